@@ -1,0 +1,480 @@
+//! What somebody asks of a shard. Everything a decision needs from outside, time, randomness, ids, arrives in here.
+
+use crate::credential::VerifiedTicket;
+use crate::ids::{CategoryNo, DeviceId, FestivalId, GateNo, Home, TagUid, TicketId, ZoneNo};
+use crate::money::Money;
+use crate::rejection::Rejection;
+use crate::status::{CategoryKind, FestivalStatus, Policy, Role, TicketStatus, ZoneState};
+use crate::time::Timestamp;
+
+/// One command with the id that makes doing it again harmless.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// From a device's stream.
+    Device(DeviceCommand),
+    /// From the office: whoever is signed in, over HTTP.
+    Office(Box<OfficeCommand>),
+    /// Time has passed: whatever is due expires. Sent by the host about once a second.
+    Tick,
+}
+
+impl Command {
+    /// The home of the actor that decides it; `None` for [`Command::Tick`], which every shard gets.
+    pub fn home(&self) -> Option<Home> {
+        match self {
+            Self::Device(command) => Some(Home::Festival(command.device.festival())),
+            Self::Office(command) => Some(command.action.home()),
+            Self::Tick => None,
+        }
+    }
+}
+
+/// A device's command. `(device, seq)` is its id.
+#[derive(Clone, Copy, Debug)]
+pub struct DeviceCommand {
+    /// Who asks: proven by the connection, never taken from the frame.
+    pub device: DeviceId,
+    /// Rises by at least one with each command of the device.
+    pub seq: u64,
+    /// The lowest `seq` for which the device has no final answer.
+    pub floor: u64,
+    /// What it asks.
+    pub action: DeviceAction,
+}
+
+/// What a device can ask.
+#[derive(Clone, Copy, Debug)]
+pub enum DeviceAction {
+    /// Somebody wants in or out.
+    Scan(Scan),
+    /// The last scan was a mistake.
+    Undo(Undo),
+}
+
+/// A ticket or wristband held to a reader.
+#[derive(Clone, Copy, Debug)]
+pub struct Scan {
+    /// The zone the reader stands at.
+    pub zone: ZoneNo,
+    /// In or out.
+    pub direction: Direction,
+    /// What was read.
+    pub credential: Credential,
+    /// The reader's own clock when it read it. Recorded, never used to decide.
+    pub captured_at: Timestamp,
+    /// What the reader has shown already, where a festival lets it show an answer before that is durable
+    /// (`scan_ack = decided`). That answer stands.
+    pub shown: Option<Verdict>,
+}
+
+/// In or out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Direction {
+    /// Into the zone.
+    Enter = 0,
+    /// Out of it.
+    Exit = 1,
+}
+
+/// What was held to the reader, checked as far as that goes without a shard.
+#[derive(Clone, Copy, Debug)]
+pub enum Credential {
+    /// A QR whose signature held.
+    Ticket(VerifiedTicket),
+    /// A QR that is none of ours ([`Rejection::InvalidQr`] or [`Rejection::TamperedQr`]); the number tells attempts apart.
+    Refused(Rejection, u32),
+    /// A wristband's chip.
+    Tag(TagUid),
+}
+
+/// Takes back the last scan of a ticket.
+#[derive(Clone, Copy, Debug)]
+pub struct Undo {
+    /// The ticket, as the scan's answer named it.
+    pub ticket: TicketId,
+    /// The `seq` of the scan, made by the same device.
+    pub scan_seq: u64,
+}
+
+/// What became of a device's command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Green: in.
+    Admitted,
+    /// Out.
+    Exited,
+    /// The scan is undone.
+    Undone,
+    /// Red, and why.
+    Rejected(Rejection),
+}
+
+impl Verdict {
+    /// Its number in frames and records: rejections have their own, the rest are at 200 and above.
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Rejected(rejection) => rejection as u8,
+            Self::Admitted => 200,
+            Self::Exited => 201,
+            Self::Undone => 202,
+        }
+    }
+    /// The verdict with this number.
+    pub fn from_number(number: u8) -> Option<Self> {
+        match number {
+            200 => Some(Self::Admitted),
+            201 => Some(Self::Exited),
+            202 => Some(Self::Undone),
+            number => Rejection::from_number(number).map(Self::Rejected),
+        }
+    }
+}
+
+/// The answer to a device. The same `(device, seq)` gets the same one, to the last bit, however often it is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceAnswer {
+    /// Green or red.
+    pub verdict: Verdict,
+    /// See the constants below.
+    pub flags: u8,
+    /// The zone it was about.
+    pub zone: ZoneNo,
+    /// How many are in that zone now.
+    pub occupancy: u32,
+    /// The ticket, once the QR or wristband has named one of this festival's.
+    pub ticket: Option<TicketId>,
+    /// The shard's time of the decision.
+    pub at: Timestamp,
+    /// For `already_used`: when and where it was.
+    pub first_use: Option<FirstUse>,
+}
+
+/// The exit was counted for nobody: the holder was not inside.
+pub const WAS_NOT_INSIDE: u8 = 1;
+/// The reader had shown another answer, and that one stands; a supervisor sees it listed.
+pub const CONFLICT: u8 = 2;
+/// The policy leaves this rejection out of the access log.
+pub const UNLOGGED: u8 = 4;
+/// This was the ticket's first entry to a perimeter: SOLD became USED.
+pub const FIRST_ENTRY: u8 = 8;
+
+impl DeviceAnswer {
+    /// A no without a ticket to speak of.
+    pub fn rejected(rejection: Rejection, zone: ZoneNo, at: Timestamp) -> Self {
+        Self { verdict: Verdict::Rejected(rejection), flags: 0, zone, occupancy: 0, ticket: None, at, first_use: None }
+    }
+}
+
+/// When and where a ticket first came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct FirstUse {
+    /// When.
+    pub at: Timestamp,
+    /// Into which perimeter.
+    pub zone: ZoneNo,
+    /// Through which gate.
+    pub gate: GateNo,
+}
+
+/// A command of the office.
+#[derive(Clone, Debug)]
+pub struct OfficeCommand {
+    /// The id of this attempt, and who makes it.
+    pub key: Option<IdempotencyKey>,
+    /// Which operator's key was used; 0 is the installation itself.
+    pub operator: u32,
+    /// What is asked.
+    pub action: OfficeAction,
+}
+
+/// An `Idempotency-Key`, made small by the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IdempotencyKey {
+    /// A hash of the key and of whoever sent it: keys belong to the one who is signed in.
+    pub id: u128,
+    /// A hash of the request; the same key with another one is a conflict.
+    pub fingerprint: u64,
+    /// For a UUIDv7: when it was made. Older than what is remembered is refused rather than taken for new.
+    pub made_at: Option<Timestamp>,
+}
+
+/// What the office can ask. Texts are at most [`TEXT_LEN_MAX`] bytes, slugs `[a-z0-9-]{1,64}`.
+#[derive(Clone, Debug)]
+pub enum OfficeAction {
+    /// A new festival, in DRAFT.
+    CreateFestival {
+        /// Its name in addresses; fixes its id.
+        slug: String,
+        /// Its name for people.
+        name: String,
+        /// When it begins.
+        starts_at: Timestamp,
+        /// When it ends.
+        ends_at: Timestamp,
+        /// How its gates behave.
+        policy: Policy,
+    },
+    /// Along DRAFT → PUBLISHED → ONGOING → COMPLETED, or to CANCELLED.
+    SetFestivalStatus {
+        /// Which.
+        festival: FestivalId,
+        /// To what.
+        to: FestivalStatus,
+    },
+    /// How its gates behave from the next scan on.
+    SetPolicy {
+        /// Which.
+        festival: FestivalId,
+        /// How.
+        policy: Policy,
+    },
+    /// A new zone, or new values for one.
+    PutZone {
+        /// At which festival.
+        festival: FestivalId,
+        /// `None` makes a new one.
+        zone: Option<ZoneNo>,
+        /// Its name.
+        name: String,
+        /// The zone it lies in; fixed when it is made.
+        parent: Option<ZoneNo>,
+        /// How many people it holds.
+        capacity: u32,
+    },
+    /// A new gate on a zone's border.
+    AddGate {
+        /// At which festival.
+        festival: FestivalId,
+        /// Which zone it leads into.
+        zone: ZoneNo,
+        /// Its name.
+        name: String,
+    },
+    /// A new category, or new values for one.
+    PutCategory {
+        /// At which festival.
+        festival: FestivalId,
+        /// `None` makes a new one.
+        category: Option<CategoryNo>,
+        /// Its values.
+        values: CategoryValues,
+    },
+    /// Tickets straight from the office: guests, crews, tickets sold elsewhere.
+    IssueTickets {
+        /// At which festival.
+        festival: FestivalId,
+        /// From which category.
+        category: CategoryNo,
+        /// One for each ticket, at most [`ISSUE_MAX`]: whose it is, if that is known.
+        holders: Vec<Option<u128>>,
+        /// SOLD if paid, else RESERVED.
+        paid: bool,
+        /// Random; the tickets' nonces come from it.
+        seed: u64,
+    },
+    /// RESERVED → SOLD (paid), or to CANCELLED or REFUNDED.
+    SetTicketStatus {
+        /// Which.
+        ticket: TicketId,
+        /// To what.
+        to: TicketStatus,
+    },
+    /// Blocks a ticket, or lets it go again.
+    BlockTicket {
+        /// Which.
+        ticket: TicketId,
+        /// Blocked or not.
+        blocked: bool,
+    },
+    /// Binds a wristband to a ticket, in place of any it had.
+    BindTag {
+        /// Which ticket.
+        ticket: TicketId,
+        /// The chip.
+        tag: TagUid,
+    },
+    /// A supervisor undoes a ticket's last scan.
+    UndoScan {
+        /// Which ticket.
+        ticket: TicketId,
+    },
+    /// Opens, closes or evacuates a zone.
+    SetZoneState {
+        /// At which festival.
+        festival: FestivalId,
+        /// Which.
+        zone: ZoneNo,
+        /// To what.
+        state: ZoneState,
+    },
+    /// A one-time code with which a device can be enrolled within 15 minutes.
+    OfferEnrolment {
+        /// At which festival.
+        festival: FestivalId,
+        /// For which gate.
+        gate: GateNo,
+        /// SHA-256 of the code; the code itself is seen by the operator alone.
+        code_hash: [u8; 32],
+        /// What to call the device.
+        name: String,
+    },
+    /// A device shows its code and the public half of the key it has made.
+    EnrolDevice {
+        /// At which festival.
+        festival: FestivalId,
+        /// SHA-256 of the code.
+        code_hash: [u8; 32],
+        /// Ed25519.
+        public_key: [u8; 32],
+    },
+    /// The device is refused from the next decision on.
+    RevokeDevice {
+        /// Which.
+        device: DeviceId,
+    },
+    /// New QRs are signed with the next version; the one before the present is accepted no longer.
+    RotateQrKey {
+        /// At which festival.
+        festival: FestivalId,
+    },
+    /// A new operator's key.
+    CreateApiKey {
+        /// SHA-256 of the key; the key itself is shown once.
+        hash: [u8; 32],
+        /// What it may do.
+        role: Role,
+        /// At which festivals; none means all (ADMIN only).
+        festivals: Vec<FestivalId>,
+        /// What it is for.
+        name: String,
+    },
+    /// The key is refused from the next request on.
+    RevokeApiKey {
+        /// Its number.
+        key: u32,
+    },
+}
+
+/// The longest text in a command, in bytes.
+pub const TEXT_LEN_MAX: usize = 200;
+/// The most tickets in one command: their holders' ids make the record, 1,024 × 18 B = 18 KiB.
+pub const ISSUE_MAX: usize = 1_024;
+
+/// What a category says of its tickets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CategoryValues {
+    /// Its name.
+    pub name: String,
+    /// Which kind.
+    pub kind: CategoryKind,
+    /// What one costs.
+    pub price: Money,
+    /// How many there can be.
+    pub quota: u32,
+    /// The zones it lets into, as a mask of [`ZoneNo::bit`].
+    pub zones: u64,
+    /// From when it lets in.
+    pub valid_from: Timestamp,
+    /// Until when; the first moment it no longer does.
+    pub valid_until: Timestamp,
+}
+
+impl OfficeAction {
+    /// The home of the actor that decides it.
+    pub fn home(&self) -> Home {
+        match self {
+            Self::CreateFestival { slug, .. } => Home::Festival(FestivalId::of_slug(slug)),
+            Self::SetFestivalStatus { festival, .. }
+            | Self::SetPolicy { festival, .. }
+            | Self::PutZone { festival, .. }
+            | Self::AddGate { festival, .. }
+            | Self::PutCategory { festival, .. }
+            | Self::IssueTickets { festival, .. }
+            | Self::SetZoneState { festival, .. }
+            | Self::OfferEnrolment { festival, .. }
+            | Self::EnrolDevice { festival, .. }
+            | Self::RotateQrKey { festival } => Home::Festival(*festival),
+            Self::SetTicketStatus { ticket, .. }
+            | Self::BlockTicket { ticket, .. }
+            | Self::BindTag { ticket, .. }
+            | Self::UndoScan { ticket } => Home::Festival(ticket.festival()),
+            Self::RevokeDevice { device } => Home::Festival(device.festival()),
+            Self::CreateApiKey { .. } | Self::RevokeApiKey { .. } => Home::Platform,
+        }
+    }
+}
+
+/// The answer to the office.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OfficeAnswer {
+    /// It is so.
+    Done,
+    /// The festival that was made.
+    Festival(FestivalId),
+    /// The zone that was made or changed.
+    Zone(ZoneNo),
+    /// The gate that was made.
+    Gate(GateNo),
+    /// The category that was made or changed.
+    Category(CategoryNo),
+    /// The tickets `first_serial .. first_serial + count` were issued; see [`issued`].
+    Issued {
+        /// At which festival.
+        festival: FestivalId,
+        /// From which category.
+        category: CategoryNo,
+        /// The first.
+        first_serial: u32,
+        /// How many.
+        count: u32,
+        /// What their nonces come from.
+        seed: u64,
+    },
+    /// The enrolment code lapses then.
+    CodeUntil(Timestamp),
+    /// The device that was enrolled.
+    Device(DeviceId),
+    /// The version of the QR key from now on.
+    QrKey(u32),
+    /// The number of the operator's key that was made.
+    ApiKey(u32),
+    /// No.
+    Rejected(Rejection),
+}
+
+/// The ids of the tickets that an [`OfficeAnswer::Issued`] speaks of.
+pub fn issued(
+    festival: FestivalId,
+    category: CategoryNo,
+    first_serial: u32,
+    count: u32,
+    seed: u64,
+) -> impl Iterator<Item = TicketId> {
+    (0..count).map(move |i| TicketId::new(festival, category, first_serial + i, crate::ids::nonce_at(seed, i)))
+}
+
+/// The answer to a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// To a device.
+    Device {
+        /// Which.
+        device: DeviceId,
+        /// To which of its commands.
+        seq: u64,
+        /// What.
+        answer: DeviceAnswer,
+        /// This is a repetition: nothing happened now.
+        repeated: bool,
+    },
+    /// To the office; `repeated` as above.
+    Office {
+        /// What.
+        answer: OfficeAnswer,
+        /// This is a repetition: nothing happened now.
+        repeated: bool,
+    },
+    /// To a tick.
+    Ticked,
+}

@@ -1,0 +1,155 @@
+//! Rejections: a polite no, as data. Each has a stable code for machines and a sentence a steward can say aloud.
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! rejections {
+    ($($(#[$doc:meta])* $name:ident = $number:literal, $code:literal, $say:literal;)*) => {
+        /// Why a command was not carried out. Numbers and codes are part of the wire format and the journal:
+        /// new ones are added at the end, none is ever reused.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[repr(u8)]
+        pub enum Rejection { $($(#[$doc])* $name = $number,)* }
+
+        impl Rejection {
+            /// Every rejection there is, by number.
+            pub const ALL: &'static [Rejection] = &[$(Rejection::$name,)*];
+
+            /// The stable code, as in `domain words`: `already_used`.
+            pub fn code(self) -> &'static str {
+                match self { $(Rejection::$name => $code,)* }
+            }
+            /// What to say to the person in front of you.
+            pub fn say(self) -> &'static str {
+                match self { $(Rejection::$name => $say,)* }
+            }
+            /// The rejection with this number.
+            pub fn from_number(number: u8) -> Option<Self> {
+                match number { $($number => Some(Rejection::$name),)* _ => None }
+            }
+        }
+    };
+}
+
+rejections! {
+    // Admission, in the order of its checks.
+    /// The QR is not ours to read: not JSON with our four fields, or longer than 512 bytes.
+    InvalidQr = 1, "invalid_qr", "This is not one of our tickets.";
+    /// The signature does not hold.
+    TamperedQr = 2, "tampered_qr", "This ticket has been altered.";
+    /// Signed with a key that is no longer accepted.
+    KeyRetired = 3, "key_retired", "This ticket was replaced. Please open the newest one in your account.";
+    /// Well signed, but no such ticket was issued.
+    UnknownTicket = 4, "unknown_ticket", "We do not know this ticket.";
+    /// A ticket of another festival.
+    WrongFestival = 5, "wrong_festival", "This ticket is for another festival.";
+    /// Entered before, and the policy is single entry.
+    AlreadyUsed = 6, "already_used", "This ticket has been used already.";
+    /// Cancelled.
+    Cancelled = 7, "cancelled", "This ticket was cancelled.";
+    /// Refunded.
+    Refunded = 8, "refunded", "This ticket was refunded.";
+    /// Reserved, not paid.
+    Unpaid = 9, "unpaid", "This ticket has not been paid.";
+    /// Blocked by the organiser.
+    Blocked = 10, "blocked", "This ticket is blocked. Please go to the help desk.";
+    /// The festival is not ONGOING.
+    FestivalNotActive = 11, "festival_not_active", "The festival is not open.";
+    /// Before the category's validity window.
+    NotYetValid = 12, "not_yet_valid", "This ticket is not valid yet.";
+    /// After the category's validity window.
+    NoLongerValid = 13, "no_longer_valid", "This ticket is no longer valid.";
+    /// The zone does not let this category in.
+    ZoneDenied = 14, "zone_denied", "This ticket does not include this area.";
+    /// The zone is closed, or being evacuated.
+    ZoneClosed = 15, "zone_closed", "This area is closed.";
+    /// The ticket's holder is inside already.
+    AlreadyInside = 16, "already_inside", "This ticket is inside already.";
+    /// The zone lies inside another one, and the holder is not in that.
+    NotInsideParent = 17, "not_inside_parent", "Please enter through the main gate first.";
+    /// Occupancy has reached capacity.
+    ZoneFull = 18, "zone_full", "This area is full. Please wait.";
+    /// No ticket is bound to this wristband.
+    UnknownTag = 19, "unknown_tag", "We do not know this wristband.";
+
+    // Devices and doing it again.
+    /// No such device.
+    UnknownDevice = 32, "unknown_device", "This device is not enrolled.";
+    /// The device was revoked.
+    DeviceRevoked = 33, "device_revoked", "This device was revoked. Please fetch another one.";
+    /// The device stands at a gate of another zone.
+    WrongGate = 34, "wrong_gate", "This reader belongs to another gate.";
+    /// Below the device's floor: answered before, and the device said that it had the answer.
+    StaleSeq = 35, "stale_seq", "This message was answered before.";
+    /// More than 4,096 above the device's floor.
+    WindowFull = 36, "window_full", "Too many unanswered messages.";
+    /// The same id was sent with other content.
+    IdempotencyConflict = 37, "idempotency_conflict", "This id was used for something else.";
+    /// The idempotency key is older than what is remembered.
+    IdempotencyKeyExpired = 38, "idempotency_key_expired", "This idempotency key is too old.";
+    /// The enrolment code is unknown or was used.
+    UnknownCode = 39, "unknown_code", "This enrolment code is not known, or was used already.";
+    /// The enrolment code's 15 minutes are over.
+    CodeExpired = 40, "code_expired", "This enrolment code has expired.";
+
+    // Undo.
+    /// Nothing of this ticket can be undone: not scanned, or scanned again since.
+    NothingToUndo = 48, "nothing_to_undo", "There is nothing to undo.";
+    /// The device's 15 minutes are over; a supervisor still can.
+    UndoTooLate = 49, "undo_too_late", "Too late to undo here. Please ask a supervisor.";
+    /// Another device made this scan; a supervisor can undo it.
+    NotYourScan = 50, "not_your_scan", "Another reader made this scan. Please ask a supervisor.";
+
+    // The office.
+    /// No such festival.
+    UnknownFestival = 64, "unknown_festival", "There is no such festival.";
+    /// No such zone.
+    UnknownZone = 65, "unknown_zone", "There is no such zone.";
+    /// No such gate.
+    UnknownGate = 66, "unknown_gate", "There is no such gate.";
+    /// No such category.
+    UnknownCategory = 67, "unknown_category", "There is no such category.";
+    /// No such key.
+    UnknownKey = 68, "unknown_key", "There is no such key.";
+    /// The slug is in use.
+    SlugTaken = 69, "slug_taken", "There is a festival with this slug already.";
+    /// The status cannot be reached from the present one.
+    InvalidTransition = 70, "invalid_transition", "This is not possible from the present status.";
+    /// Not enough places left under the quota.
+    SoldOut = 71, "sold_out", "There are not enough places left.";
+    /// A limit of the installation is reached (zones, gates, categories, devices, codes).
+    LimitReached = 72, "limit_reached", "A limit is reached.";
+    /// A field is out of bounds.
+    InvalidValue = 73, "invalid_value", "A value is out of bounds.";
+    /// The wristband is bound to another ticket.
+    TagTaken = 74, "tag_taken", "This wristband belongs to another ticket.";
+
+    // Faults that are still answers.
+    /// A bug: the command was set aside, nothing was changed.
+    Internal = 96, "internal", "Something went wrong. Please try again, then call support.";
+    /// A queue is full; come again in the time that the answer names.
+    Busy = 97, "busy", "One moment, please scan again.";
+    /// The journal takes no writes (full or broken disk).
+    Unavailable = 98, "unavailable", "The system cannot record anything right now.";
+}
+
+impl Rejection {
+    /// How many counters a tally by reason needs: numbers are below this.
+    pub const NUMBERS: usize = 128;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn numbers_and_codes_are_unique_and_lead_back() {
+        let codes: BTreeSet<_> = Rejection::ALL.iter().map(|r| r.code()).collect();
+        assert_eq!(codes.len(), Rejection::ALL.len());
+        for &rejection in Rejection::ALL {
+            assert_eq!(Rejection::from_number(rejection as u8), Some(rejection));
+            assert!((rejection as usize) < Rejection::NUMBERS);
+            assert!(rejection.code().bytes().all(|c| c.is_ascii_lowercase() || c == b'_'));
+        }
+    }
+}

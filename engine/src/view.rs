@@ -1,0 +1,281 @@
+//! What can be asked of a shard without changing anything, and what it shows. A view is released, like any answer,
+//! only when the record it depends on is durable.
+
+use crate::command::{CategoryValues, FirstUse};
+use crate::ids::{CategoryNo, DeviceId, FestivalId, GateNo, Home, TicketId, ZoneNo};
+use crate::rejection::Rejection;
+use crate::status::{FestivalStatus, Policy, Role, TicketStatus, ZoneState};
+use crate::time::Timestamp;
+
+/// A question to one home.
+#[derive(Clone, Copy, Debug)]
+pub enum Query {
+    /// All festivals of this shard. Asked of each shard in turn.
+    Festivals,
+    /// One festival with its zones, gates and categories.
+    Festival(FestivalId),
+    /// One ticket.
+    Ticket(TicketId),
+    /// One device.
+    Device(DeviceId),
+    /// The devices of a festival with numbers from `from`, at most `limit`.
+    Devices {
+        /// Whose.
+        festival: FestivalId,
+        /// The first number.
+        from: u32,
+        /// How many at most.
+        limit: u32,
+    },
+    /// Counters of gates, zones and reasons, and the latest rejections.
+    Live(FestivalId),
+    /// Who is in a zone: tickets after `after`, at most `limit`.
+    Inside {
+        /// At which festival.
+        festival: FestivalId,
+        /// In which zone.
+        zone: ZoneNo,
+        /// The last ticket of the page before.
+        after: Option<TicketId>,
+        /// How many at most.
+        limit: u32,
+    },
+    /// The operator's key with this SHA-256.
+    ApiKey([u8; 32]),
+    /// All operators' keys.
+    ApiKeys,
+}
+
+impl Query {
+    /// Whose question it is; `None` for one that each shard answers for itself.
+    pub fn home(&self) -> Option<Home> {
+        match self {
+            Self::Festivals => None,
+            Self::Festival(f) | Self::Live(f) => Some(Home::Festival(*f)),
+            Self::Devices { festival, .. } | Self::Inside { festival, .. } => Some(Home::Festival(*festival)),
+            Self::Ticket(ticket) => Some(Home::Festival(ticket.festival())),
+            Self::Device(device) => Some(Home::Festival(device.festival())),
+            Self::ApiKey(_) | Self::ApiKeys => Some(Home::Platform),
+        }
+    }
+}
+
+/// The answer to a [`Query`], of the same name.
+#[derive(Clone, Debug)]
+pub enum View {
+    /// To [`Query::Festivals`].
+    Festivals(Vec<FestivalView>),
+    /// To [`Query::Festival`].
+    Festival(Box<FestivalView>),
+    /// To [`Query::Ticket`].
+    Ticket(TicketView),
+    /// To [`Query::Device`].
+    Device(DeviceView),
+    /// To [`Query::Devices`].
+    Devices(Vec<DeviceView>),
+    /// To [`Query::Live`].
+    Live(Box<LiveView>),
+    /// To [`Query::Inside`].
+    Inside(Vec<TicketId>),
+    /// To [`Query::ApiKey`].
+    ApiKey(ApiKeyView),
+    /// To [`Query::ApiKeys`].
+    ApiKeys(Vec<ApiKeyView>),
+    /// There is no such thing (`unknown_…`), or the shard cannot answer now (`busy`, `unavailable`).
+    No(Rejection),
+}
+
+/// A festival.
+#[derive(Clone, Debug)]
+pub struct FestivalView {
+    /// Its id.
+    pub id: FestivalId,
+    /// Its name in addresses.
+    pub slug: String,
+    /// Its name.
+    pub name: String,
+    /// When it begins.
+    pub starts_at: Timestamp,
+    /// When it ends.
+    pub ends_at: Timestamp,
+    /// Where it is in its life.
+    pub status: FestivalStatus,
+    /// How its gates behave.
+    pub policy: Policy,
+    /// The version of the key that signs QRs now; it and the one before are accepted.
+    pub qr_version: u32,
+    /// Its zones, by number.
+    pub zones: Vec<ZoneView>,
+    /// Its gates, by number.
+    pub gates: Vec<GateView>,
+    /// Its categories, by number.
+    pub categories: Vec<CategoryView>,
+    /// How many devices were ever enrolled.
+    pub devices: u32,
+}
+
+/// A zone.
+#[derive(Clone, Debug)]
+pub struct ZoneView {
+    /// Its number.
+    pub no: ZoneNo,
+    /// Its name.
+    pub name: String,
+    /// The zone it lies in; none for a perimeter.
+    pub parent: Option<ZoneNo>,
+    /// How many it holds.
+    pub capacity: u32,
+    /// How many are in it.
+    pub occupancy: u32,
+    /// Entries less undone entries, ever.
+    pub admitted: u64,
+    /// Exits less undone exits, ever; leaving a perimeter counts for the zones inside it too.
+    pub left: u64,
+    /// Whether it lets people in.
+    pub state: ZoneState,
+}
+
+/// A gate, with what it has done since the festival was made.
+#[derive(Clone, Debug)]
+pub struct GateView {
+    /// Its number.
+    pub no: GateNo,
+    /// Its name.
+    pub name: String,
+    /// The zone it leads into.
+    pub zone: ZoneNo,
+    /// Entries.
+    pub admitted: u64,
+    /// Exits.
+    pub exited: u64,
+    /// Rejections.
+    pub rejected: u64,
+}
+
+/// A category.
+#[derive(Clone, Debug)]
+pub struct CategoryView {
+    /// Its number.
+    pub no: CategoryNo,
+    /// Its values.
+    pub values: CategoryValues,
+    /// Tickets ever issued: the next serial.
+    pub issued: u32,
+    /// Tickets that take a place now (RESERVED, SOLD, USED).
+    pub live: u32,
+    /// Of these, those that have entered.
+    pub used: u32,
+}
+
+/// A ticket.
+#[derive(Clone, Debug)]
+pub struct TicketView {
+    /// Its id.
+    pub id: TicketId,
+    /// Where it is in its life.
+    pub status: TicketStatus,
+    /// Blocked by the organiser.
+    pub blocked: bool,
+    /// The zones its holder is in, as a mask.
+    pub inside: u64,
+    /// When and where it first came in.
+    pub first_use: Option<FirstUse>,
+    /// The version with which its QR is to be signed now.
+    pub qr_version: u32,
+}
+
+/// A device.
+#[derive(Clone, Debug)]
+pub struct DeviceView {
+    /// Its id.
+    pub id: DeviceId,
+    /// What it is called.
+    pub name: String,
+    /// Where it stands.
+    pub gate: GateNo,
+    /// The zone that gate leads into.
+    pub zone: ZoneNo,
+    /// Ed25519.
+    pub public_key: [u8; 32],
+    /// Refused.
+    pub revoked: bool,
+    /// When it was enrolled.
+    pub enrolled_at: Timestamp,
+    /// When it last asked something that was recorded.
+    pub last_seen_at: Timestamp,
+    /// The lowest `seq` it may use next: one above the highest it has been answered.
+    pub next_seq: u64,
+    /// When answers leave at its festival.
+    pub ack: crate::status::ScanAck,
+}
+
+/// A festival's counters at one moment. Rates are differences of two.
+#[derive(Clone, Debug)]
+pub struct LiveView {
+    /// The shard's time.
+    pub at: Timestamp,
+    /// Where the festival is in its life.
+    pub status: FestivalStatus,
+    /// Zones with their occupancy.
+    pub zones: Vec<ZoneView>,
+    /// Gates with their counters.
+    pub gates: Vec<GateView>,
+    /// Rejections by reason, those that have occurred.
+    pub rejections: Vec<(Rejection, u64)>,
+    /// Scans whose shown answer stood against what would have been decided.
+    pub conflicts: u64,
+    /// The latest rejections, newest first, at most 32.
+    pub latest: Vec<RecentRejection>,
+}
+
+/// One of the latest rejections.
+#[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
+pub struct RecentRejection {
+    /// When.
+    pub at: Timestamp,
+    /// Where.
+    pub gate: GateNo,
+    /// By which reader.
+    pub device: DeviceId,
+    /// Why.
+    pub reason: Rejection,
+    /// Whose, if that was known.
+    pub ticket: Option<TicketId>,
+    /// The reader let somebody in all the same, having shown green before a crash.
+    pub conflict: bool,
+}
+
+/// An operator's key, without the key.
+#[derive(Clone, Debug)]
+pub struct ApiKeyView {
+    /// Its number.
+    pub no: u32,
+    /// What it is for.
+    pub name: String,
+    /// What it may do.
+    pub role: Role,
+    /// At which festivals; none means all.
+    pub festivals: Vec<FestivalId>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Refused.
+    pub revoked: bool,
+}
+
+/// Something that connected devices are told unasked, once it is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// A zone opened, closed, or is being evacuated.
+    Zone {
+        /// At which festival.
+        festival: FestivalId,
+        /// Which.
+        zone: ZoneNo,
+        /// To what.
+        state: ZoneState,
+    },
+    /// This device is refused from now on.
+    DeviceRevoked(DeviceId),
+    /// Answers leave at another moment from now on; the festival's devices are to say hello again.
+    PolicyChanged(FestivalId),
+}
