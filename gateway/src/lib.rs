@@ -1,1 +1,13 @@
-//! The doors.
+//! The doors: QUIC for devices, HTTP for people, live streams, pages; and the device's side of the wire as a library.
+
+pub mod client;
+pub mod config;
+pub mod demo;
+pub mod http;
+pub mod live;
+pub mod metrics;
+pub mod pages;
+pub mod quic;
+pub mod serve;
+pub mod tls;
+pub mod wire;

@@ -1,0 +1,1 @@
+//! What can be set, where from (flags, file, defaults), and what is refused.

@@ -1,0 +1,1 @@
+//! The HTTP door: routes, errors in one shape, OpenAPI.

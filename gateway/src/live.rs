@@ -1,0 +1,1 @@
+//! The live stream: a festival's counters, once a second, as server-sent events.

@@ -1,0 +1,1 @@
+//! The QUIC door: one connection a device, frames on one stream, answers as they become durable.

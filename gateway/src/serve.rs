@@ -1,0 +1,1 @@
+//! Puts a node, its doors and its followers together, and takes them down in order.

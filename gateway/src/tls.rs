@@ -1,0 +1,1 @@
+//! The server's certificate, and the fingerprint devices pin.
