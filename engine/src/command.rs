@@ -1,5 +1,7 @@
 //! What somebody asks of a shard. Everything a decision needs from outside, time, randomness, ids, arrives in here.
 
+use serde::{Deserialize, Serialize};
+
 use crate::credential::VerifiedTicket;
 use crate::ids::{CategoryNo, DeviceId, FestivalId, GateNo, Home, TagUid, TicketId, ZoneNo};
 use crate::money::Money;
@@ -98,7 +100,7 @@ pub struct Undo {
 }
 
 /// What became of a device's command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Verdict {
     /// Green: in.
     Admitted,
@@ -132,7 +134,7 @@ impl Verdict {
 }
 
 /// The answer to a device. The same `(device, seq)` gets the same one, to the last bit, however often it is sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceAnswer {
     /// Green or red.
     pub verdict: Verdict,
@@ -167,7 +169,7 @@ impl DeviceAnswer {
 }
 
 /// When and where a ticket first came in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FirstUse {
     /// When.
     pub at: Timestamp,
@@ -362,7 +364,7 @@ pub const TEXT_LEN_MAX: usize = 200;
 pub const ISSUE_MAX: usize = 1_024;
 
 /// What a category says of its tickets.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CategoryValues {
     /// Its name.
     pub name: String,
@@ -406,7 +408,7 @@ impl OfficeAction {
 }
 
 /// The answer to the office.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OfficeAnswer {
     /// It is so.
     Done,

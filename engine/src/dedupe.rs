@@ -1,0 +1,284 @@
+//! Doing it again: what a shard remembers so that the same id gets the same answer, and forgetting is never mistaken
+//! for new.
+//!
+//! **Devices** number their commands and tell with each the lowest number for which they have no answer (`floor`). Every
+//! answer at or above the highest floor heard is kept; below it a number is stale. [`Window`] is a ring: a device that
+//! keeps 16 commands under way costs 16 slots.
+//!
+//! **The office** sends idempotency keys, kept for 72 hours by the shard's time ([`Keys`]).
+
+use std::collections::{BTreeMap, VecDeque};
+
+use serde::{Deserialize, Serialize};
+
+use crate::command::{DeviceAnswer, IdempotencyKey, OfficeAnswer};
+use crate::plants::{Plant, planted};
+use crate::rejection::Rejection;
+use crate::time::{HOUR_MS, Timestamp};
+
+/// How far above its floor a device may number. A device that uses all of it costs 8,192 slots × 96 B = 768 KiB;
+/// one that keeps 16 commands under way costs 3 KiB.
+pub const WINDOW: u64 = 4_096;
+
+/// What is known of one device's numbers.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Kept", into = "Kept")]
+pub struct Window {
+    floor: u64,
+    highest: u64,
+    /// A power of two of slots, or none; the answer to `seq` lies at `seq mod slots`. What lies below the floor is
+    /// rubbish that nobody looks at.
+    slots: Vec<Slot>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct Slot {
+    seq: u64,
+    fingerprint: u32,
+    answer: DeviceAnswer,
+}
+
+/// What a number means.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Seen {
+    /// Not answered yet: decide.
+    New,
+    /// Answered so.
+    Answered(DeviceAnswer),
+    /// `stale_seq`, `window_full` or `idempotency_conflict`. Nothing is remembered of it.
+    Refused(Rejection),
+}
+
+impl Window {
+    /// One above the highest number ever answered.
+    pub fn next_seq(&self) -> u64 {
+        self.highest + 1
+    }
+
+    /// Looks a number up. `floor` is what the device says with it.
+    pub fn look_up(&self, seq: u64, floor: u64, fingerprint: u32) -> Seen {
+        if planted(Plant::DedupeIgnored) {
+            return Seen::New;
+        }
+        if seq < self.floor || seq < floor || seq == 0 {
+            return Seen::Refused(Rejection::StaleSeq);
+        }
+        if let Some(slot) = self.slot(seq) {
+            return if slot.fingerprint == fingerprint || planted(Plant::FingerprintIgnored) {
+                Seen::Answered(slot.answer)
+            } else {
+                Seen::Refused(Rejection::IdempotencyConflict)
+            };
+        }
+        if seq - self.floor.max(floor) > WINDOW {
+            return Seen::Refused(Rejection::WindowFull);
+        }
+        Seen::New
+    }
+
+    fn slot(&self, seq: u64) -> Option<&Slot> {
+        let mask = (self.slots.len() as u64).checked_sub(1)?;
+        let slot = &self.slots[(seq & mask) as usize];
+        (slot.seq == seq).then_some(slot)
+    }
+
+    /// Remembers an answer, and forgets what lies below the floor.
+    pub fn remember(&mut self, seq: u64, floor: u64, fingerprint: u32, answer: DeviceAnswer) {
+        self.floor = self.floor.max(floor);
+        self.highest = self.highest.max(seq);
+        let span = self.highest - self.floor + 1;
+        if span > self.slots.len() as u64 {
+            self.grow(span);
+        }
+        let mask = self.slots.len() as u64 - 1;
+        self.slots[(seq & mask) as usize] = Slot { seq, fingerprint, answer };
+    }
+
+    /// Seldom: a device's span settles at what it keeps under way.
+    #[cold]
+    fn grow(&mut self, span: u64) {
+        let slots = span.next_power_of_two().max(8) as usize;
+        let empty = Slot {
+            seq: 0,
+            fingerprint: 0,
+            answer: DeviceAnswer::rejected(Rejection::Internal, crate::ids::ZoneNo(0), Timestamp(0)),
+        };
+        let old = core::mem::replace(&mut self.slots, vec![empty; slots]);
+        for slot in old.into_iter().filter(|slot| slot.seq >= self.floor && slot.seq > 0) {
+            self.slots[(slot.seq & (slots as u64 - 1)) as usize] = slot;
+        }
+    }
+}
+
+/// What a snapshot keeps: the live answers in order, whatever the ring's size happened to be.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    floor: u64,
+    highest: u64,
+    live: Vec<Slot>,
+}
+
+impl From<Window> for Kept {
+    fn from(window: Window) -> Self {
+        let mut live: Vec<Slot> =
+            window.slots.into_iter().filter(|slot| slot.seq >= window.floor && slot.seq > 0).collect();
+        live.sort_by_key(|slot| slot.seq);
+        if planted(Plant::DedupeForgottenAtRestart) {
+            live.clear();
+        }
+        Self { floor: window.floor, highest: window.highest, live }
+    }
+}
+
+impl From<Kept> for Window {
+    fn from(kept: Kept) -> Self {
+        let mut window = Self { floor: kept.floor, highest: kept.highest, slots: Vec::new() };
+        for slot in kept.live {
+            window.remember(slot.seq, kept.floor, slot.fingerprint, slot.answer);
+        }
+        window
+    }
+}
+
+/// How long an idempotency key is remembered.
+pub const KEY_KEPT_MS: i64 = 72 * HOUR_MS;
+/// How many a shard remembers: 262,144 × about 120 B = 30 MiB.
+pub const KEYS_MAX: usize = 262_144;
+
+/// The idempotency keys of one shard.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Keys {
+    answers: BTreeMap<u128, (u64, OfficeAnswer)>,
+    /// In order of time, for forgetting.
+    order: VecDeque<(Timestamp, u128)>,
+}
+
+/// What an idempotency key means.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum SeenKey {
+    /// Not seen: decide.
+    New,
+    /// Answered so.
+    Answered(OfficeAnswer),
+    /// `idempotency_conflict`, `idempotency_key_expired` or `limit_reached`.
+    Refused(Rejection),
+}
+
+impl Keys {
+    /// Looks a key up at the shard's time.
+    pub fn look_up(&self, key: &IdempotencyKey, now: Timestamp) -> SeenKey {
+        match self.answers.get(&key.id) {
+            Some((fingerprint, _)) if *fingerprint != key.fingerprint => {
+                SeenKey::Refused(Rejection::IdempotencyConflict)
+            }
+            Some((_, answer)) => SeenKey::Answered(*answer),
+            None if key.made_at.is_some_and(|made_at| now.since_ms(made_at) > KEY_KEPT_MS) => {
+                SeenKey::Refused(Rejection::IdempotencyKeyExpired)
+            }
+            None if self.answers.len() >= KEYS_MAX => SeenKey::Refused(Rejection::LimitReached),
+            None => SeenKey::New,
+        }
+    }
+
+    /// Remembers an answer.
+    pub fn remember(&mut self, id: u128, fingerprint: u64, answer: OfficeAnswer, at: Timestamp) {
+        if self.answers.insert(id, (fingerprint, answer)).is_none() {
+            self.order.push_back((at, id));
+        }
+    }
+
+    /// Whether [`Keys::forget`] would forget any.
+    pub fn any_due(&self, now: Timestamp) -> bool {
+        self.order.front().is_some_and(|(at, _)| now.since_ms(*at) > KEY_KEPT_MS)
+    }
+
+    /// Forgets the keys that are older than 72 hours.
+    pub fn forget(&mut self, now: Timestamp) {
+        while self.any_due(now) {
+            let (_, id) = self.order.pop_front().expect("one is due");
+            self.answers.remove(&id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::Verdict;
+    use crate::ids::ZoneNo;
+    use proptest::prelude::*;
+
+    fn answer(n: u64) -> DeviceAnswer {
+        DeviceAnswer {
+            verdict: Verdict::Admitted,
+            occupancy: n as u32,
+            ..DeviceAnswer::rejected(Rejection::Internal, ZoneNo(0), Timestamp(0))
+        }
+    }
+
+    #[test]
+    fn a_window_keeps_what_the_device_may_ask_again() {
+        let mut window = Window::default();
+        for seq in 1..=100 {
+            assert_eq!(window.look_up(seq, 1, 7), Seen::New);
+            window.remember(seq, 1, 7, answer(seq));
+        }
+        assert_eq!(window.look_up(50, 1, 7), Seen::Answered(answer(50)));
+        assert_eq!(window.look_up(50, 1, 8), Seen::Refused(Rejection::IdempotencyConflict));
+        window.remember(101, 60, 7, answer(101));
+        assert_eq!(window.look_up(59, 1, 7), Seen::Refused(Rejection::StaleSeq), "the floor never falls");
+        assert_eq!(window.look_up(60, 1, 7), Seen::Answered(answer(60)));
+        assert_eq!(window.look_up(60 + WINDOW, 60, 7), Seen::New);
+        assert_eq!(window.look_up(61 + WINDOW, 60, 7), Seen::Refused(Rejection::WindowFull));
+        assert_eq!(window.look_up(0, 0, 7), Seen::Refused(Rejection::StaleSeq), "numbers begin at 1");
+        assert_eq!(window.next_seq(), 102);
+    }
+
+    proptest! {
+        /// Whatever order commands arrive in, the ring says what a map would.
+        #[test]
+        fn the_ring_is_a_map(steps in proptest::collection::vec((0_u64..40, 0_u64..40), 1..300)) {
+            let (mut window, mut map, mut base) = (Window::default(), BTreeMap::new(), 1_u64);
+            for (ahead, below) in steps {
+                let seq = base + ahead;
+                let floor = seq.saturating_sub(below).max(1);
+                match window.look_up(seq, floor, 1) {
+                    Seen::New => {
+                        prop_assert!(!map.contains_key(&seq));
+                        window.remember(seq, floor, 1, answer(seq));
+                        map.insert(seq, answer(seq));
+                        base = base.max(floor);
+                        map.retain(|&s, _| s >= base);
+                    }
+                    Seen::Answered(a) => prop_assert_eq!(Some(&a), map.get(&seq)),
+                    Seen::Refused(r) => {
+                        prop_assert_eq!(r, Rejection::StaleSeq);
+                        prop_assert!(!map.contains_key(&seq) || seq < base);
+                    }
+                }
+                let again: Window = Kept::from(window.clone()).into();
+                for s in 1..base + 50 {
+                    prop_assert_eq!(window.slot(s).filter(|_| s >= window.floor), again.slot(s));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_office_key_is_remembered_for_72_hours() {
+        let mut keys = Keys::default();
+        let key = IdempotencyKey { id: 1, fingerprint: 2, made_at: Some(Timestamp(0)) };
+        assert_eq!(keys.look_up(&key, Timestamp(0)), SeenKey::New);
+        keys.remember(1, 2, OfficeAnswer::Done, Timestamp(0));
+        assert_eq!(keys.look_up(&key, Timestamp(KEY_KEPT_MS)), SeenKey::Answered(OfficeAnswer::Done));
+        let other = IdempotencyKey { fingerprint: 3, ..key };
+        assert_eq!(keys.look_up(&other, Timestamp(0)), SeenKey::Refused(Rejection::IdempotencyConflict));
+        keys.forget(Timestamp(KEY_KEPT_MS));
+        assert!(!keys.answers.is_empty(), "not a moment too early");
+        keys.forget(Timestamp(KEY_KEPT_MS + 1));
+        assert!(keys.answers.is_empty() && keys.order.is_empty());
+        let expired = SeenKey::Refused(Rejection::IdempotencyKeyExpired);
+        assert_eq!(keys.look_up(&key, Timestamp(KEY_KEPT_MS + 1)), expired, "old is not new");
+        assert_eq!(keys.look_up(&IdempotencyKey { made_at: None, ..key }, Timestamp(KEY_KEPT_MS + 1)), SeenKey::New);
+    }
+}

@@ -1,0 +1,83 @@
+//! A device: enrolled once with a one-time code, named in everything it sends, revocable at any moment.
+
+use serde::{Deserialize, Serialize};
+
+use crate::dedupe::Window;
+use crate::ids::{DeviceId, FestivalId, GateNo, ZoneNo};
+use crate::rejection::Rejection;
+use crate::status::ScanAck;
+use crate::time::{MINUTE_MS, Timestamp};
+use crate::view::DeviceView;
+
+/// How long an enrolment code can be used.
+pub const CODE_KEPT_MS: i64 = 15 * MINUTE_MS;
+/// The most codes that wait at one festival: 1,024 × about 150 B.
+pub const CODES_MAX: usize = 1_024;
+/// The most devices of one festival, revoked ones included: 65,536 × about 250 B at rest = 16 MiB.
+pub const DEVICES_MAX: usize = 65_536;
+
+/// A reader or terminal.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Device {
+    /// What it is called.
+    pub name: String,
+    /// Where it stands.
+    pub gate: GateNo,
+    /// Ed25519.
+    pub public_key: [u8; 32],
+    /// When it was enrolled.
+    pub enrolled_at: Timestamp,
+    /// When it last asked something that was recorded.
+    pub last_seen_at: Timestamp,
+    /// Refused.
+    pub revoked: bool,
+    /// The answers it may ask for again.
+    pub window: Window,
+}
+
+impl Device {
+    /// For the door and the office.
+    pub fn view(&self, festival: FestivalId, number: u32, zone: ZoneNo, ack: ScanAck) -> DeviceView {
+        DeviceView {
+            id: DeviceId::new(festival, number),
+            name: self.name.clone(),
+            gate: self.gate,
+            zone,
+            public_key: self.public_key,
+            revoked: self.revoked,
+            enrolled_at: self.enrolled_at,
+            last_seen_at: self.last_seen_at,
+            next_seq: self.window.next_seq(),
+            ack,
+        }
+    }
+}
+
+/// A one-time code that waits for its device. Once used it is kept until it lapses, so that a device whose answer was
+/// lost on the way gets it again.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Offer {
+    /// For which gate.
+    pub gate: GateNo,
+    /// What the device will be called.
+    pub name: String,
+    /// Until when.
+    pub until: Timestamp,
+    /// The device that has used it.
+    pub used_by: Option<u32>,
+}
+
+impl Offer {
+    /// What the code gets a device with this key, at this time: a new device, or the one that it is already.
+    ///
+    /// # Errors
+    /// [`Rejection::CodeExpired`]; [`Rejection::UnknownCode`] if another key has used it.
+    pub fn redeem(&self, devices: &[Device], public_key: &[u8; 32], now: Timestamp) -> Result<Option<u32>, Rejection> {
+        match self.used_by {
+            Some(number) if devices[number as usize].public_key == *public_key => Ok(Some(number)),
+            Some(_) => Err(Rejection::UnknownCode),
+            None if now > self.until => Err(Rejection::CodeExpired),
+            None => Ok(None),
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! What has happened, and is on disk. Events carry results (`occupancy`), so that replay never decides again and a rule
+//! may change without touching old records. [`crate::record`] writes and reads them.
+
+use crate::command::{CategoryValues, DeviceAnswer, Direction, FirstUse, Verdict};
+use crate::ids::{CategoryNo, DeviceId, FestivalId, GateNo, TagUid, TicketId, ZoneNo};
+use crate::rejection::Rejection;
+use crate::status::{FestivalStatus, Policy, Role, TicketStatus, ZoneState};
+use crate::time::Timestamp;
+
+/// One thing that has happened, at the time of its record.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// A reader's scan, whatever was decided.
+    Scanned(Scanned),
+    /// A scan was undone, or was not.
+    Undone(Undone),
+    /// Who asked for what follows.
+    Asked(Asked),
+    /// A festival was made, in DRAFT.
+    FestivalCreated {
+        /// Fixes its id.
+        slug: String,
+        /// Its name.
+        name: String,
+        /// When it begins.
+        starts_at: Timestamp,
+        /// When it ends.
+        ends_at: Timestamp,
+        /// How its gates behave.
+        policy: Policy,
+    },
+    /// A festival moved on.
+    FestivalStatusSet {
+        /// Which.
+        festival: FestivalId,
+        /// To what.
+        to: FestivalStatus,
+    },
+    /// A festival's gates behave otherwise.
+    PolicySet {
+        /// Which.
+        festival: FestivalId,
+        /// How.
+        policy: Policy,
+    },
+    /// A zone was made or changed.
+    ZonePut {
+        /// At which festival.
+        festival: FestivalId,
+        /// Its number; new if it is the next.
+        zone: ZoneNo,
+        /// Its name.
+        name: String,
+        /// The zone it lies in.
+        parent: Option<ZoneNo>,
+        /// How many it holds.
+        capacity: u32,
+    },
+    /// A gate was made.
+    GateAdded {
+        /// At which festival.
+        festival: FestivalId,
+        /// Its number.
+        gate: GateNo,
+        /// The zone it leads into.
+        zone: ZoneNo,
+        /// Its name.
+        name: String,
+    },
+    /// A category was made or changed.
+    CategoryPut {
+        /// At which festival.
+        festival: FestivalId,
+        /// Its number; new if it is the next.
+        category: CategoryNo,
+        /// Its values.
+        values: CategoryValues,
+    },
+    /// Tickets were issued.
+    TicketsIssued {
+        /// At which festival.
+        festival: FestivalId,
+        /// From which category.
+        category: CategoryNo,
+        /// The serial of the first.
+        first_serial: u32,
+        /// How many.
+        count: u32,
+        /// What their nonces come from.
+        seed: u64,
+        /// SOLD, else RESERVED.
+        paid: bool,
+        /// Whose each is; empty if nobody's is known.
+        holders: Vec<Option<u128>>,
+    },
+    /// A ticket moved on by the office's word.
+    TicketStatusSet {
+        /// Which.
+        ticket: TicketId,
+        /// From what.
+        from: TicketStatus,
+        /// To what.
+        to: TicketStatus,
+    },
+    /// A ticket was blocked or let go.
+    TicketBlockSet {
+        /// Which.
+        ticket: TicketId,
+        /// Blocked.
+        blocked: bool,
+    },
+    /// A wristband names a ticket.
+    TagBound {
+        /// Which ticket.
+        ticket: TicketId,
+        /// The chip.
+        tag: TagUid,
+    },
+    /// A zone opened, closed, or is being evacuated.
+    ZoneStateSet {
+        /// At which festival.
+        festival: FestivalId,
+        /// Which.
+        zone: ZoneNo,
+        /// To what.
+        state: ZoneState,
+    },
+    /// A device may be enrolled.
+    EnrolmentOffered {
+        /// At which festival.
+        festival: FestivalId,
+        /// For which gate.
+        gate: GateNo,
+        /// SHA-256 of the code.
+        code_hash: [u8; 32],
+        /// What the device will be called.
+        name: String,
+        /// Until when.
+        until: Timestamp,
+    },
+    /// A device was enrolled.
+    DeviceEnrolled {
+        /// Its id.
+        device: DeviceId,
+        /// Where it stands.
+        gate: GateNo,
+        /// Ed25519.
+        public_key: [u8; 32],
+        /// What it is called.
+        name: String,
+        /// The code it used.
+        code_hash: [u8; 32],
+    },
+    /// A device is refused from now on.
+    DeviceRevoked {
+        /// Which.
+        device: DeviceId,
+    },
+    /// QRs are signed with this version from now on; it and the one before are accepted.
+    QrKeyRotated {
+        /// At which festival.
+        festival: FestivalId,
+        /// Which version.
+        version: u32,
+    },
+    /// An operator's key was made.
+    ApiKeyCreated {
+        /// Its number.
+        key: u32,
+        /// SHA-256 of it.
+        hash: [u8; 32],
+        /// What it may do.
+        role: Role,
+        /// Where; nowhere named means everywhere.
+        festivals: Vec<FestivalId>,
+        /// What it is for.
+        name: String,
+    },
+    /// An operator's key is refused from now on.
+    ApiKeyRevoked {
+        /// Its number.
+        key: u32,
+    },
+    /// Enrolment codes and idempotency keys that the record's time has outlived are forgotten.
+    Expired,
+}
+
+/// A scan and its outcome: one line of the access log.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scanned {
+    /// The reader.
+    pub device: DeviceId,
+    /// Its number for this scan.
+    pub seq: u64,
+    /// The lowest number for which it had no answer.
+    pub floor: u64,
+    /// Of what was asked, to tell a repetition from another question with the same number.
+    pub fingerprint: u32,
+    /// The zone.
+    pub zone: ZoneNo,
+    /// The gate.
+    pub gate: GateNo,
+    /// In or out.
+    pub direction: Direction,
+    /// The answer.
+    pub verdict: Verdict,
+    /// `WAS_NOT_INSIDE` and its neighbours in [`crate::command`].
+    pub flags: u8,
+    /// The ticket, if one was named.
+    pub ticket: Option<TicketId>,
+    /// Of the zone, afterwards.
+    pub occupancy: u32,
+    /// For `already_used`.
+    pub first_use: Option<FirstUse>,
+    /// The reader's clock.
+    pub captured_at: Timestamp,
+    /// What would have been decided, where the answer that was shown stands.
+    pub instead_of: Option<Rejection>,
+    /// Tells refused QRs apart.
+    pub credential: u32,
+}
+
+impl Scanned {
+    /// What the reader is told.
+    pub fn answer(&self, at: Timestamp) -> DeviceAnswer {
+        DeviceAnswer {
+            verdict: self.verdict,
+            flags: self.flags,
+            zone: self.zone,
+            occupancy: self.occupancy,
+            ticket: self.ticket,
+            at,
+            first_use: self.first_use,
+        }
+    }
+}
+
+/// An undo and its outcome.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Undone {
+    /// The device, with its number for this command; `None`: the office.
+    pub by: Option<ByDevice>,
+    /// The zone of the scan.
+    pub zone: ZoneNo,
+    /// The gate where it was undone; of no meaning for the office.
+    pub gate: GateNo,
+    /// `Undone`, or a rejection.
+    pub verdict: Verdict,
+    /// Whose.
+    pub ticket: TicketId,
+    /// Where its holder is again.
+    pub inside: u64,
+    /// USED became SOLD again.
+    pub unused: bool,
+    /// Of the zone, afterwards.
+    pub occupancy: u32,
+}
+
+/// The id of a device's command.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ByDevice {
+    /// Which.
+    pub device: DeviceId,
+    /// Its number.
+    pub seq: u64,
+    /// The lowest number without an answer.
+    pub floor: u64,
+    /// Of what was asked.
+    pub fingerprint: u32,
+}
+
+impl Undone {
+    /// What whoever asked is told.
+    pub fn answer(&self, at: Timestamp) -> DeviceAnswer {
+        DeviceAnswer {
+            verdict: self.verdict,
+            flags: 0,
+            zone: self.zone,
+            occupancy: self.occupancy,
+            ticket: Some(self.ticket),
+            at,
+            first_use: None,
+        }
+    }
+}
+
+/// Who asked for the event that follows. With a rejection nothing follows: it is remembered, so that the same key gets
+/// the same answer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Asked {
+    /// The operator's key, by number; 0 is the installation itself.
+    pub operator: u32,
+    /// The idempotency key's id and the request's fingerprint.
+    pub key: Option<(u128, u64)>,
+    /// Why nothing follows.
+    pub rejection: Option<Rejection>,
+}

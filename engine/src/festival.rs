@@ -1,0 +1,509 @@
+//! A festival: status and policies, and the home of its categories, zones, gates and devices. Its decisions for the
+//! office are in here; its gates' are in [`crate::admission`].
+
+use std::collections::{BTreeMap, VecDeque};
+
+use serde::{Deserialize, Serialize};
+
+use crate::admission;
+use crate::category::{Category, QUOTA_MAX, Ticket};
+use crate::command::{CONFLICT, CategoryValues, ISSUE_MAX, OfficeAction, OfficeAnswer, TEXT_LEN_MAX, Undo, Verdict};
+use crate::device::{CODE_KEPT_MS, CODES_MAX, DEVICES_MAX, Device, Offer};
+use crate::event::{Event, Scanned};
+use crate::ids::{CategoryNo, DeviceId, FestivalId, GateNo, TagUid, TicketId, ZONES_MAX, ZoneNo};
+use crate::rejection::Rejection;
+use crate::status::{FestivalStatus, Policy, TicketStatus};
+use crate::time::Timestamp;
+use crate::view::{FestivalView, LiveView, RecentRejection, TicketView};
+use crate::zone::{Gate, Zone};
+
+/// The most gates of one festival.
+pub const GATES_MAX: usize = 1_024;
+/// The most categories of one festival.
+pub const CATEGORIES_MAX: usize = 1_024;
+/// How many of the latest rejections are shown.
+pub const RECENT_MAX: usize = 32;
+
+/// One festival and all that shares its home.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Festival {
+    /// From its slug.
+    pub id: FestivalId,
+    /// Its name in addresses.
+    pub slug: String,
+    /// Its name.
+    pub name: String,
+    /// When it begins.
+    pub starts_at: Timestamp,
+    /// When it ends.
+    pub ends_at: Timestamp,
+    /// Where it is in its life.
+    pub status: FestivalStatus,
+    /// How its gates behave.
+    pub policy: Policy,
+    /// The version of the key that signs QRs; it and the one before are accepted.
+    pub qr_version: u32,
+    /// By number.
+    pub zones: Vec<Zone>,
+    /// By number.
+    pub gates: Vec<Gate>,
+    /// By number.
+    pub categories: Vec<Category>,
+    /// By number.
+    pub devices: Vec<Device>,
+    /// One-time codes, by hash.
+    pub offers: BTreeMap<[u8; 32], Offer>,
+    /// Which ticket a wristband names.
+    pub tags: BTreeMap<TagUid, TicketId>,
+    /// The wristband of a ticket that has one.
+    pub tag_of: BTreeMap<TicketId, TagUid>,
+    /// Rejections by number.
+    rejections: Vec<u64>,
+    conflicts: u64,
+    recent: VecDeque<RecentRejection>,
+}
+
+fn check(valid: bool) -> Result<(), Rejection> {
+    if valid { Ok(()) } else { Err(Rejection::InvalidValue) }
+}
+
+fn is_name(name: &str) -> bool {
+    !name.trim().is_empty() && name.len() <= TEXT_LEN_MAX
+}
+
+impl Festival {
+    /// Whether such a festival can be made.
+    ///
+    /// # Errors
+    /// [`Rejection::InvalidValue`] for a slug that is not `[a-z0-9-]{1,64}`, an empty or long name, an end before the
+    /// start, or a policy out of bounds.
+    pub fn decide_create(action: &OfficeAction) -> Result<Event, Rejection> {
+        let OfficeAction::CreateFestival { slug, name, starts_at, ends_at, policy } = action else {
+            return Err(Rejection::InvalidValue);
+        };
+        let slug_ok = (1..=64).contains(&slug.len())
+            && slug.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-');
+        check(slug_ok && is_name(name) && starts_at < ends_at)?;
+        check_policy(policy)?;
+        Ok(Event::FestivalCreated {
+            slug: slug.clone(),
+            name: name.clone(),
+            starts_at: *starts_at,
+            ends_at: *ends_at,
+            policy: *policy,
+        })
+    }
+
+    pub(crate) fn new(slug: String, name: String, starts_at: Timestamp, ends_at: Timestamp, policy: Policy) -> Self {
+        Self {
+            id: FestivalId::of_slug(&slug),
+            slug,
+            name,
+            starts_at,
+            ends_at,
+            status: FestivalStatus::Draft,
+            policy,
+            qr_version: 1,
+            zones: Vec::new(),
+            gates: Vec::new(),
+            categories: Vec::new(),
+            devices: Vec::new(),
+            offers: BTreeMap::new(),
+            tags: BTreeMap::new(),
+            tag_of: BTreeMap::new(),
+            rejections: vec![0; Rejection::NUMBERS],
+            conflicts: 0,
+            recent: VecDeque::new(),
+        }
+    }
+
+    /// # Errors
+    /// [`Rejection::UnknownZone`].
+    pub fn zone(&self, zone: ZoneNo) -> Result<&Zone, Rejection> {
+        self.zones.get(usize::from(zone.0)).ok_or(Rejection::UnknownZone)
+    }
+
+    /// The zones that `zone` lies in.
+    pub fn outer_of(&self, zone: &Zone) -> impl Iterator<Item = &Zone> {
+        self.zones.iter().filter(move |outer| zone.outer & outer.no.bit() != 0)
+    }
+
+    /// # Errors
+    /// [`Rejection::UnknownTicket`].
+    pub fn ticket(&self, id: TicketId) -> Result<&Ticket, Rejection> {
+        self.categories
+            .get(usize::from(id.category().0))
+            .filter(|_| id.festival() == self.id)
+            .and_then(|category| category.ticket(id))
+            .ok_or(Rejection::UnknownTicket)
+    }
+
+    /// # Errors
+    /// [`Rejection::UnknownDevice`].
+    pub fn device(&self, id: DeviceId) -> Result<&Device, Rejection> {
+        self.devices.get(id.number() as usize).filter(|_| id.festival() == self.id).ok_or(Rejection::UnknownDevice)
+    }
+
+    /// Decides what the office asks of this festival. `Ok(None)`: it is so already, and nothing happens.
+    ///
+    /// # Errors
+    /// The rejections named in [`crate::rejection`] under "The office", "Undo" and "Devices".
+    pub(crate) fn decide(&self, action: &OfficeAction, now: Timestamp) -> Result<Decided, Rejection> {
+        let festival = self.id;
+        let event = match action {
+            OfficeAction::CreateFestival { .. } => return Err(Rejection::SlugTaken),
+            OfficeAction::SetFestivalStatus { to, .. } => {
+                if !self.status.may_become(*to) {
+                    return Err(Rejection::InvalidTransition);
+                }
+                Event::FestivalStatusSet { festival, to: *to }
+            }
+            OfficeAction::SetPolicy { policy, .. } => {
+                check_policy(policy)?;
+                Event::PolicySet { festival, policy: *policy }
+            }
+            OfficeAction::PutZone { zone, name, parent, capacity, .. } => {
+                check(is_name(name))?;
+                let (zone, parent) = match zone {
+                    Some(zone) => (*zone, self.zone(*zone)?.parent),
+                    None if self.zones.len() >= ZONES_MAX => return Err(Rejection::LimitReached),
+                    None => (ZoneNo(self.zones.len() as u8), *parent),
+                };
+                if let Some(parent) = parent {
+                    self.zone(parent)?;
+                }
+                Event::ZonePut { festival, zone, name: name.clone(), parent, capacity: *capacity }
+            }
+            OfficeAction::AddGate { zone, name, .. } => {
+                check(is_name(name))?;
+                self.zone(*zone)?;
+                if self.gates.len() >= GATES_MAX {
+                    return Err(Rejection::LimitReached);
+                }
+                Event::GateAdded { festival, gate: GateNo(self.gates.len() as u16), zone: *zone, name: name.clone() }
+            }
+            OfficeAction::PutCategory { category, values, .. } => {
+                self.check_category(values)?;
+                let category = match category {
+                    Some(category) => {
+                        let known = self.categories.get(usize::from(category.0)).ok_or(Rejection::UnknownCategory)?;
+                        check(values.quota >= known.live)?;
+                        *category
+                    }
+                    None if self.categories.len() >= CATEGORIES_MAX => return Err(Rejection::LimitReached),
+                    None => CategoryNo(self.categories.len() as u16),
+                };
+                Event::CategoryPut { festival, category, values: values.clone() }
+            }
+            OfficeAction::IssueTickets { category, holders, paid, seed, .. } => {
+                let known = self.categories.get(usize::from(category.0)).ok_or(Rejection::UnknownCategory)?;
+                check((1..=ISSUE_MAX).contains(&holders.len()))?;
+                if matches!(self.status, FestivalStatus::Completed | FestivalStatus::Cancelled) {
+                    return Err(Rejection::InvalidTransition);
+                }
+                known.has_places(holders.len() as u32)?;
+                Event::TicketsIssued {
+                    festival,
+                    category: *category,
+                    first_serial: known.tickets.len() as u32,
+                    count: holders.len() as u32,
+                    seed: *seed,
+                    paid: *paid,
+                    holders: if holders.iter().all(Option::is_none) { Vec::new() } else { holders.clone() },
+                }
+            }
+            OfficeAction::SetTicketStatus { ticket, to } => {
+                let from = self.ticket(*ticket)?.status;
+                if !from.may_become(*to) {
+                    return Err(Rejection::InvalidTransition);
+                }
+                Event::TicketStatusSet { ticket: *ticket, from, to: *to }
+            }
+            OfficeAction::BlockTicket { ticket, blocked } => {
+                if self.ticket(*ticket)?.blocked == *blocked {
+                    return Ok(Decided::Already(OfficeAnswer::Done));
+                }
+                Event::TicketBlockSet { ticket: *ticket, blocked: *blocked }
+            }
+            OfficeAction::BindTag { ticket, tag } => {
+                self.ticket(*ticket)?;
+                match self.tags.get(tag) {
+                    Some(bound) if bound == ticket => return Ok(Decided::Already(OfficeAnswer::Done)),
+                    Some(_) => return Err(Rejection::TagTaken),
+                    None => Event::TagBound { ticket: *ticket, tag: *tag },
+                }
+            }
+            OfficeAction::UndoScan { ticket } => {
+                let undone = admission::decide_undo(self, None, &Undo { ticket: *ticket, scan_seq: 0 }, now);
+                if let Verdict::Rejected(rejection) = undone.verdict {
+                    return Err(rejection);
+                }
+                Event::Undone(undone)
+            }
+            OfficeAction::SetZoneState { zone, state, .. } => {
+                if self.zone(*zone)?.state == *state {
+                    return Ok(Decided::Already(OfficeAnswer::Done));
+                }
+                Event::ZoneStateSet { festival, zone: *zone, state: *state }
+            }
+            OfficeAction::OfferEnrolment { gate, code_hash, name, .. } => {
+                check(is_name(name) && !self.offers.contains_key(code_hash))?;
+                self.gates.get(usize::from(gate.0)).ok_or(Rejection::UnknownGate)?;
+                if self.offers.len() >= CODES_MAX || self.devices.len() >= DEVICES_MAX {
+                    return Err(Rejection::LimitReached);
+                }
+                let until = now.plus_ms(CODE_KEPT_MS);
+                Event::EnrolmentOffered { festival, gate: *gate, code_hash: *code_hash, name: name.clone(), until }
+            }
+            OfficeAction::EnrolDevice { code_hash, public_key, .. } => {
+                let offer = self.offers.get(code_hash).ok_or(Rejection::UnknownCode)?;
+                if let Some(number) = offer.redeem(&self.devices, public_key, now)? {
+                    return Ok(Decided::Already(OfficeAnswer::Device(DeviceId::new(festival, number))));
+                }
+                if self.devices.len() >= DEVICES_MAX {
+                    return Err(Rejection::LimitReached);
+                }
+                Event::DeviceEnrolled {
+                    device: DeviceId::new(festival, self.devices.len() as u32),
+                    gate: offer.gate,
+                    public_key: *public_key,
+                    name: offer.name.clone(),
+                    code_hash: *code_hash,
+                }
+            }
+            OfficeAction::RevokeDevice { device } => {
+                if self.device(*device)?.revoked {
+                    return Ok(Decided::Already(OfficeAnswer::Done));
+                }
+                Event::DeviceRevoked { device: *device }
+            }
+            OfficeAction::RotateQrKey { .. } => Event::QrKeyRotated { festival, version: self.qr_version + 1 },
+            OfficeAction::CreateApiKey { .. } | OfficeAction::RevokeApiKey { .. } => {
+                return Err(Rejection::UnknownFestival);
+            }
+        };
+        Ok(Decided::Event(event))
+    }
+
+    fn check_category(&self, values: &CategoryValues) -> Result<(), Rejection> {
+        let known_zones = self.zones.iter().fold(0, |mask, zone| mask | zone.no.bit());
+        if values.zones & !known_zones != 0 {
+            return Err(Rejection::UnknownZone);
+        }
+        check(
+            is_name(&values.name)
+                && values.quota <= QUOTA_MAX
+                && values.price.minor >= 0
+                && values.valid_from < values.valid_until,
+        )
+    }
+
+    /// Writes down what has happened to this festival. Cannot fail, and decides nothing.
+    pub(crate) fn apply(&mut self, event: &Event, at: Timestamp) {
+        match event {
+            Event::Scanned(scanned) => admission::apply_scan(self, scanned, at),
+            Event::Undone(undone) => admission::apply_undo(self, undone, at),
+            Event::FestivalStatusSet { to, .. } => self.status = *to,
+            Event::PolicySet { policy, .. } => self.policy = *policy,
+            Event::ZonePut { zone, name, parent, capacity, .. } => self.put_zone(*zone, name, *parent, *capacity),
+            Event::GateAdded { gate, zone, name, .. } => {
+                self.gates.push(Gate {
+                    no: *gate,
+                    name: name.clone(),
+                    zone: *zone,
+                    admitted: 0,
+                    exited: 0,
+                    rejected: 0,
+                });
+            }
+            Event::CategoryPut { category, values, .. } => match self.categories.get_mut(usize::from(category.0)) {
+                Some(known) => known.values = values.clone(),
+                None => self.categories.push(Category::new(*category, values.clone())),
+            },
+            Event::TicketsIssued { category, first_serial, count, seed, paid, .. } => {
+                self.categories[usize::from(category.0)].issue(*first_serial, *count, *seed, *paid);
+            }
+            Event::TicketStatusSet { ticket, to, .. } => self.set_ticket_status(*ticket, *to),
+            Event::TicketBlockSet { ticket, blocked } => {
+                self.categories[usize::from(ticket.category().0)].ticket_mut(*ticket).blocked = *blocked;
+            }
+            Event::TagBound { ticket, tag } => {
+                if let Some(before) = self.tag_of.insert(*ticket, *tag) {
+                    self.tags.remove(&before);
+                }
+                self.tags.insert(*tag, *ticket);
+            }
+            Event::ZoneStateSet { zone, state, .. } => self.zones[usize::from(zone.0)].state = *state,
+            Event::EnrolmentOffered { gate, code_hash, name, until, .. } => {
+                self.offers.insert(*code_hash, Offer { gate: *gate, name: name.clone(), until: *until, used_by: None });
+            }
+            Event::DeviceEnrolled { device, gate, public_key, name, code_hash } => {
+                assert_eq!(device.number() as usize, self.devices.len(), "devices are numbered densely");
+                if let Some(offer) = self.offers.get_mut(code_hash) {
+                    offer.used_by = Some(device.number());
+                }
+                self.devices.push(Device {
+                    name: name.clone(),
+                    gate: *gate,
+                    public_key: *public_key,
+                    enrolled_at: at,
+                    last_seen_at: at,
+                    revoked: false,
+                    window: crate::dedupe::Window::default(),
+                });
+            }
+            Event::DeviceRevoked { device } => self.devices[device.number() as usize].revoked = true,
+            Event::QrKeyRotated { version, .. } => self.qr_version = *version,
+            Event::Expired => self.offers.retain(|_, offer| offer.until >= at),
+            Event::Asked(_)
+            | Event::FestivalCreated { .. }
+            | Event::ApiKeyCreated { .. }
+            | Event::ApiKeyRevoked { .. } => unreachable!("not a festival's own"),
+        }
+    }
+
+    fn put_zone(&mut self, zone: ZoneNo, name: &str, parent: Option<ZoneNo>, capacity: u32) {
+        if let Some(known) = self.zones.get_mut(usize::from(zone.0)) {
+            known.name = name.to_owned();
+            known.capacity = capacity;
+            return;
+        }
+        let parent = parent.map(|parent| &self.zones[usize::from(parent.0)]);
+        let made = Zone::new(zone, name.to_owned(), parent, capacity);
+        for outer in self.zones.iter_mut().filter(|outer| made.outer & outer.no.bit() != 0) {
+            outer.inner |= zone.bit();
+        }
+        self.zones.push(made);
+    }
+
+    /// A ticket that is cancelled or refunded leaves its holder where they are: the exit still counts them out.
+    fn set_ticket_status(&mut self, ticket: TicketId, to: TicketStatus) {
+        self.categories[usize::from(ticket.category().0)].set_status(ticket, to);
+    }
+
+    /// Whether [`Event::Expired`] would change anything here.
+    pub(crate) fn any_due(&self, now: Timestamp) -> bool {
+        self.offers.values().any(|offer| offer.until < now)
+    }
+
+    /// Counts a scan, and keeps the device's answer.
+    pub(crate) fn tally_scan(&mut self, scanned: &Scanned, at: Timestamp) {
+        let device = &mut self.devices[scanned.device.number() as usize];
+        device.window.remember(scanned.seq, scanned.floor, scanned.fingerprint, scanned.answer(at));
+        device.last_seen_at = at;
+        let gate = &mut self.gates[usize::from(scanned.gate.0)];
+        let conflict = scanned.flags & CONFLICT != 0;
+        self.conflicts += u64::from(conflict);
+        let reason = match scanned.verdict {
+            Verdict::Admitted => {
+                gate.admitted += 1;
+                scanned.instead_of
+            }
+            Verdict::Exited | Verdict::Undone => {
+                gate.exited += 1;
+                None
+            }
+            Verdict::Rejected(rejection) => {
+                gate.rejected += 1;
+                self.rejections[rejection as usize] += 1;
+                Some(rejection)
+            }
+        };
+        let Some(reason) = reason else { return };
+        if self.recent.len() == RECENT_MAX {
+            self.recent.pop_back();
+        }
+        self.recent.push_front(RecentRejection {
+            at,
+            gate: scanned.gate,
+            device: scanned.device,
+            reason,
+            ticket: scanned.ticket,
+            conflict,
+        });
+    }
+
+    /// The plant `presence-not-restored`.
+    pub(crate) fn forget_presence(&mut self) {
+        self.categories.iter_mut().flat_map(|category| &mut category.tickets).for_each(|ticket| ticket.inside = 0);
+    }
+
+    /// For the office.
+    pub fn view(&self) -> FestivalView {
+        FestivalView {
+            id: self.id,
+            slug: self.slug.clone(),
+            name: self.name.clone(),
+            starts_at: self.starts_at,
+            ends_at: self.ends_at,
+            status: self.status,
+            policy: self.policy,
+            qr_version: self.qr_version,
+            zones: self.zones.iter().map(Zone::view).collect(),
+            gates: self.gates.iter().map(Gate::view).collect(),
+            categories: self.categories.iter().map(Category::view).collect(),
+            devices: self.devices.len() as u32,
+        }
+    }
+
+    /// For whoever watches.
+    pub fn live(&self, at: Timestamp) -> LiveView {
+        let counted = |&reason: &Rejection| Some((reason, self.rejections[reason as usize])).filter(|(_, n)| *n > 0);
+        LiveView {
+            at,
+            status: self.status,
+            zones: self.zones.iter().map(Zone::view).collect(),
+            gates: self.gates.iter().map(Gate::view).collect(),
+            rejections: Rejection::ALL.iter().filter_map(counted).collect(),
+            conflicts: self.conflicts,
+            latest: self.recent.iter().copied().collect(),
+        }
+    }
+
+    /// # Errors
+    /// [`Rejection::UnknownTicket`].
+    pub fn ticket_view(&self, id: TicketId) -> Result<TicketView, Rejection> {
+        let ticket = self.ticket(id)?;
+        Ok(TicketView {
+            id,
+            status: ticket.status,
+            blocked: ticket.blocked,
+            inside: ticket.inside,
+            first_use: ticket.first_use(),
+            qr_version: self.qr_version,
+        })
+    }
+
+    /// Who is in a zone: the next `limit` tickets after `after`. Walks at most all tickets: 5 ms for a million.
+    pub fn inside(&self, zone: ZoneNo, after: Option<TicketId>, limit: usize) -> Vec<TicketId> {
+        let start = after.map(|id| (usize::from(id.category().0), id.serial() as usize + 1)).unwrap_or_default();
+        self.categories
+            .iter()
+            .skip(start.0)
+            .flat_map(|category| {
+                let from = if usize::from(category.no.0) == start.0 { start.1 } else { 0 };
+                category
+                    .tickets
+                    .iter()
+                    .enumerate()
+                    .skip(from)
+                    .map(move |(serial, ticket)| (category.no, serial, ticket))
+            })
+            .filter(|(.., ticket)| ticket.inside & zone.bit() != 0)
+            .take(limit)
+            .map(|(category, serial, ticket)| TicketId::new(self.id, category, serial as u32, ticket.nonce))
+            .collect()
+    }
+}
+
+/// What the office's command comes to.
+pub(crate) enum Decided {
+    /// This happens.
+    Event(Event),
+    /// It is so already.
+    Already(OfficeAnswer),
+}
+
+fn check_policy(policy: &Policy) -> Result<(), Rejection> {
+    check((1..=1_000).contains(&policy.log_one_rejection_in))
+}

@@ -1,0 +1,81 @@
+//! Known bugs, compiled in only with the feature `plants`, one of them awake at a time: the simulator must catch each.
+//! Without the feature [`planted`] is `false` at compile time.
+
+macro_rules! plants {
+    ($($(#[$doc:meta])* $name:ident = $number:literal, $word:literal;)*) => {
+        /// A known bug.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u8)]
+        pub enum Plant { $($(#[$doc])* $name = $number,)* }
+
+        impl Plant {
+            /// All of them.
+            pub const ALL: &'static [Plant] = &[$(Plant::$name,)*];
+            /// Its name on the command line.
+            pub fn word(self) -> &'static str {
+                match self { $(Plant::$name => $word,)* }
+            }
+        }
+    };
+}
+
+plants! {
+    /// A scan is answered before its record is durable.
+    AckBeforeDurable = 1, "ack-before-durable";
+    /// Snapshots leave out the answers that devices may ask for again.
+    DedupeForgottenAtRestart = 2, "dedupe-forgotten-at-restart";
+    /// Every number is taken for new.
+    DedupeIgnored = 3, "dedupe-ignored";
+    /// The same number with other content gets the old answer.
+    FingerprintIgnored = 4, "fingerprint-ignored";
+    /// Snapshots leave out who is inside.
+    PresenceNotRestored = 5, "presence-not-restored";
+    /// One too many.
+    CapacityOffByOne = 6, "capacity-off-by-one";
+    /// Leaving a perimeter leaves the zones in it as they were.
+    ExitForgetsInnerZones = 7, "exit-forgets-inner-zones";
+    /// A used ticket opens the perimeter again under single entry.
+    SingleEntryForgotten = 8, "single-entry-forgotten";
+    /// A revoked device still decides.
+    RevocationIgnored = 9, "revocation-ignored";
+    /// Undoing an entry leaves the person counted.
+    UndoKeepsOccupancy = 10, "undo-keeps-occupancy";
+    /// Recovery takes a record whose checksum does not hold.
+    TornTailAccepted = 11, "torn-tail-accepted";
+    /// Replay starts one record late after a snapshot.
+    ReplaySkipsOne = 12, "replay-skips-one";
+    /// The journal goes on after a failed flush.
+    FlushErrorIgnored = 13, "flush-error-ignored";
+    /// The shard's time follows a clock that jumps back.
+    TimeGoesBack = 14, "time-goes-back";
+    /// More tickets than the quota.
+    QuotaForgotten = 15, "quota-forgotten";
+    /// Answers to questions show what is not durable yet.
+    ViewsBeforeDurable = 16, "views-before-durable";
+}
+
+#[cfg(feature = "plants")]
+mod awake {
+    use core::sync::atomic::{AtomicU8, Ordering};
+
+    static AWAKE: AtomicU8 = AtomicU8::new(0);
+
+    /// Wakes one plant, or none.
+    pub fn wake(plant: Option<super::Plant>) {
+        AWAKE.store(plant.map_or(0, |plant| plant as u8), Ordering::Relaxed);
+    }
+    /// Whether this plant is awake.
+    pub fn planted(plant: super::Plant) -> bool {
+        AWAKE.load(Ordering::Relaxed) == plant as u8
+    }
+}
+
+#[cfg(feature = "plants")]
+pub use awake::{planted, wake};
+
+/// Whether this plant is awake: never, without the feature.
+#[cfg(not(feature = "plants"))]
+#[inline(always)]
+pub const fn planted(_plant: Plant) -> bool {
+    false
+}

@@ -1,0 +1,410 @@
+//! The shard: hosts the actors of many homes and steps them in batches, so that a thousand decisions share one record
+//! and one disk flush.
+//!
+//! `step` decides and applies command by command, writes what happened into one record, and gives the answers in the
+//! order of the commands. Nobody may be told before that record is durable; that is the host's business.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::admission;
+use crate::command::{
+    Answer, Command, Credential, DeviceAction, DeviceAnswer, DeviceCommand, OfficeAction, OfficeAnswer, OfficeCommand,
+};
+use crate::dedupe::{Keys, Seen, SeenKey};
+use crate::event::{Asked, ByDevice, Event};
+use crate::festival::{Decided, Festival};
+use crate::ids::{FestivalId, ShardId, ZoneNo};
+use crate::operators::Operators;
+use crate::plants::{Plant, planted};
+use crate::record::{self, Record, RecordError, Writer};
+use crate::rejection::Rejection;
+use crate::time::Timestamp;
+use crate::view::{Notice, Query, View};
+
+/// The most festivals of one shard.
+pub const FESTIVALS_MAX: usize = 4_096;
+
+/// Many actors, one thread, one journal.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Shard {
+    id: ShardId,
+    /// Of the last record.
+    seq: u64,
+    /// Never goes back.
+    now: Timestamp,
+    festivals: BTreeMap<FestivalId, Festival>,
+    operators: Operators,
+    keys: Keys,
+}
+
+/// What a step comes to. Kept and handed in again, so that a steady stream of steps allocates nothing.
+#[derive(Debug, Default)]
+pub struct Step {
+    /// The record to make durable; empty if nothing has happened.
+    pub record: Vec<u8>,
+    /// How many events the record has.
+    pub events: u32,
+    /// One for each command, in order.
+    pub answers: Vec<Answer>,
+    /// What connected devices are to be told once the record is durable.
+    pub notices: Vec<Notice>,
+}
+
+impl Shard {
+    /// A shard to which nothing has happened yet.
+    pub fn new(id: ShardId) -> Self {
+        Self {
+            id,
+            seq: 0,
+            now: Timestamp::default(),
+            festivals: BTreeMap::new(),
+            operators: Operators::default(),
+            keys: Keys::default(),
+        }
+    }
+
+    /// Which shard this is.
+    pub fn id(&self) -> ShardId {
+        self.id
+    }
+    /// The sequence number of the last record decided or replayed.
+    pub fn seq(&self) -> u64 {
+        self.seq
+    }
+    /// The shard's time: the highest stamp so far.
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
+    /// All festivals of this shard.
+    pub fn festivals(&self) -> impl Iterator<Item = &Festival> {
+        self.festivals.values()
+    }
+
+    /// Decides a batch at `stamp`, or at the shard's own time if that is later.
+    pub fn step(&mut self, stamp: Timestamp, commands: &[Command], out: &mut Step) {
+        out.answers.clear();
+        out.notices.clear();
+        let now = if planted(Plant::TimeGoesBack) { stamp } else { self.now.max(stamp) };
+        let mut record = core::mem::take(&mut out.record);
+        let mut writer = Writer::begin(&mut record, self.id, self.seq + 1, now);
+        for command in commands {
+            let answer = match command {
+                Command::Device(command) => self.device(command, now, &mut writer),
+                Command::Office(command) => self.office(command, now, &mut writer, &mut out.notices),
+                Command::Tick => self.tick(now, &mut writer),
+            };
+            out.answers.push(answer);
+        }
+        out.events = writer.events();
+        if out.events == 0 {
+            record.clear();
+        } else {
+            self.seq += 1;
+            self.now = now;
+        }
+        out.record = record;
+    }
+
+    fn device(&mut self, command: &DeviceCommand, now: Timestamp, writer: &mut Writer<'_>) -> Answer {
+        let (device, seq) = (command.device, command.seq);
+        let fingerprint = fingerprint(&command.action);
+        let by = ByDevice { device, seq, floor: command.floor, fingerprint };
+        let reply = |answer, repeated| Answer::Device { device, seq, answer, repeated };
+        let zone = match &command.action {
+            DeviceAction::Scan(scan) => scan.zone,
+            DeviceAction::Undo(_) => ZoneNo(0),
+        };
+        let known = self.festivals.get_mut(&device.festival()).filter(|festival| festival.device(device).is_ok());
+        let Some(festival) = known else {
+            return reply(DeviceAnswer::rejected(Rejection::UnknownDevice, zone, now), false);
+        };
+        match festival.devices[device.number() as usize].window.look_up(seq, command.floor, fingerprint) {
+            Seen::New => {}
+            Seen::Answered(answer) => return reply(answer, true),
+            Seen::Refused(rejection) => return reply(DeviceAnswer::rejected(rejection, zone, now), false),
+        }
+        let answer = match &command.action {
+            DeviceAction::Scan(scan) => {
+                let scanned = admission::decide_scan(festival, by, scan, now);
+                admission::apply_scan(festival, &scanned, now);
+                writer.push(&Event::Scanned(scanned));
+                scanned.answer(now)
+            }
+            DeviceAction::Undo(undo) => {
+                let undone = admission::decide_undo(festival, Some(by), undo, now);
+                admission::apply_undo(festival, &undone, now);
+                writer.push(&Event::Undone(undone));
+                undone.answer(now)
+            }
+        };
+        reply(answer, false)
+    }
+
+    fn office(
+        &mut self,
+        command: &OfficeCommand,
+        now: Timestamp,
+        writer: &mut Writer<'_>,
+        notices: &mut Vec<Notice>,
+    ) -> Answer {
+        let reply = |answer, repeated| Answer::Office { answer, repeated };
+        if let Some(key) = &command.key {
+            match self.keys.look_up(key, now) {
+                SeenKey::New => {}
+                SeenKey::Answered(answer) => return reply(answer, true),
+                SeenKey::Refused(rejection) => return reply(OfficeAnswer::Rejected(rejection), false),
+            }
+        }
+        let key = command.key.map(|key| (key.id, key.fingerprint));
+        let mut asked = Asked { operator: command.operator, key, rejection: None };
+        let answer = match self.decide_office(&command.action, now) {
+            Ok(Decided::Event(event)) => {
+                self.happen(&Event::Asked(asked), None, now, writer);
+                self.happen(&event, Some(asked), now, writer);
+                notices.extend(notice(&event));
+                return reply(office_answer(&event), false);
+            }
+            // Nothing happens, so without a key there is nothing to remember either.
+            Ok(Decided::Already(answer)) => answer,
+            Err(rejection) => {
+                asked.rejection = Some(rejection);
+                if key.is_some() {
+                    self.happen(&Event::Asked(asked), None, now, writer);
+                }
+                OfficeAnswer::Rejected(rejection)
+            }
+        };
+        reply(answer, false)
+    }
+
+    fn decide_office(&self, action: &OfficeAction, now: Timestamp) -> Result<Decided, Rejection> {
+        match action {
+            OfficeAction::CreateApiKey { hash, role, festivals, name } => {
+                self.operators.decide_create(hash, *role, festivals, name).map(Decided::Event)
+            }
+            OfficeAction::RevokeApiKey { key } => self.operators.decide_revoke(*key).map(Decided::Event),
+            OfficeAction::CreateFestival { slug, .. } if !self.festivals.contains_key(&FestivalId::of_slug(slug)) => {
+                if self.festivals.len() >= FESTIVALS_MAX {
+                    return Err(Rejection::LimitReached);
+                }
+                Festival::decide_create(action).map(Decided::Event)
+            }
+            _ => {
+                let crate::ids::Home::Festival(id) = action.home() else { return Err(Rejection::UnknownFestival) };
+                self.festivals.get(&id).ok_or(Rejection::UnknownFestival)?.decide(action, now)
+            }
+        }
+    }
+
+    fn tick(&mut self, now: Timestamp, writer: &mut Writer<'_>) -> Answer {
+        if self.keys.any_due(now) || self.festivals.values().any(|festival| festival.any_due(now)) {
+            self.happen(&Event::Expired, None, now, writer);
+        }
+        Answer::Ticked
+    }
+
+    fn happen(&mut self, event: &Event, asked: Option<Asked>, now: Timestamp, writer: &mut Writer<'_>) {
+        self.apply(event, now, asked);
+        writer.push(event);
+    }
+
+    /// Writes down what has happened. Cannot fail, and decides nothing: replay is this and nothing else.
+    fn apply(&mut self, event: &Event, at: Timestamp, asked: Option<Asked>) {
+        match event {
+            Event::Asked(asked) => {
+                if let (Some((id, fingerprint)), Some(rejection)) = (asked.key, asked.rejection) {
+                    self.keys.remember(id, fingerprint, OfficeAnswer::Rejected(rejection), at);
+                }
+                return;
+            }
+            Event::FestivalCreated { slug, name, starts_at, ends_at, policy } => {
+                let made = Festival::new(slug.clone(), name.clone(), *starts_at, *ends_at, *policy);
+                self.festivals.insert(made.id, made);
+            }
+            Event::ApiKeyCreated { key, hash, role, festivals, name } => {
+                self.operators.created(*key, *hash, *role, festivals.clone(), name.clone(), at);
+            }
+            Event::ApiKeyRevoked { key } => self.operators.revoked(*key),
+            Event::Expired => {
+                self.keys.forget(at);
+                self.festivals.values_mut().for_each(|festival| festival.apply(event, at));
+            }
+            _ => {
+                let id = festival_of(event).expect("every other event is a festival's");
+                self.festivals.get_mut(&id).expect("decided").apply(event, at);
+            }
+        }
+        if let Some(Asked { key: Some((id, fingerprint)), .. }) = asked {
+            self.keys.remember(id, fingerprint, office_answer(event), at);
+        }
+    }
+
+    /// Applies one record of the journal.
+    ///
+    /// # Errors
+    /// [`RecordError`] if it cannot be read, is another shard's, or is not the next.
+    pub fn replay(&mut self, bytes: &[u8]) -> Result<Record, RecordError> {
+        let record = record::read(bytes)?;
+        if record.shard != self.id {
+            return Err(RecordError::OtherShard(record.shard));
+        }
+        if record.seq != self.seq + 1 {
+            return Err(RecordError::OutOfOrder(self.seq + 1, record.seq));
+        }
+        let mut asked = None;
+        for event in &record.events {
+            self.apply(event, record.at, asked.take());
+            if let Event::Asked(by) = event {
+                asked = Some(*by);
+            }
+        }
+        self.seq = record.seq;
+        self.now = record.at;
+        Ok(record)
+    }
+
+    /// Answers without changing anything.
+    pub fn query(&self, query: &Query) -> View {
+        let festival = |id: &FestivalId| self.festivals.get(id).ok_or(Rejection::UnknownFestival);
+        let view = match query {
+            Query::Festivals => Ok(View::Festivals(self.festivals.values().map(Festival::view).collect())),
+            Query::Festival(id) => festival(id).map(|festival| View::Festival(Box::new(festival.view()))),
+            Query::Live(id) => festival(id).map(|festival| View::Live(Box::new(festival.live(self.now)))),
+            Query::Ticket(id) => festival(&id.festival())
+                .map_err(|_| Rejection::UnknownTicket)
+                .and_then(|festival| festival.ticket_view(*id))
+                .map(View::Ticket),
+            Query::Device(id) => festival(&id.festival())
+                .map_err(|_| Rejection::UnknownDevice)
+                .and_then(|festival| device_view(festival, id.number()))
+                .map(View::Device),
+            Query::Devices { festival: id, from, limit } => festival(id).map(|festival| {
+                let devices = (*from..festival.devices.len() as u32).take(*limit as usize);
+                View::Devices(devices.filter_map(|number| device_view(festival, number).ok()).collect())
+            }),
+            Query::Inside { festival: id, zone, after, limit } => festival(id)
+                .and_then(|festival| festival.zone(*zone).map(|_| festival.inside(*zone, *after, *limit as usize)))
+                .map(View::Inside),
+            Query::ApiKey(hash) => self.operators.by_hash(hash).map(View::ApiKey).ok_or(Rejection::UnknownKey),
+            Query::ApiKeys => Ok(View::ApiKeys(self.operators.all())),
+        };
+        view.unwrap_or_else(View::No)
+    }
+
+    /// The whole state, for a snapshot. The same state gives the same bytes, whichever way it was reached.
+    pub fn snapshot(&self) -> Vec<u8> {
+        if planted(Plant::PresenceNotRestored) {
+            let mut forgetful = self.clone();
+            forgetful.festivals.values_mut().for_each(Festival::forget_presence);
+            return postcard::to_allocvec(&forgetful).expect("the state is plain data");
+        }
+        postcard::to_allocvec(self).expect("the state is plain data")
+    }
+
+    /// The state from a snapshot's bytes, or `None` if another version wrote them: the journal has it all.
+    pub fn restore(bytes: &[u8]) -> Option<Self> {
+        postcard::from_bytes(bytes).ok()
+    }
+
+    /// SHA-256 of the whole state. Replay from zero, replay from a snapshot and a hot shadow agree on it.
+    pub fn state_hash(&self) -> [u8; 32] {
+        Sha256::digest(self.snapshot()).into()
+    }
+}
+
+fn device_view(festival: &Festival, number: u32) -> Result<crate::view::DeviceView, Rejection> {
+    let device = festival.devices.get(number as usize).ok_or(Rejection::UnknownDevice)?;
+    let zone = festival.gates[usize::from(device.gate.0)].zone;
+    Ok(device.view(festival.id, number, zone, festival.policy.ack))
+}
+
+fn festival_of(event: &Event) -> Option<FestivalId> {
+    Some(match event {
+        Event::Scanned(scanned) => scanned.device.festival(),
+        Event::Undone(undone) => undone.ticket.festival(),
+        Event::FestivalCreated { slug, .. } => FestivalId::of_slug(slug),
+        Event::FestivalStatusSet { festival, .. }
+        | Event::PolicySet { festival, .. }
+        | Event::ZonePut { festival, .. }
+        | Event::GateAdded { festival, .. }
+        | Event::CategoryPut { festival, .. }
+        | Event::TicketsIssued { festival, .. }
+        | Event::ZoneStateSet { festival, .. }
+        | Event::EnrolmentOffered { festival, .. }
+        | Event::QrKeyRotated { festival, .. } => *festival,
+        Event::TicketStatusSet { ticket, .. }
+        | Event::TicketBlockSet { ticket, .. }
+        | Event::TagBound { ticket, .. } => ticket.festival(),
+        Event::DeviceEnrolled { device, .. } | Event::DeviceRevoked { device } => device.festival(),
+        Event::Asked(_) | Event::ApiKeyCreated { .. } | Event::ApiKeyRevoked { .. } | Event::Expired => return None,
+    })
+}
+
+/// What the office is told of an event that it asked for.
+fn office_answer(event: &Event) -> OfficeAnswer {
+    match event {
+        Event::FestivalCreated { slug, .. } => OfficeAnswer::Festival(FestivalId::of_slug(slug)),
+        Event::ZonePut { zone, .. } => OfficeAnswer::Zone(*zone),
+        Event::GateAdded { gate, .. } => OfficeAnswer::Gate(*gate),
+        Event::CategoryPut { category, .. } => OfficeAnswer::Category(*category),
+        Event::TicketsIssued { festival, category, first_serial, count, seed, .. } => OfficeAnswer::Issued {
+            festival: *festival,
+            category: *category,
+            first_serial: *first_serial,
+            count: *count,
+            seed: *seed,
+        },
+        Event::EnrolmentOffered { until, .. } => OfficeAnswer::CodeUntil(*until),
+        Event::DeviceEnrolled { device, .. } => OfficeAnswer::Device(*device),
+        Event::QrKeyRotated { version, .. } => OfficeAnswer::QrKey(*version),
+        Event::ApiKeyCreated { key, .. } => OfficeAnswer::ApiKey(*key),
+        _ => OfficeAnswer::Done,
+    }
+}
+
+fn notice(event: &Event) -> Option<Notice> {
+    match event {
+        Event::ZoneStateSet { festival, zone, state } => {
+            Some(Notice::Zone { festival: *festival, zone: *zone, state: *state })
+        }
+        Event::DeviceRevoked { device } => Some(Notice::DeviceRevoked(*device)),
+        Event::PolicySet { festival, .. } => Some(Notice::PolicyChanged(*festival)),
+        _ => None,
+    }
+}
+
+/// Tells one question of a device from another with the same number: FNV-1a over what was asked, folded to 32 bits.
+/// The reader's clock and what it has shown are no part of the question. Kept in records, so it never changes.
+pub fn fingerprint(action: &DeviceAction) -> u32 {
+    let mut hash: u64 = 0xCBF2_9CE4_8422_2325;
+    let mut mix = |word: u64| {
+        hash = (hash ^ word).wrapping_mul(0x0000_0100_0000_01B3);
+        hash ^= hash >> 29;
+    };
+    match action {
+        DeviceAction::Scan(scan) => {
+            mix(1 | u64::from(scan.zone.0) << 8 | (scan.direction as u64) << 16);
+            match scan.credential {
+                Credential::Ticket(ticket) => {
+                    let id = ticket.id().as_u128();
+                    mix((id >> 64) as u64);
+                    mix(id as u64);
+                    mix(u64::from(ticket.version()));
+                }
+                Credential::Refused(rejection, number) => mix(1 << 40 | (rejection as u64) << 32 | u64::from(number)),
+                Credential::Tag(tag) => tag.as_bytes().iter().for_each(|&byte| mix(u64::from(byte) | 2 << 40)),
+            }
+        }
+        DeviceAction::Undo(undo) => {
+            let id = undo.ticket.as_u128();
+            mix(2);
+            mix((id >> 64) as u64);
+            mix(id as u64);
+            mix(undo.scan_seq);
+        }
+    }
+    (hash ^ hash >> 32) as u32
+}

@@ -1,0 +1,136 @@
+//! A zone: capacity, occupancy, open or closed. Who is inside is written on the tickets, as a mask of zones
+//! ([`crate::category::Ticket::inside`]); the zone keeps the sums.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{GateNo, ZoneNo};
+use crate::plants::{Plant, planted};
+use crate::rejection::Rejection;
+use crate::status::ZoneState;
+use crate::view::{GateView, ZoneView};
+
+/// An area with a capacity.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Zone {
+    /// Its number.
+    pub no: ZoneNo,
+    /// Its name.
+    pub name: String,
+    /// The zone it lies in; none for a perimeter.
+    pub parent: Option<ZoneNo>,
+    /// All zones it lies in, as a mask.
+    pub outer: u64,
+    /// All zones that lie in it, as a mask.
+    pub inner: u64,
+    /// How many it holds.
+    pub capacity: u32,
+    /// How many are in it.
+    pub occupancy: u32,
+    /// Of these, people whom no ticket accounts for: they were let in on an answer that a crash had lost.
+    pub unaccounted: u32,
+    /// Entries less undone entries.
+    pub admitted: u64,
+    /// Exits less undone exits.
+    pub left: u64,
+    /// Whether it lets people in.
+    pub state: ZoneState,
+}
+
+impl Zone {
+    /// An empty, open zone.
+    pub fn new(no: ZoneNo, name: String, parent: Option<&Zone>, capacity: u32) -> Self {
+        Self {
+            no,
+            name,
+            parent: parent.map(|parent| parent.no),
+            outer: parent.map_or(0, |parent| parent.outer | parent.no.bit()),
+            inner: 0,
+            capacity,
+            occupancy: 0,
+            unaccounted: 0,
+            admitted: 0,
+            left: 0,
+            state: ZoneState::Open,
+        }
+    }
+
+    /// A zone in no other zone.
+    pub fn is_perimeter(&self) -> bool {
+        self.parent.is_none()
+    }
+
+    /// # Errors
+    /// [`Rejection::ZoneFull`] if nobody more fits.
+    pub fn has_room(&self) -> Result<(), Rejection> {
+        let capacity = self.capacity + u32::from(planted(Plant::CapacityOffByOne));
+        if self.occupancy >= capacity { Err(Rejection::ZoneFull) } else { Ok(()) }
+    }
+
+    /// Somebody came in.
+    pub fn enter(&mut self) {
+        self.occupancy += 1;
+        self.admitted += 1;
+    }
+    /// Somebody left.
+    pub fn leave(&mut self) {
+        self.occupancy = self.occupancy.checked_sub(1).expect("who leaves was counted");
+        self.left += 1;
+    }
+    /// An entry was none.
+    pub fn undo_enter(&mut self) {
+        if !planted(Plant::UndoKeepsOccupancy) {
+            self.occupancy = self.occupancy.checked_sub(1).expect("who is taken back was counted");
+        }
+        self.admitted -= 1;
+    }
+    /// An exit was none.
+    pub fn undo_leave(&mut self) {
+        self.occupancy += 1;
+        self.left -= 1;
+    }
+
+    /// For the office.
+    pub fn view(&self) -> ZoneView {
+        ZoneView {
+            no: self.no,
+            name: self.name.clone(),
+            parent: self.parent,
+            capacity: self.capacity,
+            occupancy: self.occupancy,
+            admitted: self.admitted,
+            left: self.left,
+            state: self.state,
+        }
+    }
+}
+
+/// A named place on a zone's border, with what it has done.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Gate {
+    /// Its number.
+    pub no: GateNo,
+    /// Its name.
+    pub name: String,
+    /// The zone it leads into.
+    pub zone: ZoneNo,
+    /// Entries.
+    pub admitted: u64,
+    /// Exits.
+    pub exited: u64,
+    /// Rejections.
+    pub rejected: u64,
+}
+
+impl Gate {
+    /// For the office.
+    pub fn view(&self) -> GateView {
+        GateView {
+            no: self.no,
+            name: self.name.clone(),
+            zone: self.zone,
+            admitted: self.admitted,
+            exited: self.exited,
+            rejected: self.rejected,
+        }
+    }
+}
