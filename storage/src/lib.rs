@@ -1,1 +1,22 @@
 //! Journal, snapshots and read models.
+//!
+//! What is acknowledged is on disk first. This crate owns that sentence.
+//!
+//! - [`journal`]: the truth. A shard hands over one record per batch and hears back when it is durable.
+//!   [`journal::file`] is one log per node, shared by all its shards, so that they share one disk flush;
+//!   [`journal::memory`] is the same contract without a disk, for tests of others.
+//! - [`snapshots`]: where a shard need not replay from zero.
+//!
+//! ```no_run
+//! # use std::{path::Path, sync::Arc};
+//! # use storage::journal::{Journal, JournalError, Sink, file::{FileJournal, Options}};
+//! # fn open(sink: Arc<dyn Sink>) -> Result<(), JournalError> {
+//! let opened = FileJournal::open(Path::new("data/journal"), Options::default())?; // fence, recovery
+//! let _end = opened.end(); // replay up to here with `opened.reader(..)`
+//! let journal = opened.start(sink)?; // from now on it takes records
+//! journal.close()
+//! # }
+//! ```
+
+pub mod journal;
+pub mod snapshots;

@@ -1,0 +1,189 @@
+//! A journal without a disk, for tests of others. The same contract, the same thread, the same sink; what it holds
+//! outlives the journal as long as somebody keeps the [`MemoryLog`], so a restart can be played.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, OnceLock},
+    thread::{self, JoinHandle},
+};
+
+use engine::ids::ShardId;
+
+use super::{
+    Cursor, Entry, Journal, JournalError, Position, Reader, Refused, Sink,
+    queue::{Acks, Queue, Queued},
+};
+
+/// What is durable, as far as memory is.
+pub struct MemoryLog {
+    shards: u16,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    records: Vec<(ShardId, Arc<[u8]>)>,
+    fault: Option<String>,
+}
+
+impl MemoryLog {
+    /// An empty log of `shards` shards.
+    pub fn new(shards: u16) -> Arc<Self> {
+        Arc::new(Self { shards, state: Mutex::new(State::default()) })
+    }
+
+    /// How many records are durable.
+    pub fn len(&self) -> usize {
+        self.state().records.len()
+    }
+
+    /// Whether nothing is durable.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// From now on every flush fails with `why`; `None` mends it for the next journal.
+    pub fn fail(&self, why: Option<&str>) {
+        self.state().fault = why.map(str::to_owned);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("nothing panics under this lock")
+    }
+}
+
+/// A journal over a [`MemoryLog`].
+pub struct MemoryJournal {
+    log: Arc<MemoryLog>,
+    queue: Arc<Queue>,
+    failure: Arc<OnceLock<String>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl MemoryJournal {
+    /// Starts a journal over `log`, with the bounds of [`super::file::Options`]' defaults.
+    ///
+    /// # Errors
+    /// [`JournalError::WrongShards`] if the log has another number of shards.
+    pub fn start(log: Arc<MemoryLog>, shards: u16, sink: Arc<dyn Sink>) -> Result<Self, JournalError> {
+        Self::bounded(log, shards, 32 << 20, 4096, sink)
+    }
+
+    /// As [`MemoryJournal::start`], with bounds of one's own on what is handed over and not yet durable.
+    ///
+    /// # Errors
+    /// As [`MemoryJournal::start`].
+    pub fn bounded(
+        log: Arc<MemoryLog>,
+        shards: u16,
+        queue_bytes_max: usize,
+        queue_records_max: usize,
+        sink: Arc<dyn Sink>,
+    ) -> Result<Self, JournalError> {
+        if log.shards != shards {
+            return Err(JournalError::WrongShards { found: log.shards, asked: shards });
+        }
+        let queue = Arc::new(Queue::new(queue_bytes_max, queue_records_max));
+        let failure = Arc::new(OnceLock::new());
+        let thread = {
+            let (log, queue, failure) = (Arc::clone(&log), Arc::clone(&queue), Arc::clone(&failure));
+            thread::Builder::new()
+                .name("journal".into())
+                .spawn(move || run(&log, &queue, &failure, &*sink))
+                .map_err(|error| JournalError::io("start a thread for", "the journal", error))?
+        };
+        Ok(Self { log, queue, failure, thread: Mutex::new(Some(thread)) })
+    }
+}
+
+fn run(log: &MemoryLog, queue: &Queue, failure: &OnceLock<String>, sink: &dyn Sink) {
+    let mut acks = Acks::new(log.shards);
+    let mut taken = Queued::new();
+    while queue.wait(&mut taken, 0) {
+        let mut state = log.state();
+        if let Some(why) = state.fault.clone() {
+            drop(state);
+            tracing::error!(why, "the journal has failed: nothing more is acknowledged");
+            let why = failure.get_or_init(|| why);
+            queue.fail();
+            sink.failed(why);
+            return;
+        }
+        for (shard, record) in taken.drain(..) {
+            let position = Position(state.records.len() as u64);
+            state.records.push((shard, record.as_slice().into()));
+            acks.note(shard, position, record);
+        }
+        drop(state);
+        queue.done(acks.records(), acks.bytes());
+        acks.tell(sink);
+    }
+}
+
+impl Journal for MemoryJournal {
+    fn shards(&self) -> u16 {
+        self.log.shards
+    }
+
+    fn append(&self, shard: ShardId, record: Vec<u8>) -> Result<(), Refused> {
+        assert!(shard.0 < self.log.shards, "{shard:?} of {}", self.log.shards);
+        self.queue.push(shard, record)
+    }
+
+    fn reader(&self, from: &Cursor) -> Result<Box<dyn Reader>, JournalError> {
+        if from.shards() != self.log.shards {
+            return Err(JournalError::WrongShards { found: self.log.shards, asked: from.shards() });
+        }
+        let end = self.log.len() as u64;
+        if from.greatest().0 > end {
+            return Err(JournalError::BeyondEnd { asked: from.greatest().0, end });
+        }
+        let next = from.least().0 as usize;
+        Ok(Box::new(MemoryReader { log: Arc::clone(&self.log), from: from.clone(), next, current: None }))
+    }
+
+    fn end(&self) -> Cursor {
+        Cursor::at(self.log.shards, Position(self.log.len() as u64))
+    }
+
+    fn failure(&self) -> Option<String> {
+        self.failure.get().cloned()
+    }
+
+    fn close(&self) -> Result<(), JournalError> {
+        self.queue.close();
+        if let Some(thread) = self.thread.lock().expect("nothing panics under this lock").take() {
+            // A sink that panicked has already said so on its own thread.
+            let _ = thread.join();
+        }
+        self.failure().map_or(Ok(()), |why| Err(JournalError::Failed(why)))
+    }
+}
+
+impl Drop for MemoryJournal {
+    fn drop(&mut self) {
+        // Whoever wants to know how it went calls `close`.
+        let _ = self.close();
+    }
+}
+
+struct MemoryReader {
+    log: Arc<MemoryLog>,
+    from: Cursor,
+    next: usize,
+    current: Option<Arc<[u8]>>,
+}
+
+impl Reader for MemoryReader {
+    fn next(&mut self) -> Result<Option<Entry<'_>>, JournalError> {
+        let state = self.log.state();
+        while let Some((shard, record)) = state.records.get(self.next) {
+            let position = Position(self.next as u64);
+            self.next += 1;
+            if position >= self.from.get(*shard) {
+                let payload = self.current.insert(Arc::clone(record));
+                return Ok(Some(Entry { shard: *shard, position, payload }));
+            }
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,298 @@
+//! Snapshots: the state of a shard at a position of its journal, so that it need not replay from zero.
+//!
+//! A snapshot is a convenience, never the truth: one that does not verify is passed over with a warning, and the shard
+//! replays from the one before it, or from zero. Two are kept for that reason.
+//!
+//! The file, little endian: magic "TAPGATES", format version (4), crc32c of the version and all that follows (4), length of the meta
+//! data (4), meta data (postcard), body to the end of the file.
+
+use std::{
+    collections::HashMap,
+    fs::{self, File},
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard},
+};
+
+use engine::ids::ShardId;
+use serde::{Deserialize, Serialize};
+
+use crate::journal::{Chain, Position};
+
+const MAGIC: [u8; 8] = *b"TAPGATES";
+const VERSION: u32 = 1;
+const HEADER: usize = 20;
+/// How many snapshots a shard keeps.
+pub const KEPT: usize = 2;
+
+/// What a snapshot is of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotMeta {
+    /// The shard.
+    pub shard: ShardId,
+    /// The first position that it does not cover: where to replay from.
+    pub position: Position,
+    /// How many records of the shard it covers.
+    pub seq: u64,
+    /// The shard's time, in milliseconds since 1970.
+    pub time_ms: i64,
+    /// The shard's chain hash after the last record covered.
+    pub chain: Chain,
+    /// A hash of the state, for whoever restores it to compare.
+    pub state_hash: [u8; 32],
+    /// The format of the body, which is the engine's own matter.
+    pub format: u32,
+}
+
+/// Where snapshots are kept.
+pub trait Snapshots: Send + Sync + 'static {
+    /// Keeps a snapshot, durably, and forgets all but the newest [`KEPT`] of that shard, by `seq`.
+    ///
+    /// # Errors
+    /// [`SnapshotError`]; what was kept before is still there.
+    fn save(&self, meta: &SnapshotMeta, body: &[u8]) -> Result<(), SnapshotError>;
+
+    /// The newest snapshot of `shard` that verifies. Damaged ones are passed over with a warning.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Io`] if the store cannot be asked; [`SnapshotError::NewerVersion`] if a newer program wrote the
+    /// newest one.
+    fn newest(&self, shard: ShardId) -> Result<Option<(SnapshotMeta, Vec<u8>)>, SnapshotError>;
+}
+
+/// What can go wrong with snapshots.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// The store's own fault.
+    #[error("could not {doing} snapshot {file}: {source}")]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// On what.
+        file: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A newer program wrote it.
+    #[error("snapshot {file} has version {found}, this program knows up to {VERSION}: start the newer program")]
+    NewerVersion {
+        /// The file.
+        file: String,
+        /// Its version.
+        found: u32,
+    },
+}
+
+/// Snapshots as files in a folder.
+pub struct FileSnapshots {
+    dir: PathBuf,
+}
+
+impl FileSnapshots {
+    /// Snapshots in `dir`, a folder that exists.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Io`] if it does not.
+    pub fn open(dir: &Path) -> Result<Self, SnapshotError> {
+        let this = Self { dir: dir.to_owned() };
+        this.names(ShardId(0))?;
+        Ok(this)
+    }
+
+    /// The shard's snapshots by name, newest first.
+    fn names(&self, shard: ShardId) -> Result<Vec<String>, SnapshotError> {
+        let dir = self.dir.display().to_string();
+        let fault = |source| SnapshotError::Io { doing: "list the folder of", file: dir.clone(), source };
+        let prefix = format!("{:05}-", shard.0);
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.dir).map_err(fault)? {
+            let name = entry.map_err(fault)?.file_name().into_string();
+            names.extend(name.ok().filter(|name| name.starts_with(&prefix) && name.ends_with(".snapshot")));
+        }
+        // The number is padded, so names sort as numbers do.
+        names.sort_unstable_by(|left, right| right.cmp(left));
+        Ok(names)
+    }
+}
+
+impl Snapshots for FileSnapshots {
+    fn save(&self, meta: &SnapshotMeta, body: &[u8]) -> Result<(), SnapshotError> {
+        let name = format!("{:05}-{:020}.snapshot", meta.shard.0, meta.seq);
+        let unfinished = self.dir.join(format!("{name}.tmp"));
+        let fault = |doing: &'static str| {
+            let file = name.clone();
+            move |source| SnapshotError::Io { doing, file, source }
+        };
+        let head = encode_head(meta, body);
+        let mut file = File::create(&unfinished).map_err(fault("create"))?;
+        file.write_all(&head).and_then(|()| file.write_all(body)).map_err(fault("write"))?;
+        file.sync_all().map_err(fault("flush"))?;
+        drop(file);
+        fs::rename(&unfinished, self.dir.join(&name)).map_err(fault("rename"))?;
+        File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(fault("flush the folder of"))?;
+
+        for old in self.names(meta.shard)?.iter().filter(|old| **old != name).skip(KEPT - 1) {
+            fs::remove_file(self.dir.join(old)).map_err(fault("remove an older one than"))?;
+        }
+        Ok(())
+    }
+
+    fn newest(&self, shard: ShardId) -> Result<Option<(SnapshotMeta, Vec<u8>)>, SnapshotError> {
+        for name in self.names(shard)? {
+            let bytes = fs::read(self.dir.join(&name)).map_err(|source| SnapshotError::Io {
+                doing: "read",
+                file: name.clone(),
+                source,
+            })?;
+            match decode(bytes) {
+                Ok((meta, body)) if meta.shard == shard => return Ok(Some((meta, body))),
+                Ok(_) => tracing::warn!(name, "a snapshot is of another shard than its name says: passed over"),
+                Err(Unreadable::Newer(found)) => return Err(SnapshotError::NewerVersion { file: name, found }),
+                Err(Unreadable::Damaged(why)) => tracing::warn!(name, why, "a snapshot is damaged: passed over"),
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn encode_head(meta: &SnapshotMeta, body: &[u8]) -> Vec<u8> {
+    let meta = postcard::to_allocvec(meta).expect("plain data always encodes");
+    let mut head = Vec::with_capacity(HEADER + meta.len());
+    head.extend_from_slice(&MAGIC);
+    head.extend_from_slice(&VERSION.to_le_bytes());
+    head.extend_from_slice(&[0; 4]);
+    head.extend_from_slice(&(meta.len() as u32).to_le_bytes());
+    head.extend_from_slice(&meta);
+    let crc = crc32c::crc32c_append(checksum(&head), body);
+    head[12..16].copy_from_slice(&crc.to_le_bytes());
+    head
+}
+
+/// Over all but the magic and the checksum itself.
+fn checksum(bytes: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&bytes[8..12]), &bytes[16..])
+}
+
+enum Unreadable {
+    Newer(u32),
+    Damaged(&'static str),
+}
+
+fn decode(mut bytes: Vec<u8>) -> Result<(SnapshotMeta, Vec<u8>), Unreadable> {
+    let number = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("4 bytes"));
+    if bytes.len() < HEADER || bytes[..8] != MAGIC {
+        return Err(Unreadable::Damaged("it does not begin like one"));
+    }
+    if checksum(&bytes) != number(12) {
+        return Err(Unreadable::Damaged("it fails its checksum"));
+    }
+    match number(8) {
+        VERSION => {}
+        newer if newer > VERSION => return Err(Unreadable::Newer(newer)),
+        _ => return Err(Unreadable::Damaged("it has version 0")),
+    }
+    let end = HEADER + number(16) as usize;
+    let meta = bytes.get(HEADER..end).ok_or(Unreadable::Damaged("it is too short"))?;
+    let meta = postcard::from_bytes(meta).map_err(|_| Unreadable::Damaged("its meta data does not decode"))?;
+    bytes.drain(..end);
+    Ok((meta, bytes))
+}
+
+/// Snapshots in memory, for tests of others.
+#[derive(Default)]
+pub struct MemorySnapshots {
+    shards: Mutex<HashMap<ShardId, Vec<(SnapshotMeta, Vec<u8>)>>>,
+}
+
+impl MemorySnapshots {
+    /// No snapshots yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn shards(&self) -> MutexGuard<'_, HashMap<ShardId, Vec<(SnapshotMeta, Vec<u8>)>>> {
+        self.shards.lock().expect("nothing panics under this lock")
+    }
+}
+
+impl Snapshots for MemorySnapshots {
+    fn save(&self, meta: &SnapshotMeta, body: &[u8]) -> Result<(), SnapshotError> {
+        let mut shards = self.shards();
+        let kept = shards.entry(meta.shard).or_default();
+        kept.retain(|(other, _)| other.seq != meta.seq);
+        kept.sort_by_key(|(other, _)| std::cmp::Reverse(other.seq));
+        kept.truncate(KEPT - 1);
+        kept.push((meta.clone(), body.to_vec()));
+        Ok(())
+    }
+
+    fn newest(&self, shard: ShardId) -> Result<Option<(SnapshotMeta, Vec<u8>)>, SnapshotError> {
+        Ok(self.shards().get(&shard).and_then(|kept| kept.iter().max_by_key(|(meta, _)| meta.seq)).cloned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meta(shard: u16, seq: u64) -> SnapshotMeta {
+        SnapshotMeta {
+            shard: ShardId(shard),
+            position: Position(seq * 3),
+            seq,
+            time_ms: 1_700_000_000_000,
+            chain: [seq as u8; 16],
+            state_hash: [7; 32],
+            format: 1,
+        }
+    }
+
+    /// Both stores do this.
+    fn keeps_the_newest_two(store: &dyn Snapshots) {
+        assert_eq!(store.newest(ShardId(1)).expect("asked"), None);
+        for seq in [5, 900, 40_000] {
+            store.save(&meta(1, seq), &vec![seq as u8; seq as usize]).expect("saved");
+        }
+        store.save(&meta(2, 1), b"other").expect("saved");
+        let (found, body) = store.newest(ShardId(1)).expect("asked").expect("there");
+        assert_eq!((found, body), (meta(1, 40_000), vec![40_000_u32 as u8; 40_000]));
+        // Saved again, as after a restart.
+        store.save(&meta(1, 40_000), b"again").expect("saved");
+        assert_eq!(store.newest(ShardId(1)).expect("asked").expect("there").1, b"again");
+        assert_eq!(store.newest(ShardId(2)).expect("asked").expect("there").1, b"other");
+    }
+
+    #[test]
+    fn in_memory() {
+        keeps_the_newest_two(&MemorySnapshots::new());
+    }
+
+    #[test]
+    fn in_files() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let store = FileSnapshots::open(dir.path()).expect("opened");
+        keeps_the_newest_two(&store);
+        assert_eq!(store.names(ShardId(1)).expect("listed").len(), KEPT);
+    }
+
+    #[test]
+    fn every_flipped_bit_is_found_and_the_one_before_is_taken() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let store = FileSnapshots::open(dir.path()).expect("opened");
+        store.save(&meta(0, 1), b"the state before").expect("saved");
+        store.save(&meta(0, 2), b"the state").expect("saved");
+        let newest = dir.path().join(&store.names(ShardId(0)).expect("listed")[0]);
+        let good = fs::read(&newest).expect("read");
+        for bit in 0..good.len() * 8 {
+            let mut bad = good.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(matches!(decode(bad), Err(Unreadable::Damaged(_))), "bit {bit}");
+        }
+        for len in 0..good.len() {
+            assert!(matches!(decode(good[..len].to_vec()), Err(Unreadable::Damaged(_))), "cut to {len}");
+        }
+        fs::write(&newest, &good[..good.len() / 2]).expect("damaged");
+        let (found, body) = store.newest(ShardId(0)).expect("asked").expect("there");
+        assert_eq!((found.seq, body.as_slice()), (1, b"the state before".as_slice()));
+    }
+}
