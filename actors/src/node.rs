@@ -1,41 +1,85 @@
 //! `Node`: the one door to the shards of this process.
 
+use std::future::Future;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use engine::command::{DeviceAnswer, DeviceCommand, OfficeAnswer, OfficeCommand};
+use engine::ids::{Home, ShardId};
 use engine::rejection::Rejection;
+use engine::shard::Shard;
 use engine::view::{Notice, Query, View};
-use tokio::sync::broadcast;
+use ractor::{Actor, ActorRef};
+use storage::journal::file::{FileJournal, Options};
+use storage::journal::{Cursor, Journal, JournalError};
+use storage::snapshots::{FileSnapshots, SnapshotError, Snapshots};
+use tokio::sync::{broadcast, oneshot};
+
+use crate::host::{Acks, Asker, Control, Link, Once, ShardActor};
+use crate::limits::{NOTICES_MAX, PENDING_MAX, RETRY_AFTER_MS, STOP_MS_MAX};
+use crate::pipeline::Work;
+use crate::recover::{self, RecoverError, Recovering};
+use crate::supervisor::{House, Order, Supervisor};
 
 /// How a node is set up.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
     /// The data folder; made if it is missing.
     pub data: PathBuf,
-    /// How many shards a new journal gets (default 16). An existing journal keeps its own number.
+    /// How many shards the journal has, `1 ..= 1024`. Chosen when it is created, and fixed: another number is refused.
     pub shards: u16,
-    /// How many threads host shards (default: half the cores, at least one).
+    /// How many threads host shards, at least one.
     pub threads: usize,
+    /// The journal's own settings; its number of shards is overridden by the one above.
+    pub journal: Options,
+}
+
+impl NodeConfig {
+    /// The defaults on this machine: 16 shards, half the cores.
+    pub fn new(data: impl Into<PathBuf>) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { data: data.into(), shards: 16, threads: (cores / 2).max(1), journal: Options::default() }
+    }
 }
 
 /// A handle to the node; clones are cheap.
 #[derive(Clone)]
 pub struct Node(Arc<Inner>);
 
-struct Inner;
+struct Inner {
+    links: Arc<[Arc<Link>]>,
+    failed: Arc<AtomicBool>,
+    stopping: AtomicBool,
+    notices: broadcast::Sender<Notice>,
+    journal: Arc<dyn Journal>,
+    snapshots: Arc<dyn Snapshots>,
+    arbiters: Vec<actix::ArbiterHandle>,
+    supervisor: ActorRef<Order>,
+    /// Ends the actix system and the supervisor's runtime.
+    threads: Mutex<Option<Threads>>,
+    recovered: Recovered,
+}
+
+struct Threads {
+    system: actix::System,
+    system_thread: JoinHandle<()>,
+    supervision: tokio::runtime::Runtime,
+}
 
 /// The shard's queue is full, or it takes no commands now; nothing was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Busy {
-    /// [`Rejection::Busy`], or [`Rejection::Unavailable`] when the journal has failed.
+    /// [`Rejection::Busy`], or [`Rejection::Unavailable`] when the journal has failed or the node stops.
     pub rejection: Rejection,
     /// When to come again.
     pub retry_after_ms: u32,
 }
 
 /// One answer on its way to a device.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DeviceReply {
     /// To which of its commands.
     pub seq: u64,
@@ -53,10 +97,38 @@ pub trait Inbox: Send + Sync + 'static {
     fn confirmed(&self, seqs: &[u64]);
 }
 
-/// Why a node does not start.
+/// Why a node does not start. Each message is for whoever is on call.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct StartError(String);
+pub enum StartError {
+    /// The data folder cannot be made.
+    #[error("data folder {}: {source}", dir.display())]
+    Folder {
+        /// Which.
+        dir: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The journal does not open, or does not replay.
+    #[error(transparent)]
+    Recover(#[from] RecoverError),
+    /// A setting that cannot work.
+    #[error("{0}")]
+    Setting(String),
+    /// The system gives no threads.
+    #[error("no threads: {0}")]
+    Threads(std::io::Error),
+}
+
+impl From<JournalError> for StartError {
+    fn from(error: JournalError) -> Self {
+        Self::Recover(error.into())
+    }
+}
+impl From<SnapshotError> for StartError {
+    fn from(error: SnapshotError) -> Self {
+        Self::Recover(error.into())
+    }
+}
 
 /// How the node is.
 #[derive(Clone, Debug)]
@@ -67,45 +139,295 @@ pub struct Health {
     pub reason: Option<String>,
 }
 
+/// What starting took.
+#[derive(Clone, Copy, Debug)]
+pub struct Recovered {
+    /// Events replayed behind the snapshots.
+    pub events: u64,
+    /// From the lock to serving.
+    pub took: Duration,
+}
+
 impl Node {
-    /// Opens the journal, recovers every shard, starts their threads. Blocks until they serve.
+    /// Opens the journal, recovers every shard, starts their threads. Blocks until they serve: call it where blocking
+    /// is allowed.
     ///
     /// # Errors
-    /// [`StartError`] with a sentence for whoever is on call: locked, damaged, newer version, read-only.
-    pub fn start(_config: NodeConfig) -> Result<Self, StartError> {
-        Err(StartError("not yet".into()))
+    /// [`StartError`]: locked, damaged, newer version, read-only, another number of shards.
+    pub fn start(config: NodeConfig) -> Result<Self, StartError> {
+        let began = Instant::now();
+        if !(1..=1_024).contains(&config.shards) || config.threads == 0 {
+            return Err(StartError::Setting("shards must be 1 to 1,024, threads at least 1".into()));
+        }
+        let (journal_dir, snapshot_dir) = (config.data.join("journal"), config.data.join("snapshots"));
+        for dir in [&journal_dir, &snapshot_dir] {
+            std::fs::create_dir_all(dir).map_err(|source| StartError::Folder { dir: dir.clone(), source })?;
+        }
+        let mut options = config.journal;
+        options.log.shards = config.shards;
+        let opened = FileJournal::open(&journal_dir, options)?;
+        let snapshots: Arc<dyn Snapshots> = Arc::new(FileSnapshots::open(&snapshot_dir)?);
+        let mut recovering = Recovering::from_snapshots(&*snapshots, config.shards, |_| true)?;
+        let mut reader = opened.reader(&recovering.cursor(&opened.end()))?;
+        while !recovering.replay(&mut *reader, u64::MAX)? {}
+        drop(reader);
+        let events = recovering.events;
+
+        let links: Arc<[Arc<Link>]> = (0..config.shards).map(|_| Arc::new(Link::new())).collect();
+        let failed = Arc::new(AtomicBool::new(false));
+        let acks = Acks { links: Arc::clone(&links), failed: Arc::clone(&failed) };
+        let journal: Arc<dyn Journal> = Arc::new(opened.start(Arc::new(acks))?);
+
+        let house =
+            House { journal: Arc::clone(&journal), snapshots: Arc::clone(&snapshots), links: Arc::clone(&links) };
+        let supervision = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .max_blocking_threads(4)
+            .thread_name("supervisor")
+            .enable_time()
+            .build()
+            .map_err(StartError::Threads)?;
+        let spawned = std::thread::scope(|scope| {
+            // On a thread of its own, since whoever calls may be in a runtime already, and those do not nest.
+            scope.spawn(|| supervision.block_on(Actor::spawn(None, Supervisor, house))).join()
+        });
+        let Ok(Ok((supervisor, _))) = spawned else {
+            return Err(StartError::Setting("the supervisor does not start".into()));
+        };
+
+        let (system, system_thread, arbiters) = start_system(config.threads).map_err(StartError::Threads)?;
+        let (notices, _) = broadcast::channel(NOTICES_MAX);
+        for shard in recovering.into_shards() {
+            let link = Arc::clone(&links[usize::from(shard.id().0)]);
+            let (journal, notices, supervisor) = (Arc::clone(&journal), notices.clone(), supervisor.clone());
+            let rebuild: crate::host::Rebuild = Box::new(move |id| {
+                if supervisor.cast(Order::Rebuild(id)).is_err() {
+                    tracing::error!(shard = id.0, "nobody is left to rebuild a shard");
+                }
+            });
+            let arbiter = &arbiters[usize::from(shard.id().0) % arbiters.len()];
+            arbiter.spawn_fn(move || ShardActor::start_here(shard, link, journal, notices, rebuild));
+        }
+        while !links.iter().all(|link| link.serving.load(Ordering::Acquire)) {
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        Ok(Self(Arc::new(Inner {
+            links,
+            failed,
+            stopping: AtomicBool::new(false),
+            notices,
+            journal,
+            snapshots,
+            arbiters,
+            supervisor,
+            threads: Mutex::new(Some(Threads { system, system_thread, supervision })),
+            recovered: Recovered { events, took: began.elapsed() },
+        })))
     }
 
     /// Hands over what one read of one device's stream has brought. All commands are of one device, hence of one home.
     ///
     /// # Errors
     /// [`Busy`]: none of them was taken; answer each of them so, at the door.
-    pub fn submit(&self, _commands: Vec<DeviceCommand>, _inbox: &Arc<dyn Inbox>) -> Result<(), Busy> {
-        let _ = &self.0;
-        unreachable!()
+    pub fn submit(&self, commands: Vec<DeviceCommand>, inbox: &Arc<dyn Inbox>) -> Result<(), Busy> {
+        let Some(first) = commands.first() else { return Ok(()) };
+        let home = Home::Festival(first.device.festival());
+        self.send(home, Work::Device(commands), Asker::Inbox(Arc::clone(inbox))).map_err(Self::busy)
+    }
+
+    /// Whether [`Node::submit`] for this home would be turned away now: worth asking before verifying signatures.
+    ///
+    /// # Errors
+    /// [`Busy`].
+    pub fn has_room(&self, home: Home) -> Result<(), Busy> {
+        self.check(self.link(home), 1).map_err(Self::busy)
     }
 
     /// Asks for the office, and waits until the answer is durable. Never hangs: at worst it answers
-    /// [`Rejection::Busy`] or [`Rejection::Unavailable`]. `repeated` says that nothing happened now.
-    pub async fn ask(&self, _command: OfficeCommand) -> (OfficeAnswer, bool) {
-        unreachable!()
+    /// [`Rejection::Busy`] or [`Rejection::Unavailable`]. `true` says that nothing happened now: a repetition.
+    pub async fn ask(&self, command: OfficeCommand) -> (OfficeAnswer, bool) {
+        let (once, answer) = Once::new();
+        let home = command.action.home();
+        match self.send(home, Work::Office(Box::new(command)), Asker::Office(once)) {
+            Ok(()) => answer.await.unwrap_or((OfficeAnswer::Rejected(Rejection::Unavailable), false)),
+            Err(rejection) => (OfficeAnswer::Rejected(rejection), false),
+        }
     }
 
     /// Asks without changing anything. [`Query::Festivals`] is asked of all shards and gathered.
-    pub async fn query(&self, _query: Query) -> View {
-        unreachable!()
+    pub async fn query(&self, query: Query) -> View {
+        if let Some(home) = query.home() {
+            return self.query_shard(self.shard_of(home), query).await;
+        }
+        let mut festivals = Vec::new();
+        for id in (0..self.0.links.len() as u16).map(ShardId) {
+            match self.query_shard(id, query).await {
+                View::Festivals(more) => festivals.extend(more),
+                other => return other,
+            }
+        }
+        View::Festivals(festivals)
+    }
+
+    async fn query_shard(&self, shard: ShardId, query: Query) -> View {
+        let (once, answer) = Once::new();
+        match self.send_to(&self.0.links[usize::from(shard.0)], Work::Query(query), Asker::Query(once)) {
+            Ok(()) => answer.await.unwrap_or(View::No(Rejection::Unavailable)),
+            Err(rejection) => View::No(rejection),
+        }
     }
 
     /// What connected devices are to be told. A receiver that lags loses the oldest notices and is told so.
     pub fn notices(&self) -> broadcast::Receiver<Notice> {
-        unreachable!()
+        self.0.notices.subscribe()
     }
 
     /// How the node is, for `/readyz`.
     pub fn health(&self) -> Health {
-        unreachable!()
+        let reason = if let Some(why) = self.0.journal.failure() {
+            Some(format!("the journal has failed: {why}"))
+        } else if self.0.stopping.load(Ordering::Acquire) {
+            Some("stopping".to_owned())
+        } else {
+            let down = self.0.links.iter().position(|link| !link.serving.load(Ordering::Acquire));
+            down.map(|shard| format!("shard {shard} is down"))
+        };
+        Health { ready: reason.is_none(), reason }
+    }
+
+    /// What starting took.
+    pub fn recovered(&self) -> Recovered {
+        self.0.recovered
+    }
+
+    /// The journal, for those who follow it.
+    pub fn journal(&self) -> Arc<dyn Journal> {
+        Arc::clone(&self.0.journal)
+    }
+
+    /// Where the journal ends: all before it is durable.
+    pub fn durable_end(&self) -> Cursor {
+        self.0.journal.end()
+    }
+
+    /// How many threads host shards.
+    pub fn threads(&self) -> usize {
+        self.0.arbiters.len()
+    }
+
+    /// Runs a future on a thread that hosts shards. A door that lives there reaches its shards without waking another
+    /// thread, which would cost more than the decision. It must never block.
+    pub fn spawn_on<F>(&self, thread: usize, future: F) -> bool
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.0.arbiters[thread % self.0.arbiters.len()].spawn(future)
     }
 
     /// Stops taking commands, lets what was taken become durable and answered, writes snapshots, closes the journal.
-    pub async fn stop(&self) {}
+    /// A second call does nothing.
+    pub async fn stop(&self) {
+        if self.0.stopping.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let mut states = Vec::new();
+        for link in self.0.links.iter() {
+            let (done, state) = oneshot::channel();
+            link.tell(Control::Stop(done));
+            states.push(state);
+        }
+        let mut stopped: Vec<Shard> = Vec::new();
+        for state in states {
+            if let Ok(Ok(shard)) = tokio::time::timeout(Duration::from_millis(STOP_MS_MAX), state).await {
+                stopped.push(shard);
+            }
+        }
+        let node = self.clone();
+        let closing = tokio::task::spawn_blocking(move || node.close(&stopped));
+        if closing.await.is_err() {
+            tracing::error!("closing the journal panicked");
+        }
+    }
+
+    fn close(&self, stopped: &[Shard]) {
+        let (all, end) = (stopped.len() == self.0.links.len(), self.0.journal.end());
+        if let Err(error) = self.0.journal.close() {
+            tracing::error!(%error, "the journal does not close cleanly; it has all that was acknowledged");
+        } else if all {
+            // All are idle, so the journal's end is where each of them is.
+            for shard in stopped.iter().filter(|shard| shard.seq() > 0) {
+                if let Err(error) = recover::save(&*self.0.snapshots, shard, end.get(shard.id())) {
+                    tracing::warn!(%error, "no snapshot; the next start replays the journal");
+                }
+            }
+        }
+        self.0.supervisor.stop(None);
+        let threads = self.0.threads.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let Some(Threads { system, system_thread, supervision }) = threads else { return };
+        supervision.shutdown_background();
+        for arbiter in &self.0.arbiters {
+            arbiter.stop();
+        }
+        system.stop();
+        if system_thread.join().is_err() {
+            tracing::error!("the actors' system panicked");
+        }
+    }
+
+    fn shard_of(&self, home: Home) -> ShardId {
+        home.shard(self.0.links.len() as u16)
+    }
+
+    fn link(&self, home: Home) -> &Link {
+        &self.0.links[usize::from(self.shard_of(home).0)]
+    }
+
+    fn send(&self, home: Home, work: Work, asker: Asker) -> Result<(), Rejection> {
+        self.send_to(self.link(home), work, asker)
+    }
+
+    fn check(&self, link: &Link, commands: usize) -> Result<(), Rejection> {
+        if self.0.failed.load(Ordering::Acquire) || self.0.stopping.load(Ordering::Acquire) {
+            return Err(Rejection::Unavailable);
+        }
+        if link.pending.load(Ordering::Acquire) + commands > PENDING_MAX {
+            return Err(Rejection::Busy);
+        }
+        Ok(())
+    }
+
+    fn send_to(&self, link: &Link, work: Work, asker: Asker) -> Result<(), Rejection> {
+        let commands = work.len();
+        self.check(link, commands)?;
+        link.pending.fetch_add(commands, Ordering::AcqRel);
+        link.send(work, asker).map_err(|_| {
+            link.pending.fetch_sub(commands, Ordering::AcqRel);
+            Rejection::Busy
+        })
+    }
+
+    fn busy(rejection: Rejection) -> Busy {
+        Busy { rejection, retry_after_ms: RETRY_AFTER_MS }
+    }
+}
+
+/// One dedicated thread for actix's system, and the arbiters it makes.
+fn start_system(threads: usize) -> std::io::Result<(actix::System, JoinHandle<()>, Vec<actix::ArbiterHandle>)> {
+    let (made, making) = mpsc::channel();
+    let thread = std::thread::Builder::new().name("actors".into()).spawn(move || {
+        let runner = actix::System::new();
+        let arbiters: Vec<actix::Arbiter> = (0..threads).map(|_| actix::Arbiter::new()).collect();
+        let handles = arbiters.iter().map(actix::Arbiter::handle).collect();
+        if made.send((actix::System::current(), handles)).is_ok()
+            && let Err(error) = runner.run()
+        {
+            tracing::error!(%error, "the actors' system ended");
+        }
+        for arbiter in arbiters {
+            // An arbiter whose thread has panicked has nothing left to tell.
+            let _ = arbiter.join();
+        }
+    })?;
+    let (system, handles) = making.recv().map_err(|_| std::io::Error::other("the actors' system does not start"))?;
+    Ok((system, thread, handles))
 }

@@ -20,7 +20,27 @@ pub enum Command {
     Tick,
 }
 
+/// A [`Command`] that lies elsewhere.
+#[derive(Clone, Copy, Debug)]
+pub enum CommandRef<'a> {
+    /// From a device's stream.
+    Device(&'a DeviceCommand),
+    /// From the office.
+    Office(&'a OfficeCommand),
+    /// Time has passed.
+    Tick,
+}
+
 impl Command {
+    /// The command where it lies.
+    pub fn by_ref(&self) -> CommandRef<'_> {
+        match self {
+            Self::Device(command) => CommandRef::Device(command),
+            Self::Office(command) => CommandRef::Office(command),
+            Self::Tick => CommandRef::Tick,
+        }
+    }
+
     /// The home of the actor that decides it; `None` for [`Command::Tick`], which every shard gets.
     pub fn home(&self) -> Option<Home> {
         match self {

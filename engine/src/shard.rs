@@ -11,7 +11,8 @@ use sha2::{Digest, Sha256};
 
 use crate::admission;
 use crate::command::{
-    Answer, Command, Credential, DeviceAction, DeviceAnswer, DeviceCommand, OfficeAction, OfficeAnswer, OfficeCommand,
+    Answer, Command, CommandRef, Credential, DeviceAction, DeviceAnswer, DeviceCommand, OfficeAction, OfficeAnswer,
+    OfficeCommand,
 };
 use crate::dedupe::{Keys, Seen, SeenKey};
 use crate::event::{Asked, ByDevice, Event};
@@ -21,6 +22,7 @@ use crate::operators::Operators;
 use crate::plants::{Plant, planted};
 use crate::record::{self, Record, RecordError, Writer};
 use crate::rejection::Rejection;
+use crate::status::ScanAck;
 use crate::time::Timestamp;
 use crate::view::{Notice, Query, View};
 
@@ -78,6 +80,10 @@ impl Shard {
     pub fn now(&self) -> Timestamp {
         self.now
     }
+    /// When answers to a festival's scans leave; durable for one that is not here.
+    pub fn ack_of(&self, festival: FestivalId) -> ScanAck {
+        self.festivals.get(&festival).map_or(ScanAck::Durable, |festival| festival.policy.ack)
+    }
     /// All festivals of this shard.
     pub fn festivals(&self) -> impl Iterator<Item = &Festival> {
         self.festivals.values()
@@ -85,6 +91,16 @@ impl Shard {
 
     /// Decides a batch at `stamp`, or at the shard's own time if that is later.
     pub fn step(&mut self, stamp: Timestamp, commands: &[Command], out: &mut Step) {
+        self.step_each(stamp, commands.iter().map(Command::by_ref), out);
+    }
+
+    /// [`Shard::step`] for commands that lie in several places.
+    pub fn step_each<'c>(
+        &mut self,
+        stamp: Timestamp,
+        commands: impl IntoIterator<Item = CommandRef<'c>>,
+        out: &mut Step,
+    ) {
         out.answers.clear();
         out.notices.clear();
         let now = if planted(Plant::TimeGoesBack) { stamp } else { self.now.max(stamp) };
@@ -92,9 +108,9 @@ impl Shard {
         let mut writer = Writer::begin(&mut record, self.id, self.seq + 1, now);
         for command in commands {
             let answer = match command {
-                Command::Device(command) => self.device(command, now, &mut writer),
-                Command::Office(command) => self.office(command, now, &mut writer, &mut out.notices),
-                Command::Tick => self.tick(now, &mut writer),
+                CommandRef::Device(command) => self.device(command, now, &mut writer),
+                CommandRef::Office(command) => self.office(command, now, &mut writer, &mut out.notices),
+                CommandRef::Tick => self.tick(now, &mut writer),
             };
             out.answers.push(answer);
         }
@@ -311,7 +327,12 @@ impl Shard {
 
     /// SHA-256 of the whole state. Replay from zero, replay from a snapshot and a hot shadow agree on it.
     pub fn state_hash(&self) -> [u8; 32] {
-        Sha256::digest(self.snapshot()).into()
+        Self::hash_of(&self.snapshot())
+    }
+
+    /// [`Shard::state_hash`] of a state that is at hand as a snapshot's bytes.
+    pub fn hash_of(snapshot: &[u8]) -> [u8; 32] {
+        Sha256::digest(snapshot).into()
     }
 }
 

@@ -1,0 +1,342 @@
+//! Hosts a shard: an actix actor on an arbiter's thread around a [`Pipeline`]. actix is known in this file alone.
+//!
+//! Messages carry batches. The journal's thread tells of durable records through two atomics and at most one message,
+//! so that its news can neither be lost in a full mailbox nor fill it.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use actix::prelude::*;
+use engine::command::OfficeAnswer;
+use engine::ids::ShardId;
+use engine::rejection::Rejection;
+use engine::shard::Shard;
+use engine::view::{Notice, View};
+use storage::journal::{Journal, Position, Sink};
+use tokio::sync::{broadcast, oneshot};
+
+use crate::clock;
+use crate::limits::{IN_FLIGHT_MAX, MAILBOX_MAX};
+use crate::node::Inbox;
+use crate::pipeline::{Pipeline, Release, Stepped, Work};
+
+/// Who asked.
+#[derive(Clone)]
+pub(crate) enum Asker {
+    /// A device's session.
+    Inbox(Arc<dyn Inbox>),
+    /// Somebody in the office, who waits.
+    Office(Once<(OfficeAnswer, bool)>),
+    /// Somebody with a question, who waits.
+    Query(Once<View>),
+    /// The host itself.
+    Nobody,
+}
+
+/// Where one answer goes, once.
+pub(crate) struct Once<T>(Arc<Mutex<Option<oneshot::Sender<T>>>>);
+
+impl<T> Clone for Once<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T> Once<T> {
+    /// The place, and where to wait for it.
+    pub(crate) fn new() -> (Self, oneshot::Receiver<T>) {
+        let (sender, receiver) = oneshot::channel();
+        (Self(Arc::new(Mutex::new(Some(sender)))), receiver)
+    }
+    fn send(&self, answer: T) {
+        let sender = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        // Whoever asked may have gone away meanwhile.
+        let _ = sender.map(|sender| sender.send(answer));
+    }
+}
+
+/// What a shard shares with the doors and the journal.
+pub(crate) struct Link {
+    addr: OnceLock<Addr<ShardActor>>,
+    /// Commands let in and not yet answered.
+    pub(crate) pending: AtomicUsize,
+    /// Records that became durable and that the actor has not heard of.
+    durable: AtomicU64,
+    /// A message to the actor about them is under way.
+    told: AtomicBool,
+    /// Record buffers to use again; never more than two are under way.
+    spare: Mutex<Vec<Vec<u8>>>,
+    /// Takes commands.
+    pub(crate) serving: AtomicBool,
+}
+
+impl Link {
+    pub(crate) fn new() -> Self {
+        Self {
+            addr: OnceLock::new(),
+            pending: AtomicUsize::new(0),
+            durable: AtomicU64::new(0),
+            told: AtomicBool::new(false),
+            spare: Mutex::new(Vec::new()),
+            serving: AtomicBool::new(false),
+        }
+    }
+
+    /// Puts work into the mailbox; gives it back if that is full or the shard is gone.
+    pub(crate) fn send(&self, work: Work, asker: Asker) -> Result<(), Work> {
+        let Some(addr) = self.addr.get() else { return Err(work) };
+        addr.try_send(Enter(work, asker)).map_err(|error| match error {
+            SendError::Full(enter) | SendError::Closed(enter) => enter.0,
+        })
+    }
+
+    pub(crate) fn tell(&self, message: Control) {
+        if let Some(addr) = self.addr.get() {
+            addr.do_send(message);
+        }
+    }
+}
+
+/// The journal's news, spread to the shards.
+pub(crate) struct Acks {
+    pub(crate) links: Arc<[Arc<Link>]>,
+    pub(crate) failed: Arc<AtomicBool>,
+}
+
+impl Sink for Acks {
+    fn durable(&self, shard: ShardId, count: usize, _last: Position, buffers: &mut Vec<Vec<u8>>) {
+        let link = &self.links[usize::from(shard.0)];
+        {
+            let mut spare = link.spare.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            spare.append(buffers);
+            spare.truncate(IN_FLIGHT_MAX);
+        }
+        link.durable.fetch_add(count as u64, Ordering::Release);
+        if !link.told.swap(true, Ordering::AcqRel) {
+            link.tell(Control::Durable);
+        }
+    }
+
+    fn failed(&self, why: &str) {
+        tracing::error!(why, "the journal has failed: nothing is acknowledged any more until a restart");
+        self.failed.store(true, Ordering::Release);
+        self.links.iter().for_each(|link| link.tell(Control::Failed));
+    }
+}
+
+/// A batch.
+struct Enter(Work, Asker);
+
+impl Message for Enter {
+    type Result = ();
+}
+
+/// What the host is told beside batches. Few at a time, so these ignore the mailbox's bound.
+pub(crate) enum Control {
+    /// Look at [`Link::durable`].
+    Durable,
+    /// Step, now that the mailbox is empty.
+    Pump,
+    /// The journal has failed.
+    Failed,
+    /// A state rebuilt from the journal after a panic.
+    Rebuilt(Box<Shard>),
+    /// No state can be rebuilt: the shard stays down.
+    Lost,
+    /// Stop, once idle, and hand over the state.
+    Stop(oneshot::Sender<Shard>),
+}
+
+impl Message for Control {
+    type Result = ();
+}
+
+/// Asks for a shard to be rebuilt from snapshot and journal. The answer is [`Control::Rebuilt`] or [`Control::Lost`].
+pub(crate) type Rebuild = Box<dyn Fn(ShardId) + Send>;
+
+/// The actor around one shard.
+pub(crate) struct ShardActor {
+    pipeline: Pipeline<Asker>,
+    link: Arc<Link>,
+    journal: Arc<dyn Journal>,
+    notices: broadcast::Sender<Notice>,
+    rebuild: Rebuild,
+    pump_due: bool,
+    rebuilding: bool,
+    failed: bool,
+}
+
+impl ShardActor {
+    /// Starts the actor on the present arbiter.
+    pub(crate) fn start_here(
+        shard: Shard,
+        link: Arc<Link>,
+        journal: Arc<dyn Journal>,
+        notices: broadcast::Sender<Notice>,
+        rebuild: Rebuild,
+    ) {
+        let shared = Arc::clone(&link);
+        let addr = Self::create(|ctx: &mut Context<Self>| {
+            ctx.set_mailbox_capacity(MAILBOX_MAX);
+            Self {
+                pipeline: Pipeline::new(shard),
+                link,
+                journal,
+                notices,
+                rebuild,
+                pump_due: false,
+                rebuilding: false,
+                failed: false,
+            }
+        });
+        let first = shared.addr.set(addr).is_ok();
+        assert!(first, "a shard is started once");
+        shared.serving.store(true, Ordering::Release);
+    }
+
+    /// Releases what is durable, then decides what waits.
+    fn pump(&mut self) {
+        for _ in 0..self.link.durable.swap(0, Ordering::Acquire) {
+            let releases = self.pipeline.durable();
+            self.release(releases);
+        }
+        while self.pipeline.is_ready() && !self.failed {
+            let buffer = self.link.spare.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop();
+            match self.pipeline.step(clock::now(), buffer.unwrap_or_default()) {
+                Stepped::Record(record, releases) => {
+                    if let Err(refused) = self.journal.append(self.pipeline.shard().id(), record) {
+                        tracing::error!(reason = ?refused.reason, "the journal refused a record");
+                        return self.fail();
+                    }
+                    self.release(releases);
+                }
+                Stepped::Nothing(releases) => self.release(releases),
+                Stepped::Panicked => {
+                    let shard = self.pipeline.shard().id().0;
+                    tracing::error!(shard, culprit = ?self.pipeline.culprit(), "a step panicked; rebuilding the shard");
+                }
+            }
+        }
+        // What was handed out before the panic has to be in the journal before the state can be read back from it.
+        if self.pipeline.is_poisoned() && self.pipeline.in_flight() == 0 && !self.rebuilding && !self.failed {
+            self.rebuilding = true;
+            (self.rebuild)(self.pipeline.shard().id());
+        }
+    }
+
+    fn release(&self, releases: Vec<Release<Asker>>) {
+        let mut answered = 0;
+        for release in releases {
+            match release {
+                Release::Device { to, replies } => {
+                    answered += replies.len();
+                    if let Asker::Inbox(inbox) = to {
+                        inbox.answered(&replies);
+                    }
+                }
+                Release::Confirmed { to, seqs } => {
+                    if let Asker::Inbox(inbox) = to {
+                        inbox.confirmed(&seqs);
+                    }
+                }
+                Release::Office { to, answer, repeated } => {
+                    answered += 1;
+                    if let Asker::Office(once) = to {
+                        once.send((answer, repeated));
+                    }
+                }
+                Release::View { to, view } => {
+                    answered += 1;
+                    if let Asker::Query(once) = to {
+                        once.send(view);
+                    }
+                }
+                // Nobody may be connected.
+                Release::Notice(notice) => drop(self.notices.send(notice)),
+            }
+        }
+        self.link.pending.fetch_sub(answered, Ordering::AcqRel);
+    }
+
+    /// The journal takes nothing any more: what waits is told so, what is under way gets no answer, for nobody knows
+    /// whether it is durable. Devices ask again after the restart.
+    fn fail(&mut self) {
+        self.failed = true;
+        self.link.serving.store(false, Ordering::Release);
+        for (commands, asker) in self.pipeline.abandon() {
+            if !matches!(asker, Asker::Nobody) {
+                self.link.pending.fetch_sub(commands, Ordering::AcqRel);
+            }
+            match asker {
+                Asker::Office(once) => once.send((OfficeAnswer::Rejected(Rejection::Unavailable), false)),
+                Asker::Query(once) => once.send(View::No(Rejection::Unavailable)),
+                Asker::Inbox(_) | Asker::Nobody => {}
+            }
+        }
+    }
+}
+
+impl Actor for ShardActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.run_interval(Duration::from_secs(1), |this, _| {
+            if this.failed || this.rebuilding {
+                return;
+            }
+            this.pipeline.take(Work::Tick, Asker::Nobody);
+            this.pump();
+        });
+    }
+}
+
+impl Handler<Enter> for ShardActor {
+    type Result = ();
+
+    fn handle(&mut self, Enter(work, asker): Enter, ctx: &mut Self::Context) {
+        self.pipeline.take(work, asker);
+        if self.failed {
+            return self.fail();
+        }
+        // Not at once: what else lies in the mailbox shares the record.
+        if !core::mem::replace(&mut self.pump_due, true) {
+            ctx.notify(Control::Pump);
+        }
+    }
+}
+
+impl Handler<Control> for ShardActor {
+    type Result = ();
+
+    fn handle(&mut self, message: Control, ctx: &mut Self::Context) {
+        match message {
+            Control::Durable => {
+                self.link.told.store(false, Ordering::Release);
+                self.pump();
+            }
+            Control::Pump => {
+                self.pump_due = false;
+                self.pump();
+            }
+            Control::Failed | Control::Lost => self.fail(),
+            Control::Rebuilt(shard) => {
+                self.rebuilding = false;
+                let release = self.pipeline.rebuilt(*shard);
+                self.release(release.into_iter().collect());
+                self.pump();
+            }
+            Control::Stop(done) => {
+                self.pump();
+                if self.pipeline.is_idle() || self.failed {
+                    self.link.serving.store(false, Ordering::Release);
+                    // Whoever asked for it may have given up waiting.
+                    let _ = done.send(self.pipeline.shard().clone());
+                    ctx.stop();
+                } else {
+                    ctx.notify_later(Control::Stop(done), Duration::from_millis(2));
+                }
+            }
+        }
+    }
+}

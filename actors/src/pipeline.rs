@@ -1,0 +1,377 @@
+//! One shard's way from commands to answers, as a machine that knows no threads, clock or disk: the host drives it on a
+//! real journal, the simulator on a faulty one.
+//!
+//! ```text
+//! take ─→ waiting ─→ step: decide a batch, one record ─→ in flight ─→ durable: release
+//! ```
+//! What a record decided is released only when that record is durable, in order. An answer that changed nothing, or a
+//! view, waits for the newest record in flight, since it may show what that record did.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use engine::command::{
+    Answer, CommandRef, DeviceAction, DeviceAnswer, DeviceCommand, OfficeAction, OfficeAnswer, OfficeCommand,
+};
+use engine::ids::ZoneNo;
+use engine::plants::{Plant, planted};
+use engine::rejection::Rejection;
+use engine::shard::{Shard, Step};
+use engine::status::ScanAck;
+use engine::time::Timestamp;
+use engine::view::{Notice, Query, View};
+
+use crate::limits::{IN_FLIGHT_MAX, STEP_MAX, UNCONFIRMED_MAX, UNCONFIRMED_MS_MAX};
+use crate::node::DeviceReply;
+
+/// What is asked of a shard.
+#[derive(Debug)]
+pub enum Work {
+    /// What one read of one device's stream has brought.
+    Device(Vec<DeviceCommand>),
+    /// One command of the office.
+    Office(Box<OfficeCommand>),
+    /// A question.
+    Query(Query),
+    /// Time has passed.
+    Tick,
+}
+
+impl Work {
+    /// How many commands it counts for.
+    pub fn len(&self) -> usize {
+        if let Self::Device(commands) = self { commands.len() } else { 1 }
+    }
+    /// How much of a step it takes: a thousand tickets in one command write as much as some hundred scans.
+    pub fn weight(&self) -> usize {
+        match self {
+            Self::Device(commands) => commands.len(),
+            Self::Office(command) => match &command.action {
+                OfficeAction::IssueTickets { holders, .. } => 1 + holders.len() / 4,
+                _ => 4,
+            },
+            Self::Query(_) | Self::Tick => 1,
+        }
+    }
+    /// Whether it asks nothing.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// What may leave now. `R` is whatever the caller wants to know the asker by.
+#[derive(Debug)]
+pub enum Release<R> {
+    /// Answers to a device.
+    Device {
+        /// To whom.
+        to: R,
+        /// What.
+        replies: Vec<DeviceReply>,
+    },
+    /// Answers that left early are durable.
+    Confirmed {
+        /// To whom.
+        to: R,
+        /// Which.
+        seqs: Vec<u64>,
+    },
+    /// An answer to the office.
+    Office {
+        /// To whom.
+        to: R,
+        /// What.
+        answer: OfficeAnswer,
+        /// Nothing happened now.
+        repeated: bool,
+    },
+    /// An answer to a question.
+    View {
+        /// To whom.
+        to: R,
+        /// What.
+        view: View,
+    },
+    /// What connected devices are to be told.
+    Notice(Notice),
+}
+
+/// One shard and what is under way in it.
+pub struct Pipeline<R> {
+    shard: Shard,
+    waiting: VecDeque<(Work, R)>,
+    in_flight: VecDeque<Flight<R>>,
+    /// Scans answered and not yet durable, and since when.
+    unconfirmed: VecDeque<(Timestamp, usize)>,
+    step: Step,
+    /// The last record handed out; the shard's own number runs ahead of it when a step panics.
+    handed_seq: u64,
+    poisoned: bool,
+    /// So many of the waiting were there when a step panicked: they are tried one by one.
+    suspects: usize,
+    /// The first of them panicked alone.
+    culprit: bool,
+}
+
+/// What waits for one record to become durable.
+struct Flight<R> {
+    releases: Vec<Release<R>>,
+    unconfirmed: bool,
+}
+
+/// What a step comes to.
+#[derive(Debug)]
+pub enum Stepped<R> {
+    /// A record to hand to the journal, and what may leave at once.
+    Record(Vec<u8>, Vec<Release<R>>),
+    /// Nothing happened; this may leave.
+    Nothing(Vec<Release<R>>),
+    /// The step panicked: the state is not to be trusted. Rebuild it up to [`Pipeline::handed_seq`] and call
+    /// [`Pipeline::rebuilt`].
+    Panicked,
+}
+
+impl<R: Clone> Pipeline<R> {
+    /// Around a shard that has recovered.
+    pub fn new(shard: Shard) -> Self {
+        Self {
+            handed_seq: shard.seq(),
+            shard,
+            waiting: VecDeque::new(),
+            in_flight: VecDeque::new(),
+            unconfirmed: VecDeque::new(),
+            step: Step::default(),
+            poisoned: false,
+            suspects: 0,
+            culprit: false,
+        }
+    }
+
+    /// Queues work. The caller bounds how much.
+    pub fn take(&mut self, work: Work, to: R) {
+        if !work.is_empty() {
+            self.waiting.push_back((work, to));
+        }
+    }
+
+    /// Whether a step would find work and room.
+    pub fn is_ready(&self) -> bool {
+        !self.poisoned && !self.waiting.is_empty() && self.in_flight.len() < IN_FLIGHT_MAX
+    }
+
+    /// Whether nothing waits and nothing is under way.
+    pub fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.in_flight.is_empty()
+    }
+
+    /// The shard, unless a step has panicked.
+    pub fn shard(&self) -> &Shard {
+        &self.shard
+    }
+
+    /// Whether a step has panicked and the state waits to be rebuilt.
+    pub fn is_poisoned(&self) -> bool {
+        self.poisoned
+    }
+
+    /// How many records are on their way to the disk.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// Gives up everything: who waits, with how many commands.
+    pub fn abandon(&mut self) -> Vec<(usize, R)> {
+        let mut askers: Vec<(usize, R)> = self.waiting.drain(..).map(|(work, to)| (work.len(), to)).collect();
+        for release in self.in_flight.drain(..).flat_map(|flight| flight.releases) {
+            match release {
+                Release::Device { to, replies } => askers.push((replies.len(), to)),
+                Release::Office { to, .. } | Release::View { to, .. } => askers.push((1, to)),
+                Release::Confirmed { .. } | Release::Notice(_) => {}
+            }
+        }
+        self.unconfirmed.clear();
+        askers
+    }
+
+    /// The sequence number of the last record handed out.
+    pub fn handed_seq(&self) -> u64 {
+        self.handed_seq
+    }
+
+    /// Decides what waits, up to the bound of one step. `buffer` becomes the record.
+    pub fn step(&mut self, stamp: Timestamp, buffer: Vec<u8>) -> Stepped<R> {
+        let count = self.next_batches();
+        self.step.record = buffer;
+        let (shard, step, waiting) = (&mut self.shard, &mut self.step, &self.waiting);
+        let stepped = catch_unwind(AssertUnwindSafe(|| {
+            let batches = waiting.iter().take(count);
+            shard.step_each(stamp, batches.flat_map(|(work, _)| commands_of(work)), step);
+        }));
+        if stepped.is_err() {
+            self.poisoned = true;
+            self.suspects = self.suspects.max(count);
+            self.culprit = count == 1 && self.waiting[0].0.len() == 1;
+            return Stepped::Panicked;
+        }
+        self.suspects = self.suspects.saturating_sub(count);
+        let record = core::mem::take(&mut self.step.record);
+        let happened = self.step.events > 0;
+        let early = happened && self.may_answer_early(stamp);
+        let (now, held, unconfirmed) = self.releases_of(count, early);
+        if unconfirmed > 0 {
+            self.unconfirmed.push_back((stamp, unconfirmed));
+        }
+        if happened {
+            self.handed_seq = self.shard.seq();
+            self.in_flight.push_back(Flight { releases: held, unconfirmed: unconfirmed > 0 });
+            return Stepped::Record(record, now);
+        }
+        if let Some(newest) = self.in_flight.back_mut().filter(|_| !planted(Plant::ViewsBeforeDurable)) {
+            newest.releases.extend(held);
+            return Stepped::Nothing(now);
+        }
+        Stepped::Nothing(held)
+    }
+
+    /// How many batches the next step takes: one while a suspect is among them.
+    fn next_batches(&mut self) -> usize {
+        if self.suspects > 0 {
+            self.split_first();
+            return 1;
+        }
+        let mut commands = 0;
+        let fits = |(work, _): &&(Work, R)| {
+            let first = commands == 0;
+            commands += work.weight();
+            first || commands <= STEP_MAX
+        };
+        self.waiting.iter().take_while(fits).count()
+    }
+
+    /// Tries a suspect batch command by command.
+    fn split_first(&mut self) {
+        let Some((Work::Device(commands), _)) = self.waiting.front_mut() else { return };
+        if commands.len() < 2 {
+            return;
+        }
+        let rest = commands.split_off(1);
+        let to = self.waiting[0].1.clone();
+        self.waiting.insert(1, (Work::Device(rest), to));
+        self.suspects += 1;
+    }
+
+    /// `scan_ack = decided` holds while little enough is unconfirmed.
+    fn may_answer_early(&self, now: Timestamp) -> bool {
+        let waiting: usize = self.unconfirmed.iter().map(|(_, scans)| scans).sum();
+        let oldest = self.unconfirmed.front().map_or(0, |(since, _)| now.since_ms(*since));
+        waiting < UNCONFIRMED_MAX && oldest < UNCONFIRMED_MS_MAX
+    }
+
+    /// What the first `count` batches are told: now, and with the record; and how many scans are told early.
+    fn releases_of(&mut self, count: usize, early: bool) -> (Vec<Release<R>>, Vec<Release<R>>, usize) {
+        let (mut now, mut held, mut unconfirmed) = (Vec::new(), Vec::with_capacity(count), 0);
+        let mut answers = self.step.answers.iter();
+        for (work, to) in self.waiting.drain(..count) {
+            match work {
+                Work::Device(commands) => {
+                    let decided = early
+                        && self.shard.ack_of(commands[0].device.festival()) == ScanAck::Decided
+                        && commands.iter().all(|c| matches!(c.action, DeviceAction::Scan(_)))
+                        && unconfirmed + commands.len() <= UNCONFIRMED_MAX;
+                    let durable = !decided;
+                    let replies: Vec<DeviceReply> =
+                        answers.by_ref().take(commands.len()).filter_map(|answer| reply(answer, durable)).collect();
+                    if decided {
+                        unconfirmed += replies.len();
+                        let seqs = replies.iter().map(|reply| reply.seq).collect();
+                        held.push(Release::Confirmed { to: to.clone(), seqs });
+                        now.push(Release::Device { to, replies });
+                    } else if planted(Plant::AckBeforeDurable) {
+                        now.push(Release::Device { to, replies });
+                    } else {
+                        held.push(Release::Device { to, replies });
+                    }
+                }
+                Work::Office(_) => {
+                    if let Some(Answer::Office { answer, repeated }) = answers.next() {
+                        held.push(Release::Office { to, answer: *answer, repeated: *repeated });
+                    }
+                }
+                Work::Query(query) => held.push(Release::View { view: view(&self.shard, &query), to }),
+                Work::Tick => drop(answers.next()),
+            }
+        }
+        held.extend(self.step.notices.drain(..).map(Release::Notice));
+        (now, held, unconfirmed)
+    }
+
+    /// The oldest record in flight is durable: what it held may leave.
+    ///
+    /// # Panics
+    /// If none is in flight: a journal that confirms what nobody wrote is not to be trusted.
+    pub fn durable(&mut self) -> Vec<Release<R>> {
+        let flight = self.in_flight.pop_front().expect("the journal confirms what was handed to it");
+        if flight.unconfirmed {
+            self.unconfirmed.pop_front();
+        }
+        flight.releases
+    }
+
+    /// Puts a state that was rebuilt from the journal in the place of one that a panic has spoilt. Every record handed
+    /// out must be in it. A command that has panicked alone is set aside: this is what its asker is told.
+    ///
+    /// # Panics
+    /// If the state is not the one after [`Pipeline::handed_seq`].
+    pub fn rebuilt(&mut self, shard: Shard) -> Option<Release<R>> {
+        assert_eq!(shard.seq(), self.handed_seq, "rebuilt to the last record handed out");
+        self.shard = shard;
+        self.poisoned = false;
+        if !core::mem::take(&mut self.culprit) {
+            return None;
+        }
+        self.suspects = self.suspects.saturating_sub(1);
+        let (work, to) = self.waiting.pop_front()?;
+        match work {
+            Work::Device(commands) => {
+                let command = commands.first()?;
+                let zone = match &command.action {
+                    DeviceAction::Scan(scan) => scan.zone,
+                    DeviceAction::Undo(_) => ZoneNo(0),
+                };
+                let answer = DeviceAnswer::rejected(Rejection::Internal, zone, self.shard.now());
+                Some(Release::Device { to, replies: vec![DeviceReply { seq: command.seq, answer, durable: true }] })
+            }
+            Work::Office(_) => {
+                let answer = OfficeAnswer::Rejected(Rejection::Internal);
+                Some(Release::Office { to, answer, repeated: false })
+            }
+            Work::Query(_) => Some(Release::View { to, view: View::No(Rejection::Internal) }),
+            Work::Tick => None,
+        }
+    }
+
+    /// The command that panicked alone, for the log.
+    pub fn culprit(&self) -> Option<&Work> {
+        self.waiting.front().filter(|_| self.culprit).map(|(work, _)| work)
+    }
+}
+
+fn commands_of(work: &Work) -> impl Iterator<Item = CommandRef<'_>> {
+    let (device, other) = match work {
+        Work::Device(commands) => (commands.as_slice(), None),
+        Work::Office(command) => (&[][..], Some(CommandRef::Office(command))),
+        Work::Query(_) => (&[][..], None),
+        Work::Tick => (&[][..], Some(CommandRef::Tick)),
+    };
+    device.iter().map(CommandRef::Device).chain(other)
+}
+
+/// A question that panics changes nothing, so the shard goes on.
+fn view(shard: &Shard, query: &Query) -> View {
+    catch_unwind(AssertUnwindSafe(|| shard.query(query))).unwrap_or(View::No(Rejection::Internal))
+}
+
+fn reply(answer: &Answer, durable: bool) -> Option<DeviceReply> {
+    let Answer::Device { seq, answer, .. } = answer else { return None };
+    Some(DeviceReply { seq: *seq, answer: *answer, durable })
+}

@@ -1,0 +1,134 @@
+//! Recovery: the newest snapshot that verifies, then the journal to its end. Starting, rebuilding one shard after a
+//! panic, and writing new snapshots in the background are the same walk.
+
+use engine::ids::ShardId;
+use engine::plants::{Plant, planted};
+use engine::record::RecordError;
+use engine::shard::Shard;
+use storage::journal::{Cursor, JournalError, Position, Reader};
+use storage::snapshots::{SnapshotError, SnapshotMeta, Snapshots};
+
+/// The format of a snapshot's body; another one is passed over, since the journal has it all.
+pub const SNAPSHOT_FORMAT: u32 = 1;
+
+/// Why shards cannot be recovered.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoverError {
+    /// The journal's own fault.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The snapshots' own fault.
+    #[error(transparent)]
+    Snapshots(#[from] SnapshotError),
+    /// A record that is whole and yet makes no sense here.
+    #[error("shard {} at journal position {}: {why}", shard.0, position.0)]
+    Record {
+        /// Whose.
+        shard: ShardId,
+        /// Where.
+        position: Position,
+        /// What is wrong with it.
+        why: RecordError,
+    },
+}
+
+/// Shards on their way through the journal.
+pub struct Recovering {
+    shards: Vec<Option<Shard>>,
+    cursor: Cursor,
+    /// Events applied so far.
+    pub events: u64,
+}
+
+impl Recovering {
+    /// The wanted shards as their newest snapshots have them; empty where there is none.
+    ///
+    /// # Errors
+    /// [`RecoverError::Snapshots`].
+    pub fn from_snapshots(
+        snapshots: &dyn Snapshots,
+        shards: u16,
+        wanted: impl Fn(ShardId) -> bool,
+    ) -> Result<Self, RecoverError> {
+        let mut this = Self { shards: (0..shards).map(|_| None).collect(), cursor: Cursor::start(shards), events: 0 };
+        for id in (0..shards).map(ShardId) {
+            if !wanted(id) {
+                this.cursor.advance(id, Position(u64::MAX));
+                continue;
+            }
+            let restored = snapshots.newest(id)?.and_then(|(meta, body)| restore(&meta, &body));
+            let (shard, position) = restored.unwrap_or_else(|| (Shard::new(id), Position(0)));
+            let late = u64::from(planted(Plant::ReplaySkipsOne) && position.0 > 0);
+            this.cursor.advance(id, Position(position.0 + late));
+            this.shards[usize::from(id.0)] = Some(shard);
+        }
+        Ok(this)
+    }
+
+    /// Where to begin reading the journal. `end` is its end: shards that are not wanted need nothing of it.
+    pub fn cursor(&self, end: &Cursor) -> Cursor {
+        let mut from = Cursor::start(self.cursor.shards());
+        for id in (0..self.cursor.shards()).map(ShardId) {
+            from.advance(id, self.cursor.get(id).min(end.get(id)));
+        }
+        from
+    }
+
+    /// Replays until the reader has caught up, or `limit` events have been applied; says whether it has caught up.
+    ///
+    /// # Errors
+    /// [`RecoverError`].
+    pub fn replay(&mut self, reader: &mut dyn Reader, limit: u64) -> Result<bool, RecoverError> {
+        let until = self.events.saturating_add(limit);
+        while self.events < until {
+            let Some(entry) = reader.next()? else { return Ok(true) };
+            let Some(shard) = &mut self.shards[usize::from(entry.shard.0)] else { continue };
+            if entry.position < self.cursor.get(entry.shard) {
+                continue;
+            }
+            let (id, position) = (entry.shard, entry.position);
+            let record =
+                shard.replay(entry.payload).map_err(|why| RecoverError::Record { shard: id, position, why })?;
+            self.events += record.events.len() as u64;
+            self.cursor.advance(id, position.next());
+        }
+        Ok(false)
+    }
+
+    /// A shard, recovered as far as the replay went, and the position that follows.
+    pub fn shard(&self, id: ShardId) -> Option<(&Shard, Position)> {
+        self.shards[usize::from(id.0)].as_ref().map(|shard| (shard, self.cursor.get(id)))
+    }
+
+    /// All the wanted shards.
+    pub fn into_shards(self) -> impl Iterator<Item = Shard> {
+        self.shards.into_iter().flatten()
+    }
+}
+
+fn restore(meta: &SnapshotMeta, body: &[u8]) -> Option<(Shard, Position)> {
+    let restored = (meta.format == SNAPSHOT_FORMAT).then(|| Shard::restore(body)).flatten()?;
+    if restored.seq() != meta.seq || restored.id() != meta.shard {
+        tracing::warn!(shard = meta.shard.0, "a snapshot that is not what it says; the journal has it all");
+        return None;
+    }
+    Some((restored, meta.position))
+}
+
+/// Keeps a snapshot of a shard, `position` being the first in the journal that it does not cover.
+///
+/// # Errors
+/// [`RecoverError::Snapshots`].
+pub fn save(snapshots: &dyn Snapshots, shard: &Shard, position: Position) -> Result<(), RecoverError> {
+    let body = shard.snapshot();
+    let meta = SnapshotMeta {
+        shard: shard.id(),
+        position,
+        seq: shard.seq(),
+        time_ms: shard.now().0,
+        chain: [0; 16],
+        state_hash: Shard::hash_of(&body),
+        format: SNAPSHOT_FORMAT,
+    };
+    Ok(snapshots.save(&meta, &body)?)
+}

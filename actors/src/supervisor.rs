@@ -1,0 +1,145 @@
+//! Supervision, by ractor: rebuilds a shard that a panic has spoilt while the others go on, and writes snapshots in the
+//! background. A role that fails is started again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::ids::ShardId;
+use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+use storage::journal::{Cursor, Journal};
+use storage::snapshots::Snapshots;
+
+use crate::host::{Control, Link};
+use crate::limits::{SNAPSHOT_AFTER_EVENTS, SNAPSHOT_EVERY_S};
+use crate::recover::{self, RecoverError, Recovering};
+
+/// What the supervisor and its roles work on.
+#[derive(Clone)]
+pub(crate) struct House {
+    pub(crate) journal: Arc<dyn Journal>,
+    pub(crate) snapshots: Arc<dyn Snapshots>,
+    pub(crate) links: Arc<[Arc<Link>]>,
+}
+
+/// The root of supervision.
+pub(crate) struct Supervisor;
+
+/// What the supervisor is asked.
+pub(crate) enum Order {
+    /// Rebuild this shard from snapshot and journal.
+    Rebuild(ShardId),
+}
+
+impl Actor for Supervisor {
+    type Msg = Order;
+    type State = House;
+    type Arguments = House;
+
+    async fn pre_start(&self, me: ActorRef<Order>, house: House) -> Result<House, ActorProcessingErr> {
+        start_snapshotter(&me, &house).await?;
+        Ok(house)
+    }
+
+    async fn handle(&self, _: ActorRef<Order>, order: Order, house: &mut House) -> Result<(), ActorProcessingErr> {
+        let Order::Rebuild(id) = order;
+        let at_work = house.clone();
+        // On a thread of its own: reading the journal blocks, and another shard may need us meanwhile.
+        tokio::task::spawn_blocking(move || {
+            let message = match rebuild(&at_work, id) {
+                Ok(shard) => Control::Rebuilt(Box::new(shard)),
+                Err(error) => {
+                    tracing::error!(shard = id.0, %error, "a shard cannot be rebuilt; it stays down");
+                    Control::Lost
+                }
+            };
+            at_work.links[usize::from(id.0)].tell(message);
+        });
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        me: ActorRef<Order>,
+        event: SupervisionEvent,
+        house: &mut House,
+    ) -> Result<(), ActorProcessingErr> {
+        if let SupervisionEvent::ActorFailed(_, why) = event {
+            tracing::error!(%why, "a role failed; starting it again");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            start_snapshotter(&me, house).await?;
+        }
+        Ok(())
+    }
+}
+
+fn rebuild(house: &House, id: ShardId) -> Result<engine::shard::Shard, RecoverError> {
+    let shards = house.journal.shards();
+    let mut recovering = Recovering::from_snapshots(&*house.snapshots, shards, |shard| shard == id)?;
+    let mut reader = house.journal.reader(&recovering.cursor(&house.journal.end()))?;
+    while !recovering.replay(&mut *reader, u64::MAX)? {}
+    Ok(recovering.into_shards().next().expect("one was wanted"))
+}
+
+async fn start_snapshotter(supervisor: &ActorRef<Order>, house: &House) -> Result<(), ActorProcessingErr> {
+    let (snapshotter, _) =
+        Actor::spawn_linked(None, Snapshotter, house.clone(), supervisor.get_cell()).await.map_err(Box::new)?;
+    let every = Duration::from_secs(SNAPSHOT_EVERY_S);
+    ractor::time::send_interval(every, snapshotter.get_cell(), || Look);
+    Ok(())
+}
+
+/// Writes snapshots from the last ones and the journal, beside the shards: those never stop for it.
+struct Snapshotter;
+
+/// See whether the journal has grown enough.
+struct Look;
+
+struct Progress {
+    house: House,
+    /// Where the journal ended when the last snapshots were written.
+    done: Cursor,
+}
+
+impl Actor for Snapshotter {
+    type Msg = Look;
+    type State = Progress;
+    type Arguments = House;
+
+    async fn pre_start(&self, _: ActorRef<Look>, house: House) -> Result<Progress, ActorProcessingErr> {
+        let done = house.journal.end();
+        Ok(Progress { house, done })
+    }
+
+    async fn handle(&self, _: ActorRef<Look>, _: Look, state: &mut Progress) -> Result<(), ActorProcessingErr> {
+        let end = state.house.journal.end();
+        if end == state.done {
+            return Ok(());
+        }
+        let house = state.house.clone();
+        let saved = tokio::task::spawn_blocking(move || snapshot_all(&house)).await??;
+        if saved {
+            state.done = end;
+        }
+        Ok(())
+    }
+}
+
+/// Recovers every shard beside the living ones and keeps what comes of it, if that is worth it.
+fn snapshot_all(house: &House) -> Result<bool, RecoverError> {
+    let mut recovering = Recovering::from_snapshots(&*house.snapshots, house.journal.shards(), |_| true)?;
+    let mut reader = house.journal.reader(&recovering.cursor(&house.journal.end()))?;
+    // In pieces, with pauses: this is nobody's hurry, and the shards need the cores.
+    while !recovering.replay(&mut *reader, 20_000)? {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    if recovering.events < SNAPSHOT_AFTER_EVENTS {
+        return Ok(false);
+    }
+    for id in (0..house.journal.shards()).map(ShardId) {
+        if let Some((shard, position)) = recovering.shard(id).filter(|(shard, _)| shard.seq() > 0) {
+            recover::save(&*house.snapshots, shard, position)?;
+        }
+    }
+    tracing::info!(events = recovering.events, "snapshots written");
+    Ok(true)
+}
