@@ -1,0 +1,284 @@
+//! Who asks, and what they may: operators' keys, roles, and the rule that nobody sees another organiser's festival.
+//!
+//! A key is `tgk_` and 43 characters of URL-safe base 64 (32 random bytes), sent as `Authorization: Bearer …`. The
+//! engine knows its SHA-256 only, and is asked on every request: a revoked key is refused by the next one.
+//! What a key may not see does not exist for it: a foreign festival answers exactly as one that was never made.
+
+use aws_lc_rs::hmac;
+use axum::extract::FromRequestParts;
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use engine::command::IdempotencyKey;
+use engine::ids::{CROCKFORD, FestivalId};
+use engine::rejection::Rejection;
+use engine::status::Role;
+use engine::view::{ApiKeyView, Query, View};
+use sha2::{Digest, Sha256};
+
+use crate::http::AppState;
+use crate::http::problem::{Fault, Problem};
+
+/// What every key begins with, so that one that has leaked can be found.
+pub const KEY_PREFIX: &str = "tgk_";
+/// Unpadded base 64 of 32 bytes.
+const KEY_TEXT_LEN: usize = 43;
+
+/// The key that these 32 random bytes make.
+pub fn key_text(random: &[u8; 32]) -> String {
+    format!("{KEY_PREFIX}{}", URL_SAFE_NO_PAD.encode(random))
+}
+
+/// What the engine stores of a key; `None` if it cannot be one.
+pub fn key_hash(key: &str) -> Option<[u8; 32]> {
+    let text = key.strip_prefix(KEY_PREFIX)?;
+    let well_formed = text.len() == KEY_TEXT_LEN && URL_SAFE_NO_PAD.decode(text).is_ok_and(|bytes| bytes.len() == 32);
+    well_formed.then(|| Sha256::digest(key.as_bytes()).into())
+}
+
+/// Something that can be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Right {
+    /// Make a festival. One who may is shown every festival.
+    CreateFestivals,
+    /// See, make and revoke operators' keys.
+    ManageKeys,
+    /// Status, policy, QR keys, zones, gates, categories.
+    ManageFestival,
+    /// See a festival, its live counts, who is inside, a ticket and its history, the access log.
+    LookUp,
+    /// Open, close, evacuate a zone.
+    SteerZones,
+    /// Issue tickets, list them, change their status, bind wristbands; fetch their QR.
+    ManageTickets,
+    /// Block a ticket, and let it go again.
+    BlockTickets,
+    /// Undo a scan as a supervisor.
+    UndoScans,
+    /// Enrol, see and revoke readers.
+    ManageDevices,
+}
+
+/// The table of roles.
+fn role_may(role: Role, right: Right) -> bool {
+    use Right::*;
+    match role {
+        Role::Admin => true,
+        Role::Organizer => !matches!(right, CreateFestivals | ManageKeys),
+        Role::Staff => matches!(right, LookUp | ManageTickets | UndoScans | ManageDevices),
+        Role::Security => matches!(right, LookUp | SteerZones | BlockTickets),
+        // Nothing at the gates: these two come with the cash desks and with people's accounts.
+        Role::Cashier | Role::User => false,
+    }
+}
+
+/// Whoever is signed in. Taking this as a handler's argument is what makes a route need a key; what the key may do is
+/// then asked with [`Operator::at`], [`Operator::sees`] or [`Operator::everywhere`].
+#[derive(Clone, Debug)]
+pub struct Operator {
+    /// The number of the key; commands and idempotency keys belong to it.
+    pub no: u32,
+    /// What the key may do.
+    pub role: Role,
+    festivals: Vec<FestivalId>,
+}
+
+impl Operator {
+    /// The operator that an unrevoked key stands for.
+    pub fn of(key: &ApiKeyView) -> Option<Self> {
+        (!key.revoked).then(|| Self { no: key.no, role: key.role, festivals: key.festivals.clone() })
+    }
+
+    /// Bound to no festival: an ADMIN whose key names none.
+    fn is_unbound(&self) -> bool {
+        self.role == Role::Admin && self.festivals.is_empty()
+    }
+
+    /// Whether this festival exists as far as this key is concerned.
+    pub fn sees(&self, festival: FestivalId) -> bool {
+        self.is_unbound() || self.festivals.contains(&festival)
+    }
+
+    /// The festival with this slug, if this key sees it and may do this there.
+    ///
+    /// # Errors
+    /// 404 `unknown_festival` for one it does not see, whether or not there is one; 403 `forbidden`.
+    pub fn at(&self, right: Right, slug: &str) -> Result<FestivalId, Problem> {
+        let festival = FestivalId::of_slug(slug);
+        self.within(right, festival, Rejection::UnknownFestival)?;
+        Ok(festival)
+    }
+
+    /// The same for something whose id names its festival; `unknown` is the answer for a foreign one.
+    ///
+    /// # Errors
+    /// As [`Operator::at`].
+    pub fn within(&self, right: Right, festival: FestivalId, unknown: Rejection) -> Result<(), Problem> {
+        if !self.sees(festival) {
+            return Err(unknown.into());
+        }
+        if role_may(self.role, right) { Ok(()) } else { Err(self.forbidden()) }
+    }
+
+    /// For what concerns the whole installation. A key bound to festivals may not, whatever its role.
+    ///
+    /// # Errors
+    /// 403 `forbidden`.
+    pub fn everywhere(&self, right: Right) -> Result<(), Problem> {
+        if self.is_unbound() && role_may(self.role, right) { Ok(()) } else { Err(self.forbidden()) }
+    }
+
+    /// For lists that are filtered by [`Operator::sees`] afterwards.
+    ///
+    /// # Errors
+    /// 403 `forbidden`.
+    pub fn anywhere(&self, right: Right) -> Result<(), Problem> {
+        if role_may(self.role, right) { Ok(()) } else { Err(self.forbidden()) }
+    }
+
+    fn forbidden(&self) -> Problem {
+        let scope = if self.role == Role::Admin { " bound to festivals" } else { "" };
+        Problem::from(Fault::Forbidden).detail(format!("A key of role {}{scope} may not do this.", self.role.word()))
+    }
+}
+
+impl FromRequestParts<AppState> for Operator {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
+        // Asked once a request, however many extractors want to know.
+        if let Some(operator) = parts.extensions.get::<Self>() {
+            return Ok(operator.clone());
+        }
+        let unknown = || Problem::from(Fault::NotSignedIn);
+        let header = parts.headers.get(AUTHORIZATION).ok_or_else(unknown)?;
+        let (scheme, key) = header.to_str().ok().and_then(|h| h.split_once(' ')).ok_or_else(unknown)?;
+        if !scheme.eq_ignore_ascii_case("bearer") {
+            return Err(unknown());
+        }
+        // What cannot be a key costs the shard nothing.
+        let hash = key_hash(key.trim()).ok_or_else(unknown)?;
+        let operator = match state.node.query(Query::ApiKey(hash)).await {
+            View::ApiKey(view) => Self::of(&view).ok_or_else(unknown)?,
+            View::No(Rejection::UnknownKey) => return Err(unknown()),
+            View::No(rejection) => return Err(rejection.into()),
+            _ => return Err(Rejection::Internal.into()),
+        };
+        parts.extensions.insert(operator.clone());
+        Ok(operator)
+    }
+}
+
+/// Makes what is shown once: enrolment codes and operators' keys. They are derived from the server's secret and the
+/// request's idempotency key, so that a request repeated after a broken connection shows the same one again, and
+/// nothing needs to be kept for that.
+#[derive(Clone)]
+pub struct OneTime(hmac::Key);
+
+impl OneTime {
+    /// From the server's secret: the one QR keys are derived from, under another label.
+    pub fn new(server_secret: &[u8]) -> Self {
+        let outer = hmac::Key::new(hmac::HMAC_SHA256, server_secret);
+        let tag = hmac::sign(&outer, b"tapgate.one-time.v1");
+        Self(hmac::Key::new(hmac::HMAC_SHA256, tag.as_ref()))
+    }
+
+    fn derive(&self, label: &[u8], key: &IdempotencyKey) -> [u8; 32] {
+        let mut context = hmac::Context::with_key(&self.0);
+        context.update(label);
+        context.update(&key.id.to_be_bytes());
+        context.update(&key.fingerprint.to_be_bytes());
+        context.sign().as_ref().try_into().expect("HMAC-SHA256 has 32 bytes")
+    }
+
+    /// The operator's key that this request makes.
+    pub fn api_key(&self, key: &IdempotencyKey) -> String {
+        key_text(&self.derive(b"api-key", key))
+    }
+
+    /// The enrolment code that this request makes: see [`enrolment_code`].
+    pub fn enrolment_code(&self, festival: FestivalId, key: &IdempotencyKey) -> String {
+        enrolment_code(festival, &self.derive(b"enrolment-code", key))
+    }
+}
+
+/// Twenty characters of Crockford's base 32 in groups of four: 32 bits of festival, so that the code alone says where
+/// it belongs, and 68 random ones. At a million guesses a second for its 15 minutes, one in 3 · 10¹¹ codes is found.
+pub fn enrolment_code(festival: FestivalId, random: &[u8; 32]) -> String {
+    let mut low = [0; 16];
+    low.copy_from_slice(&random[..16]);
+    let bits = u128::from(festival.0) << 68 | u128::from_be_bytes(low) & ((1 << 68) - 1);
+    let mut code = String::with_capacity(24);
+    for i in 0..20 {
+        if i > 0 && i % 4 == 0 {
+            code.push('-');
+        }
+        code.push(char::from(CROCKFORD[(bits >> (5 * (19 - i))) as usize & 31]));
+    }
+    code
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_our_keys_are_keys() {
+        let key = key_text(&[7; 32]);
+        assert_eq!(key.len(), 47);
+        assert!(key_hash(&key).is_some());
+        for bad in ["", "tgk_", "Basic abc", &key[..46], &format!("{key}A"), &key.replace("tgk_", "tgx_")] {
+            assert_eq!(key_hash(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn roles() {
+        use Right::*;
+        let all = [
+            CreateFestivals,
+            ManageKeys,
+            ManageFestival,
+            LookUp,
+            SteerZones,
+            ManageTickets,
+            BlockTickets,
+            UndoScans,
+            ManageDevices,
+        ];
+        let table = Role::ALL.iter().map(|&role| all.map(|right| if role_may(role, right) { 'x' } else { '.' }));
+        let table: Vec<String> = table.map(|row| row.iter().collect()).collect();
+        //  ADMIN        ORGANIZER    STAFF        CASHIER      SECURITY     USER
+        assert_eq!(table, ["xxxxxxxxx", "..xxxxxxx", "...x.x.xx", ".........", "...xx.x..", "........."]);
+    }
+
+    #[test]
+    fn a_bound_admin_is_admin_there_only() {
+        let (own, foreign) = (FestivalId::of_slug("own"), FestivalId::of_slug("foreign"));
+        let bound = Operator { no: 1, role: Role::Admin, festivals: vec![own] };
+        assert!(bound.sees(own) && !bound.sees(foreign));
+        assert!(bound.everywhere(Right::ManageKeys).is_err(), "or it could make itself an unbound key");
+        let nobody = Operator { no: 2, role: Role::Organizer, festivals: vec![] };
+        assert!(!nobody.sees(own), "no festivals means all for ADMIN only");
+        let foreign = bound.at(Right::LookUp, "foreign").unwrap_err();
+        assert_eq!((foreign.status().as_u16(), foreign.code()), (404, "unknown_festival"));
+    }
+
+    #[test]
+    fn what_is_shown_once_is_the_same_for_the_same_request_only() {
+        let one_time = OneTime::new(b"a secret of at least 32 bytes, for tests");
+        let festival = FestivalId::of_slug("demo");
+        let key = IdempotencyKey { id: 1, fingerprint: 2, made_at: None };
+        let code = one_time.enrolment_code(festival, &key);
+        assert_eq!(code, one_time.enrolment_code(festival, &key));
+        assert_ne!(code, one_time.enrolment_code(festival, &IdempotencyKey { fingerprint: 3, ..key }));
+        assert_ne!(one_time.api_key(&key), one_time.api_key(&IdempotencyKey { id: 9, ..key }));
+        assert_eq!(code.len(), 24);
+        // The festival can be read back from the code alone.
+        let bits = code.bytes().filter(|&c| c != b'-').fold(0_u128, |bits, c| {
+            bits << 5 | CROCKFORD.iter().position(|&k| k == c).expect("one of Crockford's") as u128
+        });
+        assert_eq!((bits >> 68) as u32, festival.0);
+    }
+}

@@ -1,0 +1,160 @@
+//! What the door asks of the read models, in its own words: plain questions and plain rows, so that whatever stores
+//! them can be put behind [`ReadModels`] by a few lines.
+//!
+//! Every question names one festival, and an implementation answers from that festival alone: the door has checked
+//! that the operator may see it. Positions in cursors are only ever places *within* such an answer.
+
+use engine::command::{Direction, FirstUse, Verdict};
+use engine::ids::{CategoryNo, DeviceId, FestivalId, GateNo, TicketId, ZoneNo};
+use engine::status::TicketStatus;
+use engine::time::Timestamp;
+
+/// The read models of this node. Calls may read from disk: the door makes them on the blocking pool.
+pub trait ReadModels: Send + Sync {
+    /// Entries of the access log, oldest first, strictly after `page.after`.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    fn access_log(&self, of: AccessLog, page: PageOf<LogPosition>) -> Result<Vec<AccessRow>, ReadError>;
+
+    /// Tickets by id, strictly after `page.after`.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    fn tickets(&self, of: Tickets, page: PageOf<TicketId>) -> Result<Vec<TicketRow>, ReadError>;
+
+    /// Counts per minute and gate, by minute then gate, strictly after `page.after`. Minutes without scans are left out.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    fn counts(&self, of: Counts, page: PageOf<CountPosition>) -> Result<Vec<CountRow>, ReadError>;
+}
+
+/// Why there are no rows.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// They are being rebuilt.
+    #[error("the read models are being rebuilt")]
+    Rebuilding,
+    /// They cannot be read; the sentence is for whoever is on call, not for the client.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Which part of a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageOf<P> {
+    /// The last row of the page before.
+    pub after: Option<P>,
+    /// How many rows at most.
+    pub limit: usize,
+}
+
+/// From `from` until before `until`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// The first moment.
+    pub from: Timestamp,
+    /// The first moment that is no longer in it.
+    pub until: Timestamp,
+}
+
+/// Which part of the access log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessLog {
+    /// Of one zone.
+    Zone(FestivalId, ZoneNo, Span),
+    /// Of one reader, whose id names its festival.
+    Device(DeviceId, Span),
+    /// Of one ticket, whose id names its festival; all of it.
+    Ticket(TicketId),
+}
+
+/// A place in the access log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LogPosition {
+    /// The shard's time of the decision.
+    pub at: Timestamp,
+    /// Tells entries of the same millisecond apart; rises in the order of decision.
+    pub order: u64,
+}
+
+/// One scan, or one undone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AccessRow {
+    /// Where it stands in the log.
+    pub position: LogPosition,
+    /// Whose, once the QR or wristband named one of this festival's.
+    pub ticket: Option<TicketId>,
+    /// Where.
+    pub zone: ZoneNo,
+    /// Through which gate.
+    pub gate: GateNo,
+    /// By which reader; `None` if the office did it.
+    pub device: Option<DeviceId>,
+    /// In or out; `None` for an undo.
+    pub direction: Option<Direction>,
+    /// What came of it.
+    pub verdict: Verdict,
+    /// As in `engine::command`: `WAS_NOT_INSIDE`, `CONFLICT`, `FIRST_ENTRY`.
+    pub flags: u8,
+    /// For `already_used`: when and where it was.
+    pub first_use: Option<FirstUse>,
+}
+
+/// Which tickets. Filters are joined by "and".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tickets {
+    /// Of which festival.
+    pub festival: FestivalId,
+    /// Only these.
+    pub status: Option<TicketStatus>,
+    /// Only this category's.
+    pub category: Option<CategoryNo>,
+    /// Only this person's.
+    pub holder: Option<u128>,
+}
+
+/// One ticket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TicketRow {
+    /// Which; its category is in it.
+    pub ticket: TicketId,
+    /// Where it is in its life.
+    pub status: TicketStatus,
+    /// Blocked by the organiser.
+    pub blocked: bool,
+    /// Whose, if that is known.
+    pub holder: Option<u128>,
+}
+
+/// Which counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counts {
+    /// Of which festival.
+    pub festival: FestivalId,
+    /// Which minutes.
+    pub span: Span,
+}
+
+/// A place in the counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CountPosition {
+    /// Where the minute begins.
+    pub minute: Timestamp,
+    /// Which gate's.
+    pub gate: GateNo,
+}
+
+/// What one gate did in one minute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CountRow {
+    /// Which minute and gate.
+    pub position: CountPosition,
+    /// Entries.
+    pub admitted: u64,
+    /// Exits.
+    pub exited: u64,
+    /// Rejections.
+    pub rejected: u64,
+}
