@@ -1,1 +1,352 @@
-//! The frames that devices and server exchange.
+//! The frames that devices and server exchange: protocol `tapgate/1`.
+//!
+//! A device opens one bidirectional QUIC stream (ALPN [`ALPN`], TLS 1.3) and both sides write frames into it. Every
+//! number is little endian; nothing is aligned; reserved bytes are written as 0 and must be 0. Golden vectors lie in
+//! `gateway/tests/wire-vectors.json`, for clients in other languages.
+//!
+//! Each frame opens with four bytes, and is at most [`FRAME_LEN_MAX`] bytes long:
+//!
+//! | at | field | |
+//! |---|---|---|
+//! | 0 | `len` u16 | bytes of the whole frame, these four included |
+//! | 2 | `kind` u8 | see below; from the device below 0x80, from the server above |
+//! | 3 | `flags` u8 | by kind; bits without a meaning are 0 |
+//!
+//! **From the device.** Offsets count from the frame's first byte.
+//!
+//! | kind | frame | fields |
+//! |---|---|---|
+//! | 0x01 | Hello | 4 protocol u16 (= 1) · 6 reserved 2 · 8 device u64 |
+//! | 0x02 | Proof | 4 signature 64: Ed25519 over [`proof::message`] |
+//! | 0x03 | Enrol | 4 protocol u16 (= 1) · 6 reserved 2 · 8 festival u32 · 12 public key 32 · 44 code 1..=64 bytes |
+//! | 0x10 | Scan | 4 seq u64 · 12 floor u16, how far below `seq` · 14 captured_at i64 ms · 22 zone u8 (< 64) · 23 direction u8 (0 in, 1 out) · 24 shown u8 (a verdict, 0 none) · 25 credential u8 · 26 credential's bytes. Flag 1: resent |
+//! | 0x11 | Undo | 4 seq u64 · 12 floor u16 · 14 scan_seq u64 · 22 ticket u128. Flag 1: resent |
+//! | 0x1F | Bye | nothing; the device has all its answers and goes |
+//!
+//! | credential | bytes |
+//! |---|---|
+//! | 1, a packed QR | ticket u128 · version u32 · hash 32: what a QR in canonical spelling says; its code follows from the ticket |
+//! | 2, a raw QR | what was read, 0..=513 bytes. A reader cuts longer ones to 513, and they are `invalid_qr` |
+//! | 3, a wristband | the chip's UID: 4, 7 or 10 bytes |
+//!
+//! **From the server.**
+//!
+//! | kind | frame | fields |
+//! |---|---|---|
+//! | 0x81 | Challenge | 4 nonce 32 · 36 server time i64 ms |
+//! | 0x82 | Welcome | 4 server time i64 ms · 12 next_seq u64 · 20 festival u32 · 24 gate u16 · 26 zone u8 · 27 ack u8 (0 durable, 1 decided) · 28 window u16 · 30 four texts, each a length u8 (<= 200) and UTF-8: device, festival, gate, zone |
+//! | 0x83 | Enrolled | 4 device u64 · 12 server time i64 ms |
+//! | 0x84 | Refuse | 4 code u16 ([`Refusal`]) · 6 reserved 2 · 8 retry_after_ms u32 (0: it is of no use) · 12 text, a length u8 and UTF-8. The connection closes next |
+//! | 0x90 | Answer | 4 seq u64 · 12 verdict u8 · 13 answer flags u8 · 14 zone u8 · 15 reserved · 16 occupancy u32 · 20 ticket u128 (0: none) · 36 at i64 ms · with flag 2 first use: 44 at i64 ms · 52 gate u16 · 54 zone u8 · 55 reserved. Flag 1: on disk; without it a Confirmed follows |
+//! | 0x91 | Confirmed | 1..=85 ranges: first seq u64 · count u32 (1..=4,096) |
+//! | 0x92 | Busy | 4 seq u64 · 12 retry_after_ms u32 · 16 rejection u8 · 17 reserved 3. Nothing was done; send it again |
+//! | 0x93 | Notice | 4 kind u8 (1 zone, 2 revoked, 3 slow down, 4 policy changed, 5 closing) · 5 zone u8 · 6 zone state u8 · 7 reserved · 8 retry_after_ms u32; fields a kind has no use for are 0 |
+//!
+//! Verdicts are a [`Rejection`]'s number, or 200 admitted, 201 exited, 202 undone. The answer's flags are those of
+//! [`engine::command`]. A new verdict, field or kind is a new protocol number.
+
+pub mod codes;
+mod layout;
+pub mod proof;
+
+use engine::command::{DeviceAnswer, Direction, FirstUse, Verdict};
+use engine::credential::{self, QR_LEN_MAX, QrClaim};
+use engine::ids::{DeviceId, FestivalId, GateNo, TagUid, TicketId, ZONES_MAX, ZoneNo};
+use engine::rejection::Rejection;
+use engine::status::{ScanAck, ZoneState};
+use engine::time::Timestamp;
+use zerocopy::{FromBytes as _, IntoBytes as _};
+
+pub use codes::{Refusal, close};
+pub use layout::SeqRange;
+use layout::{HEADER_LEN, Header};
+
+/// What this side speaks, in TLS's own list of protocols.
+pub const ALPN: &[u8] = b"tapgate/1";
+/// The same as a number, in the first frame.
+pub const PROTOCOL: u16 = 1;
+/// The longest frame, in bytes: a raw QR takes 539, a Welcome with four full names 834.
+pub const FRAME_LEN_MAX: usize = 1_024;
+/// The most bytes of a raw QR that are sent: one more than is looked at, so that too long stays too long.
+pub const QR_SENT_MAX: usize = QR_LEN_MAX + 1;
+/// The longest enrolment code, in bytes.
+pub const CODE_LEN_MAX: usize = 64;
+/// The longest text in a frame, in bytes; longer ones are cut.
+pub const TEXT_LEN_MAX: usize = 200;
+/// How far `seq` may lie above `floor`, hence also the most commands that can be unanswered.
+pub const WINDOW_MAX: u64 = 4_096;
+/// The most ranges in one Confirmed: (1,024 - 4) / 12.
+pub const RANGES_MAX: usize = (FRAME_LEN_MAX - HEADER_LEN) / size_of::<SeqRange>();
+
+/// Why bytes are not a frame. Whoever gets one closes the connection: nothing after it can be trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WireError {
+    /// No frame is that long, or that short.
+    #[error("a frame of {0} bytes")]
+    Length(usize),
+    /// No frame of this kind has that length.
+    #[error("a frame of kind {kind:#04x} with {len} bytes")]
+    LengthOfKind {
+        /// Which kind.
+        kind: u8,
+        /// Its length in bytes.
+        len: usize,
+    },
+    /// No frame has this kind.
+    #[error("unknown frame kind {0:#04x}")]
+    Kind(u8),
+    /// A field is out of its bounds.
+    #[error("field {0} is out of bounds")]
+    Field(&'static str),
+    /// The first frame speaks another protocol.
+    #[error("protocol {0} is not spoken here")]
+    Protocol(u16),
+}
+
+/// One frame. Bytes and texts are those of the buffer it was read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Frame<'a> {
+    /// A device says who it is.
+    Hello(DeviceId),
+    /// It proves it.
+    Proof(&'a [u8; 64]),
+    /// It is new, and shows its code.
+    Enrol(Enrol<'a>),
+    /// A ticket or wristband was held to it.
+    Scan(Scan<'a>),
+    /// The steward takes a scan back.
+    Undo(Undo),
+    /// It goes.
+    Bye,
+    /// The server wants to be shown the key.
+    Challenge {
+        /// Never used twice.
+        nonce: &'a [u8; 32],
+        /// The server's clock.
+        server_time: Timestamp,
+    },
+    /// The device is who it says.
+    Welcome(Welcome<'a>),
+    /// The device has a name from now on.
+    Enrolled {
+        /// Its id.
+        device: DeviceId,
+        /// The server's clock.
+        server_time: Timestamp,
+    },
+    /// No, and the connection closes.
+    Refuse {
+        /// Why.
+        refusal: Refusal,
+        /// When to come again, if that is of use.
+        retry_after_ms: u32,
+        /// The same in words.
+        text: &'a str,
+    },
+    /// What became of a command.
+    Answer {
+        /// Of which.
+        seq: u64,
+        /// What.
+        answer: DeviceAnswer,
+        /// On disk. If not, a Confirmed follows.
+        durable: bool,
+    },
+    /// These answers are on disk now.
+    Confirmed(&'a [SeqRange]),
+    /// Nothing was done.
+    Busy {
+        /// Of which command.
+        seq: u64,
+        /// Why.
+        rejection: Rejection,
+        /// When to send it again.
+        retry_after_ms: u32,
+    },
+    /// Something the device did not ask.
+    Notice(Notice),
+}
+
+/// A device that is new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Enrol<'a> {
+    /// Where it was offered its place.
+    pub festival: FestivalId,
+    /// The public half of the key it has made: Ed25519.
+    pub public_key: &'a [u8; 32],
+    /// The operator's one-time code, 1 to [`CODE_LEN_MAX`] bytes.
+    pub code: &'a [u8],
+}
+
+/// A ticket or wristband held to a reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scan<'a> {
+    /// Its number among the device's commands.
+    pub seq: u64,
+    /// The lowest number without a final answer; at most `seq`, and at most 65,535 below it.
+    pub floor: u64,
+    /// The device's clock.
+    pub captured_at: Timestamp,
+    /// Where the reader stands.
+    pub zone: ZoneNo,
+    /// In or out.
+    pub direction: Direction,
+    /// What the device has shown already, for a scan whose answer was never confirmed.
+    pub shown: Option<Verdict>,
+    /// Sent before, on another connection.
+    pub resent: bool,
+    /// What was read.
+    pub credential: Credential<'a>,
+}
+
+/// What was read, before anybody has checked it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Credential<'a> {
+    /// A QR in canonical spelling.
+    Packed(QrClaim),
+    /// Any other QR, as it was read.
+    Raw(&'a [u8]),
+    /// A wristband's chip.
+    Tag(TagUid),
+}
+
+impl<'a> Credential<'a> {
+    /// Packs a QR if it is spelled as tickets are printed, white space around it aside; else keeps it as it was read.
+    pub fn of_qr(qr: &'a [u8]) -> Self {
+        match credential::parse(qr) {
+            Ok(claim) if credential::text(&claim).as_bytes() == qr.trim_ascii() => Self::Packed(claim),
+            _ => Self::Raw(&qr[..qr.len().min(QR_SENT_MAX)]),
+        }
+    }
+}
+
+/// The last scan was a mistake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Undo {
+    /// As in [`Scan`].
+    pub seq: u64,
+    /// As in [`Scan`].
+    pub floor: u64,
+    /// The scan to be undone.
+    pub scan_seq: u64,
+    /// The ticket its answer named.
+    pub ticket: TicketId,
+    /// Sent before, on another connection.
+    pub resent: bool,
+}
+
+/// What a device learns when it has proven itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Welcome<'a> {
+    /// The server's clock.
+    pub server_time: Timestamp,
+    /// The lowest number for the device's next command.
+    pub next_seq: u64,
+    /// Whose festival.
+    pub festival: FestivalId,
+    /// Where the device stands.
+    pub gate: GateNo,
+    /// The zone that gate leads into.
+    pub zone: ZoneNo,
+    /// When answers leave.
+    pub ack: ScanAck,
+    /// How many commands may be unanswered on this connection.
+    pub window: u16,
+    /// What the device is called.
+    pub device_name: &'a str,
+    /// What the festival is called.
+    pub festival_name: &'a str,
+    /// What the gate is called.
+    pub gate_name: &'a str,
+    /// What the zone is called.
+    pub zone_name: &'a str,
+}
+
+/// What devices are told unasked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// A zone opened, closed, or is being evacuated.
+    Zone {
+        /// Which.
+        zone: ZoneNo,
+        /// To what.
+        state: ZoneState,
+    },
+    /// This device is refused from now on.
+    DeviceRevoked,
+    /// Too many frames: send none for so long. Those that come all the same are answered Busy.
+    SlowDown {
+        /// How long.
+        retry_after_ms: u32,
+    },
+    /// Answers leave at another moment from now on: say hello again to learn when.
+    PolicyChanged,
+    /// The server goes down; what was not answered is to be sent again when it is back.
+    Closing {
+        /// When that may be.
+        retry_after_ms: u32,
+    },
+}
+
+const RESENT: u8 = 1;
+const DURABLE: u8 = 1;
+const FIRST_USE: u8 = 2;
+
+/// Reads one frame from the front of `bytes`: the frame and its length, or `None` if it has not arrived whole.
+///
+/// # Errors
+/// [`WireError`]: these bytes will never be a frame.
+pub fn decode(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>, WireError> {
+    let Ok((header, _)) = Header::ref_from_prefix(bytes) else { return Ok(None) };
+    let len = usize::from(header.len.get());
+    if !(HEADER_LEN..=FRAME_LEN_MAX).contains(&len) {
+        return Err(WireError::Length(len));
+    }
+    if !layout::KINDS.contains(&header.kind) {
+        return Err(WireError::Kind(header.kind));
+    }
+    let Some(body) = bytes.get(HEADER_LEN..len) else { return Ok(None) };
+    let frame = layout::frame(header.kind, header.flags, body)?;
+    Ok(Some((frame, len)))
+}
+
+impl Frame<'_> {
+    /// Appends the frame to `out`. What is too long is cut: texts to [`TEXT_LEN_MAX`], raw QRs to [`QR_SENT_MAX`],
+    /// codes to [`CODE_LEN_MAX`], ranges to [`RANGES_MAX`]; a floor further below than a frame can say is raised.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.extend_from_slice(&[0; HEADER_LEN]);
+        let (kind, flags) = layout::body(self, out);
+        let len = (out.len() - start) as u16;
+        debug_assert!(usize::from(len) <= FRAME_LEN_MAX);
+        out[start..start + HEADER_LEN].copy_from_slice(Header { len: len.into(), kind, flags }.as_bytes());
+    }
+
+    /// The frame's bytes.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.encode(&mut out);
+        out
+    }
+}
+
+/// Appends as many Confirmed frames as it takes to name these `seqs`; neighbours that follow each other share a range.
+pub fn encode_confirmed(seqs: &[u64], out: &mut Vec<u8>) {
+    let mut ranges: Vec<SeqRange> = Vec::with_capacity(RANGES_MAX.min(seqs.len()));
+    let mut at = 0;
+    while at < seqs.len() {
+        let first = seqs[at];
+        let follow = seqs[at..].iter().zip(first..=u64::MAX).take(WINDOW_MAX as usize);
+        let count = follow.take_while(|(seq, expected)| **seq == *expected).count();
+        ranges.push(SeqRange::new(first, count as u32));
+        at += count;
+        if ranges.len() == RANGES_MAX || at == seqs.len() {
+            Frame::Confirmed(&ranges).encode(out);
+            ranges.clear();
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "wire/tests.rs"]
+mod tests;

@@ -1,0 +1,454 @@
+//! Where each field of each frame lies, and the way from there to [`Frame`] and back.
+
+use zerocopy::little_endian::{I64, U16, U32, U64, U128};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use super::*;
+
+macro_rules! layouts {
+    ($($(#[$doc:meta])* $name:ident { $($field:ident: $type:ty,)* })*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+        #[repr(C)]
+        pub(super) struct $name { $(pub(super) $field: $type,)* }
+    )*};
+}
+
+layouts! {
+    /// Opens each frame.
+    Header { len: U16, kind: u8, flags: u8, }
+    HelloBody { protocol: U16, reserved: [u8; 2], device: U64, }
+    ProofBody { signature: [u8; 64], }
+    EnrolBody { protocol: U16, reserved: [u8; 2], festival: U32, public_key: [u8; 32], }
+    ScanBody {
+        seq: U64, floor: U16, captured_at: I64, zone: u8, direction: u8, shown: u8, credential: u8,
+    }
+    PackedQr { ticket: U128, version: U32, hash: [u8; 32], }
+    UndoBody { seq: U64, floor: U16, scan_seq: U64, ticket: U128, }
+    ChallengeBody { nonce: [u8; 32], server_time: I64, }
+    WelcomeBody { server_time: I64, next_seq: U64, festival: U32, gate: U16, zone: u8, ack: u8, window: U16, }
+    EnrolledBody { device: U64, server_time: I64, }
+    RefuseBody { code: U16, reserved: [u8; 2], retry_after_ms: U32, }
+    AnswerBody {
+        seq: U64, verdict: u8, flags: u8, zone: u8, reserved: u8, occupancy: U32, ticket: U128, at: I64,
+    }
+    FirstUseBody { at: I64, gate: U16, zone: u8, reserved: u8, }
+    BusyBody { seq: U64, retry_after_ms: U32, rejection: u8, reserved: [u8; 3], }
+    NoticeBody { kind: u8, zone: u8, state: u8, reserved: u8, retry_after_ms: U32, }
+}
+
+/// Numbers that follow each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct SeqRange {
+    first: U64,
+    count: U32,
+}
+
+impl SeqRange {
+    /// `first` and those after it, `count` in all: 1 to [`WINDOW_MAX`].
+    pub fn new(first: u64, count: u32) -> Self {
+        Self { first: first.into(), count: count.into() }
+    }
+    /// The numbers.
+    pub fn seqs(self) -> core::ops::RangeInclusive<u64> {
+        let first = self.first.get();
+        first..=first.saturating_add(u64::from(self.count.get()).saturating_sub(1))
+    }
+    fn is_sound(self) -> bool {
+        let count = u64::from(self.count.get());
+        (1..=WINDOW_MAX).contains(&count) && self.first.get().checked_add(count).is_some()
+    }
+}
+
+pub(super) const HEADER_LEN: usize = size_of::<Header>();
+
+const HELLO: u8 = 0x01;
+const PROOF: u8 = 0x02;
+const ENROL: u8 = 0x03;
+const SCAN: u8 = 0x10;
+const UNDO: u8 = 0x11;
+const BYE: u8 = 0x1F;
+const CHALLENGE: u8 = 0x81;
+const WELCOME: u8 = 0x82;
+const ENROLLED: u8 = 0x83;
+const REFUSE: u8 = 0x84;
+const ANSWER: u8 = 0x90;
+const CONFIRMED: u8 = 0x91;
+const BUSY: u8 = 0x92;
+const NOTICE: u8 = 0x93;
+
+pub(super) const KINDS: [u8; 14] =
+    [HELLO, PROOF, ENROL, SCAN, UNDO, BYE, CHALLENGE, WELCOME, ENROLLED, REFUSE, ANSWER, CONFIRMED, BUSY, NOTICE];
+
+const QR_PACKED: u8 = 1;
+const QR_RAW: u8 = 2;
+const TAG: u8 = 3;
+
+const NOTICE_ZONE: u8 = 1;
+const NOTICE_REVOKED: u8 = 2;
+const NOTICE_SLOW_DOWN: u8 = 3;
+const NOTICE_POLICY: u8 = 4;
+const NOTICE_CLOSING: u8 = 5;
+
+/// The frame of this kind with this body.
+pub(super) fn frame(kind: u8, flags: u8, body: &[u8]) -> Result<Frame<'_>, WireError> {
+    let wrong_len = || WireError::LengthOfKind { kind, len: HEADER_LEN + body.len() };
+    let known_flags = match kind {
+        SCAN | UNDO => RESENT,
+        ANSWER => DURABLE | FIRST_USE,
+        _ => 0,
+    };
+    ensure(flags & !known_flags == 0, "flags")?;
+    // A whole body of one layout, or a layout with something behind it.
+    macro_rules! whole {
+        ($layout:ty) => {
+            <$layout>::ref_from_bytes(body).map_err(|_| wrong_len())?
+        };
+    }
+    macro_rules! front {
+        ($layout:ty) => {
+            <$layout>::ref_from_prefix(body).map_err(|_| wrong_len())?
+        };
+    }
+    Ok(match kind {
+        HELLO => {
+            speaks(body, wrong_len)?;
+            let hello = whole!(HelloBody);
+            ensure(hello.reserved == [0; 2], "reserved")?;
+            Frame::Hello(DeviceId(hello.device.get()))
+        }
+        PROOF => Frame::Proof(&whole!(ProofBody).signature),
+        ENROL => {
+            speaks(body, wrong_len)?;
+            let (enrol, code) = front!(EnrolBody);
+            ensure(enrol.reserved == [0; 2], "reserved")?;
+            ensure((1..=CODE_LEN_MAX).contains(&code.len()), "code")?;
+            Frame::Enrol(Enrol { festival: FestivalId(enrol.festival.get()), public_key: &enrol.public_key, code })
+        }
+        SCAN => {
+            let (scan, credential) = front!(ScanBody);
+            let seq = scan.seq.get();
+            Frame::Scan(Scan {
+                seq,
+                floor: floor(seq, scan.floor)?,
+                captured_at: Timestamp(scan.captured_at.get()),
+                zone: zone(scan.zone)?,
+                direction: match scan.direction {
+                    0 => Direction::Enter,
+                    1 => Direction::Exit,
+                    _ => return Err(WireError::Field("direction")),
+                },
+                shown: match scan.shown {
+                    0 => None,
+                    number => Some(Verdict::from_number(number).ok_or(WireError::Field("shown"))?),
+                },
+                resent: flags & RESENT != 0,
+                credential: read_credential(scan.credential, credential)?,
+            })
+        }
+        UNDO => {
+            let undo = whole!(UndoBody);
+            let seq = undo.seq.get();
+            Frame::Undo(Undo {
+                seq,
+                floor: floor(seq, undo.floor)?,
+                scan_seq: undo.scan_seq.get(),
+                ticket: ticket(undo.ticket)?,
+                resent: flags & RESENT != 0,
+            })
+        }
+        BYE => {
+            ensure_len(body.is_empty(), wrong_len)?;
+            Frame::Bye
+        }
+        CHALLENGE => {
+            let challenge = whole!(ChallengeBody);
+            Frame::Challenge { nonce: &challenge.nonce, server_time: Timestamp(challenge.server_time.get()) }
+        }
+        WELCOME => {
+            let (welcome, texts) = front!(WelcomeBody);
+            let (device_name, texts) = read_text(texts)?;
+            let (festival_name, texts) = read_text(texts)?;
+            let (gate_name, texts) = read_text(texts)?;
+            let (zone_name, rest) = read_text(texts)?;
+            ensure_len(rest.is_empty(), wrong_len)?;
+            Frame::Welcome(Welcome {
+                server_time: Timestamp(welcome.server_time.get()),
+                next_seq: welcome.next_seq.get(),
+                festival: FestivalId(welcome.festival.get()),
+                gate: GateNo(welcome.gate.get()),
+                zone: zone(welcome.zone)?,
+                ack: ScanAck::from_number(u32::from(welcome.ack)).ok_or(WireError::Field("ack"))?,
+                window: welcome.window.get(),
+                device_name,
+                festival_name,
+                gate_name,
+                zone_name,
+            })
+        }
+        ENROLLED => {
+            let enrolled = whole!(EnrolledBody);
+            Frame::Enrolled {
+                device: DeviceId(enrolled.device.get()),
+                server_time: Timestamp(enrolled.server_time.get()),
+            }
+        }
+        REFUSE => {
+            let (refuse, text) = front!(RefuseBody);
+            ensure(refuse.reserved == [0; 2], "reserved")?;
+            let (text, rest) = read_text(text)?;
+            ensure_len(rest.is_empty(), wrong_len)?;
+            Frame::Refuse {
+                refusal: Refusal::from_number(refuse.code.get()).ok_or(WireError::Field("code"))?,
+                retry_after_ms: refuse.retry_after_ms.get(),
+                text,
+            }
+        }
+        ANSWER => {
+            let (answer, rest) = front!(AnswerBody);
+            ensure(answer.reserved == 0, "reserved")?;
+            let first_use = if flags & FIRST_USE == 0 {
+                ensure_len(rest.is_empty(), wrong_len)?;
+                None
+            } else {
+                let first = FirstUseBody::ref_from_bytes(rest).map_err(|_| wrong_len())?;
+                ensure(first.reserved == 0, "reserved")?;
+                Some(FirstUse {
+                    at: Timestamp(first.at.get()),
+                    zone: zone(first.zone)?,
+                    gate: GateNo(first.gate.get()),
+                })
+            };
+            Frame::Answer {
+                seq: answer.seq.get(),
+                answer: DeviceAnswer {
+                    verdict: Verdict::from_number(answer.verdict).ok_or(WireError::Field("verdict"))?,
+                    flags: answer.flags,
+                    zone: zone(answer.zone)?,
+                    occupancy: answer.occupancy.get(),
+                    ticket: (answer.ticket.get() != 0).then(|| ticket(answer.ticket)).transpose()?,
+                    at: Timestamp(answer.at.get()),
+                    first_use,
+                },
+                durable: flags & DURABLE != 0,
+            }
+        }
+        CONFIRMED => {
+            let ranges = <[SeqRange]>::ref_from_bytes(body).map_err(|_| wrong_len())?;
+            ensure_len(!ranges.is_empty(), wrong_len)?;
+            ensure(ranges.iter().all(|range| range.is_sound()), "range")?;
+            Frame::Confirmed(ranges)
+        }
+        BUSY => {
+            let busy = whole!(BusyBody);
+            ensure(busy.reserved == [0; 3], "reserved")?;
+            Frame::Busy {
+                seq: busy.seq.get(),
+                rejection: Rejection::from_number(busy.rejection).ok_or(WireError::Field("rejection"))?,
+                retry_after_ms: busy.retry_after_ms.get(),
+            }
+        }
+        NOTICE => Frame::Notice(read_notice(whole!(NoticeBody))?),
+        kind => return Err(WireError::Kind(kind)),
+    })
+}
+
+/// Appends the frame's body; its kind and flags.
+pub(super) fn body(frame: &Frame<'_>, out: &mut Vec<u8>) -> (u8, u8) {
+    let mut put = |bytes: &[u8]| out.extend_from_slice(bytes);
+    match *frame {
+        Frame::Hello(device) => {
+            put(HelloBody { protocol: PROTOCOL.into(), reserved: [0; 2], device: device.0.into() }.as_bytes());
+            (HELLO, 0)
+        }
+        Frame::Proof(signature) => {
+            put(signature);
+            (PROOF, 0)
+        }
+        Frame::Enrol(Enrol { festival, public_key, code }) => {
+            let (protocol, festival) = (PROTOCOL.into(), festival.0.into());
+            put(EnrolBody { protocol, reserved: [0; 2], festival, public_key: *public_key }.as_bytes());
+            put(&code[..code.len().min(CODE_LEN_MAX)]);
+            (ENROL, 0)
+        }
+        Frame::Scan(scan) => {
+            let body = |credential| ScanBody {
+                seq: scan.seq.into(),
+                floor: below(scan.seq, scan.floor),
+                captured_at: scan.captured_at.0.into(),
+                zone: scan.zone.0,
+                direction: scan.direction as u8,
+                shown: scan.shown.map_or(0, Verdict::number),
+                credential,
+            };
+            match scan.credential {
+                Credential::Packed(QrClaim { ticket, version, hash }) => {
+                    put(body(QR_PACKED).as_bytes());
+                    put(PackedQr { ticket: ticket.as_u128().into(), version: version.into(), hash }.as_bytes());
+                }
+                Credential::Raw(qr) => {
+                    put(body(QR_RAW).as_bytes());
+                    put(&qr[..qr.len().min(QR_SENT_MAX)]);
+                }
+                Credential::Tag(uid) => {
+                    put(body(TAG).as_bytes());
+                    put(uid.as_bytes());
+                }
+            }
+            (SCAN, u8::from(scan.resent) * RESENT)
+        }
+        Frame::Undo(Undo { seq, floor, scan_seq, ticket, resent }) => {
+            let (floor, ticket) = (below(seq, floor), ticket.as_u128().into());
+            put(UndoBody { seq: seq.into(), floor, scan_seq: scan_seq.into(), ticket }.as_bytes());
+            (UNDO, u8::from(resent) * RESENT)
+        }
+        Frame::Bye => (BYE, 0),
+        Frame::Challenge { nonce, server_time } => {
+            put(ChallengeBody { nonce: *nonce, server_time: server_time.0.into() }.as_bytes());
+            (CHALLENGE, 0)
+        }
+        Frame::Welcome(welcome) => {
+            let body = WelcomeBody {
+                server_time: welcome.server_time.0.into(),
+                next_seq: welcome.next_seq.into(),
+                festival: welcome.festival.0.into(),
+                gate: welcome.gate.0.into(),
+                zone: welcome.zone.0,
+                ack: welcome.ack as u8,
+                window: welcome.window.into(),
+            };
+            put(body.as_bytes());
+            for text in [welcome.device_name, welcome.festival_name, welcome.gate_name, welcome.zone_name] {
+                put_text(text, out);
+            }
+            (WELCOME, 0)
+        }
+        Frame::Enrolled { device, server_time } => {
+            put(EnrolledBody { device: device.0.into(), server_time: server_time.0.into() }.as_bytes());
+            (ENROLLED, 0)
+        }
+        Frame::Refuse { refusal, retry_after_ms, text } => {
+            let (code, retry_after_ms) = (refusal.number().into(), retry_after_ms.into());
+            put(RefuseBody { code, reserved: [0; 2], retry_after_ms }.as_bytes());
+            put_text(text, out);
+            (REFUSE, 0)
+        }
+        Frame::Answer { seq, answer, durable } => {
+            let body = AnswerBody {
+                seq: seq.into(),
+                verdict: answer.verdict.number(),
+                flags: answer.flags,
+                zone: answer.zone.0,
+                reserved: 0,
+                occupancy: answer.occupancy.into(),
+                ticket: answer.ticket.map_or(0, TicketId::as_u128).into(),
+                at: answer.at.0.into(),
+            };
+            put(body.as_bytes());
+            if let Some(FirstUse { at, zone, gate }) = answer.first_use {
+                put(FirstUseBody { at: at.0.into(), gate: gate.0.into(), zone: zone.0, reserved: 0 }.as_bytes());
+            }
+            (ANSWER, u8::from(durable) * DURABLE | u8::from(answer.first_use.is_some()) * FIRST_USE)
+        }
+        Frame::Confirmed(ranges) => {
+            put(ranges[..ranges.len().min(RANGES_MAX)].as_bytes());
+            (CONFIRMED, 0)
+        }
+        Frame::Busy { seq, rejection, retry_after_ms } => {
+            let (rejection, retry_after_ms) = (rejection as u8, retry_after_ms.into());
+            put(BusyBody { seq: seq.into(), retry_after_ms, rejection, reserved: [0; 3] }.as_bytes());
+            (BUSY, 0)
+        }
+        Frame::Notice(notice) => {
+            let (kind, zone, state, retry_after_ms) = match notice {
+                Notice::Zone { zone, state } => (NOTICE_ZONE, zone.0, state as u8, 0),
+                Notice::DeviceRevoked => (NOTICE_REVOKED, 0, 0, 0),
+                Notice::SlowDown { retry_after_ms } => (NOTICE_SLOW_DOWN, 0, 0, retry_after_ms),
+                Notice::PolicyChanged => (NOTICE_POLICY, 0, 0, 0),
+                Notice::Closing { retry_after_ms } => (NOTICE_CLOSING, 0, 0, retry_after_ms),
+            };
+            put(NoticeBody { kind, zone, state, reserved: 0, retry_after_ms: retry_after_ms.into() }.as_bytes());
+            (NOTICE, 0)
+        }
+    }
+}
+
+fn ensure(holds: bool, field: &'static str) -> Result<(), WireError> {
+    if holds { Ok(()) } else { Err(WireError::Field(field)) }
+}
+
+fn ensure_len(holds: bool, error: impl Fn() -> WireError) -> Result<(), WireError> {
+    if holds { Ok(()) } else { Err(error()) }
+}
+
+/// The first frame of every protocol opens with the protocol's number; what follows is another one's own business.
+fn speaks(body: &[u8], error: impl Fn() -> WireError) -> Result<(), WireError> {
+    match U16::read_from_prefix(body) {
+        Ok((protocol, _)) if protocol.get() == PROTOCOL => Ok(()),
+        Ok((protocol, _)) => Err(WireError::Protocol(protocol.get())),
+        Err(_) => Err(error()),
+    }
+}
+
+fn floor(seq: u64, below: U16) -> Result<u64, WireError> {
+    seq.checked_sub(u64::from(below.get())).ok_or(WireError::Field("floor"))
+}
+
+fn below(seq: u64, floor: u64) -> U16 {
+    (seq.saturating_sub(floor).min(u64::from(u16::MAX)) as u16).into()
+}
+
+fn zone(number: u8) -> Result<ZoneNo, WireError> {
+    if usize::from(number) < ZONES_MAX { Ok(ZoneNo(number)) } else { Err(WireError::Field("zone")) }
+}
+
+fn ticket(bits: U128) -> Result<TicketId, WireError> {
+    TicketId::from_u128(bits.get()).ok_or(WireError::Field("ticket"))
+}
+
+fn read_credential(kind: u8, bytes: &[u8]) -> Result<Credential<'_>, WireError> {
+    const BAD: WireError = WireError::Field("credential");
+    match kind {
+        QR_PACKED => {
+            let packed = PackedQr::ref_from_bytes(bytes).map_err(|_| BAD)?;
+            let ticket = ticket(packed.ticket)?;
+            Ok(Credential::Packed(QrClaim { ticket, version: packed.version.get(), hash: packed.hash }))
+        }
+        QR_RAW if bytes.len() <= QR_SENT_MAX => Ok(Credential::Raw(bytes)),
+        TAG => TagUid::new(bytes).map(Credential::Tag).ok_or(BAD),
+        _ => Err(BAD),
+    }
+}
+
+fn read_notice(body: &NoticeBody) -> Result<Notice, WireError> {
+    let (notice, unused_zone, unused_retry) = match body.kind {
+        NOTICE_ZONE => {
+            let state = ZoneState::from_number(u32::from(body.state)).ok_or(WireError::Field("state"))?;
+            (Notice::Zone { zone: zone(body.zone)?, state }, false, true)
+        }
+        NOTICE_REVOKED => (Notice::DeviceRevoked, true, true),
+        NOTICE_SLOW_DOWN => (Notice::SlowDown { retry_after_ms: body.retry_after_ms.get() }, true, false),
+        NOTICE_POLICY => (Notice::PolicyChanged, true, true),
+        NOTICE_CLOSING => (Notice::Closing { retry_after_ms: body.retry_after_ms.get() }, true, false),
+        _ => return Err(WireError::Field("notice")),
+    };
+    ensure(body.reserved == 0, "reserved")?;
+    ensure(!unused_zone || (body.zone, body.state) == (0, 0), "zone")?;
+    ensure(!unused_retry || body.retry_after_ms.get() == 0, "retry_after_ms")?;
+    Ok(notice)
+}
+
+fn read_text(bytes: &[u8]) -> Result<(&str, &[u8]), WireError> {
+    const BAD: WireError = WireError::Field("text");
+    let (&len, rest) = bytes.split_first().ok_or(BAD)?;
+    let (text, rest) = rest.split_at_checked(usize::from(len)).ok_or(BAD)?;
+    ensure(text.len() <= TEXT_LEN_MAX, "text")?;
+    Ok((str::from_utf8(text).map_err(|_| BAD)?, rest))
+}
+
+fn put_text(text: &str, out: &mut Vec<u8>) {
+    let text = &text[..text.floor_char_boundary(TEXT_LEN_MAX)];
+    out.push(text.len() as u8);
+    out.extend_from_slice(text.as_bytes());
+}

@@ -1,0 +1,349 @@
+use engine::credential::{QrSecret, text};
+use engine::ids::CategoryNo;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
+
+use super::*;
+
+/// A frame that owns its bytes, for tests that make frames up.
+#[derive(Clone, Debug)]
+struct Parts {
+    kind: usize,
+    bytes64: [u8; 64],
+    bytes32: [u8; 32],
+    bytes: Vec<u8>,
+    texts: [String; 4],
+    ranges: Vec<SeqRange>,
+    a: u64,
+    b: u64,
+    c: u32,
+    d: u16,
+    zone: u8,
+    pick: u8,
+    flag: bool,
+    extra: bool,
+}
+
+fn parts() -> impl Strategy<Value = Parts> {
+    let bytes = (0..16_usize, any::<[u8; 32]>(), any::<[u8; 32]>(), vec(any::<u8>(), 0..600));
+    let range = (0..u64::MAX / 2, 1..=4_096_u32).prop_map(|(first, count)| SeqRange::new(first, count));
+    let texts = (any::<[String; 4]>(), vec(range, 1..=RANGES_MAX));
+    let numbers = (any::<u64>(), any::<u64>(), any::<u32>(), any::<u16>());
+    let small = (0..64_u8, any::<u8>(), any::<bool>(), any::<bool>());
+    (bytes, texts, numbers, small).prop_map(
+        |((kind, bytes32, other32, bytes), (texts, ranges), (a, b, c, d), (zone, pick, flag, extra))| {
+            let mut bytes64 = [0; 64];
+            bytes64[..32].copy_from_slice(&other32);
+            let texts = texts.map(|mut text| {
+                text.truncate(text.floor_char_boundary(TEXT_LEN_MAX));
+                text
+            });
+            Parts { kind, bytes64, bytes32, bytes, texts, ranges, a, b, c, d, zone, pick, flag, extra }
+        },
+    )
+}
+
+impl Parts {
+    fn ticket(&self) -> TicketId {
+        TicketId::new(FestivalId(self.c), CategoryNo(self.d), self.c.rotate_left(7), self.b)
+    }
+    fn rejection(&self) -> Rejection {
+        Rejection::ALL[usize::from(self.pick) % Rejection::ALL.len()]
+    }
+    fn verdict(&self) -> Verdict {
+        match self.pick % 4 {
+            0 => Verdict::Admitted,
+            1 => Verdict::Exited,
+            2 => Verdict::Undone,
+            _ => Verdict::Rejected(self.rejection()),
+        }
+    }
+    fn floor(&self) -> u64 {
+        self.a.saturating_sub(u64::from(self.d))
+    }
+    fn frame(&self) -> Frame<'_> {
+        let p = self;
+        let scan = |credential| {
+            Frame::Scan(Scan {
+                seq: p.a,
+                floor: p.floor(),
+                captured_at: Timestamp(p.b as i64),
+                zone: ZoneNo(p.zone),
+                direction: if p.flag { Direction::Enter } else { Direction::Exit },
+                shown: p.extra.then(|| p.verdict()),
+                resent: p.flag,
+                credential,
+            })
+        };
+        match p.kind {
+            0 => Frame::Hello(DeviceId(p.a)),
+            1 => Frame::Proof(&p.bytes64),
+            2 => {
+                let code = if p.bytes.is_empty() { b"x" } else { &p.bytes[..p.bytes.len().min(CODE_LEN_MAX)] };
+                Frame::Enrol(Enrol { festival: FestivalId(p.c), public_key: &p.bytes32, code })
+            }
+            3 => scan(Credential::Packed(QrClaim { ticket: p.ticket(), version: p.c, hash: p.bytes32 })),
+            4 => scan(Credential::Raw(&p.bytes[..p.bytes.len().min(QR_SENT_MAX)])),
+            5 => scan(Credential::Tag(TagUid::new(&p.bytes32[..[4, 7, 10][usize::from(p.pick) % 3]]).unwrap())),
+            6 => {
+                let ticket = p.ticket();
+                Frame::Undo(Undo { seq: p.a, floor: p.floor(), scan_seq: p.b, ticket, resent: p.flag })
+            }
+            7 => Frame::Bye,
+            8 => Frame::Challenge { nonce: &p.bytes32, server_time: Timestamp(p.a as i64) },
+            9 => Frame::Welcome(Welcome {
+                server_time: Timestamp(p.a as i64),
+                next_seq: p.b,
+                festival: FestivalId(p.c),
+                gate: GateNo(p.d),
+                zone: ZoneNo(p.zone),
+                ack: if p.flag { ScanAck::Durable } else { ScanAck::Decided },
+                window: p.d,
+                device_name: &p.texts[0],
+                festival_name: &p.texts[1],
+                gate_name: &p.texts[2],
+                zone_name: &p.texts[3],
+            }),
+            10 => Frame::Enrolled { device: DeviceId(p.a), server_time: Timestamp(p.b as i64) },
+            11 => {
+                let refusal = match p.pick % 9 {
+                    0 => Refusal::Rejected(p.rejection()),
+                    n => Refusal::from_number(255 + u16::from(n)).unwrap(),
+                };
+                Frame::Refuse { refusal, retry_after_ms: p.c, text: &p.texts[0] }
+            }
+            12 => Frame::Answer {
+                seq: p.a,
+                answer: DeviceAnswer {
+                    verdict: p.verdict(),
+                    flags: p.pick,
+                    zone: ZoneNo(p.zone),
+                    occupancy: p.c,
+                    ticket: p.flag.then(|| p.ticket()),
+                    at: Timestamp(p.b as i64),
+                    first_use: p.extra.then_some(FirstUse {
+                        at: Timestamp(p.a as i64),
+                        zone: ZoneNo(63 - p.zone),
+                        gate: GateNo(p.d),
+                    }),
+                },
+                durable: p.flag,
+            },
+            13 => Frame::Confirmed(&p.ranges),
+            14 => Frame::Busy { seq: p.a, rejection: p.rejection(), retry_after_ms: p.c },
+            _ => Frame::Notice(match p.pick % 5 {
+                0 => Notice::Zone { zone: ZoneNo(p.zone), state: ZoneState::ALL[usize::from(p.d) % 3] },
+                1 => Notice::DeviceRevoked,
+                2 => Notice::SlowDown { retry_after_ms: p.c },
+                3 => Notice::PolicyChanged,
+                _ => Notice::Closing { retry_after_ms: p.c },
+            }),
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4_000))]
+
+    #[test]
+    fn every_frame_reads_back_as_it_was(parts in parts()) {
+        let frame = parts.frame();
+        let mut bytes = frame.to_bytes();
+        prop_assert!(bytes.len() <= FRAME_LEN_MAX);
+        prop_assert_eq!(decode(&bytes), Ok(Some((frame, bytes.len()))));
+        // Cut anywhere, it has not arrived yet; with more behind it, it is still the same frame.
+        for cut in 0..bytes.len() {
+            prop_assert_eq!(decode(&bytes[..cut]), Ok(None));
+        }
+        let len = bytes.len();
+        bytes.extend_from_slice(&parts.bytes);
+        prop_assert_eq!(decode(&bytes), Ok(Some((frame, len))));
+    }
+
+    #[test]
+    fn confirmations_name_exactly_what_was_confirmed(
+        runs in vec((0..1_000_000_u64, 1..300_u64), 0..200)
+    ) {
+        let seqs: Vec<u64> = runs.iter().flat_map(|&(first, count)| first..first + count).collect();
+        let mut bytes = Vec::new();
+        encode_confirmed(&seqs, &mut bytes);
+        let mut named = Vec::new();
+        let mut rest = &bytes[..];
+        while let Some((Frame::Confirmed(ranges), len)) = decode(rest).unwrap() {
+            named.extend(ranges.iter().flat_map(|range| range.seqs()));
+            rest = &rest[len..];
+        }
+        prop_assert!(rest.is_empty());
+        prop_assert_eq!(named, seqs);
+    }
+}
+
+/// What is decoded must also be what would have been written: there is one spelling of each frame, so nothing can hide
+/// in reserved bytes, and nothing beyond the frame's own length has a say.
+fn read_everything(mut bytes: &[u8]) -> usize {
+    let mut frames = 0;
+    while let Ok(Some((frame, len))) = decode(bytes) {
+        assert!((4..=FRAME_LEN_MAX).contains(&len) && len <= bytes.len());
+        assert_eq!(frame.to_bytes(), bytes[..len], "two spellings of {frame:?}");
+        bytes = &bytes[len..];
+        frames += 1;
+    }
+    frames
+}
+
+#[test]
+fn a_hundred_thousand_random_and_mutated_buffers_do_no_harm() {
+    let mut state = 0x7461_7067_6174_6531_u64; // One seed, hence one run: it fails for everybody or for nobody.
+    let mut next = move || {
+        state = state.wrapping_add(1);
+        engine::ids::nonce_at(state, 7)
+    };
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let samples: Vec<Vec<u8>> = (0..500)
+        .map(|_| parts().new_tree(&mut runner).unwrap().current())
+        .map(|parts| parts.frame().to_bytes())
+        .collect();
+    let (mut frames, mut unmutated) = (0, 0);
+    for round in 0..100_000_u64 {
+        let mut bytes: Vec<u8> = Vec::new();
+        if round % 4 == 0 {
+            // Noise behind a header that might pass.
+            let len = (next() % 200) as usize;
+            bytes.extend((0..len).map(|_| next() as u8));
+            if len >= 4 {
+                bytes[1] = 0;
+                bytes[2] = layout::KINDS[next() as usize % layout::KINDS.len()];
+            }
+        } else {
+            for _ in 0..1 + next() % 3 {
+                bytes.extend_from_slice(&samples[next() as usize % samples.len()]);
+                unmutated += 1;
+            }
+            for _ in 0..1 + next() % 4 {
+                let at = next() as usize % bytes.len();
+                match next() % 3 {
+                    0 => bytes[at] ^= 1 << (next() % 8),
+                    1 => bytes[at] = next() as u8,
+                    _ => bytes.truncate(at + 1),
+                }
+            }
+        }
+        frames += read_everything(&bytes);
+    }
+    assert!(frames > unmutated / 4, "the fuzz reaches behind the header: {frames} of {unmutated}");
+}
+
+fn header(len: u16, kind: u8, flags: u8) -> Vec<u8> {
+    let mut bytes = vec![0; usize::from(len).max(4)];
+    bytes[..2].copy_from_slice(&len.to_le_bytes());
+    (bytes[2], bytes[3]) = (kind, flags);
+    bytes
+}
+
+#[test]
+fn what_is_no_frame_is_named() {
+    let scan = |at: usize, value: u8| {
+        let mut bytes = header(26, 0x10, 0);
+        (bytes[4], bytes[25]) = (9, 2);
+        bytes[at] = value;
+        bytes
+    };
+    let hello = |protocol: u16| {
+        let mut bytes = header(16, 0x01, 0);
+        bytes[4..6].copy_from_slice(&protocol.to_le_bytes());
+        bytes
+    };
+    let long_qr = {
+        let mut bytes = header(26 + 514, 0x10, 0);
+        bytes[25] = 2;
+        bytes
+    };
+    for (bytes, error, what) in [
+        (header(3, 0x1F, 0), WireError::Length(3), "shorter than its own header"),
+        (header(1_025, 0x10, 0), WireError::Length(1_025), "longer than any frame"),
+        (header(4, 0x00, 0), WireError::Kind(0), "no such kind"),
+        (header(u16::MAX, 0xFF, 0), WireError::Length(65_535), "noise"),
+        (header(5, 0x1F, 0), WireError::LengthOfKind { kind: 0x1F, len: 5 }, "a bye with something in it"),
+        (header(25, 0x10, 0), WireError::LengthOfKind { kind: 0x10, len: 25 }, "a scan that is cut short"),
+        (header(67, 0x02, 0), WireError::LengthOfKind { kind: 0x02, len: 67 }, "a proof that is cut short"),
+        (header(4, 0x91, 0), WireError::LengthOfKind { kind: 0x91, len: 4 }, "a confirmation of nothing"),
+        (hello(2), WireError::Protocol(2), "a later protocol"),
+        (header(6, 0x01, 0), WireError::Protocol(0), "another protocol with another hello"),
+        (scan(3, 2), WireError::Field("flags"), "a flag nobody knows"),
+        (scan(12, 10), WireError::Field("floor"), "a floor below nothing"),
+        (scan(22, 64), WireError::Field("zone"), "a zone no festival has"),
+        (scan(23, 2), WireError::Field("direction"), "neither in nor out"),
+        (scan(24, 199), WireError::Field("shown"), "no verdict"),
+        (scan(25, 0), WireError::Field("credential"), "no kind of credential"),
+        (scan(25, 3), WireError::Field("credential"), "a wristband without a UID"),
+        (scan(25, 1), WireError::Field("credential"), "a packed QR that is not there"),
+        (long_qr, WireError::Field("credential"), "a QR that should have been cut"),
+    ] {
+        assert_eq!(decode(&bytes), Err(error), "{what}");
+    }
+}
+
+#[test]
+fn a_scan_and_its_answer_are_small() {
+    let ticket = TicketId::new(FestivalId(1), CategoryNo(1), 1, 1);
+    let qr = text(&QrSecret::new(&[7; 32]).unwrap().key(FestivalId(1), 1).sign(ticket, 1));
+    let scan = |credential| {
+        Frame::Scan(Scan {
+            seq: 1,
+            floor: 1,
+            captured_at: Timestamp(0),
+            zone: ZoneNo(0),
+            direction: Direction::Enter,
+            shown: None,
+            resent: false,
+            credential,
+        })
+        .to_bytes()
+        .len()
+    };
+    let mut answer = DeviceAnswer::rejected(Rejection::AlreadyUsed, ZoneNo(0), Timestamp(0));
+    answer.ticket = Some(ticket);
+    let plain = Frame::Answer { seq: 1, answer, durable: true }.to_bytes().len();
+    answer.first_use = Some(FirstUse { at: Timestamp(0), zone: ZoneNo(0), gate: GateNo(0) });
+    let with_first_use = Frame::Answer { seq: 1, answer, durable: true }.to_bytes().len();
+    assert_eq!(
+        [scan(Credential::of_qr(qr.as_bytes())), scan(Credential::of_qr(b"an advert")), plain, with_first_use],
+        [78, 35, 44, 56]
+    );
+}
+
+#[test]
+fn only_the_printed_spelling_is_packed() {
+    let ticket = TicketId::new(FestivalId(1), CategoryNo(1), 1, 1);
+    let qr = text(&QrSecret::new(&[7; 32]).unwrap().key(FestivalId(1), 1).sign(ticket, 1));
+    let packed = credential::parse(qr.as_bytes()).unwrap();
+    assert_eq!(Credential::of_qr(qr.as_bytes()), Credential::Packed(packed));
+    assert_eq!(
+        Credential::of_qr(format!("{qr}\r\n").as_bytes()),
+        Credential::Packed(packed),
+        "a hand scanner's line end"
+    );
+    let spaced = qr.replace(':', " : ");
+    assert_eq!(
+        Credential::of_qr(spaced.as_bytes()),
+        Credential::Raw(spaced.as_bytes()),
+        "shown to the audit as it was"
+    );
+    let long = [b'x'; 2_000];
+    assert_eq!(Credential::of_qr(&long), Credential::Raw(&long[..513]));
+    assert_eq!(credential::parse(&long[..513]), Err(Rejection::InvalidQr), "still too long when it arrives");
+}
+
+#[test]
+fn refusals_have_numbers_that_lead_back() {
+    let mut found = 0;
+    for number in 0..=u16::MAX {
+        if let Some(refusal) = Refusal::from_number(number) {
+            assert_eq!(refusal.number(), number);
+            assert!(refusal.close_code() > close::DONE && !refusal.say().is_empty());
+            found += 1;
+        }
+    }
+    assert_eq!(found, Rejection::ALL.len() + 8);
+}

@@ -1,0 +1,287 @@
+//! The golden vectors: `wire-vectors.json` says, for clients in any language, which bytes are which frame. This test
+//! reads each of them both ways. A change in the file is a change of the protocol.
+//!
+//! `TAPGATE_WRITE_VECTORS=1 cargo test -p gateway --test wire_vectors` writes the file anew from the frames below.
+
+use std::path::Path;
+
+use engine::command::{CONFLICT, DeviceAnswer, Direction, FIRST_ENTRY, FirstUse, Verdict, WAS_NOT_INSIDE};
+use engine::credential::QrSecret;
+use engine::ids::{CategoryNo, DeviceId, FestivalId, GateNo, TagUid, TicketId, ZoneNo};
+use engine::rejection::Rejection;
+use engine::status::{ScanAck, ZoneState};
+use engine::time::Timestamp;
+use gateway::wire::{
+    Credential, Enrol, Frame, Notice, Refusal, Scan, SeqRange, Undo, Welcome, WireError, decode, proof,
+};
+use serde_json::{Value, json};
+
+const FESTIVAL: FestivalId = FestivalId(0xCAFE_F00D);
+const AT: Timestamp = Timestamp(1_790_000_000_000);
+
+fn ticket() -> TicketId {
+    TicketId::new(FESTIVAL, CategoryNo(2), 41, 0x123_4567_89AB)
+}
+
+fn scan(seq: u64, floor: u64, credential: Credential<'_>) -> Scan<'_> {
+    Scan {
+        seq,
+        floor,
+        captured_at: AT,
+        zone: ZoneNo(3),
+        direction: Direction::Enter,
+        shown: None,
+        resent: false,
+        credential,
+    }
+}
+
+/// One or more of each kind, with the edges of its fields. `check` gets a name and a frame.
+fn samples(mut check: impl FnMut(&str, Frame<'_>)) {
+    let claim = QrSecret::new(b"a secret of at least 32 bytes, for tests").unwrap().key(FESTIVAL, 1).sign(ticket(), 1);
+    let nonce: [u8; 32] = core::array::from_fn(|i| i as u8);
+    let signature: [u8; 64] = core::array::from_fn(|i| 0xFF - i as u8);
+    let answer = DeviceAnswer {
+        verdict: Verdict::Admitted,
+        flags: FIRST_ENTRY,
+        zone: ZoneNo(3),
+        occupancy: 12_345,
+        ticket: Some(ticket()),
+        at: AT,
+        first_use: None,
+    };
+    let used = DeviceAnswer {
+        verdict: Verdict::Rejected(Rejection::AlreadyUsed),
+        flags: 0,
+        first_use: Some(FirstUse { at: Timestamp(AT.0 - 60_000), zone: ZoneNo(1), gate: GateNo(513) }),
+        ..answer
+    };
+    let exited = DeviceAnswer { verdict: Verdict::Exited, flags: WAS_NOT_INSIDE | CONFLICT, ..answer };
+    let refused = DeviceAnswer::rejected(Rejection::TamperedQr, ZoneNo(63), Timestamp(-1));
+
+    check("hello", Frame::Hello(DeviceId::new(FESTIVAL, 17)));
+    check("proof", Frame::Proof(&signature));
+    check("enrol", Frame::Enrol(Enrol { festival: FESTIVAL, public_key: &nonce, code: b"7K2M-Q9XD" }));
+    check("scan: a printed QR", Frame::Scan(scan(258, 256, Credential::Packed(claim))));
+    let resent = Scan { shown: Some(Verdict::Admitted), resent: true, ..scan(4_097, 1, Credential::Packed(claim)) };
+    check("scan: resent, green was shown", Frame::Scan(resent));
+    let out = Scan { direction: Direction::Exit, ..scan(1, 1, Credential::Raw(b"https://example.org")) };
+    check("scan: somebody's advert, on the way out", Frame::Scan(out));
+    check("scan: not UTF-8", Frame::Scan(scan(u64::MAX, u64::MAX, Credential::Raw(&[0xFF, 0xFE, 0x00]))));
+    check("scan: nothing read", Frame::Scan(scan(0, 0, Credential::Raw(b""))));
+    for uid in [&[4, 1, 2, 3][..], &[4, 1, 2, 3, 4, 5, 6], &[4, 1, 2, 3, 4, 5, 6, 7, 8, 9]] {
+        let name = format!("scan: a wristband of {} bytes", uid.len());
+        check(&name, Frame::Scan(scan(7, 5, Credential::Tag(TagUid::new(uid).unwrap()))));
+    }
+    let undo = Undo { seq: 259, floor: 259, scan_seq: 258, ticket: ticket(), resent: false };
+    check("undo", Frame::Undo(undo));
+    check("undo: resent", Frame::Undo(Undo { resent: true, ..undo }));
+    check("bye", Frame::Bye);
+
+    check("challenge", Frame::Challenge { nonce: &nonce, server_time: AT });
+    let welcome = Welcome {
+        server_time: AT,
+        next_seq: 260,
+        festival: FESTIVAL,
+        gate: GateNo(513),
+        zone: ZoneNo(3),
+        ack: ScanAck::Durable,
+        window: 4_096,
+        device_name: "Reader 17",
+        festival_name: "Fête de l'été",
+        gate_name: "Nord",
+        zone_name: "",
+    };
+    check("welcome", Frame::Welcome(welcome));
+    check("welcome: decided", Frame::Welcome(Welcome { ack: ScanAck::Decided, ..welcome }));
+    check("enrolled", Frame::Enrolled { device: DeviceId::new(FESTIVAL, 17), server_time: AT });
+    let refuse = |refusal: Refusal, retry_after_ms| Frame::Refuse { refusal, retry_after_ms, text: refusal.say() };
+    check("refuse: revoked", refuse(Refusal::Rejected(Rejection::DeviceRevoked), 0));
+    check("refuse: too many", refuse(Refusal::TooMany, 1_000));
+    check("answer: admitted", Frame::Answer { seq: 258, answer, durable: true });
+    check("answer: admitted, not on disk yet", Frame::Answer { seq: 258, answer, durable: false });
+    check("answer: used, and where", Frame::Answer { seq: 258, answer: used, durable: true });
+    check("answer: out, was not in", Frame::Answer { seq: 258, answer: exited, durable: true });
+    check("answer: tampered", Frame::Answer { seq: 258, answer: refused, durable: true });
+    check("confirmed", Frame::Confirmed(&[SeqRange::new(258, 3), SeqRange::new(4_000, 4_096)]));
+    check("busy", Frame::Busy { seq: 258, rejection: Rejection::Busy, retry_after_ms: 20 });
+    check("notice: evacuate", Frame::Notice(Notice::Zone { zone: ZoneNo(3), state: ZoneState::Evacuating }));
+    check("notice: revoked", Frame::Notice(Notice::DeviceRevoked));
+    check("notice: slow down", Frame::Notice(Notice::SlowDown { retry_after_ms: 250 }));
+    check("notice: policy", Frame::Notice(Notice::PolicyChanged));
+    check("notice: closing", Frame::Notice(Notice::Closing { retry_after_ms: 5_000 }));
+}
+
+/// Buffers that are no frame, and what is wrong with them.
+const REFUSED: &[(&str, &str, WireError)] = &[
+    ("longer than any frame", "01041000", WireError::Length(1_025)),
+    ("shorter than its header", "03001f00", WireError::Length(3)),
+    ("no such kind", "04005500", WireError::Kind(0x55)),
+    ("another protocol", "1000010002000000000000000000 0000", WireError::Protocol(2)),
+    ("a bye with a body", "05001f0000", WireError::LengthOfKind { kind: 0x1F, len: 5 }),
+    ("a bye with a flag", "04001f01", WireError::Field("flags")),
+    ("a challenge's length for a busy", "2c009200", WireError::LengthOfKind { kind: 0x92, len: 44 }),
+];
+
+/// A frame's fields under the names of the tables. Numbers that may exceed 2^53 are texts, bytes are hex.
+fn fields(frame: Frame<'_>) -> Value {
+    let hex = |bytes: &[u8]| Value::from(hex(bytes));
+    let n = |n: u64| Value::from(n.to_string());
+    let zone_of = |zone: ZoneNo| Value::from(zone.0);
+    let direction = |direction| if direction == Direction::Enter { "enter" } else { "exit" };
+    let verdict = |verdict: Verdict| match verdict {
+        Verdict::Admitted => "admitted".to_owned(),
+        Verdict::Exited => "exited".to_owned(),
+        Verdict::Undone => "undone".to_owned(),
+        Verdict::Rejected(rejection) => rejection.code().to_owned(),
+    };
+    match frame {
+        Frame::Hello(device) => json!({"frame": "hello", "device": device.to_string()}),
+        Frame::Proof(signature) => json!({"frame": "proof", "signature": hex(signature)}),
+        Frame::Enrol(enrol) => json!({
+            "frame": "enrol", "festival": enrol.festival.to_string(), "public_key": hex(enrol.public_key),
+            "code": hex(enrol.code),
+        }),
+        Frame::Scan(scan) => json!({
+            "frame": "scan", "seq": n(scan.seq), "floor": n(scan.floor), "captured_at": scan.captured_at.0,
+            "zone": zone_of(scan.zone), "direction": direction(scan.direction), "shown": scan.shown.map(verdict),
+            "resent": scan.resent,
+            "credential": match scan.credential {
+                Credential::Packed(qr) => json!({
+                    "packed": {"ticket": qr.ticket.to_string(), "version": qr.version, "hash": hex(&qr.hash)},
+                    "qr": engine::credential::text(&qr),
+                }),
+                Credential::Raw(qr) => json!({"raw": hex(qr)}),
+                Credential::Tag(uid) => json!({"tag": hex(uid.as_bytes())}),
+            },
+        }),
+        Frame::Undo(undo) => json!({
+            "frame": "undo", "seq": n(undo.seq), "floor": n(undo.floor), "scan_seq": n(undo.scan_seq),
+            "ticket": undo.ticket.to_string(), "resent": undo.resent,
+        }),
+        Frame::Bye => json!({"frame": "bye"}),
+        Frame::Challenge { nonce, server_time } => {
+            json!({"frame": "challenge", "nonce": hex(nonce), "server_time": server_time.0})
+        }
+        Frame::Welcome(w) => json!({
+            "frame": "welcome", "server_time": w.server_time.0, "next_seq": n(w.next_seq),
+            "festival": w.festival.to_string(), "gate": w.gate.0, "zone": zone_of(w.zone), "ack": w.ack.word(),
+            "window": w.window, "device_name": w.device_name, "festival_name": w.festival_name,
+            "gate_name": w.gate_name, "zone_name": w.zone_name,
+        }),
+        Frame::Enrolled { device, server_time } => {
+            json!({"frame": "enrolled", "device": device.to_string(), "server_time": server_time.0})
+        }
+        Frame::Refuse { refusal, retry_after_ms, text } => json!({
+            "frame": "refuse", "code": refusal.number(), "refusal": refusal.to_string(),
+            "retry_after_ms": retry_after_ms, "text": text, "close_code": refusal.close_code(),
+        }),
+        Frame::Answer { seq, answer, durable } => json!({
+            "frame": "answer", "seq": n(seq), "verdict": verdict(answer.verdict), "flags": answer.flags,
+            "zone": zone_of(answer.zone), "occupancy": answer.occupancy,
+            "ticket": answer.ticket.map(|ticket| ticket.to_string()), "at": answer.at.0,
+            "first_use": answer.first_use.map(|first| json!({
+                "at": first.at.0, "zone": zone_of(first.zone), "gate": first.gate.0,
+            })),
+            "durable": durable,
+        }),
+        Frame::Confirmed(ranges) => {
+            let ranges: Vec<_> = ranges.iter().map(|r| [n(*r.seqs().start()), n(*r.seqs().end())]).collect();
+            json!({"frame": "confirmed", "first_and_last": ranges})
+        }
+        Frame::Busy { seq, rejection, retry_after_ms } => {
+            json!({"frame": "busy", "seq": n(seq), "rejection": rejection.code(), "retry_after_ms": retry_after_ms})
+        }
+        Frame::Notice(notice) => match notice {
+            Notice::Zone { zone, state } => {
+                json!({"frame": "notice", "notice": "zone", "zone": zone_of(zone), "state": state.word()})
+            }
+            Notice::DeviceRevoked => json!({"frame": "notice", "notice": "revoked"}),
+            Notice::SlowDown { retry_after_ms } => {
+                json!({"frame": "notice", "notice": "slow_down", "retry_after_ms": retry_after_ms})
+            }
+            Notice::PolicyChanged => json!({"frame": "notice", "notice": "policy_changed"}),
+            Notice::Closing { retry_after_ms } => {
+                json!({"frame": "notice", "notice": "closing", "retry_after_ms": retry_after_ms})
+            }
+        },
+    }
+}
+
+/// What a device signs, for one made-up connection.
+fn proof_vector() -> Value {
+    let nonce: [u8; 32] = core::array::from_fn(|i| i as u8);
+    let binding: [u8; 32] = core::array::from_fn(|i| 0x80 + i as u8);
+    let device = DeviceId::new(FESTIVAL, 17);
+    json!({
+        "exporter_label": str::from_utf8(proof::EXPORTER_LABEL).unwrap(), "exporter_context": "",
+        "nonce": hex(&nonce), "device": device.to_string(), "exporter": hex(&binding),
+        "signed": hex(&proof::message(&nonce, device, &binding)),
+    })
+}
+
+#[test]
+fn the_vectors_read_both_ways() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/wire-vectors.json");
+    let mut frames = Vec::new();
+    samples(|name, frame| {
+        frames.push(json!({"name": name, "hex": hex(&frame.to_bytes()), "fields": fields(frame)}));
+    });
+    let refused: Vec<_> = REFUSED
+        .iter()
+        .map(|(name, hex, error)| json!({"name": name, "hex": hex.replace(' ', ""), "error": error.to_string()}))
+        .collect();
+    let ours = json!({
+        "protocol": "tapgate/1", "frames": frames, "refused": refused, "proof": proof_vector(),
+    });
+    if std::env::var_os("TAPGATE_WRITE_VECTORS").is_some() {
+        std::fs::write(&path, serde_json::to_string_pretty(&ours).unwrap() + "\n").unwrap();
+    }
+    let file: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+
+    // Written: frames to bytes.
+    let named = |list: &Value| -> Vec<String> {
+        list.as_array().unwrap().iter().map(|v| v["name"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(named(&file["frames"]), named(&ours["frames"]));
+    for (theirs, ours) in file["frames"].as_array().unwrap().iter().zip(ours["frames"].as_array().unwrap()) {
+        assert_eq!(theirs["hex"], ours["hex"], "{}", theirs["name"]);
+    }
+    assert_eq!(file["proof"], ours["proof"]);
+
+    // Read: the file's bytes to the file's fields.
+    for vector in file["frames"].as_array().unwrap() {
+        let bytes = unhex(vector["hex"].as_str().unwrap());
+        let (frame, len) = decode(&bytes).unwrap().expect("whole");
+        assert_eq!((fields(frame), len), (vector["fields"].clone(), bytes.len()), "{}", vector["name"]);
+    }
+    assert_eq!(file["refused"], ours["refused"]);
+    for (name, bytes, error) in REFUSED {
+        let mut bytes = unhex(bytes);
+        // A length that is promised is also there, so that it is not taken for a frame under way.
+        let len = usize::from(u16::from_le_bytes([bytes[0], bytes[1]]));
+        bytes.resize(len.max(bytes.len()), 0);
+        assert_eq!(decode(&bytes), Err(*error), "{name}");
+    }
+}
+
+#[test]
+fn each_kind_has_a_vector() {
+    let mut kinds = std::collections::BTreeSet::new();
+    samples(|_, frame| {
+        kinds.insert(frame.to_bytes()[2]);
+    });
+    assert_eq!(
+        Vec::from_iter(kinds),
+        [0x01, 0x02, 0x03, 0x10, 0x11, 0x1F, 0x81, 0x82, 0x83, 0x84, 0x90, 0x91, 0x92, 0x93]
+    );
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
+    digits.chunks(2).map(|pair| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
+}
