@@ -1,1 +1,270 @@
 //! What can be set, where from (flags, file, defaults), and what is refused.
+//!
+//! One TOML file, every setting optional; a flag wins over the file. `deploy/tapgate.toml` shows them all with their
+//! defaults. A value out of bounds is refused with the setting's name, before anything is opened.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use engine::credential::SECRET_LEN_MIN;
+use serde::Deserialize;
+
+/// The settings file, as it is written.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct File {
+    /// The data folder. Default `./data`.
+    pub data: Option<PathBuf>,
+    /// Where people and programs reach the HTTP door. Default `127.0.0.1:8080`.
+    pub http: Option<SocketAddr>,
+    /// Where devices reach the QUIC door. Default `0.0.0.0:4433`; for the demo `127.0.0.1:4433`.
+    pub quic: Option<SocketAddr>,
+    /// How devices reach it from where they are, `host:port`: what enrolment offers say. Default: the machine's name
+    /// with the port of `quic`.
+    pub quic_advertised: Option<String>,
+    /// How many shards a new journal gets, 1 to 4,096. An existing journal keeps its own number. Default 16.
+    pub shards: Option<u16>,
+    /// How many threads host shards, 1 to 256. Default: half the cores, at least one.
+    pub threads: Option<usize>,
+    /// The server's secret, from which QR keys are derived, at least 32 bytes. Nodes that share festivals share it.
+    /// Default: made on first start, in the data folder.
+    pub qr_secret: Option<Secret>,
+    /// The certificate chain (PEM) of the QUIC door, with `tls_key`. Default: made on first start, in the data folder.
+    pub tls_certificate: Option<PathBuf>,
+    /// Its private key (PEM).
+    pub tls_key: Option<PathBuf>,
+    /// How long requests under way get to end when the server is stopped, 1 to 300 seconds. Default 10.
+    pub stop_within_s: Option<u64>,
+    /// What goes to the log, as `RUST_LOG` says it. Default `info`.
+    pub log: Option<String>,
+}
+
+/// What flags say, over the file.
+#[derive(Clone, Debug, Default)]
+pub struct Flags {
+    /// `--data`
+    pub data: Option<PathBuf>,
+    /// `--http`
+    pub http: Option<SocketAddr>,
+    /// `--quic`
+    pub quic: Option<SocketAddr>,
+    /// `--demo`
+    pub demo: bool,
+}
+
+/// Every setting, decided.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The data folder.
+    pub data: PathBuf,
+    /// Address of the HTTP door.
+    pub http: SocketAddr,
+    /// Address of the QUIC door.
+    pub quic: SocketAddr,
+    /// What enrolment offers say; `None`: this machine's name and the port of `quic`.
+    pub quic_advertised: Option<String>,
+    /// Shards of a new journal.
+    pub shards: u16,
+    /// Threads that host shards.
+    pub threads: usize,
+    /// The server's secret, if it was set.
+    pub qr_secret: Option<Secret>,
+    /// Certificate and key, if they were set.
+    pub tls: Option<(PathBuf, PathBuf)>,
+    /// How long requests under way get, in seconds.
+    pub stop_within_s: u64,
+    /// What goes to the log.
+    pub log: String,
+    /// With the demo festival.
+    pub demo: bool,
+}
+
+/// Something that must not appear in a log.
+#[derive(Clone, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(pub String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+/// Why a setting is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the settings file {}: {why}", .path.display())]
+    Unreadable {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        why: std::io::Error,
+    },
+    /// The file is not TOML, or has a setting that does not exist.
+    #[error("settings file {}: {why}", .path.display())]
+    Malformed {
+        /// Which.
+        path: PathBuf,
+        /// Where in it, and why.
+        why: Box<toml::de::Error>,
+    },
+    /// A value is out of bounds.
+    #[error("setting `{setting}`: {why}")]
+    Refused {
+        /// Its name.
+        setting: &'static str,
+        /// What it may be.
+        why: String,
+    },
+}
+
+const SHARDS_MAX: u16 = 4_096;
+const THREADS_MAX: usize = 256;
+const STOP_WITHIN_S_MAX: u64 = 300;
+
+impl File {
+    /// Reads a settings file.
+    ///
+    /// # Errors
+    /// [`ConfigError::Unreadable`], [`ConfigError::Malformed`].
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|why| ConfigError::Unreadable { path: path.into(), why })?;
+        toml::from_str(&text).map_err(|why| ConfigError::Malformed { path: path.into(), why: Box::new(why) })
+    }
+}
+
+impl Config {
+    /// Flags over file over defaults.
+    ///
+    /// # Errors
+    /// [`ConfigError::Refused`] with the setting's name.
+    pub fn new(file: File, flags: Flags) -> Result<Self, ConfigError> {
+        let quic_default = if flags.demo { [127, 0, 0, 1] } else { [0, 0, 0, 0] };
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        let config = Self {
+            data: flags.data.or(file.data).unwrap_or_else(|| "./data".into()),
+            http: flags.http.or(file.http).unwrap_or_else(|| ([127, 0, 0, 1], 8080).into()),
+            quic: flags.quic.or(file.quic).unwrap_or_else(|| (quic_default, 4433).into()),
+            quic_advertised: file.quic_advertised,
+            shards: within("shards", file.shards.unwrap_or(16), 1, SHARDS_MAX)?,
+            threads: within("threads", file.threads.unwrap_or((cores / 2).max(1)), 1, THREADS_MAX)?,
+            qr_secret: file.qr_secret,
+            tls: match (file.tls_certificate, file.tls_key) {
+                (Some(certificate), Some(key)) => Some((certificate, key)),
+                (None, None) => None,
+                (Some(_), None) => return Err(refused("tls_key", "is needed with `tls_certificate`")),
+                (None, Some(_)) => return Err(refused("tls_certificate", "is needed with `tls_key`")),
+            },
+            stop_within_s: within("stop_within_s", file.stop_within_s.unwrap_or(10), 1, STOP_WITHIN_S_MAX)?,
+            log: file.log.unwrap_or_else(|| "info".into()),
+            demo: flags.demo,
+        };
+        if config.qr_secret.as_ref().is_some_and(|secret| secret.0.len() < SECRET_LEN_MIN) {
+            return Err(refused("qr_secret", &format!("needs at least {SECRET_LEN_MIN} bytes")));
+        }
+        if let Some(address) = &config.quic_advertised
+            && !is_host_and_port(address)
+        {
+            return Err(refused("quic_advertised", "must be host:port, such as gates.example.org:4433"));
+        }
+        if let Err(why) = config.log.parse::<tracing_subscriber::EnvFilter>() {
+            return Err(refused("log", &why.to_string()));
+        }
+        Ok(config)
+    }
+}
+
+fn is_host_and_port(text: &str) -> bool {
+    text.rsplit_once(':').is_some_and(|(host, port)| {
+        let host_is_good = !host.is_empty() && host.len() <= 253 && !host.contains(char::is_whitespace);
+        host_is_good && port.parse::<u16>().is_ok_and(|port| port > 0)
+    })
+}
+
+fn within<T: PartialOrd + std::fmt::Display>(
+    setting: &'static str,
+    value: T,
+    min: T,
+    max: T,
+) -> Result<T, ConfigError> {
+    if value >= min && value <= max {
+        Ok(value)
+    } else {
+        Err(refused(setting, &format!("is {value}, must be {min} to {max}")))
+    }
+}
+
+fn refused(setting: &'static str, why: &str) -> ConfigError {
+    ConfigError::Refused { setting, why: why.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(toml: &str) -> Result<Config, String> {
+        let file = toml::from_str(toml).map_err(|why| why.to_string())?;
+        Config::new(file, Flags::default()).map_err(|why| why.to_string())
+    }
+
+    #[test]
+    fn the_example_names_every_setting_with_its_default() {
+        let example = include_str!("../../deploy/tapgate.toml");
+        let as_shipped = config(example).unwrap();
+        let defaults = config("").unwrap();
+        assert_eq!(format!("{as_shipped:?}"), format!("{defaults:?}"), "as shipped it changes nothing");
+        // With every `# name = value` line switched on, it is still a settings file, and leaves nothing unset.
+        let switched_on: String = example
+            .lines()
+            .map(|line| match line.strip_prefix("# ") {
+                Some(setting) if setting.split_once(" = ").is_some_and(|(name, _)| !name.contains(' ')) => setting,
+                _ => line,
+            })
+            .fold(String::new(), |text, line| text + line + "\n");
+        let file: File = toml::from_str(&switched_on).unwrap();
+        let unset: Vec<String> =
+            format!("{file:#?}").lines().filter(|line| line.ends_with(": None,")).map(str::to_owned).collect();
+        assert_eq!(unset, Vec::<String>::new());
+        Config::new(file, Flags::default()).unwrap();
+    }
+
+    #[test]
+    fn bad_settings_are_refused_by_name() {
+        for (toml, named) in [
+            ("shards = 0", "`shards`"),
+            ("shards = 4097", "`shards`"),
+            ("threads = 0", "`threads`"),
+            ("stop_within_s = 301", "`stop_within_s`"),
+            ("qr_secret = 'too short'", "`qr_secret`"),
+            ("quic_advertised = 'gates.example.org'", "`quic_advertised`"),
+            ("tls_certificate = 'a.pem'", "`tls_key`"),
+            ("tls_key = 'a.pem'", "`tls_certificate`"),
+            ("log = 'gateway=loud'", "`log`"),
+            ("http = 'localhost'", "http"),
+            ("htpp = '127.0.0.1:80'", "htpp"),
+            ("shards = -1", "shards"),
+        ] {
+            let why = config(toml).unwrap_err();
+            assert!(why.contains(named), "{toml}: {why}");
+        }
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_file() {
+        let file: File = toml::from_str("http = '127.0.0.1:1'\nquic = '127.0.0.1:2'").unwrap();
+        let flags = Flags { http: Some(([127, 0, 0, 1], 3).into()), ..Flags::default() };
+        let config = Config::new(file, flags).unwrap();
+        assert_eq!((config.http.port(), config.quic.port()), (3, 2));
+        assert!(
+            Config::new(File::default(), Flags { demo: true, ..Flags::default() }).unwrap().quic.ip().is_loopback()
+        );
+    }
+
+    #[test]
+    fn the_secret_stays_out_of_logs() {
+        let secret = "a secret of at least 32 bytes, for tests";
+        let config = config(&format!("qr_secret = '{secret}'")).unwrap();
+        assert!(!format!("{config:?}").contains(secret));
+    }
+}

@@ -1,6 +1,7 @@
 //! The doors: QUIC for devices, HTTP for people, live streams, pages; and the device's side of the wire as a library.
 
 pub mod auth;
+pub mod cli;
 pub mod client;
 pub mod config;
 pub mod demo;

@@ -1,0 +1,225 @@
+// The rolling chart: scans per second above, answer time below, drawn by hand on one canvas.
+
+import { minute, ms, rate, time } from './format.js';
+
+const PAD = { left: 44, right: 14, top: 12, bottom: 24 };
+const GAP = 26; // between the two panes
+const LATENCY_SHARE = 0.26;
+
+/** One point a second, oldest first: `{at, span_ms, admitted, exited, rejected, p50_us, p99_us}`. */
+export class Chart {
+  constructor(canvas, tip) {
+    this.canvas = canvas;
+    this.tip = tip;
+    this.points = [];
+    this.minutes = 5;
+    this.pointer = null;
+    new ResizeObserver(() => this.draw()).observe(canvas.parentElement);
+    matchMedia('(prefers-color-scheme: light)').addEventListener('change', () => this.draw());
+    canvas.addEventListener('pointermove', (event) => { this.pointer = event.offsetX; this.draw(); });
+    canvas.addEventListener('pointerleave', () => { this.pointer = null; this.draw(); });
+  }
+
+  show(points) {
+    this.points = points;
+    this.draw();
+  }
+
+  draw() {
+    const { canvas } = this;
+    const width = canvas.parentElement.clientWidth;
+    const height = canvas.parentElement.clientHeight;
+    if (!width || !height) return;
+    const scale = devicePixelRatio || 1;
+    if (canvas.width !== Math.round(width * scale) || canvas.height !== Math.round(height * scale)) {
+      canvas.width = Math.round(width * scale);
+      canvas.height = Math.round(height * scale);
+    }
+    const pen = canvas.getContext('2d');
+    pen.setTransform(scale, 0, 0, scale, 0, 0);
+    pen.clearRect(0, 0, width, height);
+    pen.font = '11px system-ui, sans-serif';
+    this.ink = palette(canvas);
+
+    const inner = height - PAD.top - PAD.bottom;
+    const lower = Math.round(inner * LATENCY_SHARE);
+    const scans = { top: PAD.top, height: inner - lower - GAP };
+    const latency = { top: PAD.top + scans.height + GAP, height: lower };
+    const until = this.points.at(-1)?.at ?? Date.now();
+    const from = until - this.minutes * 60_000;
+    const shown = this.points.filter((point) => point.at >= from - 1_000);
+    const x = (at) => PAD.left + (width - PAD.left - PAD.right) * (at - from) / (until - from);
+
+    this.grid(pen, scans, from, until, x, width, height);
+    const perSecond = (name) => (point) => point[name] * 1000 / point.span_ms;
+    const most = Math.max(5, ...shown.map((p) => Math.max(p.admitted, p.exited, p.rejected) * 1000 / p.span_ms));
+    const top = this.axis(pen, scans, most, width, (n) => String(n));
+    pen.save();
+    pen.beginPath();
+    pen.rect(PAD.left, 0, width - PAD.left - PAD.right + 1, height);
+    pen.clip();
+    this.series(pen, shown, x, scans, top, perSecond('admitted'), this.ink.in, true);
+    this.series(pen, shown, x, scans, top, perSecond('exited'), this.ink.out, false);
+    this.series(pen, shown, x, scans, top, perSecond('rejected'), this.ink.no, true);
+    pen.restore();
+
+    const slowest = Math.max(1, ...shown.map((p) => (p.p99_us ?? 0) / 1000));
+    const topMs = this.axis(pen, latency, slowest, width, (n) => `${n} ms`, 2);
+    pen.save();
+    pen.beginPath();
+    pen.rect(PAD.left, 0, width - PAD.left - PAD.right + 1, height);
+    pen.clip();
+    this.series(pen, shown, x, latency, topMs, (p) => (p.p99_us == null ? null : p.p99_us / 1000), this.ink.p99, false);
+    this.series(pen, shown, x, latency, topMs, (p) => (p.p50_us == null ? null : p.p50_us / 1000), this.ink.muted, false);
+    pen.restore();
+    this.crosshair(pen, shown, x, scans, latency, width);
+  }
+
+  /** Upright lines on whole minutes, with the time under them. */
+  grid(pen, scans, from, until, x, width, height) {
+    const step = (this.minutes > 5 ? 2 : this.minutes > 2 ? 1 : 0.5) * 60_000;
+    pen.strokeStyle = this.ink.line;
+    pen.fillStyle = this.ink.muted;
+    pen.textAlign = 'center';
+    pen.textBaseline = 'alphabetic';
+    pen.lineWidth = 1;
+    for (let at = Math.ceil(from / step) * step; at <= until; at += step) {
+      const where = Math.round(x(at)) + 0.5;
+      pen.beginPath();
+      pen.moveTo(where, scans.top);
+      pen.lineTo(where, height - PAD.bottom);
+      pen.stroke();
+      if (where > PAD.left + 16 && where < width - PAD.right - 16) {
+        pen.fillText(step < 60_000 ? time(at) : minute(at), where, height - 7);
+      }
+    }
+  }
+
+  /** Level lines with their values; answers the value at the top. */
+  axis(pen, pane, most, width, label, lines = 4) {
+    const step = niceStep(most / lines);
+    const top = Math.max(step, Math.ceil(most / step) * step);
+    pen.textAlign = 'right';
+    pen.textBaseline = 'middle';
+    for (let value = 0; value <= top + step / 2; value += step) {
+      const y = Math.round(pane.top + pane.height * (1 - value / top)) + 0.5;
+      pen.strokeStyle = this.ink.line;
+      pen.beginPath();
+      pen.moveTo(PAD.left, y);
+      pen.lineTo(width - PAD.right, y);
+      pen.stroke();
+      pen.fillStyle = this.ink.muted;
+      pen.fillText(label(Math.round(value * 100) / 100), PAD.left - 8, y);
+    }
+    return top;
+  }
+
+  series(pen, points, x, pane, top, value, colour, filled) {
+    const y = (n) => pane.top + pane.height * (1 - n / top);
+    pen.lineJoin = 'round';
+    // A silence of more than three seconds is a gap, not a slope.
+    let run = [];
+    const flush = () => {
+      if (run.length > 1) {
+        pen.beginPath();
+        run.forEach(([px, py], i) => (i ? pen.lineTo(px, py) : pen.moveTo(px, py)));
+        pen.strokeStyle = colour;
+        pen.lineWidth = 1.6;
+        pen.stroke();
+        if (filled) {
+          pen.lineTo(run.at(-1)[0], y(0));
+          pen.lineTo(run[0][0], y(0));
+          pen.closePath();
+          const shade = pen.createLinearGradient(0, pane.top, 0, pane.top + pane.height);
+          shade.addColorStop(0, `${colour}55`);
+          shade.addColorStop(1, `${colour}08`);
+          pen.fillStyle = shade;
+          pen.fill();
+        }
+      }
+      run = [];
+    };
+    let before = null;
+    for (const point of points) {
+      const n = value(point);
+      if (n == null || (before && point.at - point.span_ms - before > 3_000)) flush();
+      if (n != null) run.push([x(point.at), y(n)]);
+      before = point.at;
+    }
+    flush();
+  }
+
+  crosshair(pen, points, x, scans, latency, width) {
+    const { tip, pointer } = this;
+    if (pointer == null || points.length === 0) { tip.hidden = true; return; }
+    let nearest = points[0];
+    for (const point of points) if (Math.abs(x(point.at) - pointer) < Math.abs(x(nearest.at) - pointer)) nearest = point;
+    const where = x(nearest.at);
+    pen.strokeStyle = this.ink.muted;
+    pen.lineWidth = 1;
+    pen.beginPath();
+    pen.moveTo(Math.round(where) + 0.5, scans.top);
+    pen.lineTo(Math.round(where) + 0.5, latency.top + latency.height);
+    pen.stroke();
+    const per = (n) => rate(n * 1000 / nearest.span_ms);
+    tip.replaceChildren();
+    const lines = [
+      ['', time(nearest.at)],
+      ['in', `${per(nearest.admitted)} admitted`],
+      ['out', `${per(nearest.exited)} left`],
+      ['no', `${per(nearest.rejected)} rejected`],
+    ];
+    if (nearest.p99_us != null) lines.push(['p99', `${ms(nearest.p50_us)} / ${ms(nearest.p99_us)} ms p50 / p99`]);
+    for (const [name, line] of lines) {
+      const row = document.createElement('div');
+      row.className = name;
+      row.textContent = line;
+      tip.append(row);
+    }
+    tip.hidden = false;
+    const left = where + 14 + tip.offsetWidth > width ? where - 14 - tip.offsetWidth : where + 14;
+    tip.style.setProperty('left', `${Math.max(0, left)}px`);
+  }
+}
+
+/** 1, 2 or 5 times a power of ten, at least `least`. */
+function niceStep(least) {
+  const power = 10 ** Math.floor(Math.log10(least));
+  return [1, 2, 5, 10].map((n) => n * power).find((n) => n >= least * 0.999);
+}
+
+function palette(canvas) {
+  const style = getComputedStyle(canvas);
+  const ink = {};
+  for (const name of ['in', 'out', 'no', 'p99', 'line', 'muted']) ink[name] = style.getPropertyValue(`--${name}`).trim();
+  return ink;
+}
+
+const SVG = 'http://www.w3.org/2000/svg';
+
+/** A gate's last two minutes: admitted in green, rejected in red, both on the same scale. Makes it once, then updates it. */
+export function sparkline(svg, admitted, rejected, span) {
+  if (!svg) {
+    svg = document.createElementNS(SVG, 'svg');
+    svg.setAttribute('class', 'spark');
+    svg.setAttribute('viewBox', '0 0 120 28');
+    svg.setAttribute('preserveAspectRatio', 'none');
+    svg.setAttribute('aria-hidden', 'true');
+    for (const name of ['area', 'in', 'no']) {
+      const path = document.createElementNS(SVG, 'path');
+      path.setAttribute('class', name);
+      svg.append(path);
+    }
+  }
+  const most = Math.max(1, ...admitted, ...rejected);
+  const path = (values) => values
+    .map((n, i) => `${i ? 'L' : 'M'}${(120 * (span - values.length + i + 1) / span).toFixed(1)} ${(26 - 24 * n / most).toFixed(1)}`)
+    .join('');
+  const [area, green, red] = svg.children;
+  const line = path(admitted);
+  green.setAttribute('d', line);
+  red.setAttribute('d', path(rejected));
+  const start = 120 * (span - admitted.length + 1) / span;
+  area.setAttribute('d', line && `${line}L120 28L${start.toFixed(1)} 28Z`);
+  return svg;
+}

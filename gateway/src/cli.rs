@@ -1,0 +1,138 @@
+//! What can be typed: `tapgate serve`, `tapgate key …`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use engine::status::Role;
+
+use crate::config::{Config, ConfigError, File, Flags};
+
+/// Tapgate: a festival's gates, from a reader's packet to a durable answer.
+#[derive(Debug, Parser)]
+#[command(version, about, disable_help_subcommand = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the server: QUIC for readers, HTTP for people, until Ctrl-C.
+    Serve(Serve),
+    /// Make, list and revoke operators' API keys, on the machine that has the data folder.
+    #[command(subcommand)]
+    Key(Key),
+}
+
+/// `tapgate serve`
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// The settings file; `deploy/tapgate.toml` shows all settings with their defaults.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The data folder, made if it is missing [default: ./data].
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Where people and programs reach the HTTP door [default: 127.0.0.1:8080].
+    #[arg(long, value_name = "ADDR")]
+    pub http: Option<SocketAddr>,
+    /// Where readers reach the QUIC door [default: 0.0.0.0:4433, with --demo 127.0.0.1:4433].
+    #[arg(long, value_name = "ADDR")]
+    pub quic: Option<SocketAddr>,
+    /// Make a demo festival, if it is missing, and let a crowd of simulated visitors come and go.
+    #[arg(long)]
+    pub demo: bool,
+}
+
+impl Serve {
+    /// The file's settings with these flags over them.
+    ///
+    /// # Errors
+    /// As [`File::read`] and [`Config::new`].
+    pub fn settings(self) -> Result<Config, ConfigError> {
+        let file = self.config.as_deref().map(File::read).transpose()?.unwrap_or_default();
+        Config::new(file, Flags { data: self.data, http: self.http, quic: self.quic, demo: self.demo })
+    }
+}
+
+/// Where the server's data is.
+#[derive(Clone, Debug, Args)]
+pub struct DataFolder {
+    /// The data folder.
+    #[arg(long = "data", value_name = "DIR", default_value = "./data")]
+    pub path: PathBuf,
+}
+
+/// `tapgate key …`. Works beside a running server (through its control socket) and without one.
+#[derive(Debug, Subcommand)]
+pub enum Key {
+    /// Make a key. It is printed once, and stored nowhere.
+    Create {
+        /// What it may do: ADMIN, ORGANIZER, STAFF or SECURITY.
+        #[arg(long, value_parser = role)]
+        role: Role,
+        /// At which festival, by its slug; repeat it for several. An ADMIN without any may do everything everywhere.
+        #[arg(long = "festival", value_name = "SLUG")]
+        festivals: Vec<String>,
+        /// What it is for, so that somebody later knows which one to revoke.
+        #[arg(long, default_value = "")]
+        name: String,
+        /// Where the server's data is.
+        #[command(flatten)]
+        data: DataFolder,
+    },
+    /// List all keys: number, role, festivals, name. Never the keys themselves.
+    List {
+        /// Where the server's data is.
+        #[command(flatten)]
+        data: DataFolder,
+    },
+    /// Refuse a key from the next request on.
+    Revoke {
+        /// Its number, as `list` shows it.
+        number: u32,
+        /// Where the server's data is.
+        #[command(flatten)]
+        data: DataFolder,
+    },
+}
+
+fn role(text: &str) -> Result<Role, String> {
+    let word = text.to_ascii_uppercase();
+    match Role::from_word(&word) {
+        Some(role @ (Role::Admin | Role::Organizer | Role::Staff | Role::Security)) => Ok(role),
+        Some(_) => Err("keys are for ADMIN, ORGANIZER, STAFF and SECURITY".into()),
+        None => Err("must be ADMIN, ORGANIZER, STAFF or SECURITY".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn commands_are_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_others_rely_on_can_be_typed() {
+        for line in [
+            "tapgate serve",
+            "tapgate serve --config c.toml --data d --http 127.0.0.1:1 --quic 127.0.0.1:2 --demo",
+            "tapgate key create --role ADMIN",
+            "tapgate key create --role security --festival a --festival b --name front --data d",
+            "tapgate key list --data d",
+            "tapgate key revoke 3",
+        ] {
+            Cli::try_parse_from(line.split(' ')).unwrap_or_else(|why| panic!("{line}: {why}"));
+        }
+        for line in ["tapgate", "tapgate serve --http 8080", "tapgate key create", "tapgate key create --role USER"] {
+            assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
+    }
+}
