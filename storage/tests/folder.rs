@@ -14,7 +14,7 @@ use engine::ids::ShardId;
 use storage::journal::{
     Cursor, Journal, JournalError, Position, Sink,
     bench::bench_disk,
-    disk::FolderDisk,
+    disk::{Disk, FolderDisk},
     faults::Faults,
     file::{FileJournal, Options},
     log::LogOptions,
@@ -139,14 +139,12 @@ fn a_missing_segment() {
     let last = placed.last().expect("some").segment;
     for missing in 2..last {
         let holed = disk.killed();
-        let disk = holed.killed();
-        storage::journal::disk::Disk::remove(&disk, &name(missing)).expect("removed");
-        let error = recover(Arc::new(disk), OPTIONS).err();
+        holed.remove(&name(missing)).expect("removed");
+        let error = recover(Arc::new(holed), OPTIONS).err();
         assert!(
             matches!(&error, Some(JournalError::Damaged { file, .. }) if *file == name(missing)),
             "{missing}: {error:?}"
         );
-        return;
     }
 }
 
