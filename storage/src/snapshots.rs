@@ -198,10 +198,12 @@ fn decode(mut bytes: Vec<u8>) -> Result<(SnapshotMeta, Vec<u8>), Unreadable> {
     Ok((meta, bytes))
 }
 
+type Kept = HashMap<ShardId, Vec<(SnapshotMeta, Vec<u8>)>>;
+
 /// Snapshots in memory, for tests of others.
 #[derive(Default)]
 pub struct MemorySnapshots {
-    shards: Mutex<HashMap<ShardId, Vec<(SnapshotMeta, Vec<u8>)>>>,
+    shards: Mutex<Kept>,
 }
 
 impl MemorySnapshots {
@@ -210,7 +212,7 @@ impl MemorySnapshots {
         Self::default()
     }
 
-    fn shards(&self) -> MutexGuard<'_, HashMap<ShardId, Vec<(SnapshotMeta, Vec<u8>)>>> {
+    fn shards(&self) -> MutexGuard<'_, Kept> {
         self.shards.lock().expect("nothing panics under this lock")
     }
 }

@@ -328,7 +328,8 @@ fn torn_tail(subject: &mut dyn Subject) {
 
 /// All cases, each on a fresh subject.
 fn suite<S: Subject>(mut fresh: impl FnMut() -> S) {
-    let cases: [(&str, fn(&mut dyn Subject)); 9] = [
+    type Case = fn(&mut dyn Subject);
+    let cases: [(&str, Case); 9] = [
         ("order", order),
         ("close flushes what is queued", close_flushes_what_is_queued),
         ("replay from any position", replay_from_any_position),

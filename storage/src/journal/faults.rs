@@ -371,7 +371,7 @@ pub struct Chance(pub u64);
 
 impl Chance {
     /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -381,7 +381,7 @@ impl Chance {
 
     /// A number below `bound`, which is not zero. Its bias is below one in 2⁴⁰ for all that is asked here.
     pub fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
+        self.draw() % bound
     }
 }
 
