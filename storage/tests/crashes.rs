@@ -187,3 +187,45 @@ fn compressing_survives_a_crash_at_every_step() {
         }
     }
 }
+
+/// A log of some records, and a long group under way when `die` comes.
+fn die_in_a_long_group(seed: u64, operation: u64) -> (FaultDisk, u64) {
+    let (disk, placed) = build(2 << 10, seed);
+    let (mut writer, _) = recover(Arc::new(disk.clone()), OPTIONS).expect("recovers");
+    for shard in 0..4 {
+        writer.stage(ShardId(shard), &[0x55; 1_800]).expect("fits");
+    }
+    disk.set(Faults { crash_at: Some(disk.operations() + operation), ..Faults::default() });
+    writer.flush().expect_err("the end came");
+    (disk, placed.len() as u64)
+}
+
+#[test]
+fn a_torn_tail_leaves_nothing_behind_shorter_groups() {
+    let mut torn = 0;
+    for seed in 0..100 {
+        let (disk, before) = die_in_a_long_group(seed, 1);
+        let disk = disk.restart(seed);
+        let (mut writer, recovery) = recover(Arc::new(disk.clone()), OPTIONS).expect("recovers");
+        torn += u32::from(recovery.torn.is_some());
+        assert!((before..=before + 4).contains(&writer.end().lsn));
+        writer.stage(ShardId(0), b"short").expect("fits");
+        writer.flush().expect("no faults");
+        let (again, recovery) = recover(Arc::new(disk.restart(seed)), OPTIONS).expect("recovers");
+        assert_eq!((again.end(), recovery.torn), (writer.end(), None), "seed {seed}");
+    }
+    assert!(torn > 20, "{torn}");
+}
+
+#[test]
+fn what_a_killed_process_left_in_a_cache_is_durable_once_it_was_found() {
+    for seed in 0..50 {
+        // Killed between the write and the flush, started again, and then the power goes.
+        let (disk, before) = die_in_a_long_group(seed, 2);
+        let disk = disk.killed();
+        let (writer, _) = recover(Arc::new(disk.clone()), OPTIONS).expect("recovers");
+        assert_eq!(writer.end().lsn, before + 4, "the write itself had happened");
+        let (again, _) = recover(Arc::new(disk.restart(seed)), OPTIONS).expect("recovers");
+        assert_eq!(again.end(), writer.end());
+    }
+}

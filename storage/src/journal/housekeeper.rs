@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Condvar, Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
@@ -43,11 +44,13 @@ struct Chores<D: Disk> {
     /// The writer stands still until the segment is there.
     waited_for: bool,
     sealed: VecDeque<u64>,
+    /// The thread has panicked: nobody may wait for it.
+    gone: bool,
 }
 
 impl<D: Disk> Housekeeper<D> {
     pub(crate) fn new(disk: Arc<D>, options: LogOptions, compress: bool) -> Self {
-        let chores = Chores { wanted: None, ready: None, waited_for: false, sealed: VecDeque::new() };
+        let chores = Chores { wanted: None, ready: None, waited_for: false, sealed: VecDeque::new(), gone: false };
         Self {
             disk,
             options,
@@ -83,6 +86,9 @@ impl<D: Disk> Housekeeper<D> {
             if let Some(ready) = chores.ready.take() {
                 break ready;
             }
+            if chores.gone {
+                break Err(JournalError::Failed("the journal's housekeeper panicked".to_owned()));
+            }
             chores = self.bell.wait(chores).expect("nothing panics under this lock");
         };
         chores.waited_for = false;
@@ -111,6 +117,14 @@ impl<D: Disk> Housekeeper<D> {
 
     /// The thread's whole life.
     pub(crate) fn run(&self) {
+        if catch_unwind(AssertUnwindSafe(|| self.keep_house())).is_err() {
+            tracing::error!("the journal's housekeeper panicked: the journal ends with the open segment");
+            self.chores().gone = true;
+            self.bell.notify_all();
+        }
+    }
+
+    fn keep_house(&self) {
         // Whoever decides and writes goes first; on two cores, compressing beside them shows otherwise. Not being
         // allowed to is no reason to stop.
         let _ = rustix::process::nice(10);
