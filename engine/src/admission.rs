@@ -12,7 +12,7 @@ use crate::command::{
 use crate::event::{ByDevice, Scanned, Undone};
 use crate::festival::Festival;
 use crate::ids::{DeviceId, GateNo, TicketId, ZoneNo};
-use crate::plants::{Plant, planted};
+use crate::plants::{Plant, planted, tripwire};
 use crate::rejection::Rejection;
 use crate::status::{EntryPolicy, FestivalStatus, ScanAck, TicketStatus, ZoneState};
 use crate::time::{MINUTE_MS, Timestamp};
@@ -76,7 +76,10 @@ fn check(
     }
     // Rows 1 to 3: which ticket?
     let id = match scan.credential {
-        Credential::Refused(rejection, _) => return Err(rejection),
+        Credential::Refused(rejection, number) => {
+            tripwire(number);
+            return Err(rejection);
+        }
         Credential::Ticket(verified) => {
             if verified.id().festival() == festival.id && verified.version() + 1 < festival.qr_version {
                 return Err(Rejection::KeyRetired);

@@ -73,6 +73,15 @@ mod awake {
 #[cfg(feature = "plants")]
 pub use awake::{planted, wake};
 
+/// A refused credential with this number makes the step panic, with the feature: so that a test can see what a bug in a
+/// decision does to its shard. A digest has it once in four billion.
+pub const TRIPWIRE: u32 = 0x0BAD_CAFE;
+
+/// Panics on [`TRIPWIRE`], with the feature; does nothing without it.
+pub(crate) fn tripwire(number: u32) {
+    assert!(!cfg!(feature = "plants") || number != TRIPWIRE, "tripped, as asked");
+}
+
 /// Whether this plant is awake: never, without the feature.
 #[cfg(not(feature = "plants"))]
 #[inline(always)]
