@@ -1,1 +1,332 @@
 //! The QUIC door: one connection a device, frames on one stream, answers as they become durable.
+//!
+//! A connection walks from [`limits`] (is there room for this address?) through [`handshake`] (who is it?) to
+//! [`session`] (its frames, in batches, to the shard), while [`outbox`] takes what comes back. Nothing here blocks: the
+//! endpoint may run on a shard's own thread.
+
+mod handshake;
+pub mod latency;
+pub mod limits;
+mod outbox;
+mod session;
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use actors::Node;
+use engine::credential::QrSecret;
+use engine::ids::{DeviceId, FestivalId};
+use engine::rejection::Rejection;
+use engine::view::Notice as NodeNotice;
+use metrics::{Counter, Gauge, Histogram};
+use quinn::crypto::rustls::QuicServerConfig;
+use quinn::{Endpoint, EndpointConfig, VarInt};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::watch;
+
+pub use latency::{Latency, LatencyTracker};
+pub use limits::Limits;
+use limits::{AddressBook, Knock};
+use outbox::{End, Outbox};
+
+use crate::tls::ServerTls;
+use crate::wire::{Notice, Refusal, close};
+
+/// How the QUIC door is set up.
+#[derive(Clone)]
+pub struct QuicConfig {
+    /// Where it listens; port 0 takes any.
+    pub addr: SocketAddr,
+    /// Its bounds.
+    pub limits: Limits,
+    /// Where it keeps how long answers took; shared with whoever shows them.
+    pub latency: Arc<LatencyTracker>,
+}
+
+impl QuicConfig {
+    /// At this address, with the usual bounds.
+    pub fn at(addr: SocketAddr) -> Self {
+        Self { addr, limits: Limits::default(), latency: Arc::default() }
+    }
+}
+
+/// Why there is no QUIC door.
+#[derive(Debug, thiserror::Error)]
+pub enum QuicError {
+    /// The address cannot be had.
+    #[error("cannot listen for QUIC at {addr}: {error}")]
+    Bind {
+        /// Which.
+        addr: SocketAddr,
+        /// Why.
+        error: io::Error,
+    },
+    /// The certificate is of no use for QUIC.
+    #[error("the certificate cannot be used for QUIC: {0}")]
+    Tls(String),
+}
+
+/// The door. Clones share it.
+#[derive(Clone)]
+pub struct QuicServer {
+    endpoint: Endpoint,
+    door: Arc<Door>,
+}
+
+/// What all connections of one server share.
+struct Door {
+    node: Node,
+    secret: QrSecret,
+    limits: Limits,
+    book: Arc<AddressBook>,
+    /// One connection a device: the newest. At most `connections_max` entries of about 60 B.
+    sessions: Mutex<HashMap<DeviceId, (u64, Arc<Outbox>)>>,
+    session_number: AtomicU64,
+    figures: Arc<Figures>,
+    stopping: watch::Sender<bool>,
+}
+
+/// Counters for `/metrics`. Made once: looking them up costs more than counting.
+struct Figures {
+    scans: Counter,
+    busy: Counter,
+    malformed: Counter,
+    connections: Gauge,
+    handshakes: Counter,
+    refused: Counter,
+    answer_seconds: Histogram,
+    latency: Arc<LatencyTracker>,
+}
+
+impl Figures {
+    fn new(latency: Arc<LatencyTracker>) -> Self {
+        metrics::describe_counter!("tapgate_frames_received_total", "Scans and undos read from devices");
+        metrics::describe_counter!("tapgate_frames_busy_total", "Scans and undos refused at the door");
+        metrics::describe_counter!("tapgate_frames_malformed_total", "Connections closed for bytes that are no frame");
+        metrics::describe_gauge!("tapgate_devices_connected", "Devices that have proven themselves and are connected");
+        metrics::describe_counter!("tapgate_handshakes_total", "Devices that have proven themselves");
+        metrics::describe_counter!(
+            "tapgate_handshakes_failed_total",
+            "Connections that ended before a device was proven"
+        );
+        metrics::describe_histogram!(
+            "tapgate_answer_seconds",
+            metrics::Unit::Seconds,
+            "From the read that brought a frame to the write that handed its answer to QUIC"
+        );
+        Self {
+            scans: metrics::counter!("tapgate_frames_received_total"),
+            busy: metrics::counter!("tapgate_frames_busy_total"),
+            malformed: metrics::counter!("tapgate_frames_malformed_total"),
+            connections: metrics::gauge!("tapgate_devices_connected"),
+            handshakes: metrics::counter!("tapgate_handshakes_total"),
+            refused: metrics::counter!("tapgate_handshakes_failed_total"),
+            answer_seconds: metrics::histogram!("tapgate_answer_seconds"),
+            latency,
+        }
+    }
+
+    /// `count` answers of one read took so long: one measurement for all of them.
+    fn answered(&self, now: Instant, took: Duration, count: usize) {
+        self.answer_seconds.record_many(took.as_secs_f64(), count);
+        self.latency.record(now, took, count as u32);
+    }
+}
+
+impl QuicServer {
+    /// Listens. Call it inside the tokio runtime that is to carry the connections (a current-thread one will do), and
+    /// after the metrics recorder is installed; then spawn [`Self::run`] there.
+    ///
+    /// # Errors
+    /// [`QuicError`].
+    pub fn bind(node: Node, secret: QrSecret, config: QuicConfig, tls: &ServerTls) -> Result<Self, QuicError> {
+        let addr = config.addr;
+        let socket = UdpSocket::bind(addr).map_err(|error| QuicError::Bind { addr, error })?;
+        Self::on_socket(socket, node, secret, config, tls)
+    }
+
+    /// The same on a socket that is bound already.
+    ///
+    /// # Errors
+    /// [`QuicError`].
+    pub fn on_socket(
+        socket: UdpSocket,
+        node: Node,
+        secret: QrSecret,
+        config: QuicConfig,
+        tls: &ServerTls,
+    ) -> Result<Self, QuicError> {
+        let QuicConfig { addr, limits, latency } = config;
+        let crypto =
+            QuicServerConfig::try_from(Arc::clone(&tls.config)).map_err(|error| QuicError::Tls(error.to_string()))?;
+        let mut server = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+        server
+            .transport_config(Arc::new(limits.transport()))
+            .max_incoming(limits.unproven_max)
+            // First packets of handshakes that wait to be accepted: 8 KiB each, 4 MiB in all.
+            .incoming_buffer_size(8 * 1_024)
+            .incoming_buffer_size_total(4 * 1_024 * 1_024);
+        let runtime = Arc::new(quinn::TokioRuntime);
+        let endpoint = Endpoint::new(EndpointConfig::default(), Some(server), socket, runtime)
+            .map_err(|error| QuicError::Bind { addr, error })?;
+        let door = Arc::new(Door {
+            node,
+            secret,
+            book: AddressBook::new(limits.clone()),
+            limits,
+            sessions: Mutex::default(),
+            session_number: AtomicU64::new(0),
+            figures: Arc::new(Figures::new(latency)),
+            stopping: watch::Sender::new(false),
+        });
+        Ok(Self { endpoint, door })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// The socket has gone.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.endpoint.local_addr()
+    }
+
+    /// How long answers took lately.
+    pub fn latency(&self) -> Arc<LatencyTracker> {
+        Arc::clone(&self.door.figures.latency)
+    }
+
+    /// How many devices are connected now.
+    pub fn devices(&self) -> usize {
+        self.door.sessions().len()
+    }
+
+    /// Lets devices in until [`Self::stop`].
+    pub async fn run(&self) {
+        let mut stopping = self.door.stopping.subscribe();
+        let notices = self.door.node.notices();
+        let fan_out = tokio::spawn(fan_out(Arc::clone(&self.door), notices));
+        loop {
+            let incoming = tokio::select! {
+                _ = stopping.wait_for(|stopping| *stopping) => break,
+                incoming = self.endpoint.accept() => match incoming {
+                    Some(incoming) => incoming,
+                    None => break,
+                },
+            };
+            let validated = incoming.remote_address_validated();
+            match self.door.book.knock(incoming.remote_address().ip(), validated, Instant::now()) {
+                Knock::Welcome(permit) => {
+                    tokio::spawn(session::serve(Arc::clone(&self.door), incoming, permit));
+                }
+                Knock::ProveAddress if incoming.may_retry() => {
+                    let _ = incoming.retry();
+                }
+                Knock::ProveAddress | Knock::Refused => {
+                    self.door.figures.refused.increment(1);
+                    incoming.refuse();
+                }
+            }
+        }
+        fan_out.abort();
+    }
+
+    /// Takes no more frames, gives out the answers under way, tells every device when to come again, and closes.
+    /// Takes at most five seconds.
+    pub async fn stop(&self) {
+        const DRAIN: Duration = Duration::from_secs(4);
+        const COME_AGAIN_MS: u32 = 1_000;
+        self.door.stopping.send_replace(true);
+        let sessions: Vec<_> = self.door.sessions().values().map(|(_, outbox)| Arc::clone(outbox)).collect();
+        for outbox in &sessions {
+            outbox.notice(Notice::Closing { retry_after_ms: COME_AGAIN_MS });
+            let refusal = Refusal::ShuttingDown;
+            outbox.end(End { drain: true, retry_after_ms: COME_AGAIN_MS, ..End::refused(refusal) });
+        }
+        drop(sessions);
+        let gone = async {
+            while !self.door.sessions().is_empty() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let _ = tokio::time::timeout(DRAIN, gone).await;
+        self.endpoint.close(VarInt::from_u32(close::SHUTTING_DOWN), Refusal::ShuttingDown.say().as_bytes());
+        let _ = tokio::time::timeout(Duration::from_secs(1), self.endpoint.wait_idle()).await;
+    }
+}
+
+impl Door {
+    fn sessions(&self) -> MutexGuard<'_, HashMap<DeviceId, (u64, Arc<Outbox>)>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The device's connection is this one from now on; an older one is closed.
+    fn enter(self: &Arc<Self>, device: DeviceId, outbox: Arc<Outbox>) -> Entered {
+        let number = self.session_number.fetch_add(1, Ordering::Relaxed);
+        let older = self.sessions().insert(device, (number, outbox));
+        if let Some((_, older)) = older {
+            older.end(End::refused(Refusal::Replaced));
+        }
+        self.figures.connections.increment(1.0);
+        Entered { door: Arc::clone(self), device, number }
+    }
+
+    fn at_festival(&self, festival: FestivalId) -> Vec<Arc<Outbox>> {
+        let sessions = self.sessions();
+        sessions.iter().filter(|(device, _)| device.festival() == festival).map(|(_, (_, o))| Arc::clone(o)).collect()
+    }
+}
+
+/// A device's place among the sessions, given back when this is dropped, unless a newer connection has it.
+struct Entered {
+    door: Arc<Door>,
+    device: DeviceId,
+    number: u64,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        let mut sessions = self.door.sessions();
+        if sessions.get(&self.device).is_some_and(|(number, _)| *number == self.number) {
+            sessions.remove(&self.device);
+        }
+        self.door.figures.connections.decrement(1.0);
+    }
+}
+
+/// Tells connected devices what they did not ask.
+async fn fan_out(door: Arc<Door>, mut notices: tokio::sync::broadcast::Receiver<NodeNotice>) {
+    loop {
+        match notices.recv().await {
+            Ok(NodeNotice::Zone { festival, zone, state }) => {
+                for outbox in door.at_festival(festival) {
+                    outbox.notice(Notice::Zone { zone, state });
+                }
+            }
+            Ok(NodeNotice::PolicyChanged(festival)) => {
+                for outbox in door.at_festival(festival) {
+                    outbox.notice(Notice::PolicyChanged);
+                }
+            }
+            Ok(NodeNotice::DeviceRevoked(device)) => {
+                let outbox = door.sessions().get(&device).map(|(_, outbox)| Arc::clone(outbox));
+                if let Some(outbox) = outbox {
+                    outbox.notice(Notice::DeviceRevoked);
+                    outbox.end(End::refused(Refusal::Rejected(Rejection::DeviceRevoked)));
+                }
+            }
+            Err(RecvError::Lagged(missed)) => {
+                // What was missed may have been an evacuation: a welcome says how things are.
+                tracing::warn!(missed, "notices were lost; all devices are to connect anew");
+                let sessions: Vec<_> = door.sessions().values().map(|(_, outbox)| Arc::clone(outbox)).collect();
+                for outbox in sessions {
+                    outbox.end(End::RESUME);
+                }
+            }
+            Err(RecvError::Closed) => return,
+        }
+    }
+}

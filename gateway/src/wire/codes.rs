@@ -24,7 +24,7 @@ pub mod close {
     pub const REPLACED: u32 = 8;
     /// The festival's shard does not answer now; come again.
     pub const UNAVAILABLE: u32 = 9;
-    /// Answers were lost on their way (a bug's trace): come again, resend, and get them.
+    /// The server lost track of what this device was to be told: come again, and learn it anew.
     pub const RESUME: u32 = 10;
 }
 

@@ -349,7 +349,7 @@ pub(super) fn body(frame: &Frame<'_>, out: &mut Vec<u8>) -> (u8, u8) {
             if let Some(FirstUse { at, zone, gate }) = answer.first_use {
                 put(FirstUseBody { at: at.0.into(), gate: gate.0.into(), zone: zone.0, reserved: 0 }.as_bytes());
             }
-            (ANSWER, u8::from(durable) * DURABLE | u8::from(answer.first_use.is_some()) * FIRST_USE)
+            (ANSWER, (u8::from(durable) * DURABLE) | (u8::from(answer.first_use.is_some()) * FIRST_USE))
         }
         Frame::Confirmed(ranges) => {
             put(ranges[..ranges.len().min(RANGES_MAX)].as_bytes());

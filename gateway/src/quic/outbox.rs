@@ -1,0 +1,254 @@
+//! What goes out to one device: shards put answers in, on their own threads, under a short lock; the session's writer
+//! takes all there is and hands it to QUIC in one write.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use actors::{Busy, DeviceReply, Inbox};
+use quinn::{Connection, SendStream, VarInt};
+use tokio::sync::Notify;
+
+use super::Figures;
+use super::limits::Limits;
+use crate::wire::{Frame, Notice, Refusal, close, encode_confirmed};
+
+/// What an idle session may keep of its buffers, in bytes: 2 × 2 KiB × 10,000 sessions = 40 MiB at worst.
+const KEPT_BYTES: usize = 2_048;
+/// How long the last words of a connection may be under way before it is closed all the same.
+const PARTING: Duration = Duration::from_secs(1);
+
+/// How a session ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct End {
+    /// The last frame.
+    pub(super) refusal: Option<Refusal>,
+    /// When to come again; 0 says nothing.
+    pub(super) retry_after_ms: u32,
+    /// Answers under way are waited for.
+    pub(super) drain: bool,
+    /// The code with which QUIC closes.
+    pub(super) close_code: u32,
+}
+
+impl End {
+    /// The device went by itself, and gets what it is still owed.
+    pub(super) const BYE: Self = Self { refusal: None, retry_after_ms: 0, drain: true, close_code: close::DONE };
+    /// It is to come again.
+    pub(super) const RESUME: Self = Self { refusal: None, retry_after_ms: 0, drain: false, close_code: close::RESUME };
+
+    pub(super) fn refused(refusal: Refusal) -> Self {
+        Self { refusal: Some(refusal), retry_after_ms: 0, drain: false, close_code: refusal.close_code() }
+    }
+}
+
+pub(super) struct Outbox {
+    state: Mutex<State>,
+    /// Something is to be written, or the session has ended.
+    wake: Notify,
+    /// There is room to read again.
+    room: Notify,
+    figures: Arc<Figures>,
+    in_flight_max: usize,
+    out_bytes_max: usize,
+    write_timeout: Duration,
+}
+
+#[derive(Default)]
+struct State {
+    bytes: Vec<u8>,
+    /// How many answers lie in `bytes`.
+    answers: usize,
+    /// How many refusals at the door lie in `bytes`.
+    busies: usize,
+    /// Frames read whose answer has not been handed to QUIC.
+    open: usize,
+    /// When the frames at the shard were read, and how many of each read are not answered. A device's commands go to
+    /// one shard and are answered in order.
+    reads: VecDeque<(Instant, usize)>,
+    reader_waits: bool,
+    end: Option<End>,
+    /// Nobody will write any more.
+    dead: bool,
+}
+
+impl Outbox {
+    pub(super) fn new(limits: &Limits, figures: Arc<Figures>) -> Self {
+        Self {
+            state: Mutex::default(),
+            wake: Notify::new(),
+            room: Notify::new(),
+            figures,
+            in_flight_max: limits.in_flight_max.max(1),
+            out_bytes_max: limits.out_bytes_max,
+            write_timeout: limits.write_timeout,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until there is room for another read.
+    pub(super) async fn room(&self) {
+        loop {
+            {
+                let mut state = self.lock();
+                if state.open < self.in_flight_max {
+                    return;
+                }
+                state.reader_waits = true;
+            }
+            self.room.notified().await;
+        }
+    }
+
+    /// `count` frames of one read go to the shard.
+    pub(super) fn submitted(&self, count: usize, read_at: Instant) {
+        let mut state = self.lock();
+        state.open += count;
+        state.reads.push_back((read_at, count));
+    }
+
+    /// The shard did not take them after all.
+    pub(super) fn turned_away(&self, seqs: &[u64], busy: Busy) {
+        {
+            let mut state = self.lock();
+            state.reads.pop_back();
+            state.open = state.open.saturating_sub(seqs.len());
+        }
+        self.busy(seqs, busy);
+    }
+
+    /// These frames are refused at the door.
+    pub(super) fn busy(&self, seqs: &[u64], busy: Busy) {
+        let Busy { rejection, retry_after_ms } = busy;
+        self.put(|state| {
+            for &seq in seqs {
+                Frame::Busy { seq, rejection, retry_after_ms }.encode(&mut state.bytes);
+            }
+            state.open += seqs.len();
+            state.busies += seqs.len();
+        });
+        self.figures.busy.increment(seqs.len() as u64);
+    }
+
+    /// Something the device did not ask.
+    pub(super) fn notice(&self, notice: Notice) {
+        self.put(|state| Frame::Notice(notice).encode(&mut state.bytes));
+    }
+
+    /// The session is over; the first word stands.
+    pub(super) fn end(&self, end: End) {
+        self.lock().end.get_or_insert(end);
+        self.wake.notify_one();
+    }
+
+    fn put(&self, write: impl FnOnce(&mut State)) {
+        {
+            let mut state = self.lock();
+            if state.dead {
+                return;
+            }
+            write(&mut state);
+            if state.bytes.len() > self.out_bytes_max {
+                state.end.get_or_insert(End::refused(Refusal::TooSlow));
+            }
+        }
+        self.wake.notify_one();
+    }
+
+    /// Writes until the session ends, says the last words, closes.
+    pub(super) async fn write_out(&self, connection: &Connection, send: &mut SendStream) {
+        let end = self.write_answers(send).await;
+        {
+            let mut state = self.lock();
+            *state = State { dead: true, ..State::default() };
+        }
+        part(connection, send, end).await;
+    }
+
+    async fn write_answers(&self, send: &mut SendStream) -> End {
+        let mut writing = Vec::new();
+        loop {
+            let (answers, busies) = loop {
+                {
+                    let mut state = self.lock();
+                    match state.end {
+                        Some(end) if !end.drain || (state.open == 0 && state.bytes.is_empty()) => return end,
+                        _ => {}
+                    }
+                    if !state.bytes.is_empty() {
+                        std::mem::swap(&mut state.bytes, &mut writing);
+                        break (std::mem::take(&mut state.answers), std::mem::take(&mut state.busies));
+                    }
+                    // Going to sleep: a burst's buffers are given back.
+                    for buffer in [&mut state.bytes, &mut writing] {
+                        buffer.shrink_to(KEPT_BYTES);
+                    }
+                    state.reads.shrink_to(4);
+                }
+                self.wake.notified().await;
+            };
+            match tokio::time::timeout(self.write_timeout, send.write_all(&writing)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return End::RESUME, // Closed or stopped by the peer: nobody will read the code.
+                Err(_) => return End::refused(Refusal::TooSlow),
+            }
+            writing.clear();
+            self.written(answers, busies);
+        }
+    }
+
+    fn written(&self, answers: usize, busies: usize) {
+        let now = Instant::now();
+        let mut state = self.lock();
+        state.open = state.open.saturating_sub(answers + busies);
+        if state.reader_waits && state.open < self.in_flight_max {
+            state.reader_waits = false;
+            self.room.notify_one();
+        }
+        let mut left = answers;
+        while left > 0 {
+            let Some((read_at, count)) = state.reads.front_mut() else { break };
+            let of_this = left.min(*count);
+            let took = now.saturating_duration_since(*read_at);
+            *count -= of_this;
+            left -= of_this;
+            if *count == 0 {
+                state.reads.pop_front();
+            }
+            self.figures.answered(now, took, of_this);
+        }
+    }
+}
+
+impl Inbox for Outbox {
+    fn answered(&self, replies: &[DeviceReply]) {
+        self.put(|state| {
+            for &DeviceReply { seq, answer, durable } in replies {
+                Frame::Answer { seq, answer, durable }.encode(&mut state.bytes);
+            }
+            state.answers += replies.len();
+        });
+    }
+
+    fn confirmed(&self, seqs: &[u64]) {
+        self.put(|state| encode_confirmed(seqs, &mut state.bytes));
+    }
+}
+
+/// The last words of a connection: why, then the end of the stream, then QUIC's close, once the peer has taken them.
+pub(super) async fn part(connection: &Connection, send: &mut SendStream, end: End) {
+    let last_words = async {
+        if let Some(refusal) = end.refusal {
+            let frame = Frame::Refuse { refusal, retry_after_ms: end.retry_after_ms, text: refusal.say() };
+            send.write_all(&frame.to_bytes()).await.ok()?;
+        }
+        send.finish().ok()?;
+        send.stopped().await.ok()
+    };
+    let _ = tokio::time::timeout(PARTING, last_words).await;
+    let reason = end.refusal.map_or("", Refusal::say);
+    connection.close(VarInt::from_u32(end.close_code), reason.as_bytes());
+}
