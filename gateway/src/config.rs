@@ -22,7 +22,8 @@ pub struct File {
     /// How devices reach it from where they are, `host:port`: what enrolment offers say. Default: the machine's name
     /// with the port of `quic`.
     pub quic_advertised: Option<String>,
-    /// How many shards a new journal gets, 1 to 4,096. An existing journal keeps its own number. Default 16.
+    /// How many shards the journal has, 1 to 1,024. Fixed when it is made: opening it with another number is refused.
+    /// Default 16.
     pub shards: Option<u16>,
     /// How many threads host shards, 1 to 256. Default: half the cores, at least one.
     pub threads: Option<usize>,
@@ -63,7 +64,7 @@ pub struct Config {
     pub quic: SocketAddr,
     /// What enrolment offers say; `None`: this machine's name and the port of `quic`.
     pub quic_advertised: Option<String>,
-    /// Shards of a new journal.
+    /// Shards of the journal.
     pub shards: u16,
     /// Threads that host shards.
     pub threads: usize,
@@ -119,7 +120,7 @@ pub enum ConfigError {
     },
 }
 
-const SHARDS_MAX: u16 = 4_096;
+const SHARDS_MAX: u16 = 1_024;
 const THREADS_MAX: usize = 256;
 const STOP_WITHIN_S_MAX: u64 = 300;
 
@@ -233,7 +234,7 @@ mod tests {
     fn bad_settings_are_refused_by_name() {
         for (toml, named) in [
             ("shards = 0", "`shards`"),
-            ("shards = 4097", "`shards`"),
+            ("shards = 1025", "`shards`"),
             ("threads = 0", "`threads`"),
             ("stop_within_s = 301", "`stop_within_s`"),
             ("qr_secret = 'too short'", "`qr_secret`"),

@@ -10,6 +10,7 @@ pub mod live;
 pub mod metrics;
 pub mod pages;
 pub mod quic;
+pub mod secret;
 pub mod serve;
 pub mod tls;
 pub mod wire;
