@@ -1,1 +1,123 @@
-//! Benches.
+//! What the benches share: a festival that is ready to be scanned at.
+
+use engine::command::{
+    CategoryValues, Command, Credential, DeviceAction, DeviceCommand, Direction, OfficeAction, OfficeCommand, Scan,
+    issued,
+};
+use engine::credential::{self, KeyCache, QrClaim, QrSecret};
+use engine::ids::{CategoryNo, DeviceId, FestivalId, GateNo, ShardId, TicketId, ZoneNo};
+use engine::money::{Currency, Money};
+use engine::shard::{Shard, Step};
+use engine::status::{CategoryKind, EntryPolicy, FestivalStatus, Policy};
+use engine::time::Timestamp;
+
+/// A festival on one shard: one perimeter, one gate, one reader.
+pub struct World {
+    /// The shard.
+    pub shard: Shard,
+    /// Every record so far, in order.
+    pub records: Vec<Vec<u8>>,
+    /// The reader.
+    pub device: DeviceId,
+    /// The tickets.
+    pub tickets: Vec<TicketId>,
+    /// What their QRs are signed with.
+    pub secret: QrSecret,
+    seq: u64,
+}
+
+impl World {
+    /// With so many tickets, under `reentry`, so that scans can go on for ever.
+    pub fn new(tickets: u32) -> Self {
+        let slug = "bench".to_owned();
+        let festival = FestivalId::of_slug(&slug);
+        let mut world = Self {
+            shard: Shard::new(ShardId(0)),
+            records: Vec::new(),
+            device: DeviceId::new(festival, 0),
+            tickets: Vec::new(),
+            secret: QrSecret::new(b"a secret of at least 32 bytes, for benches").expect("long enough"),
+            seq: 0,
+        };
+        let (starts_at, ends_at) = (Timestamp(0), Timestamp(i64::MAX));
+        let policy = Policy { entry: EntryPolicy::Reentry, ..Policy::default() };
+        let name = || "Bench".to_owned();
+        world.office(OfficeAction::CreateFestival { slug, name: name(), starts_at, ends_at, policy });
+        world.office(OfficeAction::PutZone { festival, zone: None, name: name(), parent: None, capacity: u32::MAX });
+        world.office(OfficeAction::AddGate { festival, zone: ZoneNo(0), name: name() });
+        let values = CategoryValues {
+            name: name(),
+            kind: CategoryKind::Standard,
+            price: Money { minor: 0, currency: Currency::EUR },
+            quota: tickets,
+            zones: 1,
+            valid_from: starts_at,
+            valid_until: ends_at,
+        };
+        world.office(OfficeAction::PutCategory { festival, category: None, values });
+        let category = CategoryNo(0);
+        for first in (0..tickets).step_by(1_000) {
+            let count = (tickets - first).min(1_000);
+            let (holders, seed) = (vec![None; count as usize], u64::from(first));
+            world.office(OfficeAction::IssueTickets { festival, category, holders, paid: true, seed });
+            world.tickets.extend(issued(festival, category, first, count, seed));
+        }
+        for to in [FestivalStatus::Published, FestivalStatus::Ongoing] {
+            world.office(OfficeAction::SetFestivalStatus { festival, to });
+        }
+        let code_hash = [0; 32];
+        world.office(OfficeAction::OfferEnrolment { festival, gate: GateNo(0), code_hash, name: name() });
+        world.office(OfficeAction::EnrolDevice { festival, code_hash, public_key: [0; 32] });
+        world
+    }
+
+    fn office(&mut self, action: OfficeAction) {
+        let command = Command::Office(Box::new(OfficeCommand { key: None, operator: 0, action }));
+        let mut step = Step::default();
+        self.shard.step(Timestamp(1), &[command], &mut step);
+        self.records.push(step.record);
+    }
+
+    /// The signed QRs of all tickets.
+    pub fn claims(&self) -> Vec<QrClaim> {
+        let key = self.secret.key(self.device.festival(), 1);
+        self.tickets.iter().map(|ticket| key.sign(*ticket, 1)).collect()
+    }
+
+    /// Scans of tickets in the order of `order`, `window` under way at a time: in, and next time out.
+    pub fn scans(&mut self, order: &[u32], direction: Direction, window: u64) -> Vec<Command> {
+        let claims = self.claims();
+        let mut keys = KeyCache::default();
+        order
+            .iter()
+            .map(|&i| {
+                self.seq += 1;
+                let text = credential::text(&claims[i as usize]);
+                let claim = credential::parse(text.as_bytes()).expect("our own");
+                let verified = keys.verify(&self.secret, &claim).expect("our own");
+                Command::Device(DeviceCommand {
+                    device: self.device,
+                    seq: self.seq,
+                    floor: self.seq.saturating_sub(window).max(1),
+                    action: DeviceAction::Scan(Scan {
+                        zone: ZoneNo(0),
+                        direction,
+                        credential: Credential::Ticket(verified),
+                        captured_at: Timestamp(1),
+                        shown: None,
+                    }),
+                })
+            })
+            .collect()
+    }
+}
+
+/// `0 .. count` in an order that jumps about, the same each time.
+pub fn shuffled(count: u32) -> Vec<u32> {
+    let mut order: Vec<u32> = (0..count).collect();
+    for i in (1..count).rev() {
+        let j = engine::ids::nonce_at(7, i) % u64::from(i + 1);
+        order.swap(i as usize, j as usize);
+    }
+    order
+}
