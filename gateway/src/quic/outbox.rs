@@ -89,18 +89,23 @@ impl Outbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until there is room for another read.
-    pub(super) async fn room(&self) {
+    /// Waits until there is room for another read, or says that there will be none.
+    pub(super) async fn room(&self) -> Option<End> {
         loop {
             {
                 let mut state = self.lock();
-                if state.open < self.in_flight_max {
-                    return;
+                if state.end.is_some() || state.open < self.in_flight_max {
+                    return state.end;
                 }
                 state.reader_waits = true;
             }
             self.room.notified().await;
         }
+    }
+
+    /// How the session ended, if it has.
+    pub(super) fn ended(&self) -> Option<End> {
+        self.lock().end
     }
 
     /// `count` frames of one read go to the shard.
@@ -142,6 +147,7 @@ impl Outbox {
     pub(super) fn end(&self, end: End) {
         self.lock().end.get_or_insert(end);
         self.wake.notify_one();
+        self.room.notify_one();
     }
 
     fn put(&self, write: impl FnOnce(&mut State)) {

@@ -3,13 +3,13 @@
 use std::cell::RefCell;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use actors::{Busy, Inbox};
 use bytes::Bytes;
 use engine::command::{Credential as Checked, DeviceAction, DeviceCommand, Scan, Undo};
 use engine::credential::{self, KeyCache, QrClaim, VerifiedTicket};
-use engine::ids::DeviceId;
+use engine::ids::{DeviceId, Home};
 use engine::rejection::Rejection;
 use engine::status::ZoneState;
 use engine::view::{DeviceView, FestivalView, Query, View};
@@ -109,8 +109,6 @@ struct Session {
     rate: Option<TokenBucket>,
     /// The device has been told to slow down, and has not yet.
     slowed: bool,
-    /// The shard said so; until then frames are refused without being looked at.
-    busy_until: Option<(Instant, Busy)>,
     /// Gives the device's place back.
     _entered: Entered,
 }
@@ -141,7 +139,6 @@ impl Session {
             carry: ahead,
             rate,
             slowed: false,
-            busy_until: None,
             _entered: entered,
         }
     }
@@ -154,7 +151,10 @@ impl Session {
             () = &mut writer => return,
             end = self.read_in(&mut recv) => outbox.end(end),
         }
-        writer.await;
+        // What is owed is waited for, but not for ever: after a fault of the journal some answers never come.
+        if timeout(self.door.limits.write_timeout, writer).await.is_err() {
+            connection.close(VarInt::from_u32(close::RESUME), b"");
+        }
     }
 
     async fn read_in(&mut self, recv: &mut RecvStream) -> End {
@@ -165,7 +165,9 @@ impl Session {
             if let Some(end) = self.take_in(&mut chunks[..arrived]) {
                 return end;
             }
-            self.outbox.room().await;
+            if let Some(end) = self.outbox.room().await {
+                return end;
+            }
             arrived = match recv.read_chunks(&mut chunks).await {
                 Ok(Some(arrived)) => arrived,
                 Ok(None) if self.carry.is_empty() => return End::BYE,
@@ -180,6 +182,10 @@ impl Session {
 
     /// All whole frames that have arrived, in one batch. Says so when there is nothing more to come.
     fn take_in(&mut self, chunks: &mut [Bytes]) -> Option<End> {
+        // Nothing is taken once the session has ended: what was not answered, the device sends again.
+        if let Some(end) = self.outbox.ended() {
+            return Some(end);
+        }
         SCRATCH.with_borrow_mut(|scratch| {
             scratch.bytes.clear();
             scratch.bytes.append(&mut self.carry);
@@ -201,7 +207,7 @@ impl Session {
             rate.refill(f64::from(limits.frames_per_s), limits.frames_burst, read_at);
             self.slowed &= !rate.is_at_least(f64::from(limits.frames_burst / 2));
         }
-        let shut = self.busy_until.filter(|(until, _)| read_at < *until).map(|(_, busy)| busy);
+        let shut = self.door.node.has_room(Home::Festival(self.device.festival())).err();
         let mut commands = Vec::new();
         let mut rest = &bytes[..];
         let end = loop {
@@ -243,8 +249,6 @@ impl Session {
             // Before the shard has them: its answers may be faster than we are.
             self.outbox.submitted(seqs.len(), read_at);
             if let Err(busy) = self.door.node.submit(commands, &self.inbox) {
-                let wait = Duration::from_millis(u64::from(busy.retry_after_ms));
-                self.busy_until = Some((read_at + wait, busy));
                 self.outbox.turned_away(seqs, busy);
             }
         }
@@ -254,7 +258,7 @@ impl Session {
         end
     }
 
-    /// At the door: the shard was busy a moment ago, or the device sends too much.
+    /// At the door: the shard has no room, or the device sends too much.
     fn refuse(&mut self, seqs: &[u64], shut: Option<Busy>) {
         if let Some(busy) = shut {
             return self.outbox.busy(seqs, busy);

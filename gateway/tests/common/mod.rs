@@ -1,0 +1,136 @@
+//! A small festival behind a real QUIC door.
+#![allow(dead_code, unreachable_pub)] // each test file uses its part
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use actors::{Node, NodeConfig};
+use engine::command::{CategoryValues, OfficeAction, OfficeAnswer, OfficeCommand, issued};
+use engine::credential::{QrSecret, text};
+use engine::ids::{CategoryNo, DeviceId, FestivalId, GateNo, TicketId, ZoneNo};
+use engine::money::{Currency, Money};
+use engine::status::{CategoryKind, FestivalStatus, Policy, TicketStatus, ZoneState};
+use engine::time::Timestamp;
+use engine::view::{Query, View};
+use gateway::client::{DeviceKey, Identity, Offer, Read, enrol_key};
+use gateway::quic::{Limits, QuicConfig, QuicServer};
+use gateway::tls::ServerTls;
+use sha2::{Digest as _, Sha256};
+
+pub const TICKETS: u32 = 600;
+
+pub struct House {
+    pub node: Node,
+    pub server: QuicServer,
+    pub addr: SocketAddr,
+    pub tls: ServerTls,
+    pub festival: FestivalId,
+    pub tickets: Vec<TicketId>,
+    secret: QrSecret,
+    codes: AtomicU32,
+    _data: tempfile::TempDir,
+}
+
+pub async fn open() -> House {
+    open_with(Limits::default(), Policy::default()).await
+}
+
+pub async fn open_with(limits: Limits, policy: Policy) -> House {
+    let data = tempfile::tempdir().unwrap();
+    let mut config = NodeConfig::new(data.path());
+    config.shards = 2;
+    config.threads = 1;
+    config.journal.log.segment_bytes = 16 << 20;
+    let node = tokio::task::spawn_blocking(move || Node::start(config).expect("starts")).await.unwrap();
+    let (festival, tickets) = found(&node, policy).await;
+    let secret = QrSecret::new(b"a secret of at least 32 bytes, for tests").unwrap();
+    let tls = ServerTls::kept_in(data.path()).unwrap();
+    let config = QuicConfig { limits, ..QuicConfig::at("127.0.0.1:0".parse().unwrap()) };
+    let server = QuicServer::bind(node.clone(), secret.clone(), config, &tls).unwrap();
+    let addr = server.local_addr().unwrap();
+    let running = server.clone();
+    tokio::spawn(async move { running.run().await });
+    House { node, server, addr, tls, festival, tickets, secret, codes: AtomicU32::new(0), _data: data }
+}
+
+/// One perimeter with a gate, and so many paid tickets.
+async fn found(node: &Node, policy: Policy) -> (FestivalId, Vec<TicketId>) {
+    let (starts_at, ends_at) = (Timestamp(0), Timestamp(i64::MAX));
+    let slug = "night".to_owned();
+    let made = ask(node, OfficeAction::CreateFestival { slug, name: "Night".into(), starts_at, ends_at, policy }).await;
+    let OfficeAnswer::Festival(festival) = made else { panic!("{made:?}") };
+    let name = "Field".to_owned();
+    ask(node, OfficeAction::PutZone { festival, zone: None, name, parent: None, capacity: 100_000 }).await;
+    ask(node, OfficeAction::AddGate { festival, zone: ZoneNo(0), name: "North".into() }).await;
+    let values = CategoryValues {
+        name: "Day".into(),
+        kind: CategoryKind::Standard,
+        price: Money { minor: 5_000, currency: Currency::EUR },
+        quota: TICKETS,
+        zones: 1,
+        valid_from: starts_at,
+        valid_until: ends_at,
+    };
+    let made = ask(node, OfficeAction::PutCategory { festival, category: None, values }).await;
+    assert_eq!(made, OfficeAnswer::Category(CategoryNo(0)));
+    let holders = vec![None; TICKETS as usize];
+    let category = CategoryNo(0);
+    let made = ask(node, OfficeAction::IssueTickets { festival, category, holders, paid: true, seed: 1 }).await;
+    let OfficeAnswer::Issued { first_serial, count, seed, .. } = made else { panic!("{made:?}") };
+    for to in [FestivalStatus::Published, FestivalStatus::Ongoing] {
+        assert_eq!(ask(node, OfficeAction::SetFestivalStatus { festival, to }).await, OfficeAnswer::Done);
+    }
+    (festival, issued(festival, category, first_serial, count, seed).collect())
+}
+
+pub async fn ask(node: &Node, action: OfficeAction) -> OfficeAnswer {
+    node.ask(OfficeCommand { key: None, operator: 0, action }).await.0
+}
+
+impl House {
+    /// What an operator would show to a new device.
+    pub async fn offer(&self) -> Offer {
+        let code = format!("CODE-{}", self.codes.fetch_add(1, Ordering::Relaxed));
+        let code_hash = Sha256::digest(&code).into();
+        let (festival, gate) = (self.festival, GateNo(0));
+        let made = ask(&self.node, OfficeAction::OfferEnrolment { festival, gate, code_hash, name: "Reader".into() });
+        let made = made.await;
+        assert!(matches!(made, OfficeAnswer::CodeUntil(_)), "{made:?}");
+        Offer::new(&self.addr.to_string(), self.tls.fingerprint, self.festival, &code).unwrap()
+    }
+
+    /// A device that was enrolled over the wire.
+    pub async fn device(&self) -> Identity {
+        enrol_key(None, &self.offer().await, DeviceKey::generate().unwrap()).await.expect("enrols")
+    }
+
+    /// A printed ticket.
+    pub fn qr(&self, ticket: TicketId) -> Vec<u8> {
+        text(&self.secret.key(ticket.festival(), 1).sign(ticket, 1)).into_bytes()
+    }
+
+    pub fn read(&self, index: usize) -> Read {
+        Read::Qr(self.qr(self.tickets[index]))
+    }
+
+    pub async fn status(&self, index: usize) -> TicketStatus {
+        match self.node.query(Query::Ticket(self.tickets[index])).await {
+            View::Ticket(view) => view.status,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub async fn zone(&self, state: ZoneState) {
+        let (festival, zone) = (self.festival, ZoneNo(0));
+        ask(&self.node, OfficeAction::SetZoneState { festival, zone, state }).await;
+    }
+
+    pub async fn revoke(&self, device: DeviceId) {
+        assert_eq!(ask(&self.node, OfficeAction::RevokeDevice { device }).await, OfficeAnswer::Done);
+    }
+
+    pub async fn close(self) {
+        self.server.stop().await;
+        self.node.stop().await;
+    }
+}
