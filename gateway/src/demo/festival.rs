@@ -29,8 +29,8 @@ const GATES: [(&str, u8); 6] =
     [("North gate", 0), ("East gate", 0), ("South gate", 0), ("Lake gate", 0), ("Deck stairs", 1), ("Stage door", 2)];
 /// Name, kind, price in cents, tickets, zones as a mask. In the order of [`ALL_PASSES`].
 const CATEGORIES: [(&str, CategoryKind, i64, u32, u64); 3] = [
-    ("Standard", CategoryKind::Standard, 149_00, 44_000, 0b001),
-    ("VIP", CategoryKind::Vip, 329_00, 5_000, 0b011),
+    ("Standard", CategoryKind::Standard, 14_900, 44_000, 0b001),
+    ("VIP", CategoryKind::Vip, 32_900, 5_000, 0b011),
     ("Crew", CategoryKind::Backstage, 0, 1_000, 0b111),
 ];
 /// Tickets of one command; every quota above is a multiple of it.
