@@ -21,6 +21,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
 use crate::auth::OneTime;
+use crate::live::LiveHub;
 use crate::metrics::{Latency, PrometheusHandle};
 use problem::{Fault, Problem};
 use readmodels::ReadModels;
@@ -62,6 +63,8 @@ pub struct AppState {
     pub fingerprint: [u8; 32],
     /// How long scans took lately; the QUIC door writes it.
     pub latency: Latency,
+    /// Who watches which festival.
+    pub live: LiveHub,
     /// Renders `/metrics`.
     pub metrics: PrometheusHandle,
 }
@@ -82,7 +85,8 @@ fn api() -> OpenApiRouter<AppState> {
         .merge(keys::router())
         .merge(live_counts::router())
         .merge(operations::problems_router())
-        // `live::router()`, the stream of server-sent events, joins here: its head comes at once, its body has no end.
+        // Its head comes at once, its body has no end.
+        .merge(crate::live::router())
         .layer(middleware::from_fn(in_time));
     // What may take minutes, and bounds its own time.
     let v1 = prompt.merge(issue::router());
@@ -96,8 +100,8 @@ pub fn routes(state: AppState) -> Router {
     openapi.merge(std::mem::take(&mut operations_docs));
     docs::complete(&mut openapi);
     let docs = SwaggerUi::new("/api/docs").url("/api/v1/openapi.json", openapi);
-    // `pages::router()` joins here.
     Router::new()
+        .merge(crate::pages::routes())
         .merge(api)
         .merge(operations)
         .merge(docs)
