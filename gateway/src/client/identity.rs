@@ -1,0 +1,211 @@
+//! Who a device is: the key it has made, the id it was given, the server it trusts. One file of mode 0600.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use engine::ids::DeviceId;
+use serde::{Deserialize, Serialize};
+
+use super::ClientError;
+use crate::tls::Fingerprint;
+
+/// An Ed25519 key. Its secret half leaves the device in no frame.
+#[derive(Clone)]
+pub struct DeviceKey {
+    seed: [u8; 32],
+}
+
+impl DeviceKey {
+    /// A new one, from the system's randomness.
+    ///
+    /// # Errors
+    /// [`ClientError::Key`] if the system has none.
+    pub fn generate() -> Result<Self, ClientError> {
+        let mut seed = [0; 32];
+        SystemRandom::new().fill(&mut seed).map_err(|_| ClientError::Key)?;
+        Ok(Self { seed })
+    }
+
+    /// The key that follows from these 32 secret bytes.
+    pub fn from_seed(seed: [u8; 32]) -> Self {
+        Self { seed }
+    }
+
+    fn pair(&self) -> Result<Ed25519KeyPair, ClientError> {
+        Ed25519KeyPair::from_seed_unchecked(&self.seed).map_err(|_| ClientError::Key)
+    }
+
+    /// The half that everybody may know.
+    ///
+    /// # Errors
+    /// [`ClientError::Key`].
+    pub fn public(&self) -> Result<[u8; 32], ClientError> {
+        self.pair()?.public_key().as_ref().try_into().map_err(|_| ClientError::Key)
+    }
+
+    /// Signs.
+    ///
+    /// # Errors
+    /// [`ClientError::Key`].
+    pub fn sign(&self, message: &[u8]) -> Result<[u8; 64], ClientError> {
+        self.pair()?.sign(message).as_ref().try_into().map_err(|_| ClientError::Key)
+    }
+}
+
+/// A device that was enrolled.
+#[derive(Clone)]
+pub struct Identity {
+    /// Its id.
+    pub device: DeviceId,
+    /// Where its server is: `host:port`.
+    pub server: String,
+    /// Which certificate it trusts.
+    pub fingerprint: Fingerprint,
+    /// Its key.
+    pub key: DeviceKey,
+}
+
+/// What the file holds. Without a device: the key was made, and its enrolment is under way.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored {
+    device: Option<String>,
+    server: String,
+    fingerprint: String,
+    key: String,
+}
+
+impl Identity {
+    /// Reads a file that [`Self::save`] wrote.
+    ///
+    /// # Errors
+    /// [`ClientError::File`] if it cannot be read, [`ClientError::Damaged`] if it is something else,
+    /// [`ClientError::NotEnrolled`] if the enrolment never ended.
+    pub fn load(path: &Path) -> Result<Self, ClientError> {
+        let (key, stored) = read(path)?;
+        let damaged = || ClientError::Damaged(path.to_owned());
+        let device = stored.device.ok_or(ClientError::NotEnrolled)?;
+        Ok(Self {
+            device: DeviceId::parse(&device).ok_or_else(damaged)?,
+            server: stored.server,
+            fingerprint: stored.fingerprint.parse().map_err(|_| damaged())?,
+            key,
+        })
+    }
+
+    /// Writes it, whole or not at all, for its owner's eyes only.
+    ///
+    /// # Errors
+    /// [`ClientError::File`].
+    pub fn save(&self, path: &Path) -> Result<(), ClientError> {
+        write(path, &self.key, Some(self.device), &self.server, self.fingerprint)
+    }
+}
+
+/// The key of an enrolment that is to begin or was cut off: the same code with the same key is the same attempt, so
+/// that a lost answer costs nothing.
+pub(super) fn key_for_enrolment(path: &Path, server: &str, fingerprint: Fingerprint) -> Result<DeviceKey, ClientError> {
+    if path.try_exists().map_err(|error| file(path, error))? {
+        let (key, stored) = read(path)?;
+        return if stored.device.is_some() { Err(ClientError::AlreadyEnrolled) } else { Ok(key) };
+    }
+    let key = DeviceKey::generate()?;
+    write(path, &key, None, server, fingerprint)?;
+    Ok(key)
+}
+
+fn read(path: &Path) -> Result<(DeviceKey, Stored), ClientError> {
+    let damaged = || ClientError::Damaged(path.to_owned());
+    let text = fs::read(path).map_err(|error| file(path, error))?;
+    let stored: Stored = serde_json::from_slice(&text).map_err(|_| damaged())?;
+    let mut seed = [0; 32];
+    if URL_SAFE_NO_PAD.decode_slice(&stored.key, &mut seed) != Ok(32) {
+        return Err(damaged());
+    }
+    Ok((DeviceKey { seed }, stored))
+}
+
+fn write(
+    path: &Path,
+    key: &DeviceKey,
+    device: Option<DeviceId>,
+    server: &str,
+    fingerprint: Fingerprint,
+) -> Result<(), ClientError> {
+    let stored = Stored {
+        device: device.map(|device| device.to_string()),
+        server: server.to_owned(),
+        fingerprint: fingerprint.to_string(),
+        key: URL_SAFE_NO_PAD.encode(key.seed),
+    };
+    let mut text = serde_json::to_vec_pretty(&stored).map_err(|error| file(path, io::Error::other(error)))?;
+    text.push(b'\n');
+    replace(path, &text).map_err(|error| file(path, error))
+}
+
+/// Puts a file in place whole: written aside, flushed, renamed, and the folder flushed.
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(".new");
+    let aside = PathBuf::from(aside);
+    match fs::remove_file(&aside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut new = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside)?;
+    new.write_all(bytes)?;
+    new.sync_all()?;
+    fs::rename(&aside, path)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder)?.sync_all()
+}
+
+pub(super) fn file(path: &Path, error: io::Error) -> ClientError {
+    ClientError::File { path: path.to_owned(), error: std::sync::Arc::new(error) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use engine::ids::FestivalId;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn an_identity_reads_back_and_is_nobody_elses() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("identity.json");
+        let identity = Identity {
+            device: DeviceId::new(FestivalId(7), 3),
+            server: "127.0.0.1:4433".into(),
+            fingerprint: Fingerprint([9; 32]),
+            key: DeviceKey::generate().unwrap(),
+        };
+        identity.save(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let read = Identity::load(&path).unwrap();
+        assert_eq!(
+            (read.device, &read.server, read.fingerprint),
+            (identity.device, &identity.server, identity.fingerprint)
+        );
+        assert_eq!(read.key.public().unwrap(), identity.key.public().unwrap());
+        assert!(matches!(key_for_enrolment(&path, "x:1", Fingerprint([0; 32])), Err(ClientError::AlreadyEnrolled)));
+    }
+
+    #[test]
+    fn an_enrolment_that_was_cut_off_goes_on_with_its_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("identity.json");
+        let begin = || key_for_enrolment(&path, "127.0.0.1:4433", Fingerprint([9; 32])).unwrap().public().unwrap();
+        let first = begin();
+        assert!(matches!(Identity::load(&path), Err(ClientError::NotEnrolled)));
+        assert_eq!(begin(), first);
+        fs::write(&path, b"{}").unwrap();
+        assert!(matches!(Identity::load(&path), Err(ClientError::Damaged(_))));
+    }
+}
