@@ -6,7 +6,7 @@ const PAD = { left: 44, right: 14, top: 12, bottom: 24 };
 const GAP = 26; // between the two panes
 const LATENCY_SHARE = 0.26;
 
-/** One point a second, oldest first: `{at, span_ms, admitted, exited, rejected, p50_us, p99_us}`. */
+/** One point a second, oldest first: `{at, spanMs, admitted, exited, rejected, p50Us, p99Us}`. */
 export class Chart {
   constructor(canvas, tip) {
     this.canvas = canvas;
@@ -51,8 +51,8 @@ export class Chart {
     const x = (at) => PAD.left + (width - PAD.left - PAD.right) * (at - from) / (until - from);
 
     this.grid(pen, scans, from, until, x, width, height);
-    const perSecond = (name) => (point) => point[name] * 1000 / point.span_ms;
-    const most = Math.max(5, ...shown.map((p) => Math.max(p.admitted, p.exited, p.rejected) * 1000 / p.span_ms));
+    const perSecond = (name) => (point) => point[name] * 1000 / point.spanMs;
+    const most = Math.max(5, ...shown.map((p) => Math.max(p.admitted, p.exited, p.rejected) * 1000 / p.spanMs));
     const top = this.axis(pen, scans, most, width, (n) => String(n));
     pen.save();
     pen.beginPath();
@@ -63,14 +63,14 @@ export class Chart {
     this.series(pen, shown, x, scans, top, perSecond('rejected'), this.ink.no, true);
     pen.restore();
 
-    const slowest = Math.max(1, ...shown.map((p) => (p.p99_us ?? 0) / 1000));
+    const slowest = Math.max(1, ...shown.map((p) => (p.p99Us ?? 0) / 1000));
     const topMs = this.axis(pen, latency, slowest, width, (n) => `${n} ms`, 2);
     pen.save();
     pen.beginPath();
     pen.rect(PAD.left, 0, width - PAD.left - PAD.right + 1, height);
     pen.clip();
-    this.series(pen, shown, x, latency, topMs, (p) => (p.p99_us == null ? null : p.p99_us / 1000), this.ink.p99, false);
-    this.series(pen, shown, x, latency, topMs, (p) => (p.p50_us == null ? null : p.p50_us / 1000), this.ink.muted, false);
+    this.series(pen, shown, x, latency, topMs, (p) => (p.p99Us == null ? null : p.p99Us / 1000), this.ink.p99, false);
+    this.series(pen, shown, x, latency, topMs, (p) => (p.p50Us == null ? null : p.p50Us / 1000), this.ink.muted, false);
     pen.restore();
     this.crosshair(pen, shown, x, scans, latency, width);
   }
@@ -142,7 +142,7 @@ export class Chart {
     let before = null;
     for (const point of points) {
       const n = value(point);
-      if (n == null || (before && point.at - point.span_ms - before > 3_000)) flush();
+      if (n == null || (before && point.at - point.spanMs - before > 3_000)) flush();
       if (n != null) run.push([x(point.at), y(n)]);
       before = point.at;
     }
@@ -161,7 +161,7 @@ export class Chart {
     pen.moveTo(Math.round(where) + 0.5, scans.top);
     pen.lineTo(Math.round(where) + 0.5, latency.top + latency.height);
     pen.stroke();
-    const per = (n) => rate(n * 1000 / nearest.span_ms);
+    const per = (n) => rate(n * 1000 / nearest.spanMs);
     tip.replaceChildren();
     const lines = [
       ['', time(nearest.at)],
@@ -169,7 +169,7 @@ export class Chart {
       ['out', `${per(nearest.exited)} left`],
       ['no', `${per(nearest.rejected)} rejected`],
     ];
-    if (nearest.p99_us != null) lines.push(['p99', `${ms(nearest.p50_us)} / ${ms(nearest.p99_us)} ms p50 / p99`]);
+    if (nearest.p99Us != null) lines.push(['p99', `${ms(nearest.p50Us)} / ${ms(nearest.p99Us)} ms p50 / p99`]);
     for (const [name, line] of lines) {
       const row = document.createElement('div');
       row.className = name;

@@ -90,7 +90,7 @@ function begin(data) {
   points = data.points.slice(-HISTORY_MAX);
   document.title = `${festival.name} · Gates`;
   text(at('name'), festival.name);
-  text(at('when'), days(festival.starts_at, festival.ends_at));
+  text(at('when'), days(festival.startsAt, festival.endsAt));
   picture(data.now);
 }
 
@@ -144,7 +144,7 @@ function sum(seconds, pick = (point) => point) {
     total.admitted += part.admitted;
     total.exited += part.exited;
     total.rejected += part.rejected;
-    total.seconds += points[i].span_ms / 1000;
+    total.seconds += points[i].spanMs / 1000;
   }
   total.seconds = Math.max(total.seconds, 1);
   return total;
@@ -169,9 +169,9 @@ function figures(now) {
   text(at('rejected-sub'), `${percent(minute.rejected, scans)} of the last minute’s scans`);
 
   const answered = points.at(-1);
-  text(at('p50'), now.latency ? ms(now.latency.p50_us) : '–');
-  text(at('p99'), now.latency ? ms(now.latency.p99_us) : '–');
-  text(at('latency-sub'), now.latency ? `${count(now.latency.answers)} answers in the last ${now.latency.window_s} s` : 'no answers in the last seconds');
+  text(at('p50'), now.latency ? ms(now.latency.p50Us) : '–');
+  text(at('p99'), now.latency ? ms(now.latency.p99Us) : '–');
+  text(at('latency-sub'), now.latency ? `${count(now.latency.answers)} answers in the last ${now.latency.windowS} s` : 'no answers in the last seconds');
   at('chart').setAttribute('aria-label', answered
     ? `Scans per second over the last minutes. Now ${rate(mean.admitted / mean.seconds)} admitted, ${rate(mean.exited / mean.seconds)} left, ${rate(mean.rejected / mean.seconds)} rejected.`
     : 'Scans per second: nothing yet.');

@@ -31,7 +31,7 @@ async function start() {
 }
 
 function show(answer) {
-  const festivals = Array.isArray(answer) ? answer : answer.festivals;
+  const festivals = answer.items;
   at('notice').hidden = true;
   at('sign-out').hidden = false;
   at('festivals').replaceChildren(...festivals.map(card));
@@ -42,7 +42,7 @@ function card(festival) {
   const link = el('a', 'card',
     el('span', 'line', el('b', 'name', festival.name),
       el('span', `pill ${festival.status === 'ONGOING' ? 'good' : festival.status === 'CANCELLED' ? 'bad' : ''}`, STATUS[festival.status] ?? festival.status)),
-    el('span', 'muted', days(new Date(festival.starts_at), new Date(festival.ends_at))),
+    el('span', 'muted', days(new Date(festival.startsAt), new Date(festival.endsAt))),
     el('span', 'go', 'Watch the gates'));
   link.href = `/live/${encodeURIComponent(festival.slug)}`;
   return el('li', '', link);

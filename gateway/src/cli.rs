@@ -61,9 +61,22 @@ impl Serve {
 /// Where the server's data is.
 #[derive(Clone, Debug, Args)]
 pub struct DataFolder {
-    /// The data folder.
-    #[arg(long = "data", value_name = "DIR", default_value = "./data")]
-    pub path: PathBuf,
+    /// The server's settings file, if it has one.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The data folder [default: ./data].
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+}
+
+impl DataFolder {
+    /// The server's settings.
+    ///
+    /// # Errors
+    /// As [`File::read`] and [`Config::new`].
+    pub fn settings(self) -> Result<Config, ConfigError> {
+        Serve { config: self.config, data: self.data, http: None, quic: None, demo: false }.settings()
+    }
 }
 
 /// `tapgate key …`. Works beside a running server (through its control socket) and without one.

@@ -1,1 +1,653 @@
 //! The live stream: a festival's counters, once a second, as server-sent events.
+//!
+//! `GET /api/v1/festivals/{slug}/live/stream` sends `history` first ([`History`]: the festival, the last ten minutes, and
+//! the present picture) and then `second` ([`Second`]) as each second ends. One sampler a festival asks the shard once
+//! a second and writes each event once, however many watch; it starts with the first viewer and rests ten minutes
+//! after the last. A viewer that reads too slowly misses seconds, never more than that: pictures are absolute.
+
+use std::collections::{HashMap, VecDeque};
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use actors::Node;
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
+use engine::ids::FestivalId;
+use engine::rejection::Rejection;
+use engine::view::{LiveView, Query, View};
+use serde::Serialize;
+use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::auth::{Operator, Right, key_hash};
+use crate::http::AppState;
+use crate::http::problem::Problem;
+use crate::quic::{Latency, LatencyTracker};
+
+/// How much history a viewer is given: ten minutes.
+const HISTORY_S: usize = 600;
+/// For how long each gate's own history is kept: what a sparkline shows.
+const GATE_HISTORY_S: usize = 120;
+/// Watching at once. Each may hold one history on its way, 150 KiB for ten gates and 1.2 MiB for the 1,024 there can
+/// be: 128 × 1.2 MiB = 154 MiB at the very worst.
+const VIEWERS_MAX: usize = 128;
+/// Festivals sampled at once: 32 × (600 × 200 B + 120 × 1,024 gates × 12 B) = 49 MiB at the very worst.
+const FESTIVALS_MAX: usize = 32;
+/// Seconds a slow viewer may be behind before it misses some.
+const BEHIND_MAX: usize = 8;
+/// A sampler rests this long after its last viewer.
+const REST_AFTER: Duration = Duration::from_secs(600);
+/// The answer times shown are those of the last ten seconds; a point has those of its own.
+const ANSWERS_S: u64 = 10;
+/// Without news for this long, the stream says that it is still there.
+const KEEP_ALIVE: Duration = Duration::from_secs(3);
+/// How often a viewer's key is asked about again: a revoked one sees nothing for longer than this.
+const KEY_CHECK: Duration = Duration::from_secs(5);
+
+/// The stream's route.
+pub fn router() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(stream))
+}
+
+/// A festival's gates, second by second.
+///
+/// Server-sent events: first one `history` (this body), then one `second` as each second ends (its `point` is one more
+/// of `points`, its `now` the new picture). A comment says that the stream is still there when nothing else does.
+/// It ends when the key is revoked or the server goes down; come again then.
+#[utoipa::path(
+    get,
+    path = "/festivals/{slug}/live/stream",
+    tag = "live",
+    params(("slug" = String, Path, description = "The festival's name in addresses.")),
+    responses((status = 200, description = "The stream.", content_type = "text/event-stream", body = History<'static>)),
+)]
+async fn stream(
+    State(app): State<AppState>,
+    operator: Operator,
+    headers: HeaderMap,
+    Path(slug): Path<String>,
+) -> Result<Response, Problem> {
+    let festival = operator.at(Right::LookUp, &slug)?;
+    let watching = app.live.watch(festival).await?;
+    let key =
+        headers.get(header::AUTHORIZATION).and_then(|h| h.to_str().ok()?.split_once(' ')).and_then(|h| key_hash(h.1));
+    let still_allowed = move || {
+        let node = app.node.clone();
+        async move {
+            let Some(key) = key else { return false };
+            match node.query(Query::ApiKey(key)).await {
+                View::ApiKey(view) => Operator::of(&view).is_some_and(|now| now.sees(festival)),
+                // Only a clear no is one: a shard that is busy has not said it.
+                View::No(rejection) => rejection != Rejection::UnknownKey,
+                _ => false,
+            }
+        }
+    };
+    Ok(watching.into_response(still_allowed))
+}
+
+/// The first event, `history`.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct History<'a> {
+    /// The festival.
+    festival: Festival<'a>,
+    /// The last seconds, oldest first, at most 600.
+    points: Vec<&'a Point>,
+    /// The present picture.
+    now: &'a Picture,
+}
+
+/// Each following event, `second`.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Second<'a> {
+    /// The second that has just ended.
+    point: &'a Point,
+    /// The present picture.
+    now: &'a Picture,
+}
+
+/// Which festival this is.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Festival<'a> {
+    slug: &'a str,
+    name: &'a str,
+    /// Milliseconds since 1970, as all times here.
+    starts_at: i64,
+    ends_at: i64,
+}
+
+/// What one second has brought.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Point {
+    /// When it ended.
+    at: i64,
+    /// How long it was: 1,000, or more after a hold-up.
+    span_ms: u32,
+    /// Entries, at all gates.
+    admitted: u32,
+    /// Exits.
+    exited: u32,
+    /// Rejections.
+    rejected: u32,
+    /// How many were inside the perimeters at its end.
+    inside: u64,
+    /// Answer times of that second, of the whole server; null if nothing was answered.
+    p50_us: Option<u64>,
+    p99_us: Option<u64>,
+    /// `[admitted, exited, rejected]` by gate number; empty when older than two minutes.
+    gates: Vec<[u32; 3]>,
+    /// Rejections by code.
+    reasons: HashMap<&'static str, u32>,
+}
+
+/// How things stand.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Picture {
+    /// When this was asked.
+    at: i64,
+    /// `ONGOING` and the like.
+    status: &'static str,
+    /// False while the journal takes no writes: readers answer `unavailable`.
+    recording: bool,
+    zones: Vec<Zone>,
+    gates: Vec<Gate>,
+    /// Since the festival was made.
+    rejections: Vec<Reason>,
+    /// Scans whose shown answer stood against what would have been decided.
+    conflicts: u64,
+    /// The last rejections, newest first, at most 32.
+    latest: Vec<Refused>,
+    /// Answer times of the whole server; null if nothing was answered lately.
+    latency: Option<AnswerTime>,
+}
+
+/// A zone with who is in it.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Zone {
+    no: u8,
+    name: String,
+    /// The zone it lies in; null for a perimeter.
+    parent: Option<u8>,
+    capacity: u32,
+    occupancy: u32,
+    /// `OPEN`, `CLOSED`, `EVACUATING`.
+    state: &'static str,
+}
+
+/// A gate with what it has done since the festival was made.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Gate {
+    no: u16,
+    name: String,
+    /// The zone it leads into.
+    zone: u8,
+    admitted: u64,
+    exited: u64,
+    rejected: u64,
+}
+
+/// How often a reason was given.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Reason {
+    code: &'static str,
+    /// What the steward says.
+    say: &'static str,
+    count: u64,
+}
+
+/// One of the last rejections.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Refused {
+    at: i64,
+    gate: u16,
+    device: String,
+    code: &'static str,
+    say: &'static str,
+    ticket: Option<String>,
+    /// The reader had let somebody in before a crash, and that stands.
+    conflict: bool,
+}
+
+/// Answer times.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AnswerTime {
+    p50_us: u64,
+    p99_us: u64,
+    /// How many answers this speaks of.
+    answers: u64,
+    /// Over how many seconds.
+    window_s: u64,
+}
+
+impl AnswerTime {
+    fn of(latency: Latency) -> Option<Self> {
+        (latency.count > 0).then_some(Self {
+            p50_us: latency.p50_us,
+            p99_us: latency.p99_us,
+            answers: latency.count,
+            window_s: ANSWERS_S,
+        })
+    }
+}
+
+impl Picture {
+    fn of(view: &LiveView, at: i64, recording: bool, latency: Option<AnswerTime>) -> Self {
+        Self {
+            at,
+            status: view.status.word(),
+            recording,
+            zones: view
+                .zones
+                .iter()
+                .map(|zone| Zone {
+                    no: zone.no.0,
+                    name: zone.name.clone(),
+                    parent: zone.parent.map(|parent| parent.0),
+                    capacity: zone.capacity,
+                    occupancy: zone.occupancy,
+                    state: zone.state.word(),
+                })
+                .collect(),
+            gates: view
+                .gates
+                .iter()
+                .map(|gate| Gate {
+                    no: gate.no.0,
+                    name: gate.name.clone(),
+                    zone: gate.zone.0,
+                    admitted: gate.admitted,
+                    exited: gate.exited,
+                    rejected: gate.rejected,
+                })
+                .collect(),
+            rejections: view
+                .rejections
+                .iter()
+                .map(|&(reason, count)| Reason { code: reason.code(), say: reason.say(), count })
+                .collect(),
+            conflicts: view.conflicts,
+            latest: view
+                .latest
+                .iter()
+                .map(|refused| Refused {
+                    at: refused.at.0,
+                    gate: refused.gate.0,
+                    device: refused.device.to_string(),
+                    code: refused.reason.code(),
+                    say: refused.reason.say(),
+                    ticket: refused.ticket.map(|ticket| ticket.to_string()),
+                    conflict: refused.conflict,
+                })
+                .collect(),
+            latency,
+        }
+    }
+
+    /// What has happened between `before` and this picture.
+    fn since(&self, before: &Self, span_ms: u32, answered: Option<AnswerTime>) -> Point {
+        // An undone scan takes a counter back by one; a second has no negative entries.
+        let more = |now: u64, then: u64| u32::try_from(now.saturating_sub(then)).unwrap_or(u32::MAX);
+        let gates: Vec<[u32; 3]> = self
+            .gates
+            .iter()
+            .enumerate()
+            .map(|(i, now)| {
+                let then = before.gates.get(i).map_or((0, 0, 0), |then| (then.admitted, then.exited, then.rejected));
+                [more(now.admitted, then.0), more(now.exited, then.1), more(now.rejected, then.2)]
+            })
+            .collect();
+        let reasons = self.rejections.iter().filter_map(|now| {
+            let then = before.rejections.iter().find(|then| then.code == now.code).map_or(0, |then| then.count);
+            Some((now.code, more(now.count, then))).filter(|&(_, n)| n > 0)
+        });
+        let sum = |what: usize| gates.iter().fold(0_u32, |sum, gate| sum.saturating_add(gate[what]));
+        Point {
+            at: self.at,
+            span_ms,
+            admitted: sum(0),
+            exited: sum(1),
+            rejected: sum(2),
+            inside: self.zones.iter().filter(|z| z.parent.is_none()).map(|z| u64::from(z.occupancy)).sum(),
+            p50_us: answered.as_ref().map(|times| times.p50_us),
+            p99_us: answered.as_ref().map(|times| times.p99_us),
+            reasons: reasons.collect(),
+            gates,
+        }
+    }
+}
+
+/// One festival's last minutes, and those who watch.
+struct Sampled {
+    slug: String,
+    name: String,
+    starts_at: i64,
+    ends_at: i64,
+    points: VecDeque<Point>,
+    now: Picture,
+    watchers: broadcast::Sender<Bytes>,
+}
+
+impl Sampled {
+    fn add(&mut self, now: Picture, span_ms: u32, answered: Option<AnswerTime>) -> Bytes {
+        let point = now.since(&self.now, span_ms, answered);
+        if self.points.len() == HISTORY_S {
+            self.points.pop_front();
+        }
+        if let Some(old) = self.points.len().checked_sub(GATE_HISTORY_S) {
+            self.points[old].gates = Vec::new();
+        }
+        let event = event("second", &Second { point: &point, now: &now });
+        self.points.push_back(point);
+        self.now = now;
+        event
+    }
+
+    fn history(&self) -> Bytes {
+        let festival =
+            Festival { slug: &self.slug, name: &self.name, starts_at: self.starts_at, ends_at: self.ends_at };
+        event("history", &History { festival, points: self.points.iter().collect(), now: &self.now })
+    }
+}
+
+fn event(name: &str, data: &impl Serialize) -> Bytes {
+    // JSON has no line ends of its own, so it is one `data:` line.
+    let json = serde_json::to_string(data).expect("plain structs become JSON");
+    Bytes::from(format!("event: {name}\ndata: {json}\n\n"))
+}
+
+/// All samplers of this server. Clones share them.
+#[derive(Clone)]
+pub struct LiveHub(Arc<Hub>);
+
+struct Hub {
+    node: Node,
+    latency: Arc<LatencyTracker>,
+    seats: Arc<Semaphore>,
+    festivals: Mutex<Option<HashMap<FestivalId, Arc<Mutex<Sampled>>>>>,
+}
+
+/// A place in front of one festival.
+pub struct Watching {
+    history: Bytes,
+    seconds: broadcast::Receiver<Bytes>,
+    _seat: OwnedSemaphorePermit,
+}
+
+impl LiveHub {
+    /// Samples nothing until somebody watches.
+    pub fn new(node: Node, latency: Arc<LatencyTracker>) -> Self {
+        let seats = Arc::new(Semaphore::new(VIEWERS_MAX));
+        Self(Arc::new(Hub { node, latency, seats, festivals: Mutex::new(Some(HashMap::new())) }))
+    }
+
+    /// A place in front of this festival, and its sampler started if it rests.
+    ///
+    /// # Errors
+    /// [`Rejection::UnknownFestival`]; [`Rejection::Busy`] when all places are taken, too many festivals are watched,
+    /// or the server goes down.
+    pub async fn watch(&self, festival: FestivalId) -> Result<Watching, Rejection> {
+        let seat = Arc::clone(&self.0.seats).try_acquire_owned().map_err(|_| Rejection::Busy)?;
+        let sampled = match self.0.sampled(festival)? {
+            Some(sampled) => sampled,
+            None => self.start(festival).await?,
+        };
+        let sampled = lock(&sampled);
+        // Both under one lock: no second is missed between them, and none is seen twice.
+        Ok(Watching { history: sampled.history(), seconds: sampled.watchers.subscribe(), _seat: seat })
+    }
+
+    /// Ends every stream; from here on there are none.
+    pub fn close(&self) {
+        // The senders go with the samplers' last handles.
+        lock(&self.0.festivals).take();
+    }
+
+    async fn start(&self, festival: FestivalId) -> Result<Arc<Mutex<Sampled>>, Rejection> {
+        let View::Festival(about) = self.0.ask(Query::Festival(festival)).await? else {
+            return Err(Rejection::Internal);
+        };
+        let View::Live(live) = self.0.ask(Query::Live(festival)).await? else { return Err(Rejection::Internal) };
+        let now = self.0.picture(&live, true);
+        let mut festivals = lock(&self.0.festivals);
+        let festivals = festivals.as_mut().ok_or(Rejection::Busy)?;
+        if let Some(sampled) = festivals.get(&festival) {
+            return Ok(Arc::clone(sampled)); // somebody else came first
+        }
+        if festivals.len() == FESTIVALS_MAX {
+            return Err(Rejection::Busy);
+        }
+        let sampled = Arc::new(Mutex::new(Sampled {
+            slug: about.slug,
+            name: about.name,
+            starts_at: about.starts_at.0,
+            ends_at: about.ends_at.0,
+            points: VecDeque::with_capacity(HISTORY_S),
+            now,
+            watchers: broadcast::Sender::new(BEHIND_MAX),
+        }));
+        festivals.insert(festival, Arc::clone(&sampled));
+        tokio::spawn(Arc::clone(&self.0).sample(festival, live));
+        Ok(sampled)
+    }
+}
+
+impl Hub {
+    fn sampled(&self, festival: FestivalId) -> Result<Option<Arc<Mutex<Sampled>>>, Rejection> {
+        lock(&self.festivals).as_ref().map(|all| all.get(&festival).cloned()).ok_or(Rejection::Busy)
+    }
+
+    async fn ask(&self, query: Query) -> Result<View, Rejection> {
+        match self.node.query(query).await {
+            View::No(rejection) => Err(rejection),
+            view => Ok(view),
+        }
+    }
+
+    fn picture(&self, live: &LiveView, recording: bool) -> Picture {
+        let at = jiff::Timestamp::now().as_millisecond();
+        Picture::of(live, at, recording, AnswerTime::of(self.latency.last(ANSWERS_S)))
+    }
+
+    /// Asks once a second, until nobody has watched for [`REST_AFTER`] or the hub closes.
+    async fn sample(self: Arc<Self>, festival: FestivalId, mut live: Box<LiveView>) {
+        let mut every_second = interval(Duration::from_secs(1));
+        every_second.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        every_second.tick().await;
+        let (mut asked_at, mut watched_at) = (Instant::now(), Instant::now());
+        loop {
+            every_second.tick().await;
+            // A shard that cannot answer leaves the last picture standing, marked as such.
+            let answered = match self.ask(Query::Live(festival)).await {
+                Ok(View::Live(view)) => {
+                    live = view;
+                    true
+                }
+                _ => false,
+            };
+            let picture = self.picture(&live, answered && self.node.health().ready);
+            let span = asked_at.elapsed();
+            asked_at = Instant::now();
+            let Ok(Some(sampled)) = self.sampled(festival) else { return };
+            let mut sampled = lock(&sampled);
+            let span_ms = u32::try_from(span.as_millis()).unwrap_or(u32::MAX).max(1);
+            let second = sampled.add(picture, span_ms, AnswerTime::of(self.latency.last(1)));
+            if sampled.watchers.send(second).is_ok() {
+                watched_at = Instant::now();
+            } else if watched_at.elapsed() > REST_AFTER {
+                drop(sampled);
+                if let Some(all) = lock(&self.festivals).as_mut() {
+                    all.remove(&festival);
+                }
+                return;
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // Whoever panicked left a whole value behind: all writes here are single assignments.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Watching {
+    /// The stream as a response. `still_allowed` is asked every few seconds; the first no ends it, so that the viewer
+    /// comes again and is told why.
+    pub fn into_response<F, A>(self, still_allowed: F) -> Response
+    where
+        F: Fn() -> A + Send + 'static,
+        A: Future<Output = bool> + Send,
+    {
+        struct State<F> {
+            watching: Watching,
+            first: bool,
+            checked_at: Instant,
+            still_allowed: F,
+        }
+        let state = State { watching: self, first: true, checked_at: Instant::now(), still_allowed };
+        let stream = futures_util::stream::unfold(state, async |mut state| {
+            if std::mem::take(&mut state.first) {
+                let history = state.watching.history.clone();
+                state.watching.history = Bytes::new(); // not held for as long as they watch
+                return Some((Ok::<_, Infallible>(history), state));
+            }
+            if state.checked_at.elapsed() > KEY_CHECK {
+                if !(state.still_allowed)().await {
+                    return None;
+                }
+                state.checked_at = Instant::now();
+            }
+            loop {
+                return match timeout(KEEP_ALIVE, state.watching.seconds.recv()).await {
+                    Ok(Ok(second)) => Some((Ok(second), state)),
+                    Ok(Err(RecvError::Lagged(_))) => continue,
+                    Ok(Err(RecvError::Closed)) => None,
+                    Err(_) => Some((Ok(Bytes::from_static(b": still here\n\n")), state)),
+                };
+            }
+        });
+        let headers = [
+            (header::CONTENT_TYPE, "text/event-stream"),
+            (header::CACHE_CONTROL, "no-store"),
+            // Proxies that buffer would turn a second into a minute.
+            (header::HeaderName::from_static("x-accel-buffering"), "no"),
+        ];
+        (headers, Body::from_stream(stream)).into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use engine::ids::{GateNo, ZoneNo};
+    use engine::status::{FestivalStatus, ZoneState};
+    use engine::time::Timestamp;
+    use engine::view::{GateView, ZoneView};
+
+    /// A festival with a ground (zone 0) and a deck in it (zone 1), and one gate to each.
+    fn live(gates: [(u64, u64, u64); 2], inside: [u32; 2], rejections: &[(Rejection, u64)]) -> LiveView {
+        let zone = |no: u8, parent| ZoneView {
+            no: ZoneNo(no),
+            name: format!("zone {no}"),
+            parent,
+            capacity: 100,
+            occupancy: inside[usize::from(no)],
+            admitted: 0,
+            left: 0,
+            state: ZoneState::Open,
+        };
+        let gate = |no: u16| {
+            let (admitted, exited, rejected) = gates[usize::from(no)];
+            GateView { no: GateNo(no), name: format!("gate {no}"), zone: ZoneNo(no as u8), admitted, exited, rejected }
+        };
+        LiveView {
+            at: Timestamp(0),
+            status: FestivalStatus::Ongoing,
+            zones: vec![zone(0, None), zone(1, Some(ZoneNo(0)))],
+            gates: vec![gate(0), gate(1)],
+            rejections: rejections.to_vec(),
+            conflicts: 0,
+            latest: vec![],
+        }
+    }
+
+    fn picture(at: i64, live: &LiveView) -> Picture {
+        Picture::of(live, at, true, None)
+    }
+
+    fn sampled(now: Picture) -> Sampled {
+        Sampled {
+            slug: "demo".into(),
+            name: "Demo".into(),
+            starts_at: 0,
+            ends_at: 1,
+            points: VecDeque::new(),
+            now,
+            watchers: broadcast::Sender::new(BEHIND_MAX),
+        }
+    }
+
+    #[test]
+    fn a_second_is_the_difference_of_two_pictures() {
+        use Rejection::{AlreadyInside, ZoneFull};
+        let before = picture(1_000, &live([(10, 4, 2), (3, 1, 0)], [6, 2], &[(AlreadyInside, 2)]));
+        let now = picture(2_000, &live([(15, 5, 3), (3, 2, 1)], [10, 1], &[(AlreadyInside, 3), (ZoneFull, 1)]));
+        let point = now.since(&before, 1_000, None);
+        assert_eq!((point.admitted, point.exited, point.rejected), (5, 2, 2));
+        assert_eq!(point.gates, [[5, 1, 1], [0, 1, 1]]);
+        assert_eq!(point.reasons, HashMap::from([("already_inside", 1), ("zone_full", 1)]));
+        assert_eq!(point.inside, 10, "who is in the deck is on the ground too, and is one person");
+    }
+
+    #[test]
+    fn a_new_gate_and_an_undone_scan_are_no_surprise() {
+        let two = live([(5, 0, 0), (7, 0, 0)], [0, 0], &[]);
+        let mut one = two.clone();
+        one.gates.truncate(1);
+        assert_eq!(picture(2, &two).since(&picture(1, &one), 1_000, None).gates, [[0, 0, 0], [7, 0, 0]]);
+        let undone = live([(4, 0, 0), (7, 0, 0)], [0, 0], &[]);
+        assert_eq!(picture(3, &undone).since(&picture(2, &two), 1_000, None).admitted, 0);
+    }
+
+    #[test]
+    fn history_is_bounded_and_gates_lapse_sooner() {
+        let mut sampled = sampled(picture(0, &live([(0, 0, 0); 2], [0, 0], &[])));
+        for second in 1..=700 {
+            sampled.add(picture(second, &live([(second as u64, 0, 0), (0, 0, 0)], [0, 0], &[])), 1_000, None);
+        }
+        assert_eq!((sampled.points.len(), sampled.points[0].at), (HISTORY_S, 101), "the oldest went");
+        let with_gates = sampled.points.iter().filter(|point| !point.gates.is_empty()).count();
+        assert_eq!(with_gates, GATE_HISTORY_S);
+        assert!(sampled.points.iter().all(|point| point.admitted == 1), "the sums stay");
+    }
+
+    #[test]
+    fn an_event_is_one_line_of_json_that_the_page_can_read() {
+        let mut sampled = sampled(picture(0, &live([(0, 0, 0); 2], [0, 0], &[])));
+        let second = sampled.add(picture(1, &live([(1, 0, 0), (0, 0, 0)], [1, 0], &[])), 1_000, None);
+        for (name, bytes) in [("second", second), ("history", sampled.history())] {
+            let text = str::from_utf8(&bytes).unwrap().to_owned();
+            let json = text.strip_prefix(&format!("event: {name}\ndata: ")).unwrap().strip_suffix("\n\n").unwrap();
+            let value: serde_json::Value = serde_json::from_str(json).unwrap();
+            assert_eq!(value["now"]["zones"][1]["parent"], 0);
+            let point = if name == "second" { &value["point"] } else { &value["points"][0] };
+            assert_eq!((&point["admitted"], &point["gates"][0][0]), (&1.into(), &1.into()));
+        }
+    }
+}

@@ -1,1 +1,55 @@
-fn main() {}
+//! `tapgate`, the one binary.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use gateway::cli::{Cli, Command};
+use gateway::config::ConfigError;
+use gateway::serve::ServeError;
+use gateway::{keys, serve};
+use tracing_subscriber::EnvFilter;
+
+/// One that does not slow down when many threads share it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tapgate: {error:#}");
+            ExitCode::from(exit_code(&error))
+        }
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "a command prints its answer")]
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Serve(flags) => {
+            let config = flags.settings()?;
+            log_to_stderr(&config.log);
+            serve::run(config)?;
+        }
+        Command::Key(command) => {
+            log_to_stderr("warn");
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            print!("{}", runtime.block_on(keys::run(command))?);
+        }
+    }
+    Ok(())
+}
+
+/// `RUST_LOG` wins over the settings.
+fn log_to_stderr(filter: &str) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(filter));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}
+
+/// 2: see to a flag or setting; 3: to the data folder; 4: to an address; 1: anything else.
+fn exit_code(error: &anyhow::Error) -> u8 {
+    if error.downcast_ref::<ConfigError>().is_some() {
+        return 2;
+    }
+    error.chain().find_map(|cause| cause.downcast_ref::<ServeError>()).map_or(1, ServeError::exit_code)
+}

@@ -1,1 +1,396 @@
 //! Puts a node, its doors and its followers together, and takes them down in order.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use actors::{Node, NodeConfig, StartError};
+use engine::credential::QrSecret;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tracing::{error, info, warn};
+
+use crate::auth::OneTime;
+use crate::config::Config;
+use crate::demo;
+use crate::demo::festival::DemoError;
+use crate::http::{self, AppState};
+use crate::live::LiveHub;
+use crate::metrics::Latency;
+use crate::quic::{QuicConfig, QuicError, QuicServer};
+use crate::tls::{ServerTls, TlsError};
+use crate::{control, metrics, secret};
+
+/// Why the server does not start. Each sentence is for whoever is on call.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The data folder cannot be opened: in use, damaged, of a newer version, read-only.
+    #[error("the data folder {} cannot be opened: {why}", .folder.display())]
+    Data {
+        /// Which.
+        folder: PathBuf,
+        /// Why.
+        why: StartError,
+    },
+    /// The address is taken, or not this machine's.
+    #[error("cannot listen at {address} ({setting}): {why}{}", hint(.why, .setting))]
+    Address {
+        /// Which.
+        address: SocketAddr,
+        /// The flag that sets it.
+        setting: &'static str,
+        /// Why.
+        why: io::Error,
+    },
+    /// A file in the data folder cannot be read or written.
+    #[error("{}: {why}", .path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        why: io::Error,
+    },
+    /// There is no usable certificate.
+    #[error("TLS: {0}")]
+    Tls(#[from] TlsError),
+    /// The QUIC door does not open.
+    #[error(transparent)]
+    Quic(#[from] QuicError),
+    /// The demo does not come about.
+    #[error(transparent)]
+    Demo(#[from] DemoError),
+    /// The system gives no threads, or no signals.
+    #[error("the system gives no {what}: {why}")]
+    System {
+        /// What.
+        what: &'static str,
+        /// Why.
+        why: io::Error,
+    },
+}
+
+fn hint(why: &io::Error, setting: &str) -> String {
+    match why.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!(". Another program has it, perhaps another tapgate: end that one, or choose another with {setting}")
+        }
+        io::ErrorKind::PermissionDenied => format!(". Ports below 1024 need a right of their own; see {setting}"),
+        io::ErrorKind::AddrNotAvailable => format!(". This machine does not have that address; see {setting}"),
+        _ => String::new(),
+    }
+}
+
+impl ServeError {
+    /// What the process ends with: 3, see to the data folder; 4, see to the address; else 1. (2 is a bad flag or setting.)
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Data { .. } => 3,
+            Self::Address { .. } | Self::Quic(QuicError::Bind { .. }) => 4,
+            _ => 1,
+        }
+    }
+}
+
+/// A data folder that is open: its lock is held, and every shard serves.
+pub struct Opened {
+    /// The one door to the shards.
+    pub node: Node,
+    config: Config,
+    secret: String,
+}
+
+/// Opens the data folder. Blocks until every shard has recovered.
+///
+/// # Errors
+/// [`ServeError::Data`], [`ServeError::File`].
+pub fn open(config: &Config) -> Result<Opened, ServeError> {
+    let folder = config.data.clone();
+    let node_config = NodeConfig { shards: config.shards, threads: config.threads, ..NodeConfig::new(&folder) };
+    let node = Node::start(node_config).map_err(|why| ServeError::Data { folder: folder.clone(), why })?;
+    // Only now that the folder is locked: two first starts at once would make two secrets.
+    let secret = match &config.qr_secret {
+        Some(secret) => secret.0.clone(),
+        None => {
+            let path = folder.join("qr.secret");
+            secret::kept(&path).map_err(|why| ServeError::File { path, why })?
+        }
+    };
+    Ok(Opened { node, config: config.clone(), secret })
+}
+
+impl Opened {
+    fn qr_secret(&self) -> Result<QrSecret, ServeError> {
+        QrSecret::new(self.secret.as_bytes()).map_err(|_| ServeError::File {
+            path: self.config.data.join("qr.secret"),
+            why: io::Error::new(io::ErrorKind::InvalidData, "is shorter than 32 bytes"),
+        })
+    }
+
+    /// What handlers can reach, without doors: for the control socket's routes when no server runs.
+    ///
+    /// # Errors
+    /// [`ServeError::File`].
+    pub fn state(&self) -> Result<AppState, ServeError> {
+        self.state_with([0; 32], "")
+    }
+
+    fn state_with(&self, fingerprint: [u8; 32], quic_address: &str) -> Result<AppState, ServeError> {
+        let metrics = metrics::install()
+            .map_err(|why| ServeError::System { what: "figures", why: io::Error::other(why.to_string()) })?;
+        let latency = Latency::default();
+        Ok(AppState {
+            live: LiveHub::new(self.node.clone(), latency.tracker()),
+            node: self.node.clone(),
+            qr_secret: self.qr_secret()?,
+            one_time: OneTime::new(self.secret.as_bytes()),
+            // Followers of the journal are opened here, and stopped in `Doors::stop` before the node.
+            read_models: None,
+            quic_address: quic_address.into(),
+            fingerprint,
+            latency,
+            metrics,
+        })
+    }
+}
+
+/// Runs the server until Ctrl-C or SIGTERM.
+///
+/// # Errors
+/// [`ServeError`], before anything was promised to anybody.
+pub fn run(config: Config) -> Result<(), ServeError> {
+    crate::tls::install_provider();
+    // Addresses first: a port that is taken is found before a long recovery, not after it.
+    let http = TcpListener::bind(config.http)
+        .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+        .map_err(|why| ServeError::Address { address: config.http, setting: "--http", why })?;
+    let quic = UdpSocket::bind(config.quic).map_err(|why| ServeError::Address {
+        address: config.quic,
+        setting: "--quic",
+        why,
+    })?;
+    let opened = open(&config)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("doors")
+        .build()
+        .map_err(|why| ServeError::System { what: "threads", why })?;
+    runtime.block_on(async {
+        let mut ends = Ends::new()?;
+        let doors = Doors::open(opened, http, quic).await?;
+        let faults = tokio::spawn(watch_health(doors.node.clone()));
+        ends.first().await;
+        ends.second_ends_at_once();
+        doors.stop().await;
+        faults.abort();
+        Ok(())
+    })
+}
+
+/// Everything that is open.
+struct Doors {
+    node: Node,
+    config: Config,
+    quic: QuicServer,
+    live: LiveHub,
+    crowd: Option<demo::Running>,
+    stop: watch::Sender<bool>,
+    serving: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Doors {
+    async fn open(opened: Opened, http: TcpListener, quic: UdpSocket) -> Result<Self, ServeError> {
+        let config = opened.config.clone();
+        let tls = match &config.tls {
+            Some((certificate, key)) => ServerTls::from_files(certificate, key)?,
+            None => ServerTls::kept_in(&config.data)?,
+        };
+        let quic_at =
+            quic.local_addr().map_err(|why| ServeError::Address { address: config.quic, setting: "--quic", why })?;
+        let http_at =
+            http.local_addr().map_err(|why| ServeError::Address { address: config.http, setting: "--http", why })?;
+        let advertised = config.quic_advertised.clone().unwrap_or_else(|| advertised(quic_at));
+        let state = opened.state_with(tls.fingerprint.0, &advertised)?;
+        let Opened { node, .. } = opened;
+
+        let quic_config = QuicConfig { latency: state.latency.tracker(), ..QuicConfig::at(quic_at) };
+        let quic = QuicServer::on_socket(quic, node.clone(), state.qr_secret.clone(), quic_config, &tls)?;
+        let (stop, stopping) = watch::channel(false);
+        let mut serving = Vec::new();
+        {
+            let quic = quic.clone();
+            serving.push(tokio::spawn(async move { quic.run().await }));
+        }
+        let listener = tokio::net::TcpListener::from_std(http).map_err(|why| ServeError::Address {
+            address: http_at,
+            setting: "--http",
+            why,
+        })?;
+        let door = http::door(state.clone(), http::Limits::default());
+        serving.push(tokio::spawn(door.serve(listener, set(stopping.clone()))));
+        let socket = control::path(&config.data);
+        match control::bind(&config.data) {
+            Ok(listener) => {
+                let app = control::app(state.clone());
+                serving.push(tokio::spawn(control::serve(listener, app, set(stopping))));
+            }
+            // Gates work without it; keys can be made while the server is stopped, or over the API.
+            Err(error) => {
+                warn!(socket = %socket.display(), %error, "no control socket: `tapgate key` will not reach this server")
+            }
+        }
+
+        let mut doors = Self { node, config, quic, live: state.live.clone(), crowd: None, stop, serving };
+        let shown = doors.open_demo(&state, quic_at, tls.fingerprint).await;
+        let watch_at = match shown {
+            Ok(key) => key,
+            Err(error) => {
+                // What is open is closed again in order: the data folder must not look like after a crash.
+                doors.stop().await;
+                return Err(error);
+            }
+        };
+        doors.announce(http_at, quic_at, &advertised, watch_at.as_deref(), &tls);
+        Ok(doors)
+    }
+
+    async fn open_demo(
+        &mut self,
+        state: &AppState,
+        quic_at: SocketAddr,
+        fingerprint: crate::tls::Fingerprint,
+    ) -> Result<Option<String>, ServeError> {
+        if !self.config.demo {
+            return Ok(None);
+        }
+        let server = demo::readers::Server { at: from_here(quic_at), fingerprint };
+        let (running, key) = demo::start(state, &self.config.data, server).await?;
+        self.crowd = Some(running);
+        // The chart has something to show by the time somebody looks.
+        if let Err(rejection) = self.live.watch(demo::festival::id()).await {
+            warn!(code = rejection.code(), "the demo's live figures do not start");
+        }
+        Ok(Some(key))
+    }
+
+    /// What to open, what to type, how to stop.
+    #[expect(clippy::print_stdout, reason = "this is what the command is asked to print")]
+    fn announce(&self, http: SocketAddr, quic: SocketAddr, advertised: &str, demo_key: Option<&str>, tls: &ServerTls) {
+        let people = from_here(http);
+        let recovered = self.node.recovered();
+        println!("Tapgate {} is open.\n", env!("CARGO_PKG_VERSION"));
+        println!(
+            "  data      {} ({} events replayed, ready in {} ms)",
+            self.config.data.display(),
+            recovered.events,
+            recovered.took.as_millis()
+        );
+        println!("  readers   QUIC {quic} as {advertised}, certificate {}", tls.fingerprint);
+        println!("  people    http://{people}/   API: http://{people}/api/docs");
+        match demo_key {
+            Some(key) => println!("\n  Watch the demo: http://{people}/live/{}#key={key}", demo::festival::SLUG),
+            None => println!(
+                "\n  Sign in with a key: tapgate key create --role ADMIN --data {}",
+                self.config.data.display()
+            ),
+        }
+        println!("\nCtrl-C ends it in order; a second one at once.");
+    }
+
+    /// Doors first, so that nothing new comes; then the node, which answers what it has taken and closes the journal.
+    async fn stop(self) {
+        info!("closing the doors");
+        let within = Duration::from_secs(self.config.stop_within_s);
+        if let Some(crowd) = self.crowd {
+            crowd.stop().await;
+        }
+        self.live.close();
+        self.stop.send_replace(true);
+        self.quic.stop().await;
+        let ended = async {
+            for task in self.serving {
+                let _ = task.await;
+            }
+        };
+        if tokio::time::timeout(within, ended).await.is_err() {
+            warn!(seconds = within.as_secs(), "requests under way were cut off");
+        }
+        info!("writing snapshots, closing the journal");
+        self.node.stop().await;
+        let _ = std::fs::remove_file(control::path(&self.config.data));
+        info!("stopped");
+    }
+}
+
+/// Until it is set, or nobody is left to set it.
+async fn set(mut stop: watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// How a door that listens everywhere is reached from this machine.
+fn from_here(mut at: SocketAddr) -> SocketAddr {
+    if at.ip().is_unspecified() {
+        at.set_ip(if at.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() });
+    }
+    at
+}
+
+/// How readers reach the QUIC door, unless it is set: by the machine's name where it listens everywhere.
+fn advertised(at: SocketAddr) -> String {
+    if !at.ip().is_unspecified() {
+        return at.to_string();
+    }
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    format!("{name}:{}", at.port())
+}
+
+/// Says loudly when the journal takes no writes any more, and goes on saying it: everything stays up, readers are
+/// answered `unavailable`, `/readyz` says 503.
+async fn watch_health(node: Node) {
+    const AGAIN: u32 = 30;
+    let mut unwell_s = 0_u32;
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let health = node.health();
+        if health.ready {
+            if unwell_s > 0 {
+                info!("recording again after {unwell_s} s");
+            }
+            unwell_s = 0;
+            continue;
+        }
+        if unwell_s.is_multiple_of(AGAIN) {
+            error!(
+                reason = health.reason.as_deref().unwrap_or("unknown"),
+                "NOTHING CAN BE RECORDED: readers answer `unavailable` and let nobody in. See to the disk, then restart"
+            );
+        }
+        unwell_s = unwell_s.saturating_add(1);
+    }
+}
+
+/// Ctrl-C and SIGTERM.
+struct Ends {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Ends {
+    fn new() -> Result<Self, ServeError> {
+        let listen = |kind| signal(kind).map_err(|why| ServeError::System { what: "signals", why });
+        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+    }
+
+    async fn first(&mut self) {
+        tokio::select! { _ = self.interrupt.recv() => {}, _ = self.terminate.recv() => {} }
+    }
+
+    /// Whoever presses Ctrl-C twice means now. What was acknowledged is on disk all the same.
+    fn second_ends_at_once(mut self) {
+        tokio::spawn(async move {
+            self.first().await;
+            warn!("ended at once; what was acknowledged is on disk");
+            std::process::exit(130);
+        });
+    }
+}

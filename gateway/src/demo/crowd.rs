@@ -6,6 +6,7 @@
 
 use engine::command::{Direction, Verdict};
 use engine::ids::{TicketId, nonce_at};
+use engine::rejection::Rejection;
 
 /// Somewhere a visitor can be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,6 +171,9 @@ impl Crowd {
         let Some(Mover { visitor, pass, from, to }) = attempt.who else { return };
         let place = match verdict {
             Some(Verdict::Admitted | Verdict::Exited) => to,
+            // The gate knows better: a scan of before a restart was answered after it.
+            Some(Verdict::Rejected(Rejection::AlreadyInside)) => to,
+            Some(Verdict::Rejected(Rejection::NotInsideParent)) => Place::Outside,
             Some(Verdict::Rejected(_) | Verdict::Undone) | None => from,
         };
         self.pools[place as usize][pass as usize].push(visitor);
@@ -258,7 +262,6 @@ impl Chance {
 mod tests {
     use super::*;
     use engine::ids::{CategoryNo, FestivalId};
-    use engine::rejection::Rejection;
 
     const START_MS: i64 = 1_700_000_000_000;
 
@@ -338,5 +341,8 @@ mod tests {
         let attempt = crowd.take(Place::Ground, &ALL_PASSES, Place::Ground, Place::Outside, Direction::Exit).unwrap();
         crowd.ended(&attempt, None);
         assert_eq!(crowd.count(Place::Ground), 1, "no answer, no move");
+        let attempt = crowd.take(Place::Ground, &ALL_PASSES, Place::Ground, Place::Deck, Direction::Enter).unwrap();
+        crowd.ended(&attempt, Some(Verdict::Rejected(Rejection::NotInsideParent)));
+        assert_eq!(crowd.count(Place::Outside), 1, "the gate knows better");
     }
 }

@@ -29,8 +29,8 @@ const GATES: [(&str, u8); 6] =
     [("North gate", 0), ("East gate", 0), ("South gate", 0), ("Lake gate", 0), ("Deck stairs", 1), ("Stage door", 2)];
 /// Name, kind, price in cents, tickets, zones as a mask. In the order of [`ALL_PASSES`].
 const CATEGORIES: [(&str, CategoryKind, i64, u32, u64); 3] = [
-    ("Standard", CategoryKind::Standard, 149_00, 44_000, 0b001),
-    ("VIP", CategoryKind::Vip, 329_00, 5_000, 0b011),
+    ("Standard", CategoryKind::Standard, 14_900, 44_000, 0b001),
+    ("VIP", CategoryKind::Vip, 32_900, 5_000, 0b011),
     ("Crew", CategoryKind::Backstage, 0, 1_000, 0b111),
 ];
 /// Tickets of one command; every quota above is a multiple of it.
@@ -38,6 +38,11 @@ const BATCH: u32 = 1_000;
 const _: () = assert!(BATCH as usize <= ISSUE_MAX);
 /// The first Standard tickets are cancelled, and their holders come all the same.
 const CANCELLED: u32 = 150;
+
+/// Its id.
+pub fn id() -> FestivalId {
+    FestivalId::of_slug(SLUG)
+}
 
 /// Why the demo does not come about.
 #[derive(Debug, thiserror::Error)]
@@ -77,7 +82,7 @@ pub enum DemoError {
 /// [`DemoError`].
 pub async fn set_up(node: &Node, folder: &Path) -> Result<FestivalView, DemoError> {
     let seed = secret(&folder.join("seed"))?;
-    let festival = FestivalId::of_slug(SLUG);
+    let festival = id();
     let now_ms = jiff::Timestamp::now().as_millisecond();
     if matches!(node.query(Query::Festival(festival)).await, View::No(Rejection::UnknownFestival)) {
         let starts_at = Timestamp(now_ms - now_ms.rem_euclid(24 * HOUR_MS) + 10 * HOUR_MS);
@@ -157,7 +162,7 @@ async fn issue(
 /// [`DemoError`].
 pub async fn gather(node: &Node, folder: &Path) -> Result<Crowd, DemoError> {
     let seed = secret(&folder.join("seed"))?;
-    let festival = FestivalId::of_slug(SLUG);
+    let festival = id();
     let mut places = std::collections::HashMap::new();
     // Who is in an inner zone is on the ground too: the inner ones have the last word.
     for (zone, place) in [(0, Place::Ground), (1, Place::Deck), (2, Place::Backstage)] {
@@ -194,7 +199,7 @@ pub async fn page_key(node: &Node, folder: &Path) -> Result<String, DemoError> {
     let key = key_text(&secret(&folder.join("page-key"))?);
     let hash = key_hash(&key).expect("just made");
     if matches!(node.query(Query::ApiKey(hash)).await, View::No(Rejection::UnknownKey)) {
-        let (role, festivals) = (Role::Organizer, vec![FestivalId::of_slug(SLUG)]);
+        let (role, festivals) = (Role::Organizer, vec![id()]);
         ask(node, "key", OfficeAction::CreateApiKey { hash, role, festivals, name: "the demo's live page".into() })
             .await?;
     }

@@ -1,0 +1,117 @@
+//! `tapgate key …`: asks the running server through its control socket, or opens the data folder itself when none runs.
+
+use std::fmt::Write as _;
+
+use anyhow::{Context as _, bail};
+use axum::http::StatusCode;
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::cli::{DataFolder, Key};
+use crate::control::{self, Control};
+use crate::serve;
+
+/// Does it, and gives back what is to be printed.
+///
+/// # Errors
+/// A sentence for whoever typed it.
+pub async fn run(command: Key) -> anyhow::Result<String> {
+    match command {
+        Key::Create { role, festivals, name, data } => {
+            let body = json!({ "name": name, "role": role.word(), "festivals": festivals });
+            let made: Made = ask(data, "POST", "/api/v1/keys", body.to_string()).await?;
+            Ok(format!("{}\n\nThis is key {}. It is shown once: keep it where secrets are kept.\n", made.key, made.no))
+        }
+        Key::List { data } => {
+            let keys: Listed = ask(data, "GET", "/api/v1/keys", String::new()).await?;
+            Ok(table(&keys.items))
+        }
+        Key::Revoke { number, data } => {
+            let _: Nothing = ask(data, "DELETE", &format!("/api/v1/keys/{number}"), String::new()).await?;
+            Ok(format!("Key {number} is refused from now on.\n"))
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Made {
+    no: u32,
+    key: String,
+}
+
+#[derive(Deserialize)]
+struct Listed {
+    items: Vec<Row>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Row {
+    no: u32,
+    name: String,
+    role: String,
+    festivals: Vec<String>,
+    created_at: String,
+    revoked: bool,
+}
+
+#[derive(Deserialize)]
+struct Nothing {}
+
+#[derive(Deserialize)]
+struct No {
+    detail: String,
+    code: String,
+}
+
+async fn ask<A: for<'de> Deserialize<'de>>(
+    data: DataFolder,
+    method: &str,
+    path: &str,
+    body: String,
+) -> anyhow::Result<A> {
+    let config = data.settings()?;
+    let folder = config.data.clone();
+    let (control, node) = match Control::of_running(&folder).await {
+        Some(running) => (running, None),
+        None => {
+            let opened = tokio::task::spawn_blocking(move || serve::open(&config)).await?;
+            let opened = opened.with_context(|| {
+                format!(
+                    "no server answers at {}, and the data folder cannot be opened",
+                    control::path(&folder).display()
+                )
+            })?;
+            (Control::Offline(control::app(opened.state()?)), Some(opened.node))
+        }
+    };
+    // One attempt, one id: a fresh one for each call.
+    let once = uuid::Uuid::from_bytes(crate::secret::random()?[..16].try_into()?).to_string();
+    let answered = control.ask(method, path, &once, body).await;
+    if let Some(node) = node {
+        node.stop().await;
+    }
+    let (status, body) = answered.context("the server does not answer")?;
+    match status {
+        StatusCode::NO_CONTENT => Ok(serde_json::from_str("{}")?),
+        status if status.is_success() => Ok(serde_json::from_slice(&body)?),
+        status => match serde_json::from_slice::<No>(&body) {
+            Ok(No { detail, code }) => bail!("{detail} ({code})"),
+            Err(_) => bail!("the server answered {status}"),
+        },
+    }
+}
+
+fn table(keys: &[Row]) -> String {
+    if keys.is_empty() {
+        return "There are no keys yet. Make one: tapgate key create --role ADMIN\n".into();
+    }
+    let mut text = format!("{:>4}  {:9}  {:7}  {:20}  {:24}  name\n", "no", "role", "", "made", "festivals");
+    for key in keys {
+        let festivals = if key.festivals.is_empty() { "all".into() } else { key.festivals.join(",") };
+        let state = if key.revoked { "revoked" } else { "" };
+        let made = key.created_at.get(..19).unwrap_or(&key.created_at);
+        let _ = writeln!(text, "{:>4}  {:9}  {state:7}  {made:20}  {festivals:24}  {}", key.no, key.role, key.name);
+    }
+    text
+}
