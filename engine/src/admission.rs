@@ -36,6 +36,7 @@ pub(crate) fn decide_scan(festival: &Festival, by: ByDevice, scan: &Scan, now: T
     let decided = check(festival, by.device, gate, scan, now, &mut known);
     let (verdict, instead_of) = what_was_shown_stands(festival, scan, decided, &mut known);
     if let Verdict::Rejected(_) = verdict
+        && known.flags & CONFLICT == 0
         && !by.seq.is_multiple_of(u64::from(festival.policy.log_one_rejection_in.max(1)))
     {
         known.flags |= UNLOGGED;
@@ -81,8 +82,8 @@ fn check(
             return Err(rejection);
         }
         Credential::Ticket(verified) => {
-            if verified.id().festival() == festival.id && verified.version() + 1 < festival.qr_version {
-                return Err(Rejection::KeyRetired);
+            if verified.id().festival() == festival.id {
+                check_key(festival.qr_version, verified.version(), scan.direction)?;
             }
             verified.id()
         }
@@ -158,6 +159,15 @@ fn check(
     Ok(Verdict::Admitted)
 }
 
+/// The current key and the one before are accepted. The way out takes older ones too: nobody is held back because their
+/// QR was replaced while they were inside.
+fn check_key(current: u32, version: u32, direction: Direction) -> Result<(), Rejection> {
+    if version == 0 || version > current {
+        return Err(Rejection::TamperedQr); // whoever signed with a key that there never was, it was not us
+    }
+    if version + 1 < current && direction == Direction::Enter { Err(Rejection::KeyRetired) } else { Ok(()) }
+}
+
 /// Where answers may leave before they are durable, a crash can lose one that a steward has acted on. It stands; if the
 /// shard would now say otherwise, that is a conflict for a supervisor. Only a ticket that is one of ours can have been
 /// shown green.
@@ -212,18 +222,21 @@ pub(crate) fn apply_scan(festival: &mut Festival, scanned: &Scanned, at: Timesta
     let ticket = category.ticket_mut(id);
     let before = ticket.inside;
     if left && before & here == 0 {
-        // Nobody we knew of. If somebody here is accounted for by no ticket, this was that person.
-        for zone in zones_of(&mut festival.zones, here | outer).filter(|zone| zone.unaccounted > 0) {
-            zone.unaccounted -= 1;
-            zone.leave();
+        // Nobody we knew of. If somebody here is accounted for by no ticket, this was that person, and whatever zone in
+        // here they were in, they have left that too.
+        let stay = zone.unaccounted.saturating_sub(1);
+        for zone in zones_of(&mut festival.zones, here | inner) {
+            zone.set_unaccounted(zone.unaccounted.min(stay));
         }
         return;
     }
     if entered && before & here != 0 {
-        // A conflict: the ticket is inside already, and yet somebody stands here with it.
+        // A conflict: the ticket is inside already, and yet somebody stands here with it. Around here they are counted
+        // only if they were not when they came through there.
+        ticket.last.seq = 0; // the scan to take back would be this one, which is on no ticket
+        let here_now = zone.unaccounted + 1;
         for zone in zones_of(&mut festival.zones, here | outer) {
-            zone.unaccounted += 1;
-            zone.enter();
+            zone.set_unaccounted(zone.unaccounted.max(here_now));
         }
         return;
     }
@@ -338,6 +351,8 @@ pub(crate) fn apply_undo(festival: &mut Festival, undone: &Undone, at: Timestamp
     ticket.last.seq = 0;
     if undone.unused {
         ticket.first_used_at = Timestamp(0);
+        ticket.first_zone = ZoneNo(0);
+        ticket.first_gate = GateNo(0);
         category.set_status(undone.ticket, TicketStatus::Sold);
     }
     for zone in zones_of(&mut festival.zones, now_inside & !undone.inside) {

@@ -50,9 +50,14 @@ pub enum Seen {
 }
 
 impl Window {
-    /// One above the highest number ever answered.
+    /// One above the highest number ever answered; the last number has none behind it.
     pub fn next_seq(&self) -> u64 {
-        self.highest + 1
+        self.highest.saturating_add(1)
+    }
+
+    /// The highest floor heard.
+    pub fn floor(&self) -> u64 {
+        self.floor
     }
 
     /// Looks a number up. `floor` is what the device says with it.

@@ -1,7 +1,7 @@
 //! What has happened, and is on disk. Events carry results (`occupancy`), so that replay never decides again and a rule
 //! may change without touching old records. [`crate::record`] writes and reads them.
 
-use crate::command::{CategoryValues, DeviceAnswer, Direction, FirstUse, Verdict};
+use crate::command::{CategoryValues, DeviceAnswer, Direction, FirstUse, OfficeAnswer, Verdict};
 use crate::ids::{CategoryNo, DeviceId, FestivalId, GateNo, TagUid, TicketId, ZoneNo};
 use crate::rejection::Rejection;
 use crate::status::{FestivalStatus, Policy, Role, TicketStatus, ZoneState};
@@ -284,8 +284,8 @@ impl Undone {
     }
 }
 
-/// Who asked for the event that follows. With a rejection nothing follows: it is remembered, so that the same key gets
-/// the same answer.
+/// Who asked for the event that follows. With an [`Asked::answer`] nothing follows: it is remembered, so that the same
+/// key gets the same answer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Asked {
     /// The operator's key, by number; 0 is the installation itself.
@@ -294,4 +294,26 @@ pub struct Asked {
     pub key: Option<(u128, u64)>,
     /// Why nothing follows.
     pub rejection: Option<Rejection>,
+    /// Nothing follows either, since it was so before anybody asked.
+    pub already: Option<Already>,
+}
+
+impl Asked {
+    /// What the office was told, where nothing follows.
+    pub fn answer(&self) -> Option<OfficeAnswer> {
+        let already = self.already.map(|already| match already {
+            Already::Done => OfficeAnswer::Done,
+            Already::Device(device) => OfficeAnswer::Device(device),
+        });
+        self.rejection.map(OfficeAnswer::Rejected).or(already)
+    }
+}
+
+/// What was so before anybody asked.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Already {
+    /// Just that.
+    Done,
+    /// The code had enrolled this device.
+    Device(DeviceId),
 }

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::admission;
 use crate::category::{Category, QUOTA_MAX, Ticket};
-use crate::command::{CONFLICT, CategoryValues, ISSUE_MAX, OfficeAction, OfficeAnswer, TEXT_LEN_MAX, Undo, Verdict};
+use crate::command::{CONFLICT, CategoryValues, ISSUE_MAX, OfficeAction, TEXT_LEN_MAX, Undo, Verdict};
 use crate::device::{CODE_KEPT_MS, CODES_MAX, DEVICES_MAX, Device, Offer};
-use crate::event::{Event, Scanned};
+use crate::event::{Already, Event, Scanned};
 use crate::ids::{CategoryNo, DeviceId, FestivalId, GateNo, TagUid, TicketId, ZONES_MAX, ZoneNo};
 use crate::rejection::Rejection;
 use crate::status::{FestivalStatus, Policy, TicketStatus};
@@ -144,7 +144,7 @@ impl Festival {
         self.devices.get(id.number() as usize).filter(|_| id.festival() == self.id).ok_or(Rejection::UnknownDevice)
     }
 
-    /// Decides what the office asks of this festival. `Ok(None)`: it is so already, and nothing happens.
+    /// Decides what the office asks of this festival.
     ///
     /// # Errors
     /// The rejections named in [`crate::rejection`] under "The office", "Undo" and "Devices".
@@ -165,7 +165,12 @@ impl Festival {
             OfficeAction::PutZone { zone, name, parent, capacity, .. } => {
                 check(is_name(name))?;
                 let (zone, parent) = match zone {
-                    Some(zone) => (*zone, self.zone(*zone)?.parent),
+                    Some(zone) => {
+                        // Fixed when it was made; said again, it is to be the same.
+                        let known = self.zone(*zone)?.parent;
+                        check(parent.is_none() || *parent == known)?;
+                        (*zone, known)
+                    }
                     None if self.zones.len() >= ZONES_MAX => return Err(Rejection::LimitReached),
                     None => (ZoneNo(self.zones.len() as u8), *parent),
                 };
@@ -221,14 +226,14 @@ impl Festival {
             }
             OfficeAction::BlockTicket { ticket, blocked } => {
                 if self.ticket(*ticket)?.blocked == *blocked {
-                    return Ok(Decided::Already(OfficeAnswer::Done));
+                    return Ok(Decided::Already(Already::Done));
                 }
                 Event::TicketBlockSet { ticket: *ticket, blocked: *blocked }
             }
             OfficeAction::BindTag { ticket, tag } => {
                 self.ticket(*ticket)?;
                 match self.tags.get(tag) {
-                    Some(bound) if bound == ticket => return Ok(Decided::Already(OfficeAnswer::Done)),
+                    Some(bound) if bound == ticket => return Ok(Decided::Already(Already::Done)),
                     Some(_) => return Err(Rejection::TagTaken),
                     None => Event::TagBound { ticket: *ticket, tag: *tag },
                 }
@@ -242,7 +247,7 @@ impl Festival {
             }
             OfficeAction::SetZoneState { zone, state, .. } => {
                 if self.zone(*zone)?.state == *state {
-                    return Ok(Decided::Already(OfficeAnswer::Done));
+                    return Ok(Decided::Already(Already::Done));
                 }
                 Event::ZoneStateSet { festival, zone: *zone, state: *state }
             }
@@ -258,7 +263,7 @@ impl Festival {
             OfficeAction::EnrolDevice { code_hash, public_key, .. } => {
                 let offer = self.offers.get(code_hash).ok_or(Rejection::UnknownCode)?;
                 if let Some(number) = offer.redeem(&self.devices, public_key, now)? {
-                    return Ok(Decided::Already(OfficeAnswer::Device(DeviceId::new(festival, number))));
+                    return Ok(Decided::Already(Already::Device(DeviceId::new(festival, number))));
                 }
                 if self.devices.len() >= DEVICES_MAX {
                     return Err(Rejection::LimitReached);
@@ -273,7 +278,7 @@ impl Festival {
             }
             OfficeAction::RevokeDevice { device } => {
                 if self.device(*device)?.revoked {
-                    return Ok(Decided::Already(OfficeAnswer::Done));
+                    return Ok(Decided::Already(Already::Done));
                 }
                 Event::DeviceRevoked { device: *device }
             }
@@ -501,7 +506,7 @@ pub(crate) enum Decided {
     /// This happens.
     Event(Event),
     /// It is so already.
-    Already(OfficeAnswer),
+    Already(Already),
 }
 
 fn check_policy(policy: &Policy) -> Result<(), Rejection> {

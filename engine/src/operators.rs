@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::command::TEXT_LEN_MAX;
-use crate::event::Event;
+use crate::event::{Already, Event};
+use crate::festival::Decided;
 use crate::ids::FestivalId;
 use crate::rejection::Rejection;
 use crate::status::Role;
@@ -67,8 +68,12 @@ impl Operators {
     ///
     /// # Errors
     /// [`Rejection::UnknownKey`].
-    pub fn decide_revoke(&self, key: u32) -> Result<Event, Rejection> {
-        self.view(key).map(|_| Event::ApiKeyRevoked { key }).ok_or(Rejection::UnknownKey)
+    pub(crate) fn decide_revoke(&self, key: u32) -> Result<Decided, Rejection> {
+        match self.view(key) {
+            None => Err(Rejection::UnknownKey),
+            Some(known) if known.revoked => Ok(Decided::Already(Already::Done)),
+            Some(_) => Ok(Decided::Event(Event::ApiKeyRevoked { key })),
+        }
     }
 
     pub(crate) fn created(

@@ -5,7 +5,7 @@ use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 
 use crate::command::{CategoryValues, Direction, FirstUse, Verdict};
-use crate::event::{Asked, ByDevice, Event, Scanned, Undone};
+use crate::event::{Already, Asked, ByDevice, Event, Scanned, Undone};
 use crate::ids::{CategoryNo, DeviceId, FestivalId, GateNo, ShardId, TagUid, TicketId, ZoneNo};
 use crate::money::{Currency, Money};
 use crate::rejection::Rejection;
@@ -111,8 +111,10 @@ impl<'a> Writer<'a> {
 /// [`RecordError`].
 pub fn read(bytes: &[u8]) -> Result<Record, RecordError> {
     let record = proto::Record::decode(bytes).map_err(|_| RecordError::Malformed("record"))?;
-    if record.format != FORMAT {
-        return Err(RecordError::Newer(record.format));
+    match record.format {
+        FORMAT => {}
+        0 => return Err(RecordError::Malformed("format")),
+        newer => return Err(RecordError::Newer(newer)),
     }
     let at = Timestamp(record.at);
     let events = record
@@ -189,6 +191,7 @@ fn to_proto(event: &Event) -> Kind {
             key: asked.key.map_or(Vec::new(), |(id, _)| id.to_be_bytes().to_vec()),
             fingerprint: asked.key.map_or(0, |(_, fingerprint)| fingerprint),
             rejection: asked.rejection.map_or(0, |rejection| rejection as u32),
+            already: asked.already.map(|already| if let Already::Device(device) = already { device.0 } else { 0 }),
         }),
         Event::FestivalCreated { slug, name, starts_at, ends_at, policy } => {
             Kind::FestivalCreated(proto::FestivalCreated {
@@ -403,6 +406,10 @@ fn from_proto(kind: Kind, at: Timestamp) -> Result<Event, RecordError> {
                 Some((u128::from_be_bytes(array(&asked.key, "key")?), asked.fingerprint))
             },
             rejection: rejection(asked.rejection)?,
+            already: asked.already.map(|device| match device {
+                0 => Already::Done,
+                device => Already::Device(DeviceId(device)),
+            }),
         }),
         Kind::FestivalCreated(made) => Event::FestivalCreated {
             slug: made.slug,

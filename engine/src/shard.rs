@@ -127,7 +127,6 @@ impl Shard {
     fn device(&mut self, command: &DeviceCommand, now: Timestamp, writer: &mut Writer<'_>) -> Answer {
         let (device, seq) = (command.device, command.seq);
         let fingerprint = fingerprint(&command.action);
-        let by = ByDevice { device, seq, floor: command.floor, fingerprint };
         let reply = |answer, repeated| Answer::Device { device, seq, answer, repeated };
         let zone = match &command.action {
             DeviceAction::Scan(scan) => scan.zone,
@@ -137,11 +136,14 @@ impl Shard {
         let Some(festival) = known else {
             return reply(DeviceAnswer::rejected(Rejection::UnknownDevice, zone, now), false);
         };
-        match festival.devices[device.number() as usize].window.look_up(seq, command.floor, fingerprint) {
+        let window = &festival.devices[device.number() as usize].window;
+        match window.look_up(seq, command.floor, fingerprint) {
             Seen::New => {}
             Seen::Answered(answer) => return reply(answer, true),
             Seen::Refused(rejection) => return reply(DeviceAnswer::rejected(rejection, zone, now), false),
         }
+        // The floor that holds: a number is less than a window above it, however old the frame's own is.
+        let by = ByDevice { device, seq, floor: window.floor().max(command.floor), fingerprint };
         let answer = match &command.action {
             DeviceAction::Scan(scan) => {
                 let scanned = admission::decide_scan(festival, by, scan, now);
@@ -175,25 +177,22 @@ impl Shard {
             }
         }
         let key = command.key.map(|key| (key.id, key.fingerprint));
-        let mut asked = Asked { operator: command.operator, key, rejection: None };
-        let answer = match self.decide_office(&command.action, now) {
+        let mut asked = Asked { operator: command.operator, key, rejection: None, already: None };
+        match self.decide_office(&command.action, now) {
             Ok(Decided::Event(event)) => {
                 self.happen(&Event::Asked(asked), None, now, writer);
                 self.happen(&event, Some(asked), now, writer);
                 notices.extend(notice(&event));
                 return reply(office_answer(&event), false);
             }
-            // Nothing happens, so without a key there is nothing to remember either.
-            Ok(Decided::Already(answer)) => answer,
-            Err(rejection) => {
-                asked.rejection = Some(rejection);
-                if key.is_some() {
-                    self.happen(&Event::Asked(asked), None, now, writer);
-                }
-                OfficeAnswer::Rejected(rejection)
-            }
-        };
-        reply(answer, false)
+            Ok(Decided::Already(already)) => asked.already = Some(already),
+            Err(rejection) => asked.rejection = Some(rejection),
+        }
+        // Nothing happens, so without a key there is nothing to remember either.
+        if key.is_some() {
+            self.happen(&Event::Asked(asked), None, now, writer);
+        }
+        reply(asked.answer().expect("nothing follows"), false)
     }
 
     fn decide_office(&self, action: &OfficeAction, now: Timestamp) -> Result<Decided, Rejection> {
@@ -201,7 +200,7 @@ impl Shard {
             OfficeAction::CreateApiKey { hash, role, festivals, name } => {
                 self.operators.decide_create(hash, *role, festivals, name).map(Decided::Event)
             }
-            OfficeAction::RevokeApiKey { key } => self.operators.decide_revoke(*key).map(Decided::Event),
+            OfficeAction::RevokeApiKey { key } => self.operators.decide_revoke(*key),
             OfficeAction::CreateFestival { slug, .. } if !self.festivals.contains_key(&FestivalId::of_slug(slug)) => {
                 if self.festivals.len() >= FESTIVALS_MAX {
                     return Err(Rejection::LimitReached);
@@ -231,8 +230,8 @@ impl Shard {
     fn apply(&mut self, event: &Event, at: Timestamp, asked: Option<Asked>) {
         match event {
             Event::Asked(asked) => {
-                if let (Some((id, fingerprint)), Some(rejection)) = (asked.key, asked.rejection) {
-                    self.keys.remember(id, fingerprint, OfficeAnswer::Rejected(rejection), at);
+                if let (Some((id, fingerprint)), Some(answer)) = (asked.key, asked.answer()) {
+                    self.keys.remember(id, fingerprint, answer, at);
                 }
                 return;
             }
@@ -273,7 +272,9 @@ impl Shard {
         let mut asked = None;
         for event in &record.events {
             self.apply(event, record.at, asked.take());
-            if let Event::Asked(by) = event {
+            if let Event::Asked(by) = event
+                && by.answer().is_none()
+            {
                 asked = Some(*by);
             }
         }
@@ -345,7 +346,8 @@ fn device_view(festival: &Festival, number: u32) -> Result<crate::view::DeviceVi
 fn festival_of(event: &Event) -> Option<FestivalId> {
     Some(match event {
         Event::Scanned(scanned) => scanned.device.festival(),
-        Event::Undone(undone) => undone.ticket.festival(),
+        // A device may have named another festival's ticket: the answer is its own festival's.
+        Event::Undone(undone) => undone.by.map_or(undone.ticket.festival(), |by| by.device.festival()),
         Event::FestivalCreated { slug, .. } => FestivalId::of_slug(slug),
         Event::FestivalStatusSet { festival, .. }
         | Event::PolicySet { festival, .. }

@@ -89,6 +89,18 @@ impl Zone {
         self.left -= 1;
     }
 
+    /// So many of those inside are accounted for by no ticket.
+    pub fn set_unaccounted(&mut self, count: u32) {
+        while self.unaccounted < count {
+            self.unaccounted += 1;
+            self.enter();
+        }
+        while self.unaccounted > count {
+            self.unaccounted -= 1;
+            self.leave();
+        }
+    }
+
     /// For the office.
     pub fn view(&self) -> ZoneView {
         ZoneView {

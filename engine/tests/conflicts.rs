@@ -1,0 +1,167 @@
+//! `scan_ack = decided`: a crash may lose an answer that a steward has acted on. It stands, it is listed, and whoever
+//! it let in is counted, by a ticket where one can, else as `unaccounted`.
+
+mod common;
+use common::World;
+
+#[test]
+fn what_was_shown_stands() {
+    World::open().play(
+        "
+        ack decided
+        # Nothing to disagree about.
+        18:00 enter T1 main shown admitted → admitted, first, 1 inside
+        enter T1 main shown already_used → rejected: already_used
+        exit T1 main shown exited → exited, 0 inside
+        conflicts → 0
+        # She came in elsewhere meanwhile, and left: she is in again, on her ticket.
+        enter T1 main by main-2 shown admitted → admitted, conflict, 1 inside, not first
+        where T1 → main
+        unaccounted main → 0
+        conflicts → 1
+        # Red was shown, and she went away, though now it would be green.
+        enter T2 main shown zone_full → rejected: zone_full, conflict, 1 inside
+        where T2 → outside
+        ticket T2 → SOLD
+        conflicts → 2
+        # A sold ticket that was let in for the first time, whatever stood against it, is used.
+        window day 10:00 11:00
+        enter T3 main shown admitted → admitted, conflict, first
+        ticket T3 → USED
+        # The capacity is no argument either.
+        window day 10:00 30:00
+        capacity main 2
+        enter T4 main shown admitted → admitted, conflict, 3 inside
+        conflicts → 4
+        # Blocked meanwhile.
+        block T5
+        enter T5 main shown admitted → admitted, conflict, 4 inside
+        ",
+    );
+}
+
+/// Only what one of our readers could have shown.
+#[test]
+fn what_cannot_have_been_shown() {
+    World::open().play(
+        "
+        ack decided
+        enter garbage main shown admitted → rejected: invalid_qr
+        enter forged:T1 main shown admitted → rejected: tampered_qr
+        enter E1 main shown admitted → rejected: wrong_festival
+        enter ghost main shown admitted → rejected: unknown_ticket
+        enter T1 stage by main-1 shown admitted → rejected: wrong_gate
+        revoke main-2
+        enter T1 main by main-2 shown admitted → rejected: device_revoked
+        # Under the default, nobody shows anything that is not on disk.
+        ack durable
+        enter T1 main by main-1 shown zone_full → admitted
+        enter T1 main by main-1 shown admitted → rejected: already_used
+        conflicts → 0
+        inside main → 1
+        ",
+    );
+}
+
+/// Two people with one ticket, both inside: the second is counted without a ticket, and counted out by the exit that
+/// finds nobody.
+#[test]
+fn people_whom_no_ticket_accounts_for() {
+    World::open().play(
+        "
+        ack decided
+        enter T1 main → admitted, 1 inside
+        enter T1 main by main-2 shown admitted → admitted, conflict, 2 inside
+        unaccounted main → 1
+        snapshot
+        exit T1 main → exited, 1 inside
+        exit T1 main → exited, was_not_inside, 0 inside
+        unaccounted main → 0
+        exit T1 main → exited, was_not_inside, 0 inside
+        ",
+    );
+}
+
+/// The second person goes on into the stage. They were counted in `main` when they came in, so they are not counted
+/// there again; leaving the stage leaves them in `main`; leaving `main` leaves the stage.
+#[test]
+fn the_books_of_the_unaccounted_in_zones_in_zones() {
+    World::open().play(
+        "
+        ack decided
+        enter T1 main
+        enter T1 stage
+        enter T1 main by main-2 shown admitted → admitted, conflict, 2 inside
+        enter T1 stage shown admitted → admitted, conflict, 2 inside
+        unaccounted stage → 1
+        unaccounted main → 1
+        inside main → 2
+        # One of the two leaves the stage; that is the ticket. Then the other: still in main.
+        exit T1 stage → exited, 1 inside
+        exit T1 stage → exited, was_not_inside, 0 inside
+        inside main → 2
+        unaccounted main → 1
+        # Into the stage again, twice, and out at the main gate at once.
+        enter T1 stage
+        enter T1 stage shown admitted → admitted, conflict, 2 inside
+        inside main → 2
+        snapshot
+        exit T1 main → exited, 1 inside
+        inside stage → 1
+        exit T1 main → exited, was_not_inside, 0 inside
+        inside stage → 0
+        unaccounted stage → 0
+        ",
+    );
+}
+
+/// The same when it is the stage where the second person is first heard of: then they are in main as well.
+#[test]
+fn an_unaccounted_person_in_the_stage_is_in_main() {
+    World::open().play(
+        "
+        ack decided
+        enter T1 main
+        enter T1 stage
+        enter T1 stage shown admitted → admitted, conflict, 2 inside
+        inside main → 2
+        exit T1 pit → exited, was_not_inside, 0 inside
+        inside main → 2
+        ",
+    );
+}
+
+/// An undo must not hit the scan before the one that is meant.
+#[test]
+fn a_conflict_takes_the_undo_with_it() {
+    World::open().play(
+        "
+        ack decided
+        enter T1 main by main-1 seq 1 → admitted
+        enter T1 main by main-2 seq 1 shown admitted → admitted, conflict, 2 inside
+        undo T1 by main-2 scan 1 → rejected: nothing_to_undo
+        supervisor undoes T1 → rejected: nothing_to_undo
+        ticket T1 → USED
+        # A conflict that a ticket accounts for can be undone like any scan.
+        block T2
+        enter T2 main shown admitted → admitted, conflict, 3 inside
+        undo T2 by main-1 → undone, 2 inside
+        ticket T2 → SOLD
+        ",
+    );
+}
+
+/// The answer to a conflict is remembered like any other.
+#[test]
+fn a_conflict_happens_once() {
+    World::open().play(
+        "
+        ack decided
+        enter T1 main
+        enter T1 main by main-2 seq 9 shown admitted → admitted, conflict, 2 inside
+        enter T1 main by main-2 seq 9 shown admitted → admitted, conflict, again, 2 inside
+        enter T1 main by main-2 seq 9 → admitted, conflict, again
+        conflicts → 1
+        ",
+    );
+}

@@ -1,0 +1,250 @@
+//! Any event there can be, for the round trip through a record.
+
+use engine::command::{CategoryValues, Direction, FirstUse, Verdict};
+use engine::event::*;
+use engine::ids::*;
+use engine::money::{Currency, Money};
+use engine::rejection::Rejection;
+use engine::status::*;
+use engine::time::Timestamp;
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+/// Any event, each kind as likely as the others.
+pub(crate) fn any() -> BoxedStrategy<Event> {
+    let festival = || any_u32().prop_map(FestivalId);
+    let text = || "\\PC{0,20}".prop_map(String::from);
+    let hash = || proptest::prelude::any::<[u8; 32]>();
+    let kinds: Vec<BoxedStrategy<Event>> = vec![
+        scanned().prop_map(Event::Scanned).boxed(),
+        undone().prop_map(Event::Undone).boxed(),
+        asked().prop_map(Event::Asked).boxed(),
+        (text(), text(), time(), time(), policy())
+            .prop_map(|(slug, name, starts_at, ends_at, policy)| Event::FestivalCreated {
+                slug,
+                name,
+                starts_at,
+                ends_at,
+                policy,
+            })
+            .boxed(),
+        (festival(), select(FestivalStatus::ALL))
+            .prop_map(|(festival, to)| Event::FestivalStatusSet { festival, to })
+            .boxed(),
+        (festival(), policy()).prop_map(|(festival, policy)| Event::PolicySet { festival, policy }).boxed(),
+        (festival(), zone(), text(), option::of(zone()), any_u32())
+            .prop_map(|(festival, zone, name, parent, capacity)| Event::ZonePut {
+                festival,
+                zone,
+                name,
+                parent,
+                capacity,
+            })
+            .boxed(),
+        (festival(), gate(), zone(), text())
+            .prop_map(|(festival, gate, zone, name)| Event::GateAdded { festival, gate, zone, name })
+            .boxed(),
+        (festival(), category(), category_values())
+            .prop_map(|(festival, category, values)| Event::CategoryPut { festival, category, values })
+            .boxed(),
+        (
+            festival(),
+            category(),
+            any_u32(),
+            any_u32(),
+            any_u64(),
+            proptest::bool::ANY,
+            vec(option::of(1..u128::MAX), 0..5),
+        )
+            .prop_map(|(festival, category, first_serial, count, seed, paid, holders)| Event::TicketsIssued {
+                festival,
+                category,
+                first_serial,
+                count,
+                seed,
+                paid,
+                holders,
+            })
+            .boxed(),
+        (ticket(), select(TicketStatus::ALL), select(TicketStatus::ALL))
+            .prop_map(|(ticket, from, to)| Event::TicketStatusSet { ticket, from, to })
+            .boxed(),
+        (ticket(), proptest::bool::ANY).prop_map(|(ticket, blocked)| Event::TicketBlockSet { ticket, blocked }).boxed(),
+        (ticket(), prop_oneof![vec(any_u8(), 4), vec(any_u8(), 7), vec(any_u8(), 10)])
+            .prop_map(|(ticket, uid)| Event::TagBound { ticket, tag: TagUid::new(&uid).expect("a length there is") })
+            .boxed(),
+        (festival(), zone(), select(ZoneState::ALL))
+            .prop_map(|(festival, zone, state)| Event::ZoneStateSet { festival, zone, state })
+            .boxed(),
+        (festival(), gate(), hash(), text(), time())
+            .prop_map(|(festival, gate, code_hash, name, until)| Event::EnrolmentOffered {
+                festival,
+                gate,
+                code_hash,
+                name,
+                until,
+            })
+            .boxed(),
+        (any_u64(), gate(), hash(), text(), hash())
+            .prop_map(|(device, gate, public_key, name, code_hash)| Event::DeviceEnrolled {
+                device: DeviceId(device),
+                gate,
+                public_key,
+                name,
+                code_hash,
+            })
+            .boxed(),
+        any_u64().prop_map(|device| Event::DeviceRevoked { device: DeviceId(device) }).boxed(),
+        (festival(), any_u32()).prop_map(|(festival, version)| Event::QrKeyRotated { festival, version }).boxed(),
+        (any_u32(), hash(), select(Role::ALL), vec(festival(), 0..4), text())
+            .prop_map(|(key, hash, role, festivals, name)| Event::ApiKeyCreated { key, hash, role, festivals, name })
+            .boxed(),
+        any_u32().prop_map(|key| Event::ApiKeyRevoked { key }).boxed(),
+        Just(Event::Expired).boxed(),
+    ];
+    proptest::strategy::Union::new(kinds).prop_map(complete).boxed()
+}
+
+/// Fails to compile when a kind of event is added: then it belongs into the list above as well.
+fn complete(event: Event) -> Event {
+    match event {
+        Event::Scanned(_)
+        | Event::Undone(_)
+        | Event::Asked(_)
+        | Event::FestivalCreated { .. }
+        | Event::FestivalStatusSet { .. }
+        | Event::PolicySet { .. }
+        | Event::ZonePut { .. }
+        | Event::GateAdded { .. }
+        | Event::CategoryPut { .. }
+        | Event::TicketsIssued { .. }
+        | Event::TicketStatusSet { .. }
+        | Event::TicketBlockSet { .. }
+        | Event::TagBound { .. }
+        | Event::ZoneStateSet { .. }
+        | Event::EnrolmentOffered { .. }
+        | Event::DeviceEnrolled { .. }
+        | Event::DeviceRevoked { .. }
+        | Event::QrKeyRotated { .. }
+        | Event::ApiKeyCreated { .. }
+        | Event::ApiKeyRevoked { .. }
+        | Event::Expired => event,
+    }
+}
+
+fn any_u8() -> impl Strategy<Value = u8> {
+    proptest::num::u8::ANY
+}
+fn any_u32() -> impl Strategy<Value = u32> {
+    prop_oneof![Just(0), Just(u32::MAX), proptest::num::u32::ANY]
+}
+fn any_u64() -> impl Strategy<Value = u64> {
+    prop_oneof![Just(0), Just(u64::MAX), proptest::num::u64::ANY]
+}
+fn time() -> impl Strategy<Value = Timestamp> {
+    prop_oneof![Just(i64::MIN), Just(i64::MAX), proptest::num::i64::ANY].prop_map(Timestamp)
+}
+fn zone() -> impl Strategy<Value = ZoneNo> {
+    (0..64_u8).prop_map(ZoneNo)
+}
+fn gate() -> impl Strategy<Value = GateNo> {
+    proptest::num::u16::ANY.prop_map(GateNo)
+}
+fn category() -> impl Strategy<Value = CategoryNo> {
+    proptest::num::u16::ANY.prop_map(CategoryNo)
+}
+fn ticket() -> impl Strategy<Value = TicketId> {
+    (any_u32(), category(), any_u32(), any_u64())
+        .prop_map(|(festival, category, serial, nonce)| TicketId::new(FestivalId(festival), category, serial, nonce))
+}
+fn verdict() -> impl Strategy<Value = Verdict> {
+    prop_oneof![
+        Just(Verdict::Admitted),
+        Just(Verdict::Exited),
+        Just(Verdict::Undone),
+        select(Rejection::ALL).prop_map(Verdict::Rejected)
+    ]
+}
+fn policy() -> impl Strategy<Value = Policy> {
+    (select(EntryPolicy::ALL), select(ScanAck::ALL), any_u32()).prop_map(|(entry, ack, log_one_rejection_in)| Policy {
+        entry,
+        ack,
+        log_one_rejection_in,
+    })
+}
+fn category_values() -> impl Strategy<Value = CategoryValues> {
+    ("\\PC{0,20}", select(CategoryKind::ALL), proptest::num::i64::ANY, "[A-Z]{3}", any_u32(), any_u64(), time(), time())
+        .prop_map(|(name, kind, minor, currency, quota, zones, valid_from, valid_until)| CategoryValues {
+            name,
+            kind,
+            price: Money { minor, currency: Currency::parse(&currency).expect("three capitals") },
+            quota,
+            zones,
+            valid_from,
+            valid_until,
+        })
+}
+
+/// A device's command: numbers from 1, the floor at most a window below, as a shard writes it.
+fn by_device() -> impl Strategy<Value = ByDevice> {
+    (any_u64(), any_u64(), 0..=4_096_u64, any_u32()).prop_map(|(device, seq, below, fingerprint)| {
+        let seq = seq.max(1);
+        ByDevice { device: DeviceId(device), seq, floor: seq.saturating_sub(below), fingerprint }
+    })
+}
+
+fn scanned() -> impl Strategy<Value = Scanned> {
+    let first_use = (time(), zone(), gate()).prop_map(|(at, zone, gate)| FirstUse { at, zone, gate });
+    let what = (any_u8(), gate(), proptest::bool::ANY, verdict(), any_u8(), option::of(ticket()), any_u32());
+    (by_device(), what, option::of(first_use), time(), option::of(select(Rejection::ALL)), any_u32()).prop_map(
+        |(
+            by,
+            (zone, gate, enter, verdict, flags, ticket, occupancy),
+            first_use,
+            captured_at,
+            instead_of,
+            credential,
+        )| Scanned {
+            device: by.device,
+            seq: by.seq,
+            floor: by.floor,
+            fingerprint: by.fingerprint,
+            // As the reader named it, whether there is such a zone or not.
+            zone: ZoneNo(zone),
+            gate,
+            direction: if enter { Direction::Enter } else { Direction::Exit },
+            verdict,
+            flags,
+            ticket,
+            occupancy,
+            first_use,
+            captured_at,
+            instead_of,
+            credential,
+        },
+    )
+}
+
+fn undone() -> impl Strategy<Value = Undone> {
+    (option::of(by_device()), zone(), gate(), verdict(), ticket(), any_u64(), proptest::bool::ANY, any_u32()).prop_map(
+        |(by, zone, gate, verdict, ticket, inside, unused, occupancy)| Undone {
+            by,
+            zone,
+            gate,
+            verdict,
+            ticket,
+            inside,
+            unused,
+            occupancy,
+        },
+    )
+}
+
+fn asked() -> impl Strategy<Value = Asked> {
+    let already = prop_oneof![Just(Already::Done), (1..u64::MAX).prop_map(|id| Already::Device(DeviceId(id)))];
+    let key = (proptest::num::u128::ANY, any_u64());
+    (any_u32(), option::of(key), option::of(select(Rejection::ALL)), option::of(already))
+        .prop_map(|(operator, key, rejection, already)| Asked { operator, key, rejection, already })
+}

@@ -1,0 +1,291 @@
+//! The office: every transition there is and every one there is not, quota, bulk, and values that make no sense.
+
+mod common;
+use common::{MIDNIGHT, World, create, values};
+use engine::command::*;
+use engine::festival::{CATEGORIES_MAX, GATES_MAX};
+use engine::ids::*;
+use engine::money::{Currency, Money};
+use engine::rejection::Rejection;
+use engine::status::*;
+
+/// The whole table of a festival's life: each status, asked to become each other.
+#[test]
+fn a_festivals_life() {
+    use FestivalStatus::*;
+    let ways: [(FestivalStatus, &[FestivalStatus]); 5] = [
+        (Draft, &[]),
+        (Published, &[Published]),
+        (Ongoing, &[Published, Ongoing]),
+        (Completed, &[Published, Ongoing, Completed]),
+        (Cancelled, &[Cancelled]),
+    ];
+    let table = "
+        DRAFT     -  yes -   -   yes
+        PUBLISHED -  -   yes -   yes
+        ONGOING   -  -   -   yes yes
+        COMPLETED -  -   -   -   -
+        CANCELLED -  -   -   -   -";
+    for line in table.lines().filter(|line| !line.trim().is_empty()) {
+        let mut words = line.split_whitespace();
+        let from = FestivalStatus::from_word(words.next().unwrap()).unwrap();
+        for (&to, expected) in FestivalStatus::ALL.iter().zip(words) {
+            let mut night = World::bare();
+            let set = |to| OfficeAction::SetFestivalStatus { festival: FestivalId::of_slug("night"), to };
+            for &step in ways.iter().find(|(status, _)| *status == from).unwrap().1 {
+                assert_eq!(night.office(set(step)), OfficeAnswer::Done);
+            }
+            let answer = match expected {
+                "yes" => OfficeAnswer::Done,
+                _ => OfficeAnswer::Rejected(Rejection::InvalidTransition),
+            };
+            assert_eq!(night.office(set(to)), answer, "{} → {}", from.word(), to.word());
+        }
+    }
+}
+
+/// The whole table of a ticket's life, by the office's word.
+#[test]
+fn a_tickets_life() {
+    let table = "
+        RESERVED  -  -  yes -  yes -
+        SOLD      -  -  -   -  yes yes
+        USED      -  -  -   -  -   yes
+        CANCELLED -  -  -   -  -   yes
+        REFUNDED  -  -  -   -  -   -";
+    for line in table.lines().filter(|line| !line.trim().is_empty()) {
+        let mut words = line.split_whitespace();
+        let from = TicketStatus::from_word(words.next().unwrap()).unwrap();
+        for (&to, expected) in TicketStatus::ALL.iter().zip(words) {
+            let mut night = World::open();
+            night.play(match from {
+                TicketStatus::Reserved => "issue X1 day unpaid",
+                TicketStatus::Sold => "issue X1 day",
+                TicketStatus::Used => "issue X1 day\n enter X1 main",
+                TicketStatus::Cancelled => "issue X1 day\n cancel X1",
+                TicketStatus::Refunded => "issue X1 day\n refund X1",
+                TicketStatus::Available => unreachable!("has no ticket"),
+            });
+            let ticket = night.tickets["X1"];
+            assert_eq!(night.here().ticket(ticket).unwrap().status, from);
+            let answer = night.office(OfficeAction::SetTicketStatus { ticket, to });
+            let (expected, then) = match expected {
+                "yes" => (OfficeAnswer::Done, to),
+                _ => (OfficeAnswer::Rejected(Rejection::InvalidTransition), from),
+            };
+            assert_eq!(answer, expected, "{} → {}", from.word(), to.word());
+            assert_eq!(night.here().ticket(ticket).unwrap().status, then);
+            night.replays();
+        }
+    }
+}
+
+#[test]
+fn quota() {
+    World::open().play(
+        "
+        category few main quota 3
+        issue X1..X2 few unpaid
+        issue X3..X4 few → rejected: sold_out
+        issue X3 few
+        quota few → 3 live, 0 used
+        issue X4 few → rejected: sold_out
+        # A place that is given back can be had again; a used one is not given back by leaving.
+        enter X3 main
+        exit X3 main
+        quota few → 3 live, 1 used
+        cancel X1
+        issue X4 few → done
+        refund X3
+        quota few → 2 live, 0 used
+        issue X5 few → done
+        refund X1
+        issue X6 few → rejected: sold_out
+        # Never below what is out.
+        quota few 2 → rejected: invalid_value
+        quota few 3 → done
+        quota few 4 → done
+        issue X6 few → done
+        ",
+    );
+}
+
+#[test]
+fn tickets_in_bulk() {
+    let mut night = World::open();
+    let (festival, category) = (night.festival, night.categories["day"]);
+    let issue = |category, n: usize| OfficeAction::IssueTickets {
+        festival,
+        category,
+        holders: (0..n as u128).map(|n| Some(n + 1)).collect(),
+        paid: true,
+        seed: 42,
+    };
+    let first_serial = night.here().categories[0].tickets.len() as u32;
+    night.play("quota day 5000");
+    let answer = night.office(issue(category, ISSUE_MAX));
+    assert_eq!(answer, OfficeAnswer::Issued { festival, category, first_serial, count: ISSUE_MAX as u32, seed: 42 });
+    let ids: Vec<TicketId> = issued(festival, category, first_serial, ISSUE_MAX as u32, 42).collect();
+    assert!(ids.iter().all(|id| night.here().ticket(*id).is_ok()), "the answer names them all");
+    assert_eq!(ids.iter().collect::<std::collections::BTreeSet<_>>().len(), ISSUE_MAX);
+    assert!(night.step.record.len() < 20 * 1_024, "as small as the bound's sum says");
+
+    let rejected = OfficeAnswer::Rejected;
+    assert_eq!(night.office(issue(category, ISSUE_MAX + 1)), rejected(Rejection::InvalidValue));
+    assert_eq!(night.office(issue(category, 0)), rejected(Rejection::InvalidValue));
+    assert_eq!(night.office(issue(CategoryNo(9), 1)), rejected(Rejection::UnknownCategory));
+    night.play("status COMPLETED");
+    assert_eq!(night.office(issue(category, 1)), rejected(Rejection::InvalidTransition));
+    night.replays();
+}
+
+#[test]
+fn festivals_that_make_no_sense() {
+    let mut night = World::bare();
+    let no = OfficeAnswer::Rejected;
+    for slug in ["", "Night", "night!", "nächte", "a b", &"x".repeat(65)] {
+        assert_eq!(night.office(create(slug)), no(Rejection::InvalidValue), "{slug}");
+    }
+    assert!(matches!(night.office(create(&"x".repeat(64))), OfficeAnswer::Festival(_)));
+    assert_eq!(night.office(create("night")), no(Rejection::SlugTaken));
+    let mut change = |edit: fn(&mut OfficeAction)| {
+        let mut action = create("strange");
+        edit(&mut action);
+        night.office(action)
+    };
+    let edits: [fn(&mut OfficeAction); 5] = [
+        |action| {
+            if let OfficeAction::CreateFestival { name, .. } = action {
+                *name = " ".into()
+            }
+        },
+        |action| {
+            if let OfficeAction::CreateFestival { name, .. } = action {
+                *name = "é".repeat(101)
+            }
+        },
+        |action| {
+            if let OfficeAction::CreateFestival { ends_at, .. } = action {
+                *ends_at = MIDNIGHT
+            }
+        },
+        |action| {
+            if let OfficeAction::CreateFestival { policy, .. } = action {
+                policy.log_one_rejection_in = 0
+            }
+        },
+        |action| {
+            if let OfficeAction::CreateFestival { policy, .. } = action {
+                policy.log_one_rejection_in = 1_001
+            }
+        },
+    ];
+    for edit in edits {
+        assert_eq!(change(edit), no(Rejection::InvalidValue));
+    }
+}
+
+#[test]
+fn categories_that_make_no_sense() {
+    let mut night = World::open();
+    let festival = night.festival;
+    let good = values("x", 1, 10);
+    let price = |minor| Money { minor, currency: Currency::EUR };
+    let cases = [
+        (CategoryValues { name: String::new(), ..good.clone() }, Rejection::InvalidValue),
+        (CategoryValues { name: "x".repeat(201), ..good.clone() }, Rejection::InvalidValue),
+        (CategoryValues { price: price(-1), ..good.clone() }, Rejection::InvalidValue),
+        (CategoryValues { quota: (1 << 24) + 1, ..good.clone() }, Rejection::InvalidValue),
+        (CategoryValues { valid_until: good.valid_from, ..good.clone() }, Rejection::InvalidValue),
+        (CategoryValues { zones: 1 << 40, ..good.clone() }, Rejection::UnknownZone),
+    ];
+    for (values, rejection) in cases {
+        for category in [None, Some(CategoryNo(0))] {
+            let action = OfficeAction::PutCategory { festival, category, values: values.clone() };
+            assert_eq!(night.office(action), OfficeAnswer::Rejected(rejection), "{values:?}");
+        }
+    }
+    let unknown = OfficeAction::PutCategory { festival, category: Some(CategoryNo(77)), values: good };
+    assert_eq!(night.office(unknown), OfficeAnswer::Rejected(Rejection::UnknownCategory));
+}
+
+/// A zone's parent is fixed when it is made, and must have been made before: there is no way to a loop.
+#[test]
+fn zones_cannot_go_in_circles() {
+    let mut night = World::open();
+    let festival = night.festival;
+    let (main, stage) = (night.zones["main"], night.zones["stage"]);
+    let put = |zone, parent| OfficeAction::PutZone { festival, zone, name: "z".into(), parent, capacity: 1 };
+    let no = OfficeAnswer::Rejected;
+    assert_eq!(night.office(put(Some(main), Some(stage))), no(Rejection::InvalidValue), "not a word and nothing moved");
+    assert_eq!(night.office(put(Some(main), Some(main))), no(Rejection::InvalidValue));
+    assert_eq!(night.office(put(Some(stage), Some(main))), OfficeAnswer::Zone(stage), "where it is already");
+    assert_eq!(night.office(put(Some(stage), None)), OfficeAnswer::Zone(stage), "not said: as it is");
+    assert_eq!(night.here().zone(stage).unwrap().parent, Some(main));
+    assert_eq!(night.office(put(None, Some(ZoneNo(60)))), no(Rejection::UnknownZone));
+    assert_eq!(night.office(put(None, Some(ZoneNo(255)))), no(Rejection::UnknownZone));
+    assert_eq!(night.office(put(Some(ZoneNo(60)), None)), no(Rejection::UnknownZone));
+    for _ in night.here().zones.len()..ZONES_MAX {
+        assert!(matches!(night.office(put(None, None)), OfficeAnswer::Zone(_)));
+    }
+    assert_eq!(night.office(put(None, None)), no(Rejection::LimitReached), "64 of them");
+    let long = OfficeAction::PutZone { festival, zone: None, name: "x".repeat(201), parent: None, capacity: 1 };
+    assert_eq!(night.office(long), no(Rejection::InvalidValue));
+    night.replays();
+}
+
+#[test]
+fn limits() {
+    let mut night = World::open();
+    let (festival, zone) = (night.festival, night.zones["main"]);
+    let no = OfficeAnswer::Rejected;
+    let gate = |zone| OfficeAction::AddGate { festival, zone, name: "g".into() };
+    assert_eq!(night.office(gate(ZoneNo(60))), no(Rejection::UnknownZone));
+    for _ in night.here().gates.len()..GATES_MAX {
+        night.office(gate(zone));
+    }
+    assert_eq!(night.office(gate(zone)), no(Rejection::LimitReached));
+    let category = || OfficeAction::PutCategory { festival, category: None, values: values("c", 0, 1) };
+    for _ in night.here().categories.len()..CATEGORIES_MAX {
+        night.office(category());
+    }
+    assert_eq!(night.office(category()), no(Rejection::LimitReached));
+}
+
+#[test]
+fn what_there_is_not() {
+    let mut night = World::open();
+    let nowhere = FestivalId(1);
+    let no = OfficeAnswer::Rejected;
+    let ticket = TicketId::new(nowhere, CategoryNo(0), 0, 0);
+    let ghost = night.tickets["ghost"];
+    let open = ZoneState::Closed;
+    for (action, rejection) in [
+        (OfficeAction::RotateQrKey { festival: nowhere }, Rejection::UnknownFestival),
+        (OfficeAction::BlockTicket { ticket, blocked: true }, Rejection::UnknownFestival),
+        (OfficeAction::BlockTicket { ticket: ghost, blocked: true }, Rejection::UnknownTicket),
+        (OfficeAction::SetTicketStatus { ticket: ghost, to: TicketStatus::Sold }, Rejection::UnknownTicket),
+        (
+            OfficeAction::SetZoneState { festival: night.festival, zone: ZoneNo(63), state: open },
+            Rejection::UnknownZone,
+        ),
+        (
+            OfficeAction::SetZoneState { festival: night.festival, zone: ZoneNo(255), state: open },
+            Rejection::UnknownZone,
+        ),
+        (OfficeAction::RevokeDevice { device: DeviceId::new(night.festival, 77) }, Rejection::UnknownDevice),
+    ] {
+        let records = night.records.len();
+        assert_eq!(night.office(action.clone()), no(rejection), "{action:?}");
+        assert_eq!(night.records.len(), records, "a no without a key leaves nothing behind");
+    }
+}
+
+#[test]
+fn it_is_so_already() {
+    let mut night = World::open();
+    night.play("close main\n block T1\n revoke main-2\n wristband W1 T1");
+    let (records, told) = (night.records.len(), night.notices.len());
+    night.play("close main → done\n block T1 → done\n revoke main-2 → done\n wristband W1 T1 → done");
+    assert_eq!((night.records.len(), night.notices.len()), (records, told), "nothing happens, nobody is told");
+}
