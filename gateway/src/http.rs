@@ -1,16 +1,49 @@
 //! The HTTP door: routes, errors in one shape, OpenAPI.
+//!
+//! Each file below owns its routes and the shapes they speak; [`routes`] puts them under one roof, [`door`] stands the
+//! limits before them, [`Door::serve`] listens. Handlers check the shape of what they are given and the operator's
+//! right; the engine decides.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actors::Node;
+use axum::Router;
+use axum::extract::{MatchedPath, Request};
+use axum::http::{HeaderName, HeaderValue, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
 use engine::credential::QrSecret;
+use engine::rejection::Rejection;
+use tower::ServiceBuilder;
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_swagger_ui::SwaggerUi;
 
 use crate::auth::OneTime;
 use crate::metrics::{Latency, PrometheusHandle};
+use problem::{Fault, Problem};
 use readmodels::ReadModels;
 
+pub mod answer;
+pub mod categories;
+pub mod devices;
+pub mod docs;
+mod door;
+pub mod festivals;
+pub mod issue;
+pub mod keys;
+pub mod live_counts;
+pub mod operations;
 pub mod problem;
 pub mod readmodels;
+pub mod reads;
+pub mod request;
+pub mod tickets;
+pub mod words;
+pub mod zones;
+
+pub use door::{Door, Limits, door};
 
 /// What every handler can reach. Clones are cheap.
 #[derive(Clone)]
@@ -31,4 +64,104 @@ pub struct AppState {
     pub latency: Latency,
     /// Renders `/metrics`.
     pub metrics: PrometheusHandle,
+}
+
+/// How long a handler may take until its answer begins. The node answers within 30 s at worst (`durability.md`, 17).
+const ANSWER_TIME: Duration = Duration::from_secs(35);
+
+/// Every route of the API with its OpenAPI document.
+fn api() -> OpenApiRouter<AppState> {
+    // What a person or a page asks.
+    let prompt = OpenApiRouter::new()
+        .merge(festivals::router())
+        .merge(zones::router())
+        .merge(categories::router())
+        .merge(tickets::router())
+        .merge(reads::router())
+        .merge(devices::router())
+        .merge(keys::router())
+        .merge(live_counts::router())
+        .merge(operations::problems_router())
+        // `live::router()`, the stream of server-sent events, joins here: its head comes at once, its body has no end.
+        .layer(middleware::from_fn(in_time));
+    // What may take minutes, and bounds its own time.
+    let v1 = prompt.merge(issue::router());
+    OpenApiRouter::with_openapi(docs::base()).nest("/api/v1", v1)
+}
+
+/// All routes, and behind them the two answers for what is no route.
+pub fn routes(state: AppState) -> Router {
+    let (operations, mut operations_docs) = operations::router().split_for_parts();
+    let (api, mut openapi) = api().split_for_parts();
+    openapi.merge(std::mem::take(&mut operations_docs));
+    docs::complete(&mut openapi);
+    let docs = SwaggerUi::new("/api/docs").url("/api/v1/openapi.json", openapi);
+    // `pages::router()` joins here.
+    Router::new()
+        .merge(api)
+        .merge(operations)
+        .merge(docs)
+        .fallback(|| async { Problem::from(Fault::UnknownRoute) })
+        .method_not_allowed_fallback(|| async { Problem::from(Fault::MethodNotAllowed) })
+        .layer(
+            ServiceBuilder::new()
+                .layer(middleware::from_fn(counted))
+                .layer(middleware::from_fn(guarded))
+                .layer(CatchPanicLayer::custom(panicked)),
+        )
+        .with_state(state)
+}
+
+/// A handler that panics answers 500 in the usual shape; the shards know nothing of it.
+fn panicked(reason: Box<dyn std::any::Any + Send + 'static>) -> Response {
+    let reason = reason.downcast_ref::<&str>().copied().or(reason.downcast_ref::<String>().map(String::as_str));
+    tracing::error!(reason = reason.unwrap_or("?"), "a handler panicked");
+    Problem::from(Rejection::Internal).into_response()
+}
+
+async fn in_time(request: Request, next: Next) -> Response {
+    match tokio::time::timeout(ANSWER_TIME, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => Problem::from(Fault::Timeout).into_response(),
+    }
+}
+
+async fn counted(request: Request, next: Next) -> Response {
+    // The route's pattern, never the address itself: labels must be few, and an address may hold a ticket's id.
+    let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
+    let method = match request.method().as_str() {
+        known @ ("GET" | "POST" | "PUT" | "DELETE" | "HEAD" | "OPTIONS") => known,
+        _ => "other",
+    };
+    let method = method.to_owned();
+    let began = std::time::Instant::now();
+    let response = next.run(request).await;
+    let status = response.status().as_u16().to_string();
+    metrics::histogram!("tapgate_http_request_seconds", "route" => route.clone()).record(began.elapsed());
+    metrics::counter!("tapgate_http_requests_total", "route" => route, "method" => method, "status" => status)
+        .increment(1);
+    response
+}
+
+/// What browsers are told about every answer, unless the answer says otherwise itself.
+const GUARDS: [(HeaderName, &str); 5] = [
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    // The API's documentation sets styles of its own; scripts come from here only.
+    (
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; object-src 'none'; \
+         base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    ),
+    // Answers hold QRs and keys.
+    (header::CACHE_CONTROL, "no-store"),
+];
+
+async fn guarded(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    for (name, value) in GUARDS {
+        response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    response
 }

@@ -55,7 +55,7 @@ pub enum Fault {
     Timeout,
     /// What follows the journal is not there, or is being rebuilt.
     ReadModelsUnavailable,
-    /// A line of a bulk call is too long, or there are too many.
+    /// More lines than one bulk call may have.
     TooManyLines,
 }
 
@@ -244,6 +244,16 @@ impl Problem {
         &self.0.detail
     }
 
+    /// The body, as it is sent.
+    pub fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(&*self.0).unwrap_or_default()
+    }
+
+    /// The fields of a `validation`.
+    pub fn errors(&self) -> &[FieldError] {
+        &self.0.errors
+    }
+
     /// The status.
     pub fn status(&self) -> StatusCode {
         StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
@@ -275,8 +285,7 @@ impl From<Rejection> for Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = self.status();
-        let body = serde_json::to_vec(&*self.0).unwrap_or_default();
-        let mut response = (status, [(header::CONTENT_TYPE, PROBLEM_JSON)], body).into_response();
+        let mut response = (status, [(header::CONTENT_TYPE, PROBLEM_JSON)], self.to_json()).into_response();
         let headers = response.headers_mut();
         if let Some(seconds) = self.0.retry_after_s {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));

@@ -1,0 +1,186 @@
+//! Readers: enrolled with a one-time code, listed, revoked.
+
+use std::fmt;
+
+use axum::Json;
+use axum::extract::State;
+use engine::command::{OfficeAction, OfficeAnswer};
+use engine::ids::{DeviceId, GateNo};
+use engine::rejection::Rejection;
+use engine::view::{DeviceView, Query, View};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::AppState;
+use super::answer::{Created, Done, Page, PageQuery, odd};
+use super::problem::{Fault, Problem};
+use super::request::{Change, Nothing, Path, Query as QueryString};
+use super::tickets::qr_svg;
+use super::words::Moment;
+use crate::auth::{Operator, Right};
+
+/// The routes of this file.
+pub fn router() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(offer_enrolment))
+        .routes(routes!(list_devices))
+        .routes(routes!(show_device))
+        .routes(routes!(revoke_device))
+}
+
+/// A reader that is to be enrolled.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewDevice {
+    /// The gate it will stand at.
+    pub gate: u16,
+    /// What to call it, at most 200 bytes.
+    #[schema(example = "North 3, left lane")]
+    pub name: String,
+}
+
+/// A one-time code. It is shown here and nowhere else.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EnrolmentCode {
+    /// To be typed at the reader; says by itself at which festival. Case and hyphens do not matter.
+    #[schema(example = "3AB7-K9QX-2M4T-VW08-ZC6H")]
+    pub code: String,
+    /// When it lapses, 15 minutes from now.
+    pub expires_at: Moment,
+    /// What the QR says: the server's address, its certificate's fingerprint, the code.
+    pub offer: String,
+    /// The QR to hold to the reader, as SVG.
+    pub qr: String,
+}
+
+/// A reader.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Device {
+    /// Its id.
+    #[schema(example = "1a2b3c4d-17")]
+    pub device_id: String,
+    /// What it is called.
+    pub name: String,
+    /// The gate it stands at.
+    pub gate: u16,
+    /// The zone that gate leads into.
+    pub zone: u8,
+    /// Its Ed25519 key's public half, in hexadecimal.
+    pub public_key: String,
+    /// It is refused.
+    pub revoked: bool,
+    /// When it was enrolled.
+    pub enrolled_at: Moment,
+    /// When it last asked something that was recorded.
+    pub last_seen_at: Moment,
+}
+
+impl From<&DeviceView> for Device {
+    fn from(view: &DeviceView) -> Self {
+        Self {
+            device_id: view.id.to_string(),
+            name: view.name.clone(),
+            gate: view.gate.0,
+            zone: view.zone.0,
+            public_key: Hex(&view.public_key).to_string(),
+            revoked: view.revoked,
+            enrolled_at: Moment(view.enrolled_at),
+            last_seen_at: Moment(view.last_seen_at),
+        }
+    }
+}
+
+struct Hex<'a>(&'a [u8]);
+
+impl fmt::Display for Hex<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// What the engine stores of a code: SHA-256 of its twenty characters without the hyphens.
+pub fn code_hash(code: &str) -> [u8; 32] {
+    Sha256::digest(code.replace('-', "")).into()
+}
+
+/// What a reader needs in order to enrol, as its QR says it.
+fn offer_text(state: &AppState, code: &str) -> String {
+    format!("tapgate:{}?fp={}&code={code}", state.quic_address, Hex(&state.fingerprint))
+}
+
+/// Makes a one-time code with which one reader can be enrolled.
+#[utoipa::path(post, path = "/festivals/{slug}/devices/enrolment-codes", tag = "devices",
+    params(("slug" = String, Path)), request_body = NewDevice,
+    responses((status = 201, description = "It was made.", body = EnrolmentCode)))]
+async fn offer_enrolment(
+    State(state): State<AppState>,
+    Path(slug): Path<String>,
+    change: Change<NewDevice>,
+) -> Result<Created<EnrolmentCode>, Problem> {
+    let festival = change.operator.at(Right::ManageDevices, &slug)?;
+    let NewDevice { gate, name } = change.body.read()?;
+    let code = state.one_time.enrolment_code(festival, &change.key);
+    let action = OfficeAction::OfferEnrolment { festival, gate: GateNo(gate), code_hash: code_hash(&code), name };
+    let asked = state.ask(&change.operator, Some(change.key), action).await?;
+    let (OfficeAnswer::CodeUntil(until), replayed) = asked else { return Err(odd()) };
+    let offer = offer_text(&state, &code);
+    let qr = qr_svg(&offer)?;
+    // The code has no address: it can be shown only once. The reader will be in this list.
+    let location = format!("/api/v1/festivals/{slug}/devices");
+    Ok(Created { location, body: EnrolmentCode { code, expires_at: Moment(until), offer, qr }, replayed })
+}
+
+/// Lists a festival's readers, revoked ones too.
+#[utoipa::path(get, path = "/festivals/{slug}/devices", tag = "devices", params(("slug" = String, Path), PageQuery),
+    responses((status = 200, body = Page<Device>)))]
+async fn list_devices(
+    State(state): State<AppState>,
+    operator: Operator,
+    Path(slug): Path<String>,
+    QueryString(page): QueryString<PageQuery>,
+) -> Result<Json<Page<Device>>, Problem> {
+    let festival = operator.at(Right::ManageDevices, &slug)?;
+    let limit = page.limit()?;
+    let from = page.after::<u32>()?.map_or(0, |after| after.saturating_add(1));
+    let query = Query::Devices { festival, from, limit: limit as u32 + 1 };
+    let View::Devices(devices) = state.look(query).await? else { return Err(odd()) };
+    Ok(Json(Page::of(devices, limit, |device| device.id.number(), |device| Device::from(&device))))
+}
+
+fn device_for(operator: &Operator, text: &str) -> Result<DeviceId, Problem> {
+    let device = DeviceId::parse(text)
+        .ok_or_else(|| Problem::from(Fault::InvalidPath).detail("A device's id looks like 1a2b3c4d-17."))?;
+    operator.within(Right::ManageDevices, device.festival(), Rejection::UnknownDevice)?;
+    Ok(device)
+}
+
+/// Shows a reader.
+#[utoipa::path(get, path = "/devices/{device}", tag = "devices", params(("device" = String, Path)),
+    responses((status = 200, body = Device)))]
+async fn show_device(
+    State(state): State<AppState>,
+    operator: Operator,
+    Path(device): Path<String>,
+) -> Result<Json<Device>, Problem> {
+    let device = device_for(&operator, &device)?;
+    let View::Device(view) = state.look(Query::Device(device)).await? else { return Err(odd()) };
+    Ok(Json(Device::from(&view)))
+}
+
+/// Revokes a reader: it is refused from the next scan on, and told so at once.
+#[utoipa::path(post, path = "/devices/{device}/revoke", tag = "devices", params(("device" = String, Path)),
+    responses((status = 204, description = "It is so.")))]
+async fn revoke_device(
+    State(state): State<AppState>,
+    Path(device): Path<String>,
+    change: Change<Nothing>,
+) -> Result<Done, Problem> {
+    let device = device_for(&change.operator, &device)?;
+    change.body.read()?;
+    state.ask_done(&change.operator, Some(change.key), OfficeAction::RevokeDevice { device }).await
+}

@@ -1,0 +1,94 @@
+//! The OpenAPI document: generated from the handlers, with what is the same for all of them added here.
+
+use utoipa::openapi::header::HeaderBuilder;
+use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem};
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, Required, ResponseBuilder};
+use utoipa::{OpenApi as _, PartialSchema, ToSchema};
+
+use super::problem::{FieldError, PROBLEM_JSON, ProblemBody};
+
+const KEY_SCHEME: &str = "key";
+
+#[derive(utoipa::OpenApi)]
+#[openapi(info(
+    title = "Tapgate",
+    description = "The operators' API of a festival's gates.\n\n\
+        **Keys.** Send `Authorization: Bearer tgk_…`. A key has a role, and festivals; what it may not see answers as \
+        if it did not exist.\n\n\
+        **Doing it again.** Every change carries an `Idempotency-Key` that you make, a UUID of version 7 at best. The \
+        same request with the same key gets the same answer, marked `Idempotent-Replayed: true`, and happens once; \
+        another request with that key answers 409 `idempotency_conflict`. Keys are yours alone and are kept for 72 \
+        hours. A version 7 UUID older than that is refused (`idempotency_key_expired`); any other key that was \
+        forgotten is new.\n\n\
+        **Errors** are `application/problem+json` (RFC 9457) with a stable `code`; `/api/v1/problems` lists them. \
+        Codes may be added."
+))]
+struct Base;
+
+/// What the routers start from.
+pub fn base() -> OpenApi {
+    Base::openapi()
+}
+
+/// Adds the key, the idempotency header and the problem to every operation.
+pub fn complete(api: &mut OpenApi) {
+    let components = api.components.get_or_insert_default();
+    let bearer = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .bearer_format("tgk_ and 43 characters")
+        .description(Some("An operator's key, made by `tapgate key create` or `POST /api/v1/keys`."))
+        .build();
+    components.security_schemes.insert(KEY_SCHEME.into(), SecurityScheme::Http(bearer).into());
+    for (name, schema) in [
+        (ProblemBody::name(), <ProblemBody as PartialSchema>::schema()),
+        (FieldError::name(), <FieldError as PartialSchema>::schema()),
+    ] {
+        components.schemas.insert(name.into_owned(), schema);
+    }
+    api.paths.paths.values_mut().for_each(complete_item);
+}
+
+fn complete_item(item: &mut PathItem) {
+    for (operation, changes) in [
+        (&mut item.get, None),
+        (&mut item.post, Some(Required::True)),
+        (&mut item.put, Some(Required::True)),
+        (&mut item.delete, Some(Required::False)),
+    ] {
+        if let Some(operation) = operation {
+            complete_operation(operation, changes);
+        }
+    }
+}
+
+fn complete_operation(operation: &mut Operation, key: Option<Required>) {
+    if let Some(required) = key {
+        operation.parameters.get_or_insert_default().push(RefOr::T(idempotency_key(required)));
+        for response in operation.responses.responses.values_mut() {
+            if let RefOr::T(response) = response {
+                let header = HeaderBuilder::new()
+                    .schema(Some(Schema::from(ObjectBuilder::new().schema_type(Type::String))))
+                    .description(Some("`true` if this is the answer to an earlier request: nothing happened now."));
+                response.headers.insert("Idempotent-Replayed".into(), header.build().into());
+            }
+        }
+    }
+    operation.security.get_or_insert_with(|| vec![SecurityRequirement::new(KEY_SCHEME, Vec::<String>::new())]);
+    let problem = ContentBuilder::new().schema(Some(Ref::from_schema_name(ProblemBody::name()))).build();
+    let problem = ResponseBuilder::new().description("No, and why.").content(PROBLEM_JSON, problem).build();
+    operation.responses.responses.entry("default".into()).or_insert(problem.into());
+}
+
+fn idempotency_key(required: Required) -> Parameter {
+    let schema: Schema =
+        ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).max_length(Some(255)).into();
+    ParameterBuilder::new()
+        .name("Idempotency-Key")
+        .parameter_in(ParameterIn::Header)
+        .required(required)
+        .description(Some("Made by you, one for each change; a UUID of version 7 at best."))
+        .schema(Some(schema))
+        .build()
+}

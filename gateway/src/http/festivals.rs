@@ -1,0 +1,302 @@
+//! Festivals: made, shown, opened and closed, their policy, their QR keys.
+
+use axum::Json;
+use axum::extract::State;
+use engine::command::{OfficeAction, OfficeAnswer};
+use engine::rejection::Rejection;
+use engine::status;
+use engine::view::{FestivalView, Query, View};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::AppState;
+use super::answer::{Changed, Created, Done, odd};
+use super::categories::Category;
+use super::problem::Problem;
+use super::request::{Change, Nothing, Path};
+use super::words::{EntryPolicy, FestivalStatus, Moment, ScanAck};
+use super::zones::{Gate, Zone};
+use crate::auth::{Operator, Right};
+
+/// The routes of this file.
+pub fn router() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(create, list))
+        .routes(routes!(show))
+        .routes(routes!(set_status))
+        .routes(routes!(set_policy))
+        .routes(routes!(rotate_qr_key))
+}
+
+/// How a festival's gates behave.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Policy {
+    /// `single_entry`: a used ticket never opens a perimeter again. `reentry`: it does while its holder is outside.
+    #[serde(default = "single_entry")]
+    pub entry: EntryPolicy,
+    /// `durable`: an answer leaves when it is on disk. `decided`: it leaves at once and the confirmation follows; this
+    /// may admit a ticket twice across a crash.
+    #[serde(default = "durable")]
+    pub ack: ScanAck,
+    /// One rejection in so many goes to the access log; 1 means all.
+    #[serde(default = "all")]
+    #[schema(minimum = 1, maximum = 1000)]
+    pub log_one_rejection_in: u32,
+}
+
+fn single_entry() -> EntryPolicy {
+    EntryPolicy(status::EntryPolicy::SingleEntry)
+}
+fn durable() -> ScanAck {
+    ScanAck(status::ScanAck::Durable)
+}
+fn all() -> u32 {
+    1
+}
+
+impl From<status::Policy> for Policy {
+    fn from(policy: status::Policy) -> Self {
+        Self {
+            entry: EntryPolicy(policy.entry),
+            ack: ScanAck(policy.ack),
+            log_one_rejection_in: policy.log_one_rejection_in,
+        }
+    }
+}
+impl From<Policy> for status::Policy {
+    fn from(policy: Policy) -> Self {
+        Self { entry: policy.entry.0, ack: policy.ack.0, log_one_rejection_in: policy.log_one_rejection_in }
+    }
+}
+
+/// A festival that is to be made.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NewFestival {
+    /// Its name in addresses. It cannot be changed.
+    #[schema(example = "tomorrow-2027", pattern = "^[a-z0-9-]{1,64}$")]
+    pub slug: String,
+    /// Its name for people, at most 200 bytes.
+    #[schema(example = "Tomorrow 2027")]
+    pub name: String,
+    /// When it begins.
+    pub starts_at: Moment,
+    /// When it ends.
+    pub ends_at: Moment,
+    /// How its gates behave; single entry and durable unless told.
+    #[serde(default = "default_policy")]
+    #[schema(inline = false)]
+    pub policy: Policy,
+}
+
+fn default_policy() -> Policy {
+    status::Policy::default().into()
+}
+
+/// The festival that was made.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct NamedFestival {
+    /// Its number, as it begins the ids of its tickets and devices.
+    #[schema(example = "1a2b3c4d")]
+    pub id: String,
+    /// Its name in addresses.
+    pub slug: String,
+}
+
+/// A festival.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Festival {
+    /// Its number, as it begins the ids of its tickets and devices.
+    #[schema(example = "1a2b3c4d")]
+    pub id: String,
+    /// Its name in addresses.
+    pub slug: String,
+    /// Its name for people.
+    pub name: String,
+    /// When it begins.
+    pub starts_at: Moment,
+    /// When it ends.
+    pub ends_at: Moment,
+    /// Where it is in its life.
+    pub status: FestivalStatus,
+    /// How its gates behave.
+    pub policy: Policy,
+    /// The version of the key that signs QRs now; it and the one before are accepted.
+    pub qr_version: u32,
+    /// Its zones.
+    pub zones: Vec<Zone>,
+    /// Its gates.
+    pub gates: Vec<Gate>,
+    /// Its categories.
+    pub categories: Vec<Category>,
+    /// How many devices were ever enrolled.
+    pub devices: u32,
+}
+
+impl From<&FestivalView> for Festival {
+    fn from(view: &FestivalView) -> Self {
+        Self {
+            id: view.id.to_string(),
+            slug: view.slug.clone(),
+            name: view.name.clone(),
+            starts_at: Moment(view.starts_at),
+            ends_at: Moment(view.ends_at),
+            status: FestivalStatus(view.status),
+            policy: view.policy.into(),
+            qr_version: view.qr_version,
+            zones: view.zones.iter().map(Zone::from).collect(),
+            gates: view.gates.iter().map(Gate::from).collect(),
+            categories: view.categories.iter().map(Category::from).collect(),
+            devices: view.devices,
+        }
+    }
+}
+
+/// A festival in the list.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FestivalInList {
+    /// Its number.
+    pub id: String,
+    /// Its name in addresses.
+    pub slug: String,
+    /// Its name for people.
+    pub name: String,
+    /// When it begins.
+    pub starts_at: Moment,
+    /// When it ends.
+    pub ends_at: Moment,
+    /// Where it is in its life.
+    pub status: FestivalStatus,
+}
+
+/// All festivals that a key sees.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Festivals {
+    /// By beginning, then slug.
+    pub items: Vec<FestivalInList>,
+}
+
+/// Makes a festival, in DRAFT.
+#[utoipa::path(post, path = "/festivals", tag = "festivals", request_body = NewFestival,
+    responses((status = 201, description = "It was made.", body = NamedFestival)))]
+async fn create(State(state): State<AppState>, change: Change<NewFestival>) -> Result<Created<NamedFestival>, Problem> {
+    change.operator.everywhere(Right::CreateFestivals)?;
+    let NewFestival { slug, name, starts_at, ends_at, policy } = change.body.read()?;
+    let action = OfficeAction::CreateFestival {
+        slug: slug.clone(),
+        name,
+        starts_at: starts_at.0,
+        ends_at: ends_at.0,
+        policy: policy.into(),
+    };
+    let (OfficeAnswer::Festival(id), replayed) = state.ask(&change.operator, Some(change.key), action).await? else {
+        return Err(odd());
+    };
+    let location = format!("/api/v1/festivals/{slug}");
+    Ok(Created { location, body: NamedFestival { id: id.to_string(), slug }, replayed })
+}
+
+/// Lists the festivals that the key sees.
+#[utoipa::path(get, path = "/festivals", tag = "festivals", responses((status = 200, body = Festivals)))]
+async fn list(State(state): State<AppState>, operator: Operator) -> Result<Json<Festivals>, Problem> {
+    operator.anywhere(Right::LookUp)?;
+    let View::Festivals(mut views) = state.look(Query::Festivals).await? else { return Err(odd()) };
+    views.retain(|view| operator.sees(view.id));
+    views.sort_by(|a, b| (a.starts_at, &a.slug).cmp(&(b.starts_at, &b.slug)));
+    let items = views.into_iter().map(|view| FestivalInList {
+        id: view.id.to_string(),
+        slug: view.slug,
+        name: view.name,
+        starts_at: Moment(view.starts_at),
+        ends_at: Moment(view.ends_at),
+        status: FestivalStatus(view.status),
+    });
+    Ok(Json(Festivals { items: items.collect() }))
+}
+
+/// Shows one festival with its zones, gates and categories.
+#[utoipa::path(get, path = "/festivals/{slug}", tag = "festivals", params(("slug" = String, Path)),
+    responses((status = 200, body = Festival)))]
+async fn show(
+    State(state): State<AppState>,
+    operator: Operator,
+    Path(slug): Path<String>,
+) -> Result<Json<Festival>, Problem> {
+    operator.at(Right::LookUp, &slug)?;
+    Ok(Json(Festival::from(&*state.festival(&slug).await?)))
+}
+
+impl AppState {
+    /// The festival with this slug. Whoever calls has checked the operator's right.
+    ///
+    /// # Errors
+    /// `unknown_festival`, also when another slug happens to lead to the same number.
+    pub async fn festival(&self, slug: &str) -> Result<Box<FestivalView>, Problem> {
+        let View::Festival(view) = self.look(Query::Festival(engine::ids::FestivalId::of_slug(slug))).await? else {
+            return Err(odd());
+        };
+        if view.slug == slug { Ok(view) } else { Err(Rejection::UnknownFestival.into()) }
+    }
+}
+
+/// A status to be reached.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ToFestivalStatus {
+    /// DRAFT → PUBLISHED → ONGOING → COMPLETED; CANCELLED from any but COMPLETED.
+    pub status: FestivalStatus,
+}
+
+/// Publishes, opens, completes or cancels a festival.
+#[utoipa::path(post, path = "/festivals/{slug}/status", tag = "festivals", params(("slug" = String, Path)),
+    request_body = ToFestivalStatus, responses((status = 204, description = "It is so.")))]
+async fn set_status(
+    State(state): State<AppState>,
+    Path(slug): Path<String>,
+    change: Change<ToFestivalStatus>,
+) -> Result<Done, Problem> {
+    let festival = change.operator.at(Right::ManageFestival, &slug)?;
+    let to = change.body.read()?.status.0;
+    state.ask_done(&change.operator, Some(change.key), OfficeAction::SetFestivalStatus { festival, to }).await
+}
+
+/// Sets how the gates behave, from the next scan on.
+#[utoipa::path(put, path = "/festivals/{slug}/policy", tag = "festivals", params(("slug" = String, Path)),
+    request_body = Policy, responses((status = 204, description = "It is so.")))]
+async fn set_policy(
+    State(state): State<AppState>,
+    Path(slug): Path<String>,
+    change: Change<Policy>,
+) -> Result<Done, Problem> {
+    let festival = change.operator.at(Right::ManageFestival, &slug)?;
+    let policy = change.body.read()?.into();
+    state.ask_done(&change.operator, Some(change.key), OfficeAction::SetPolicy { festival, policy }).await
+}
+
+/// The QR key from now on.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct QrKeyVersion {
+    /// Its version.
+    pub qr_version: u32,
+}
+
+/// Makes a new QR key. QRs signed with the one before are accepted as well; older ones answer `key_retired`.
+#[utoipa::path(post, path = "/festivals/{slug}/qr-keys/rotate", tag = "festivals", params(("slug" = String, Path)),
+    responses((status = 200, body = QrKeyVersion)))]
+async fn rotate_qr_key(
+    State(state): State<AppState>,
+    Path(slug): Path<String>,
+    change: Change<Nothing>,
+) -> Result<Changed<QrKeyVersion>, Problem> {
+    let festival = change.operator.at(Right::ManageFestival, &slug)?;
+    change.body.read()?;
+    let asked = state.ask(&change.operator, Some(change.key), OfficeAction::RotateQrKey { festival }).await?;
+    let (OfficeAnswer::QrKey(qr_version), replayed) = asked else { return Err(odd()) };
+    Ok(Changed { body: QrKeyVersion { qr_version }, replayed })
+}

@@ -1,0 +1,495 @@
+//! Tickets in bulk: one call carries up to 100,000 lines of NDJSON in, and as many out.
+//!
+//! Lines are taken in windows of [`ISSUE_MAX`]. A window's good lines are grouped by category and by paid or not, and
+//! each group is one command to the engine, all or nothing; where it does not fit under the quota any more, it is
+//! halved until what fits has been issued. Each command's idempotency key is made of the call's key, the number of the
+//! window, the group's place in it, and a hash of the window's lines. So a call that broke off can be sent again: what
+//! was issued is answered again, with the same ids, and the rest is issued now.
+//!
+//! The answer begins when the last line has been decided, and its QR texts are made while it is sent: a client may
+//! send everything first and read afterwards without either side waiting for the other. A call that breaks off before
+//! its end leaves its last, unfinished window undone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderName, HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use engine::command::{ISSUE_MAX, IdempotencyKey, OfficeAction, OfficeAnswer, OfficeCommand, issued};
+use engine::credential::{self, QrKey};
+use engine::ids::{CategoryNo, FestivalId, TicketId};
+use engine::rejection::Rejection;
+use futures_util::stream;
+use http_body_util::BodyExt;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::AppState;
+use super::answer::{odd, replayed};
+use super::problem::{Fault, Problem};
+use super::request::{Path, call_hash, first, idempotency_key, key_header, media_type_is, parse_json};
+use crate::auth::{Operator, Right};
+
+/// The most lines in one call.
+pub const LINES_MAX: u32 = 100_000;
+/// The longest line, in bytes; one with everything in it has about 90.
+pub const LINE_LEN_MAX: usize = 512;
+/// How many calls a node carries at a time. What a call keeps until it is answered is 100,000 × 40 B = 4 MB of ids,
+/// and 1,000 × 200 B of explanations: 17 MB for four.
+const CALLS_MAX: usize = 4;
+/// Beyond so many bad lines, a line says its code only.
+const EXPLAINED_MAX: usize = 1_000;
+/// How long a call waits for its turn, and for more of its body.
+const WAIT: Duration = Duration::from_secs(10);
+/// How long a whole call may take to arrive and be decided: 100,000 lines of 90 B at 15 KB/s.
+const CALL_TIME: Duration = Duration::from_secs(600);
+/// A full queue is asked again after so long, so many times: 5 s, when readers' windows have long been let through.
+const BUSY_WAIT: Duration = Duration::from_millis(100);
+const BUSY_TRIES: u32 = 50;
+/// Lines of the answer that are made at a time: 128 × 330 B = 42 KB.
+const ANSWER_LINES: usize = 128;
+
+static CALLS: Semaphore = Semaphore::const_new(CALLS_MAX);
+
+/// The route of this file. It stands apart because it may take longer than others.
+pub fn router() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(issue))
+}
+
+/// One line of a bulk call.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewTicket {
+    /// The number of the category.
+    pub category: u16,
+    /// Whose it is, if that is known: the UUID of a person.
+    #[schema(format = Uuid)]
+    pub holder: Option<String>,
+    /// SOLD if paid, else RESERVED.
+    pub paid: bool,
+}
+
+/// One line of the answer: a ticket, or why there is none.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct IssuedLine {
+    /// The number of the line it answers, from 1.
+    pub line: u32,
+    /// The ticket's id.
+    #[schema(format = Uuid)]
+    pub ticket_id: Option<String>,
+    /// Its short code.
+    pub code: Option<String>,
+    /// The text of its QR.
+    pub qr: Option<String>,
+    /// Why there is no ticket.
+    pub error: Option<LineError>,
+}
+
+/// Why a line has no ticket.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct LineError {
+    /// The stable code, as in a problem.
+    pub code: &'static str,
+    /// What it was this time.
+    pub detail: std::borrow::Cow<'static, str>,
+    /// Which field of the line, if one is to blame.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    #[schema(example = "/holder")]
+    pub pointer: String,
+}
+
+impl From<Rejection> for LineError {
+    fn from(rejection: Rejection) -> Self {
+        Self { code: rejection.code(), detail: rejection.say().into(), pointer: String::new() }
+    }
+}
+
+/// Issues up to 100,000 tickets. A line that is not good gets an error; the others go on.
+#[utoipa::path(post, path = "/festivals/{slug}/tickets", tag = "tickets", operation_id = "issue_tickets",
+    params(("slug" = String, Path)),
+    request_body(content = NewTicket, content_type = "application/x-ndjson", description = "One ticket a line."),
+    responses((status = 200, body = IssuedLine, content_type = "application/x-ndjson",
+        description = "One line for each, in their order. `Tapgate-Issued` and `Tapgate-Rejected` count them.")))]
+async fn issue(
+    State(state): State<AppState>,
+    operator: Operator,
+    Path(slug): Path<String>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let festival = operator.at(Right::ManageTickets, &slug)?;
+    let (parts, mut body) = request.into_parts();
+    let header = key_header(&parts.headers)?.ok_or(Fault::IdempotencyKeyMissing)?;
+    if !media_type_is(&parts.headers, &["application/x-ndjson", "application/ndjson", "application/jsonl"]) {
+        return Err(Problem::from(Fault::UnsupportedMediaType).detail("Send application/x-ndjson."));
+    }
+    let request = call_hash(&parts);
+    let key = idempotency_key(&operator, header, &request);
+    let qr_version = state.festival(&slug).await?.qr_version;
+    let turn = tokio::time::timeout(WAIT, CALLS.acquire()).await.ok().and_then(Result::ok);
+    let turn = turn.ok_or(Fault::TooManyUploads)?;
+
+    let mut call = Call::new(&state, &operator, festival, key, request);
+    match tokio::time::timeout(CALL_TIME, call.take(&mut body)).await {
+        Ok(taken) => taken?,
+        Err(_) => return Err(Fault::BodyTimeout.into()),
+    }
+    let all_repeated = call.asked && call.all_repeated;
+    let outcomes = call.outcomes;
+    let issued = outcomes.iter().filter(|(_, outcome)| outcome.is_ok()).count();
+    let count = |name: &'static str, n: usize| (HeaderName::from_static(name), HeaderValue::from(n));
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson")),
+        count("tapgate-issued", issued),
+        count("tapgate-rejected", outcomes.len() - issued),
+    ];
+    let qr_key = state.qr_secret.key(festival, qr_version);
+    let body = Body::from_stream(stream::iter(Answer { outcomes, at: 0, qr_key, qr_version, _turn: turn }));
+    Ok((headers, replayed(all_repeated), body).into_response())
+}
+
+/// What became of a line. An error is boxed: most lines have none.
+type Outcome = Result<TicketId, Box<LineError>>;
+
+/// A good line that waits for its window to be full.
+struct Wanted {
+    category: CategoryNo,
+    paid: bool,
+    holder: Option<u128>,
+}
+
+/// One bulk call on its way.
+struct Call<'a> {
+    state: &'a AppState,
+    operator: &'a Operator,
+    festival: FestivalId,
+    key: IdempotencyKey,
+    /// Method and path; the lines of a window go behind it.
+    request: Sha256,
+    /// The line that is arriving, at most [`LINE_LEN_MAX`] + 1 bytes of it.
+    partial: Vec<u8>,
+    line: u32,
+    windows: u32,
+    window: Vec<(u32, Result<Wanted, Box<LineError>>)>,
+    window_hash: Sha256,
+    /// Categories that have no place left: they are not asked again during this call.
+    sold_out: BTreeSet<CategoryNo>,
+    explained: usize,
+    asked: bool,
+    all_repeated: bool,
+    outcomes: Vec<(u32, Outcome)>,
+}
+
+impl<'a> Call<'a> {
+    fn new(
+        state: &'a AppState,
+        operator: &'a Operator,
+        festival: FestivalId,
+        key: IdempotencyKey,
+        request: Sha256,
+    ) -> Self {
+        Self {
+            state,
+            operator,
+            festival,
+            key,
+            window_hash: request.clone(),
+            request,
+            partial: Vec::new(),
+            line: 0,
+            windows: 0,
+            window: Vec::new(),
+            sold_out: BTreeSet::new(),
+            explained: 0,
+            asked: false,
+            all_repeated: true,
+            outcomes: Vec::new(),
+        }
+    }
+
+    /// Reads and issues to the end of the body.
+    async fn take(&mut self, body: &mut Body) -> Result<(), Problem> {
+        loop {
+            let frame = match tokio::time::timeout(WAIT, body.frame()).await {
+                Err(_) | Ok(Some(Err(_))) => return Err(Fault::BodyTimeout.into()),
+                Ok(Some(Ok(frame))) => frame,
+                Ok(None) => break,
+            };
+            let Ok(data) = frame.into_data() else { continue };
+            for piece in data.split_inclusive(|&byte| byte == b'\n') {
+                // One byte more than a line may have is enough to know that it is too long.
+                let room = (LINE_LEN_MAX + 1).saturating_sub(self.partial.len());
+                let text = piece.strip_suffix(b"\n").unwrap_or(piece);
+                self.partial.extend_from_slice(&text[..text.len().min(room)]);
+                if piece.ends_with(b"\n") && !self.end_of_line().await? {
+                    return Ok(());
+                }
+            }
+        }
+        if !self.partial.is_empty() {
+            self.end_of_line().await?;
+        }
+        self.end_of_window().await
+    }
+
+    /// `false` once there have been too many lines.
+    async fn end_of_line(&mut self) -> Result<bool, Problem> {
+        let mut line = core::mem::take(&mut self.partial);
+        self.line += 1;
+        let text = line.trim_ascii();
+        if !text.is_empty() {
+            if self.line > LINES_MAX {
+                self.end_of_window().await?;
+                let problem = Problem::from(Fault::TooManyLines).detail(format!("At most {LINES_MAX} lines."));
+                let error = self.explain(&problem);
+                self.outcomes.push((self.line, Err(Box::new(error))));
+                return Ok(false);
+            }
+            self.window_hash.update(text);
+            self.window_hash.update(b"\n");
+            let wanted = read_line(text).map_err(|problem| Box::new(self.explain(&problem)));
+            self.window.push((self.line, wanted));
+            if self.window.len() == ISSUE_MAX {
+                self.end_of_window().await?;
+            }
+        }
+        line.clear();
+        self.partial = line;
+        Ok(true)
+    }
+
+    fn explain(&mut self, problem: &Problem) -> LineError {
+        self.explained += 1;
+        if self.explained > EXPLAINED_MAX {
+            return LineError { code: problem.code(), detail: "".into(), pointer: String::new() };
+        }
+        let field = problem.errors().first();
+        let detail: String = field.map_or(problem.what(), |field| &field.detail).chars().take(120).collect();
+        let pointer = field.map(|field| field.pointer.chars().take(40).collect()).unwrap_or_default();
+        LineError { code: problem.code(), detail: detail.into(), pointer }
+    }
+
+    /// Issues what the window asks for, and writes down what became of each of its lines.
+    async fn end_of_window(&mut self) -> Result<(), Problem> {
+        let window = core::mem::take(&mut self.window);
+        let hash = core::mem::replace(&mut self.window_hash, self.request.clone());
+        let fingerprint = u64::from_be_bytes(first(&hash.finalize()));
+        let mut groups: BTreeMap<(CategoryNo, bool), Vec<(usize, Option<u128>)>> = BTreeMap::new();
+        for (place, (_, wanted)) in window.iter().enumerate() {
+            if let Ok(Wanted { category, paid, holder }) = wanted {
+                groups.entry((*category, *paid)).or_default().push((place, *holder));
+            }
+        }
+        let mut outcomes: Vec<Outcome> = Vec::with_capacity(window.len());
+        let unanswered = || Box::new(LineError::from(Rejection::Internal));
+        outcomes
+            .extend(window.iter().map(|(_, wanted)| Err(wanted.as_ref().err().cloned().unwrap_or_else(unanswered))));
+        for ((category, paid), lines) in groups {
+            self.issue_group(fingerprint, category, paid, &lines, &mut outcomes).await?;
+        }
+        self.outcomes.extend(window.into_iter().map(|(line, _)| line).zip(outcomes));
+        self.windows += 1;
+        Ok(())
+    }
+
+    async fn issue_group(
+        &mut self,
+        fingerprint: u64,
+        category: CategoryNo,
+        paid: bool,
+        lines: &[(usize, Option<u128>)],
+        outcomes: &mut [Outcome],
+    ) -> Result<(), Problem> {
+        // The later part lies below: what comes first is issued first. Halving 1,024 lines down to the last that fits
+        // takes at most 21 commands, once a call and category.
+        let mut parts = vec![0..lines.len()];
+        while let Some(part) = parts.pop() {
+            if self.sold_out.contains(&category) {
+                refuse(&lines[part], Rejection::SoldOut, outcomes);
+                continue;
+            }
+            let key = self.part_key(fingerprint, category, paid, part.start, part.len());
+            let holders = lines[part.clone()].iter().map(|(_, holder)| *holder).collect();
+            match self.ask(key, category, holders, paid).await? {
+                OfficeAnswer::Issued { festival, category, first_serial, count, seed } => {
+                    let tickets = issued(festival, category, first_serial, count, seed);
+                    lines[part].iter().zip(tickets).for_each(|((place, _), ticket)| outcomes[*place] = Ok(ticket));
+                }
+                OfficeAnswer::Rejected(Rejection::SoldOut) if part.len() > 1 => {
+                    let middle = part.start + part.len() / 2;
+                    parts.push(middle..part.end);
+                    parts.push(part.start..middle);
+                }
+                OfficeAnswer::Rejected(rejection) => {
+                    if rejection == Rejection::SoldOut {
+                        self.sold_out.insert(category);
+                    } else if self.windows == 0 && is_about_the_call(rejection) && outcomes.iter().all(Result::is_err) {
+                        return Err(Problem::from(rejection));
+                    }
+                    refuse(&lines[part], rejection, outcomes);
+                }
+                _ => return Err(odd()),
+            }
+        }
+        Ok(())
+    }
+
+    fn part_key(&self, fingerprint: u64, category: CategoryNo, paid: bool, start: usize, len: usize) -> IdempotencyKey {
+        let id = Sha256::new()
+            .chain_update(b"tapgate.bulk.v1")
+            .chain_update(self.key.id.to_be_bytes())
+            .chain_update(self.windows.to_be_bytes())
+            .chain_update(category.0.to_be_bytes())
+            .chain_update([u8::from(paid)])
+            .chain_update((start as u32).to_be_bytes())
+            .chain_update((len as u32).to_be_bytes())
+            .finalize();
+        IdempotencyKey { id: u128::from_be_bytes(first(&id)), fingerprint, made_at: self.key.made_at }
+    }
+
+    async fn ask(
+        &mut self,
+        key: IdempotencyKey,
+        category: CategoryNo,
+        holders: Vec<Option<u128>>,
+        paid: bool,
+    ) -> Result<OfficeAnswer, Problem> {
+        let mut seed = [0; 8];
+        aws_lc_rs::rand::fill(&mut seed).map_err(|_| Problem::from(Rejection::Internal))?;
+        let seed = u64::from_be_bytes(seed);
+        let mut tries = 0;
+        loop {
+            let action =
+                OfficeAction::IssueTickets { festival: self.festival, category, holders: holders.clone(), paid, seed };
+            let command = OfficeCommand { key: Some(key), operator: self.operator.no, action };
+            let (answer, repeated) = self.state.node.ask(command).await;
+            if answer == OfficeAnswer::Rejected(Rejection::Busy) && tries < BUSY_TRIES {
+                tries += 1;
+                tokio::time::sleep(BUSY_WAIT).await;
+                continue;
+            }
+            self.asked = true;
+            self.all_repeated &= repeated;
+            return Ok(answer);
+        }
+    }
+}
+
+fn refuse(lines: &[(usize, Option<u128>)], rejection: Rejection, outcomes: &mut [Outcome]) {
+    lines.iter().for_each(|(place, _)| outcomes[*place] = Err(Box::new(rejection.into())));
+}
+
+/// Rejections that no other line would escape: if nothing has been issued yet, the whole call is answered so.
+fn is_about_the_call(rejection: Rejection) -> bool {
+    use Rejection::*;
+    matches!(
+        rejection,
+        UnknownFestival
+            | IdempotencyConflict
+            | IdempotencyKeyExpired
+            | InvalidTransition
+            | LimitReached
+            | Busy
+            | Unavailable
+            | Internal
+    )
+}
+
+fn read_line(text: &[u8]) -> Result<Wanted, Problem> {
+    if text.len() > LINE_LEN_MAX {
+        return Err(Problem::field("", format!("a line has at most {LINE_LEN_MAX} bytes")));
+    }
+    let NewTicket { category, holder, paid } = parse_json(text)?;
+    let holder = match holder.as_deref().map(uuid::Uuid::try_parse) {
+        None => None,
+        Some(Ok(holder)) => Some(holder.as_u128()),
+        Some(Err(_)) => return Err(Problem::field("/holder", "must be a UUID")),
+    };
+    Ok(Wanted { category: CategoryNo(category), paid, holder })
+}
+
+/// Writes the answer, a few lines at a time, as fast as the client reads.
+struct Answer {
+    outcomes: Vec<(u32, Outcome)>,
+    at: usize,
+    qr_key: QrKey,
+    qr_version: u32,
+    /// Held until the last line has been made: the outcomes are what it bounds.
+    _turn: SemaphorePermit<'static>,
+}
+
+impl Iterator for Answer {
+    type Item = Result<Bytes, Infallible>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let lines = self.outcomes.get(self.at..).filter(|rest| !rest.is_empty())?;
+        let lines = &lines[..lines.len().min(ANSWER_LINES)];
+        let mut text = String::with_capacity(lines.len() * 340);
+        for (line, outcome) in lines {
+            self.write(&mut text, *line, outcome);
+        }
+        self.at += lines.len();
+        Some(Ok(text.into()))
+    }
+}
+
+impl Answer {
+    fn write(&self, text: &mut String, line: u32, outcome: &Outcome) {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Good<'a> {
+            line: u32,
+            ticket_id: String,
+            code: &'a str,
+            qr: String,
+        }
+        #[derive(Serialize)]
+        struct Bad<'a> {
+            line: u32,
+            error: &'a LineError,
+        }
+        let json = match outcome {
+            Ok(ticket) => serde_json::to_string(&Good {
+                line,
+                ticket_id: ticket.to_string(),
+                code: ticket.code().as_str(),
+                qr: credential::text(&self.qr_key.sign(*ticket, self.qr_version)),
+            }),
+            Err(error) => serde_json::to_string(&Bad { line, error }),
+        };
+        // Neither can fail: strings and numbers only.
+        let _ = writeln!(text, "{}", json.unwrap_or_default());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines() {
+        let read = |line: &str| read_line(line.as_bytes()).map(|w| (w.category.0, w.paid, w.holder.is_some()));
+        assert_eq!(read(r#"{"category":1,"paid":true}"#).unwrap(), (1, true, false));
+        let holder = r#"{"category":1,"holder":"0192f0c1-2345-7abc-8def-0123456789ab","paid":false}"#;
+        assert_eq!(read(holder).unwrap(), (1, false, true));
+        assert_eq!(read(r#"{"category":1,"holder":null,"paid":false}"#).unwrap(), (1, false, false));
+        for (bad, code) in [
+            (r#"{"category":1}"#, "validation"),
+            (r#"{"category":65536,"paid":true}"#, "validation"),
+            (r#"{"category":1,"paid":true,"admin":true}"#, "validation"),
+            (r#"{"category":1,"holder":"me","paid":true}"#, "validation"),
+            (r#"{"category":1,"paid":true"#, "invalid_json"),
+            (&format!(r#"{{"category":1,"paid":true{}}}"#, " ".repeat(LINE_LEN_MAX)), "validation"),
+        ] {
+            assert_eq!(read(bad).unwrap_err().code(), code, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! For whoever runs the node: is it alive, is it ready, its figures; and for whoever reads an error: what it means.
+//! These need no key, and no limit stands before them: a probe must never fail for another's sake.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::IntoResponse;
+use engine::rejection::Rejection;
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::AppState;
+use super::problem::{Fault, Problem};
+
+/// The routes at the root.
+pub fn router() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(healthz)).routes(routes!(readyz)).routes(routes!(figures))
+}
+
+/// The route under `/api/v1`.
+pub fn problems_router() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(problems))
+}
+
+/// How the node is.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Condition {
+    /// `ok`.
+    pub status: &'static str,
+}
+
+/// The process runs and answers.
+#[utoipa::path(get, path = "/healthz", tag = "operations", security(()), responses((status = 200, body = Condition)))]
+async fn healthz() -> Json<Condition> {
+    Json(Condition { status: "ok" })
+}
+
+/// Every shard has recovered and the journal takes writes; otherwise 503 with the reason.
+#[utoipa::path(get, path = "/readyz", tag = "operations", security(()), responses((status = 200, body = Condition)))]
+async fn readyz(State(state): State<AppState>) -> Result<Json<Condition>, Problem> {
+    let health = state.node.health();
+    if health.ready {
+        return Ok(Json(Condition { status: "ok" }));
+    }
+    let problem = Problem::from(Rejection::Unavailable);
+    Err(match health.reason {
+        Some(reason) => problem.detail(reason),
+        None => problem,
+    })
+}
+
+/// Figures in Prometheus' text format. They name routes and numbers, never a person.
+#[utoipa::path(get, path = "/metrics", tag = "operations", operation_id = "metrics", security(()),
+    responses((status = 200, description = "The figures.", body = String, content_type = "text/plain")))]
+async fn figures(State(state): State<AppState>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], state.metrics.render())
+}
+
+/// A kind of problem.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ProblemKind {
+    /// The stable code.
+    #[schema(example = "sold_out")]
+    pub code: &'static str,
+    /// The HTTP status it comes with.
+    pub status: u16,
+    /// What it means.
+    pub title: String,
+}
+
+/// Lists every kind of problem there is: what a problem's `type` leads to.
+#[utoipa::path(get, path = "/problems", tag = "operations", security(()),
+    responses((status = 200, body = Vec<ProblemKind>)))]
+async fn problems() -> Json<Vec<ProblemKind>> {
+    let door = Fault::ALL.iter().map(|&fault| Problem::from(fault));
+    let domain = Rejection::ALL.iter().map(|&rejection| Problem::from(rejection));
+    let kind = |problem: Problem| ProblemKind {
+        code: problem.code(),
+        status: problem.status().as_u16(),
+        title: problem.what().to_owned(),
+    };
+    Json(door.chain(domain).map(kind).collect())
+}

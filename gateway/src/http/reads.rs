@@ -1,0 +1,338 @@
+//! Lists that follow the journal: tickets by status, category or holder; the access log by zone, reader or ticket;
+//! counts per minute. They may be a moment behind, and answer 503 while they are being rebuilt.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use engine::command::{CONFLICT, FIRST_ENTRY, Verdict, WAS_NOT_INSIDE};
+use engine::ids::{CategoryNo, DeviceId, TicketId};
+use engine::rejection::Rejection;
+use engine::time::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::AppState;
+use super::answer::{Page, PageQuery};
+use super::problem::{Fault, Problem};
+use super::readmodels::{
+    AccessLog, AccessRow, CountRow, Counts, PageOf, ReadError, ReadModels, Span, TicketRow, Tickets,
+};
+use super::request::{Path, Query};
+use super::tickets::{FirstUse, ticket_for};
+use super::words::{Moment, TicketStatus, direction_word};
+use super::zones::zone_no;
+use crate::auth::{Operator, Right};
+
+/// The routes of this file.
+pub fn router() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(list_tickets))
+        .routes(routes!(access_log))
+        .routes(routes!(counts))
+        .routes(routes!(history))
+}
+
+impl AppState {
+    /// Reads, on the pool for what may block. At most one such read per connection is under way.
+    async fn read<R: Send + 'static>(
+        &self,
+        read: impl FnOnce(&dyn ReadModels) -> Result<R, ReadError> + Send + 'static,
+    ) -> Result<R, Problem> {
+        let models = Arc::clone(self.read_models.as_ref().ok_or(Fault::ReadModelsUnavailable)?);
+        match tokio::task::spawn_blocking(move || read(&*models)).await {
+            Ok(Ok(rows)) => Ok(rows),
+            Ok(Err(ReadError::Rebuilding)) => Err(Fault::ReadModelsUnavailable.into()),
+            Ok(Err(ReadError::Failed(reason))) => {
+                tracing::error!(reason, "the read models cannot be read");
+                Err(Fault::ReadModelsUnavailable.into())
+            }
+            Err(error) => {
+                tracing::error!(%error, "a read of the read models broke off");
+                Err(Rejection::Internal.into())
+            }
+        }
+    }
+}
+
+/// A ticket in a list.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TicketInList {
+    /// Its id.
+    #[schema(format = Uuid)]
+    pub ticket_id: String,
+    /// The short code that is printed on it.
+    pub code: String,
+    /// The number of its category.
+    pub category: u16,
+    /// Where it is in its life.
+    pub status: TicketStatus,
+    /// Blocked by the organiser.
+    pub blocked: bool,
+    /// Whose it is, if that is known.
+    #[schema(format = Uuid)]
+    pub holder: Option<String>,
+}
+
+impl From<TicketRow> for TicketInList {
+    fn from(row: TicketRow) -> Self {
+        Self {
+            ticket_id: row.ticket.to_string(),
+            code: row.ticket.code().as_str().to_owned(),
+            category: row.ticket.category().0,
+            status: TicketStatus(row.status),
+            blocked: row.blocked,
+            holder: row.holder.map(|holder| uuid::Uuid::from_u128(holder).to_string()),
+        }
+    }
+}
+
+/// Which tickets.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct TicketsQuery {
+    /// Only these.
+    pub status: Option<TicketStatus>,
+    /// Only this category's.
+    pub category: Option<u16>,
+    /// Only this person's.
+    #[param(format = Uuid)]
+    pub holder: Option<String>,
+    /// `next` of the page before.
+    pub cursor: Option<String>,
+    /// How many rows, 1 to 1,000; 100 unless told.
+    pub limit: Option<u32>,
+}
+
+/// Lists tickets by id.
+#[utoipa::path(get, path = "/festivals/{slug}/tickets", tag = "tickets", params(("slug" = String, Path), TicketsQuery),
+    responses((status = 200, body = Page<TicketInList>)))]
+async fn list_tickets(
+    State(state): State<AppState>,
+    operator: Operator,
+    Path(slug): Path<String>,
+    Query(query): Query<TicketsQuery>,
+) -> Result<Json<Page<TicketInList>>, Problem> {
+    let festival = operator.at(Right::ManageTickets, &slug)?;
+    let holder = query.holder.as_deref().map(uuid::Uuid::try_parse).transpose();
+    let holder = holder.map_err(|_| Problem::from(Fault::InvalidQuery).detail("holder must be a UUID."))?;
+    let of = Tickets {
+        festival,
+        status: query.status.map(|status| status.0),
+        category: query.category.map(CategoryNo),
+        holder: holder.map(|holder| holder.as_u128()),
+    };
+    let page = PageQuery { cursor: query.cursor, limit: query.limit };
+    let (after, limit) = (page.after::<TicketId>()?, page.limit()?);
+    let rows = state.read(move |models| models.tickets(of, PageOf { after, limit: limit + 1 })).await?;
+    Ok(Json(Page::of(rows, limit, |row| row.ticket, TicketInList::from)))
+}
+
+/// What came of a scan.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Outcome {
+    /// In.
+    Admitted,
+    /// Out.
+    Exited,
+    /// The scan before was undone.
+    Undone,
+    /// Red; `code` says why.
+    Rejected,
+}
+
+/// One entry of the access log.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AccessEntry {
+    /// When it was decided.
+    pub at: Moment,
+    /// Whose, once the QR or wristband named one of this festival's tickets.
+    #[schema(format = Uuid)]
+    pub ticket_id: Option<String>,
+    /// Where.
+    pub zone: u8,
+    /// Through which gate.
+    pub gate: u16,
+    /// By which reader; `null` if the office did it.
+    pub device_id: Option<String>,
+    /// ENTER or EXIT; `null` for an undo.
+    pub direction: Option<&'static str>,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// For REJECTED: the stable code.
+    #[schema(example = "already_used")]
+    pub code: Option<&'static str>,
+    /// What the steward said.
+    pub say: &'static str,
+    /// It was the ticket's first entry to a perimeter.
+    pub first_entry: bool,
+    /// An exit of somebody who was not inside.
+    pub was_not_inside: bool,
+    /// The reader had shown another answer, on account of a crash, and that one stood.
+    pub conflict: bool,
+    /// For `already_used`: when and where it was.
+    pub first_use: Option<FirstUse>,
+}
+
+impl From<AccessRow> for AccessEntry {
+    fn from(row: AccessRow) -> Self {
+        let (outcome, code, say) = match row.verdict {
+            Verdict::Admitted => (Outcome::Admitted, None, "Welcome."),
+            Verdict::Exited => (Outcome::Exited, None, "Goodbye."),
+            Verdict::Undone => (Outcome::Undone, None, "The scan was taken back."),
+            Verdict::Rejected(rejection) => (Outcome::Rejected, Some(rejection.code()), rejection.say()),
+        };
+        Self {
+            at: Moment(row.position.at),
+            ticket_id: row.ticket.map(|ticket| ticket.to_string()),
+            zone: row.zone.0,
+            gate: row.gate.0,
+            device_id: row.device.map(|device| device.to_string()),
+            direction: row.direction.map(direction_word),
+            outcome,
+            code,
+            say,
+            first_entry: row.flags & FIRST_ENTRY != 0,
+            was_not_inside: row.flags & WAS_NOT_INSIDE != 0,
+            conflict: row.flags & CONFLICT != 0,
+            first_use: row.first_use.map(FirstUse::from),
+        }
+    }
+}
+
+/// Which part of the access log: of one zone, or of one reader.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct AccessLogQuery {
+    /// Of this zone. Either this or `device`.
+    pub zone: Option<u8>,
+    /// Of this reader. Either this or `zone`.
+    #[param(example = "1a2b3c4d-17")]
+    pub device: Option<String>,
+    /// From when; the beginning unless told.
+    pub from: Option<Moment>,
+    /// Until before when; now unless told.
+    pub to: Option<Moment>,
+    /// `next` of the page before.
+    pub cursor: Option<String>,
+    /// How many rows, 1 to 1,000; 100 unless told.
+    pub limit: Option<u32>,
+}
+
+fn span(from: Option<Moment>, to: Option<Moment>) -> Result<Span, Problem> {
+    let span = Span {
+        from: from.map_or(Timestamp(i64::MIN), |from| from.0),
+        until: to.map_or(Timestamp(i64::MAX), |to| to.0),
+    };
+    if span.from < span.until {
+        return Ok(span);
+    }
+    Err(Problem::from(Fault::InvalidQuery).detail("from must be before to."))
+}
+
+/// Lists what happened at a zone or a reader, oldest first.
+#[utoipa::path(get, path = "/festivals/{slug}/access-log", tag = "access log",
+    params(("slug" = String, Path), AccessLogQuery), responses((status = 200, body = Page<AccessEntry>)))]
+async fn access_log(
+    State(state): State<AppState>,
+    operator: Operator,
+    Path(slug): Path<String>,
+    Query(query): Query<AccessLogQuery>,
+) -> Result<Json<Page<AccessEntry>>, Problem> {
+    let festival = operator.at(Right::LookUp, &slug)?;
+    let span = span(query.from, query.to)?;
+    let of = match (query.zone, query.device) {
+        (Some(zone), None) => AccessLog::Zone(festival, zone_no(zone)?, span),
+        (None, Some(device)) => {
+            let device = DeviceId::parse(&device).filter(|device| device.festival() == festival);
+            AccessLog::Device(device.ok_or(Rejection::UnknownDevice)?, span)
+        }
+        _ => return Err(Problem::from(Fault::InvalidQuery).detail("Ask for one zone or for one device.")),
+    };
+    let page = PageQuery { cursor: query.cursor, limit: query.limit };
+    entries(&state, of, &page).await
+}
+
+async fn entries(state: &AppState, of: AccessLog, page: &PageQuery) -> Result<Json<Page<AccessEntry>>, Problem> {
+    let (after, limit) = (page.after()?, page.limit()?);
+    let rows = state.read(move |models| models.access_log(of, PageOf { after, limit: limit + 1 })).await?;
+    Ok(Json(Page::of(rows, limit, |row| row.position, AccessEntry::from)))
+}
+
+/// Why was she refused at 18:04? Each scan of a ticket, oldest first, with what the steward said.
+#[utoipa::path(get, path = "/tickets/{ticket}/history", tag = "tickets",
+    params(("ticket" = String, Path, format = Uuid), PageQuery), responses((status = 200, body = Page<AccessEntry>)))]
+async fn history(
+    State(state): State<AppState>,
+    operator: Operator,
+    Path(ticket): Path<String>,
+    Query(page): Query<PageQuery>,
+) -> Result<Json<Page<AccessEntry>>, Problem> {
+    let ticket = ticket_for(&operator, Right::LookUp, &ticket)?;
+    entries(&state, AccessLog::Ticket(ticket), &page).await
+}
+
+/// What one gate did in one minute.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct MinuteCount {
+    /// Where the minute begins.
+    pub minute: Moment,
+    /// Which gate.
+    pub gate: u16,
+    /// Entries.
+    pub admitted: u64,
+    /// Exits.
+    pub exited: u64,
+    /// Rejections.
+    pub rejected: u64,
+}
+
+impl From<CountRow> for MinuteCount {
+    fn from(row: CountRow) -> Self {
+        Self {
+            minute: Moment(row.position.minute),
+            gate: row.position.gate.0,
+            admitted: row.admitted,
+            exited: row.exited,
+            rejected: row.rejected,
+        }
+    }
+}
+
+/// Which minutes.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct CountsQuery {
+    /// From when; the beginning unless told.
+    pub from: Option<Moment>,
+    /// Until before when; now unless told.
+    pub to: Option<Moment>,
+    /// `next` of the page before.
+    pub cursor: Option<String>,
+    /// How many rows, 1 to 1,000; 100 unless told.
+    pub limit: Option<u32>,
+}
+
+/// Counts entries, exits and rejections by minute and gate. Minutes without scans are left out.
+#[utoipa::path(get, path = "/festivals/{slug}/counts", tag = "access log", params(("slug" = String, Path), CountsQuery),
+    responses((status = 200, body = Page<MinuteCount>)))]
+async fn counts(
+    State(state): State<AppState>,
+    operator: Operator,
+    Path(slug): Path<String>,
+    Query(query): Query<CountsQuery>,
+) -> Result<Json<Page<MinuteCount>>, Problem> {
+    let of = Counts { festival: operator.at(Right::LookUp, &slug)?, span: span(query.from, query.to)? };
+    let page = PageQuery { cursor: query.cursor, limit: query.limit };
+    let (after, limit) = (page.after()?, page.limit()?);
+    let rows = state.read(move |models| models.counts(of, PageOf { after, limit: limit + 1 })).await?;
+    Ok(Json(Page::of(rows, limit, |row| row.position, MinuteCount::from)))
+}

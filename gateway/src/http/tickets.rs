@@ -1,0 +1,263 @@
+//! One ticket: looked up, its QR, its status, blocked, its wristband, its last scan undone.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::IntoResponse;
+use engine::command::OfficeAction;
+use engine::credential;
+use engine::ids::{TagUid, TicketId};
+use engine::rejection::Rejection;
+use engine::view::{Query, TicketView, View};
+use fast_qr::convert::svg::SvgBuilder;
+use fast_qr::{ECL, QRBuilder};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::AppState;
+use super::answer::{Done, odd};
+use super::categories::zones_of;
+use super::problem::{Fault, Problem};
+use super::request::{Change, Nothing, Path};
+use super::words::{Moment, TicketStatus};
+use crate::auth::{Operator, Right};
+
+/// The routes of this file.
+pub fn router() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(show_ticket))
+        .routes(routes!(ticket_qr))
+        .routes(routes!(set_ticket_status))
+        .routes(routes!(block))
+        .routes(routes!(unblock))
+        .routes(routes!(bind_tag))
+        .routes(routes!(undo_scan))
+}
+
+/// A ticket.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Ticket {
+    /// Its id.
+    #[schema(format = Uuid)]
+    pub ticket_id: String,
+    /// The short code that is printed on it; for people, it is not unique by itself.
+    pub code: String,
+    /// The number of its category.
+    pub category: u16,
+    /// Where it is in its life.
+    pub status: TicketStatus,
+    /// Blocked by the organiser.
+    pub blocked: bool,
+    /// The zones its holder is in.
+    pub inside: Vec<u8>,
+    /// When and where it first came in.
+    pub first_use: Option<FirstUse>,
+    /// The version of the key with which its QR is signed now.
+    pub qr_version: u32,
+}
+
+/// When and where a ticket first came in.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct FirstUse {
+    /// When.
+    pub at: Moment,
+    /// Into which perimeter.
+    pub zone: u8,
+    /// Through which gate.
+    pub gate: u16,
+}
+
+impl From<engine::command::FirstUse> for FirstUse {
+    fn from(first: engine::command::FirstUse) -> Self {
+        Self { at: Moment(first.at), zone: first.zone.0, gate: first.gate.0 }
+    }
+}
+
+impl From<&TicketView> for Ticket {
+    fn from(view: &TicketView) -> Self {
+        Self {
+            ticket_id: view.id.to_string(),
+            code: view.id.code().as_str().to_owned(),
+            category: view.id.category().0,
+            status: TicketStatus(view.status),
+            blocked: view.blocked,
+            inside: zones_of(view.inside),
+            first_use: view.first_use.map(FirstUse::from),
+            qr_version: view.qr_version,
+        }
+    }
+}
+
+/// Reads a ticket's id out of an address, in any spelling of a UUID.
+///
+/// # Errors
+/// `invalid_path` if it is no UUID, `unknown_ticket` if it is none of ours.
+pub fn ticket_id(text: &str) -> Result<TicketId, Problem> {
+    let uuid = uuid::Uuid::try_parse(text)
+        .map_err(|_| Problem::from(Fault::InvalidPath).detail("A ticket's id is a UUID."))?;
+    TicketId::from_u128(uuid.as_u128()).ok_or_else(|| Rejection::UnknownTicket.into())
+}
+
+/// The ticket with this id, if the operator may do this with it. A foreign festival's is unknown.
+///
+/// # Errors
+/// As [`ticket_id`] and [`Operator::within`].
+pub fn ticket_for(operator: &Operator, right: Right, text: &str) -> Result<TicketId, Problem> {
+    let ticket = ticket_id(text)?;
+    operator.within(right, ticket.festival(), Rejection::UnknownTicket)?;
+    Ok(ticket)
+}
+
+/// An SVG of a QR with this text, dark on white with the quiet zone that scanners need.
+///
+/// # Errors
+/// `internal` if the text is longer than a QR holds, which none of ours is.
+pub fn qr_svg(text: &str) -> Result<String, Problem> {
+    let qr = QRBuilder::new(text).ecl(ECL::M).build().map_err(|error| {
+        tracing::error!(?error, "a QR does not hold its text");
+        Problem::from(Rejection::Internal)
+    })?;
+    Ok(SvgBuilder::default().to_str(&qr))
+}
+
+/// Shows a ticket.
+#[utoipa::path(get, path = "/tickets/{ticket}", tag = "tickets", params(("ticket" = String, Path, format = Uuid)),
+    responses((status = 200, body = Ticket)))]
+async fn show_ticket(
+    State(state): State<AppState>,
+    operator: Operator,
+    Path(ticket): Path<String>,
+) -> Result<Json<Ticket>, Problem> {
+    let ticket = ticket_for(&operator, Right::LookUp, &ticket)?;
+    let View::Ticket(view) = state.look(Query::Ticket(ticket)).await? else { return Err(odd()) };
+    Ok(Json(Ticket::from(&view)))
+}
+
+/// Draws a ticket's QR, signed with the present key.
+#[utoipa::path(get, path = "/tickets/{ticket}/qr.svg", tag = "tickets",
+    params(("ticket" = String, Path, format = Uuid)),
+    responses((status = 200, description = "The QR.", body = String, content_type = "image/svg+xml")))]
+async fn ticket_qr(
+    State(state): State<AppState>,
+    operator: Operator,
+    Path(ticket): Path<String>,
+) -> Result<impl IntoResponse, Problem> {
+    let ticket = ticket_for(&operator, Right::ManageTickets, &ticket)?;
+    let View::Ticket(view) = state.look(Query::Ticket(ticket)).await? else { return Err(odd()) };
+    let claim = state.qr_secret.key(ticket.festival(), view.qr_version).sign(ticket, view.qr_version);
+    Ok(([(header::CONTENT_TYPE, "image/svg+xml")], qr_svg(&credential::text(&claim))?))
+}
+
+/// A status to be reached.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ToTicketStatus {
+    /// RESERVED → SOLD; RESERVED, SOLD → CANCELLED; SOLD, USED, CANCELLED → REFUNDED.
+    pub status: TicketStatus,
+}
+
+/// Marks a ticket as paid, cancels or refunds it.
+#[utoipa::path(post, path = "/tickets/{ticket}/status", tag = "tickets",
+    params(("ticket" = String, Path, format = Uuid)),
+    request_body = ToTicketStatus, responses((status = 204, description = "It is so.")))]
+async fn set_ticket_status(
+    State(state): State<AppState>,
+    Path(ticket): Path<String>,
+    change: Change<ToTicketStatus>,
+) -> Result<Done, Problem> {
+    let ticket = ticket_for(&change.operator, Right::ManageTickets, &ticket)?;
+    let to = change.body.read()?.status.0;
+    state.ask_done(&change.operator, Some(change.key), OfficeAction::SetTicketStatus { ticket, to }).await
+}
+
+/// Blocks a ticket: it is refused from the next scan on.
+#[utoipa::path(post, path = "/tickets/{ticket}/block", tag = "tickets",
+    params(("ticket" = String, Path, format = Uuid)), responses((status = 204, description = "It is so.")))]
+async fn block(
+    State(state): State<AppState>,
+    Path(ticket): Path<String>,
+    change: Change<Nothing>,
+) -> Result<Done, Problem> {
+    set_blocked(&state, &ticket, change, true).await
+}
+
+/// Lets a blocked ticket go again.
+#[utoipa::path(post, path = "/tickets/{ticket}/unblock", tag = "tickets",
+    params(("ticket" = String, Path, format = Uuid)), responses((status = 204, description = "It is so.")))]
+async fn unblock(
+    State(state): State<AppState>,
+    Path(ticket): Path<String>,
+    change: Change<Nothing>,
+) -> Result<Done, Problem> {
+    set_blocked(&state, &ticket, change, false).await
+}
+
+async fn set_blocked(state: &AppState, ticket: &str, change: Change<Nothing>, blocked: bool) -> Result<Done, Problem> {
+    let ticket = ticket_for(&change.operator, Right::BlockTickets, ticket)?;
+    change.body.read()?;
+    state.ask_done(&change.operator, Some(change.key), OfficeAction::BlockTicket { ticket, blocked }).await
+}
+
+/// A wristband.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Tag {
+    /// The chip's UID in hexadecimal: 4, 7 or 10 bytes.
+    #[schema(example = "04a1b2c3d4e5f6", pattern = "^([0-9a-fA-F]{8}|[0-9a-fA-F]{14}|[0-9a-fA-F]{20})$")]
+    pub uid: String,
+}
+
+impl Tag {
+    fn parse(&self) -> Result<TagUid, Problem> {
+        let digits: Option<Vec<u8>> = self.uid.chars().map(|c| c.to_digit(16).map(|digit| digit as u8)).collect();
+        digits
+            .filter(|digits| digits.len() % 2 == 0)
+            .map(|digits| digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect::<Vec<u8>>())
+            .and_then(|bytes| TagUid::new(&bytes))
+            .ok_or_else(|| Problem::field("/uid", "must be 4, 7 or 10 bytes in hexadecimal"))
+    }
+}
+
+/// Binds a wristband to a ticket, in place of any it had.
+#[utoipa::path(post, path = "/tickets/{ticket}/tag", tag = "tickets", params(("ticket" = String, Path, format = Uuid)),
+    request_body = Tag, responses((status = 204, description = "It is so.")))]
+async fn bind_tag(
+    State(state): State<AppState>,
+    Path(ticket): Path<String>,
+    change: Change<Tag>,
+) -> Result<Done, Problem> {
+    let ticket = ticket_for(&change.operator, Right::ManageTickets, &ticket)?;
+    let tag = change.body.read()?.parse()?;
+    state.ask_done(&change.operator, Some(change.key), OfficeAction::BindTag { ticket, tag }).await
+}
+
+/// Undoes a ticket's last scan, as a supervisor: without the 15 minutes that a reader has.
+#[utoipa::path(post, path = "/tickets/{ticket}/undo-scan", tag = "tickets",
+    params(("ticket" = String, Path, format = Uuid)), responses((status = 204, description = "It is so.")))]
+async fn undo_scan(
+    State(state): State<AppState>,
+    Path(ticket): Path<String>,
+    change: Change<Nothing>,
+) -> Result<Done, Problem> {
+    let ticket = ticket_for(&change.operator, Right::UndoScans, &ticket)?;
+    change.body.read()?;
+    state.ask_done(&change.operator, Some(change.key), OfficeAction::UndoScan { ticket }).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uids() {
+        let parse =
+            |uid: &str| Tag { uid: uid.into() }.parse().map(|tag| tag.as_bytes().to_vec()).map_err(|p| p.code());
+        assert_eq!(parse("04A1b2c3"), Ok(vec![0x04, 0xA1, 0xB2, 0xC3]));
+        for bad in ["", "04", "04a1b2c", "04a1b2cg", "04:a1:b2:c3", "éééé", &"00".repeat(11)] {
+            assert_eq!(parse(bad), Err("validation"), "{bad}");
+        }
+    }
+}
