@@ -20,31 +20,31 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 use utoipa_axum::router::OpenApiRouter;
 
-pub const SECRET: &[u8] = b"a secret of at least 32 bytes, for tests";
+pub(crate) const SECRET: &[u8] = b"a secret of at least 32 bytes, for tests";
 
-pub struct House {
-    pub state: AppState,
-    pub router: Router,
+pub(crate) struct House {
+    pub(crate) state: AppState,
+    pub(crate) router: Router,
     folder: tempfile::TempDir,
 }
 
 /// What came back.
 #[derive(Debug)]
-pub struct Reply {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
-    pub text: String,
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
 }
 
 impl Reply {
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("no JSON: {} {}", self.status, self.text))
     }
-    pub fn replayed(&self) -> bool {
+    pub(crate) fn replayed(&self) -> bool {
         self.headers.get("idempotent-replayed").is_some_and(|value| value == "true")
     }
     /// `(status, code)` of a problem whose shape is as it must be, or `(status, "")`.
-    pub fn code(&self) -> (u16, String) {
+    pub(crate) fn code(&self) -> (u16, String) {
         let status = self.status.as_u16();
         if status < 400 {
             return (status, String::new());
@@ -58,18 +58,18 @@ impl Reply {
         (status, code)
     }
     #[track_caller]
-    pub fn is(&self, status: u16, code: &str) -> &Self {
+    pub(crate) fn is(&self, status: u16, code: &str) -> &Self {
         assert_eq!(self.code(), (status, code.to_owned()), "{}", self.text);
         self
     }
 }
 
 impl House {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with(None).await
     }
 
-    pub async fn with(read_models: Option<Arc<dyn ReadModels>>) -> Self {
+    pub(crate) async fn with(read_models: Option<Arc<dyn ReadModels>>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config = NodeConfig { shards: 4, threads: 1, ..NodeConfig::new(folder.path()) };
         let node = tokio::task::spawn_blocking(|| Node::start(config)).await.unwrap().unwrap();
@@ -88,13 +88,13 @@ impl House {
         Self { state, router, folder }
     }
 
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.state.node.stop().await;
         drop(self.folder);
     }
 
     /// A key of this role at these festivals.
-    pub async fn key(&self, role: Role, festivals: &[&str]) -> String {
+    pub(crate) async fn key(&self, role: Role, festivals: &[&str]) -> String {
         let name = format!("{} {festivals:?}", role.word());
         let mut random = [0; 32];
         aws_lc_rs::rand::fill(&mut random).unwrap();
@@ -110,7 +110,7 @@ impl House {
         key
     }
 
-    pub async fn send(&self, request: Request<Body>) -> Reply {
+    pub(crate) async fn send(&self, request: Request<Body>) -> Reply {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
@@ -118,7 +118,7 @@ impl House {
     }
 
     /// Asks with this key; `path` is below `/api/v1`.
-    pub async fn call(&self, key: &str, method: &str, path: &str, attempt: &str, body: Option<Value>) -> Reply {
+    pub(crate) async fn call(&self, key: &str, method: &str, path: &str, attempt: &str, body: Option<Value>) -> Reply {
         let request = Request::builder()
             .method(method)
             .uri(format!("/api/v1{path}"))
@@ -128,20 +128,20 @@ impl House {
         self.send(request.body(body.map_or(Body::empty(), |body| Body::from(body.to_string()))).unwrap()).await
     }
 
-    pub async fn get(&self, key: &str, path: &str) -> Reply {
+    pub(crate) async fn get(&self, key: &str, path: &str) -> Reply {
         let request = Request::get(format!("/api/v1{path}")).header("authorization", format!("Bearer {key}"));
         self.send(request.body(Body::empty()).unwrap()).await
     }
 
     /// With an idempotency key of its own.
-    pub async fn post(&self, key: &str, path: &str, body: Value) -> Reply {
+    pub(crate) async fn post(&self, key: &str, path: &str, body: Value) -> Reply {
         self.call(key, "POST", path, &fresh(), Some(body)).await
     }
-    pub async fn put(&self, key: &str, path: &str, body: Value) -> Reply {
+    pub(crate) async fn put(&self, key: &str, path: &str, body: Value) -> Reply {
         self.call(key, "PUT", path, &fresh(), Some(body)).await
     }
 
-    pub async fn bulk(&self, key: &str, slug: &str, attempt: &str, body: impl Into<Body>) -> Reply {
+    pub(crate) async fn bulk(&self, key: &str, slug: &str, attempt: &str, body: impl Into<Body>) -> Reply {
         let request = Request::post(format!("/api/v1/festivals/{slug}/tickets"))
             .header("authorization", format!("Bearer {key}"))
             .header("content-type", "application/x-ndjson")
@@ -150,7 +150,7 @@ impl House {
     }
 
     /// A festival with a ground, a deck in it, a gate, and a category 0 with `quota` places.
-    pub async fn festival(&self, slug: &str, quota: u32) -> String {
+    pub(crate) async fn festival(&self, slug: &str, quota: u32) -> String {
         let admin = self.key(Role::Admin, &[]).await;
         self.post(&admin, "/festivals", festival(slug)).await.is(201, "");
         self.post(&admin, &format!("/festivals/{slug}/zones"), json!({"name": "Ground", "capacity": 1000}))
@@ -164,23 +164,23 @@ impl House {
     }
 
     /// One ticket of category 0.
-    pub async fn ticket(&self, key: &str, slug: &str) -> String {
+    pub(crate) async fn ticket(&self, key: &str, slug: &str) -> String {
         let reply = self.bulk(key, slug, &fresh(), "{\"category\":0,\"paid\":true}\n").await;
         reply.is(200, "").json()["ticketId"].as_str().unwrap_or_else(|| panic!("{}", reply.text)).to_owned()
     }
 }
 
-pub fn fresh() -> String {
+pub(crate) fn fresh() -> String {
     let mut random = [0; 16];
     aws_lc_rs::rand::fill(&mut random).unwrap();
     uuid::Builder::from_random_bytes(random).into_uuid().to_string()
 }
 
-pub fn festival(slug: &str) -> Value {
+pub(crate) fn festival(slug: &str) -> Value {
     json!({"slug": slug, "name": "A night", "startsAt": "2027-07-16T12:00:00Z", "endsAt": "2027-07-19T12:00:00+02:00"})
 }
 
-pub fn category(quota: u32) -> Value {
+pub(crate) fn category(quota: u32) -> Value {
     json!({
         "name": "Weekend", "kind": "STANDARD", "price": {"amount": "89.50", "currency": "EUR"}, "quota": quota,
         "zones": [0, 1], "validFrom": "2027-07-16T12:00:00Z", "validUntil": "2027-07-19T12:00:00Z",

@@ -10,7 +10,7 @@ use crate::house::{House, category, festival, fresh};
 
 /// Every route of the API with the roles that may use it at their own festival: A(DMIN without festivals), a (ADMIN of
 /// this festival), O(RGANIZER), T (STAFF), C(ASHIER), S(ECURITY), U(SER).
-pub const ROUTES: &[(&str, &str, &str)] = &[
+pub(crate) const ROUTES: &[(&str, &str, &str)] = &[
     ("A.. ....", "POST", "/festivals"),
     ("AaO T.S.", "GET", "/festivals"),
     ("AaO T.S.", "GET", "/festivals/{slug}"),
