@@ -219,6 +219,20 @@ pub fn enrolment_code(festival: FestivalId, random: &[u8; 32]) -> String {
     code
 }
 
+/// What the engine stores of a code. However it was typed, it is the same: hyphens, spaces and case do not matter, and
+/// what can be misread for a digit is taken for it, as Crockford has it (O for 0, I and L for 1).
+pub fn enrolment_code_hash(code: &[u8]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for c in code.iter().filter(|c| !matches!(c, b'-' | b' ')) {
+        hash.update([match c.to_ascii_uppercase() {
+            b'O' => b'0',
+            b'I' | b'L' => b'1',
+            c => c,
+        }]);
+    }
+    hash.finalize().into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -275,6 +289,9 @@ mod tests {
         assert_ne!(code, one_time.enrolment_code(festival, &IdempotencyKey { fingerprint: 3, ..key }));
         assert_ne!(one_time.api_key(&key), one_time.api_key(&IdempotencyKey { id: 9, ..key }));
         assert_eq!(code.len(), 24);
+        let typed = code.to_lowercase().replace('-', " ").replace('0', "o").replace('1', "l");
+        assert_eq!(enrolment_code_hash(typed.as_bytes()), enrolment_code_hash(code.as_bytes()));
+        assert_eq!(enrolment_code_hash(b"7K2M-Q9XD"), <[u8; 32]>::from(Sha256::digest(b"7K2MQ9XD")));
         // The festival can be read back from the code alone.
         let bits = code.bytes().filter(|&c| c != b'-').fold(0_u128, |bits, c| {
             bits << 5 | CROCKFORD.iter().position(|&k| k == c).expect("one of Crockford's") as u128

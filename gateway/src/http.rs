@@ -1,7 +1,7 @@
 //! The HTTP door: routes, errors in one shape, OpenAPI.
 //!
-//! Each file below owns its routes and the shapes they speak; [`routes`] puts them under one roof, [`door`] stands the
-//! limits before them, [`Door::serve`] listens. Handlers check the shape of what they are given and the operator's
+//! Each file below owns its routes and the shapes they speak; [`app`] puts them under one
+//! roof with the pages and what else is the same for all of them. Handlers check the shape of what they are given and the operator's
 //! right; the engine decides.
 
 use std::sync::Arc;
@@ -21,8 +21,11 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
 use crate::auth::OneTime;
-use crate::live::LiveHub;
-use crate::metrics::{Latency, PrometheusHandle};
+use crate::metrics as metrics_of;
+use crate::metrics::PrometheusHandle;
+use crate::pages;
+use crate::quic::LatencyTracker;
+use crate::tls::Fingerprint;
 use problem::{Fault, Problem};
 use readmodels::ReadModels;
 
@@ -30,10 +33,10 @@ pub mod answer;
 pub mod categories;
 pub mod devices;
 pub mod docs;
-mod door;
 pub mod festivals;
 pub mod issue;
 pub mod keys;
+pub mod limits;
 pub mod live_counts;
 pub mod operations;
 pub mod problem;
@@ -44,7 +47,7 @@ pub mod tickets;
 pub mod words;
 pub mod zones;
 
-pub use door::{Door, Limits, door};
+pub use limits::Limits;
 
 /// What every handler can reach. Clones are cheap.
 #[derive(Clone)]
@@ -60,11 +63,9 @@ pub struct AppState {
     /// Where readers reach the QUIC door, `host:port`, as enrolment offers say it.
     pub quic_address: Arc<str>,
     /// SHA-256 of the server's certificate, which readers pin.
-    pub fingerprint: [u8; 32],
+    pub fingerprint: Fingerprint,
     /// How long scans took lately; the QUIC door writes it.
-    pub latency: Latency,
-    /// Who watches which festival.
-    pub live: LiveHub,
+    pub latency: Arc<LatencyTracker>,
     /// Renders `/metrics`.
     pub metrics: PrometheusHandle,
 }
@@ -72,8 +73,8 @@ pub struct AppState {
 /// How long a handler may take until its answer begins. The node answers within 30 s at worst (`durability.md`, 17).
 const ANSWER_TIME: Duration = Duration::from_secs(35);
 
-/// Every route of the API with its OpenAPI document.
-fn api() -> OpenApiRouter<AppState> {
+/// Every route under `/api/v1` with its OpenAPI document.
+fn api(streams: OpenApiRouter<AppState>) -> OpenApiRouter<AppState> {
     // What a person or a page asks.
     let prompt = OpenApiRouter::new()
         .merge(festivals::router())
@@ -85,35 +86,47 @@ fn api() -> OpenApiRouter<AppState> {
         .merge(keys::router())
         .merge(live_counts::router())
         .merge(operations::problems_router())
-        // Its head comes at once, its body has no end.
-        .merge(crate::live::router())
         .layer(middleware::from_fn(in_time));
     // What may take minutes, and bounds its own time.
-    let v1 = prompt.merge(issue::router());
+    let v1 = prompt.merge(issue::router()).merge(streams);
     OpenApiRouter::with_openapi(docs::base()).nest("/api/v1", v1)
 }
 
-/// All routes, and behind them the two answers for what is no route.
-pub fn routes(state: AppState) -> Router {
-    let (operations, mut operations_docs) = operations::router().split_for_parts();
-    let (api, mut openapi) = api().split_for_parts();
-    openapi.merge(std::mem::take(&mut operations_docs));
+/// Everything that is served over HTTP: the API, its documentation, the pages, probes and figures, and behind them the
+/// two answers for what is no route. `streams` joins the API under `/api/v1`: the live stream, which brings its own hub.
+///
+/// The future does what has to be done now and then, or memory grows; it has no end, and is to be run beside the door.
+/// Requests are counted by their [`axum::extract::ConnectInfo`], which whoever accepts the connection has to add.
+pub fn app(
+    state: AppState,
+    streams: OpenApiRouter<AppState>,
+    limits: Limits,
+) -> (Router, impl Future<Output = ()> + Send + 'static) {
+    let upkeep = metrics_of::upkeep(state.metrics.clone(), state.node.clone());
+    let (api, mut openapi) = api(streams).split_for_parts();
+    let (operations, operations_docs) = operations::router().split_for_parts();
+    openapi.merge(operations_docs);
     docs::complete(&mut openapi);
     let docs = SwaggerUi::new("/api/docs").url("/api/v1/openapi.json", openapi);
-    Router::new()
-        .merge(crate::pages::routes())
+    let router = Router::new()
         .merge(api)
-        .merge(operations)
         .merge(docs)
+        .merge(pages::routes())
         .fallback(|| async { Problem::from(Fault::UnknownRoute) })
         .method_not_allowed_fallback(|| async { Problem::from(Fault::MethodNotAllowed) })
-        .layer(
-            ServiceBuilder::new()
-                .layer(middleware::from_fn(counted))
-                .layer(middleware::from_fn(guarded))
-                .layer(CatchPanicLayer::custom(panicked)),
-        )
-        .with_state(state)
+        .with_state(state.clone());
+    let (router, forget) = limits.guard(router);
+    // Probes and scrapes come past the limit: they must not fail because somebody else asks too much.
+    let router = router.merge(operations.with_state(state)).layer(
+        ServiceBuilder::new()
+            .layer(middleware::from_fn(counted))
+            .layer(middleware::from_fn(guarded))
+            .layer(CatchPanicLayer::custom(panicked)),
+    );
+    let beside = async {
+        tokio::join!(upkeep, forget);
+    };
+    (router, beside)
 }
 
 /// A handler that panics answers 500 in the usual shape; the shards know nothing of it.

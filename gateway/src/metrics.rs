@@ -1,18 +1,18 @@
-//! Figures: the recorder behind `/metrics`, and the latency of scans as the live page shows it.
+//! Figures for Prometheus: the recorder behind `/metrics`, and what keeps it from growing.
 
-use std::sync::Arc;
+use std::time::Duration;
 
+use actors::Node;
 pub use metrics_exporter_prometheus::PrometheusHandle;
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder};
 
-pub use crate::quic::Latency as LatencySnapshot;
-use crate::quic::LatencyTracker;
-
 /// How long an answer took, in seconds: from 50 µs, a flush of a fast disk, to 5 s, when nobody waits any longer.
 const SECONDS: &[f64] = &[0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 5.0];
+/// How often histograms are folded. Scrapes come about every fifteen seconds.
+const UPKEEP: Duration = Duration::from_secs(5);
 
 /// A recorder for this process's figures, and the handle that renders them. Only the first one in a process is
-/// installed: in tests, several doors share it.
+/// installed; a later handle renders nothing, which in tests is as good.
 ///
 /// # Errors
 /// [`BuildError`] if the buckets are refused, which only a change here can cause.
@@ -23,33 +23,19 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     if metrics::set_global_recorder(recorder).is_err() {
         tracing::debug!("figures go to the recorder that was installed before");
     }
-    describe();
+    metrics::describe_counter!("tapgate_http_requests_total", "HTTP requests by route, method and status.");
+    metrics::describe_histogram!("tapgate_http_request_seconds", metrics::Unit::Seconds, "Time to the answer's head.");
+    metrics::describe_gauge!("tapgate_node_ready", "1 when every shard serves and the journal takes writes.");
     Ok(handle)
 }
 
-fn describe() {
-    metrics::describe_counter!("tapgate_http_requests_total", "HTTP requests by route, method and status.");
-    metrics::describe_histogram!("tapgate_http_request_seconds", metrics::Unit::Seconds, "Time to the answer's head.");
-    metrics::describe_gauge!("tapgate_scan_latency_us", "Scans, from the frame's arrival to the answer's leaving.");
-    metrics::describe_gauge!("tapgate_node_ready", "1 when every shard serves and the journal takes writes.");
-}
-
-/// How long answers took lately: the QUIC door writes it, the live page and `/metrics` read. One for the whole
-/// process. Clones share it.
-#[derive(Clone, Default)]
-pub struct Latency(Arc<LatencyTracker>);
-
-/// What is shown covers this many seconds.
-const SHOWN_S: u64 = 10;
-
-impl Latency {
-    /// Over the last ten seconds.
-    pub fn snapshot(&self) -> LatencySnapshot {
-        self.0.last(SHOWN_S)
-    }
-
-    /// For the QUIC door, and for whoever wants other spans.
-    pub fn tracker(&self) -> Arc<LatencyTracker> {
-        Arc::clone(&self.0)
+/// Folds histograms, and says whether the node is ready, now and then. It has no end, and is to be run beside the doors: without it,
+/// memory grows with every request.
+pub async fn upkeep(handle: PrometheusHandle, node: Node) {
+    let mut every = tokio::time::interval(UPKEEP);
+    loop {
+        every.tick().await;
+        handle.run_upkeep();
+        metrics::gauge!("tapgate_node_ready").set(if node.health().ready { 1.0 } else { 0.0 });
     }
 }

@@ -1,15 +1,12 @@
 //! Readers: enrolled with a one-time code, listed, revoked.
 
-use std::fmt;
-
 use axum::Json;
 use axum::extract::State;
 use engine::command::{OfficeAction, OfficeAnswer};
-use engine::ids::{DeviceId, GateNo};
+use engine::ids::{DeviceId, FestivalId, GateNo};
 use engine::rejection::Rejection;
 use engine::view::{DeviceView, Query, View};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -20,7 +17,7 @@ use super::problem::{Fault, Problem};
 use super::request::{Change, Nothing, Path, Query as QueryString};
 use super::tickets::qr_svg;
 use super::words::Moment;
-use crate::auth::{Operator, Right};
+use crate::auth::{Operator, Right, enrolment_code_hash};
 
 /// The routes of this file.
 pub fn router() -> OpenApiRouter<AppState> {
@@ -87,7 +84,7 @@ impl From<&DeviceView> for Device {
             name: view.name.clone(),
             gate: view.gate.0,
             zone: view.zone.0,
-            public_key: Hex(&view.public_key).to_string(),
+            public_key: view.public_key.iter().map(|byte| format!("{byte:02x}")).collect(),
             revoked: view.revoked,
             enrolled_at: Moment(view.enrolled_at),
             last_seen_at: Moment(view.last_seen_at),
@@ -95,22 +92,11 @@ impl From<&DeviceView> for Device {
     }
 }
 
-struct Hex<'a>(&'a [u8]);
-
-impl fmt::Display for Hex<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-/// What the engine stores of a code: SHA-256 of its twenty characters without the hyphens.
-pub fn code_hash(code: &str) -> [u8; 32] {
-    Sha256::digest(code.replace('-', "")).into()
-}
-
-/// What a reader needs in order to enrol, as its QR says it.
-fn offer_text(state: &AppState, code: &str) -> String {
-    format!("tapgate:{}?fp={}&code={code}", state.quic_address, Hex(&state.fingerprint))
+/// What a reader needs in order to enrol, as its QR says it. The code stands there without hyphens.
+fn offer_text(state: &AppState, festival: FestivalId, code: &str) -> String {
+    let AppState { quic_address, fingerprint, .. } = state;
+    let code = code.replace('-', "");
+    format!("tapgate:enrol?server={quic_address}&fingerprint={fingerprint}&festival={festival}&code={code}")
 }
 
 /// Makes a one-time code with which one reader can be enrolled.
@@ -125,10 +111,15 @@ async fn offer_enrolment(
     let festival = change.operator.at(Right::ManageDevices, &slug)?;
     let NewDevice { gate, name } = change.body.read()?;
     let code = state.one_time.enrolment_code(festival, &change.key);
-    let action = OfficeAction::OfferEnrolment { festival, gate: GateNo(gate), code_hash: code_hash(&code), name };
+    let action = OfficeAction::OfferEnrolment {
+        festival,
+        gate: GateNo(gate),
+        code_hash: enrolment_code_hash(code.as_bytes()),
+        name,
+    };
     let asked = state.ask(&change.operator, Some(change.key), action).await?;
     let (OfficeAnswer::CodeUntil(until), replayed) = asked else { return Err(odd()) };
-    let offer = offer_text(&state, &code);
+    let offer = offer_text(&state, festival, &code);
     let qr = qr_svg(&offer)?;
     // The code has no address: it can be shown only once. The reader will be in this list.
     let location = format!("/api/v1/festivals/{slug}/devices");

@@ -166,6 +166,11 @@ struct Wanted {
     holder: Option<u128>,
 }
 
+/// A good line within its group: its place in the window, and whose ticket it is to be.
+type Asked = (usize, Option<u128>);
+/// A window's good lines of one category, paid or not.
+type Group = Vec<Asked>;
+
 /// One bulk call on its way.
 struct Call<'a> {
     state: &'a AppState,
@@ -217,13 +222,7 @@ impl<'a> Call<'a> {
 
     /// Reads and issues to the end of the body.
     async fn take(&mut self, body: &mut Body) -> Result<(), Problem> {
-        loop {
-            let frame = match tokio::time::timeout(WAIT, body.frame()).await {
-                Err(_) | Ok(Some(Err(_))) => return Err(Fault::BodyTimeout.into()),
-                Ok(Some(Ok(frame))) => frame,
-                Ok(None) => break,
-            };
-            let Ok(data) = frame.into_data() else { continue };
+        while let Some(data) = next_data(body, WAIT).await? {
             for piece in data.split_inclusive(|&byte| byte == b'\n') {
                 // One byte more than a line may have is enough to know that it is too long.
                 let room = (LINE_LEN_MAX + 1).saturating_sub(self.partial.len());
@@ -282,7 +281,7 @@ impl<'a> Call<'a> {
         let window = core::mem::take(&mut self.window);
         let hash = core::mem::replace(&mut self.window_hash, self.request.clone());
         let fingerprint = u64::from_be_bytes(first(&hash.finalize()));
-        let mut groups: BTreeMap<(CategoryNo, bool), Vec<(usize, Option<u128>)>> = BTreeMap::new();
+        let mut groups: BTreeMap<(CategoryNo, bool), Group> = BTreeMap::new();
         for (place, (_, wanted)) in window.iter().enumerate() {
             if let Ok(Wanted { category, paid, holder }) = wanted {
                 groups.entry((*category, *paid)).or_default().push((place, *holder));
@@ -305,28 +304,29 @@ impl<'a> Call<'a> {
         fingerprint: u64,
         category: CategoryNo,
         paid: bool,
-        lines: &[(usize, Option<u128>)],
+        lines: &[Asked],
         outcomes: &mut [Outcome],
     ) -> Result<(), Problem> {
         // The later part lies below: what comes first is issued first. Halving 1,024 lines down to the last that fits
         // takes at most 21 commands, once a call and category.
-        let mut parts = vec![0..lines.len()];
-        while let Some(part) = parts.pop() {
+        let mut parts = vec![(0, lines.len())];
+        while let Some((start, end)) = parts.pop() {
+            let part = &lines[start..end];
             if self.sold_out.contains(&category) {
-                refuse(&lines[part], Rejection::SoldOut, outcomes);
+                refuse(part, Rejection::SoldOut, outcomes);
                 continue;
             }
-            let key = self.part_key(fingerprint, category, paid, part.start, part.len());
-            let holders = lines[part.clone()].iter().map(|(_, holder)| *holder).collect();
+            let key = self.part_key(fingerprint, category, paid, start, part.len());
+            let holders = part.iter().map(|(_, holder)| *holder).collect();
             match self.ask(key, category, holders, paid).await? {
                 OfficeAnswer::Issued { festival, category, first_serial, count, seed } => {
                     let tickets = issued(festival, category, first_serial, count, seed);
-                    lines[part].iter().zip(tickets).for_each(|((place, _), ticket)| outcomes[*place] = Ok(ticket));
+                    part.iter().zip(tickets).for_each(|((place, _), ticket)| outcomes[*place] = Ok(ticket));
                 }
                 OfficeAnswer::Rejected(Rejection::SoldOut) if part.len() > 1 => {
-                    let middle = part.start + part.len() / 2;
-                    parts.push(middle..part.end);
-                    parts.push(part.start..middle);
+                    let middle = start + part.len() / 2;
+                    parts.push((middle, end));
+                    parts.push((start, middle));
                 }
                 OfficeAnswer::Rejected(rejection) => {
                     if rejection == Rejection::SoldOut {
@@ -334,7 +334,7 @@ impl<'a> Call<'a> {
                     } else if self.windows == 0 && is_about_the_call(rejection) && outcomes.iter().all(Result::is_err) {
                         return Err(Problem::from(rejection));
                     }
-                    refuse(&lines[part], rejection, outcomes);
+                    refuse(part, rejection, outcomes);
                 }
                 _ => return Err(odd()),
             }
@@ -383,7 +383,7 @@ impl<'a> Call<'a> {
     }
 }
 
-fn refuse(lines: &[(usize, Option<u128>)], rejection: Rejection, outcomes: &mut [Outcome]) {
+fn refuse(lines: &[Asked], rejection: Rejection, outcomes: &mut [Outcome]) {
     lines.iter().for_each(|(place, _)| outcomes[*place] = Err(Box::new(rejection.into())));
 }
 
@@ -401,6 +401,22 @@ fn is_about_the_call(rejection: Rejection) -> bool {
             | Unavailable
             | Internal
     )
+}
+
+/// The next piece of the body; `None` at its end. Who sends nothing for `wait` is not waited for.
+async fn next_data(body: &mut Body, wait: Duration) -> Result<Option<Bytes>, Problem> {
+    loop {
+        match tokio::time::timeout(wait, body.frame()).await {
+            Err(_) | Ok(Some(Err(_))) => return Err(Fault::BodyTimeout.into()),
+            Ok(None) => return Ok(None),
+            // Trailers say nothing here.
+            Ok(Some(Ok(frame))) => {
+                if let Ok(data) = frame.into_data() {
+                    return Ok(Some(data));
+                }
+            }
+        }
+    }
 }
 
 fn read_line(text: &[u8]) -> Result<Wanted, Problem> {
@@ -491,5 +507,15 @@ mod tests {
         ] {
             assert_eq!(read(bad).unwrap_err().code(), code, "{bad}");
         }
+    }
+
+    #[tokio::test]
+    async fn who_sends_nothing_is_not_waited_for() {
+        let mut silent = Body::from_stream(stream::pending::<Result<Bytes, Infallible>>());
+        let problem = next_data(&mut silent, Duration::from_millis(1)).await.unwrap_err();
+        assert_eq!((problem.status().as_u16(), problem.code()), (408, "body_timeout"));
+        let mut whole = Body::from("a");
+        assert_eq!(next_data(&mut whole, WAIT).await.unwrap(), Some("a".into()));
+        assert_eq!(next_data(&mut whole, WAIT).await.unwrap(), None);
     }
 }

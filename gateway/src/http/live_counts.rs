@@ -15,7 +15,10 @@ use super::request::Path;
 use super::words::{FestivalStatus, Moment};
 use super::zones::{Gate, Zone};
 use crate::auth::{Operator, Right};
-use crate::metrics::LatencySnapshot;
+use crate::quic::Latency;
+
+/// Over how many seconds the latency is shown.
+const LATENCY_S: u64 = 10;
 
 /// The routes of this file.
 pub fn router() -> OpenApiRouter<AppState> {
@@ -40,7 +43,7 @@ pub struct LiveCounts {
     pub conflicts: u64,
     /// The latest rejections, newest first, at most 32.
     pub latest: Vec<LatestRejection>,
-    /// How long scans took, over the last ten to twenty seconds, at the whole node.
+    /// How long scans took, over the last ten seconds, at the whole node.
     pub latency_us: LatencyUs,
 }
 
@@ -91,7 +94,7 @@ pub struct LatencyUs {
 
 impl LiveCounts {
     /// From the shard's counters and the node's latency.
-    pub fn of(view: &LiveView, latency: LatencySnapshot) -> Self {
+    pub fn of(view: &LiveView, latency: Latency) -> Self {
         let latest = view.latest.iter().map(|one| LatestRejection {
             at: Moment(one.at),
             gate: one.gate.0,
@@ -132,5 +135,5 @@ async fn live_counts(
 ) -> Result<Json<LiveCounts>, Problem> {
     let festival = operator.at(Right::LookUp, &slug)?;
     let View::Live(view) = state.look(Query::Live(festival)).await? else { return Err(odd()) };
-    Ok(Json(LiveCounts::of(&view, state.latency.snapshot())))
+    Ok(Json(LiveCounts::of(&view, state.latency.last(LATENCY_S))))
 }

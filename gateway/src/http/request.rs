@@ -159,6 +159,13 @@ fn made_at(header: &str) -> Option<Timestamp> {
 /// # Errors
 /// `invalid_json`, `validation`.
 pub fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    // serde would take the array of a struct's values for the struct.
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        return Err(match serde_json::from_slice::<serde::de::IgnoredAny>(bytes) {
+            Ok(_) => Problem::field("", "must be an object"),
+            Err(error) => Problem::from(Fault::InvalidJson).detail(error.to_string()),
+        });
+    }
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let value: T = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let inner = error.inner();
@@ -213,7 +220,7 @@ mod tests {
             (r#"{"inner":[{}]}"#, "validation", "/inner/0/entryGate"),
             (r#"{"inner":[],"extra":1}"#, "validation", "/extra"),
             (r#"{}"#, "validation", "/inner"),
-            (r#"[]"#, "validation", "/inner"),
+            (r#"[[{"entryGate":1}]]"#, "validation", ""),
             (r#"7"#, "validation", ""),
             (r#"{"inner":[}"#, "invalid_json", ""),
             (r#"{"inner":[]} x"#, "invalid_json", ""),

@@ -149,7 +149,7 @@ async fn next(recv: &mut RecvStream, ahead: &mut Vec<u8>) -> Result<Opening, End
                 Frame::Enrol(enrol) => Opening::Enrol {
                     festival: enrol.festival,
                     public_key: *enrol.public_key,
-                    code_hash: Sha256::digest(enrol.code).into(),
+                    code_hash: crate::auth::enrolment_code_hash(enrol.code),
                 },
                 Frame::Bye => Opening::Bye,
                 _ => Opening::OutOfPlace,

@@ -1,0 +1,188 @@
+//! A node behind the API, with a festival of its own for each test and keys for every role.
+
+use std::sync::Arc;
+
+use actors::{Node, NodeConfig};
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderMap, Request, StatusCode};
+use engine::command::{OfficeAction, OfficeAnswer, OfficeCommand};
+use engine::credential::QrSecret;
+use engine::ids::FestivalId;
+use engine::status::Role;
+use gateway::auth::{OneTime, key_hash, key_text};
+use gateway::http::readmodels::ReadModels;
+use gateway::http::{AppState, Limits, app};
+use gateway::quic::LatencyTracker;
+use gateway::tls::Fingerprint;
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use tower::ServiceExt;
+use utoipa_axum::router::OpenApiRouter;
+
+pub(crate) const SECRET: &[u8] = b"a secret of at least 32 bytes, for tests";
+
+pub(crate) struct House {
+    pub(crate) state: AppState,
+    pub(crate) router: Router,
+    folder: tempfile::TempDir,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
+}
+
+impl Reply {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("no JSON: {} {}", self.status, self.text))
+    }
+    pub(crate) fn replayed(&self) -> bool {
+        self.headers.get("idempotent-replayed").is_some_and(|value| value == "true")
+    }
+    /// `(status, code)` of a problem whose shape is as it must be, or `(status, "")`.
+    pub(crate) fn code(&self) -> (u16, String) {
+        let status = self.status.as_u16();
+        if status < 400 {
+            return (status, String::new());
+        }
+        assert_eq!(self.headers["content-type"], "application/problem+json", "{status} {}", self.text);
+        let problem = self.json();
+        assert_eq!(problem["status"], status);
+        let code = problem["code"].as_str().expect("a code").to_owned();
+        assert_eq!(problem["type"], format!("/api/v1/problems#{code}"));
+        assert!(problem["title"].is_string() && problem["detail"].is_string(), "{problem}");
+        (status, code)
+    }
+    #[track_caller]
+    pub(crate) fn is(&self, status: u16, code: &str) -> &Self {
+        assert_eq!(self.code(), (status, code.to_owned()), "{}", self.text);
+        self
+    }
+}
+
+impl House {
+    pub(crate) async fn new() -> Self {
+        Self::with(None).await
+    }
+
+    pub(crate) async fn with(read_models: Option<Arc<dyn ReadModels>>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let config = NodeConfig { shards: 4, threads: 1, ..NodeConfig::new(folder.path()) };
+        let node = tokio::task::spawn_blocking(|| Node::start(config)).await.unwrap().unwrap();
+        let state = AppState {
+            node,
+            qr_secret: QrSecret::new(SECRET).unwrap(),
+            one_time: OneTime::new(SECRET),
+            read_models,
+            quic_address: "gates.example.org:4433".into(),
+            fingerprint: Fingerprint([0xAB; 32]),
+            latency: Arc::new(LatencyTracker::new()),
+            metrics: gateway::metrics::install().unwrap(),
+        };
+        let unlimited = Limits { requests_per_s: None, ..Limits::default() };
+        let (router, _beside) = app(state.clone(), OpenApiRouter::new(), unlimited);
+        Self { state, router, folder }
+    }
+
+    pub(crate) async fn stop(self) {
+        self.state.node.stop().await;
+        drop(self.folder);
+    }
+
+    /// A key of this role at these festivals.
+    pub(crate) async fn key(&self, role: Role, festivals: &[&str]) -> String {
+        let name = format!("{} {festivals:?}", role.word());
+        let mut random = [0; 32];
+        aws_lc_rs::rand::fill(&mut random).unwrap();
+        let key = key_text(&random);
+        let action = OfficeAction::CreateApiKey {
+            hash: key_hash(&key).unwrap(),
+            role,
+            festivals: festivals.iter().map(|slug| FestivalId::of_slug(slug)).collect(),
+            name,
+        };
+        let (answer, _) = self.state.node.ask(OfficeCommand { key: None, operator: 0, action }).await;
+        assert!(matches!(answer, OfficeAnswer::ApiKey(_)), "{answer:?}");
+        key
+    }
+
+    pub(crate) async fn send(&self, request: Request<Body>) -> Reply {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        Reply { status: parts.status, headers: parts.headers, text: String::from_utf8(body.to_vec()).unwrap() }
+    }
+
+    /// Asks with this key; `path` is below `/api/v1`.
+    pub(crate) async fn call(&self, key: &str, method: &str, path: &str, attempt: &str, body: Option<Value>) -> Reply {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("/api/v1{path}"))
+            .header("authorization", format!("Bearer {key}"))
+            .header("content-type", "application/json")
+            .header("idempotency-key", attempt);
+        self.send(request.body(body.map_or(Body::empty(), |body| Body::from(body.to_string()))).unwrap()).await
+    }
+
+    pub(crate) async fn get(&self, key: &str, path: &str) -> Reply {
+        let request = Request::get(format!("/api/v1{path}")).header("authorization", format!("Bearer {key}"));
+        self.send(request.body(Body::empty()).unwrap()).await
+    }
+
+    /// With an idempotency key of its own.
+    pub(crate) async fn post(&self, key: &str, path: &str, body: Value) -> Reply {
+        self.call(key, "POST", path, &fresh(), Some(body)).await
+    }
+    pub(crate) async fn put(&self, key: &str, path: &str, body: Value) -> Reply {
+        self.call(key, "PUT", path, &fresh(), Some(body)).await
+    }
+
+    pub(crate) async fn bulk(&self, key: &str, slug: &str, attempt: &str, body: impl Into<Body>) -> Reply {
+        let request = Request::post(format!("/api/v1/festivals/{slug}/tickets"))
+            .header("authorization", format!("Bearer {key}"))
+            .header("content-type", "application/x-ndjson")
+            .header("idempotency-key", attempt);
+        self.send(request.body(body.into()).unwrap()).await
+    }
+
+    /// A festival with a ground, a deck in it, a gate, and a category 0 with `quota` places.
+    pub(crate) async fn festival(&self, slug: &str, quota: u32) -> String {
+        let admin = self.key(Role::Admin, &[]).await;
+        self.post(&admin, "/festivals", festival(slug)).await.is(201, "");
+        self.post(&admin, &format!("/festivals/{slug}/zones"), json!({"name": "Ground", "capacity": 1000}))
+            .await
+            .is(201, "");
+        let deck = json!({"name": "Deck", "parent": 0, "capacity": 100});
+        self.post(&admin, &format!("/festivals/{slug}/zones"), deck).await.is(201, "");
+        self.post(&admin, &format!("/festivals/{slug}/gates"), json!({"name": "North", "zone": 0})).await.is(201, "");
+        self.post(&admin, &format!("/festivals/{slug}/categories"), category(quota)).await.is(201, "");
+        admin
+    }
+
+    /// One ticket of category 0.
+    pub(crate) async fn ticket(&self, key: &str, slug: &str) -> String {
+        let reply = self.bulk(key, slug, &fresh(), "{\"category\":0,\"paid\":true}\n").await;
+        reply.is(200, "").json()["ticketId"].as_str().unwrap_or_else(|| panic!("{}", reply.text)).to_owned()
+    }
+}
+
+pub(crate) fn fresh() -> String {
+    let mut random = [0; 16];
+    aws_lc_rs::rand::fill(&mut random).unwrap();
+    uuid::Builder::from_random_bytes(random).into_uuid().to_string()
+}
+
+pub(crate) fn festival(slug: &str) -> Value {
+    json!({"slug": slug, "name": "A night", "startsAt": "2027-07-16T12:00:00Z", "endsAt": "2027-07-19T12:00:00+02:00"})
+}
+
+pub(crate) fn category(quota: u32) -> Value {
+    json!({
+        "name": "Weekend", "kind": "STANDARD", "price": {"amount": "89.50", "currency": "EUR"}, "quota": quota,
+        "zones": [0, 1], "validFrom": "2027-07-16T12:00:00Z", "validUntil": "2027-07-19T12:00:00Z",
+    })
+}

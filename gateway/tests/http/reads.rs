@@ -1,0 +1,171 @@
+//! What follows the journal, as the API shows it. The read models here are a few rows in memory.
+
+use std::sync::Arc;
+
+use engine::command::{CONFLICT, Direction, FIRST_ENTRY, FirstUse, Verdict};
+use engine::ids::{DeviceId, FestivalId, GateNo, TicketId, ZoneNo};
+use engine::rejection::Rejection;
+use engine::status::{Role, TicketStatus};
+use engine::time::Timestamp;
+use gateway::http::readmodels::*;
+use serde_json::{Value, json};
+
+use crate::house::House;
+
+/// Seven scans of one ticket, five tickets, three minutes.
+struct Few;
+
+const AT: i64 = 1_815_760_000_000;
+
+fn own() -> FestivalId {
+    FestivalId::of_slug("own")
+}
+fn ticket(serial: u32) -> TicketId {
+    TicketId::new(own(), engine::ids::CategoryNo(0), serial, 7)
+}
+
+impl ReadModels for Few {
+    fn access_log(&self, of: AccessLog, page: PageOf<LogPosition>) -> Result<Vec<AccessRow>, ReadError> {
+        let span = match of {
+            AccessLog::Zone(festival, ZoneNo(0), span) if festival == own() => span,
+            AccessLog::Device(device, span) if device == DeviceId::new(own(), 3) => span,
+            AccessLog::Ticket(of) if of == ticket(0) => Span { from: Timestamp(0), until: Timestamp(i64::MAX) },
+            _ => return Ok(vec![]),
+        };
+        let first = FirstUse { at: Timestamp(AT), zone: ZoneNo(0), gate: GateNo(0) };
+        let rows = (0..7).map(|order| AccessRow {
+            position: LogPosition { at: Timestamp(AT + 60_000 * (order as i64 / 2)), order },
+            ticket: Some(ticket(0)),
+            zone: ZoneNo(0),
+            gate: GateNo(1),
+            device: (order != 6).then_some(DeviceId::new(own(), 3)),
+            direction: (order != 6).then_some(if order == 5 { Direction::Exit } else { Direction::Enter }),
+            verdict: match order {
+                0 => Verdict::Admitted,
+                5 => Verdict::Exited,
+                6 => Verdict::Undone,
+                _ => Verdict::Rejected(Rejection::AlreadyUsed),
+            },
+            flags: match order {
+                0 => FIRST_ENTRY,
+                1 => CONFLICT,
+                _ => 0,
+            },
+            first_use: (1..5).contains(&order).then_some(first),
+        });
+        Ok(rows
+            .filter(|row| (span.from..span.until).contains(&row.position.at))
+            .filter(|row| page.after.is_none_or(|after| row.position > after))
+            .take(page.limit)
+            .collect())
+    }
+
+    fn tickets(&self, of: Tickets, page: PageOf<TicketId>) -> Result<Vec<TicketRow>, ReadError> {
+        if of.status == Some(TicketStatus::Refunded) {
+            return Err(ReadError::Rebuilding);
+        }
+        if of.status == Some(TicketStatus::Cancelled) {
+            return Err(ReadError::Failed("/var/secret/path".into()));
+        }
+        let rows = (0..5).map(|serial| TicketRow {
+            ticket: ticket(serial),
+            status: TicketStatus::Sold,
+            blocked: serial == 1,
+            holder: (serial == 2).then_some(0xAB),
+        });
+        Ok(rows
+            .filter(|row| of.holder.is_none_or(|holder| row.holder == Some(holder)))
+            .filter(|row| page.after.is_none_or(|after| row.ticket > after))
+            .take(page.limit)
+            .collect())
+    }
+
+    fn counts(&self, of: Counts, page: PageOf<CountPosition>) -> Result<Vec<CountRow>, ReadError> {
+        let rows = (0..3).map(|minute| CountRow {
+            position: CountPosition { minute: Timestamp(AT + 60_000 * minute), gate: GateNo(1) },
+            admitted: 10,
+            exited: 2,
+            rejected: minute as u64,
+        });
+        Ok(rows
+            .filter(|row| (of.span.from..of.span.until).contains(&row.position.minute))
+            .filter(|row| page.after.is_none_or(|after| row.position > after))
+            .take(page.limit)
+            .collect())
+    }
+}
+
+/// All pages of a list, three rows each.
+async fn all(house: &House, key: &str, path: &str) -> Vec<Value> {
+    let mut rows = Vec::new();
+    let mut cursor = String::new();
+    loop {
+        let sign = if path.contains('?') { '&' } else { '?' };
+        let page = house.get(key, &format!("{path}{sign}limit=3{cursor}")).await.is(200, "").json();
+        rows.extend(page["items"].as_array().unwrap().iter().cloned());
+        match page["next"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => return rows,
+        }
+    }
+}
+
+#[tokio::test]
+async fn why_was_she_refused() {
+    let house = House::with(Some(Arc::new(Few))).await;
+    house.festival("own", 10).await;
+    let security = house.key(Role::Security, &["own"]).await;
+    let history = all(&house, &security, &format!("/tickets/{}/history", ticket(0))).await;
+    assert_eq!(history.len(), 7);
+    assert_eq!(
+        history[1],
+        json!({
+            "at": "2027-07-16T19:06:40Z", "ticketId": ticket(0).to_string(), "zone": 0, "gate": 1,
+            "deviceId": DeviceId::new(own(), 3).to_string(), "direction": "ENTER", "outcome": "REJECTED",
+            "code": "already_used", "say": "This ticket has been used already.",
+            "firstEntry": false, "wasNotInside": false, "conflict": true,
+            "firstUse": {"at": "2027-07-16T19:06:40Z", "zone": 0, "gate": 0},
+        })
+    );
+    let outcomes: Vec<_> = history.iter().map(|entry| entry["outcome"].as_str().unwrap()).collect();
+    assert_eq!(outcomes, ["ADMITTED", "REJECTED", "REJECTED", "REJECTED", "REJECTED", "EXITED", "UNDONE"]);
+    assert_eq!((&history[0]["firstEntry"], &history[6]["deviceId"]), (&json!(true), &Value::Null));
+
+    assert_eq!(all(&house, &security, "/festivals/own/access-log?zone=0").await, history);
+    let by_device = format!("/festivals/own/access-log?device={}", DeviceId::new(own(), 3));
+    assert_eq!(all(&house, &security, &by_device).await, history);
+    let minute = "/festivals/own/access-log?zone=0&from=2027-07-16T19:07:40Z&to=2027-07-16T19:08:40Z";
+    assert_eq!(all(&house, &security, minute).await, history[2..4]);
+    for bad in
+        ["", "?zone=0&device=x-1", "?zone=0&from=2027-07-16T19:07:40Z&to=2027-07-16T19:07:40Z", "?zone=0&from=now"]
+    {
+        house.get(&security, &format!("/festivals/own/access-log{bad}")).await.is(400, "invalid_query");
+    }
+    house.stop().await;
+}
+
+#[tokio::test]
+async fn lists_by_page_and_what_a_rebuild_says() {
+    let house = House::with(Some(Arc::new(Few))).await;
+    house.festival("own", 10).await;
+    let staff = house.key(Role::Staff, &["own"]).await;
+    let tickets = all(&house, &staff, "/festivals/own/tickets").await;
+    let ids: Vec<_> = tickets.iter().map(|ticket| ticket["ticketId"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(ids, (0..5).map(|serial| ticket(serial).to_string()).collect::<Vec<_>>(), "each once, in order");
+    let holder = "00000000-0000-0000-0000-0000000000ab";
+    let hers = all(&house, &staff, &format!("/festivals/own/tickets?holder={holder}&status=SOLD&category=0")).await;
+    assert_eq!((hers.len(), &hers[0]["holder"]), (1, &json!(holder)));
+    let counts = all(&house, &staff, "/festivals/own/counts?from=2027-07-16T19:07:00Z").await;
+    assert_eq!(counts.len(), 2);
+    assert_eq!(
+        counts[0],
+        json!({"minute": "2027-07-16T19:07:40Z", "gate": 1, "admitted": 10, "exited": 2, "rejected": 1})
+    );
+    house.get(&staff, "/festivals/own/tickets?status=sold").await.is(400, "invalid_query");
+    house.get(&staff, "/festivals/own/tickets?holder=me").await.is(400, "invalid_query");
+    let rebuilding = house.get(&staff, "/festivals/own/tickets?status=REFUNDED").await;
+    assert!(rebuilding.is(503, "read_models_unavailable").headers.contains_key("retry-after"));
+    let failed = house.get(&staff, "/festivals/own/tickets?status=CANCELLED").await;
+    assert!(!failed.is(503, "read_models_unavailable").text.contains("secret"), "what is on disk is nobody's business");
+    house.stop().await;
+}
