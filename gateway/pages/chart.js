@@ -2,9 +2,10 @@
 
 import { minute, ms, rate, time } from './format.js';
 
-const PAD = { left: 44, right: 14, top: 12, bottom: 24 };
+const PAD = { left: 52, right: 14, top: 12, bottom: 24 };
 const GAP = 26; // between the two panes
-const LATENCY_SHARE = 0.26;
+const LATENCY_SHARE = 0.3;
+const FLOOR = -1; // the answer times' scale begins at 10^-1 ms
 
 /** One point a second, oldest first: `{at, spanMs, admitted, exited, rejected, p50Us, p99Us}`. */
 export class Chart {
@@ -12,7 +13,7 @@ export class Chart {
     this.canvas = canvas;
     this.tip = tip;
     this.points = [];
-    this.minutes = 5;
+    this.minutes = null; // until somebody chooses: as much as there is, two to five
     this.pointer = null;
     new ResizeObserver(() => this.draw()).observe(canvas.parentElement);
     matchMedia('(prefers-color-scheme: light)').addEventListener('change', () => this.draw());
@@ -23,6 +24,12 @@ export class Chart {
   show(points) {
     this.points = points;
     this.draw();
+  }
+
+  /** How far back it shows. */
+  get shownMinutes() {
+    const first = this.points[0]?.at ?? 0;
+    return this.minutes ?? ((this.points.at(-1)?.at ?? 0) - first > 120_000 ? 5 : 2);
   }
 
   draw() {
@@ -46,14 +53,15 @@ export class Chart {
     const scans = { top: PAD.top, height: inner - lower - GAP };
     const latency = { top: PAD.top + scans.height + GAP, height: lower };
     const until = this.points.at(-1)?.at ?? Date.now();
-    const from = until - this.minutes * 60_000;
+    const minutes = this.shownMinutes;
+    const from = until - minutes * 60_000;
     const shown = this.points.filter((point) => point.at >= from - 1_000);
     const x = (at) => PAD.left + (width - PAD.left - PAD.right) * (at - from) / (until - from);
 
-    this.grid(pen, scans, from, until, x, width, height);
+    this.grid(pen, scans, minutes, from, until, x, width, height);
     const perSecond = (name) => (point) => point[name] * 1000 / point.spanMs;
     const most = Math.max(5, ...shown.map((p) => Math.max(p.admitted, p.exited, p.rejected) * 1000 / p.spanMs));
-    const top = this.axis(pen, scans, most, width, (n) => String(n));
+    const top = this.axis(pen, scans, most, width);
     pen.save();
     pen.beginPath();
     pen.rect(PAD.left, 0, width - PAD.left - PAD.right + 1, height);
@@ -63,21 +71,24 @@ export class Chart {
     this.series(pen, shown, x, scans, top, perSecond('rejected'), this.ink.no, true);
     pen.restore();
 
-    const slowest = Math.max(1, ...shown.map((p) => (p.p99Us ?? 0) / 1000));
-    const topMs = this.axis(pen, latency, slowest, width, (n) => `${n} ms`, 2);
+    // Decades: one slow answer must not flatten all the others.
+    const slowest = Math.max(10, ...shown.map((p) => (p.p99Us ?? 0) / 1000));
+    const decades = Math.ceil(Math.log10(slowest * 1.001)) - FLOOR;
+    const level = (us) => (us == null ? null : Math.max(0, Math.log10(us / 1000) - FLOOR));
+    this.decades(pen, latency, decades, width);
     pen.save();
     pen.beginPath();
     pen.rect(PAD.left, 0, width - PAD.left - PAD.right + 1, height);
     pen.clip();
-    this.series(pen, shown, x, latency, topMs, (p) => (p.p99Us == null ? null : p.p99Us / 1000), this.ink.p99, false);
-    this.series(pen, shown, x, latency, topMs, (p) => (p.p50Us == null ? null : p.p50Us / 1000), this.ink.muted, false);
+    this.series(pen, shown, x, latency, decades, (p) => level(p.p99Us), this.ink.p99, false);
+    this.series(pen, shown, x, latency, decades, (p) => level(p.p50Us), this.ink.muted, false);
     pen.restore();
     this.crosshair(pen, shown, x, scans, latency, width);
   }
 
   /** Upright lines on whole minutes, with the time under them. */
-  grid(pen, scans, from, until, x, width, height) {
-    const step = (this.minutes > 5 ? 2 : this.minutes > 2 ? 1 : 0.5) * 60_000;
+  grid(pen, scans, minutes, from, until, x, width, height) {
+    const step = (minutes > 5 ? 2 : minutes > 2 ? 1 : 0.5) * 60_000;
     pen.strokeStyle = this.ink.line;
     pen.fillStyle = this.ink.muted;
     pen.textAlign = 'center';
@@ -96,22 +107,35 @@ export class Chart {
   }
 
   /** Level lines with their values; answers the value at the top. */
-  axis(pen, pane, most, width, label, lines = 4) {
-    const step = niceStep(most / lines);
+  axis(pen, pane, most, width) {
+    const step = niceStep(most / 4);
     const top = Math.max(step, Math.ceil(most / step) * step);
-    pen.textAlign = 'right';
-    pen.textBaseline = 'middle';
     for (let value = 0; value <= top + step / 2; value += step) {
-      const y = Math.round(pane.top + pane.height * (1 - value / top)) + 0.5;
-      pen.strokeStyle = this.ink.line;
-      pen.beginPath();
-      pen.moveTo(PAD.left, y);
-      pen.lineTo(width - PAD.right, y);
-      pen.stroke();
-      pen.fillStyle = this.ink.muted;
-      pen.fillText(label(Math.round(value * 100) / 100), PAD.left - 8, y);
+      this.level(pen, pane, value / top, width, String(Math.round(value * 100) / 100));
     }
     return top;
+  }
+
+  /** Level lines at 0.1, 1, 10, … ms; the lowest without its value, where there are many. */
+  decades(pen, pane, decades, width) {
+    for (let i = 0; i <= decades; i += 1) {
+      const ms = 10 ** (i + FLOOR);
+      const label = decades > 3 && i % 2 === 0 ? '' : ms < 1000 ? `${ms} ms` : `${ms / 1000} s`;
+      this.level(pen, pane, i / decades, width, label);
+    }
+  }
+
+  level(pen, pane, share, width, label) {
+    const y = Math.round(pane.top + pane.height * (1 - share)) + 0.5;
+    pen.strokeStyle = this.ink.line;
+    pen.beginPath();
+    pen.moveTo(PAD.left, y);
+    pen.lineTo(width - PAD.right, y);
+    pen.stroke();
+    pen.fillStyle = this.ink.muted;
+    pen.textAlign = 'right';
+    pen.textBaseline = 'middle';
+    pen.fillText(label, PAD.left - 8, y);
   }
 
   series(pen, points, x, pane, top, value, colour, filled) {

@@ -52,7 +52,8 @@ async function follow() {
             : `There is no festival called “${slug}” here.`, { label: 'All festivals', href: '/' });
           return;
         }
-        say('warn', error.status === 503 || error.status === 429
+        if (error.code === 'unavailable') say('bad', UNAVAILABLE);
+        else say('warn', error.status === 503 || error.status === 429
           ? 'The server is busy or has too many viewers. This page tries again by itself.'
           : `The server answered: ${error.message}. This page tries again by itself.`);
         wait = Math.max(wait, error.retryAfterMs || 0, 2_000);
@@ -87,7 +88,9 @@ function say(kind, sentence, link) {
 
 function begin(data) {
   festival = data.festival;
-  points = data.points.slice(-HISTORY_MAX);
+  // A server that has just restarted knows less of the past than this page does.
+  const since = data.points[0]?.at ?? data.now.at;
+  points = [...points.filter((point) => point.at < since), ...data.points].slice(-HISTORY_MAX);
   document.title = `${festival.name} · Gates`;
   text(at('name'), festival.name);
   text(at('when'), days(festival.startsAt, festival.endsAt));
@@ -106,12 +109,14 @@ function picture(now) {
   banner(now);
   figures(now);
   chart.show(points);
+  pressed();
   zones(now);
   gates(now);
   reasons(now);
   if (!reading) latest(now);
 }
 
+const UNAVAILABLE = 'Nothing can be recorded right now: readers answer “unavailable” and let nobody in. Call whoever is on duty for the server.';
 const STATUS = {
   DRAFT: ['Draft', ''],
   PUBLISHED: ['Gates not open yet', ''],
@@ -127,7 +132,7 @@ function banner(now) {
   pill.className = `pill ${kind}`;
   text(pill, word);
   const evacuating = now.zones.filter((zone) => zone.state === 'EVACUATING');
-  if (!now.recording) say('bad', 'Nothing can be recorded right now: readers answer “unavailable” and let nobody in. Call whoever is on duty for the server.');
+  if (!now.recording) say('bad', UNAVAILABLE);
   else if (evacuating.length) {
     const list = evacuating.map((zone) => `${zone.name}: ${count(zone.occupancy)} still inside`).join(' · ');
     say('bad', `Evacuation. Entries are off, exits are free. ${list}.`);
@@ -369,11 +374,17 @@ function empty(parent, n, sentence) {
   else if (!n && !note) parent.append(el('li', 'empty muted', sentence));
 }
 
+function pressed() {
+  for (const button of document.querySelectorAll('[data-minutes]')) {
+    button.setAttribute('aria-pressed', String(Number(button.dataset.minutes) === chart.shownMinutes));
+  }
+}
+
 for (const button of document.querySelectorAll('[data-minutes]')) {
   button.addEventListener('click', () => {
-    for (const other of document.querySelectorAll('[data-minutes]')) other.setAttribute('aria-pressed', String(other === button));
     chart.minutes = Number(button.dataset.minutes);
     chart.draw();
+    pressed();
   });
 }
 for (const [event, on] of [['pointerenter', true], ['pointerleave', false], ['focusin', true], ['focusout', false]]) {

@@ -11,24 +11,34 @@ use crate::cli::{DataFolder, Key};
 use crate::control::{self, Control};
 use crate::serve;
 
-/// Does it, and gives back what is to be printed.
+/// What a command has to say.
+#[derive(Debug, Default)]
+pub struct Said {
+    /// What was asked for, for standard output: scripts read it.
+    pub answer: String,
+    /// A word to the person, for standard error.
+    pub note: String,
+}
+
+/// Does it.
 ///
 /// # Errors
 /// A sentence for whoever typed it.
-pub async fn run(command: Key) -> anyhow::Result<String> {
+pub async fn run(command: Key) -> anyhow::Result<Said> {
     match command {
         Key::Create { role, festivals, name, data } => {
             let body = json!({ "name": name, "role": role.word(), "festivals": festivals });
             let made: Made = ask(data, "POST", "/api/v1/keys", body.to_string()).await?;
-            Ok(format!("{}\n\nThis is key {}. It is shown once: keep it where secrets are kept.\n", made.key, made.no))
+            let note = format!("This is key {}. It is shown once: keep it where secrets are kept.\n", made.no);
+            Ok(Said { answer: format!("{}\n", made.key), note })
         }
         Key::List { data } => {
             let keys: Listed = ask(data, "GET", "/api/v1/keys", String::new()).await?;
-            Ok(table(&keys.items))
+            Ok(Said { answer: table(&keys.items), ..Said::default() })
         }
         Key::Revoke { number, data } => {
             let _: Nothing = ask(data, "DELETE", &format!("/api/v1/keys/{number}"), String::new()).await?;
-            Ok(format!("Key {number} is refused from now on.\n"))
+            Ok(Said { note: format!("Key {number} is refused from now on.\n"), ..Said::default() })
         }
     }
 }

@@ -1,5 +1,6 @@
 //! `tapgate`, the one binary.
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -34,7 +35,9 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Key(command) => {
             log_to_stderr("warn");
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            print!("{}", runtime.block_on(keys::run(command))?);
+            let said = runtime.block_on(keys::run(command))?;
+            print!("{}", said.answer);
+            eprint!("{}", said.note);
         }
     }
     Ok(())
@@ -43,7 +46,8 @@ fn run(command: Command) -> anyhow::Result<()> {
 /// `RUST_LOG` wins over the settings.
 fn log_to_stderr(filter: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(filter));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).init();
 }
 
 /// 2: see to a flag or setting; 3: to the data folder; 4: to an address; 1: anything else.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use crate::config::Config;
 use crate::demo;
 use crate::demo::festival::DemoError;
 use crate::http::{self, AppState};
-use crate::live::LiveHub;
+use crate::live::{LiveHub, Watching};
 use crate::metrics::Latency;
 use crate::quic::{QuicConfig, QuicError, QuicServer};
 use crate::tls::{ServerTls, TlsError};
@@ -106,6 +107,12 @@ pub struct Opened {
 /// [`ServeError::Data`], [`ServeError::File`].
 pub fn open(config: &Config) -> Result<Opened, ServeError> {
     let folder = config.data.clone();
+    // For its owner only: it holds secrets, and who was where and when.
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&folder)
+        .map_err(|why| ServeError::File { path: folder.clone(), why })?;
     let node_config = NodeConfig { shards: config.shards, threads: config.threads, ..NodeConfig::new(&folder) };
     let node = Node::start(node_config).map_err(|why| ServeError::Data { folder: folder.clone(), why })?;
     // Only now that the folder is locked: two first starts at once would make two secrets.
@@ -193,6 +200,7 @@ struct Doors {
     config: Config,
     quic: QuicServer,
     live: LiveHub,
+    demo_watched: Option<Watching>,
     crowd: Option<demo::Running>,
     stop: watch::Sender<bool>,
     serving: Vec<tokio::task::JoinHandle<()>>,
@@ -240,7 +248,8 @@ impl Doors {
             }
         }
 
-        let mut doors = Self { node, config, quic, live: state.live.clone(), crowd: None, stop, serving };
+        let mut doors =
+            Self { node, config, quic, live: state.live.clone(), demo_watched: None, crowd: None, stop, serving };
         let shown = doors.open_demo(&state, quic_at, tls.fingerprint).await;
         let watch_at = match shown {
             Ok(key) => key,
@@ -266,9 +275,10 @@ impl Doors {
         let server = demo::readers::Server { at: from_here(quic_at), fingerprint };
         let (running, key) = demo::start(state, &self.config.data, server).await?;
         self.crowd = Some(running);
-        // The chart has something to show by the time somebody looks.
-        if let Err(rejection) = self.live.watch(demo::festival::id()).await {
-            warn!(code = rejection.code(), "the demo's live figures do not start");
+        // Watched from the beginning, so that the chart has something to show whenever somebody looks.
+        match self.live.watch(demo::festival::id()).await {
+            Ok(watching) => self.demo_watched = Some(watching),
+            Err(rejection) => warn!(code = rejection.code(), "the demo's live figures do not start"),
         }
         Ok(Some(key))
     }
@@ -299,11 +309,12 @@ impl Doors {
 
     /// Doors first, so that nothing new comes; then the node, which answers what it has taken and closes the journal.
     async fn stop(self) {
-        info!("closing the doors");
+        info!("closing the doors; Ctrl-C again ends at once");
         let within = Duration::from_secs(self.config.stop_within_s);
         if let Some(crowd) = self.crowd {
             crowd.stop().await;
         }
+        drop(self.demo_watched);
         self.live.close();
         self.stop.send_replace(true);
         self.quic.stop().await;

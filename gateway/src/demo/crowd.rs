@@ -81,7 +81,7 @@ pub struct Crowd {
 
 /// How full it gets, in people; the deck's wave goes over its 600 places now and then.
 const GROUND_WANTED: (f64, f64) = (11_000.0, 3_000.0);
-const DECK_WANTED: (f64, f64) = (540.0, 90.0);
+const DECK_WANTED: (f64, f64) = (520.0, 95.0);
 const BACKSTAGE_WANTED: (f64, f64) = (90.0, 40.0);
 
 impl Crowd {

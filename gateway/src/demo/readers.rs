@@ -2,7 +2,7 @@
 //! folder, and stands at one gate.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use actors::Node;
 use engine::command::{OfficeAction, OfficeAnswer};
@@ -83,7 +83,7 @@ async fn enrolled(
     festival: FestivalId,
     gate: GateNo,
     name: &str,
-    file: &PathBuf,
+    file: &Path,
     server: Server,
 ) -> Result<Identity, DemoError> {
     if let Ok(kept) = Identity::load(file) {
@@ -93,7 +93,7 @@ async fn enrolled(
             return Ok(Identity { server: server.at.to_string(), fingerprint: server.fingerprint, ..kept });
         }
         // Somebody has revoked it: a new device takes its place, with nothing of the old one's queue.
-        for old in [file.clone(), file.with_extension("queue")] {
+        for old in [file.to_owned(), file.with_extension("queue")] {
             let _ = std::fs::remove_file(old);
         }
     }
