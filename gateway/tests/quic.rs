@@ -164,7 +164,7 @@ async fn the_same_number_gets_the_same_answer_and_devices_do_not_share_numbers()
     frame(8, 7, &qr).encode(&mut frames);
     // Other content under a number that was used.
     frame(7, 7, &house.qr(house.tickets[1])).encode(&mut frames);
-    frame(9 + 4_096, 9, &qr).encode(&mut frames);
+    frame(10 + 4_096, 9, &qr).encode(&mut frames);
     frame(3, 3, &qr).encode(&mut frames);
     link.send.write_all(&frames).await.unwrap();
     let rejected = Verdict::Rejected;
@@ -174,7 +174,7 @@ async fn the_same_number_gets_the_same_answer_and_devices_do_not_share_numbers()
             (7, Verdict::Admitted),
             (8, rejected(Rejection::AlreadyUsed)),
             (7, rejected(Rejection::IdempotencyConflict)),
-            (9 + 4_096, rejected(Rejection::WindowFull)),
+            (10 + 4_096, rejected(Rejection::WindowFull)),
             (3, rejected(Rejection::StaleSeq)),
         ]
     );
@@ -193,9 +193,8 @@ async fn devices_are_told_what_they_did_not_ask() {
     let (staying, leaving) = (reader(&house).await, reader(&house).await);
     let (mut events, mut last_events) = (staying.events(), leaving.events());
     house.zone(ZoneState::Evacuating).await;
-    let evacuated = |event: &Event| {
-        matches!(event, Event::Notice(Notice::Zone { zone: ZoneNo(0), state: ZoneState::Evacuating }))
-    };
+    let evacuated =
+        |event: &Event| matches!(event, Event::Notice(Notice::Zone { zone: ZoneNo(0), state: ZoneState::Evacuating }));
     event(&mut events, evacuated).await;
     assert_eq!(
         staying.scan(house.read(0), Direction::Enter).await.unwrap().answer.verdict,

@@ -180,13 +180,14 @@ impl Outbox {
             let (answers, busies) = loop {
                 {
                     let mut state = self.lock();
-                    match state.end {
-                        Some(end) if !end.drain || (state.open == 0 && state.bytes.is_empty()) => return end,
-                        _ => {}
-                    }
+                    // What was said before the end is said before the end is.
                     if !state.bytes.is_empty() {
                         std::mem::swap(&mut state.bytes, &mut writing);
                         break (std::mem::take(&mut state.answers), std::mem::take(&mut state.busies));
+                    }
+                    match state.end {
+                        Some(end) if !end.drain || state.open == 0 => return end,
+                        _ => {}
                     }
                     // Going to sleep: a burst's buffers are given back.
                     for buffer in [&mut state.bytes, &mut writing] {

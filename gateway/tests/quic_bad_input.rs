@@ -1,0 +1,390 @@
+//! Whatever somebody sends to the QUIC door: each has its named answer, and nobody else is hurt.
+
+mod common;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::{House, open, open_with};
+use engine::command::{Direction, Verdict};
+use engine::ids::{DeviceId, ZoneNo};
+use engine::rejection::Rejection;
+use engine::status::Policy;
+use engine::time::Timestamp;
+use gateway::client::{
+    ClientError, DeviceKey, Identity, Link, Offer, Reader, ReaderOptions, config, endpoint, enrol_key,
+};
+use gateway::quic::Limits;
+use gateway::tls::Fingerprint;
+use gateway::wire::{Credential, Frame, Refusal, Scan, close, decode, proof};
+use quinn::{Connection, ConnectionError, RecvStream, SendStream, VarInt};
+
+/// Nothing here takes so long; a test that hangs ends.
+const AT_MOST: Duration = Duration::from_secs(20);
+
+/// A stream with no manners.
+struct Raw {
+    connection: Connection,
+    send: SendStream,
+    recv: RecvStream,
+}
+
+impl Raw {
+    async fn open(house: &House) -> Self {
+        let connection = knock(house).await.expect("connects");
+        let (send, recv) = connection.open_bi().await.unwrap();
+        Self { connection, send, recv }
+    }
+
+    async fn send(&mut self, bytes: &[u8]) {
+        self.send.write_all(bytes).await.unwrap();
+    }
+
+    /// The next frame's bytes.
+    async fn frame(&mut self) -> Vec<u8> {
+        let mut bytes = vec![0; 4];
+        self.recv.read_exact(&mut bytes).await.unwrap();
+        bytes.resize(usize::from(u16::from_le_bytes([bytes[0], bytes[1]])), 0);
+        self.recv.read_exact(&mut bytes[4..]).await.unwrap();
+        bytes
+    }
+
+    async fn challenge(&mut self, device: DeviceId) -> [u8; 32] {
+        self.send(&Frame::Hello(device).to_bytes()).await;
+        let bytes = self.frame().await;
+        match decode(&bytes).unwrap() {
+            Some((Frame::Challenge { nonce, .. }, _)) => *nonce,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn binding(&self) -> proof::Binding {
+        let mut binding = [0; 32];
+        self.connection.export_keying_material(&mut binding, proof::EXPORTER_LABEL, b"").unwrap();
+        binding
+    }
+
+    /// How the server ends it: its last frame, and the code with which it closes.
+    async fn ending(mut self) -> (Option<Refusal>, u32) {
+        let ending = async {
+            let mut bytes = Vec::new();
+            let mut chunk = [0; 1_024];
+            while let Ok(Some(len)) = self.recv.read(&mut chunk).await {
+                bytes.extend_from_slice(&chunk[..len]);
+            }
+            let mut refusal = None;
+            let mut rest = &bytes[..];
+            while let Ok(Some((frame, len))) = decode(rest) {
+                if let Frame::Refuse { refusal: said, .. } = frame {
+                    refusal = Some(said);
+                }
+                rest = &rest[len..];
+            }
+            (refusal, code(&self.connection.closed().await))
+        };
+        tokio::time::timeout(AT_MOST, ending).await.expect("the server ends it")
+    }
+}
+
+async fn knock(house: &House) -> Result<Connection, ConnectionError> {
+    let connecting = endpoint(house.addr).unwrap().connect_with(config(house.tls.fingerprint), house.addr, "tapgate");
+    connecting.unwrap().await
+}
+
+fn code(error: &ConnectionError) -> u32 {
+    match error {
+        ConnectionError::ApplicationClosed(closed) => u64::from(closed.error_code) as u32,
+        other => panic!("not closed by the server: {other}"),
+    }
+}
+
+fn scan(seq: u64, qr: &[u8]) -> Vec<u8> {
+    Frame::Scan(Scan {
+        seq,
+        floor: seq,
+        captured_at: Timestamp(0),
+        zone: ZoneNo(0),
+        direction: Direction::Enter,
+        shown: None,
+        resent: false,
+        credential: Credential::of_qr(qr),
+    })
+    .to_bytes()
+}
+
+/// The door still works.
+async fn all_is_well(house: &House, index: usize) {
+    let reader = Reader::connect(house.device().await, ReaderOptions::default()).await.unwrap();
+    let answered = reader.scan(house.read(index), Direction::Enter).await.unwrap();
+    assert_eq!(answered.answer.verdict, Verdict::Admitted);
+    reader.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn before_the_welcome() {
+    let house = open().await;
+    let device = house.device().await.device;
+    let mut other_version = Frame::Hello(device).to_bytes();
+    other_version[4] = 2;
+    let oversized = [0x01, 0x04, 0x01, 0x00, 0, 0];
+    let no_kind = [0x04, 0x00, 0x7F, 0x00];
+    let hello = Frame::Hello(device).to_bytes();
+    let welcome_like = Frame::Enrolled { device, server_time: Timestamp(0) }.to_bytes();
+    for (what, bytes, refusal) in [
+        ("another version", other_version.as_slice(), Refusal::BadVersion),
+        ("a frame too long", &oversized, Refusal::Malformed),
+        ("a frame of no kind", &no_kind, Refusal::Malformed),
+        ("cut in mid-frame", &hello[..9], Refusal::Malformed),
+        ("HTTP", b"GET / HTTP/1.1\r\n\r\n", Refusal::Malformed),
+        ("a scan before hello", &scan(1, b"x"), Refusal::OutOfPlace),
+        ("a proof before hello", &Frame::Proof(&[0; 64]).to_bytes(), Refusal::OutOfPlace),
+        ("a server's frame", &welcome_like, Refusal::OutOfPlace),
+        ("two hellos", &[hello.clone(), hello.clone()].concat(), Refusal::OutOfPlace),
+        ("a scan instead of the proof", &[hello.clone(), scan(1, b"x")].concat(), Refusal::OutOfPlace),
+    ] {
+        let mut raw = Raw::open(&house).await;
+        raw.send(bytes).await;
+        raw.send.finish().unwrap();
+        assert_eq!(raw.ending().await, (Some(refusal), refusal.close_code()), "{what}");
+    }
+    let mut reset = Raw::open(&house).await;
+    reset.send(&hello[..9]).await;
+    reset.send.reset(VarInt::from_u32(0)).unwrap();
+    assert_eq!(reset.ending().await.1, close::MALFORMED, "reset in mid-frame");
+    all_is_well(&house, 0).await;
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_the_welcome() {
+    let house = open().await;
+    let hello = Frame::Hello(DeviceId(1)).to_bytes();
+    let cut = scan(2, b"x");
+    for (index, (what, bytes, refusal)) in [
+        ("a frame too long", &[0x01, 0x04, 0x10, 0x00][..], Refusal::Malformed),
+        ("a frame of no kind", &[0x04, 0x00, 0x7F, 0x00], Refusal::Malformed),
+        ("cut in mid-frame", &cut[..cut.len() - 1], Refusal::Malformed),
+        ("a second hello", &hello, Refusal::OutOfPlace),
+        ("a server's frame", &Frame::Confirmed(&[gateway::wire::SeqRange::new(1, 1)]).to_bytes(), Refusal::OutOfPlace),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let Link { connection, mut send, mut frames, .. } = Link::open(None, &house.device().await).await.unwrap();
+        // What was whole before the fault is a scan like any other.
+        send.write_all(&[&scan(1, &house.qr(house.tickets[index])), bytes].concat()).await.unwrap();
+        send.finish().unwrap();
+        let mut refused = None;
+        while frames.fill().await.unwrap_or(false) {
+            frames
+                .take(|frame| {
+                    if let Frame::Refuse { refusal, .. } = frame {
+                        refused = Some(*refusal);
+                    }
+                })
+                .unwrap();
+        }
+        assert_eq!(refused, Some(refusal), "{what}");
+        assert_eq!(code(&connection.closed().await), refusal.close_code(), "{what}");
+    }
+    let Link { connection, mut send, .. } = Link::open(None, &house.device().await).await.unwrap();
+    send.write_all(&cut[..7]).await.unwrap();
+    send.reset(VarInt::from_u32(0)).unwrap();
+    assert_eq!(code(&connection.closed().await), close::MALFORMED, "reset in mid-frame");
+    all_is_well(&house, 100).await;
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn proofs_that_prove_nothing() {
+    let house = open().await;
+    let identity = house.device().await;
+    let device = identity.device;
+
+    // Somebody has recorded a whole good handshake.
+    let mut recorded = Raw::open(&house).await;
+    let nonce = recorded.challenge(device).await;
+    let signature = identity.key.sign(&proof::message(&nonce, device, &recorded.binding())).unwrap();
+    recorded.send(&Frame::Proof(&signature).to_bytes()).await;
+    assert!(matches!(decode(&recorded.frame().await), Ok(Some((Frame::Welcome(_), _)))), "the recorded one was good");
+
+    let bad = (Some(Refusal::BadProof), close::AUTH_FAILED);
+    let mut replayed = Raw::open(&house).await;
+    let fresh = replayed.challenge(device).await;
+    assert_ne!(fresh, nonce);
+    replayed.send(&Frame::Proof(&signature).to_bytes()).await;
+    assert_eq!(replayed.ending().await, bad, "a replayed hello and proof");
+
+    let mut forged = Raw::open(&house).await;
+    let nonce = forged.challenge(device).await;
+    let other = DeviceKey::generate().unwrap();
+    let signature = other.sign(&proof::message(&nonce, device, &forged.binding())).unwrap();
+    forged.send(&Frame::Proof(&signature).to_bytes()).await;
+    assert_eq!(forged.ending().await, bad, "another key");
+
+    // A server in between hands the real server's nonce to the device, and the device's proof to the real server.
+    let (mut relayed, middle) = (Raw::open(&house).await, Raw::open(&house).await);
+    let nonce = relayed.challenge(device).await;
+    let signature = identity.key.sign(&proof::message(&nonce, device, &middle.binding())).unwrap();
+    relayed.send(&Frame::Proof(&signature).to_bytes()).await;
+    assert_eq!(relayed.ending().await, bad, "a relayed proof");
+
+    // A device that is enrolled cannot speak for another.
+    let mut other_device = Raw::open(&house).await;
+    let victim = house.device().await.device;
+    let nonce = other_device.challenge(victim).await;
+    let signature = identity.key.sign(&proof::message(&nonce, victim, &other_device.binding())).unwrap();
+    other_device.send(&Frame::Proof(&signature).to_bytes()).await;
+    assert_eq!(other_device.ending().await, bad, "another device's name");
+
+    for unknown in [DeviceId::new(house.festival, 4_000), DeviceId(u64::MAX)] {
+        let stranger = Identity { device: unknown, ..identity.clone() };
+        let refused = Link::open(None, &stranger).await.err().unwrap();
+        let ClientError::Refused { refusal, .. } = refused else { panic!("{refused}") };
+        assert_eq!(refusal, Refusal::Rejected(Rejection::UnknownDevice));
+    }
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_protocol_and_another_certificate() {
+    let house = open().await;
+    let mut crypto = gateway::tls::pinned(house.tls.fingerprint);
+    crypto.alpn_protocols = vec![b"h3".to_vec()];
+    let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(crypto).unwrap();
+    let config = quinn::ClientConfig::new(Arc::new(crypto));
+    let connecting = endpoint(house.addr).unwrap().connect_with(config, house.addr, "tapgate").unwrap();
+    match connecting.await.unwrap_err() {
+        // TLS's own no_application_protocol: alert 120.
+        ConnectionError::ConnectionClosed(closed) => assert_eq!(u64::from(closed.error_code), 0x100 + 120),
+        other => panic!("{other}"),
+    }
+
+    let offer = house.offer().await;
+    let elsewhere = Offer::new(offer.server(), Fingerprint([1; 32]), offer.festival(), offer.code()).unwrap();
+    let refused = enrol_key(None, &elsewhere, DeviceKey::generate().unwrap()).await.err().unwrap();
+    assert!(matches!(refused, ClientError::Net(_)), "a device shows its code to nobody else: {refused}");
+    assert!(enrol_key(None, &offer, DeviceKey::generate().unwrap()).await.is_ok(), "the code is still good");
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_silent_and_the_slow_are_dropped() {
+    let limits = Limits {
+        hello_timeout: Duration::from_millis(300),
+        write_timeout: Duration::from_millis(300),
+        ..Limits::default()
+    };
+    let house = open_with(limits, Policy::default()).await;
+
+    let silent = knock(&house).await.unwrap();
+    assert_eq!(code(&silent.closed().await), close::TOO_SLOW, "opens no stream");
+    let mut half = Raw::open(&house).await;
+    half.send(&Frame::Hello(DeviceId(1)).to_bytes()[..5]).await;
+    assert_eq!(half.ending().await, (Some(Refusal::TooSlow), close::TOO_SLOW), "half a hello");
+    let mut unproven = Raw::open(&house).await;
+    unproven.challenge(DeviceId(1)).await;
+    assert_eq!(unproven.ending().await, (Some(Refusal::TooSlow), close::TOO_SLOW), "no proof");
+
+    // Scans without end, and never a look at the answers: 256 KiB of them fill what QUIC holds for the device.
+    let Link { connection, mut send, frames, .. } = Link::open(None, &house.device().await).await.unwrap();
+    let flood = async {
+        for seq in 1.. {
+            if send.write_all(&scan(seq, b"an advert")).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(AT_MOST, flood).await.expect("ends");
+    assert_eq!(code(&connection.closed().await), close::TOO_SLOW, "reads nothing");
+    drop(frames);
+    all_is_well(&house, 0).await;
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_connections_than_allowed() {
+    let limits = Limits { unproven_per_address_max: 2, devices_per_address_max: 2, ..Limits::default() };
+    let house = open_with(limits, Policy::default()).await;
+    let identities = [house.device().await, house.device().await, house.device().await];
+    let links = (Link::open(None, &identities[0]).await.unwrap(), Link::open(None, &identities[1]).await.unwrap());
+    let refused = Link::open(None, &identities[2]).await.err().unwrap();
+    assert!(matches!(refused, ClientError::Net(_)), "a third device from one address: {refused}");
+    links.0.close().await;
+    let third = tokio::time::timeout(AT_MOST, async {
+        loop {
+            if let Ok(link) = Link::open(None, &identities[2]).await {
+                return link;
+            }
+        }
+    });
+    let third = third.await.expect("one that goes makes room");
+    third.close().await;
+    links.1.close().await;
+
+    let silent = (knock(&house).await.unwrap(), knock(&house).await.unwrap());
+    let refused = knock(&house).await.unwrap_err();
+    assert!(matches!(refused, ConnectionError::ConnectionClosed(_)), "a third that has not proven itself: {refused}");
+    drop(silent);
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn guessing_codes_is_slow() {
+    let limits = Limits { failures_burst: 3, failure_refill: Duration::from_secs(3_600), ..Limits::default() };
+    let house = open_with(limits, Policy::default()).await;
+    let offer = house.offer().await;
+    let guess =
+        |n: u32| Offer::new(offer.server(), offer.fingerprint(), offer.festival(), &format!("GUESS-{n}")).unwrap();
+    let mut waits = Vec::new();
+    for n in 0..3 {
+        match enrol_key(None, &guess(n), DeviceKey::generate().unwrap()).await.err().unwrap() {
+            ClientError::Refused { refusal, retry_after_ms } => {
+                assert_eq!(refusal, Refusal::Rejected(Rejection::UnknownCode));
+                waits.push(retry_after_ms > 0);
+            }
+            other => panic!("{other}"),
+        }
+    }
+    assert_eq!(waits, [false, false, true]);
+    let refused = enrol_key(None, &offer, DeviceKey::generate().unwrap()).await.err().unwrap();
+    assert!(matches!(refused, ClientError::Net(_)), "even the right code has to wait: {refused}");
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn revoked_in_mid_stream() {
+    let house = open().await;
+    let identity = house.device().await;
+    let Link { connection, mut send, mut frames, .. } = Link::open(None, &identity).await.unwrap();
+    let (device, qr) = (identity.device, house.qr(house.tickets[0]));
+    let streaming = tokio::spawn(async move {
+        for seq in 1.. {
+            if send.write_all(&scan(seq, &qr)).await.is_err() {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    });
+    let (mut answers, mut last_word) = (0, None);
+    let mut revoked = false;
+    while frames.fill().await.unwrap_or(false) {
+        frames
+            .take(|frame| match frame {
+                Frame::Answer { .. } => answers += 1,
+                Frame::Refuse { refusal, .. } => last_word = Some(*refusal),
+                _ => {}
+            })
+            .unwrap();
+        if answers > 0 && !revoked {
+            revoked = true;
+            house.revoke(device).await;
+        }
+    }
+    assert_eq!(last_word, Some(Refusal::Rejected(Rejection::DeviceRevoked)));
+    assert_eq!(code(&connection.closed().await), close::REVOKED);
+    streaming.await.unwrap();
+    assert!(Link::open(None, &identity).await.is_err());
+    all_is_well(&house, 1).await;
+    house.close().await;
+}
