@@ -1,1 +1,21 @@
-//! Crowds.
+//! Crowds: workloads, the model that checks answers, the crash loop.
+//!
+//! `gate` loads a server over QUIC and checks every answer; `echo` shows what QUIC alone could carry; `crash` kills the
+//! server under load and compares what was acknowledged with the journal. What a reader of the load test knows and
+//! does is [`reader`]; what it must be answered is [`model`]; who comes next is [`workload`].
+
+pub mod cli;
+pub mod crash;
+pub mod drive;
+pub mod echo;
+pub mod gate;
+pub mod link;
+pub mod load;
+pub mod machine;
+pub mod model;
+pub mod office;
+pub mod pace;
+pub mod reader;
+pub mod report;
+pub mod server;
+pub mod workload;

@@ -1,1 +1,43 @@
-fn main() {}
+//! `loadtest`: what is typed, and what is said at the end.
+#![allow(clippy::print_stdout)] // a report is what this program is for
+
+use std::fmt::Display;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use loadtest::cli::{Cli, Command};
+use loadtest::{crash, echo, gate};
+use serde::Serialize;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> anyhow::Result<ExitCode> {
+    match Cli::parse().command {
+        Command::Gate(args) => {
+            let report = gate::run(&args)?;
+            say(&report, args.json, report.is_good())
+        }
+        Command::Echo(args) => {
+            let report = echo::run(&args)?;
+            say(&report, args.json, report.is_good())
+        }
+        Command::Crash(args) => {
+            let report = crash::run(&args)?;
+            say(&report, args.json, report.is_good())
+        }
+        Command::EchoServer => {
+            echo::serve(|ready| println!("{ready}"))?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn say(report: &(impl Display + Serialize), json: bool, good: bool) -> anyhow::Result<ExitCode> {
+    if json {
+        println!("{}", serde_json::to_string(report)?);
+    } else {
+        print!("{report}");
+    }
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,173 @@
+//! What can be typed.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use engine::status::ScanAck;
+
+/// Crowds for Tapgate: loads a server on this machine, and checks every answer.
+#[derive(Debug, Parser)]
+#[command(version, about, disable_help_subcommand = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Scans at a festival's gates. Exit 1 if an answer was wrong or lost, or somebody was let in twice.
+    Gate(Gate),
+    /// The same frames through a bare QUIC echo: the ceiling.
+    Echo(Gate),
+    /// Kills the server under load, again and again, and compares everything ever acknowledged with the journal.
+    /// Exit 1 if anything was lost or happened twice.
+    Crash(Crash),
+    /// The echo's server; started by `echo`.
+    #[command(hide = true)]
+    EchoServer,
+}
+
+/// When answers leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Ack {
+    /// When they are on disk.
+    Durable,
+    /// At once; the confirmation follows.
+    Decided,
+}
+
+impl Ack {
+    /// The festival's policy.
+    pub fn policy(self) -> ScanAck {
+        match self {
+            Self::Durable => ScanAck::Durable,
+            Self::Decided => ScanAck::Decided,
+        }
+    }
+}
+
+/// `gate` and `echo`.
+#[derive(Clone, Debug, Args)]
+pub struct Gate {
+    /// The HTTP door of a server that runs on this machine; its operator's key (ADMIN) comes in TAPGATE_KEY.
+    #[arg(long, value_name = "ADDR", conflicts_with = "spawn", value_parser = on_this_machine)]
+    pub connect: Option<SocketAddr>,
+    /// Start a server of one's own in a fresh folder (what happens without --connect).
+    #[arg(long)]
+    pub spawn: bool,
+    /// Readers, each with a connection of its own.
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub connections: u32,
+    /// Scans without an answer a reader keeps under way [default: 8; with --rate 4096, as many as the protocol lets it].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=4_096))]
+    pub window: Option<u32>,
+    /// Open loop: scans a second, whether answers come or not. Without it the loop is closed.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    pub rate: Option<u64>,
+    /// How long.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub seconds: u64,
+    /// Tickets, over all readers.
+    #[arg(long, default_value_t = 200_000, value_parser = clap::value_parser!(u32).range(100..=10_000_000))]
+    pub tickets: u32,
+    /// When answers leave.
+    #[arg(long, value_enum, default_value_t = Ack::Durable)]
+    pub ack: Ack,
+    /// Readers that are connected beside them, and silent.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=50_000))]
+    pub idle: u32,
+    /// Threads of the load generator.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub threads: u32,
+    /// The same seed makes the same crowd.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Where a server of one's own gets its fresh folder [default: beside this program, on its disk].
+    #[arg(long, value_name = "DIR")]
+    pub folder: Option<PathBuf>,
+    /// One JSON object instead of a table.
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Gate {
+    /// Scans a reader keeps under way.
+    pub fn window(&self) -> usize {
+        self.window.unwrap_or(if self.rate.is_some() { 4_096 } else { 8 }) as usize
+    }
+}
+
+/// `crash`
+#[derive(Clone, Debug, Args)]
+pub struct Crash {
+    /// How often the server is killed.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub cycles: u32,
+    /// Readers.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub connections: u32,
+    /// Scans without an answer a reader keeps under way.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1_024))]
+    pub window: u32,
+    /// Scans a second, all readers together: what is remembered of each takes 16 bytes here.
+    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..=200_000))]
+    pub rate: u64,
+    /// Tickets, over all readers.
+    #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
+    pub tickets: u32,
+    /// When answers leave; with `decided`, only those count as acknowledged that were confirmed.
+    #[arg(long, value_enum, default_value_t = Ack::Durable)]
+    pub ack: Ack,
+    /// The same seed makes the same crowd, and kills at the same moments.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Where the server gets its fresh folder [default: beside this program, on its disk].
+    #[arg(long, value_name = "DIR")]
+    pub folder: Option<PathBuf>,
+    /// One JSON object instead of a table.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Load goes to this machine only: nobody wants to find out whose server that was.
+fn on_this_machine(text: &str) -> Result<SocketAddr, String> {
+    let address: SocketAddr = text.parse().map_err(|_| "must be an address and a port, 127.0.0.1:8080".to_owned())?;
+    match address {
+        SocketAddr::V4(v4) if v4.ip().is_loopback() => Ok(address),
+        _ => Err("load goes to 127.0.0.0/8 only".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn what_others_rely_on_can_be_typed() {
+        Cli::command().debug_assert();
+        for line in [
+            "loadtest gate",
+            "loadtest gate --spawn --connections 4 --window 256 --seconds 2 --tickets 1000 --ack decided --json",
+            "loadtest gate --connect 127.0.0.1:8080 --rate 50000",
+            "loadtest echo --connections 32 --window 8 --seconds 3 --json",
+            "loadtest crash --cycles 20 --json",
+            "loadtest crash --cycles 2 --ack decided",
+        ] {
+            Cli::try_parse_from(line.split(' ')).unwrap_or_else(|why| panic!("{line}: {why}"));
+        }
+        for line in [
+            "loadtest",
+            "loadtest gate --connect 192.0.2.1:8080",
+            "loadtest gate --connect 127.0.0.1:8080 --spawn",
+            "loadtest gate --window 4097",
+            "loadtest gate --connections 0",
+            "loadtest crash --cycles 0",
+        ] {
+            assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
+    }
+}

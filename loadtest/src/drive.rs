@@ -1,0 +1,129 @@
+//! Drives one reader over one link: asks as its window or the schedule allows, hands it what arrives, until it has
+//! all its answers.
+
+use std::cell::RefCell;
+use std::future::pending;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+use futures_util::FutureExt as _;
+use tokio::sync::watch;
+use tokio::time::{Instant as Moment, sleep_until};
+
+use crate::link::Link;
+use crate::pace::Pace;
+use crate::reader::{Latencies, Reader};
+
+/// How long after the end answers are waited for on one connection.
+pub const DRAIN: Duration = Duration::from_secs(10);
+
+/// What all readers of a run share.
+pub struct Course {
+    /// Nanosecond 0.
+    pub start: Instant,
+    /// When asking ends, in ns; may be moved forward while the run is on.
+    pub end_ns: AtomicU64,
+    /// The schedule of an open loop; a closed one has none.
+    pub pace: Option<Pace>,
+    /// The server's incarnation: when it changes, connections are of no more use.
+    pub incarnation: watch::Sender<u64>,
+}
+
+impl Course {
+    /// Nanoseconds since the start.
+    pub fn ns(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn moment(&self, ns: u64) -> Moment {
+        let far = Duration::from_secs(24 * 3_600);
+        Moment::from_std(self.start + Duration::from_nanos(ns).min(far))
+    }
+}
+
+/// Until the reader has all its answers.
+///
+/// # Errors
+/// The connection is over, or answers do not come: connect anew and resume.
+pub async fn drive(
+    link: &mut Link,
+    reader: &mut Reader,
+    resumed: bool,
+    course: &Course,
+    latencies: &RefCell<Latencies>,
+) -> anyhow::Result<()> {
+    let mut incarnation = course.incarnation.subscribe();
+    let mut out = Vec::new();
+    let mut written = 0;
+    if resumed {
+        reader.resume(course.ns(), &mut out);
+    }
+    let began_ns = course.ns();
+    let mut alarm = pin!(sleep_until(course.moment(0)));
+    let mut alarm_ns = 0;
+    loop {
+        let now_ns = course.ns();
+        let end_ns = course.end_ns.load(Ordering::Relaxed);
+        if written == out.len() {
+            out.clear();
+            written = 0;
+            reader.ask_again(now_ns, &mut out);
+            ask(reader, course, now_ns, end_ns, &mut out);
+        }
+        if written < out.len()
+            && let Some(wrote) = link.send.write(&out[written..]).now_or_never()
+        {
+            written += wrote?;
+        }
+        let ended = now_ns >= end_ns;
+        let drain_ns = end_ns.max(began_ns).saturating_add(DRAIN.as_nanos() as u64);
+        if ended && reader.is_done() && written == out.len() {
+            return Ok(());
+        }
+        if now_ns >= drain_ns {
+            bail!("{} scans have no answer after {} s", reader.open(), DRAIN.as_secs());
+        }
+        let next_ns = reader.next_retry_ns().unwrap_or(u64::MAX).min(if ended { drain_ns } else { end_ns });
+        // Set anew only where it would ring late: setting it costs more than ringing early once.
+        if next_ns < alarm_ns || now_ns >= alarm_ns {
+            alarm.as_mut().reset(course.moment(next_ns));
+            alarm_ns = next_ns;
+        }
+        tokio::select! {
+            biased;
+            arrived = link.incoming.fill() => {
+                arrived?;
+                let now_ns = course.ns();
+                let latencies = &mut *latencies.borrow_mut();
+                link.incoming.take(|frame| reader.heard(frame, now_ns, latencies))?;
+            }
+            wrote = link.send.write(&out[written..]), if written < out.len() => written += wrote?,
+            () = due(course, reader.number) => {}
+            () = &mut alarm => alarm_ns = 0,
+            _ = incarnation.changed() => bail!("the server has gone"),
+        }
+    }
+}
+
+fn ask(reader: &mut Reader, course: &Course, now_ns: u64, end_ns: u64, out: &mut Vec<u8>) {
+    match &course.pace {
+        None if now_ns < end_ns => while reader.may_ask(out) && reader.ask(now_ns, now_ns, out) {},
+        None => {}
+        Some(pace) => {
+            while now_ns < end_ns
+                && reader.may_ask(out)
+                && let Some(due_ns) = pace.due(reader.number, reader.sent)
+                && reader.ask(due_ns, now_ns, out)
+            {}
+        }
+    }
+}
+
+async fn due(course: &Course, reader: usize) {
+    match &course.pace {
+        Some(pace) => pace.wait(reader).await,
+        None => pending().await,
+    }
+}

@@ -1,0 +1,151 @@
+//! `echo`: the same frames through a bare quinn server that answers each with the usual answer's bytes and does nothing
+//! else. What a gate reaches of this is what its own work costs.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use engine::command::{DeviceAnswer, Verdict};
+use engine::credential::QrClaim;
+use engine::ids::{CategoryNo, FestivalId, TicketId, ZoneNo};
+use engine::rejection::Rejection;
+use engine::time::Timestamp;
+use gateway::tls::ServerTls;
+use gateway::wire::Frame;
+use quinn::crypto::rustls::QuicServerConfig;
+use quinn::{Connection, Endpoint, ServerConfig};
+
+use crate::cli::Gate;
+use crate::gate::{now_ms, run_readers, window};
+use crate::link::{Target, transport};
+use crate::load::Seat;
+use crate::machine::usage;
+use crate::model::{Model, Visitor};
+use crate::reader::{Habits, Reader};
+use crate::report::GateReport;
+use crate::workload::gate::Crowd;
+
+/// Runs it.
+///
+/// # Errors
+/// The echo's process does not start.
+pub fn run(args: &Gate) -> anyhow::Result<GateReport> {
+    let window = window(args)?;
+    let echo = Echo::start()?;
+    let readers = args.connections as usize;
+    let habits = Habits { window, keep: 0, remember: false, epoch_ms: now_ms(), echo: true };
+    let seat = |number: usize| {
+        let serials = (number as u32..args.tickets).step_by(readers);
+        let visitor = |serial| {
+            let ticket = TicketId::new(FestivalId(1), CategoryNo(0), serial, u64::from(serial));
+            Visitor::new(QrClaim { ticket, version: 1, hash: [7; 32] }, false)
+        };
+        let model = Model::new(serials.map(visitor).collect(), ZoneNo(0), args.tickets);
+        let crowd = Crowd::new(&model, args.seed.wrapping_add(number as u64));
+        Seat { reader: Reader::new(number, model, crowd, habits), offer: None }
+    };
+    let seats = (0..readers).map(seat).collect();
+    let measured = run_readers(args, window, echo.target, seats, || usage(echo.child.id()))?;
+    Ok(GateReport { mode: "echo", ack: "none", ..measured.report })
+}
+
+/// The echo's process. It ends with its standard input.
+struct Echo {
+    child: Child,
+    target: Target,
+}
+
+impl Echo {
+    fn start() -> anyhow::Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        let mut child = command.arg("echo-server").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().context("its output")?).read_line(&mut line)?;
+        let (address, fingerprint) = line.trim().split_once(' ').context("the echo did not start")?;
+        let target = Target { address: address.parse()?, fingerprint: fingerprint.parse()? };
+        Ok(Self { child, target })
+    }
+}
+
+impl Drop for Echo {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        // It has nothing to lose, and might be busy.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The echo's own process: says where it is through `ready`, and serves until its standard input ends.
+///
+/// # Errors
+/// There is no socket to be had.
+pub fn serve(ready: impl FnOnce(&str)) -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let tls = ServerTls::kept_in(folder.path())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let crypto = QuicServerConfig::try_from(Arc::clone(&tls.config))?;
+        let mut config = ServerConfig::with_crypto(Arc::new(crypto));
+        config.transport_config(Arc::new(transport()));
+        let endpoint = Endpoint::server(config, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+        ready(&format!("{} {}", endpoint.local_addr()?, tls.fingerprint));
+        let (gone, parent_gone) = tokio::sync::oneshot::channel();
+        std::thread::spawn(move || {
+            let _ = std::io::stdin().read_to_end(&mut Vec::new());
+            let _ = gone.send(());
+        });
+        let accept = async {
+            while let Some(incoming) = endpoint.accept().await {
+                tokio::spawn(async move {
+                    if let Ok(connection) = incoming.await {
+                        // Whatever ends it, there is nobody to tell.
+                        let _ = echo(connection).await;
+                    }
+                });
+            }
+        };
+        tokio::select! {
+            () = accept => {}
+            _ = parent_gone => {}
+        }
+        Ok(())
+    })
+}
+
+/// The usual answer, with `seq` at its place.
+fn usual_answer() -> Vec<u8> {
+    let mut answer = DeviceAnswer::rejected(Rejection::Busy, ZoneNo(0), Timestamp(1));
+    answer.verdict = Verdict::Admitted;
+    answer.ticket = Some(TicketId::new(FestivalId(1), CategoryNo(0), 0, 1));
+    Frame::Answer { seq: 0, answer, durable: true }.to_bytes()
+}
+
+async fn echo(connection: Connection) -> anyhow::Result<()> {
+    let (mut send, mut recv) = connection.accept_bi().await?;
+    let usual = usual_answer();
+    let mut chunks: [Bytes; 32] = Default::default();
+    let (mut bytes, mut out) = (Vec::new(), Vec::new());
+    while let Some(arrived) = recv.read_chunks(&mut chunks).await? {
+        chunks[..arrived].iter().for_each(|chunk| bytes.extend_from_slice(chunk));
+        let mut at = 0;
+        // Length at 0, seq at 4: all that an echo needs to know of a scan.
+        while let Some(head) = bytes.get(at..at + 12) {
+            let len = usize::from(u16::from_le_bytes([head[0], head[1]]));
+            if len < 12 || bytes.len() < at + len {
+                break;
+            }
+            let from = out.len();
+            out.extend_from_slice(&usual);
+            out[from + 4..from + 12].copy_from_slice(&head[4..12]);
+            at += len;
+        }
+        bytes.drain(..at);
+        send.write_all(&out).await?;
+        out.clear();
+    }
+    Ok(())
+}

@@ -1,0 +1,209 @@
+//! One QUIC connection of a simulated reader: raw frames over quinn, as the wire has them. Kept apart from the
+//! device's own library so that the load generator costs little and hides nothing.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, bail, ensure};
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+use bytes::Bytes;
+use engine::ids::{DeviceId, FestivalId};
+use gateway::tls::{Fingerprint, pinned};
+use gateway::wire::{Enrol, Frame, close, decode, proof};
+use quinn::crypto::rustls::QuicClientConfig;
+use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream, TransportConfig, VarInt};
+
+/// How long connecting and proving may take.
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+/// Idle readers show so often that they are still there.
+const PING_EVERY: Duration = Duration::from_secs(10);
+/// Without a packet for so long the connection is gone.
+const IDLE_MS: u32 = 30_000;
+/// What may be under way each way, in bytes: 4,096 answers of 56 bytes are 224 KiB, as many packed scans 312 KiB.
+const WINDOW_BYTES: u32 = 512 * 1_024;
+/// Packets taken in one read.
+const CHUNKS: usize = 32;
+
+/// Where the QUIC door is, and what it has to show.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// On this machine: the load test reaches no other.
+    pub address: SocketAddr,
+    /// Of its certificate.
+    pub fingerprint: Fingerprint,
+}
+
+/// Who a reader is.
+pub struct Identity {
+    /// Its id.
+    pub device: DeviceId,
+    key: Ed25519KeyPair,
+}
+
+/// A reader's place at a festival that an operator has offered.
+#[derive(Clone, Debug)]
+pub struct Offer {
+    /// Where.
+    pub festival: FestivalId,
+    /// The one-time code.
+    pub code: String,
+}
+
+/// A connection.
+pub struct Link {
+    connection: Connection,
+    /// Frames go in here.
+    pub send: SendStream,
+    /// And come out here.
+    pub incoming: Incoming,
+}
+
+/// A socket of one's own for many connections, on the loopback.
+///
+/// # Errors
+/// There is none to be had.
+pub fn endpoint(target: &Target) -> anyhow::Result<Endpoint> {
+    let crypto = QuicClientConfig::try_from(pinned(target.fingerprint)).context("TLS 1.3 has QUIC's first cipher")?;
+    let mut config = ClientConfig::new(Arc::new(crypto));
+    config.transport_config(Arc::new(transport()));
+    ensure!(target.address.is_ipv4(), "the load test speaks IPv4 to this machine");
+    let mut endpoint = Endpoint::client(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+    endpoint.set_default_client_config(config);
+    Ok(endpoint)
+}
+
+/// How both ends of a load test's connection are set up; the echo uses the same.
+pub fn transport() -> TransportConfig {
+    let mut transport = TransportConfig::default();
+    transport
+        .datagram_receive_buffer_size(None)
+        .stream_receive_window(VarInt::from_u32(WINDOW_BYTES))
+        .receive_window(VarInt::from_u32(WINDOW_BYTES))
+        .send_window(u64::from(WINDOW_BYTES))
+        .keep_alive_interval(Some(PING_EVERY))
+        .max_idle_timeout(Some(VarInt::from_u32(IDLE_MS).into()));
+    transport
+}
+
+impl Link {
+    /// Connects, and is nobody yet.
+    ///
+    /// # Errors
+    /// The server is not there, or not the one with that certificate.
+    pub async fn open(endpoint: &Endpoint, target: &Target) -> anyhow::Result<Self> {
+        let connecting = endpoint.connect(target.address, "tapgate")?;
+        let opened = async {
+            let connection = connecting.await?;
+            let (send, recv) = connection.open_bi().await?;
+            anyhow::Ok(Self { connection, send, incoming: Incoming { recv, bytes: Vec::new() } })
+        };
+        tokio::time::timeout(CONNECT_WITHIN, opened).await.context("connecting took too long")?
+    }
+
+    /// Makes a key, and shows it with an offer's code.
+    ///
+    /// # Errors
+    /// The server refuses.
+    pub async fn enrol(&mut self, offer: &Offer) -> anyhow::Result<Identity> {
+        let mut seed = [0; 32];
+        aws_lc_rs::rand::fill(&mut seed).map_err(|_| anyhow!("the system gives no randomness"))?;
+        let key = Ed25519KeyPair::from_seed_unchecked(&seed).map_err(|_| anyhow!("no key from a seed"))?;
+        let public_key = key.public_key().as_ref().try_into().context("Ed25519 keys have 32 bytes")?;
+        let enrol = Enrol { festival: offer.festival, public_key, code: offer.code.as_bytes() };
+        self.say(Frame::Enrol(enrol)).await?;
+        let device = self.wait_for(|frame| match frame {
+            Frame::Enrolled { device, .. } => Some(*device),
+            _ => None,
+        });
+        Ok(Identity { device: device.await.context("enrolling")?, key })
+    }
+
+    /// Says hello and proves it; the number of the next scan.
+    ///
+    /// # Errors
+    /// The server refuses.
+    pub async fn hello(&mut self, identity: &Identity) -> anyhow::Result<u64> {
+        self.say(Frame::Hello(identity.device)).await?;
+        let challenge = self.wait_for(|frame| match frame {
+            Frame::Challenge { nonce, .. } => Some(**nonce),
+            _ => None,
+        });
+        let nonce = challenge.await.context("saying hello")?;
+        let mut binding = [0; 32];
+        let exported = self.connection.export_keying_material(&mut binding, proof::EXPORTER_LABEL, b"");
+        exported.map_err(|_| anyhow!("TLS exports nothing"))?;
+        let signature = identity.key.sign(&proof::message(&nonce, identity.device, &binding));
+        let signature = signature.as_ref().try_into().context("signatures have 64 bytes")?;
+        self.say(Frame::Proof(signature)).await?;
+        let welcome = self.wait_for(|frame| match frame {
+            Frame::Welcome(welcome) => Some(welcome.next_seq),
+            _ => None,
+        });
+        welcome.await.context("proving")
+    }
+
+    async fn say(&mut self, frame: Frame<'_>) -> anyhow::Result<()> {
+        // Where it fails, the server's last words say why: the next read finds them.
+        let _ = self.send.write_all(&frame.to_bytes()).await;
+        Ok(())
+    }
+
+    async fn wait_for<T>(&mut self, want: impl Fn(&Frame<'_>) -> Option<T>) -> anyhow::Result<T> {
+        let waited = async {
+            loop {
+                if let Some((frame, len)) = decode(&self.incoming.bytes)? {
+                    if let Frame::Refuse { text, refusal, .. } = frame {
+                        bail!("refused: {refusal}: {text}");
+                    }
+                    let wanted = want(&frame).with_context(|| format!("the server said {frame:?}"))?;
+                    self.incoming.bytes.drain(..len);
+                    return Ok(wanted);
+                }
+                self.incoming.fill().await?;
+            }
+        };
+        tokio::time::timeout(CONNECT_WITHIN, waited).await.context("the server said nothing")?
+    }
+
+    /// Says goodbye.
+    pub fn close(&self) {
+        self.connection.close(VarInt::from_u32(close::DONE), b"");
+    }
+}
+
+/// What arrives on a link.
+pub struct Incoming {
+    recv: RecvStream,
+    bytes: Vec<u8>,
+}
+
+impl Incoming {
+    /// Waits for more bytes. May be dropped at any time without losing any.
+    ///
+    /// # Errors
+    /// The connection, or the stream, is over.
+    pub async fn fill(&mut self) -> anyhow::Result<()> {
+        let mut chunks: [Bytes; CHUNKS] = Default::default();
+        let arrived = self.recv.read_chunks(&mut chunks).await?.context("the server ended the stream")?;
+        chunks[..arrived].iter().for_each(|chunk| self.bytes.extend_from_slice(chunk));
+        Ok(())
+    }
+
+    /// Hands over each whole frame that has arrived.
+    ///
+    /// # Errors
+    /// Bytes that are no frame, or what `each` says.
+    pub fn take<E>(&mut self, mut each: impl FnMut(&Frame<'_>) -> Result<(), E>) -> anyhow::Result<()>
+    where
+        anyhow::Error: From<E>,
+    {
+        let mut at = 0;
+        while let Some((frame, len)) = decode(&self.bytes[at..])? {
+            each(&frame)?;
+            at += len;
+        }
+        self.bytes.drain(..at);
+        Ok(())
+    }
+}

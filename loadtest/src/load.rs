@@ -1,0 +1,345 @@
+//! Readers on their threads: connects them all, starts them together, brings them home.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, anyhow};
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use tokio::sync::{mpsc as tokio_mpsc, oneshot, watch};
+use tokio::task::LocalSet;
+
+use crate::drive::{Course, DRAIN, drive};
+use crate::link::{Identity, Link, Offer, Target, endpoint};
+use crate::pace::Pace;
+use crate::reader::{Latencies, Reader};
+
+/// Handshakes at a time from one thread: the server gives an address 256 places for those who are not proven yet.
+const CONNECTING_MAX: usize = 32;
+/// How often a reader connects anew after the end before what is missing counts as lost.
+const ROUNDS_AFTER_END: u32 = 2;
+/// Between two attempts to connect.
+const TRY_AGAIN: Duration = Duration::from_millis(20);
+/// How long a server may be away before its readers give up.
+const AWAY_MAX: Duration = Duration::from_secs(60);
+
+/// A reader before it has connected.
+pub struct Seat {
+    /// Who will sit there.
+    pub reader: Reader,
+    /// Its place at the festival; an echo needs none.
+    pub offer: Option<Offer>,
+}
+
+/// What is to be done.
+pub struct Plan {
+    /// Where.
+    pub target: Target,
+    /// By whom; the reader at index `n` has number `n`.
+    pub seats: Vec<Seat>,
+    /// On how many threads.
+    pub threads: usize,
+    /// For how long.
+    pub lasts: Duration,
+    /// Scans a second, for an open loop.
+    pub rate: Option<u64>,
+}
+
+/// Readers that are at work.
+pub struct Running {
+    /// Shared with all of them.
+    pub course: Arc<Course>,
+    threads: Vec<JoinHandle<Home>>,
+    pacer: Option<JoinHandle<()>>,
+}
+
+/// What all readers brought home.
+pub struct Home {
+    /// They.
+    pub readers: Vec<Reader>,
+    /// How long it took them.
+    pub latencies: Latencies,
+    /// Connections made again.
+    pub reconnects: u64,
+    /// Why, the first few times.
+    pub complaints: Vec<String>,
+    /// When the last was done, in ns after the start.
+    pub done_ns: u64,
+}
+
+const COMPLAINTS_MAX: usize = 8;
+
+/// Connects every reader, then starts all of them at one moment.
+///
+/// # Errors
+/// One of them cannot connect.
+pub fn start(plan: Plan) -> anyhow::Result<Running> {
+    let Plan { target, seats, threads, lasts, rate } = plan;
+    let readers = seats.len();
+    let mut shares: Vec<Vec<Seat>> = (0..threads.max(1)).map(|_| Vec::new()).collect();
+    for (number, seat) in seats.into_iter().enumerate() {
+        shares[number % threads.max(1)].push(seat);
+    }
+    let (connected, connecting) = mpsc::channel();
+    let mut homes = Vec::new();
+    let mut starts = Vec::new();
+    for (number, share) in shares.into_iter().enumerate() {
+        let (start, started) = oneshot::channel();
+        starts.push(start);
+        let connected = connected.clone();
+        let thread = std::thread::Builder::new().name(format!("readers-{number}"));
+        homes.push(thread.spawn(move || thread_of(target, share, &connected, started))?);
+    }
+    drop(connected);
+    for _ in 0..homes.len() {
+        connecting.recv().context("a thread of readers ended early")??;
+    }
+    let course = Arc::new(Course {
+        start: Instant::now(),
+        end_ns: AtomicU64::new(lasts.as_nanos() as u64),
+        pace: rate.map(|rate| Pace::new(rate, readers)),
+        incarnation: watch::Sender::new(0),
+    });
+    for start in starts {
+        start.send(Arc::clone(&course)).map_err(|_| anyhow!("a thread of readers ended early"))?;
+    }
+    let pacer = course.pace.is_some().then(|| {
+        let course = Arc::clone(&course);
+        std::thread::Builder::new().name("pacer".into()).spawn(move || {
+            if let Some(pace) = &course.pace {
+                pace.keep(course.start, course.end_ns.load(Ordering::Relaxed));
+            }
+        })
+    });
+    Ok(Running { course, threads: homes, pacer: pacer.transpose()? })
+}
+
+impl Running {
+    /// Ends the asking now.
+    pub fn end(&self) {
+        self.course.end_ns.fetch_min(self.course.ns(), Ordering::Relaxed);
+        if let Some(pace) = &self.course.pace {
+            pace.stop();
+        }
+    }
+
+    /// Waits for everybody.
+    ///
+    /// # Errors
+    /// A thread panicked.
+    pub fn come_home(self) -> anyhow::Result<Home> {
+        let mut home = Home {
+            readers: Vec::new(),
+            latencies: Latencies::default(),
+            reconnects: 0,
+            complaints: Vec::new(),
+            done_ns: 0,
+        };
+        for thread in self.threads {
+            let of_thread = thread.join().map_err(|_| anyhow!("a thread of readers panicked"))?;
+            home.readers.extend(of_thread.readers);
+            home.latencies.add(&of_thread.latencies);
+            home.reconnects += of_thread.reconnects;
+            home.complaints.extend(of_thread.complaints);
+            home.done_ns = home.done_ns.max(of_thread.done_ns);
+        }
+        if let Some(pacer) = self.pacer {
+            pacer.join().map_err(|_| anyhow!("the pacer panicked"))?;
+        }
+        home.complaints.truncate(COMPLAINTS_MAX);
+        home.readers.sort_by_key(|reader| reader.number);
+        Ok(home)
+    }
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+}
+
+/// A reader that is connected.
+struct Seated {
+    reader: Reader,
+    identity: Option<Identity>,
+    link: Link,
+}
+
+fn thread_of(
+    target: Target,
+    seats: Vec<Seat>,
+    connected: &mpsc::Sender<anyhow::Result<()>>,
+    started: oneshot::Receiver<Arc<Course>>,
+) -> Home {
+    let latencies = Rc::new(RefCell::new(Latencies::default()));
+    let mut home = Home {
+        readers: Vec::new(),
+        latencies: Latencies::default(),
+        reconnects: 0,
+        complaints: Vec::new(),
+        done_ns: 0,
+    };
+    let attended = runtime().and_then(|runtime| {
+        LocalSet::new().block_on(&runtime, async {
+            let endpoint = endpoint(&target)?;
+            let seated = stream::iter(seats.into_iter().map(|seat| sit_down(&endpoint, &target, seat)));
+            let seated: Vec<Seated> = seated.buffered(CONNECTING_MAX).try_collect().await?;
+            let _ = connected.send(Ok(()));
+            let course = started.await.context("there is no start")?;
+            let tasks: Vec<_> = seated
+                .into_iter()
+                .map(|seat| {
+                    let (endpoint, course, latencies) = (endpoint.clone(), Arc::clone(&course), Rc::clone(&latencies));
+                    tokio::task::spawn_local(async move { attend(seat, &endpoint, target, &course, &latencies).await })
+                })
+                .collect();
+            for task in tasks {
+                let attended = task.await.context("a reader panicked")?;
+                home.reconnects += attended.reconnects;
+                home.complaints.extend(attended.complaint);
+                home.readers.push(attended.reader);
+            }
+            home.done_ns = course.ns();
+            let _ = tokio::time::timeout(Duration::from_secs(1), endpoint.wait_idle()).await;
+            anyhow::Ok(())
+        })
+    });
+    if let Err(error) = attended {
+        home.complaints.push(format!("{error:#}"));
+        let _ = connected.send(Err(error));
+    }
+    home.latencies.add(&latencies.borrow());
+    home
+}
+
+async fn sit_down(endpoint: &quinn::Endpoint, target: &Target, seat: Seat) -> anyhow::Result<Seated> {
+    let Seat { mut reader, offer } = seat;
+    let mut link = Link::open(endpoint, target).await?;
+    let identity = match offer {
+        None => None,
+        Some(offer) => {
+            let identity = link.enrol(&offer).await?;
+            link.hello(&identity).await?;
+            reader.device = Some(identity.device);
+            Some(identity)
+        }
+    };
+    Ok(Seated { reader, identity, link })
+}
+
+struct Attended {
+    reader: Reader,
+    reconnects: u64,
+    complaint: Option<String>,
+}
+
+async fn attend(
+    seat: Seated,
+    endpoint: &quinn::Endpoint,
+    target: Target,
+    course: &Course,
+    latencies: &RefCell<Latencies>,
+) -> Attended {
+    let Seated { mut reader, identity, mut link } = seat;
+    let (mut reconnects, mut rounds, mut complaint) = (0, 0, None);
+    let mut resumed = false;
+    while let Err(error) = drive(&mut link, &mut reader, resumed, course, latencies).await {
+        link.close();
+        complaint.get_or_insert_with(|| format!("reader {}: {error:#}", reader.number));
+        rounds += u32::from(course.ns() >= course.end_ns.load(Ordering::Relaxed));
+        if rounds > ROUNDS_AFTER_END {
+            break;
+        }
+        let Some(again) = come_back(endpoint, target, identity.as_ref()).await else { break };
+        (link, resumed) = (again, true);
+        reconnects += 1;
+    }
+    link.close();
+    Attended { reader, reconnects, complaint }
+}
+
+async fn come_back(endpoint: &quinn::Endpoint, target: Target, identity: Option<&Identity>) -> Option<Link> {
+    let gone = Instant::now();
+    while gone.elapsed() < AWAY_MAX {
+        let connected = async {
+            let mut link = Link::open(endpoint, &target).await?;
+            if let Some(identity) = identity {
+                link.hello(identity).await?;
+            }
+            anyhow::Ok(link)
+        };
+        // A packet to a server that is just starting is lost; waiting for QUIC to send it again costs more than trying.
+        match tokio::time::timeout(Duration::from_secs(2), connected).await {
+            Ok(Ok(link)) => return Some(link),
+            Ok(Err(_)) | Err(_) => tokio::time::sleep(TRY_AGAIN).await,
+        }
+    }
+    None
+}
+
+/// Readers that are connected and silent, on a thread of their own.
+pub struct Idle {
+    thread: JoinHandle<anyhow::Result<()>>,
+    release: oneshot::Sender<()>,
+}
+
+impl Idle {
+    /// Seats everybody who comes with an offer, and returns when the last one is connected. `offers` is called on
+    /// this thread until it has no more.
+    ///
+    /// # Errors
+    /// One of them cannot connect.
+    pub fn seat(target: Target, mut offers: impl FnMut() -> anyhow::Result<Option<Offer>>) -> anyhow::Result<Self> {
+        // Codes that wait to be used: the festival keeps 1,024.
+        let (queue, mut waiting) = tokio_mpsc::channel::<Offer>(128);
+        let (all_seated, seated) = mpsc::channel();
+        let (release, released) = oneshot::channel();
+        let thread = std::thread::Builder::new().name("idle".into()).spawn(move || {
+            runtime()?.block_on(async {
+                let endpoint = endpoint(&target)?;
+                let coming = stream::poll_fn(move |context| waiting.poll_recv(context));
+                let links: Vec<Link> = coming
+                    .map(|offer| {
+                        let endpoint = &endpoint;
+                        async move {
+                            let mut link = Link::open(endpoint, &target).await?;
+                            let identity = link.enrol(&offer).await?;
+                            link.hello(&identity).await?;
+                            anyhow::Ok(link)
+                        }
+                    })
+                    .buffered(CONNECTING_MAX)
+                    .try_collect()
+                    .await?;
+                let _ = all_seated.send(());
+                // Whoever drops the other end without a word releases them as well.
+                let _ = released.await;
+                links.iter().for_each(Link::close);
+                let _ = tokio::time::timeout(DRAIN, endpoint.wait_idle()).await;
+                anyhow::Ok(())
+            })
+        })?;
+        while let Some(offer) = offers()? {
+            if queue.blocking_send(offer).is_err() {
+                break;
+            }
+        }
+        drop(queue);
+        if seated.recv().is_err() {
+            thread.join().map_err(|_| anyhow!("the idle readers' thread panicked"))??;
+            anyhow::bail!("the idle readers' thread ended early");
+        }
+        Ok(Self { thread, release })
+    }
+
+    /// Lets them go.
+    ///
+    /// # Errors
+    /// Their thread had failed.
+    pub fn release(self) -> anyhow::Result<()> {
+        let _ = self.release.send(());
+        self.thread.join().map_err(|_| anyhow!("the idle readers' thread panicked"))?
+    }
+}

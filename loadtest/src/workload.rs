@@ -1,0 +1,3 @@
+//! Crowds: who comes next to a reader, and what they hold to it.
+
+pub mod gate;
