@@ -117,6 +117,7 @@ pub fn app(
         .with_state(state.clone());
     let (router, forget) = limits.guard(router);
     // Probes and scrapes come past the limit: they must not fail because somebody else asks too much.
+    let operations = operations.method_not_allowed_fallback(|| async { Problem::from(Fault::MethodNotAllowed) });
     let router = router.merge(operations.with_state(state)).layer(
         ServiceBuilder::new()
             .layer(middleware::from_fn(counted))

@@ -19,7 +19,7 @@ use crate::auth::Right;
 
 /// The routes of this file.
 pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(create)).routes(routes!(change))
+    OpenApiRouter::new().routes(routes!(create_category)).routes(routes!(change_category))
 }
 
 /// What a category says of its tickets.
@@ -105,10 +105,10 @@ pub struct NumberedCategory {
 }
 
 /// Makes a category.
-#[utoipa::path(post, path = "/festivals/{slug}/categories", tag = "categories", operation_id = "create_category",
+#[utoipa::path(post, path = "/festivals/{slug}/categories", tag = "categories",
     params(("slug" = String, Path)), request_body = CategoryTerms,
     responses((status = 201, description = "It was made.", body = NumberedCategory)))]
-async fn create(
+async fn create_category(
     State(state): State<AppState>,
     Path(slug): Path<String>,
     change: Change<CategoryTerms>,
@@ -124,10 +124,9 @@ async fn create(
 }
 
 /// Gives a category other terms. Tickets issued before follow them from the next scan on.
-#[utoipa::path(put, path = "/festivals/{slug}/categories/{category}", tag = "categories",
-    operation_id = "change_category", params(("slug" = String, Path), ("category" = u16, Path)),
+#[utoipa::path(put, path = "/festivals/{slug}/categories/{category}", tag = "categories", params(("slug" = String, Path), ("category" = u16, Path)),
     request_body = CategoryTerms, responses((status = 204, description = "It is so.")))]
-async fn change(
+async fn change_category(
     State(state): State<AppState>,
     Path((slug, category)): Path<(String, u16)>,
     change: Change<CategoryTerms>,

@@ -23,9 +23,9 @@ use crate::auth::{Operator, Right};
 /// The routes of this file.
 pub fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
-        .routes(routes!(create, list))
-        .routes(routes!(show))
-        .routes(routes!(set_status))
+        .routes(routes!(create_festival, list_festivals))
+        .routes(routes!(show_festival))
+        .routes(routes!(set_festival_status))
         .routes(routes!(set_policy))
         .routes(routes!(rotate_qr_key))
 }
@@ -184,7 +184,10 @@ pub struct Festivals {
 /// Makes a festival, in DRAFT.
 #[utoipa::path(post, path = "/festivals", tag = "festivals", request_body = NewFestival,
     responses((status = 201, description = "It was made.", body = NamedFestival)))]
-async fn create(State(state): State<AppState>, change: Change<NewFestival>) -> Result<Created<NamedFestival>, Problem> {
+async fn create_festival(
+    State(state): State<AppState>,
+    change: Change<NewFestival>,
+) -> Result<Created<NamedFestival>, Problem> {
     change.operator.everywhere(Right::CreateFestivals)?;
     let NewFestival { slug, name, starts_at, ends_at, policy } = change.body.read()?;
     let action = OfficeAction::CreateFestival {
@@ -203,7 +206,7 @@ async fn create(State(state): State<AppState>, change: Change<NewFestival>) -> R
 
 /// Lists the festivals that the key sees.
 #[utoipa::path(get, path = "/festivals", tag = "festivals", responses((status = 200, body = Festivals)))]
-async fn list(State(state): State<AppState>, operator: Operator) -> Result<Json<Festivals>, Problem> {
+async fn list_festivals(State(state): State<AppState>, operator: Operator) -> Result<Json<Festivals>, Problem> {
     operator.anywhere(Right::LookUp)?;
     let View::Festivals(mut views) = state.look(Query::Festivals).await? else { return Err(odd()) };
     views.retain(|view| operator.sees(view.id));
@@ -222,7 +225,7 @@ async fn list(State(state): State<AppState>, operator: Operator) -> Result<Json<
 /// Shows one festival with its zones, gates and categories.
 #[utoipa::path(get, path = "/festivals/{slug}", tag = "festivals", params(("slug" = String, Path)),
     responses((status = 200, body = Festival)))]
-async fn show(
+async fn show_festival(
     State(state): State<AppState>,
     operator: Operator,
     Path(slug): Path<String>,
@@ -255,7 +258,7 @@ pub struct ToFestivalStatus {
 /// Publishes, opens, completes or cancels a festival.
 #[utoipa::path(post, path = "/festivals/{slug}/status", tag = "festivals", params(("slug" = String, Path)),
     request_body = ToFestivalStatus, responses((status = 204, description = "It is so.")))]
-async fn set_status(
+async fn set_festival_status(
     State(state): State<AppState>,
     Path(slug): Path<String>,
     change: Change<ToFestivalStatus>,

@@ -2,9 +2,13 @@
 //!
 //! Lines are taken in windows of [`ISSUE_MAX`]. A window's good lines are grouped by category and by paid or not, and
 //! each group is one command to the engine, all or nothing; where it does not fit under the quota any more, it is
-//! halved until what fits has been issued. Each command's idempotency key is made of the call's key, the number of the
-//! window, the group's place in it, and a hash of the window's lines. So a call that broke off can be sent again: what
-//! was issued is answered again, with the same ids, and the rest is issued now.
+//! halved until what fits has been issued.
+//!
+//! Which command is a window's first, second, third follows from its lines and from the answers to those before. So
+//! each command's idempotency key is made of the call's key, the number of the window, and the command's number in it;
+//! its fingerprint is that of the window's lines. A call that broke off can be sent again: what was issued is answered
+//! again, with the same ids, and the rest is issued now. Other lines under the same key meet another fingerprint at
+//! the window's first command. For this to hold, a call ends at the first answer that the engine does not remember.
 //!
 //! The answer begins when the last line has been decided, and its QR texts are made while it is sent: a client may
 //! send everything first and read afterwards without either side waiting for the other. A call that breaks off before
@@ -42,8 +46,10 @@ use crate::auth::{Operator, Right};
 pub const LINES_MAX: u32 = 100_000;
 /// The longest line, in bytes; one with everything in it has about 90.
 pub const LINE_LEN_MAX: usize = 512;
-/// How many calls a node carries at a time. What a call keeps until it is answered is 100,000 × 40 B = 4 MB of ids,
-/// and 1,000 × 200 B of explanations: 17 MB for four.
+/// The longest body: as many lines as can be, each as long as can be, and its end. 51 MB.
+const BODY_LEN_MAX: u64 = LINES_MAX as u64 * (LINE_LEN_MAX as u64 + 2);
+/// How many calls a node carries at a time. What a call keeps until it is answered is 100,000 × 48 B of ids, as many
+/// times 64 B where all are refused, and 1,000 × 200 B of explanations: 46 MB for four.
 const CALLS_MAX: usize = 4;
 /// Beyond so many bad lines, a line says its code only.
 const EXPLAINED_MAX: usize = 1_000;
@@ -187,6 +193,10 @@ struct Call<'a> {
     window_hash: Sha256,
     /// Categories that have no place left: they are not asked again during this call.
     sold_out: BTreeSet<CategoryNo>,
+    /// How many commands this window has taken.
+    commands: u32,
+    /// Nothing is asked any more, and why.
+    ended: Option<Rejection>,
     explained: usize,
     asked: bool,
     all_repeated: bool,
@@ -213,6 +223,8 @@ impl<'a> Call<'a> {
             windows: 0,
             window: Vec::new(),
             sold_out: BTreeSet::new(),
+            commands: 0,
+            ended: None,
             explained: 0,
             asked: false,
             all_repeated: true,
@@ -222,7 +234,12 @@ impl<'a> Call<'a> {
 
     /// Reads and issues to the end of the body.
     async fn take(&mut self, body: &mut Body) -> Result<(), Problem> {
+        let mut taken = 0;
         while let Some(data) = next_data(body, WAIT).await? {
+            taken += data.len() as u64;
+            if taken > BODY_LEN_MAX {
+                return Err(Problem::from(Fault::BodyTooLarge).detail(format!("At most {BODY_LEN_MAX} bytes.")));
+            }
             for piece in data.split_inclusive(|&byte| byte == b'\n') {
                 // One byte more than a line may have is enough to know that it is too long.
                 let room = (LINE_LEN_MAX + 1).saturating_sub(self.partial.len());
@@ -280,7 +297,7 @@ impl<'a> Call<'a> {
     async fn end_of_window(&mut self) -> Result<(), Problem> {
         let window = core::mem::take(&mut self.window);
         let hash = core::mem::replace(&mut self.window_hash, self.request.clone());
-        let fingerprint = u64::from_be_bytes(first(&hash.finalize()));
+        self.commands = 0;
         let mut groups: BTreeMap<(CategoryNo, bool), Group> = BTreeMap::new();
         for (place, (_, wanted)) in window.iter().enumerate() {
             if let Ok(Wanted { category, paid, holder }) = wanted {
@@ -292,7 +309,7 @@ impl<'a> Call<'a> {
         outcomes
             .extend(window.iter().map(|(_, wanted)| Err(wanted.as_ref().err().cloned().unwrap_or_else(unanswered))));
         for ((category, paid), lines) in groups {
-            self.issue_group(fingerprint, category, paid, &lines, &mut outcomes).await?;
+            self.issue_group(&hash, category, paid, &lines, &mut outcomes).await?;
         }
         self.outcomes.extend(window.into_iter().map(|(line, _)| line).zip(outcomes));
         self.windows += 1;
@@ -301,7 +318,7 @@ impl<'a> Call<'a> {
 
     async fn issue_group(
         &mut self,
-        fingerprint: u64,
+        window: &Sha256,
         category: CategoryNo,
         paid: bool,
         lines: &[Asked],
@@ -312,11 +329,12 @@ impl<'a> Call<'a> {
         let mut parts = vec![(0, lines.len())];
         while let Some((start, end)) = parts.pop() {
             let part = &lines[start..end];
-            if self.sold_out.contains(&category) {
-                refuse(part, Rejection::SoldOut, outcomes);
+            let sold_out = self.sold_out.contains(&category).then_some(Rejection::SoldOut);
+            if let Some(rejection) = self.ended.or(sold_out) {
+                refuse(part, rejection, outcomes);
                 continue;
             }
-            let key = self.part_key(fingerprint, category, paid, start, part.len());
+            let key = self.next_key(window, category, paid, start, part.len());
             let holders = part.iter().map(|(_, holder)| *holder).collect();
             match self.ask(key, category, holders, paid).await? {
                 OfficeAnswer::Issued { festival, category, first_serial, count, seed } => {
@@ -331,8 +349,12 @@ impl<'a> Call<'a> {
                 OfficeAnswer::Rejected(rejection) => {
                     if rejection == Rejection::SoldOut {
                         self.sold_out.insert(category);
-                    } else if self.windows == 0 && is_about_the_call(rejection) && outcomes.iter().all(Result::is_err) {
-                        return Err(Problem::from(rejection));
+                    } else if is_about_the_call(rejection) {
+                        // If nothing has been issued yet, the whole call is answered so.
+                        if self.windows == 0 && outcomes.iter().all(Result::is_err) {
+                            return Err(Problem::from(rejection));
+                        }
+                        self.ended = Some(rejection);
                     }
                     refuse(part, rejection, outcomes);
                 }
@@ -342,17 +364,35 @@ impl<'a> Call<'a> {
         Ok(())
     }
 
-    fn part_key(&self, fingerprint: u64, category: CategoryNo, paid: bool, start: usize, len: usize) -> IdempotencyKey {
+    fn next_key(
+        &mut self,
+        window: &Sha256,
+        category: CategoryNo,
+        paid: bool,
+        start: usize,
+        len: usize,
+    ) -> IdempotencyKey {
         let id = Sha256::new()
             .chain_update(b"tapgate.bulk.v1")
             .chain_update(self.key.id.to_be_bytes())
             .chain_update(self.windows.to_be_bytes())
+            .chain_update(self.commands.to_be_bytes())
+            .finalize();
+        self.commands += 1;
+        // Which lines these are follows from the window; said all the same, so that a slip here would be a conflict
+        // rather than somebody else's tickets.
+        let fingerprint = window
+            .clone()
             .chain_update(category.0.to_be_bytes())
             .chain_update([u8::from(paid)])
             .chain_update((start as u32).to_be_bytes())
             .chain_update((len as u32).to_be_bytes())
             .finalize();
-        IdempotencyKey { id: u128::from_be_bytes(first(&id)), fingerprint, made_at: self.key.made_at }
+        IdempotencyKey {
+            id: u128::from_be_bytes(first(&id)),
+            fingerprint: u64::from_be_bytes(first(&fingerprint)),
+            made_at: self.key.made_at,
+        }
     }
 
     async fn ask(
@@ -387,7 +427,7 @@ fn refuse(lines: &[Asked], rejection: Rejection, outcomes: &mut [Outcome]) {
     lines.iter().for_each(|(place, _)| outcomes[*place] = Err(Box::new(rejection.into())));
 }
 
-/// Rejections that no other line would escape: if nothing has been issued yet, the whole call is answered so.
+/// Rejections that no other line would escape, or that the engine does not remember: the call ends with them.
 fn is_about_the_call(rejection: Rejection) -> bool {
     use Rejection::*;
     matches!(

@@ -30,9 +30,9 @@ use crate::auth::{Operator, Right};
 pub fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(list_tickets))
-        .routes(routes!(access_log))
-        .routes(routes!(counts))
-        .routes(routes!(history))
+        .routes(routes!(list_access_log))
+        .routes(routes!(minute_counts))
+        .routes(routes!(ticket_history))
 }
 
 impl AppState {
@@ -240,7 +240,7 @@ fn span(from: Option<Moment>, to: Option<Moment>) -> Result<Span, Problem> {
 /// Lists what happened at a zone or a reader, oldest first.
 #[utoipa::path(get, path = "/festivals/{slug}/access-log", tag = "access log",
     params(("slug" = String, Path), AccessLogQuery), responses((status = 200, body = Page<AccessEntry>)))]
-async fn access_log(
+async fn list_access_log(
     State(state): State<AppState>,
     operator: Operator,
     Path(slug): Path<String>,
@@ -269,7 +269,7 @@ async fn entries(state: &AppState, of: AccessLog, page: &PageQuery) -> Result<Js
 /// Why was she refused at 18:04? Each scan of a ticket, oldest first, with what the steward said.
 #[utoipa::path(get, path = "/tickets/{ticket}/history", tag = "tickets",
     params(("ticket" = String, Path, format = Uuid), PageQuery), responses((status = 200, body = Page<AccessEntry>)))]
-async fn history(
+async fn ticket_history(
     State(state): State<AppState>,
     operator: Operator,
     Path(ticket): Path<String>,
@@ -324,7 +324,7 @@ pub struct CountsQuery {
 /// Counts entries, exits and rejections by minute and gate. Minutes without scans are left out.
 #[utoipa::path(get, path = "/festivals/{slug}/counts", tag = "access log", params(("slug" = String, Path), CountsQuery),
     responses((status = 200, body = Page<MinuteCount>)))]
-async fn counts(
+async fn minute_counts(
     State(state): State<AppState>,
     operator: Operator,
     Path(slug): Path<String>,

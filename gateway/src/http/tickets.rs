@@ -30,8 +30,8 @@ pub fn router() -> OpenApiRouter<AppState> {
         .routes(routes!(show_ticket))
         .routes(routes!(ticket_qr))
         .routes(routes!(set_ticket_status))
-        .routes(routes!(block))
-        .routes(routes!(unblock))
+        .routes(routes!(block_ticket))
+        .routes(routes!(unblock_ticket))
         .routes(routes!(bind_tag))
         .routes(routes!(undo_scan))
 }
@@ -176,7 +176,7 @@ async fn set_ticket_status(
 /// Blocks a ticket: it is refused from the next scan on.
 #[utoipa::path(post, path = "/tickets/{ticket}/block", tag = "tickets",
     params(("ticket" = String, Path, format = Uuid)), responses((status = 204, description = "It is so.")))]
-async fn block(
+async fn block_ticket(
     State(state): State<AppState>,
     Path(ticket): Path<String>,
     change: Change<Nothing>,
@@ -187,7 +187,7 @@ async fn block(
 /// Lets a blocked ticket go again.
 #[utoipa::path(post, path = "/tickets/{ticket}/unblock", tag = "tickets",
     params(("ticket" = String, Path, format = Uuid)), responses((status = 204, description = "It is so.")))]
-async fn unblock(
+async fn unblock_ticket(
     State(state): State<AppState>,
     Path(ticket): Path<String>,
     change: Change<Nothing>,

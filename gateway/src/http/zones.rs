@@ -21,10 +21,10 @@ use crate::auth::{Operator, Right};
 /// The routes of this file.
 pub fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
-        .routes(routes!(create))
-        .routes(routes!(change))
-        .routes(routes!(set_state))
-        .routes(routes!(inside))
+        .routes(routes!(create_zone))
+        .routes(routes!(change_zone))
+        .routes(routes!(set_zone_state))
+        .routes(routes!(list_inside))
         .routes(routes!(add_gate))
 }
 
@@ -174,7 +174,7 @@ pub fn zone_no(number: u8) -> Result<ZoneNo, Problem> {
 /// Makes a zone, open and empty.
 #[utoipa::path(post, path = "/festivals/{slug}/zones", tag = "zones", params(("slug" = String, Path)),
     request_body = NewZone, responses((status = 201, description = "It was made.", body = NumberedZone)))]
-async fn create(
+async fn create_zone(
     State(state): State<AppState>,
     Path(slug): Path<String>,
     change: Change<NewZone>,
@@ -192,10 +192,10 @@ async fn create(
 }
 
 /// Gives a zone another name or capacity.
-#[utoipa::path(put, path = "/festivals/{slug}/zones/{zone}", tag = "zones", operation_id = "change_zone",
+#[utoipa::path(put, path = "/festivals/{slug}/zones/{zone}", tag = "zones",
     params(("slug" = String, Path), ("zone" = u8, Path)),
     request_body = ZoneValues, responses((status = 204, description = "It is so.")))]
-async fn change(
+async fn change_zone(
     State(state): State<AppState>,
     Path((slug, zone)): Path<(String, u8)>,
     change: Change<ZoneValues>,
@@ -211,7 +211,7 @@ async fn change(
 #[utoipa::path(post, path = "/festivals/{slug}/zones/{zone}/state", tag = "zones",
     params(("slug" = String, Path), ("zone" = u8, Path)),
     request_body = ToZoneState, responses((status = 204, description = "It is so.")))]
-async fn set_state(
+async fn set_zone_state(
     State(state): State<AppState>,
     Path((slug, zone)): Path<(String, u8)>,
     change: Change<ToZoneState>,
@@ -225,7 +225,7 @@ async fn set_state(
 /// Lists who is inside a zone: the evacuation list.
 #[utoipa::path(get, path = "/festivals/{slug}/zones/{zone}/inside", tag = "zones",
     params(("slug" = String, Path), ("zone" = u8, Path), PageQuery), responses((status = 200, body = Page<Person>)))]
-async fn inside(
+async fn list_inside(
     State(state): State<AppState>,
     operator: Operator,
     Path((slug, zone)): Path<(String, u8)>,

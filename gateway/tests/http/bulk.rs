@@ -160,3 +160,24 @@ async fn calls_that_are_none() {
     house.bulk(&admin, "own", &fresh(), "{\"category\":0,\"paid\":true}").await.is(409, "invalid_transition");
     house.stop().await;
 }
+
+#[tokio::test]
+async fn other_lines_under_the_same_key_are_a_conflict_and_issue_nothing() {
+    let house = House::new().await;
+    let admin = house.festival("own", 10_000).await;
+    house.post(&admin, "/festivals/own/categories", category(10)).await.is(201, "");
+    let line = |category: u8| format!("{{\"category\":{category},\"paid\":true}}\n");
+    let attempt = fresh();
+    house.bulk(&admin, "own", &attempt, line(0).repeat(1_500)).await.is(200, "");
+    // The first window is the same, the second one is not: longer, shorter, or of another category.
+    for other in [line(0).repeat(1_501), line(0).repeat(1_499), line(0).repeat(1_024) + &line(1)] {
+        let reply = house.bulk(&admin, "own", &attempt, other).await;
+        assert_eq!(reply.is(200, "").headers["tapgate-issued"], "1024", "those are given again");
+        let last = lines(&reply.text).pop().unwrap();
+        assert_eq!(last["error"]["code"], "idempotency_conflict");
+    }
+    house.bulk(&admin, "own", &attempt, line(1)).await.is(409, "idempotency_conflict");
+    let shown = house.get(&admin, "/festivals/own").await.json();
+    assert_eq!((&shown["categories"][0]["issued"], &shown["categories"][1]["issued"]), (&json!(1_500), &json!(0)));
+    house.stop().await;
+}

@@ -120,11 +120,11 @@ async fn why_was_she_refused() {
     assert_eq!(
         history[1],
         json!({
-            "at": "2027-07-16T19:06:40Z", "ticketId": ticket(0).to_string(), "zone": 0, "gate": 1,
+            "at": "2027-07-16T17:46:40Z", "ticketId": ticket(0).to_string(), "zone": 0, "gate": 1,
             "deviceId": DeviceId::new(own(), 3).to_string(), "direction": "ENTER", "outcome": "REJECTED",
             "code": "already_used", "say": "This ticket has been used already.",
             "firstEntry": false, "wasNotInside": false, "conflict": true,
-            "firstUse": {"at": "2027-07-16T19:06:40Z", "zone": 0, "gate": 0},
+            "firstUse": {"at": "2027-07-16T17:46:40Z", "zone": 0, "gate": 0},
         })
     );
     let outcomes: Vec<_> = history.iter().map(|entry| entry["outcome"].as_str().unwrap()).collect();
@@ -134,10 +134,10 @@ async fn why_was_she_refused() {
     assert_eq!(all(&house, &security, "/festivals/own/access-log?zone=0").await, history);
     let by_device = format!("/festivals/own/access-log?device={}", DeviceId::new(own(), 3));
     assert_eq!(all(&house, &security, &by_device).await, history);
-    let minute = "/festivals/own/access-log?zone=0&from=2027-07-16T19:07:40Z&to=2027-07-16T19:08:40Z";
+    let minute = "/festivals/own/access-log?zone=0&from=2027-07-16T17:47:40Z&to=2027-07-16T17:48:40Z";
     assert_eq!(all(&house, &security, minute).await, history[2..4]);
     for bad in
-        ["", "?zone=0&device=x-1", "?zone=0&from=2027-07-16T19:07:40Z&to=2027-07-16T19:07:40Z", "?zone=0&from=now"]
+        ["", "?zone=0&device=x-1", "?zone=0&from=2027-07-16T17:47:40Z&to=2027-07-16T17:47:40Z", "?zone=0&from=now"]
     {
         house.get(&security, &format!("/festivals/own/access-log{bad}")).await.is(400, "invalid_query");
     }
@@ -155,11 +155,11 @@ async fn lists_by_page_and_what_a_rebuild_says() {
     let holder = "00000000-0000-0000-0000-0000000000ab";
     let hers = all(&house, &staff, &format!("/festivals/own/tickets?holder={holder}&status=SOLD&category=0")).await;
     assert_eq!((hers.len(), &hers[0]["holder"]), (1, &json!(holder)));
-    let counts = all(&house, &staff, "/festivals/own/counts?from=2027-07-16T19:07:00Z").await;
+    let counts = all(&house, &staff, "/festivals/own/counts?from=2027-07-16T17:47:00Z").await;
     assert_eq!(counts.len(), 2);
     assert_eq!(
         counts[0],
-        json!({"minute": "2027-07-16T19:07:40Z", "gate": 1, "admitted": 10, "exited": 2, "rejected": 1})
+        json!({"minute": "2027-07-16T17:47:40Z", "gate": 1, "admitted": 10, "exited": 2, "rejected": 1})
     );
     house.get(&staff, "/festivals/own/tickets?status=sold").await.is(400, "invalid_query");
     house.get(&staff, "/festivals/own/tickets?holder=me").await.is(400, "invalid_query");
