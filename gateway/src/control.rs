@@ -1,8 +1,8 @@
 //! The control socket: `control.sock` in the data folder, readable by its owner only. Whoever may read the data folder
 //! could read everything anyway, so access to it is the root of trust: that is how the first key is made.
 
-use std::io;
 use std::fs::Permissions;
+use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

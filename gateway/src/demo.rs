@@ -14,6 +14,7 @@ use std::time::Duration;
 use actors::Node;
 use engine::credential::{self, QrClaim, QrKey, QrSecret};
 use engine::ids::{CategoryNo, FestivalId, TicketId};
+use engine::status::ZoneState;
 use engine::view::{Query, View};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
@@ -21,7 +22,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::client::Read;
 use crate::http::AppState;
-use crowd::{Crowd, Shown};
+use crowd::{Crowd, Place, Shown};
 use festival::DemoError;
 use readers::{Readers, Server};
 
@@ -31,8 +32,8 @@ const STEP: Duration = Duration::from_millis(50);
 const UNDER_WAY_MAX: usize = 64;
 /// How long attempts under way may take to end when the demo is stopped.
 const LAST_ANSWERS_WITHIN: Duration = Duration::from_secs(2);
-/// How often the version of the QR key is asked for: an operator may rotate it.
-const KEY_EVERY: Duration = Duration::from_secs(5);
+/// How often the crowd looks around: an operator may rotate the QR key, or have a zone evacuated.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// The crowd on its feet.
 pub struct Running {
@@ -121,12 +122,12 @@ impl Play {
         let (ended, mut endings) = mpsc::channel(UNDER_WAY_MAX);
         let mut step = interval(STEP);
         step.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut key = interval(KEY_EVERY);
+        let mut look = interval(LOOK_EVERY);
         loop {
             tokio::select! {
                 _ = stop.changed() => break,
                 Some((attempt, verdict)) = endings.recv() => self.crowd.ended(&attempt, verdict),
-                _ = key.tick() => self.renew_key().await,
+                _ = look.tick() => self.look_around().await,
                 _ = step.tick() => {
                     let now_ms = jiff::Timestamp::now().as_millisecond();
                     for _ in 0..self.crowd.arrivals(now_ms, STEP.as_secs_f64() * 1_000.0) {
@@ -151,10 +152,13 @@ impl Play {
         readers.close().await;
     }
 
-    async fn renew_key(&mut self) {
-        if let View::Festival(view) = self.node.query(Query::Festival(self.printer.festival)).await
-            && view.qr_version != self.printer.version
-        {
+    /// What an operator has changed: the QR key, or the state of a zone.
+    async fn look_around(&mut self) {
+        let View::Festival(view) = self.node.query(Query::Festival(self.printer.festival)).await else { return };
+        for (zone, place) in view.zones.iter().zip([Place::Ground, Place::Deck, Place::Backstage]) {
+            self.crowd.evacuate(place, zone.state == ZoneState::Evacuating);
+        }
+        if view.qr_version != self.printer.version {
             self.printer = Printer::new(&self.secret, view.id, view.qr_version);
         }
     }

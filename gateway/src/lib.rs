@@ -8,6 +8,7 @@ pub mod control;
 pub mod demo;
 pub mod http;
 pub mod keys;
+pub mod listen;
 pub mod live;
 pub mod metrics;
 pub mod pages;

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use actors::Node;
+use axum::Extension;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, header};
@@ -51,9 +52,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(3);
 /// How often a viewer's key is asked about again: a revoked one sees nothing for longer than this.
 const KEY_CHECK: Duration = Duration::from_secs(5);
 
-/// The stream's route.
-pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(stream))
+/// The stream's route, under `/api/v1`. The hub is shared by all viewers of this server.
+pub fn router(hub: LiveHub) -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(stream)).layer(Extension(hub))
 }
 
 /// A festival's gates, second by second.
@@ -64,18 +65,20 @@ pub fn router() -> OpenApiRouter<AppState> {
 #[utoipa::path(
     get,
     path = "/festivals/{slug}/live/stream",
+    operation_id = "live_stream",
     tag = "live",
     params(("slug" = String, Path, description = "The festival's name in addresses.")),
     responses((status = 200, description = "The stream.", content_type = "text/event-stream", body = History<'static>)),
 )]
 async fn stream(
     State(app): State<AppState>,
+    Extension(hub): Extension<LiveHub>,
     operator: Operator,
     headers: HeaderMap,
     Path(slug): Path<String>,
 ) -> Result<Response, Problem> {
     let festival = operator.at(Right::LookUp, &slug)?;
-    let watching = app.live.watch(festival).await?;
+    let watching = hub.watch(festival).await?;
     let key =
         headers.get(header::AUTHORIZATION).and_then(|h| h.to_str().ok()?.split_once(' ')).and_then(|h| key_hash(h.1));
     let still_allowed = move || {

@@ -4,12 +4,14 @@ use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actors::{Node, NodeConfig, StartError};
 use engine::credential::QrSecret;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use crate::auth::OneTime;
@@ -17,11 +19,10 @@ use crate::config::Config;
 use crate::demo;
 use crate::demo::festival::DemoError;
 use crate::http::{self, AppState};
-use crate::live::{LiveHub, Watching};
-use crate::metrics::Latency;
-use crate::quic::{QuicConfig, QuicError, QuicServer};
-use crate::tls::{ServerTls, TlsError};
-use crate::{control, metrics, secret};
+use crate::live::{self, LiveHub, Watching};
+use crate::quic::{LatencyTracker, QuicConfig, QuicError, QuicServer};
+use crate::tls::{Fingerprint, ServerTls, TlsError};
+use crate::{control, listen, metrics, secret};
 
 /// Why the server does not start. Each sentence is for whoever is on call.
 #[derive(Debug, thiserror::Error)]
@@ -139,15 +140,13 @@ impl Opened {
     /// # Errors
     /// [`ServeError::File`].
     pub fn state(&self) -> Result<AppState, ServeError> {
-        self.state_with([0; 32], "")
+        self.state_with(Fingerprint([0; 32]), "")
     }
 
-    fn state_with(&self, fingerprint: [u8; 32], quic_address: &str) -> Result<AppState, ServeError> {
+    fn state_with(&self, fingerprint: Fingerprint, quic_address: &str) -> Result<AppState, ServeError> {
         let metrics = metrics::install()
             .map_err(|why| ServeError::System { what: "figures", why: io::Error::other(why.to_string()) })?;
-        let latency = Latency::default();
         Ok(AppState {
-            live: LiveHub::new(self.node.clone(), latency.tracker()),
             node: self.node.clone(),
             qr_secret: self.qr_secret()?,
             one_time: OneTime::new(self.secret.as_bytes()),
@@ -155,7 +154,7 @@ impl Opened {
             read_models: None,
             quic_address: quic_address.into(),
             fingerprint,
-            latency,
+            latency: Arc::new(LatencyTracker::new()),
             metrics,
         })
     }
@@ -203,7 +202,9 @@ struct Doors {
     demo_watched: Option<Watching>,
     crowd: Option<demo::Running>,
     stop: watch::Sender<bool>,
-    serving: Vec<tokio::task::JoinHandle<()>>,
+    serving: Vec<JoinHandle<()>>,
+    /// What has to be done now and then; it has no end of its own.
+    upkeep: JoinHandle<()>,
 }
 
 impl Doors {
@@ -218,10 +219,10 @@ impl Doors {
         let http_at =
             http.local_addr().map_err(|why| ServeError::Address { address: config.http, setting: "--http", why })?;
         let advertised = config.quic_advertised.clone().unwrap_or_else(|| advertised(quic_at));
-        let state = opened.state_with(tls.fingerprint.0, &advertised)?;
+        let state = opened.state_with(tls.fingerprint, &advertised)?;
         let Opened { node, .. } = opened;
 
-        let quic_config = QuicConfig { latency: state.latency.tracker(), ..QuicConfig::at(quic_at) };
+        let quic_config = QuicConfig { latency: Arc::clone(&state.latency), ..QuicConfig::at(quic_at) };
         let quic = QuicServer::on_socket(quic, node.clone(), state.qr_secret.clone(), quic_config, &tls)?;
         let (stop, stopping) = watch::channel(false);
         let mut serving = Vec::new();
@@ -234,8 +235,10 @@ impl Doors {
             setting: "--http",
             why,
         })?;
-        let door = http::door(state.clone(), http::Limits::default());
-        serving.push(tokio::spawn(door.serve(listener, set(stopping.clone()))));
+        let live = LiveHub::new(node.clone(), Arc::clone(&state.latency));
+        let (app, beside) = http::app(state.clone(), live::router(live.clone()), http::Limits::default());
+        let upkeep = tokio::spawn(beside);
+        serving.push(tokio::spawn(listen::http(listener, app, stopping.clone())));
         let socket = control::path(&config.data);
         match control::bind(&config.data) {
             Ok(listener) => {
@@ -248,8 +251,7 @@ impl Doors {
             }
         }
 
-        let mut doors =
-            Self { node, config, quic, live: state.live.clone(), demo_watched: None, crowd: None, stop, serving };
+        let mut doors = Self { node, config, quic, live, upkeep, demo_watched: None, crowd: None, stop, serving };
         let shown = doors.open_demo(&state, quic_at, tls.fingerprint).await;
         let watch_at = match shown {
             Ok(key) => key,
@@ -267,7 +269,7 @@ impl Doors {
         &mut self,
         state: &AppState,
         quic_at: SocketAddr,
-        fingerprint: crate::tls::Fingerprint,
+        fingerprint: Fingerprint,
     ) -> Result<Option<String>, ServeError> {
         if !self.config.demo {
             return Ok(None);
@@ -326,6 +328,7 @@ impl Doors {
         if tokio::time::timeout(within, ended).await.is_err() {
             warn!(seconds = within.as_secs(), "requests under way were cut off");
         }
+        self.upkeep.abort();
         info!("writing snapshots, closing the journal");
         self.node.stop().await;
         let _ = std::fs::remove_file(control::path(&self.config.data));

@@ -76,6 +76,8 @@ pub struct Crowd {
     /// Who is where, by place and pass. Whoever is at a gate right now is in none.
     pools: [[Vec<u32>; PASSES]; PLACES],
     cancelled: Vec<TicketId>,
+    /// Places that everybody is to leave.
+    evacuated: [bool; PLACES],
     chance: Chance,
 }
 
@@ -91,6 +93,7 @@ impl Crowd {
             tickets: Vec::new(),
             pools: Default::default(),
             cancelled: Vec::new(),
+            evacuated: [false; PLACES],
             chance: Chance { seed, drawn: 0 },
         }
     }
@@ -105,6 +108,11 @@ impl Crowd {
     /// Somebody whose ticket was cancelled, and who tries all the same.
     pub fn add_cancelled(&mut self, ticket: TicketId) {
         self.cancelled.push(ticket);
+    }
+
+    /// Everybody is to leave this place, and does; or they may come back.
+    pub fn evacuate(&mut self, place: Place, evacuated: bool) {
+        self.evacuated[place as usize] = evacuated;
     }
 
     /// How many are in this place, at gates not counted.
@@ -147,19 +155,19 @@ impl Crowd {
             37..40 => self.take(Outside, &[Pass::Vip, Pass::Crew], Outside, Deck, Enter),
             40..160 => {
                 let wanted = (DECK_WANTED.0 + DECK_WANTED.1 * wave(now_ms, 410.0)).min(inside / 12.0);
-                let enters = self.pulls(wanted, self.count(Deck), 120.0);
+                let enters = self.pulls(Deck, wanted, self.count(Deck), 120.0);
                 let (from, to, direction) = if enters { (Ground, Deck, Enter) } else { (Deck, Ground, Exit) };
                 self.take(from, &[Pass::Vip, Pass::Crew], from, to, direction)
             }
             160..200 => {
                 let wanted = (BACKSTAGE_WANTED.0 + BACKSTAGE_WANTED.1 * wave(now_ms, 260.0)).min(inside / 60.0);
-                let enters = self.pulls(wanted, self.count(Backstage), 30.0);
+                let enters = self.pulls(Backstage, wanted, self.count(Backstage), 30.0);
                 let (from, to, direction) = if enters { (Ground, Backstage, Enter) } else { (Backstage, Ground, Exit) };
                 self.take(from, &[Pass::Crew], from, to, direction)
             }
             _ => {
                 let wanted = GROUND_WANTED.0 + GROUND_WANTED.1 * wave(now_ms, 900.0);
-                let enters = self.pulls(wanted, inside as usize, 5_000.0);
+                let enters = self.pulls(Ground, wanted, inside as usize, 5_000.0);
                 let (from, to, direction) = if enters { (Outside, Ground, Enter) } else { (Ground, Outside, Exit) };
                 self.take(from, &ALL_PASSES, from, to, direction)
             }
@@ -215,9 +223,11 @@ impl Crowd {
     }
 
     /// Whether the next one comes rather than goes: more likely the emptier it is against what is wanted.
-    fn pulls(&mut self, wanted: f64, present: usize, softness: f64) -> bool {
+    fn pulls(&mut self, place: Place, wanted: f64, present: usize, softness: f64) -> bool {
         let share = 0.5 + (wanted - present as f64) / softness;
-        self.chance.share() < share.clamp(0.06, 0.94)
+        // Whoever is on the ground or further in leaves when the ground is evacuated. A few always try to get in.
+        let leave = self.evacuated[place as usize] || self.evacuated[Place::Ground as usize];
+        self.chance.share() < if leave { 0.06 } else { share.clamp(0.06, 0.94) }
     }
 
     /// Draws below `n`, for whoever drives the crowd.
@@ -324,6 +334,23 @@ mod tests {
         assert!((50_000..95_000).contains(&attempts), "{attempts}: 40 to 80 a second");
         let share = f64::from(rejected) / f64::from(attempts);
         assert!((0.03..0.05).contains(&share), "{share} of the attempts are refused");
+    }
+
+    #[test]
+    fn an_evacuated_deck_empties() {
+        let mut crowd = Crowd::new(3);
+        for serial in 0..400_u32 {
+            let ticket = TicketId::new(FestivalId(1), CategoryNo(1), serial, 0);
+            crowd.add(ticket, Pass::Vip, if serial < 300 { Place::Deck } else { Place::Ground });
+        }
+        crowd.evacuate(Place::Deck, true);
+        for _ in 0..10_000 {
+            let Some(attempt) = crowd.next(START_MS) else { continue };
+            let closed = attempt.gate_of == Place::Deck && attempt.direction == Direction::Enter;
+            let verdict = if closed { Verdict::Rejected(Rejection::ZoneClosed) } else { gate(&attempt) };
+            crowd.ended(&attempt, Some(verdict));
+        }
+        assert_eq!(crowd.count(Place::Deck), 0);
     }
 
     #[test]
