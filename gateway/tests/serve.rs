@@ -38,7 +38,7 @@ struct Running {
 
 impl Running {
     fn start(data: &Path, more: &[&str]) -> Self {
-        let mut child = serve(data, more).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = serve(data, more).stderr(Stdio::inherit()).spawn().unwrap();
         let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
         let (mut http, mut demo_key) = (None, None);
         for line in said.by_ref() {

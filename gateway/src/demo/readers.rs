@@ -8,11 +8,10 @@ use actors::Node;
 use engine::command::{OfficeAction, OfficeAnswer};
 use engine::ids::{FestivalId, GateNo};
 use engine::view::{FestivalView, Query, View};
-use sha2::{Digest, Sha256};
 
 use super::crowd::Place;
 use super::festival::{DemoError, ask};
-use crate::auth::enrolment_code;
+use crate::auth::{enrolment_code, enrolment_code_hash};
 use crate::client::{self, ClientError, Identity, Offer, Reader, ReaderOptions};
 use crate::tls::Fingerprint;
 
@@ -100,7 +99,7 @@ async fn enrolled(
     let failed = |why: String| DemoError::Reader { name: name.into(), why };
     let random = crate::secret::random().map_err(|why| failed(why.to_string()))?;
     let code = enrolment_code(festival, &random);
-    let (code_hash, name_shown) = (Sha256::digest(&code).into(), name.to_owned());
+    let (code_hash, name_shown) = (enrolment_code_hash(code.as_bytes()), name.to_owned());
     let offer = OfficeAction::OfferEnrolment { festival, gate, code_hash, name: name_shown };
     let OfficeAnswer::CodeUntil(_) = ask(node, "enrolment code", offer).await? else {
         return Err(failed("there is no code for it".into()));
