@@ -1,8 +1,8 @@
 //! The QUIC door: one connection a device, frames on one stream, answers as they become durable.
 //!
-//! A connection walks from [`limits`] (is there room for this address?) through [`handshake`] (who is it?) to
-//! [`session`] (its frames, in batches, to the shard), while [`outbox`] takes what comes back. Nothing here blocks: the
-//! endpoint may run on a shard's own thread.
+//! A connection walks from [`limits`] (is there room for this address?) through `handshake` (who is it?) to `session`
+//! (its frames, in batches, to the shard), while `outbox` takes what comes back. Nothing here blocks: the endpoint may
+//! run on a shard's own thread.
 
 mod handshake;
 pub mod latency;
