@@ -18,6 +18,7 @@ use super::request::{Change, Nothing, Path, Query as QueryString};
 use super::tickets::qr_svg;
 use super::words::Moment;
 use crate::auth::{Operator, Right, enrolment_code_hash};
+use crate::client::offer::Offer;
 
 /// The routes of this file.
 pub fn router() -> OpenApiRouter<AppState> {
@@ -92,11 +93,16 @@ impl From<&DeviceView> for Device {
     }
 }
 
-/// What a reader needs in order to enrol, as its QR says it. The code stands there without hyphens.
-fn offer_text(state: &AppState, festival: FestivalId, code: &str) -> String {
-    let AppState { quic_address, fingerprint, .. } = state;
-    let code = code.replace('-', "");
-    format!("tapgate:enrol?server={quic_address}&fingerprint={fingerprint}&festival={festival}&code={code}")
+/// What a reader needs in order to enrol, as its QR says it.
+///
+/// # Errors
+/// `internal` where the server's own address is none, which its settings do not let through.
+fn offer_text(state: &AppState, festival: FestivalId, code: &str) -> Result<String, Problem> {
+    let offer = Offer::new(&state.quic_address, state.fingerprint, festival, code).map_err(|error| {
+        tracing::error!(%error, address = %state.quic_address, "no enrolment can be offered");
+        Problem::from(Rejection::Internal)
+    })?;
+    Ok(offer.to_string())
 }
 
 /// Makes a one-time code with which one reader can be enrolled.
@@ -119,7 +125,7 @@ async fn offer_enrolment(
     };
     let asked = state.ask(&change.operator, Some(change.key), action).await?;
     let (OfficeAnswer::CodeUntil(until), replayed) = asked else { return Err(odd()) };
-    let offer = offer_text(&state, festival, &code);
+    let offer = offer_text(&state, festival, &code)?;
     let qr = qr_svg(&offer)?;
     // The code has no address: it can be shown only once. The reader will be in this list.
     let location = format!("/api/v1/festivals/{slug}/devices");

@@ -98,9 +98,8 @@ async fn a_reader_is_offered_a_code_and_enrols_with_it() {
     assert_eq!(
         offer["offer"],
         format!(
-            "tapgate:enrol?server=gates.example.org:4433&fingerprint={}&festival={festival}&code={}",
+            "tapgate:enrol?server=gates.example.org:4433&fingerprint={}&festival={festival}&code={code}",
             "ab".repeat(32),
-            code.replace('-', "")
         )
     );
     assert!(offer["qr"].as_str().unwrap().starts_with("<svg"));
