@@ -4,6 +4,7 @@
 //! leaves it as a record of [`event`]s and answers. Start at [`shard::Shard::step`].
 
 mod admission;
+pub mod audit;
 pub mod category;
 pub mod command;
 pub mod credential;

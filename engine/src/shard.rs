@@ -343,7 +343,7 @@ fn device_view(festival: &Festival, number: u32) -> Result<crate::view::DeviceVi
     Ok(device.view(festival.id, number, zone, festival.policy.ack))
 }
 
-fn festival_of(event: &Event) -> Option<FestivalId> {
+pub(crate) fn festival_of(event: &Event) -> Option<FestivalId> {
     Some(match event {
         Event::Scanned(scanned) => scanned.device.festival(),
         // A device may have named another festival's ticket: the answer is its own festival's.

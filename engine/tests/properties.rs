@@ -201,6 +201,10 @@ proptest! {
             }
         }
         world.replays();
+        let mut audit = engine::audit::Audit::new(1);
+        world.records.iter().for_each(|record| audit.record(ShardId(0), record));
+        let report = audit.finish();
+        prop_assert!(report.holds(), "{:#?}", report.violations);
 
         // Sent again, in another order. Below the floor it is stale, above it the same.
         let hash = world.shard.state_hash();

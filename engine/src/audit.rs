@@ -1,0 +1,383 @@
+//! The audit: reads a journal's records from the first to the last and checks what must always hold at the gates.
+//!
+//! It keeps books of its own ([`books`]): who is in which zone as sets of tickets, statuses, counts. They are made from
+//! the events alone and share no code with what decides. Beside them a [`Shard`] replays the same records, through a
+//! snapshot now and then; in the end both must tell the same story.
+
+mod books;
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use serde::Serialize;
+
+use crate::dedupe::KEY_KEPT_MS;
+use crate::event::{Asked, Event};
+use crate::ids::{FestivalId, Home, ShardId};
+use crate::record::{self, Record};
+use crate::shard::Shard;
+use crate::time::Timestamp;
+use books::Books;
+
+/// How many violations are listed; all are counted.
+pub const VIOLATIONS_MAX: usize = 1_000;
+/// How many conflicts are listed; all are counted.
+pub const CONFLICTS_MAX: usize = 1_000;
+
+macro_rules! checks {
+    ($($name:ident = $word:literal, $invariants:expr, $says:literal;)*) => {
+        /// What the audit checks.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        #[allow(missing_docs)] // each says itself what it is, in `says`
+        pub enum Check { $($name,)* }
+
+        impl Check {
+            /// All of them.
+            pub const ALL: &'static [Check] = &[$(Check::$name,)*];
+            /// Its name in reports.
+            pub fn word(self) -> &'static str {
+                match self { $(Self::$name => $word,)* }
+            }
+            /// What holds.
+            pub fn says(self) -> &'static str {
+                match self { $(Self::$name => $says,)* }
+            }
+            /// The numbers of the invariants in the design that it is about.
+            pub fn invariants(self) -> &'static [u8] {
+                match self { $(Self::$name => &$invariants,)* }
+            }
+        }
+    };
+}
+
+checks! {
+    Readable = "readable", [14], "every record can be read and is of the shard it lies in";
+    Sequence = "sequence", [3, 14], "a shard's records are numbered without a gap";
+    Time = "time", [14], "a shard's time never goes back";
+    Known = "known", [1], "an event lies in the shard of its home and names only what exists";
+    Once = "once", [1, 7], "a device's number, an idempotency key and an enrolment code have an effect once";
+    Asked = "asked", [1], "what the office did says who asked";
+    Quota = "quota", [8], "a category has no more live tickets than its quota";
+    SingleEntry = "single_entry", [10], "under single entry a ticket enters a perimeter once";
+    Inside = "inside", [10], "a ticket is inside at most once, and in a zone only if it is in its parent";
+    Occupancy = "occupancy", [11], "occupancy is who is inside by ticket and without one, and came less left";
+    Capacity = "capacity", [11], "nobody is admitted to a full zone";
+    Replay = "replay", [12], "replay, also through snapshots, leads to what the records say";
+    Revoked = "revoked", [15], "a revoked device decides nothing; a ticket that is not valid or is blocked lets nobody in";
+    OwnFestival = "own_festival", [16], "a device acts at its own festival, on that festival's tickets";
+    Transition = "transition", [1], "festivals and tickets move only along their transitions";
+    Undo = "undo", [10, 11], "an undo takes back exactly the ticket's last scan, by whoever may";
+}
+
+/// The audit under way.
+pub struct Audit {
+    shards: Vec<ShardBooks>,
+    found: Found,
+}
+
+/// What was found so far.
+struct Found {
+    shard: u16,
+    seq: u64,
+    report: Report,
+}
+
+struct ShardBooks {
+    id: ShardId,
+    of: u16,
+    seq: u64,
+    at: Timestamp,
+    festivals: BTreeMap<FestivalId, Books>,
+    /// Idempotency keys that a shard remembers, with the time of their effect.
+    keys: BTreeMap<u128, Timestamp>,
+    api_keys: u32,
+    /// Replays beside us; gone once a record could not be replayed.
+    shadow: Option<Box<Shard>>,
+    /// The sequence number at which the shadow goes through a snapshot next.
+    snapshot_at: u64,
+}
+
+/// What the audit came to.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Report {
+    /// Shards that had records.
+    pub shards: u16,
+    /// Records read.
+    pub records: u64,
+    /// Events in them.
+    pub events: u64,
+    /// Of these: entries.
+    pub admitted: u64,
+    /// Exits.
+    pub exited: u64,
+    /// Scans and undos that got a no.
+    pub rejected: u64,
+    /// Undone scans.
+    pub undone: u64,
+    /// Tickets issued.
+    pub tickets: u64,
+    /// Each check, with how often it was made and how often it failed.
+    pub checks: Vec<Checked>,
+    /// The first violations, at most [`VIOLATIONS_MAX`].
+    pub violations: Vec<Violation>,
+    /// All of them.
+    pub violations_total: u64,
+    /// The first conflicts, at most [`CONFLICTS_MAX`]: scans whose shown answer stood (`scan_ack = decided`). They are
+    /// no violations; somebody should look at them.
+    pub conflicts: Vec<Conflict>,
+    /// All of them.
+    pub conflicts_total: u64,
+}
+
+/// One check's sums.
+#[derive(Clone, Debug, Serialize)]
+pub struct Checked {
+    /// Which.
+    pub check: &'static str,
+    /// What holds.
+    pub says: &'static str,
+    /// The design's invariants.
+    pub invariants: &'static [u8],
+    /// How often it was looked at.
+    pub checked: u64,
+    /// How often it did not hold.
+    pub violated: u64,
+}
+
+/// Something that must not be.
+#[derive(Clone, Debug, Serialize)]
+pub struct Violation {
+    /// In which shard.
+    pub shard: u16,
+    /// In which record.
+    pub seq: u64,
+    /// Which check.
+    pub check: &'static str,
+    /// What there is instead.
+    pub what: String,
+}
+
+/// An answer that stood against what would have been decided.
+#[derive(Clone, Debug, Serialize)]
+pub struct Conflict {
+    /// In which shard.
+    pub shard: u16,
+    /// In which record.
+    pub seq: u64,
+    /// By which reader.
+    pub device: String,
+    /// Whose.
+    pub ticket: Option<String>,
+    /// At which zone.
+    pub zone: u8,
+    /// Let in; else turned away.
+    pub admitted: bool,
+    /// What would have been decided, if it was a no.
+    pub instead_of: Option<&'static str>,
+}
+
+impl Report {
+    /// Nothing was found.
+    pub fn holds(&self) -> bool {
+        self.violations_total == 0
+    }
+}
+
+impl Found {
+    /// Makes a check; says whether it holds.
+    fn check(&mut self, check: Check, holds: bool, what: impl FnOnce() -> String) -> bool {
+        let sums = &mut self.report.checks[check as usize];
+        sums.checked += 1;
+        if !holds {
+            sums.violated += 1;
+            self.report.violations_total += 1;
+            if self.report.violations.len() < VIOLATIONS_MAX {
+                let (shard, seq) = (self.shard, self.seq);
+                self.report.violations.push(Violation { shard, seq, check: check.word(), what: what() });
+            }
+        }
+        holds
+    }
+
+    fn conflict(&mut self, scanned: &crate::event::Scanned) {
+        self.report.conflicts_total += 1;
+        if self.report.conflicts.len() < CONFLICTS_MAX {
+            self.report.conflicts.push(Conflict {
+                shard: self.shard,
+                seq: self.seq,
+                device: scanned.device.to_string(),
+                ticket: scanned.ticket.map(|ticket| ticket.to_string()),
+                zone: scanned.zone.0,
+                admitted: scanned.verdict == crate::command::Verdict::Admitted,
+                instead_of: scanned.instead_of.map(|rejection| rejection.code()),
+            });
+        }
+    }
+}
+
+impl Audit {
+    /// An audit of a journal with so many shards.
+    pub fn new(shards: u16) -> Self {
+        let books = |id| ShardBooks {
+            id: ShardId(id),
+            of: shards,
+            seq: 0,
+            at: Timestamp(i64::MIN),
+            festivals: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            api_keys: 0,
+            shadow: Some(Box::new(Shard::new(ShardId(id)))),
+            snapshot_at: 1,
+        };
+        let checks = Check::ALL.iter().map(|check| Checked {
+            check: check.word(),
+            says: check.says(),
+            invariants: check.invariants(),
+            checked: 0,
+            violated: 0,
+        });
+        let report = Report { checks: checks.collect(), ..Report::default() };
+        Self { shards: (0..shards).map(books).collect(), found: Found { shard: 0, seq: 0, report } }
+    }
+
+    /// The next record of a shard, in the order of the journal.
+    pub fn record(&mut self, shard: ShardId, bytes: &[u8]) {
+        let found = &mut self.found;
+        found.shard = shard.0;
+        found.report.records += 1;
+        let Some(books) = self.shards.get_mut(usize::from(shard.0)) else {
+            found.seq = 0;
+            found.check(Check::Readable, false, || "there is no such shard".into());
+            return;
+        };
+        found.seq = books.seq + 1;
+        let record = match record::read(bytes) {
+            Ok(record) => record,
+            Err(why) => {
+                found.check(Check::Readable, false, || why.to_string());
+                books.shadow = None;
+                return;
+            }
+        };
+        found.check(Check::Readable, record.shard == shard, || format!("it says it is shard {}'s", record.shard.0));
+        books.record(&record, found);
+        books.shadow(bytes, found);
+    }
+
+    /// Compares the books with what was replayed, and gives the report.
+    pub fn finish(mut self) -> Report {
+        for books in self.shards.iter().filter(|books| books.seq > 0) {
+            self.found.report.shards += 1;
+            self.found.shard = books.id.0;
+            self.found.seq = books.seq;
+            books.compare(&mut self.found);
+        }
+        self.found.report
+    }
+}
+
+impl ShardBooks {
+    fn record(&mut self, record: &Record, found: &mut Found) {
+        let (expected, before) = (self.seq + 1, self.at);
+        found.check(Check::Sequence, record.seq == expected, || {
+            format!("record {} follows {}", record.seq, expected - 1)
+        });
+        found.check(Check::Time, record.at >= before, || format!("{} ms back", before.since_ms(record.at)));
+        self.seq = record.seq;
+        self.at = self.at.max(record.at);
+        found.seq = record.seq;
+        let mut asked: Option<Asked> = None;
+        for event in &record.events {
+            found.report.events += 1;
+            let by_office = !matches!(event, Event::Scanned(_) | Event::Asked(_) | Event::Expired)
+                && !matches!(event, Event::Undone(undone) if undone.by.is_some());
+            let asked_now = asked.take().is_some();
+            found.check(Check::Asked, asked_now == by_office, || match by_office {
+                true => format!("nobody asked for {event:?}"),
+                false => "somebody asked, and nothing followed".into(),
+            });
+            self.event(event, record.at, &mut asked, found);
+        }
+        found.check(Check::Asked, asked.is_none(), || "somebody asked, and nothing followed".into());
+    }
+
+    fn event(&mut self, event: &Event, at: Timestamp, asked: &mut Option<Asked>, found: &mut Found) {
+        match event {
+            Event::Asked(by) => {
+                if let Some((id, _)) = by.key {
+                    let before = self.keys.insert(id, at);
+                    found.check(Check::Once, before.is_none(), || format!("the idempotency key {id:032x} again"));
+                }
+                *asked = by.answer().is_none().then_some(*by);
+            }
+            Event::Expired => {
+                self.keys.retain(|_, made| at.since_ms(*made) <= KEY_KEPT_MS);
+                self.festivals.values_mut().for_each(|books| books.expire(at));
+            }
+            Event::ApiKeyCreated { key, .. } => {
+                self.at_home(Home::Platform, found);
+                self.api_keys += 1;
+                found.check(Check::Known, *key == self.api_keys, || format!("key {key} is not the next"));
+            }
+            Event::ApiKeyRevoked { key } => {
+                self.at_home(Home::Platform, found);
+                let known = (1..=self.api_keys).contains(key);
+                found.check(Check::Known, known, || format!("there is no key {key}"));
+            }
+            Event::FestivalCreated { slug, policy, .. } => {
+                let id = FestivalId::of_slug(slug);
+                self.at_home(Home::Festival(id), found);
+                let before = self.festivals.insert(id, Books::new(id, *policy));
+                found.check(Check::Known, before.is_none(), || format!("the festival {slug} again"));
+            }
+            of_festival => {
+                let id = crate::shard::festival_of(of_festival).expect("all others are a festival's");
+                self.at_home(Home::Festival(id), found);
+                let books = self.festivals.get_mut(&id);
+                if found.check(Check::Known, books.is_some(), || format!("there is no festival {id}: {event:?}")) {
+                    books.expect("just looked").event(event, at, found);
+                }
+            }
+        }
+    }
+
+    fn at_home(&self, home: Home, found: &mut Found) {
+        let shard = home.shard(self.of);
+        found.check(Check::Known, shard == self.id, || format!("{home:?} lives in shard {}", shard.0));
+    }
+
+    /// Replays the record; at the 1st, 2nd, 4th, 8th … the shadow goes through a snapshot.
+    fn shadow(&mut self, bytes: &[u8], found: &mut Found) {
+        let Some(shadow) = &mut self.shadow else { return };
+        // What our own shards wrote is total; this may be anything that reads like a record.
+        let replayed = catch_unwind(AssertUnwindSafe(|| shadow.replay(bytes).map(|_| ())));
+        let why = match replayed {
+            Ok(Ok(())) => None,
+            Ok(Err(why)) => Some(why.to_string()),
+            Err(_) => Some("it contradicts the records before it".into()),
+        };
+        if !found.check(Check::Replay, why.is_none(), || format!("cannot be replayed: {}", why.unwrap_or_default())) {
+            self.shadow = None;
+            return;
+        }
+        if self.seq >= self.snapshot_at {
+            self.snapshot_at = self.snapshot_at.saturating_mul(2);
+            let snapshot = shadow.snapshot();
+            let restored = Shard::restore(&snapshot).filter(|restored| restored.snapshot() == snapshot);
+            if found.check(Check::Replay, restored.is_some(), || "a snapshot restores to another state".into()) {
+                **shadow = restored.expect("just looked");
+            }
+        }
+    }
+
+    fn compare(&self, found: &mut Found) {
+        let Some(shadow) = &self.shadow else { return };
+        let (ours, theirs) = (self.festivals.len(), shadow.festivals().count());
+        found.check(Check::Replay, ours == theirs, || format!("{theirs} festivals were replayed, {ours} recorded"));
+        for festival in shadow.festivals() {
+            if let Some(books) = self.festivals.get(&festival.id) {
+                books.compare(festival, found);
+            }
+        }
+    }
+}

@@ -1,0 +1,455 @@
+//! The audit's own books of one festival. Written down as the events say, checked before each is written; after a
+//! violation they go on with what was recorded.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Check, Found};
+use crate::admission::UNDO_WITHIN_MS;
+use crate::command::{CONFLICT, Direction, FIRST_ENTRY, Verdict, WAS_NOT_INSIDE};
+use crate::event::{Event, Scanned, Undone};
+use crate::festival::Festival;
+use crate::ids::{DeviceId, FestivalId, TagUid, TicketId, ZoneNo, nonce_at};
+use crate::rejection::Rejection;
+use crate::status::{EntryPolicy, FestivalStatus, Policy, TicketStatus};
+use crate::time::Timestamp;
+
+/// A ticket by category and serial.
+type Seat = (u16, u32);
+
+pub(super) struct Books {
+    id: FestivalId,
+    status: FestivalStatus,
+    policy: Policy,
+    qr_version: u32,
+    zones: Vec<Zone>,
+    /// The zone that each gate leads into.
+    gates: Vec<ZoneNo>,
+    categories: Vec<Category>,
+    devices: Vec<Device>,
+    /// Enrolment codes, until when, and whether one was used.
+    codes: BTreeMap<[u8; 32], (Timestamp, bool)>,
+    tags: BTreeMap<TagUid, Seat>,
+    /// What an undo would take back.
+    last: BTreeMap<Seat, Last>,
+}
+
+#[derive(Default)]
+struct Zone {
+    parent: Option<ZoneNo>,
+    capacity: u32,
+    inside: BTreeSet<Seat>,
+    unaccounted: u32,
+    came: u64,
+    left: u64,
+}
+
+struct Category {
+    quota: u32,
+    live: u32,
+    tickets: Vec<Ticket>,
+}
+
+struct Ticket {
+    nonce: u64,
+    status: TicketStatus,
+    blocked: bool,
+}
+
+struct Device {
+    gate: u16,
+    revoked: bool,
+    floor: u64,
+    /// The numbers at or above the floor that had an effect.
+    answered: BTreeSet<u64>,
+}
+
+struct Last {
+    at: Timestamp,
+    device: DeviceId,
+    zone: ZoneNo,
+    entered: bool,
+    /// The zones entered or left.
+    zones: Vec<usize>,
+    first_entry: bool,
+}
+
+impl Zone {
+    fn occupancy(&self) -> u32 {
+        self.inside.len() as u32 + self.unaccounted
+    }
+    fn set_unaccounted(&mut self, count: u32) {
+        self.came += u64::from(count.saturating_sub(self.unaccounted));
+        self.left += u64::from(self.unaccounted.saturating_sub(count));
+        self.unaccounted = count;
+    }
+}
+
+impl Books {
+    pub(super) fn new(id: FestivalId, policy: Policy) -> Self {
+        Self {
+            id,
+            status: FestivalStatus::Draft,
+            policy,
+            qr_version: 1,
+            zones: Vec::new(),
+            gates: Vec::new(),
+            categories: Vec::new(),
+            devices: Vec::new(),
+            codes: BTreeMap::new(),
+            tags: BTreeMap::new(),
+            last: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn expire(&mut self, at: Timestamp) {
+        self.codes.retain(|_, (until, _)| *until >= at);
+    }
+
+    pub(super) fn event(&mut self, event: &Event, at: Timestamp, found: &mut Found) {
+        match event {
+            Event::Scanned(scanned) => self.scanned(scanned, at, found),
+            Event::Undone(undone) => self.undone(undone, at, found),
+            Event::FestivalStatusSet { to, .. } => {
+                let legal = self.status.may_become(*to);
+                found.check(Check::Transition, legal, || format!("festival {} → {}", self.status.word(), to.word()));
+                self.status = *to;
+            }
+            Event::PolicySet { policy, .. } => self.policy = *policy,
+            Event::ZonePut { zone, parent, capacity, .. } => self.zone_put(*zone, *parent, *capacity, found),
+            Event::GateAdded { gate, zone, .. } => {
+                let next = usize::from(gate.0) == self.gates.len() && usize::from(zone.0) < self.zones.len();
+                if found.check(Check::Known, next, || format!("gate {} of zone {}", gate.0, zone.0)) {
+                    self.gates.push(*zone);
+                }
+            }
+            Event::CategoryPut { category, values, .. } => {
+                let no = usize::from(category.0);
+                if !found.check(Check::Known, no <= self.categories.len(), || format!("category {no} is not the next"))
+                {
+                    return;
+                }
+                if no == self.categories.len() {
+                    self.categories.push(Category { quota: 0, live: 0, tickets: Vec::new() });
+                }
+                self.categories[no].quota = values.quota;
+                self.quota(no, found);
+            }
+            Event::TicketsIssued { category, first_serial, count, seed, paid, .. } => {
+                let no = usize::from(category.0);
+                let next = self.categories.get(no).is_some_and(|known| known.tickets.len() as u32 == *first_serial);
+                if !found.check(Check::Known, next, || format!("tickets from {first_serial} of category {no}")) {
+                    return;
+                }
+                found.report.tickets += u64::from(*count);
+                let status = if *paid { TicketStatus::Sold } else { TicketStatus::Reserved };
+                let made = (0..*count).map(|i| Ticket { nonce: nonce_at(*seed, i), status, blocked: false });
+                self.categories[no].tickets.extend(made);
+                self.categories[no].live += count;
+                self.quota(no, found);
+            }
+            Event::TicketStatusSet { ticket, from, to } => {
+                let Some(seat) = self.seat(*ticket, found) else { return };
+                let is = self.ticket(seat).status;
+                let legal = is == *from && from.may_become(*to);
+                found.check(Check::Transition, legal, || {
+                    format!("ticket {ticket}, {}, from {} to {}", is.word(), from.word(), to.word())
+                });
+                self.set_status(seat, *to);
+                self.quota(usize::from(seat.0), found);
+            }
+            Event::TicketBlockSet { ticket, blocked } => {
+                let Some(seat) = self.seat(*ticket, found) else { return };
+                self.ticket(seat).blocked = *blocked;
+            }
+            Event::TagBound { ticket, tag } => {
+                let Some(seat) = self.seat(*ticket, found) else { return };
+                let free = self.tags.get(tag).is_none_or(|holder| *holder == seat);
+                found.check(Check::Once, free, || format!("the wristband of {ticket} is another ticket's"));
+                self.tags.retain(|_, holder| *holder != seat);
+                self.tags.insert(*tag, seat);
+            }
+            Event::ZoneStateSet { zone, .. } => {
+                let known = usize::from(zone.0) < self.zones.len();
+                found.check(Check::Known, known, || format!("there is no zone {}", zone.0));
+            }
+            Event::EnrolmentOffered { gate, code_hash, until, .. } => {
+                let known = usize::from(gate.0) < self.gates.len();
+                found.check(Check::Known, known, || format!("there is no gate {}", gate.0));
+                let before = self.codes.insert(*code_hash, (*until, false));
+                found.check(Check::Once, before.is_none(), || "an enrolment code again".into());
+            }
+            Event::DeviceEnrolled { device, gate, code_hash, .. } => {
+                let next = device.number() as usize == self.devices.len() && usize::from(gate.0) < self.gates.len();
+                found.check(Check::Known, next, || format!("device {device} at gate {}", gate.0));
+                let usable = matches!(self.codes.get(code_hash), Some((until, false)) if at <= *until);
+                found
+                    .check(Check::Once, usable, || format!("device {device}'s code was used, had lapsed, or was none"));
+                self.codes.entry(*code_hash).and_modify(|(_, used)| *used = true);
+                self.devices.push(Device { gate: gate.0, revoked: false, floor: 0, answered: BTreeSet::new() });
+            }
+            Event::DeviceRevoked { device } => {
+                if let Some(known) = self.device(*device, found) {
+                    known.revoked = true;
+                }
+            }
+            Event::QrKeyRotated { version, .. } => {
+                let next = self.qr_version + 1;
+                found.check(Check::Known, *version == next, || format!("QR key {version} where {next} should follow"));
+                self.qr_version = *version;
+            }
+            Event::Asked(_)
+            | Event::Expired
+            | Event::FestivalCreated { .. }
+            | Event::ApiKeyCreated { .. }
+            | Event::ApiKeyRevoked { .. } => unreachable!("not a festival's own"),
+        }
+    }
+
+    fn zone_put(&mut self, zone: ZoneNo, parent: Option<ZoneNo>, capacity: u32, found: &mut Found) {
+        let no = usize::from(zone.0);
+        let fits = match self.zones.get(no) {
+            Some(known) => known.parent == parent,
+            None => no == self.zones.len() && parent.is_none_or(|parent| usize::from(parent.0) < no),
+        };
+        if !found.check(Check::Known, fits, || format!("zone {no} in {parent:?}")) {
+            return;
+        }
+        if no == self.zones.len() {
+            self.zones.push(Zone { parent, ..Zone::default() });
+        }
+        self.zones[no].capacity = capacity;
+    }
+
+    /// A device's command takes effect once, at its own gate, and not after it was revoked.
+    fn command(&mut self, device: DeviceId, seq: u64, floor: u64, verdict: Verdict, found: &mut Found) {
+        if let Verdict::Rejected(_) = verdict {
+            found.report.rejected += 1;
+        }
+        let Some(known) = self.device(device, found) else { return };
+        let new = seq >= known.floor && known.answered.insert(seq);
+        if floor > known.floor {
+            known.floor = floor;
+            known.answered = known.answered.split_off(&floor);
+        }
+        let refused = !known.revoked || verdict == Verdict::Rejected(Rejection::DeviceRevoked);
+        found.check(Check::Once, new, || format!("number {seq} of device {device} again"));
+        found.check(Check::Revoked, refused, || format!("device {device} was revoked, and decided {verdict:?}"));
+    }
+
+    fn scanned(&mut self, scanned: &Scanned, at: Timestamp, found: &mut Found) {
+        let device = scanned.device;
+        self.command(device, scanned.seq, scanned.floor, scanned.verdict, found);
+        let gate = self.devices.get(device.number() as usize).map(|known| known.gate);
+        found.check(Check::Known, gate == Some(scanned.gate.0), || {
+            format!("{device} is not at gate {}", scanned.gate.0)
+        });
+        if scanned.flags & CONFLICT != 0 {
+            found.conflict(scanned);
+        }
+        let own = scanned.ticket.is_none_or(|ticket| ticket.festival() == self.id);
+        found.check(Check::OwnFestival, own, || format!("{device} scanned {:?}", scanned.ticket));
+        if let Verdict::Admitted | Verdict::Exited = scanned.verdict {
+            let enter = scanned.verdict == Verdict::Admitted;
+            let zone = usize::from(scanned.zone.0);
+            let at_gate = self.gates.get(usize::from(scanned.gate.0)) == Some(&scanned.zone);
+            let fits = at_gate && zone < self.zones.len() && enter == (scanned.direction == Direction::Enter);
+            found.check(Check::Known, fits, || format!("{:?} at zone {zone} by {device}", scanned.verdict));
+            let seat = scanned.ticket.filter(|_| fits && own).and_then(|ticket| self.seat(ticket, found));
+            match seat {
+                Some(seat) if enter => self.admitted(seat, scanned, at, found),
+                Some(seat) => self.exited(seat, scanned, at, found),
+                None => {
+                    found.check(Check::Known, !fits || !own || scanned.ticket.is_some(), || "nobody's ticket".into());
+                }
+            }
+        }
+        self.sums(scanned.zone, scanned.occupancy, found);
+    }
+
+    fn admitted(&mut self, seat: Seat, scanned: &Scanned, at: Timestamp, found: &mut Found) {
+        found.report.admitted += 1;
+        let zone = usize::from(scanned.zone.0);
+        let perimeter = self.zones[zone].parent.is_none();
+        let conflict = scanned.flags & CONFLICT != 0;
+        let ticket = self.ticket(seat);
+        let (status, valid) =
+            (ticket.status, ticket.status == TicketStatus::Sold || ticket.status == TicketStatus::Used);
+        let valid = valid && !ticket.blocked;
+        let what = || format!("{:?} was admitted to zone {zone}", scanned.ticket.expect("it is a seat's"));
+        let used = status == TicketStatus::Used && perimeter && self.policy.entry == EntryPolicy::SingleEntry;
+        let inside = |zone: &Zone| zone.inside.contains(&seat);
+        let anywhere = if perimeter { self.zones.iter().any(inside) } else { inside(&self.zones[zone]) };
+        let parent = self.zones[zone].parent.is_none_or(|parent| inside(&self.zones[usize::from(parent.0)]));
+        let full = self.zones[zone].occupancy() >= self.zones[zone].capacity;
+        found.check(Check::Revoked, conflict || valid, || format!("{}, {}", what(), status.word()));
+        found.check(Check::SingleEntry, conflict || !used, || format!("{} again", what()));
+        found.check(Check::Inside, conflict || !anywhere, || format!("{}, and was inside already", what()));
+        found.check(Check::Inside, conflict || parent, || format!("{}, from outside its parent", what()));
+        found.check(Check::Capacity, conflict || !full, || format!("{}, which was full", what()));
+
+        let first_entry = status == TicketStatus::Sold && perimeter;
+        found.check(Check::SingleEntry, first_entry == (scanned.flags & FIRST_ENTRY != 0), || {
+            format!("{} with the flags {:#x}, {}", what(), scanned.flags, status.word())
+        });
+        let around = self.around(zone);
+        if self.zones[zone].inside.contains(&seat) {
+            // Somebody else with the same ticket: counted here, and around here unless they were.
+            let count = self.zones[zone].unaccounted + 1;
+            for zone in around {
+                let zone = &mut self.zones[zone];
+                zone.set_unaccounted(zone.unaccounted.max(count));
+            }
+            self.last.remove(&seat);
+            return;
+        }
+        let entered: Vec<usize> = around.into_iter().filter(|&zone| self.zones[zone].inside.insert(seat)).collect();
+        entered.iter().for_each(|&zone| self.zones[zone].came += 1);
+        if first_entry {
+            self.set_status(seat, TicketStatus::Used);
+        }
+        let (device, zone) = (scanned.device, scanned.zone);
+        self.last.insert(seat, Last { at, device, zone, entered: true, zones: entered, first_entry });
+    }
+
+    fn exited(&mut self, seat: Seat, scanned: &Scanned, at: Timestamp, found: &mut Found) {
+        found.report.exited += 1;
+        let zone = usize::from(scanned.zone.0);
+        let inside = self.zones[zone].inside.contains(&seat);
+        found.check(Check::Inside, inside == (scanned.flags & WAS_NOT_INSIDE == 0), || {
+            format!("{:?} left zone {zone}, inside: {inside}, flags {:#x}", scanned.ticket, scanned.flags)
+        });
+        let within: Vec<usize> = (0..self.zones.len()).filter(|&inner| self.around(inner).contains(&zone)).collect();
+        if !inside {
+            let stay = self.zones[zone].unaccounted.saturating_sub(1);
+            for zone in within {
+                let zone = &mut self.zones[zone];
+                zone.set_unaccounted(zone.unaccounted.min(stay));
+            }
+            return;
+        }
+        let left: Vec<usize> = within.into_iter().filter(|&zone| self.zones[zone].inside.remove(&seat)).collect();
+        left.iter().for_each(|&zone| self.zones[zone].left += 1);
+        let (device, zone) = (scanned.device, scanned.zone);
+        self.last.insert(seat, Last { at, device, zone, entered: false, zones: left, first_entry: false });
+    }
+
+    fn undone(&mut self, undone: &Undone, at: Timestamp, found: &mut Found) {
+        if let Some(by) = undone.by {
+            self.command(by.device, by.seq, by.floor, undone.verdict, found);
+        }
+        if undone.verdict != Verdict::Undone {
+            return;
+        }
+        found.report.undone += 1;
+        let own = undone.ticket.festival() == self.id;
+        found.check(Check::OwnFestival, own, || format!("an undo of {}", undone.ticket));
+        let Some(seat) = self.seat(undone.ticket, found) else { return };
+        let last = self.last.remove(&seat);
+        if !found.check(Check::Undo, last.is_some(), || format!("{} had nothing to undo", undone.ticket)) {
+            return;
+        }
+        let last = last.expect("just looked");
+        if let Some(by) = undone.by {
+            let may = by.device == last.device && at.since_ms(last.at) <= UNDO_WITHIN_MS;
+            found.check(Check::Undo, may, || {
+                format!("{} undid a scan of {}, {} ms later", by.device, last.device, at.since_ms(last.at))
+            });
+        }
+        for &zone in &last.zones {
+            let zone = &mut self.zones[zone];
+            if last.entered {
+                zone.inside.remove(&seat);
+                zone.came = zone.came.saturating_sub(1);
+            } else {
+                zone.inside.insert(seat);
+                zone.left = zone.left.saturating_sub(1);
+            }
+        }
+        let unused = last.first_entry && self.ticket(seat).status == TicketStatus::Used;
+        if unused {
+            self.set_status(seat, TicketStatus::Sold);
+        }
+        let restored = (self.mask(seat), unused, last.zone);
+        let recorded = (undone.inside, undone.unused, undone.zone);
+        found.check(Check::Undo, restored == recorded, || {
+            format!("{}: recorded {recorded:?}, before the scan it was {restored:?}", undone.ticket)
+        });
+        self.sums(last.zone, undone.occupancy, found);
+    }
+
+    /// What the event says of the zone, against our own count.
+    fn sums(&self, zone: ZoneNo, recorded: u32, found: &mut Found) {
+        let Some(zone) = self.zones.get(usize::from(zone.0)) else { return };
+        let (inside, moved) = (zone.occupancy(), zone.came.saturating_sub(zone.left));
+        found.check(Check::Occupancy, recorded == inside && moved == u64::from(inside), || {
+            format!("recorded {recorded}, inside {inside}, came {} less left {}", zone.came, zone.left)
+        });
+    }
+
+    fn quota(&self, category: usize, found: &mut Found) {
+        let Category { live, quota, .. } = self.categories[category];
+        found.check(Check::Quota, live <= quota, || format!("category {category}: {live} tickets, quota {quota}"));
+    }
+
+    /// The zone and all that it lies in.
+    fn around(&self, zone: usize) -> Vec<usize> {
+        std::iter::successors(Some(zone), |&zone| self.zones[zone].parent.map(|parent| usize::from(parent.0))).collect()
+    }
+
+    fn mask(&self, seat: Seat) -> u64 {
+        let inside = self.zones.iter().zip(0..).filter(|(zone, _)| zone.inside.contains(&seat));
+        inside.fold(0, |mask, (_, no)| mask | ZoneNo(no).bit())
+    }
+
+    fn seat(&self, id: TicketId, found: &mut Found) -> Option<Seat> {
+        let ticket =
+            self.categories.get(usize::from(id.category().0)).and_then(|c| c.tickets.get(id.serial() as usize));
+        let known = id.festival() == self.id && ticket.is_some_and(|ticket| ticket.nonce == id.nonce());
+        found
+            .check(Check::Known, known, || format!("there is no ticket {id}"))
+            .then_some((id.category().0, id.serial()))
+    }
+
+    fn ticket(&mut self, seat: Seat) -> &mut Ticket {
+        &mut self.categories[usize::from(seat.0)].tickets[seat.1 as usize]
+    }
+
+    fn set_status(&mut self, seat: Seat, to: TicketStatus) {
+        let from = std::mem::replace(&mut self.ticket(seat).status, to);
+        let category = &mut self.categories[usize::from(seat.0)];
+        category.live = category.live + u32::from(to.is_live()) - u32::from(from.is_live());
+    }
+
+    fn device(&mut self, id: DeviceId, found: &mut Found) -> Option<&mut Device> {
+        let device = self.devices.get_mut(id.number() as usize).filter(|_| id.festival() == self.id);
+        found.check(Check::OwnFestival, device.is_some(), || format!("{id} is no device of this festival"));
+        device
+    }
+
+    /// Whether a replayed festival tells the same story.
+    pub(super) fn compare(&self, replayed: &Festival, found: &mut Found) {
+        let mut same = |holds: bool, what: &str| {
+            found.check(Check::Replay, holds, || format!("festival {}: {what} came out otherwise in replay", self.id));
+        };
+        same(
+            (replayed.status, replayed.policy, replayed.qr_version) == (self.status, self.policy, self.qr_version),
+            "status, policy or key",
+        );
+        let zone =
+            |zone: &crate::zone::Zone| (zone.occupancy, zone.unaccounted, zone.admitted, zone.left, zone.capacity);
+        let ours = self.zones.iter().map(|z| (z.occupancy(), z.unaccounted, z.came, z.left, z.capacity));
+        same(replayed.zones.iter().map(zone).eq(ours), "the zones");
+        let device = |device: &crate::device::Device| (device.gate.0, device.revoked, device.window.floor());
+        let ours = self.devices.iter().map(|device| (device.gate, device.revoked, device.floor));
+        same(replayed.devices.iter().map(device).eq(ours), "the devices");
+        let sums = replayed.categories.iter().map(|category| (category.live, category.tickets.len()));
+        same(sums.eq(self.categories.iter().map(|category| (category.live, category.tickets.len()))), "the categories");
+        for (category, ours) in replayed.categories.iter().zip(&self.categories) {
+            let agree = category.tickets.iter().zip(&ours.tickets).zip(0..).all(|((ticket, ours), serial)| {
+                (ticket.nonce, ticket.status, ticket.blocked) == (ours.nonce, ours.status, ours.blocked)
+                    && ticket.inside == self.mask((category.no.0, serial))
+            });
+            same(agree, "the tickets");
+        }
+    }
+}
