@@ -34,6 +34,11 @@ pub struct File {
     pub tls_certificate: Option<PathBuf>,
     /// Its private key (PEM).
     pub tls_key: Option<PathBuf>,
+    /// Scans a second that one reader may send in the long run, to 10,000,000; 0 for as many as it likes. Default 2,000:
+    /// a person scans one.
+    pub device_scans_per_s: Option<u32>,
+    /// HTTP requests a second from one address in the long run, to 1,000,000; 0 for as many as it likes. Default 100.
+    pub http_requests_per_s: Option<u32>,
     /// How long requests under way get to end when the server is stopped, 1 to 300 seconds. Default 10.
     pub stop_within_s: Option<u64>,
     /// What goes to the log, as `RUST_LOG` says it. Default `info`.
@@ -72,6 +77,10 @@ pub struct Config {
     pub qr_secret: Option<Secret>,
     /// Certificate and key, if they were set.
     pub tls: Option<(PathBuf, PathBuf)>,
+    /// Scans a second from one reader; 0: no limit.
+    pub device_scans_per_s: u32,
+    /// HTTP requests a second from one address; 0: no limit.
+    pub http_requests_per_s: u32,
     /// How long requests under way get, in seconds.
     pub stop_within_s: u64,
     /// What goes to the log.
@@ -123,6 +132,8 @@ pub enum ConfigError {
 const SHARDS_MAX: u16 = 1_024;
 const THREADS_MAX: usize = 256;
 const STOP_WITHIN_S_MAX: u64 = 300;
+const DEVICE_SCANS_PER_S_MAX: u32 = 10_000_000;
+const HTTP_REQUESTS_PER_S_MAX: u32 = 1_000_000;
 
 impl File {
     /// Reads a settings file.
@@ -157,6 +168,18 @@ impl Config {
                 (Some(_), None) => return Err(refused("tls_key", "is needed with `tls_certificate`")),
                 (None, Some(_)) => return Err(refused("tls_certificate", "is needed with `tls_key`")),
             },
+            device_scans_per_s: within(
+                "device_scans_per_s",
+                file.device_scans_per_s.unwrap_or(2_000),
+                0,
+                DEVICE_SCANS_PER_S_MAX,
+            )?,
+            http_requests_per_s: within(
+                "http_requests_per_s",
+                file.http_requests_per_s.unwrap_or(100),
+                0,
+                HTTP_REQUESTS_PER_S_MAX,
+            )?,
             stop_within_s: within("stop_within_s", file.stop_within_s.unwrap_or(10), 1, STOP_WITHIN_S_MAX)?,
             log: file.log.unwrap_or_else(|| "info".into()),
             demo: flags.demo,
@@ -237,6 +260,8 @@ mod tests {
             ("shards = 1025", "`shards`"),
             ("threads = 0", "`threads`"),
             ("stop_within_s = 301", "`stop_within_s`"),
+            ("device_scans_per_s = 10000001", "`device_scans_per_s`"),
+            ("http_requests_per_s = 1000001", "`http_requests_per_s`"),
             ("qr_secret = 'too short'", "`qr_secret`"),
             ("quic_advertised = 'gates.example.org'", "`quic_advertised`"),
             ("tls_certificate = 'a.pem'", "`tls_key`"),

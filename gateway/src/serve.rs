@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::num::NonZeroU32;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -222,7 +223,8 @@ impl Doors {
         let state = opened.state_with(tls.fingerprint, &advertised)?;
         let Opened { node, .. } = opened;
 
-        let quic_config = QuicConfig { latency: Arc::clone(&state.latency), ..QuicConfig::at(quic_at) };
+        let mut quic_config = QuicConfig { latency: Arc::clone(&state.latency), ..QuicConfig::at(quic_at) };
+        quic_config.limits.frames_per_s = config.device_scans_per_s;
         let quic = QuicServer::on_socket(quic, node.clone(), state.qr_secret.clone(), quic_config, &tls)?;
         let (stop, stopping) = watch::channel(false);
         let mut serving = Vec::new();
@@ -236,7 +238,9 @@ impl Doors {
             why,
         })?;
         let live = LiveHub::new(node.clone(), Arc::clone(&state.latency));
-        let (app, beside) = http::app(state.clone(), live::router(live.clone()), http::Limits::default());
+        let http_limits =
+            http::Limits { requests_per_s: NonZeroU32::new(config.http_requests_per_s), ..http::Limits::default() };
+        let (app, beside) = http::app(state.clone(), live::router(live.clone()), http_limits);
         let upkeep = tokio::spawn(beside);
         serving.push(tokio::spawn(listen::http(listener, app, stopping.clone())));
         let socket = control::path(&config.data);

@@ -55,7 +55,7 @@ impl Program {
 }
 
 /// What is raised. One device here does the work of a thousand, all of them from one address.
-const LIMITS: &str = "";
+const LIMITS: &str = "device_scans_per_s = 0\nhttp_requests_per_s = 0\n";
 
 /// A server that was started here. Dropping it ends it.
 pub struct Server {
