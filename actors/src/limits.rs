@@ -34,3 +34,6 @@ pub const SNAPSHOT_AFTER_EVENTS: u64 = 500_000;
 
 /// How long a clean stop waits for what is under way, in ms; the journal has the rest.
 pub const STOP_MS_MAX: u64 = 10_000;
+
+/// How far the clock may lie behind the journal before somebody is told, in ms.
+pub const CLOCK_BEHIND_MS_MAX: i64 = 2_000;

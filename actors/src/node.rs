@@ -19,7 +19,7 @@ use storage::snapshots::{FileSnapshots, SnapshotError, Snapshots};
 use tokio::sync::{broadcast, oneshot};
 
 use crate::host::{Acks, Asker, Control, Link, Once, ShardActor};
-use crate::limits::{NOTICES_MAX, PENDING_MAX, RETRY_AFTER_MS, STOP_MS_MAX};
+use crate::limits::{CLOCK_BEHIND_MS_MAX, NOTICES_MAX, PENDING_MAX, RETRY_AFTER_MS, STOP_MS_MAX};
 use crate::pipeline::Work;
 use crate::recover::{self, RecoverError, Recovering};
 use crate::supervisor::{House, Order, Supervisor};
@@ -168,7 +168,7 @@ impl Node {
         let opened = FileJournal::open(&journal_dir, options)?;
         let snapshots: Arc<dyn Snapshots> = Arc::new(FileSnapshots::open(&snapshot_dir)?);
         let mut recovering = Recovering::from_snapshots(&*snapshots, config.shards, |_| true)?;
-        let mut reader = opened.reader(&recovering.cursor(&opened.end()))?;
+        let mut reader = opened.reader(&recovering.cursor(&opened.end())?)?;
         while !recovering.replay(&mut *reader, u64::MAX)? {}
         drop(reader);
         let events = recovering.events;
@@ -198,6 +198,10 @@ impl Node {
         let (system, system_thread, arbiters) = start_system(config.threads).map_err(StartError::Threads)?;
         let (notices, _) = broadcast::channel(NOTICES_MAX);
         for shard in recovering.into_shards() {
+            let ahead_ms = shard.now().since_ms(crate::clock::now());
+            if ahead_ms > CLOCK_BEHIND_MS_MAX {
+                tracing::warn!(shard = shard.id().0, ahead_ms, "the journal is ahead of the clock: time waits there");
+            }
             let link = Arc::clone(&links[usize::from(shard.id().0)]);
             let (journal, notices, supervisor) = (Arc::clone(&journal), notices.clone(), supervisor.clone());
             let rebuild: crate::host::Rebuild = Box::new(move |id| {

@@ -20,6 +20,20 @@ pub enum RecoverError {
     /// The snapshots' own fault.
     #[error(transparent)]
     Snapshots(#[from] SnapshotError),
+    /// A snapshot covers more than the journal has.
+    #[error(
+        "the snapshot of shard {} covers the journal up to {}, but the journal ends at {}: its newest part is missing. \
+         Bring it back; to go on without it, move the folder `snapshots` away",
+        shard.0, snapshot.0, journal.0
+    )]
+    Ahead {
+        /// Whose.
+        shard: ShardId,
+        /// The first position that the snapshot does not cover.
+        snapshot: Position,
+        /// The journal's end.
+        journal: Position,
+    },
     /// A record that is whole and yet makes no sense here.
     #[error("shard {} at journal position {}: {why}", shard.0, position.0)]
     Record {
@@ -66,12 +80,19 @@ impl Recovering {
     }
 
     /// Where to begin reading the journal. `end` is its end: shards that are not wanted need nothing of it.
-    pub fn cursor(&self, end: &Cursor) -> Cursor {
+    ///
+    /// # Errors
+    /// [`RecoverError::Ahead`] if a snapshot covers more than the journal has: what was acknowledged is missing.
+    pub fn cursor(&self, end: &Cursor) -> Result<Cursor, RecoverError> {
         let mut from = Cursor::start(self.cursor.shards());
         for id in (0..self.cursor.shards()).map(ShardId) {
-            from.advance(id, self.cursor.get(id).min(end.get(id)));
+            let (snapshot, journal) = (self.cursor.get(id), end.get(id));
+            if self.shards[usize::from(id.0)].is_some() && snapshot > journal {
+                return Err(RecoverError::Ahead { shard: id, snapshot, journal });
+            }
+            from.advance(id, snapshot.min(journal));
         }
-        from
+        Ok(from)
     }
 
     /// Replays until the reader has caught up, or `limit` events have been applied; says whether it has caught up.

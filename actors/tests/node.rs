@@ -80,3 +80,16 @@ async fn another_number_of_shards_is_refused() {
     let why = Node::start(config).err().expect("refused").to_string();
     assert!(why.contains("16 shards, asked for 4"), "{why}");
 }
+
+#[tokio::test]
+async fn a_journal_that_has_lost_its_newest_part_is_not_served() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = start(dir.path());
+    festival(&node, 10, Policy::default()).await;
+    node.stop().await;
+    drop(node);
+    // An older copy of the journal is put back: here, the oldest there can be.
+    std::fs::remove_dir_all(dir.path().join("journal")).unwrap();
+    let why = Node::start(NodeConfig::new(dir.path())).err().expect("refused").to_string();
+    assert!(why.contains("its newest part is missing"), "{why}");
+}
