@@ -6,6 +6,7 @@
 //!   [`journal::file`] is one log per node, shared by all its shards, so that they share one disk flush;
 //!   [`journal::memory`] is the same contract without a disk, for tests of others.
 //! - [`snapshots`]: where a shard need not replay from zero.
+//! - [`views`]: the read models, lists that follow the journal. [`projector`] keeps them up with it.
 //!
 //! ```no_run
 //! # use std::{path::Path, sync::Arc};
@@ -19,4 +20,6 @@
 //! ```
 
 pub mod journal;
+pub mod projector;
 pub mod snapshots;
+pub mod views;

@@ -1,0 +1,253 @@
+//! The embedded store's answers. Each is one snapshot, one range, and a filter; a page ends the walk.
+
+use std::ops::Bound;
+
+use engine::ids::{CategoryNo, FestivalId, GateNo, TicketId, ZoneNo};
+use engine::time::Timestamp;
+use redb::{Key, ReadOnlyTable, ReadTransaction, Value};
+
+use super::{
+    COUNTS, HOLDERS, LOG_BY_DEVICE, LOG_BY_TICKET, LOG_BY_ZONE, TICKETS, TICKETS_BY_HOLDER, block_of, fault, open,
+};
+use crate::views::layout::{self, BLOCK_TICKETS, StoredTally};
+use crate::views::{
+    AccessEntry, AccessLog, CountPosition, CountRow, Counts, INDEX_BITS, LogPosition, PAGE_MAX, Page, Span, TicketRow,
+    Tickets, ViewsError,
+};
+
+/// Walks the rows of `range`, forwards or backwards, until `each` says that it has enough.
+fn walk<'k, K: Key + 'static, V: Value + 'static>(
+    table: &ReadOnlyTable<K, V>,
+    range: (Bound<K::SelfType<'k>>, Bound<K::SelfType<'k>>),
+    backwards: bool,
+    mut each: impl FnMut(K::SelfType<'_>, V::SelfType<'_>) -> Result<bool, ViewsError>,
+) -> Result<(), ViewsError> {
+    let mut rows = table.range(range).map_err(|why| fault("read", why.into()))?;
+    while let Some(row) = if backwards { rows.next_back() } else { rows.next() } {
+        let (key, value) = row.map_err(|why| fault("read", why.into()))?;
+        if !each(key.value(), value.value())? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn access_log(
+    txn: &ReadTransaction,
+    of: AccessLog,
+    page: Page<LogPosition>,
+) -> Result<Vec<AccessEntry>, ViewsError> {
+    let (AccessLog::Zone(.., span) | AccessLog::Device(_, span) | AccessLog::Ticket(_, span)) = of;
+    let Some((from, until)) = places(span, page) else { return Ok(Vec::new()) };
+    let mut lines = Lines { span, page, only: None, found: Vec::new() };
+    match of {
+        AccessLog::Zone(festival, zone, _) => {
+            let key = |(at, order)| (festival.0, zone.0, at, order);
+            walk(&open(txn, LOG_BY_ZONE)?, (from.map(key), until.map(key)), page.backwards, |key, chunk| {
+                lines.take(festival, (key.2, key.3), chunk)
+            })?;
+        }
+        AccessLog::Device(device, _) => {
+            let key = |(at, order)| (device.0, at, order);
+            walk(&open(txn, LOG_BY_DEVICE)?, (from.map(key), until.map(key)), page.backwards, |key, chunk| {
+                lines.take(device.festival(), (key.1, key.2), chunk)
+            })?;
+        }
+        AccessLog::Ticket(ticket, _) => {
+            lines.only = Some(ticket);
+            let (festival, category, block) = block_of(ticket);
+            let key = |(at, order)| (festival, category, block, at, order);
+            walk(&open(txn, LOG_BY_TICKET)?, (from.map(key), until.map(key)), page.backwards, |key, chunk| {
+                lines.take(ticket.festival(), (key.3, key.4), chunk)
+            })?;
+        }
+    }
+    Ok(lines.found)
+}
+
+/// A place in the log as its keys have it.
+type Place = (i64, u64);
+
+/// Which chunks can hold lines of the page; `None`: none can. Chunks are keyed by their first line, so the line behind
+/// which a page begins may lie in a chunk that begins before it, though never in another record's.
+fn places(span: Span, page: Page<LogPosition>) -> Option<(Bound<Place>, Bound<Place>)> {
+    let mut from = (span.from.0, 0);
+    let mut until = (span.until.0, 0);
+    match page.after {
+        Some(after) if page.backwards => until = until.min((after.at.0, after.order)),
+        Some(after) => from = from.max((after.at.0, after.order >> INDEX_BITS << INDEX_BITS)),
+        None => {}
+    }
+    (from < until).then_some((Bound::Included(from), Bound::Excluded(until)))
+}
+
+/// The lines of a page as they gather.
+struct Lines {
+    span: Span,
+    page: Page<LogPosition>,
+    only: Option<TicketId>,
+    found: Vec<AccessEntry>,
+}
+
+impl Lines {
+    /// Takes what belongs to the page from a chunk; says whether there is room for more.
+    fn take(&mut self, festival: FestivalId, (at, order): Place, chunk: &[u8]) -> Result<bool, ViewsError> {
+        let mut entries = layout::read_chunk(festival, LogPosition { at: Timestamp(at), order }, chunk)?;
+        if self.page.backwards {
+            entries.reverse();
+        }
+        let limit = self.page.limit.min(PAGE_MAX);
+        for entry in entries {
+            if self.found.len() >= limit {
+                return Ok(false);
+            }
+            let place = entry.position;
+            let behind =
+                self.page.after.is_none_or(|after| if self.page.backwards { place < after } else { place > after });
+            let within = self.span.from <= place.at && place.at < self.span.until;
+            if behind && within && self.only.is_none_or(|ticket| entry.ticket == Some(ticket)) {
+                self.found.push(entry);
+            }
+        }
+        Ok(self.found.len() < limit)
+    }
+}
+
+pub(super) fn tickets(txn: &ReadTransaction, of: Tickets, page: Page<TicketId>) -> Result<Vec<TicketRow>, ViewsError> {
+    if page.after.is_some_and(|after| after.festival() != of.festival) {
+        return Ok(Vec::new());
+    }
+    match of.holder {
+        Some(holder) => tickets_of(txn, of, holder, page),
+        None => tickets_all(txn, of, page),
+    }
+}
+
+fn fits(of: &Tickets, row: &TicketRow) -> bool {
+    of.status.is_none_or(|status| row.status == status)
+        && of.category.is_none_or(|category| row.ticket.category() == category)
+}
+
+fn tickets_all(txn: &ReadTransaction, of: Tickets, page: Page<TicketId>) -> Result<Vec<TicketRow>, ViewsError> {
+    let (tickets, holders) = (open(txn, TICKETS)?, open(txn, HOLDERS)?);
+    let (first, last) = of.category.map_or((0, u16::MAX), |category| (category.0, category.0));
+    let (mut from, mut until) = ((of.festival.0, first, 0), (of.festival.0, last, u32::MAX));
+    match page.after {
+        Some(after) if page.backwards => until = until.min(block_of(after)),
+        Some(after) => from = from.max(block_of(after)),
+        None => {}
+    }
+    if from > until {
+        return Ok(Vec::new());
+    }
+    let limit = page.limit.min(PAGE_MAX);
+    let mut found = Vec::new();
+    walk(&tickets, (Bound::Included(from), Bound::Included(until)), page.backwards, |key, bytes| {
+        if of.status.is_some_and(|status| !layout::block_has(bytes, status)) {
+            return Ok(true);
+        }
+        let whose = holders.get(key).map_err(|why| fault("read", why.into()))?;
+        let whose = whose.map(|bytes| layout::read_holders(bytes.value())).transpose()?.unwrap_or_default();
+        let slots = layout::read_block(bytes)?;
+        let mut indexes = 0..slots.len();
+        while found.len() < limit
+            && let Some(index) = if page.backwards { indexes.next_back() } else { indexes.next() }
+        {
+            let serial = key.2 * BLOCK_TICKETS + index as u32;
+            let holder = whose.get(index).copied().filter(|holder| *holder != 0);
+            let row = slots[index].row(of.festival, CategoryNo(key.1), serial, holder)?;
+            if fits(&of, &row) && is_behind(row.ticket, &page) {
+                found.push(row);
+            }
+        }
+        Ok(found.len() < limit)
+    })?;
+    Ok(found)
+}
+
+fn is_behind(ticket: TicketId, page: &Page<TicketId>) -> bool {
+    let place = |ticket: TicketId| (ticket.category(), ticket.serial());
+    page.after.is_none_or(|after| match page.backwards {
+        true => place(ticket) < place(after),
+        false => place(ticket) > place(after),
+    })
+}
+
+fn tickets_of(
+    txn: &ReadTransaction,
+    of: Tickets,
+    holder: u128,
+    page: Page<TicketId>,
+) -> Result<Vec<TicketRow>, ViewsError> {
+    let blocks = open(txn, TICKETS)?;
+    let (first, last) = of.category.map_or((0, u16::MAX), |category| (category.0, category.0));
+    let key = |category, serial| (of.festival.0, holder, category, serial);
+    let (mut from, mut until) = (Bound::Included(key(first, 0)), Bound::Included(key(last, u32::MAX)));
+    if let Some(after) = page.after {
+        let place = key(after.category().0, after.serial());
+        if place < key(first, 0) || place > key(last, u32::MAX) {
+            return Ok(Vec::new());
+        }
+        match page.backwards {
+            true => until = Bound::Excluded(place),
+            false => from = Bound::Excluded(place),
+        }
+    }
+    if from == Bound::Excluded(key(last, u32::MAX)) || until == Bound::Excluded(key(first, 0)) {
+        return Ok(Vec::new());
+    }
+    let limit = page.limit.min(PAGE_MAX);
+    let mut found = Vec::new();
+    walk(&open(txn, TICKETS_BY_HOLDER)?, (from, until), page.backwards, |(festival, _, category, serial), ()| {
+        if found.len() >= limit {
+            return Ok(false);
+        }
+        let block =
+            blocks.get((festival, category, serial / BLOCK_TICKETS)).map_err(|why| fault("read", why.into()))?;
+        let slots = block.map(|bytes| layout::read_block(bytes.value())).transpose()?.unwrap_or_default();
+        let slot = slots.get((serial % BLOCK_TICKETS) as usize);
+        let slot = slot.ok_or_else(|| ViewsError::Damaged("a holder's ticket is missing".into()))?;
+        let row = slot.row(of.festival, CategoryNo(category), serial, Some(holder))?;
+        if fits(&of, &row) {
+            found.push(row);
+        }
+        Ok(true)
+    })?;
+    Ok(found)
+}
+
+pub(super) fn counts(
+    txn: &ReadTransaction,
+    of: Counts,
+    page: Page<CountPosition>,
+) -> Result<Vec<CountRow>, ViewsError> {
+    let key = |place: CountPosition| (of.festival.0, place.minute.0, place.gate.0, place.zone.0);
+    let mut from = Bound::Included((of.festival.0, of.span.from.0, 0, 0));
+    let mut until = Bound::Excluded((of.festival.0, of.span.until.0, 0, 0));
+    if let Some(after) = page.after {
+        if after.minute < of.span.from {
+            return if page.backwards { Ok(Vec::new()) } else { counts(txn, of, Page { after: None, ..page }) };
+        }
+        if after.minute >= of.span.until {
+            return if page.backwards { counts(txn, of, Page { after: None, ..page }) } else { Ok(Vec::new()) };
+        }
+        match page.backwards {
+            true => until = Bound::Excluded(key(after)),
+            false => from = Bound::Excluded(key(after)),
+        }
+    }
+    if of.span.from >= of.span.until {
+        return Ok(Vec::new());
+    }
+    let limit = page.limit.min(PAGE_MAX);
+    let mut found = Vec::new();
+    walk(&open(txn, COUNTS)?, (from, until), page.backwards, |(_, minute, gate, zone), bytes| {
+        if found.len() >= limit {
+            return Ok(false);
+        }
+        let position = CountPosition { minute: Timestamp(minute), gate: GateNo(gate), zone: ZoneNo(zone) };
+        found.push(CountRow { position, tally: StoredTally::read(bytes)?.tally });
+        Ok(true)
+    })?;
+    Ok(found)
+}

@@ -1,0 +1,258 @@
+//! From records to rows: the one place that knows what an event means to the read models. Pure, and the same for every
+//! store.
+
+use engine::command::{CONFLICT, FIRST_ENTRY, UNLOGGED, Verdict};
+use engine::event::{Event, Scanned, Undone};
+use engine::ids::{CategoryNo, FestivalId, TicketId};
+use engine::record;
+use engine::status::TicketStatus;
+use engine::time::{MINUTE_MS, Timestamp};
+
+use super::{AccessEntry, CountPosition, Followed, INDEX_BITS, LastRecord, LogPosition, Tally, ViewsError};
+use crate::journal::{Cursor, Entry};
+
+/// What a run of whole records comes to, in the order in which it happened.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Batch {
+    /// Where the run begins.
+    pub from: Cursor,
+    /// Where it ends.
+    pub followed: Followed,
+    /// New lines of the access log.
+    pub access: Vec<AccessEntry>,
+    /// What became of tickets.
+    pub tickets: Vec<TicketChange>,
+    /// What is to be added up.
+    pub counts: Vec<CountStep>,
+    events: u64,
+    weight: usize,
+}
+
+/// What became of tickets.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TicketChange {
+    /// New ones.
+    Issued {
+        /// At which festival.
+        festival: FestivalId,
+        /// From which category.
+        category: CategoryNo,
+        /// The serial of the first.
+        first_serial: u32,
+        /// How many.
+        count: u32,
+        /// What their nonces come from.
+        seed: u64,
+        /// SOLD, else RESERVED.
+        paid: bool,
+        /// Whose each is; empty if nobody's is known.
+        holders: Vec<Option<u128>>,
+    },
+    /// One is this now.
+    Status(TicketId, TicketStatus),
+    /// One was blocked or let go.
+    Blocked(TicketId, bool),
+}
+
+/// What one record adds to one row of counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CountStep {
+    /// At which festival, hence from which shard.
+    pub festival: FestivalId,
+    /// Which row.
+    pub position: CountPosition,
+    /// The number of the record within its shard: a row that covers it already must not count it again.
+    pub seq: u64,
+    /// What to add.
+    pub tally: Tally,
+}
+
+impl Batch {
+    /// An empty run that begins where the read models stand.
+    pub fn behind(followed: &Followed) -> Self {
+        Self {
+            from: followed.cursor.clone(),
+            followed: followed.clone(),
+            access: Vec::new(),
+            tickets: Vec::new(),
+            counts: Vec::new(),
+            events: 0,
+            weight: 0,
+        }
+    }
+
+    /// Begins the next run where this one ends. Keeps the buffers.
+    pub fn go_on(&mut self) {
+        self.from.clone_from(&self.followed.cursor);
+        self.access.clear();
+        self.tickets.clear();
+        self.counts.clear();
+        self.events = 0;
+        self.weight = 0;
+    }
+
+    /// How many events it has folded in.
+    pub fn events(&self) -> u64 {
+        self.events
+    }
+
+    /// What it weighs in memory, in events: an event that issues 1,024 tickets is as heavy as 1,024 others.
+    pub fn weight(&self) -> usize {
+        self.weight
+    }
+
+    /// Whether writing it would change anything.
+    pub fn is_empty(&self) -> bool {
+        self.from == self.followed.cursor
+    }
+
+    /// The journal was read up to `end`, which was its end before the reader said that there is no more: shards that
+    /// have written nothing need not be looked at again up to there.
+    pub fn caught_up(&mut self, end: &Cursor) {
+        for shard in (0..end.shards()).map(engine::ids::ShardId) {
+            self.followed.cursor.advance(shard, end.get(shard));
+        }
+    }
+
+    /// Folds in the next record.
+    ///
+    /// # Errors
+    /// [`ViewsError::Record`] if it cannot be read.
+    pub fn add(&mut self, entry: &Entry<'_>) -> Result<(), ViewsError> {
+        let (shard, position) = (entry.shard, entry.position);
+        let record = record::read(entry.payload).map_err(|why| ViewsError::Record { shard, position, why })?;
+        if record.events.len() >= 1 << INDEX_BITS {
+            let why = record::RecordError::Malformed("too many events");
+            return Err(ViewsError::Record { shard, position, why });
+        }
+        let counts_before = self.counts.len();
+        let orders = (record.seq << INDEX_BITS..).map(|order| LogPosition { at: record.at, order });
+        for (event, at) in record.events.into_iter().zip(orders) {
+            self.events += 1;
+            self.weight += 1;
+            self.fold(event, at, record.seq, counts_before);
+        }
+        self.followed.cursor.advance(shard, position.next());
+        self.followed.last = Some(LastRecord { shard, position, crc: crc32c::crc32c(entry.payload) });
+        Ok(())
+    }
+
+    fn fold(&mut self, event: Event, at: LogPosition, seq: u64, counts_before: usize) {
+        match event {
+            Event::Scanned(scanned) => {
+                let festival = scanned.device.festival();
+                let place = CountPosition { minute: minute_of(at.at), gate: scanned.gate, zone: scanned.zone };
+                self.count(festival, place, scanned.verdict, seq, counts_before);
+                if let Some(ticket) = scanned.ticket
+                    && scanned.verdict == Verdict::Admitted
+                    && scanned.flags & FIRST_ENTRY != 0
+                {
+                    self.tickets.push(TicketChange::Status(ticket, TicketStatus::Used));
+                }
+                if scanned.flags & UNLOGGED == 0 || scanned.flags & CONFLICT != 0 {
+                    self.access.push(line_of_scan(&scanned, at));
+                }
+            }
+            Event::Undone(undone) => {
+                let line = line_of_undo(&undone, at);
+                if undone.by.is_some() {
+                    let place = CountPosition { minute: minute_of(at.at), gate: undone.gate, zone: undone.zone };
+                    self.count(line.festival, place, undone.verdict, seq, counts_before);
+                }
+                if undone.verdict == Verdict::Undone && undone.unused {
+                    self.tickets.push(TicketChange::Status(undone.ticket, TicketStatus::Sold));
+                }
+                self.access.push(line);
+            }
+            Event::TicketsIssued { festival, category, first_serial, count, seed, paid, holders } => {
+                self.weight += count as usize;
+                self.tickets.push(TicketChange::Issued {
+                    festival,
+                    category,
+                    first_serial,
+                    count,
+                    seed,
+                    paid,
+                    holders,
+                });
+            }
+            Event::TicketStatusSet { ticket, to, .. } => self.tickets.push(TicketChange::Status(ticket, to)),
+            Event::TicketBlockSet { ticket, blocked } => self.tickets.push(TicketChange::Blocked(ticket, blocked)),
+            // These are state that the shards answer for themselves.
+            Event::Asked(_)
+            | Event::FestivalCreated { .. }
+            | Event::FestivalStatusSet { .. }
+            | Event::PolicySet { .. }
+            | Event::ZonePut { .. }
+            | Event::GateAdded { .. }
+            | Event::CategoryPut { .. }
+            | Event::TagBound { .. }
+            | Event::ZoneStateSet { .. }
+            | Event::EnrolmentOffered { .. }
+            | Event::DeviceEnrolled { .. }
+            | Event::DeviceRevoked { .. }
+            | Event::QrKeyRotated { .. }
+            | Event::ApiKeyCreated { .. }
+            | Event::ApiKeyRevoked { .. }
+            | Event::Expired => {}
+        }
+    }
+
+    /// One step per row and record. A record's rows are as many as the gates that its scans came through, so a walk from
+    /// the end finds the row sooner than a map would.
+    fn count(&mut self, festival: FestivalId, at: CountPosition, verdict: Verdict, seq: u64, counts_before: usize) {
+        let of_this_record = &mut self.counts[counts_before..];
+        let known = of_this_record.iter_mut().rev().find(|step| step.position == at && step.festival == festival);
+        match known {
+            Some(step) => step.tally.add(verdict),
+            None => {
+                let mut tally = Tally::default();
+                tally.add(verdict);
+                self.counts.push(CountStep { festival, position: at, seq, tally });
+            }
+        }
+    }
+}
+
+/// Where the minute of a moment begins.
+pub fn minute_of(at: Timestamp) -> Timestamp {
+    Timestamp(at.0 - at.0.rem_euclid(MINUTE_MS))
+}
+
+fn line_of_scan(scanned: &Scanned, position: LogPosition) -> AccessEntry {
+    AccessEntry {
+        position,
+        festival: scanned.device.festival(),
+        ticket: scanned.ticket,
+        zone: scanned.zone,
+        gate: scanned.gate,
+        device: Some(scanned.device),
+        direction: Some(scanned.direction),
+        verdict: scanned.verdict,
+        flags: scanned.flags,
+        occupancy: scanned.occupancy,
+        first_use: scanned.first_use,
+        captured_at: scanned.captured_at,
+        instead_of: scanned.instead_of,
+    }
+}
+
+fn line_of_undo(undone: &Undone, position: LogPosition) -> AccessEntry {
+    let festival = undone.by.map_or(undone.ticket.festival(), |by| by.device.festival());
+    AccessEntry {
+        position,
+        festival,
+        // A reader may name any ticket it likes; another festival's is none of this log's business.
+        ticket: Some(undone.ticket).filter(|ticket| ticket.festival() == festival),
+        zone: undone.zone,
+        gate: undone.gate,
+        device: undone.by.map(|by| by.device),
+        direction: None,
+        verdict: undone.verdict,
+        flags: 0,
+        occupancy: undone.occupancy,
+        first_use: None,
+        captured_at: position.at,
+        instead_of: None,
+    }
+}
