@@ -169,8 +169,8 @@ impl Model {
         if conflict {
             tally.conflicts += 1;
         } else {
-            let occupancy_holds = answer.occupancy <= *occupancy_max
-                && (answer.verdict != Verdict::Admitted || answer.occupancy > 0);
+            let occupancy_holds =
+                answer.occupancy <= *occupancy_max && (answer.verdict != Verdict::Admitted || answer.occupancy > 0);
             let as_due = (answer.verdict, answer.flags, answer.ticket) == (verdict, flags, ticket)
                 && answer.zone == *zone
                 && answer.first_use.is_none()

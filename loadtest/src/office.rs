@@ -148,7 +148,8 @@ impl Office {
     pub fn offer(&self, festival: &Festival, name: &str) -> anyhow::Result<(Offer, Target)> {
         let path = format!("/festivals/{}/devices/enrolment-codes", festival.slug);
         let made = self.post(&path, &json!({ "gate": festival.gate, "name": name }))?;
-        let text = |field: &str| made[field].as_str().map(str::to_owned).with_context(|| format!("an offer has a {field}"));
+        let text =
+            |field: &str| made[field].as_str().map(str::to_owned).with_context(|| format!("an offer has a {field}"));
         let shown: gateway::client::Offer = text("offer")?.parse().context("the offer as readers read it")?;
         // What is advertised may be this machine's name as others know it; the load stays on the loopback all the same.
         let (_, port) = shown.server().rsplit_once(':').context("an offer has a port")?;

@@ -278,7 +278,10 @@ impl Reader {
     fn answered(&mut self, seq: u64, answer: &DeviceAnswer, durable: bool, now_ns: u64, latencies: &mut Latencies) {
         let remember = self.habits.remember;
         let Some(slot) = self.slot(seq) else {
-            return self.model.tally.wrong(|| format!("an answer to scan {seq}, which is under way no more: {answer:?}"));
+            return self
+                .model
+                .tally
+                .wrong(|| format!("an answer to scan {seq}, which is under way no more: {answer:?}"));
         };
         let before = *slot;
         slot.verdict = Some(answer.verdict);
@@ -289,7 +292,8 @@ impl Reader {
             Phase::Asked | Phase::Refused => {
                 self.open -= 1;
                 self.shown += usize::from(!durable);
-                let _ = latencies.answers.record((now_ns.saturating_sub(before.due_ns) / 1_000).clamp(1, LATENCY_MAX_US));
+                let _ =
+                    latencies.answers.record((now_ns.saturating_sub(before.due_ns) / 1_000).clamp(1, LATENCY_MAX_US));
                 if before.phase == Phase::Refused {
                     self.retry.retain(|(_, retried)| *retried != seq);
                 }

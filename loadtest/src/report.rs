@@ -144,11 +144,13 @@ impl fmt::Display for GateReport {
         writeln!(f, "{mode}: {connections} readers, {idle} idle, {loop_kind}, {seconds} s, {ack}")?;
         let mut row = |name: &str, value: String| writeln!(f, "  {name:<16} {value}");
         row("answers/s", self.rate_per_s.to_string())?;
-        row("scans", format!("{} sent, {} answered, {} busy, {} unsent", self.sent, self.answered, self.busy, self.unsent))?;
+        row(
+            "scans",
+            format!("{} sent, {} answered, {} busy, {} unsent", self.sent, self.answered, self.busy, self.unsent),
+        )?;
         row("answers", format!("{} admitted, {} exited, {:?}", self.admitted, self.exited, self.rejected))?;
-        let quantiles = |q: &Quantiles| {
-            format!("p50 {}  p90 {}  p99 {}  p99.9 {}  max {} µs", q.p50, q.p90, q.p99, q.p999, q.max)
-        };
+        let quantiles =
+            |q: &Quantiles| format!("p50 {}  p90 {}  p99 {}  p99.9 {}  max {} µs", q.p50, q.p90, q.p99, q.p999, q.max);
         row("latency", quantiles(&self.latency_us))?;
         if self.busy > 0 {
             row("refusals", quantiles(&self.busy_latency_us))?;
@@ -159,11 +161,19 @@ impl fmt::Display for GateReport {
         row("load generator", format!("{:.2} cores; {:.1} % stolen", self.client_cores, self.steal_pct))?;
         if self.reconnects + self.slowed > 0 {
             let Self { reconnects, resent, slowed, .. } = self;
-            row("connections", format!("{reconnects} made again, {resent} scans resent, {slowed} times told to slow down"))?;
+            row(
+                "connections",
+                format!("{reconnects} made again, {resent} scans resent, {slowed} times told to slow down"),
+            )?;
         }
         let Self { wrong, lost, double_admitted, conflicts, .. } = self;
         let agree = if self.counts_agree { "agree" } else { "DIFFER" };
-        row("checked", format!("{wrong} wrong, {lost} lost, {double_admitted} let in twice, {conflicts} conflicts, counters {agree}"))?;
+        row(
+            "checked",
+            format!(
+                "{wrong} wrong, {lost} lost, {double_admitted} let in twice, {conflicts} conflicts, counters {agree}"
+            ),
+        )?;
         self.notes.iter().try_for_each(|note| writeln!(f, "  ! {note}"))
     }
 }
