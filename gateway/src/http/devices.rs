@@ -18,7 +18,7 @@ use super::request::{Change, Nothing, Path, Query as QueryString};
 use super::tickets::qr_svg;
 use super::words::Moment;
 use crate::auth::{Operator, Right, enrolment_code_hash};
-use crate::client::offer::Offer;
+use crate::client::Offer;
 
 /// The routes of this file.
 pub fn router() -> OpenApiRouter<AppState> {
