@@ -1,4 +1,4 @@
-//! What can be typed: `tapgate serve`, `tapgate key …`.
+//! What can be typed: `tapgate serve`, `tapgate key …`, `tapgate bench-disk`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -25,6 +25,12 @@ pub enum Command {
     /// Make, list and revoke operators' API keys, on the machine that has the data folder.
     #[command(subcommand)]
     Key(Key),
+    /// What a durable write costs in the data folder: about nine seconds. Works beside a running server, and slows it.
+    BenchDisk {
+        /// Where to measure.
+        #[command(flatten)]
+        data: DataFolder,
+    },
 }
 
 /// `tapgate serve`
@@ -141,6 +147,7 @@ mod tests {
             "tapgate key create --role security --festival a --festival b --name front --data d",
             "tapgate key list --data d",
             "tapgate key revoke 3",
+            "tapgate bench-disk --data d",
         ] {
             Cli::try_parse_from(line.split(' ')).unwrap_or_else(|why| panic!("{line}: {why}"));
         }

@@ -3,11 +3,13 @@
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::Parser;
 use gateway::cli::{Cli, Command};
 use gateway::config::ConfigError;
 use gateway::serve::ServeError;
 use gateway::{keys, serve};
+use storage::journal::bench::bench_disk;
 use tracing_subscriber::EnvFilter;
 
 /// One that does not slow down when many threads share it.
@@ -39,9 +41,18 @@ fn run(command: Command) -> anyhow::Result<()> {
             print!("{}", said.answer);
             eprint!("{}", said.note);
         }
+        Command::BenchDisk { data } => {
+            log_to_stderr("warn");
+            let folder = data.settings()?.data;
+            std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+            print!("{}", bench_disk(&folder, BENCH_DISK_S)?);
+        }
     }
     Ok(())
 }
+
+/// How long a measurement takes, in seconds.
+const BENCH_DISK_S: f64 = 9.0;
 
 /// `RUST_LOG` wins over the settings.
 fn log_to_stderr(filter: &str) {
