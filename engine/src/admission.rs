@@ -6,6 +6,7 @@
 //!   in its parents already, so a full perimeter does not lock its own people out of the zones in it.
 //! - A person is in one perimeter at most: who is inside one and shows up at another is `already_inside`.
 
+use crate::category::Ticket;
 use crate::command::{
     CONFLICT, Credential, Direction, FIRST_ENTRY, FirstUse, Scan, UNLOGGED, Undo, Verdict, WAS_NOT_INSIDE,
 };
@@ -182,8 +183,10 @@ fn what_was_shown_stands(
         (Some(Verdict::Admitted), Err(rejection)) if known.ticket.is_some() && scan.direction == Direction::Enter => {
             known.flags |= CONFLICT;
             known.first_use = None;
-            let sold = |id| festival.ticket(id).is_ok_and(|ticket| ticket.status == TicketStatus::Sold);
-            if known.ticket.is_some_and(sold) && festival.zone(scan.zone).is_ok_and(Zone::is_perimeter) {
+            // Whose holder is inside already is not let in by this: it is somebody else who stands here.
+            let sold = |ticket: &Ticket| ticket.status == TicketStatus::Sold && ticket.inside & scan.zone.bit() == 0;
+            let first = known.ticket.is_some_and(|id| festival.ticket(id).is_ok_and(sold));
+            if first && festival.zone(scan.zone).is_ok_and(Zone::is_perimeter) {
                 known.flags |= FIRST_ENTRY;
             }
             (Verdict::Admitted, Some(rejection))

@@ -15,6 +15,8 @@ use crate::journal::{Cursor, Journal};
 use crate::views::{Views, ViewsError};
 
 mod following;
+#[cfg(test)]
+mod tests;
 
 pub use following::{Following, Portion, Source, Step};
 

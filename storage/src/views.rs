@@ -9,8 +9,12 @@
 //! any time. [`crate::projector`] writes them, one [`Batch`] in, and is the only one who does. [`embedded`] keeps them in
 //! one file; another store has to do what [`Views`] says, and passes the suite in `contract.rs`.
 
+#[cfg(test)]
+pub(crate) mod contract;
 pub mod embedded;
 pub mod fold;
+#[cfg(test)]
+pub(crate) mod history;
 mod layout;
 
 use engine::command::{Direction, FirstUse, Verdict};

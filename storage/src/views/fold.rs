@@ -1,7 +1,7 @@
 //! From records to rows: the one place that knows what an event means to the read models. Pure, and the same for every
 //! store.
 
-use engine::command::{CONFLICT, FIRST_ENTRY, UNLOGGED, Verdict};
+use engine::command::{FIRST_ENTRY, UNLOGGED, Verdict};
 use engine::event::{Event, Scanned, Undone};
 use engine::ids::{CategoryNo, FestivalId, TicketId};
 use engine::record;
@@ -149,7 +149,7 @@ impl Batch {
                 {
                     self.tickets.push(TicketChange::Status(ticket, TicketStatus::Used));
                 }
-                if scanned.flags & UNLOGGED == 0 || scanned.flags & CONFLICT != 0 {
+                if scanned.flags & UNLOGGED == 0 {
                     self.access.push(line_of_scan(&scanned, at));
                 }
             }

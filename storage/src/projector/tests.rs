@@ -1,0 +1,208 @@
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use engine::ids::ShardId;
+use engine::ids::TicketId;
+
+use super::*;
+use crate::journal::Position;
+use crate::journal::memory::{MemoryJournal, MemoryLog};
+use crate::views::contract::{Embedded, Subject};
+use crate::views::embedded::EmbeddedViews;
+use crate::views::history::{Night, Nobody, SHARDS};
+use crate::views::{
+    AccessEntry, AccessLog, Batch, CountPosition, CountRow, Counts, Followed, LogPosition, Page, TicketRow, Tickets,
+};
+
+const QUICK: Pace = Pace { pause_ms: 1, flush_ms: 5, retry_ms: 1, retry_ms_max: 4 };
+
+fn file(path: &Path) -> Open {
+    let path = path.to_owned();
+    Box::new(move || Ok(Arc::new(EmbeddedViews::open(&path)?)))
+}
+
+fn until(what: &str, mut reached: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !reached() {
+        assert!(began.elapsed() < Duration::from_secs(20), "{what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn keeps_up(projector: &Projector, night: &mut Night) {
+    until("it keeps up", || projector.status().lag_records == 0 && projector.views().is_some());
+    night.check(&*projector.views().expect("open"));
+}
+
+#[test]
+fn it_follows_stops_and_goes_on_where_it_was() {
+    let (folder, mut night) = (tempfile::tempdir().unwrap(), Night::new(1));
+    let path = folder.path().join("views.redb");
+    for _ in 0..3 {
+        (0..10).for_each(|_| night.act());
+        let projector = Projector::start(Arc::clone(&night.journal) as _, file(&path), QUICK).unwrap();
+        (0..10).for_each(|_| night.act());
+        keeps_up(&projector, &mut night);
+        assert!(projector.status().caught_up);
+        let cursor = projector.views().unwrap().followed().unwrap();
+        projector.stop();
+        drop(projector);
+        assert_eq!(EmbeddedViews::open(&path).unwrap().followed().unwrap(), cursor, "a clean stop loses nothing");
+    }
+}
+
+#[test]
+fn a_file_that_was_deleted_is_built_again_from_zero() {
+    let (folder, mut night) = (tempfile::tempdir().unwrap(), Night::new(2));
+    let path = folder.path().join("views.redb");
+    let tables = |night: &mut Night| {
+        let projector = Projector::start(Arc::clone(&night.journal) as _, file(&path), QUICK).unwrap();
+        keeps_up(&projector, night);
+        drop(projector);
+        EmbeddedViews::open(&path).unwrap().dump().unwrap()
+    };
+    (0..30).for_each(|_| night.act());
+    let before = tables(&mut night);
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(tables(&mut night), before);
+}
+
+#[test]
+fn a_file_of_another_format_is_built_again_from_zero() {
+    let (folder, mut night) = (tempfile::tempdir().unwrap(), Night::new(3));
+    let path = folder.path().join("views.redb");
+    {
+        let db = redb::Database::create(&path).unwrap();
+        let txn = db.begin_write().unwrap();
+        let about: redb::TableDefinition<'_, &str, &[u8]> = redb::TableDefinition::new("about");
+        txn.open_table(about).unwrap().insert("format", 77_u32.to_le_bytes().as_slice()).unwrap();
+        txn.commit().unwrap();
+    }
+    let projector = Projector::start(Arc::clone(&night.journal) as _, file(&path), QUICK).unwrap();
+    keeps_up(&projector, &mut night);
+}
+
+/// The records of a night, in a journal of their own, up to `end`.
+fn copy(night: &Night, end: usize) -> MemoryJournal {
+    let log = MemoryLog::new(SHARDS);
+    let journal = MemoryJournal::start(Arc::clone(&log), SHARDS, Arc::new(Nobody)).unwrap();
+    let mut reader = Journal::reader(&*night.journal, &Cursor::start(SHARDS)).unwrap();
+    for count in 1..=end {
+        let entry = reader.next().unwrap().unwrap();
+        journal.append(entry.shard, entry.payload.to_vec()).unwrap();
+        until("it is durable", || log.len() == count);
+    }
+    journal
+}
+
+fn at_end(journal: &dyn Journal) -> Arc<dyn Views> {
+    let views = Embedded::default().open();
+    let mut following = Following::begin(journal, Arc::clone(&views)).unwrap();
+    while !following.step(journal, Portion { weight: 9, time: Duration::MAX }).unwrap().at_end {}
+    views
+}
+
+#[test]
+fn views_that_are_ahead_of_the_journal_say_rebuild() {
+    let mut night = Night::new(4);
+    (0..10).for_each(|_| night.act());
+    let older = copy(&night, night.log.len() - 3);
+    let why = Following::begin(&older, at_end(&*night.journal)).err().expect("refused");
+    assert!(matches!(why, ViewsError::Ahead { .. }), "{why}");
+    assert!(why.to_string().contains("rebuild"));
+    // The older journal has gone on, otherwise than the lost one had, and is as long again.
+    while Journal::end(&older).greatest() < Journal::end(&*night.journal).greatest() {
+        let record = {
+            let mut reader = Journal::reader(&*night.journal, &Cursor::start(SHARDS)).unwrap();
+            reader.next().unwrap().unwrap().payload.to_vec()
+        };
+        let before = Journal::end(&older);
+        older.append(ShardId(1), record).unwrap();
+        until("it is durable", || Journal::end(&older) != before);
+    }
+    let why = Following::begin(&older, at_end(&*night.journal)).err().expect("refused");
+    assert!(matches!(why, ViewsError::OtherJournal { .. }), "{why}");
+    assert!(why.to_string().contains("rebuild"));
+    // And the same journal, copied, is the same journal.
+    assert!(Following::begin(&copy(&night, night.log.len()), at_end(&*night.journal)).is_ok());
+}
+
+#[test]
+fn an_idle_shard_is_not_looked_at_again() {
+    let night = Night::new(5);
+    let cursor = at_end(&*night.journal).followed().unwrap().unwrap().cursor;
+    assert_eq!(cursor.least(), Position(night.log.len() as u64));
+}
+
+/// A store whose disk is sometimes full, and that sometimes panics.
+struct Moody {
+    views: Arc<dyn Views>,
+    mood: Arc<AtomicU32>,
+}
+
+const FULL: u32 = 1;
+const PANICS: u32 = 2;
+
+impl Views for Moody {
+    fn followed(&self) -> Result<Option<Followed>, ViewsError> {
+        self.views.followed()
+    }
+    fn write(&self, batch: &Batch) -> Result<(), ViewsError> {
+        match self.mood.load(Ordering::SeqCst) {
+            FULL => Err(ViewsError::DiskFull),
+            PANICS => panic!("a bug in the store"),
+            _ => self.views.write(batch),
+        }
+    }
+    fn flush(&self) -> Result<(), ViewsError> {
+        self.views.flush()
+    }
+    fn access_log(&self, of: AccessLog, page: Page<LogPosition>) -> Result<Vec<AccessEntry>, ViewsError> {
+        self.views.access_log(of, page)
+    }
+    fn tickets(&self, of: Tickets, page: Page<TicketId>) -> Result<Vec<TicketRow>, ViewsError> {
+        self.views.tickets(of, page)
+    }
+    fn counts(&self, of: Counts, page: Page<CountPosition>) -> Result<Vec<CountRow>, ViewsError> {
+        self.views.counts(of, page)
+    }
+}
+
+#[test]
+fn a_fault_or_a_panic_is_told_tried_again_and_forgotten() {
+    let mut night = Night::new(6);
+    let (subject, mood) = (Mutex::new(Embedded::default()), Arc::new(AtomicU32::new(0)));
+    let open: Open = {
+        let mood = Arc::clone(&mood);
+        Box::new(move || Ok(Arc::new(Moody { views: subject.lock().unwrap().open(), mood: Arc::clone(&mood) })))
+    };
+    let projector = Projector::start(Arc::clone(&night.journal) as _, open, QUICK).unwrap();
+    keeps_up(&projector, &mut night);
+    for (trouble, words) in [(FULL, "disk is full"), (PANICS, "a bug in the store"), (FULL, "disk is full")] {
+        mood.store(trouble, Ordering::SeqCst);
+        // Until there is something to write, nobody notices.
+        let records = night.log.len();
+        while night.log.len() == records {
+            night.act();
+        }
+        until("it says what is wrong", || projector.status().fault.is_some_and(|why| why.contains(words)));
+        assert!(projector.status().lag_records > 0);
+        mood.store(0, Ordering::SeqCst);
+        until("it forgets", || projector.status().fault.is_none());
+        keeps_up(&projector, &mut night);
+    }
+}
+
+#[test]
+fn a_store_that_does_not_open_keeps_nobody_from_stopping() {
+    let night = Night::new(7);
+    let open: Open = Box::new(|| Err(ViewsError::InUse));
+    let pace = Pace { retry_ms: 3_600_000, ..QUICK };
+    let projector = Projector::start(Arc::clone(&night.journal) as _, open, pace).unwrap();
+    until("it says what is wrong", || projector.status().fault.is_some());
+    assert!(projector.views().is_none() && !projector.status().caught_up);
+    projector.stop();
+    projector.stop();
+}
