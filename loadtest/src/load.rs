@@ -53,7 +53,7 @@ pub struct Plan {
 pub struct Running {
     /// Shared with all of them.
     pub course: Arc<Course>,
-    threads: Vec<JoinHandle<Home>>,
+    threads: Vec<JoinHandle<anyhow::Result<Home>>>,
     pacer: Option<JoinHandle<()>>,
 }
 
@@ -130,7 +130,7 @@ impl Running {
     /// Waits for everybody.
     ///
     /// # Errors
-    /// A thread panicked.
+    /// A reader panicked: what it knew is lost, so nothing can be said of the run.
     pub fn come_home(self) -> anyhow::Result<Home> {
         let mut home = Home {
             readers: Vec::new(),
@@ -140,7 +140,7 @@ impl Running {
             done_ns: 0,
         };
         for thread in self.threads {
-            let of_thread = thread.join().map_err(|_| anyhow!("a thread of readers panicked"))?;
+            let of_thread = thread.join().map_err(|_| anyhow!("a thread of readers panicked"))??;
             home.readers.extend(of_thread.readers);
             home.latencies.add(&of_thread.latencies);
             home.reconnects += of_thread.reconnects;
@@ -172,7 +172,7 @@ fn thread_of(
     seats: Vec<Seat>,
     connected: &mpsc::Sender<anyhow::Result<()>>,
     started: oneshot::Receiver<Arc<Course>>,
-) -> Home {
+) -> anyhow::Result<Home> {
     let latencies = Rc::new(RefCell::new(Latencies::default()));
     let mut home = Home {
         readers: Vec::new(),
@@ -207,11 +207,12 @@ fn thread_of(
         })
     });
     if let Err(error) = attended {
-        home.complaints.push(format!("{error:#}"));
-        let _ = connected.send(Err(error));
+        // Before the start somebody waits for this; after it, whoever brings the readers home.
+        let _ = connected.send(Err(anyhow!("{error:#}")));
+        return Err(error);
     }
     home.latencies.add(&latencies.borrow());
-    home
+    Ok(home)
 }
 
 async fn sit_down(endpoint: &quinn::Endpoint, target: &Target, seat: Seat) -> anyhow::Result<Seated> {

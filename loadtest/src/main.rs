@@ -12,7 +12,15 @@ use serde::Serialize;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-fn main() -> anyhow::Result<ExitCode> {
+/// 1: something was wrong, lost or doubled; 2: there was no run to speak of.
+fn main() -> ExitCode {
+    run().unwrap_or_else(|error| {
+        eprintln!("loadtest: {error:#}");
+        ExitCode::from(2)
+    })
+}
+
+fn run() -> anyhow::Result<ExitCode> {
     match Cli::parse().command {
         Command::Gate(args) => {
             let report = gate::run(&args)?;

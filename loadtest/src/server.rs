@@ -22,12 +22,15 @@ const STOP_WITHIN: Duration = Duration::from_secs(30);
 pub struct Program(PathBuf);
 
 impl Program {
-    /// The one beside this executable. Where this is a checkout, cargo brings it up to date first: `cargo run -p
+    /// The one that TAPGATE_PROGRAM names, as it is; else the one beside this executable. Where this is a checkout, cargo brings it up to date first: `cargo run -p
     /// loadtest` builds the load test alone, and a server of yesterday's source would be measured instead of today's.
     ///
     /// # Errors
     /// There is none, and none can be built.
     pub fn up_to_date() -> anyhow::Result<Self> {
+        if let Some(named) = std::env::var_os("TAPGATE_PROGRAM") {
+            return Ok(Self(named.into()));
+        }
         let own = std::env::current_exe().context("where this program is")?;
         let beside = own.parent().context("a program lies in a folder")?;
         // Tests lie one folder deeper.

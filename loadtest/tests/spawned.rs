@@ -1,0 +1,74 @@
+//! The commands as somebody types them, against a server process of their own.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn loadtest(line: &str) -> Output {
+    let program = Path::new(env!("CARGO_BIN_EXE_loadtest"));
+    let mut command = Command::new(program);
+    command.args(line.split(' ')).args(["--folder".as_ref(), std::env::temp_dir().as_os_str()]);
+    // A test of the whole workspace has built the server by now; a test of this package alone lets the program do it.
+    let server = program.with_file_name("tapgate");
+    if server.exists() {
+        command.env("TAPGATE_PROGRAM", server);
+    }
+    command.output().unwrap()
+}
+
+fn report(line: &str) -> Value {
+    let output = loadtest(line);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{line}: {said}{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_str(&said).unwrap()
+}
+
+#[test]
+fn a_short_night_at_the_gates() {
+    let report = report("gate --spawn --connections 4 --window 16 --tickets 4000 --seconds 1 --idle 3 --json");
+    for field in ["wrong", "lost", "double_admitted", "conflicts", "slowed", "reconnects"] {
+        assert_eq!(report[field], 0, "{field}: {report}");
+    }
+    assert_eq!(report["sent"], report["answered"]);
+    assert_eq!(report["counts_agree"], true, "{report}");
+    for (field, part) in [("latency_us", "p999"), ("disk_us", "p99"), ("rejected", "tampered_qr")] {
+        assert!(report[field][part].as_u64().unwrap() > 0, "{field}.{part}: {report}");
+    }
+    assert!(report["admitted"].as_u64().unwrap() > 0 && report["server_rss_bytes"].as_u64().unwrap() > 0, "{report}");
+}
+
+#[test]
+fn a_schedule_is_kept_and_answers_may_leave_early() {
+    let report = report("gate --spawn --connections 4 --rate 1000 --tickets 4000 --seconds 1 --ack decided --json");
+    assert_eq!((&report["wrong"], &report["lost"], &report["counts_agree"]), (&0.into(), &0.into(), &true.into()));
+    let due = report["sent"].as_u64().unwrap() + report["unsent"].as_u64().unwrap();
+    assert_eq!(due, 1_000, "{report}");
+}
+
+#[test]
+fn the_echo_answers_everything() {
+    let report = report("echo --connections 2 --window 16 --tickets 1000 --seconds 1 --json");
+    assert_eq!((&report["mode"], &report["lost"]), (&"echo".into(), &0.into()));
+    assert!(report["answered"].as_u64().unwrap() > 100, "{report}");
+}
+
+#[test]
+fn what_was_acknowledged_survives_kills() {
+    for ack in ["durable", "decided"] {
+        let report = report(&format!("crash --cycles 2 --connections 3 --rate 1000 --tickets 2000 --ack {ack} --json"));
+        for field in ["lost", "doubled", "wrong"] {
+            assert_eq!(report[field], 0, "{field}: {report}");
+        }
+        assert_eq!(report["cycles"], 2);
+        assert!(report["acknowledged"].as_u64().unwrap() > 0 && report["resent"].as_u64().unwrap() > 0, "{report}");
+    }
+}
+
+#[test]
+fn no_server_is_said_so() {
+    let output = loadtest("gate --connect 127.0.0.1:9 --seconds 1");
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("TAPGATE_KEY"), "{said}");
+}
