@@ -15,7 +15,6 @@ use engine::view::{Query, View};
 use gateway::client::{DeviceKey, Identity, Offer, Read, enrol_key};
 use gateway::quic::{Limits, QuicConfig, QuicServer};
 use gateway::tls::ServerTls;
-use sha2::{Digest as _, Sha256};
 
 pub const TICKETS: u32 = 600;
 
@@ -91,7 +90,7 @@ impl House {
     /// What an operator would show to a new device.
     pub async fn offer(&self) -> Offer {
         let code = format!("CODE-{}", self.codes.fetch_add(1, Ordering::Relaxed));
-        let code_hash = Sha256::digest(&code).into();
+        let code_hash = gateway::auth::enrolment_code_hash(code.as_bytes());
         let (festival, gate) = (self.festival, GateNo(0));
         let made = ask(&self.node, OfficeAction::OfferEnrolment { festival, gate, code_hash, name: "Reader".into() });
         let made = made.await;
