@@ -11,7 +11,7 @@ use std::time::Duration;
 use actors::{Node, NodeConfig, StartError};
 use engine::credential::QrSecret;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
@@ -194,6 +194,34 @@ pub fn run(config: Config) -> Result<(), ServeError> {
     })
 }
 
+/// Opens the readers' door on a thread that hosts shards: a scan then reaches its shard without waking another thread,
+/// which would cost more than the decision. The receiver hears when the door has closed.
+async fn readers_door(
+    socket: UdpSocket,
+    node: Node,
+    secret: QrSecret,
+    config: QuicConfig,
+    tls: &ServerTls,
+) -> Result<(QuicServer, oneshot::Receiver<()>), ServeError> {
+    let (opened, opening) = oneshot::channel();
+    let (ended, end) = oneshot::channel();
+    let (tls, shards) = (tls.clone(), node.clone());
+    // Opened there as well, since a socket belongs to the runtime it was opened in.
+    node.spawn_on(0, async move {
+        let door = match QuicServer::on_socket(socket, shards, secret, config, &tls) {
+            Ok(door) => door,
+            Err(error) => return drop(opened.send(Err(error))),
+        };
+        if opened.send(Ok(door.clone())).is_ok() {
+            door.run().await;
+        }
+        // Nobody waits any more when the process is ending at once.
+        let _ = ended.send(());
+    });
+    let gone = |_| ServeError::System { what: "thread for the readers' door", why: io::Error::other("it has ended") };
+    Ok((opening.await.map_err(gone)??, end))
+}
+
 /// Everything that is open.
 struct Doors {
     node: Node,
@@ -225,12 +253,12 @@ impl Doors {
 
         let mut quic_config = QuicConfig { latency: Arc::clone(&state.latency), ..QuicConfig::at(quic_at) };
         quic_config.limits.frames_per_s = config.device_scans_per_s;
-        let quic = QuicServer::on_socket(quic, node.clone(), state.qr_secret.clone(), quic_config, &tls)?;
+        let (quic, quic_ended) = readers_door(quic, node.clone(), state.qr_secret.clone(), quic_config, &tls).await?;
         let (stop, stopping) = watch::channel(false);
         let mut serving = Vec::new();
         {
-            let quic = quic.clone();
-            serving.push(tokio::spawn(async move { quic.run().await }));
+            // Whoever waits for this waits until the door has closed, or its thread is gone.
+            serving.push(tokio::spawn(async move { drop(quic_ended.await) }));
         }
         let listener = tokio::net::TcpListener::from_std(http).map_err(|why| ServeError::Address {
             address: http_at,
