@@ -1,6 +1,6 @@
 //! The audit: reads a journal's records from the first to the last and checks what must always hold at the gates.
 //!
-//! It keeps books of its own ([`books`]): who is in which zone as sets of tickets, statuses, counts. They are made from
+//! It keeps books of its own: who is in which zone as sets of tickets, statuses, counts. They are made from
 //! the events alone and share no code with what decides. Beside them a [`Shard`] replays the same records, through a
 //! snapshot now and then; in the end both must tell the same story.
 

@@ -1,5 +1,5 @@
 //! A festival: status and policies, and the home of its categories, zones, gates and devices. Its decisions for the
-//! office are in here; its gates' are in [`crate::admission`].
+//! office are in here; its gates' are in `admission.rs`.
 
 use std::collections::{BTreeMap, VecDeque};
 

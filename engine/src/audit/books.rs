@@ -29,6 +29,7 @@ pub(super) struct Books {
     /// Enrolment codes, until when, and whether one was used.
     codes: BTreeMap<[u8; 32], (Timestamp, bool)>,
     tags: BTreeMap<TagUid, Seat>,
+    tag_of: BTreeMap<Seat, TagUid>,
     /// What an undo would take back.
     last: BTreeMap<Seat, Last>,
 }
@@ -97,6 +98,7 @@ impl Books {
             devices: Vec::new(),
             codes: BTreeMap::new(),
             tags: BTreeMap::new(),
+            tag_of: BTreeMap::new(),
             last: BTreeMap::new(),
         }
     }
@@ -165,7 +167,9 @@ impl Books {
                 let Some(seat) = self.seat(*ticket, found) else { return };
                 let free = self.tags.get(tag).is_none_or(|holder| *holder == seat);
                 found.check(Check::Once, free, || format!("the wristband of {ticket} is another ticket's"));
-                self.tags.retain(|_, holder| *holder != seat);
+                if let Some(before) = self.tag_of.insert(seat, *tag) {
+                    self.tags.remove(&before);
+                }
                 self.tags.insert(*tag, seat);
             }
             Event::ZoneStateSet { zone, .. } => {
