@@ -1,4 +1,4 @@
-//! What can be typed: `tapgate serve`, `tapgate key …`, `tapgate bench-disk`.
+//! What can be typed: `tapgate serve`, `tapgate key …`, `tapgate audit` and its neighbours.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use engine::status::Role;
 
+use crate::commands::audit::Audit;
+use crate::commands::rebuild::Rebuild;
 use crate::config::{Config, ConfigError, File, Flags};
 
 /// Tapgate: a festival's gates, from a reader's packet to a durable answer.
@@ -31,6 +33,10 @@ pub enum Command {
         #[command(flatten)]
         data: DataFolder,
     },
+    /// Check the journal: that nothing is damaged, and that what must always hold has held. Ends with 1 if not.
+    Audit(Audit),
+    /// Build the read models anew from the journal, while no server runs.
+    Rebuild(Rebuild),
 }
 
 /// `tapgate serve`
@@ -148,6 +154,8 @@ mod tests {
             "tapgate key list --data d",
             "tapgate key revoke 3",
             "tapgate bench-disk --data d",
+            "tapgate audit --data d --json",
+            "tapgate rebuild --data d",
         ] {
             Cli::try_parse_from(line.split(' ')).unwrap_or_else(|why| panic!("{line}: {why}"));
         }

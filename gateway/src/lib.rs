@@ -3,12 +3,14 @@
 pub mod auth;
 pub mod cli;
 pub mod client;
+pub mod commands;
 pub mod config;
 pub mod control;
 pub mod demo;
 pub mod http;
 pub mod keys;
 pub mod listen;
+pub mod lists;
 pub mod live;
 pub mod metrics;
 pub mod pages;

@@ -6,9 +6,12 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Parser;
 use gateway::cli::{Cli, Command};
+use gateway::commands::rebuild::Rebuilt;
+use gateway::commands::{audit, rebuild};
 use gateway::config::ConfigError;
 use gateway::serve::ServeError;
 use gateway::{keys, serve};
+use storage::journal::JournalError;
 use storage::journal::bench::bench_disk;
 use tracing_subscriber::EnvFilter;
 
@@ -41,6 +44,22 @@ fn run(command: Command) -> anyhow::Result<()> {
             print!("{}", said.answer);
             eprint!("{}", said.note);
         }
+        Command::Audit(args) => {
+            log_to_stderr("warn");
+            let findings = audit::run(args.data.settings()?.data.as_path())?;
+            match args.json {
+                true => println!("{}", serde_json::to_string(&findings)?),
+                false => print!("{findings}"),
+            }
+            if let Some(verdict) = findings.verdict() {
+                anyhow::bail!(verdict);
+            }
+        }
+        Command::Rebuild(args) => {
+            log_to_stderr("warn");
+            let Rebuilt { records, events, took } = rebuild::run(args.data.settings()?.data.as_path())?;
+            println!("read models built anew: {events} events of {records} records in {:.1} s", took.as_secs_f64());
+        }
         Command::BenchDisk { data } => {
             log_to_stderr("warn");
             let folder = data.settings()?.data;
@@ -65,6 +84,9 @@ fn log_to_stderr(filter: &str) {
 fn exit_code(error: &anyhow::Error) -> u8 {
     if error.downcast_ref::<ConfigError>().is_some() {
         return 2;
+    }
+    if error.downcast_ref::<JournalError>().is_some() {
+        return 3;
     }
     error.chain().find_map(|cause| cause.downcast_ref::<ServeError>()).map_or(1, ServeError::exit_code)
 }

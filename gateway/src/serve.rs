@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::demo;
 use crate::demo::festival::DemoError;
 use crate::http::{self, AppState};
+use crate::lists::Lists;
 use crate::live::{self, LiveHub, Watching};
 use crate::quic::{LatencyTracker, QuicConfig, QuicError, QuicServer};
 use crate::tls::{Fingerprint, ServerTls, TlsError};
@@ -151,7 +152,7 @@ impl Opened {
             node: self.node.clone(),
             qr_secret: self.qr_secret()?,
             one_time: OneTime::new(self.secret.as_bytes()),
-            // Followers of the journal are opened here, and stopped in `Doors::stop` before the node.
+            // `Doors::open` puts them here: without doors nobody asks.
             read_models: None,
             quic_address: quic_address.into(),
             fingerprint,
@@ -228,6 +229,7 @@ struct Doors {
     config: Config,
     quic: QuicServer,
     live: LiveHub,
+    lists: Arc<Lists>,
     demo_watched: Option<Watching>,
     crowd: Option<demo::Running>,
     stop: watch::Sender<bool>,
@@ -248,8 +250,12 @@ impl Doors {
         let http_at =
             http.local_addr().map_err(|why| ServeError::Address { address: config.http, setting: "--http", why })?;
         let advertised = config.quic_advertised.clone().unwrap_or_else(|| advertised(quic_at));
-        let state = opened.state_with(tls.fingerprint, &advertised)?;
+        let mut state = opened.state_with(tls.fingerprint, &advertised)?;
         let Opened { node, .. } = opened;
+        let lists = Lists::follow(node.journal(), &config.data)
+            .map_err(|why| ServeError::System { what: "thread for the read models", why })?;
+        let lists = Arc::new(lists);
+        state.read_models = Some(Arc::clone(&lists) as _);
 
         let mut quic_config = QuicConfig { latency: Arc::clone(&state.latency), ..QuicConfig::at(quic_at) };
         quic_config.limits.frames_per_s = config.device_scans_per_s;
@@ -269,7 +275,10 @@ impl Doors {
         let http_limits =
             http::Limits { requests_per_s: NonZeroU32::new(config.http_requests_per_s), ..http::Limits::default() };
         let (app, beside) = http::app(state.clone(), live::router(live.clone()), http_limits);
-        let upkeep = tokio::spawn(beside);
+        let figures = Arc::clone(&lists).figures();
+        let upkeep = tokio::spawn(async {
+            tokio::join!(beside, figures);
+        });
         serving.push(tokio::spawn(listen::http(listener, app, stopping.clone())));
         let socket = control::path(&config.data);
         match control::bind(&config.data) {
@@ -283,7 +292,8 @@ impl Doors {
             }
         }
 
-        let mut doors = Self { node, config, quic, live, upkeep, demo_watched: None, crowd: None, stop, serving };
+        let mut doors =
+            Self { node, config, quic, live, lists, upkeep, demo_watched: None, crowd: None, stop, serving };
         let shown = doors.open_demo(&state, quic_at, tls.fingerprint).await;
         let watch_at = match shown {
             Ok(key) => key,
@@ -361,6 +371,9 @@ impl Doors {
             warn!(seconds = within.as_secs(), "requests under way were cut off");
         }
         self.upkeep.abort();
+        // Followers before what they follow. What they have not read yet, they read at the next start.
+        let lists = self.lists;
+        let _ = tokio::task::spawn_blocking(move || lists.stop()).await;
         info!("writing snapshots, closing the journal");
         self.node.stop().await;
         let _ = std::fs::remove_file(control::path(&self.config.data));

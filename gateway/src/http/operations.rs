@@ -13,6 +13,7 @@ use utoipa_axum::routes;
 
 use super::AppState;
 use super::problem::{Fault, Problem};
+use super::readmodels;
 
 /// The routes at the root.
 pub fn router() -> OpenApiRouter<AppState> {
@@ -37,12 +38,39 @@ async fn healthz() -> Json<Condition> {
     Json(Condition { status: "ok" })
 }
 
+/// The node takes scans.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Readiness {
+    /// `ok`.
+    pub status: &'static str,
+    /// The lists that follow the journal. The gates do not need them.
+    pub read_models: Option<Following>,
+}
+
+/// How the lists are getting on.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Following {
+    /// What they are doing.
+    pub state: readmodels::State,
+    /// Records of the journal that they do not have yet.
+    pub lag_records: u64,
+}
+
+impl From<readmodels::Condition> for Following {
+    fn from(condition: readmodels::Condition) -> Self {
+        Self { state: condition.state, lag_records: condition.lag_records }
+    }
+}
+
 /// Every shard has recovered and the journal takes writes; otherwise 503 with the reason.
-#[utoipa::path(get, path = "/readyz", tag = "operations", security(()), responses((status = 200, body = Condition)))]
-async fn readyz(State(state): State<AppState>) -> Result<Json<Condition>, Problem> {
+#[utoipa::path(get, path = "/readyz", tag = "operations", security(()), responses((status = 200, body = Readiness)))]
+async fn readyz(State(state): State<AppState>) -> Result<Json<Readiness>, Problem> {
     let health = state.node.health();
     if health.ready {
-        return Ok(Json(Condition { status: "ok" }));
+        let read_models = state.read_models.map(|models| Following::from(models.condition()));
+        return Ok(Json(Readiness { status: "ok", read_models }));
     }
     let problem = Problem::from(Rejection::Unavailable);
     Err(match health.reason {

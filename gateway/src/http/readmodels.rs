@@ -28,6 +28,30 @@ pub trait ReadModels: Send + Sync {
     /// # Errors
     /// [`ReadError`].
     fn counts(&self, of: Counts, page: PageOf<CountPosition>) -> Result<Vec<CountRow>, ReadError>;
+
+    /// How they are getting on. Cheap.
+    fn condition(&self) -> Condition;
+}
+
+/// How read models are getting on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Condition {
+    /// What they are doing.
+    pub state: State,
+    /// Records of the journal that they do not have yet.
+    pub lag_records: u64,
+}
+
+/// What read models are doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// They keep up.
+    Following,
+    /// They are not yet where the journal ended when the server started.
+    Rebuilding,
+    /// They stand still because of a fault, which the log names. It is tried again.
+    Stopped,
 }
 
 /// Why there are no rows.

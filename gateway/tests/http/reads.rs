@@ -60,6 +60,10 @@ impl ReadModels for Few {
             .collect())
     }
 
+    fn condition(&self) -> Condition {
+        Condition { state: State::Following, lag_records: 7 }
+    }
+
     fn tickets(&self, of: Tickets, page: PageOf<TicketId>) -> Result<Vec<TicketRow>, ReadError> {
         if of.status == Some(TicketStatus::Refunded) {
             return Err(ReadError::Rebuilding);

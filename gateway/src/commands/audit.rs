@@ -1,0 +1,232 @@
+//! `tapgate audit`: reads the journal from its first record to its last, verifies the chain, and checks what must always
+//! hold at the gates. It changes nothing, and may be run beside a server: it then covers what was durable when it began.
+//!
+//! The engine's checks end where damage begins, since books that miss records prove nothing; what lies behind is counted,
+//! so that somebody can tell a torn page from a lost disk.
+
+use std::fmt::{self, Write as _};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Args;
+use engine::audit::{Audit as Books, Report};
+use indicatif::ProgressBar;
+use serde::Serialize;
+use storage::journal::{Entry, JournalError, offline};
+
+use super::journal_in;
+use crate::cli::DataFolder;
+
+/// `tapgate audit`
+#[derive(Debug, Args)]
+pub struct Audit {
+    /// Where the data is.
+    #[command(flatten)]
+    pub data: DataFolder,
+    /// Print one JSON object instead of text.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// All that was found.
+#[derive(Debug, Serialize)]
+pub struct Findings {
+    /// Nothing is damaged, and nothing violated.
+    pub holds: bool,
+    /// The journal as such.
+    pub journal: Chain,
+    /// What its records say.
+    pub gates: Report,
+}
+
+/// The journal as such.
+#[derive(Debug, Serialize)]
+pub struct Chain {
+    /// For how many shards it was made.
+    pub shards: u16,
+    /// Records whose place in the chain was verified, those behind damage included.
+    pub records: u64,
+    /// Of these, behind the first damage: not checked further.
+    pub records_behind_damage: u64,
+    /// Records that are missing, as far as their numbers tell.
+    pub records_missing: u64,
+    /// The chain hash after the last record: two journals that agree in it are the same. 32 hexadecimal digits.
+    pub chain: String,
+    /// Stretches that do not hold.
+    pub damage: Vec<Damage>,
+    /// The remains of a write that was never acknowledged, or is under way: no damage.
+    pub torn: Option<Torn>,
+}
+
+/// A stretch of the journal that does not hold.
+#[derive(Debug, Serialize)]
+pub struct Damage {
+    /// The segment in which it begins.
+    pub file: String,
+    /// Where, in bytes.
+    pub offset: u64,
+    /// What does not hold.
+    pub why: String,
+    /// Where reading goes on; `null`: nothing behind it holds.
+    pub resumes: Option<Place>,
+    /// Records missing in between, as far as their numbers tell.
+    pub missing: u64,
+}
+
+/// A place in the journal.
+#[derive(Debug, Serialize)]
+pub struct Place {
+    /// The segment.
+    pub file: String,
+    /// Where in it, in bytes.
+    pub offset: u64,
+}
+
+/// A torn tail.
+#[derive(Debug, Serialize)]
+pub struct Torn {
+    /// The segment.
+    pub file: String,
+    /// Where it begins, in bytes.
+    pub offset: u64,
+    /// What was missing.
+    pub why: String,
+}
+
+/// Does it.
+///
+/// # Errors
+/// [`JournalError`] if there is no journal that can be read at all. Damage is a finding, not an error.
+pub fn run(data: &Path) -> anyhow::Result<Findings> {
+    let mut journal = offline::read_only(&journal_in(data))?;
+    let shards = journal.shards().context("no segment of the journal says how many shards it has")?;
+    let torn = journal.torn().map(|torn| Torn { file: torn.file.clone(), offset: torn.offset, why: torn.why.clone() });
+    let mut chain = Chain {
+        shards,
+        records: 0,
+        records_behind_damage: 0,
+        records_missing: 0,
+        chain: String::new(),
+        damage: Vec::new(),
+        torn,
+    };
+    let mut books = Books::new(shards);
+    let spinner = ProgressBar::new_spinner();
+    spinner.enable_steady_tick(Duration::from_millis(100));
+    loop {
+        match journal.next() {
+            Ok(None) => break,
+            Ok(Some(Entry { shard, payload, .. })) => {
+                chain.records += 1;
+                if chain.damage.is_empty() {
+                    books.record(shard, payload);
+                } else {
+                    chain.records_behind_damage += 1;
+                }
+                if chain.records.is_multiple_of(1_000) {
+                    spinner.set_message(format!("{} records", chain.records));
+                }
+            }
+            Err(JournalError::Damaged { .. }) => {
+                let Some(gap) = journal.skip_damage()? else { continue };
+                chain.records_missing += gap.missing;
+                chain.damage.push(Damage {
+                    file: gap.file,
+                    offset: gap.offset,
+                    why: gap.why,
+                    resumes: gap.resumes.map(|(file, offset)| Place { file, offset }),
+                    missing: gap.missing,
+                });
+            }
+            Err(other) => return Err(other.into()),
+        }
+    }
+    spinner.finish_and_clear();
+    for byte in journal.expected().unwrap_or_default().1 {
+        write!(chain.chain, "{byte:02x}").expect("a String grows");
+    }
+    let gates = books.finish();
+    Ok(Findings { holds: chain.damage.is_empty() && gates.holds(), journal: chain, gates })
+}
+
+impl Findings {
+    /// What is wrong, in one sentence; `None` if nothing is.
+    pub fn verdict(&self) -> Option<String> {
+        let damage = match self.journal.damage.len() {
+            0 => None,
+            stretches => Some(format!("the journal is damaged in {stretches} place(s)")),
+        };
+        let violations = match self.gates.violations_total {
+            0 => None,
+            total => Some(format!("{total} violation(s) of what must always hold")),
+        };
+        let both: Vec<_> = damage.into_iter().chain(violations).collect();
+        (!both.is_empty()).then(|| both.join(", "))
+    }
+}
+
+impl fmt::Display for Findings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Chain { shards, records, records_behind_damage, records_missing, chain, damage, torn } = &self.journal;
+        writeln!(f, "journal   {records} records of {shards} shards, chain {chain}")?;
+        if let Some(torn) = torn {
+            writeln!(
+                f,
+                "torn      {} from byte {}: {} (never acknowledged; no damage)",
+                torn.file, torn.offset, torn.why
+            )?;
+        }
+        for Damage { file, offset, why, resumes, missing } in damage {
+            write!(f, "DAMAGED   {file} at byte {offset}: {why}; ")?;
+            match resumes {
+                Some(place) => {
+                    writeln!(f, "goes on in {} at byte {}, {missing} records missing", place.file, place.offset)?
+                }
+                None => writeln!(f, "nothing behind it holds")?,
+            }
+        }
+        if !damage.is_empty() {
+            writeln!(
+                f,
+                "          {records_missing} records missing, {records_behind_damage} whole ones behind damage, which are not checked below"
+            )?;
+        }
+        let gates = &self.gates;
+        writeln!(
+            f,
+            "gates     {} events: {} admitted, {} exited, {} rejected, {} undone; {} tickets issued\n",
+            gates.events, gates.admitted, gates.exited, gates.rejected, gates.undone, gates.tickets
+        )?;
+        for check in &gates.checks {
+            let outcome =
+                if check.violated == 0 { "holds".into() } else { format!("VIOLATED {} times", check.violated) };
+            writeln!(f, "{:<13} {:>10} times  {outcome:<10}  {}", check.check, check.checked, check.says)?;
+        }
+        let listed = gates.violations.len() as u64;
+        for violation in &gates.violations {
+            writeln!(
+                f,
+                "VIOLATED  {} in shard {}, record {}: {}",
+                violation.check, violation.shard, violation.seq, violation.what
+            )?;
+        }
+        if gates.violations_total > listed {
+            writeln!(f, "          and {} more", gates.violations_total - listed)?;
+        }
+        if gates.conflicts_total > 0 {
+            writeln!(
+                f,
+                "\n{} conflicts (answers that stood after a crash; somebody should look at them):",
+                gates.conflicts_total
+            )?;
+        }
+        for conflict in &gates.conflicts {
+            let what = if conflict.admitted { "let in" } else { "turned away" };
+            let ticket = conflict.ticket.as_deref().unwrap_or("an unknown ticket");
+            let instead = conflict.instead_of.unwrap_or("let in");
+            writeln!(f, "  {ticket} {what} at zone {} by {} instead of: {instead}", conflict.zone, conflict.device)?;
+        }
+        Ok(())
+    }
+}
