@@ -266,7 +266,8 @@ impl<R: Clone> Pipeline<R> {
         let waiting: usize = self.unconfirmed.iter().map(|(_, scans)| scans).sum();
         let oldest = self.unconfirmed.front().map_or(0, |(since, _)| now.since_ms(*since));
         let held = self.in_flight.iter().flat_map(|flight| &flight.releases);
-        let notices = held.filter_map(|release| if let Release::Notice(notice) = release { Some(notice) } else { None });
+        let notices =
+            held.filter_map(|release| if let Release::Notice(notice) = release { Some(notice) } else { None });
         let changing = notices.chain(&self.step.notices).any(|notice| matches!(notice, Notice::PolicyChanged(_)));
         if changing || oldest >= UNCONFIRMED_MS_MAX { 0 } else { UNCONFIRMED_MAX.saturating_sub(waiting) }
     }

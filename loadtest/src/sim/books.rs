@@ -5,7 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use engine::command::{CONFLICT, CategoryValues, DeviceAnswer, Direction, FIRST_ENTRY, OfficeAnswer, Verdict, WAS_NOT_INSIDE};
+use engine::command::{
+    CONFLICT, CategoryValues, DeviceAnswer, Direction, FIRST_ENTRY, OfficeAnswer, Verdict, WAS_NOT_INSIDE,
+};
 use engine::dedupe::{KEY_KEPT_MS, Seen};
 use engine::event::{Asked, ByDevice, Event, Scanned, Undone};
 use engine::ids::{DeviceId, FestivalId, TagUid, TicketId, ZoneNo};
@@ -110,7 +112,10 @@ impl Books {
             return breach("seq is dense", format!("record {} follows {}", record.seq, self.seq));
         }
         if record.at < self.at {
-            return breach("time never goes back", format!("record {} at {:?} after {:?}", record.seq, record.at, self.at));
+            return breach(
+                "time never goes back",
+                format!("record {} at {:?} after {:?}", record.seq, record.at, self.at),
+            );
         }
         (self.seq, self.at) = (record.seq, record.at);
         let mut asked: Option<Asked> = None;
@@ -136,7 +141,10 @@ impl Books {
 
     fn outcome(&mut self, id: u128, answer: OfficeAnswer) -> Check {
         if !self.ever.insert(id) {
-            return breach("every command happens once", format!("idempotency key {id:x} has a second outcome: {answer:?}"));
+            return breach(
+                "every command happens once",
+                format!("idempotency key {id:x} has a second outcome: {answer:?}"),
+            );
         }
         self.keys.insert(id, (self.at, answer));
         Ok(())
@@ -209,7 +217,10 @@ impl Books {
             Event::TicketStatusSet { ticket, from, to } => {
                 let known = self.festival(ticket.festival())?.ticket(*ticket)?;
                 if known.status != *from || !from.may_become(*to) {
-                    return breach("statuses go forward", format!("{:?} became {to:?}, said to be {from:?}", known.status));
+                    return breach(
+                        "statuses go forward",
+                        format!("{:?} became {to:?}, said to be {from:?}", known.status),
+                    );
                 }
                 known.status = *to;
             }
@@ -293,7 +304,10 @@ impl Books {
             for (category, known) in living.categories.iter().zip(&page.categories) {
                 let live = page.live(usize::from(category.no.0));
                 if (category.live, category.tickets.len() as u32) != (live, known.issued) {
-                    return breach("issued ≤ quota", format!("category {:?}: {} of {live}", category.no, category.live));
+                    return breach(
+                        "issued ≤ quota",
+                        format!("category {:?}: {} of {live}", category.no, category.live),
+                    );
                 }
             }
         }
@@ -462,7 +476,9 @@ impl FestivalBook {
             _ => return breach("scans are decided by the table", format!("{scan:?}")),
         }
         let counted = self.zones.get(usize::from(scan.zone.0)).map_or(0, |_| self.occupancy(scan.zone));
-        if counted == scan.occupancy { Ok(()) } else {
+        if counted == scan.occupancy {
+            Ok(())
+        } else {
             breach("occupancy = admitted − left", format!("counted {counted}: {scan:?}"))
         }
     }
@@ -480,7 +496,8 @@ impl FestivalBook {
         let Some(id) = scan.ticket else {
             // What the credential was is not in the record: any reason that names no ticket may be true.
             use Rejection as R;
-            let nameless = [R::InvalidQr, R::TamperedQr, R::KeyRetired, R::UnknownTicket, R::WrongFestival, R::UnknownTag];
+            let nameless =
+                [R::InvalidQr, R::TamperedQr, R::KeyRetired, R::UnknownTicket, R::WrongFestival, R::UnknownTag];
             return Err(match scan.verdict {
                 Verdict::Rejected(reason) if nameless.contains(&reason) => reason,
                 _ => R::UnknownTicket,
@@ -513,7 +530,10 @@ impl FestivalBook {
         no(at >= values.valid_until, Rejection::NoLongerValid)?;
         no(values.zones & scan.zone.bit() == 0, Rejection::ZoneDenied)?;
         no(zone.state != ZoneState::Open || (0..self.zones.len()).any(evacuating), Rejection::ZoneClosed)?;
-        no(if perimeter { ticket.inside != 0 } else { ticket.inside & scan.zone.bit() != 0 }, Rejection::AlreadyInside)?;
+        no(
+            if perimeter { ticket.inside != 0 } else { ticket.inside & scan.zone.bit() != 0 },
+            Rejection::AlreadyInside,
+        )?;
         no(zone.parent.is_some_and(|parent| ticket.inside & parent.bit() == 0), Rejection::NotInsideParent)?;
         no(self.occupancy(scan.zone) >= zone.capacity, Rejection::ZoneFull)?;
         Ok(Verdict::Admitted)
@@ -616,7 +636,9 @@ impl FestivalBook {
         self.each(before & !last.before, |zone| zone.admitted -= 1);
         self.each(last.before & !before, |zone| zone.left -= 1);
         let counted = self.occupancy(undone.zone);
-        if counted == undone.occupancy { Ok(()) } else {
+        if counted == undone.occupancy {
+            Ok(())
+        } else {
             breach("occupancy = admitted − left", format!("counted {counted}: {undone:?}"))
         }
     }

@@ -134,7 +134,10 @@ impl Reader {
             return breach("answers are to what was asked", format!("{} seq {seq}", self.id));
         };
         if refused {
-            return breach("forgetting is never mistaken", format!("{} seq {seq} has no answer yet: {answer:?}", self.id));
+            return breach(
+                "forgetting is never mistaken",
+                format!("{} seq {seq} has no answer yet: {answer:?}", self.id),
+            );
         }
         if let Some((heard_in, early)) = open.early
             && heard_in == life
@@ -163,7 +166,9 @@ impl Reader {
         self.heard = step;
         for seq in seqs {
             // It may have overtaken its answer; then the next copy of that is final.
-            if let Some((_, answer)) = self.open.get(seq).and_then(|open| open.early.filter(|(heard, _)| *heard == life)) {
+            if let Some((_, answer)) =
+                self.open.get(seq).and_then(|open| open.early.filter(|(heard, _)| *heard == life))
+            {
                 self.closed.insert(*seq, answer);
                 self.close(*seq);
             }

@@ -68,10 +68,15 @@ impl World {
             // The device's own floor may be in the same frame; then it is below that, and the device knows.
             let known = decided.answer_of(device, reply.seq).is_some() || reply.seq < floor;
             let skipped = self.readers.iter().any(|reader| reader.id == device && reply.seq < reader.floor());
-            if known || skipped { return Ok(()) }
+            if known || skipped {
+                return Ok(());
+            }
             return breach("forgetting is never mistaken", said(&reply.answer));
         }
-        if refused(Rejection::WindowFull) || refused(Rejection::IdempotencyConflict) || refused(Rejection::UnknownDevice) {
+        if refused(Rejection::WindowFull)
+            || refused(Rejection::IdempotencyConflict)
+            || refused(Rejection::UnknownDevice)
+        {
             return breach("a device that keeps the protocol is answered", said(&reply.answer));
         }
         let books = if reply.durable { durable } else { decided };
@@ -105,7 +110,8 @@ impl World {
         let books = &self.ledgers[shard].books;
         let Some(key) = command.key else { return Ok(()) };
         let expired = answer == OfficeAnswer::Rejected(Rejection::IdempotencyKeyExpired);
-        let old = key.made_at.is_some_and(|made| self.ledgers[shard].ahead.at.max(self.clock()).since_ms(made) > KEY_KEPT_MS);
+        let old =
+            key.made_at.is_some_and(|made| self.ledgers[shard].ahead.at.max(self.clock()).since_ms(made) > KEY_KEPT_MS);
         if expired && old {
             return Ok(());
         }

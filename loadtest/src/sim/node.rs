@@ -273,7 +273,8 @@ impl World {
             // A record of the torn group itself may be there; behind the longest group nothing may be.
             let from = if number == end.segment { (end.offset + group_max) as usize } else { 0 };
             if bytes.get(from..).is_some_and(|rest| rest.iter().any(|byte| *byte != 0)) {
-                let what = format!("the log ends in segment {} at {}, and goes on in {number}", end.segment, end.offset);
+                let what =
+                    format!("the log ends in segment {} at {}, and goes on in {number}", end.segment, end.offset);
                 return breach("damage is found, never skipped", what);
             }
         }

@@ -100,7 +100,13 @@ pub(super) fn idea(site: &Site, dice: &mut Dice) -> OfficeAction {
             OfficeAction::SetPolicy { festival, policy: Policy { entry, ack, log_one_rejection_in: 1 } }
         }
         3..=4 => {
-            let state = dice.pick(&[ZoneState::Open, ZoneState::Open, ZoneState::Open, ZoneState::Closed, ZoneState::Evacuating]);
+            let state = dice.pick(&[
+                ZoneState::Open,
+                ZoneState::Open,
+                ZoneState::Open,
+                ZoneState::Closed,
+                ZoneState::Evacuating,
+            ]);
             OfficeAction::SetZoneState { festival, zone, state }
         }
         5..=6 => {
@@ -119,7 +125,9 @@ pub(super) fn idea(site: &Site, dice: &mut Dice) -> OfficeAction {
         },
         14..=16 => OfficeAction::UndoScan { ticket },
         17 => OfficeAction::RotateQrKey { festival },
-        18 if site.devices.len() > 3 && dice.one_in(2) => OfficeAction::RevokeDevice { device: dice.pick(&site.devices) },
+        18 if site.devices.len() > 3 && dice.one_in(2) => {
+            OfficeAction::RevokeDevice { device: dice.pick(&site.devices) }
+        }
         19 if site.devices.len() < 12 => offer(festival, GateNo(u16::from(zone.0)), dice.draw()),
         20 => OfficeAction::BindTag { ticket, tag: tag(dice.below(4)) },
         21 => OfficeAction::CreateApiKey {

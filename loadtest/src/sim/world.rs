@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use actors::pipeline::Work;
 use engine::command::{
-    CategoryValues, Credential, DeviceAction, DeviceCommand, Direction, OfficeAction, OfficeAnswer, OfficeCommand, Scan,
-    Undo,
+    CategoryValues, Credential, DeviceAction, DeviceCommand, Direction, OfficeAction, OfficeAnswer, OfficeCommand,
+    Scan, Undo,
 };
 use engine::credential::{QrSecret, VerifiedTicket, text};
 use engine::ids::{CategoryNo, DeviceId, FestivalId, GateNo, Home, TicketId, ZoneNo};
@@ -495,7 +495,8 @@ impl World {
                 site.qr_version = site.qr_version.max(version);
             }
             (OfficeAction::OfferEnrolment { festival, code_hash, .. }, OfficeAnswer::CodeUntil(_)) => {
-                let enrol = OfficeAction::EnrolDevice { festival: *festival, code_hash: *code_hash, public_key: *code_hash };
+                let enrol =
+                    OfficeAction::EnrolDevice { festival: *festival, code_hash: *code_hash, public_key: *code_hash };
                 self.office_asks(enrol);
             }
             (OfficeAction::EnrolDevice { .. }, OfficeAnswer::Device(device)) => self.reader_arrives(device),
@@ -527,7 +528,13 @@ impl World {
         self.order(OfficeAction::CreateFestival { slug: slug.into(), name: slug.into(), starts_at, ends_at, policy })?;
         for (parent, capacity) in zones {
             let parent = parent.map(ZoneNo);
-            self.order(OfficeAction::PutZone { festival, zone: None, name: "area".into(), parent, capacity: *capacity })?;
+            self.order(OfficeAction::PutZone {
+                festival,
+                zone: None,
+                name: "area".into(),
+                parent,
+                capacity: *capacity,
+            })?;
         }
         for zone in 0..zones.len() as u8 {
             self.order(OfficeAction::AddGate { festival, zone: ZoneNo(zone), name: "gate".into() })?;
@@ -549,7 +556,13 @@ impl World {
             };
             self.order(OfficeAction::PutCategory { festival, category: None, values })?;
         }
-        self.sites.push(Site { festival, zones: zones.len() as u8, tickets: Vec::new(), devices: Vec::new(), qr_version: 1 });
+        self.sites.push(Site {
+            festival,
+            zones: zones.len() as u8,
+            tickets: Vec::new(),
+            devices: Vec::new(),
+            qr_version: 1,
+        });
         for (category, count, paid) in [(0, 6, true), (1, 2, true), (0, 1, false)] {
             let (category, holders, seed) = (CategoryNo(category), vec![None; count], self.dice.draw());
             self.order(OfficeAction::IssueTickets { festival, category, holders, paid, seed })?;
@@ -573,7 +586,9 @@ impl World {
         self.flush();
         self.tell()?;
         match self.set_up.take() {
-            Some(OfficeAnswer::Rejected(rejection)) => breach("a festival can be set up", format!("{action:?}: {rejection:?}")),
+            Some(OfficeAnswer::Rejected(rejection)) => {
+                breach("a festival can be set up", format!("{action:?}: {rejection:?}"))
+            }
             Some(answer) => {
                 self.office_knows(&action, answer);
                 Ok(())
