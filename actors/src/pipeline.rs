@@ -216,7 +216,7 @@ impl<R: Clone> Pipeline<R> {
         self.suspects = self.suspects.saturating_sub(count);
         let record = core::mem::take(&mut self.step.record);
         let happened = self.step.events > 0;
-        let early = happened && self.may_answer_early(stamp);
+        let early = if happened { self.may_answer_early(stamp) } else { 0 };
         let (now, held, unconfirmed) = self.releases_of(count, early);
         if unconfirmed > 0 {
             self.unconfirmed.push_back((stamp, unconfirmed));
@@ -260,24 +260,29 @@ impl<R: Clone> Pipeline<R> {
         self.suspects += 1;
     }
 
-    /// `scan_ack = decided` holds while little enough is unconfirmed.
-    fn may_answer_early(&self, now: Timestamp) -> bool {
+    /// How many scans may be answered before they are durable: what is left of the bound, while the oldest is young
+    /// enough. None while a change of policy is not durable itself: a crash would take with it that these answers stand.
+    fn may_answer_early(&self, now: Timestamp) -> usize {
         let waiting: usize = self.unconfirmed.iter().map(|(_, scans)| scans).sum();
         let oldest = self.unconfirmed.front().map_or(0, |(since, _)| now.since_ms(*since));
-        waiting < UNCONFIRMED_MAX && oldest < UNCONFIRMED_MS_MAX
+        let held = self.in_flight.iter().flat_map(|flight| &flight.releases);
+        let notices =
+            held.filter_map(|release| if let Release::Notice(notice) = release { Some(notice) } else { None });
+        let changing = notices.chain(&self.step.notices).any(|notice| matches!(notice, Notice::PolicyChanged(_)));
+        if changing || oldest >= UNCONFIRMED_MS_MAX { 0 } else { UNCONFIRMED_MAX.saturating_sub(waiting) }
     }
 
-    /// What the first `count` batches are told: now, and with the record; and how many scans are told early.
-    fn releases_of(&mut self, count: usize, early: bool) -> (Vec<Release<R>>, Vec<Release<R>>, usize) {
+    /// What the first `count` batches are told: now, and with the record; and how many scans are told early, of at most
+    /// `early`.
+    fn releases_of(&mut self, count: usize, early: usize) -> (Vec<Release<R>>, Vec<Release<R>>, usize) {
         let (mut now, mut held, mut unconfirmed) = (Vec::new(), Vec::with_capacity(count), 0);
         let mut answers = self.step.answers.iter();
         for (work, to) in self.waiting.drain(..count) {
             match work {
                 Work::Device(commands) => {
-                    let decided = early
-                        && self.shard.ack_of(commands[0].device.festival()) == ScanAck::Decided
+                    let decided = self.shard.ack_of(commands[0].device.festival()) == ScanAck::Decided
                         && commands.iter().all(|c| matches!(c.action, DeviceAction::Scan(_)))
-                        && unconfirmed + commands.len() <= UNCONFIRMED_MAX;
+                        && unconfirmed + commands.len() <= early;
                     let durable = !decided;
                     let replies: Vec<DeviceReply> =
                         answers.by_ref().take(commands.len()).filter_map(|answer| reply(answer, durable)).collect();

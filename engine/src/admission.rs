@@ -15,7 +15,7 @@ use crate::festival::Festival;
 use crate::ids::{DeviceId, GateNo, TicketId, ZoneNo};
 use crate::plants::{Plant, planted, tripwire};
 use crate::rejection::Rejection;
-use crate::status::{EntryPolicy, FestivalStatus, ScanAck, TicketStatus, ZoneState};
+use crate::status::{EntryPolicy, FestivalStatus, TicketStatus, ZoneState};
 use crate::time::{MINUTE_MS, Timestamp};
 use crate::zone::Zone;
 
@@ -83,8 +83,13 @@ fn check(
             return Err(rejection);
         }
         Credential::Ticket(verified) => {
-            if verified.id().festival() == festival.id {
-                check_key(festival.qr_version, verified.version(), scan.direction)?;
+            if verified.id().festival() == festival.id
+                && let Err(rejection) = check_key(festival.qr_version, verified.version(), scan.direction)
+            {
+                // Named all the same, so that what a reader showed before the key was replaced can stand.
+                let issued = rejection == Rejection::KeyRetired && festival.ticket(verified.id()).is_ok();
+                known.ticket = issued.then(|| verified.id());
+                return Err(rejection);
             }
             verified.id()
         }
@@ -178,7 +183,7 @@ fn what_was_shown_stands(
     decided: Result<Verdict, Rejection>,
     known: &mut Known,
 ) -> (Verdict, Option<Rejection>) {
-    let shown = scan.shown.filter(|_| festival.policy.ack == ScanAck::Decided);
+    let shown = scan.shown.filter(|_| festival.has_ever_decided());
     match (shown, decided) {
         (Some(Verdict::Admitted), Err(rejection)) if known.ticket.is_some() && scan.direction == Direction::Enter => {
             known.flags |= CONFLICT;

@@ -12,7 +12,7 @@ use crate::device::{CODE_KEPT_MS, CODES_MAX, DEVICES_MAX, Device, Offer};
 use crate::event::{Already, Event, Scanned};
 use crate::ids::{CategoryNo, DeviceId, FestivalId, GateNo, TagUid, TicketId, ZONES_MAX, ZoneNo};
 use crate::rejection::Rejection;
-use crate::status::{FestivalStatus, Policy, TicketStatus};
+use crate::status::{FestivalStatus, Policy, ScanAck, TicketStatus};
 use crate::time::Timestamp;
 use crate::view::{FestivalView, LiveView, RecentRejection, TicketView};
 use crate::zone::{Gate, Zone};
@@ -60,6 +60,9 @@ pub struct Festival {
     /// Rejections by number.
     rejections: Vec<u64>,
     conflicts: u64,
+    /// Readers have shown answers before they were durable, at some time: such an answer stands, also when it comes in
+    /// after the policy has changed.
+    ever_decided: bool,
     recent: VecDeque<RecentRejection>,
 }
 
@@ -113,6 +116,7 @@ impl Festival {
             tag_of: BTreeMap::new(),
             rejections: vec![0; Rejection::NUMBERS],
             conflicts: 0,
+            ever_decided: policy.ack == ScanAck::Decided,
             recent: VecDeque::new(),
         }
     }
@@ -309,7 +313,10 @@ impl Festival {
             Event::Scanned(scanned) => admission::apply_scan(self, scanned, at),
             Event::Undone(undone) => admission::apply_undo(self, undone, at),
             Event::FestivalStatusSet { to, .. } => self.status = *to,
-            Event::PolicySet { policy, .. } => self.policy = *policy,
+            Event::PolicySet { policy, .. } => {
+                self.policy = *policy;
+                self.ever_decided |= policy.ack == ScanAck::Decided;
+            }
             Event::ZonePut { zone, name, parent, capacity, .. } => self.put_zone(*zone, name, *parent, *capacity),
             Event::GateAdded { gate, zone, name, .. } => {
                 self.gates.push(Gate {
@@ -431,6 +438,11 @@ impl Festival {
     /// The plant `presence-not-restored`.
     pub(crate) fn forget_presence(&mut self) {
         self.categories.iter_mut().flat_map(|category| &mut category.tickets).for_each(|ticket| ticket.inside = 0);
+    }
+
+    /// Whether a reader can have shown an answer that was lost.
+    pub(crate) fn has_ever_decided(&self) -> bool {
+        self.ever_decided
     }
 
     /// For the office.

@@ -25,6 +25,8 @@ pub enum Command {
     /// Kills the server under load, again and again, and compares everything ever acknowledged with the journal.
     /// Exit 1 if anything was lost or happened twice.
     Crash(Crash),
+    /// Whole evenings at the gates in one thread, with every fault there is, each from one number. Exit 1 if a rule broke.
+    Sim(crate::sim::Args),
     /// The echo's server; started by `echo`.
     #[command(hide = true)]
     EchoServer,

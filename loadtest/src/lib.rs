@@ -2,7 +2,8 @@
 //!
 //! `gate` loads a server over QUIC and checks every answer; `echo` shows what QUIC alone could carry; `crash` kills the
 //! server under load and compares what was acknowledged with the journal. What a reader of the load test knows and
-//! does is [`reader`]; what it must be answered is [`model`]; who comes next is [`workload`].
+//! does is [`reader`]; what it must be answered is [`model`]; who comes next is [`workload`]. [`sim`] plays whole evenings
+//! in one thread, with every fault there is, each from one number.
 
 pub mod cli;
 pub mod crash;
@@ -18,4 +19,5 @@ pub mod pace;
 pub mod reader;
 pub mod report;
 pub mod server;
+pub mod sim;
 pub mod workload;

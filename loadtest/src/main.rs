@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use loadtest::cli::{Cli, Command};
-use loadtest::{crash, echo, gate};
+use loadtest::{crash, echo, gate, sim};
 use serde::Serialize;
 
 #[global_allocator]
@@ -34,6 +34,7 @@ fn run() -> anyhow::Result<ExitCode> {
             let report = crash::run(&args)?;
             say(&report, args.json, report.is_good())
         }
+        Command::Sim(args) => sim::run(args),
         Command::EchoServer => {
             echo::serve(|ready| println!("{ready}"))?;
             Ok(ExitCode::SUCCESS)

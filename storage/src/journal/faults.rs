@@ -4,6 +4,10 @@
 //! It keeps what was written apart from what is durable. When the power goes, each write that was not synced arrives
 //! whole, in part, or not at all, cut at any 512 bytes, and in any order; files that were created, renamed or removed
 //! without a sync of the directory may be back.
+//!
+//! There are two kinds: [`FaultDisk::new`] has a cache, and a sync that fails has lost what it was to write: the cache
+//! goes on showing it, the disk never gets it, and the next sync says yes (as Linux does). [`FaultDisk::direct`] has
+//! none, as with `O_DIRECT|O_DSYNC`: what the log has written is durable, and its syncs have nothing to do.
 
 use std::{
     collections::BTreeMap,
@@ -44,6 +48,8 @@ pub struct FaultDisk {
 #[derive(Clone, Default)]
 struct State {
     faults: Faults,
+    /// The log's own writes are durable as soon as they are made.
+    direct: bool,
     operations: u64,
     off: bool,
     files: Vec<Contents>,
@@ -84,6 +90,11 @@ impl FaultDisk {
         Self { state: Arc::new(Mutex::new(State::default())) }
     }
 
+    /// An empty disk without faults, to which the log writes directly.
+    pub fn direct() -> Self {
+        Self { state: Arc::new(Mutex::new(State { direct: true, ..State::default() })) }
+    }
+
     /// From now on these go wrong.
     pub fn set(&self, faults: Faults) {
         self.state().faults = faults;
@@ -105,7 +116,8 @@ impl FaultDisk {
         let mut state = self.state();
         state.off = true;
         let mut chance = Chance(seed);
-        let mut after = State { durable_names: state.durable_names.clone(), ..State::default() };
+        let durable_names = state.durable_names.clone();
+        let mut after = State { direct: state.direct, durable_names, ..State::default() };
         let named = chance.below(state.renames.len() as u64 + 1) as usize;
         state.renames[..named].iter().for_each(|naming| naming.apply(&mut after.durable_names));
         after.names = after.durable_names.clone();
@@ -262,7 +274,7 @@ impl Contents {
 impl Disk for FaultDisk {
     type File = FaultFile;
 
-    fn create(&self, name: &str, bytes: u64, _access: Access) -> io::Result<FaultFile> {
+    fn create(&self, name: &str, bytes: u64, access: Access) -> io::Result<FaultFile> {
         let mut state = self.state();
         let fate = state.operate()?;
         state.allocate(bytes as usize)?;
@@ -275,15 +287,16 @@ impl Disk for FaultDisk {
         let index = state.files.len() - 1;
         state.name(Naming::Created(name.to_owned(), index));
         fate.result()?;
-        Ok(FaultFile { disk: self.clone(), index })
+        Ok(FaultFile { disk: self.clone(), index, direct: state.direct && access == Access::Log })
     }
 
-    fn open(&self, name: &str, _access: Access) -> io::Result<FaultFile> {
+    fn open(&self, name: &str, access: Access) -> io::Result<FaultFile> {
         let state = self.state();
         if state.off {
             return Err(io::Error::from_raw_os_error(EIO));
         }
-        Ok(FaultFile { disk: self.clone(), index: state.find(name)? })
+        let direct = state.direct && access == Access::Log;
+        Ok(FaultFile { disk: self.clone(), index: state.find(name)?, direct })
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
@@ -325,6 +338,7 @@ impl Disk for FaultDisk {
 pub struct FaultFile {
     disk: FaultDisk,
     index: usize,
+    direct: bool,
 }
 
 impl DiskFile for FaultFile {
@@ -337,12 +351,23 @@ impl DiskFile for FaultFile {
         let contents = &mut state.files[self.index];
         Contents::write(&mut contents.now, offset as usize, bytes);
         contents.pending.push(Pending::Write(offset as usize, bytes.to_vec()));
-        fate.result()
+        fate.result()?;
+        if self.direct && !state.faults.lie_about_sync {
+            state.files[self.index].sync();
+        }
+        Ok(())
     }
 
     fn sync(&self) -> io::Result<()> {
         let mut state = self.disk.state();
-        state.operate()?.result()?;
+        if self.direct && !state.off {
+            return Ok(());
+        }
+        let synced = state.operate()?.result();
+        if synced.is_err() && !state.off {
+            state.files[self.index].pending.clear();
+        }
+        synced?;
         if !state.faults.lie_about_sync {
             state.files[self.index].sync();
         }

@@ -18,7 +18,7 @@ use super::{
     Cursor, Journal, JournalError, Position, Reader, Refused, Sink,
     disk::{Disk, FolderDisk},
     housekeeper::Housekeeper,
-    log::{LogOptions, LogWriter, NotStaged},
+    log::{End, LogOptions, LogWriter, NotStaged},
     queue::{Acks, Queue, Queued},
     reader::{LogReader, Tip},
     recover::{Recovery, recover},
@@ -88,6 +88,11 @@ impl<D: Disk> Opened<D> {
         Ok(Box::new(LogReader::open(Arc::clone(&self.disk), Arc::clone(&self.tip), from)?))
     }
 
+    /// The writer and the readers, for whoever drives them without threads, as the simulator does.
+    pub fn into_parts(self) -> (LogWriter<D>, Readers<D>) {
+        (self.writer, Readers { disk: self.disk, tip: self.tip })
+    }
+
     /// Starts the threads. From now on records are taken, and `sink` hears what becomes of them.
     ///
     /// # Errors
@@ -125,6 +130,32 @@ impl<D: Disk> Opened<D> {
             }
         };
         Ok(FileJournal { disk, shared, tip, housekeeper, threads: Mutex::new(Some(threads)) })
+    }
+}
+
+/// Makes readers beside a writer that its caller drives.
+pub struct Readers<D: Disk> {
+    disk: Arc<D>,
+    tip: Arc<Tip>,
+}
+
+impl<D: Disk> Readers<D> {
+    /// The writer's group is durable: readers see it from now on.
+    pub fn durable_up_to(&self, end: End) {
+        self.tip.moved_to(end);
+    }
+
+    /// As [`Journal::end`].
+    pub fn end(&self) -> Cursor {
+        Cursor::at(self.tip.shards, Position(self.tip.end().lsn))
+    }
+
+    /// As [`Journal::reader`].
+    ///
+    /// # Errors
+    /// As [`Journal::reader`].
+    pub fn reader(&self, from: &Cursor) -> Result<Box<dyn Reader>, JournalError> {
+        Ok(Box::new(LogReader::open(Arc::clone(&self.disk), Arc::clone(&self.tip), from)?))
     }
 }
 

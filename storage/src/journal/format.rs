@@ -55,6 +55,7 @@
 use std::ops::Range;
 
 use engine::ids::ShardId;
+use engine::plants::{Plant, planted};
 use sha2::{Digest, Sha256};
 
 use super::{
@@ -272,7 +273,7 @@ impl Frame {
         let len = u32_at(head, 4) as usize;
         let payload = start..start + len;
         let checked = group.get(at + 4..payload.end).ok_or("a record is longer than its group")?;
-        if crc32c::crc32c(checked) != u32_at(head, 0) {
+        if crc32c::crc32c(checked) != u32_at(head, 0) && !planted(Plant::TornTailAccepted) {
             return Err("a record fails its checksum");
         }
         Ok(Self {

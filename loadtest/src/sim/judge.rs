@@ -1,0 +1,130 @@
+//! What leaves the node, judged the moment it leaves: against the books of what is durable, and of what is decided.
+
+use actors::DeviceReply;
+use actors::pipeline::Release;
+use engine::command::{DeviceAnswer, OfficeAnswer, OfficeCommand, Verdict};
+use engine::dedupe::KEY_KEPT_MS;
+use engine::ids::DeviceId;
+use engine::rejection::Rejection;
+use engine::status::ScanAck;
+
+use super::net::Packet;
+use super::world::{Asker, World};
+use super::{Check, breach};
+
+impl World {
+    /// Judges what a shard releases, and sends it on its way.
+    pub(super) fn release(&mut self, shard: usize, releases: Vec<Release<Asker>>) -> Check {
+        for release in releases {
+            match (release, &self.life) {
+                (Release::Device { to: Asker::Device { device, connection, probe }, replies }, &life) => {
+                    for reply in &replies {
+                        self.judge_reply(shard, device, reply, probe)?;
+                    }
+                    if !probe {
+                        self.send(Packet::Replies { device, connection, life, replies });
+                    }
+                }
+                (Release::Confirmed { to: Asker::Device { device, connection, probe }, seqs }, &life) => {
+                    for &seq in &seqs {
+                        self.judge_confirmation(shard, device, seq)?;
+                    }
+                    if !probe {
+                        self.send(Packet::Confirmed { device, connection, life, seqs });
+                    }
+                }
+                (Release::Office { to: Asker::Office { number, command, probe }, answer, .. }, _) => {
+                    self.judge_office(shard, &command, answer, probe)?;
+                    if !probe {
+                        self.send(Packet::Told { number, answer });
+                    }
+                }
+                (Release::Office { to: Asker::Setup, answer, .. }, _) => self.set_up = Some(answer),
+                (Release::View { to: Asker::Query(query), view }, _) => {
+                    self.counts.views += 1;
+                    self.ledgers[shard].books.shows(&query, &view)?;
+                }
+                (Release::Notice(_), _) => {}
+                (other, _) => return breach("answers go to whoever asked", format!("{other:?}")),
+            }
+        }
+        Ok(())
+    }
+
+    fn judge_reply(&mut self, shard: usize, device: DeviceId, reply: &DeviceReply, probe: bool) -> Check {
+        let ledger = &self.ledgers[shard];
+        let (durable, decided) = (&ledger.books, &ledger.ahead);
+        let said = |answer: &DeviceAnswer| format!("{device} seq {}: {answer:?}", reply.seq);
+        let refused = |rejection| reply.answer.verdict == Verdict::Rejected(rejection);
+        if probe {
+            // The number of another question: never its answer, never a new one.
+            if refused(Rejection::IdempotencyConflict) || refused(Rejection::StaleSeq) {
+                return Ok(());
+            }
+            return breach("same id with other content: conflict", said(&reply.answer));
+        }
+        if refused(Rejection::StaleSeq) {
+            let floor = decided.device(device).map_or(0, |device| device.floor);
+            // The device's own floor may be in the same frame; then it is below that, and the device knows.
+            let known = decided.answer_of(device, reply.seq).is_some() || reply.seq < floor;
+            let skipped = self.readers.iter().any(|reader| reader.id == device && reply.seq < reader.floor());
+            if known || skipped {
+                return Ok(());
+            }
+            return breach("forgetting is never mistaken", said(&reply.answer));
+        }
+        if refused(Rejection::WindowFull)
+            || refused(Rejection::IdempotencyConflict)
+            || refused(Rejection::UnknownDevice)
+        {
+            return breach("a device that keeps the protocol is answered", said(&reply.answer));
+        }
+        let books = if reply.durable { durable } else { decided };
+        match books.answer_of(device, reply.seq) {
+            Some(answer) if answer == reply.answer => {}
+            Some(answer) => {
+                return breach("same id, same answer", format!("{}, in the books {answer:?}", said(&reply.answer)));
+            }
+            None => return breach("nothing is acknowledged before it is durable", said(&reply.answer)),
+        }
+        if !reply.durable {
+            let page = &decided.festivals[&device.festival()];
+            if page.policy.ack != ScanAck::Decided {
+                return breach("nothing is acknowledged before it is durable", said(&reply.answer));
+            }
+            self.counts.early += 1;
+        }
+        Ok(())
+    }
+
+    fn judge_confirmation(&self, shard: usize, device: DeviceId, seq: u64) -> Check {
+        let books = &self.ledgers[shard].books;
+        let below = books.device(device).is_some_and(|device| seq < device.floor);
+        if below || books.answer_of(device, seq).is_some() {
+            return Ok(());
+        }
+        breach("nothing is acknowledged before it is durable", format!("{device} seq {seq} confirmed"))
+    }
+
+    fn judge_office(&self, shard: usize, command: &OfficeCommand, answer: OfficeAnswer, probe: bool) -> Check {
+        let books = &self.ledgers[shard].books;
+        let Some(key) = command.key else { return Ok(()) };
+        let expired = answer == OfficeAnswer::Rejected(Rejection::IdempotencyKeyExpired);
+        let old =
+            key.made_at.is_some_and(|made| self.ledgers[shard].ahead.at.max(self.clock()).since_ms(made) > KEY_KEPT_MS);
+        if expired && old {
+            return Ok(());
+        }
+        if probe {
+            if answer == OfficeAnswer::Rejected(Rejection::IdempotencyConflict) {
+                return Ok(());
+            }
+            return breach("same id with other content: conflict", format!("{command:?}: {answer:?}"));
+        }
+        match books.outcome_of(key.id) {
+            Some(outcome) if outcome == answer => Ok(()),
+            Some(outcome) => breach("same id, same answer", format!("key {:x}: {outcome:?}, then {answer:?}", key.id)),
+            None => breach("nothing is acknowledged before it is durable", format!("{command:?}: {answer:?}")),
+        }
+    }
+}

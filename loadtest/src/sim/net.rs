@@ -1,0 +1,79 @@
+//! The network: drops, delays, doubles and overtakes whatever is sent over it, until it is told to be calm. Worse than
+//! QUIC on purpose: what a device may rely on is only what the protocol says.
+
+use std::collections::BTreeMap;
+
+use actors::DeviceReply;
+use engine::command::{DeviceCommand, OfficeAnswer, OfficeCommand};
+use engine::ids::DeviceId;
+use engine::view::Query;
+
+use super::Counts;
+use super::dice::Dice;
+
+/// One message on its way.
+#[derive(Clone, Debug)]
+pub(super) enum Packet {
+    /// A device's commands, on its connection of this number.
+    Commands { device: DeviceId, connection: u64, commands: Vec<DeviceCommand>, probe: bool },
+    /// Answers to a device.
+    Replies { device: DeviceId, connection: u64, life: u64, replies: Vec<DeviceReply> },
+    /// Early answers are durable.
+    Confirmed { device: DeviceId, connection: u64, life: u64, seqs: Vec<u64> },
+    /// The office asks.
+    Ask { number: u64, command: Box<OfficeCommand> },
+    /// The office is answered.
+    Told { number: u64, answer: OfficeAnswer },
+    /// Somebody wants to know.
+    Query(Query),
+}
+
+/// All that is on its way, by when it arrives.
+#[derive(Default)]
+pub(super) struct Net {
+    packets: BTreeMap<(u64, u64), Packet>,
+    sent: u64,
+    /// Nothing is lost, doubled or late any more.
+    pub(super) calm: bool,
+}
+
+/// The longest a packet is under way, in steps.
+const DELAY_MAX: u64 = 40;
+
+impl Net {
+    /// Sends a packet at step `now`.
+    pub(super) fn send(&mut self, now: u64, packet: Packet, dice: &mut Dice, counts: &mut Counts) {
+        if self.calm {
+            return self.put(now + 1, packet);
+        }
+        if dice.one_in(25) {
+            counts.fault("dropped");
+            return;
+        }
+        if dice.one_in(20) {
+            counts.fault("duplicated");
+            self.put(now + 1 + dice.below(DELAY_MAX), packet.clone());
+        }
+        let delay = if dice.one_in(5) { dice.below(DELAY_MAX) } else { dice.below(3) };
+        if delay >= 3 {
+            counts.fault("delayed");
+        }
+        self.put(now + 1 + delay, packet);
+    }
+
+    fn put(&mut self, due: u64, packet: Packet) {
+        self.sent += 1;
+        self.packets.insert((due, self.sent), packet);
+    }
+
+    /// The next packet that has arrived by step `now`.
+    pub(super) fn arrived(&mut self, now: u64) -> Option<Packet> {
+        let entry = self.packets.first_entry().filter(|entry| entry.key().0 <= now)?;
+        Some(entry.remove())
+    }
+
+    /// Whether nothing is on its way.
+    pub(super) fn is_empty(&self) -> bool {
+        self.packets.is_empty()
+    }
+}

@@ -1,0 +1,355 @@
+//! The node of a simulated world: the real pipelines, the real log, the real recovery, driven step by step, with a
+//! crash possible between any two and inside every operation of the disk.
+
+use std::collections::VecDeque;
+
+use actors::pipeline::{Pipeline, Stepped};
+use actors::recover::{Recovering, save};
+use engine::ids::ShardId;
+use engine::shard::Shard;
+use engine::time::Timestamp;
+use storage::journal::faults::{FaultDisk, Faults};
+use storage::journal::file::{FileJournal, Opened, Readers};
+use storage::journal::log::{LogWriter, NotStaged};
+use storage::journal::{Cursor, JournalError};
+
+use super::books::Books;
+use super::disk::{SHARDS, options};
+use super::world::{Asker, World};
+use super::{Check, breach};
+
+/// A running node.
+pub(super) struct Node {
+    pub(super) pipelines: Vec<Pipeline<Asker>>,
+    writer: LogWriter<FaultDisk>,
+    readers: Readers<FaultDisk>,
+    /// Handed to the journal and not yet part of a group.
+    queue: VecDeque<(ShardId, Vec<u8>)>,
+    /// In the group that the next flush writes.
+    staged: Vec<ShardId>,
+    /// Durable, and the shard does not know yet.
+    untold: VecDeque<ShardId>,
+}
+
+/// What the simulator knows of one shard's records, whatever the node remembers.
+#[derive(Default)]
+pub(super) struct Ledger {
+    /// Every record handed to the journal, less those that a crash has lost.
+    pub(super) handed: Vec<Vec<u8>>,
+    /// So many of them the disk has confirmed.
+    pub(super) flushed: usize,
+    /// So many of them the shard was told of.
+    pub(super) told: usize,
+    /// The books up to there.
+    pub(super) books: Books,
+    /// The books up to the last record handed over.
+    pub(super) ahead: Books,
+}
+
+impl Node {
+    /// Whether a shard has not been told of something durable.
+    pub(super) fn has_untold(&self) -> bool {
+        !self.untold.is_empty()
+    }
+
+    /// Whether nothing is under way.
+    pub(super) fn is_idle(&self) -> bool {
+        self.pipelines.iter().all(Pipeline::is_idle)
+    }
+}
+
+impl World {
+    /// One shard decides a batch.
+    pub(super) fn pump(&mut self, shard: usize) -> Check {
+        let stamp = self.clock();
+        let Some(node) = &mut self.node else { return Ok(()) };
+        if !node.pipelines[shard].is_ready() {
+            return Ok(());
+        }
+        match node.pipelines[shard].step(stamp, Vec::new()) {
+            Stepped::Record(record, now) => {
+                let ledger = &mut self.ledgers[shard];
+                let before = ledger.ahead.at;
+                ledger.ahead.enter(&record)?;
+                if ledger.ahead.at != before.max(stamp) {
+                    let what = format!("stamped {stamp:?} after {before:?}, recorded {:?}", ledger.ahead.at);
+                    return breach("time never goes back", what);
+                }
+                ledger.handed.push(record.clone());
+                node.queue.push_back((ShardId(shard as u16), record));
+                self.release(shard, now)
+            }
+            Stepped::Nothing(now) => self.release(shard, now),
+            Stepped::Panicked => breach("nothing panics", "a step panicked; its message is above".to_owned()),
+        }
+    }
+
+    /// The journal takes up to `most` records into its group.
+    pub(super) fn stage(&mut self, most: u64) -> Check {
+        let Some(node) = &mut self.node else { return Ok(()) };
+        for _ in 0..most {
+            let Some((shard, record)) = node.queue.front() else { return Ok(()) };
+            match node.writer.stage(*shard, record) {
+                Ok(_) => {}
+                Err(NotStaged::GroupFull) => return Ok(()),
+                Err(NotStaged::TooLarge) => return breach("records fit", format!("{} bytes", record.len())),
+            }
+            let (shard, _) = node.queue.pop_front().expect("it was in front");
+            node.staged.push(shard);
+        }
+        Ok(())
+    }
+
+    /// The journal writes its group. If the disk fails it, the node ends.
+    pub(super) fn flush(&mut self) {
+        let Some(node) = &mut self.node else { return };
+        if let Err(error) = node.writer.flush() {
+            self.counts.fault(match error {
+                JournalError::DiskFull { .. } => "disk_full_end",
+                _ => "disk_error_end",
+            });
+            return self.crash();
+        }
+        for shard in node.staged.drain(..) {
+            self.ledgers[usize::from(shard.0)].flushed += 1;
+            node.untold.push_back(shard);
+        }
+        node.readers.durable_up_to(node.writer.end());
+    }
+
+    /// A shard learns that its oldest record is durable.
+    pub(super) fn tell(&mut self) -> Check {
+        let Some(node) = &mut self.node else { return Ok(()) };
+        let Some(shard) = node.untold.pop_front() else { return Ok(()) };
+        let shard = usize::from(shard.0);
+        let releases = node.pipelines[shard].durable();
+        let ledger = &mut self.ledgers[shard];
+        ledger.books.enter(&ledger.handed[ledger.told])?;
+        ledger.told += 1;
+        self.release(shard, releases)
+    }
+
+    /// Snapshots are written beside the living shards, from the last ones and the journal. May end in a crash.
+    pub(super) fn snapshot(&mut self) -> Check {
+        let Some(node) = &self.node else { return Ok(()) };
+        let found = |error: &dyn std::fmt::Display| format!("beside the living node: {error}");
+        let recovered = Recovering::from_snapshots(&*self.snapshots, SHARDS, |_| true).and_then(|mut recovering| {
+            let mut reader = node.readers.reader(&recovering.cursor(&node.readers.end())?)?;
+            while !recovering.replay(&mut *reader, 50)? {}
+            Ok(recovering)
+        });
+        let recovering = match recovered {
+            Ok(recovering) => recovering,
+            Err(error) => return breach("a snapshot and the tail are the state", found(&error)),
+        };
+        for id in (0..SHARDS).map(ShardId) {
+            if let Some((shard, position)) = recovering.shard(id).filter(|(shard, _)| shard.seq() > 0) {
+                if let Err(error) = save(&*self.snapshots, shard, position) {
+                    return breach("a snapshot can be kept", found(&error));
+                }
+                self.counts.snapshots += 1;
+            }
+            if !self.net.calm && self.dice.one_in(30) {
+                self.counts.fault("crash_in_snapshot");
+                self.crash();
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// The node ends, at once and without a word; by power loss, or the process alone.
+    pub(super) fn crash(&mut self) {
+        if self.node.take().is_none() {
+            return;
+        }
+        self.counts.crashes += 1;
+        self.life += 1;
+        self.down_until = self.step + self.dice.below(60);
+        self.connections_break();
+        self.power_or_process();
+    }
+
+    fn power_or_process(&mut self) {
+        if self.disk.is_off() || self.dice.one_in(2) || self.lied {
+            self.counts.fault("power_loss");
+            self.disk = self.disk.restart(self.dice.draw());
+        } else {
+            self.counts.fault("process_killed");
+            self.disk = self.disk.killed();
+        }
+    }
+
+    /// Starts the node: recovery, as often as it takes, with crashes inside it. `false`: the disk has lied and is found
+    /// out; that is the end of this world.
+    pub(super) fn start(&mut self) -> Check<bool> {
+        loop {
+            let mut faults = Faults::default();
+            if !self.net.calm && !self.lied && self.dice.one_in(4) {
+                let at = Some(self.disk.operations() + 1 + self.dice.below(8));
+                if self.dice.one_in(4) { faults.eio_at = at } else { faults.crash_at = at }
+            }
+            self.disk.set(faults);
+            let before = if self.lied { self.disk.clone().killed() } else { self.disk.clone() };
+            if self.lied {
+                // Looked at afterwards, untouched by what recovery repairs.
+                self.disk = before.killed();
+            }
+            match FileJournal::open_on(self.disk.clone(), options()) {
+                Ok(opened) if self.lied => return self.found_out(&opened, &before).map(|()| false),
+                // With an error swallowed on the way, the machine may have gone unnoticed.
+                Ok(_) if self.disk.is_off() => self.power_or_process(),
+                Ok(opened) => return self.serve(opened).map(|()| true),
+                Err(JournalError::Damaged { .. }) if self.lied => {
+                    self.counts.fault("lie_found");
+                    return Ok(false);
+                }
+                Err(_) if self.disk.is_off() || faults.eio_at.is_some_and(|at| at <= self.disk.operations()) => {
+                    self.counts.fault("crash_in_recovery");
+                    self.power_or_process();
+                }
+                Err(error) => return breach("a crash is recovered from", error.to_string()),
+            }
+        }
+    }
+
+    fn serve(&mut self, opened: Opened<FaultDisk>) -> Check {
+        if opened.recovery().torn.is_some() {
+            self.counts.fault("torn_tail");
+        }
+        let fold = read(&opened)?;
+        for (ledger, records) in self.ledgers.iter_mut().zip(&fold) {
+            ledger.compare(records)?;
+        }
+        let recovered = Recovering::from_snapshots(&*self.snapshots, SHARDS, |_| true).and_then(|mut recovering| {
+            let mut reader = opened.reader(&recovering.cursor(&opened.end())?)?;
+            while !recovering.replay(&mut *reader, 100)? {}
+            Ok(recovering)
+        });
+        let recovering = match recovered {
+            Ok(recovering) => recovering,
+            Err(error) => return breach("a snapshot and the tail are the state", error.to_string()),
+        };
+        let (writer, readers) = opened.into_parts();
+        let mut pipelines = Vec::new();
+        for (shard, records) in recovering.into_shards().zip(&fold) {
+            let ledger = &mut self.ledgers[usize::from(shard.id().0)];
+            ledger.recovered()?;
+            ledger.books.agree_with(&shard)?;
+            if from_zero(shard.id(), records)?.state_hash() != shard.state_hash() {
+                let what = format!("shard {} after {} records", shard.id().0, records.len());
+                return breach("replay from zero = snapshot + tail", what);
+            }
+            pipelines.push(Pipeline::new(shard));
+        }
+        self.node = Some(Node {
+            pipelines,
+            writer,
+            readers,
+            queue: VecDeque::new(),
+            staged: Vec::new(),
+            untold: VecDeque::new(),
+        });
+        Ok(())
+    }
+
+    /// After a disk that lied, recovery has come to an end somewhere: what it kept must be a beginning of what was
+    /// written, and nothing valid may lie behind it.
+    fn found_out(&mut self, opened: &Opened<FaultDisk>, before: &FaultDisk) -> Check {
+        // Recovery looks at the end; what is missing before it stops whoever reads.
+        let Ok(fold) = read(opened) else {
+            self.counts.fault("lie_found");
+            return Ok(());
+        };
+        for (ledger, records) in self.ledgers.iter().zip(&fold) {
+            if !ledger.handed.starts_with(records) {
+                return breach("damage is found, never skipped", "other records than were written".to_owned());
+            }
+        }
+        let end = opened.recovery().end;
+        let group_max = u64::from(options().log.group_bytes_max);
+        for number in end.segment.. {
+            let Some(bytes) = before.contents(&format!("{number:010}.log")) else { break };
+            // A record of the torn group itself may be there; behind the longest group nothing may be.
+            let from = if number == end.segment { (end.offset + group_max) as usize } else { 0 };
+            if bytes.get(from..).is_some_and(|rest| rest.iter().any(|byte| *byte != 0)) {
+                let what =
+                    format!("the log ends in segment {} at {}, and goes on in {number}", end.segment, end.offset);
+                return breach("damage is found, never skipped", what);
+            }
+        }
+        Ok(())
+    }
+
+    /// What an idle node's shards say, held against the books, and their state against a replay from zero.
+    pub(super) fn audit(&mut self, from_the_beginning: bool) -> Check {
+        let Some(node) = &self.node else { return Ok(()) };
+        for (pipeline, ledger) in node.pipelines.iter().zip(&self.ledgers) {
+            ledger.ahead.agree_with(pipeline.shard())?;
+            if from_the_beginning {
+                let again = from_zero(pipeline.shard().id(), &ledger.handed)?;
+                if again.state_hash() != pipeline.shard().state_hash() {
+                    return breach("replay from zero = living state", format!("shard {}", pipeline.shard().id().0));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What the node's clock says.
+    pub(super) fn clock(&self) -> Timestamp {
+        Timestamp(self.true_ms + self.clock_off_ms)
+    }
+}
+
+impl Ledger {
+    /// What recovery found, against what was handed over: a beginning of it, to the last bit, and all that the disk
+    /// had confirmed.
+    fn compare(&mut self, records: &[Vec<u8>]) -> Check {
+        if !self.handed.starts_with(records) {
+            return breach("what recovers is what was written", format!("{} records differ", records.len()));
+        }
+        if records.len() < self.flushed {
+            let what = format!("{} records of {} that were durable", records.len(), self.flushed);
+            return breach("every acknowledged command is in the fold", what);
+        }
+        self.handed.truncate(records.len());
+        Ok(())
+    }
+
+    /// Everything that recovered counts, told or not.
+    fn recovered(&mut self) -> Check {
+        for record in &self.handed[self.told..] {
+            self.books.enter(record)?;
+        }
+        self.told = self.handed.len();
+        self.flushed = self.handed.len();
+        self.ahead = self.books.clone();
+        Ok(())
+    }
+}
+
+/// The whole journal, shard by shard.
+fn read(opened: &Opened<FaultDisk>) -> Check<Vec<Vec<Vec<u8>>>> {
+    let mut fold = vec![Vec::new(); usize::from(SHARDS)];
+    let read = opened.reader(&Cursor::start(SHARDS)).and_then(|mut reader| {
+        while let Some(entry) = reader.next()? {
+            fold[usize::from(entry.shard.0)].push(entry.payload.to_vec());
+        }
+        Ok(())
+    });
+    match read {
+        Ok(()) => Ok(fold),
+        Err(error) => breach("a recovered journal can be read", error.to_string()),
+    }
+}
+
+fn from_zero(id: ShardId, records: &[Vec<u8>]) -> Check<Shard> {
+    let mut shard = Shard::new(id);
+    for record in records {
+        if let Err(why) = shard.replay(record) {
+            return breach("replay rebuilds the state", why.to_string());
+        }
+    }
+    Ok(shard)
+}

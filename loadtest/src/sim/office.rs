@@ -1,0 +1,158 @@
+//! The simulated office: changes what can be changed while people queue at the gates. Each command has an idempotency
+//! key, and goes out again, the same, until it is answered.
+
+use std::collections::BTreeMap;
+
+use engine::command::{IdempotencyKey, OfficeAction, OfficeAnswer, OfficeCommand};
+use engine::ids::{CategoryNo, DeviceId, FestivalId, GateNo, TagUid, TicketId, ZoneNo};
+use engine::rejection::Rejection;
+use engine::status::{EntryPolicy, Policy, Role, ScanAck, TicketStatus, ZoneState};
+use engine::time::Timestamp;
+
+use super::dice::Dice;
+use super::{Check, breach};
+
+/// How many commands the office keeps under way.
+const UNDER_WAY: usize = 3;
+/// After so many steps without an answer it asks again.
+const PATIENCE: u64 = 80;
+
+/// The office and what it waits for.
+#[derive(Default)]
+pub(super) struct Office {
+    open: BTreeMap<u64, (OfficeCommand, u64)>,
+    next: u64,
+    /// What each number came to.
+    pub(super) told: BTreeMap<u64, (OfficeCommand, OfficeAnswer)>,
+}
+
+/// What the office, and whoever stands at the gates, knows of a festival.
+pub(super) struct Site {
+    pub(super) festival: FestivalId,
+    pub(super) zones: u8,
+    pub(super) tickets: Vec<TicketId>,
+    pub(super) devices: Vec<DeviceId>,
+    /// The newest version of the QR key that was heard of.
+    pub(super) qr_version: u32,
+}
+
+impl Office {
+    /// A new command, if it has not too many under way.
+    pub(super) fn ask(&mut self, step: u64, made_at: Timestamp, action: OfficeAction) -> Option<(u64, OfficeCommand)> {
+        if self.open.len() >= UNDER_WAY {
+            return None;
+        }
+        self.next += 1;
+        let key = IdempotencyKey { id: u128::from(self.next), fingerprint: self.next, made_at: Some(made_at) };
+        let command = OfficeCommand { key: Some(key), operator: 1, action };
+        self.open.insert(self.next, (command.clone(), step));
+        Some((self.next, command))
+    }
+
+    /// What goes out again by now.
+    pub(super) fn overdue(&mut self, step: u64) -> Vec<(u64, OfficeCommand)> {
+        let due = self.open.iter_mut().filter(|(_, (_, sent))| step > *sent + PATIENCE);
+        due.map(|(number, (command, sent))| {
+            *sent = step;
+            (*number, command.clone())
+        })
+        .collect()
+    }
+
+    /// Whether everything is answered.
+    pub(super) fn is_content(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// An answer has arrived. `Some`: for the first time.
+    pub(super) fn hear(&mut self, number: u64, answer: OfficeAnswer) -> Check<Option<OfficeCommand>> {
+        if let Some((_, before)) = self.told.get(&number) {
+            // Refused for its age is no outcome: by another clock it may still happen, or be too old to be looked up.
+            let expired = OfficeAnswer::Rejected(Rejection::IdempotencyKeyExpired);
+            if *before == answer || *before == expired || answer == expired {
+                return Ok(None);
+            }
+            return breach("same id, same answer", format!("key {number}: {before:?}, then {answer:?}"));
+        }
+        let Some((command, _)) = self.open.remove(&number) else { return Ok(None) };
+        self.told.insert(number, (command.clone(), answer));
+        Ok(Some(command))
+    }
+
+    /// An answered command's key on another command: a client's mistake that has to be told from a repetition.
+    pub(super) fn mistake(&self, dice: &mut Dice) -> Option<OfficeCommand> {
+        let answered: Vec<_> = self.told.values().rev().take(5).collect();
+        let (command, _) = answered.get(dice.below(5) as usize)?;
+        let key = command.key.map(|key| IdempotencyKey { fingerprint: key.fingerprint + 1_000_000, ..key });
+        Some(OfficeCommand { key, ..command.clone() })
+    }
+}
+
+/// What the office has in mind at this festival.
+pub(super) fn idea(site: &Site, dice: &mut Dice) -> OfficeAction {
+    let festival = site.festival;
+    let ticket = dice.pick(&site.tickets);
+    let zone = ZoneNo(dice.below(u64::from(site.zones)) as u8);
+    match dice.below(23) {
+        0..=2 => {
+            let entry = dice.pick(EntryPolicy::ALL);
+            let ack = dice.pick(ScanAck::ALL);
+            OfficeAction::SetPolicy { festival, policy: Policy { entry, ack, log_one_rejection_in: 1 } }
+        }
+        3..=4 => {
+            let state = dice.pick(&[
+                ZoneState::Open,
+                ZoneState::Open,
+                ZoneState::Open,
+                ZoneState::Closed,
+                ZoneState::Evacuating,
+            ]);
+            OfficeAction::SetZoneState { festival, zone, state }
+        }
+        5..=6 => {
+            let capacity = 1 + dice.below(5) as u32;
+            OfficeAction::PutZone { festival, zone: Some(zone), name: "area".into(), parent: None, capacity }
+        }
+        7 => OfficeAction::BlockTicket { ticket, blocked: dice.one_in(2) },
+        8 => OfficeAction::BlockTicket { ticket, blocked: false },
+        9 => OfficeAction::SetTicketStatus { ticket, to: dice.pick(&[TicketStatus::Sold, TicketStatus::Cancelled]) },
+        10..=13 => OfficeAction::IssueTickets {
+            festival,
+            category: CategoryNo(dice.below(2) as u16),
+            holders: vec![None; 1 + dice.below(3) as usize],
+            paid: !dice.one_in(8),
+            seed: dice.draw(),
+        },
+        14..=16 => OfficeAction::UndoScan { ticket },
+        17 => OfficeAction::RotateQrKey { festival },
+        18 if site.devices.len() > 3 && dice.one_in(2) => {
+            OfficeAction::RevokeDevice { device: dice.pick(&site.devices) }
+        }
+        19 if site.devices.len() < 12 => offer(festival, GateNo(u16::from(zone.0)), dice.draw()),
+        20 => OfficeAction::BindTag { ticket, tag: tag(dice.below(4)) },
+        21 => OfficeAction::CreateApiKey {
+            hash: hash_of(dice.draw()),
+            role: Role::Staff,
+            festivals: vec![festival],
+            name: "a key".into(),
+        },
+        _ => OfficeAction::RevokeApiKey { key: 1 + dice.below(3) as u32 },
+    }
+}
+
+/// A code for a device at this gate.
+pub(super) fn offer(festival: FestivalId, gate: GateNo, code: u64) -> OfficeAction {
+    OfficeAction::OfferEnrolment { festival, gate, code_hash: hash_of(code), name: "reader".into() }
+}
+
+/// 32 bytes that differ when `number` does.
+pub(super) fn hash_of(number: u64) -> [u8; 32] {
+    let mut hash = [7; 32];
+    hash[..8].copy_from_slice(&number.to_be_bytes());
+    hash
+}
+
+/// One of few wristbands.
+pub(super) fn tag(number: u64) -> TagUid {
+    TagUid::new(&[9, 9, 9, number as u8]).expect("four bytes are a tag")
+}

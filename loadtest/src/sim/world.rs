@@ -1,0 +1,615 @@
+//! The simulated world: one festival with conflicts at every gate, one small one beside it, readers, the office, a
+//! network, a node and its disk. Each step is one throw of the dice.
+
+use std::sync::Arc;
+
+use actors::pipeline::Work;
+use engine::command::{
+    CategoryValues, Credential, DeviceAction, DeviceCommand, Direction, OfficeAction, OfficeAnswer, OfficeCommand,
+    Scan, Undo,
+};
+use engine::credential::{QrSecret, VerifiedTicket, text};
+use engine::ids::{CategoryNo, DeviceId, FestivalId, GateNo, Home, TicketId, ZoneNo};
+use engine::money::{Currency, Money};
+use engine::rejection::Rejection;
+use engine::status::{CategoryKind, EntryPolicy, FestivalStatus, Policy, ScanAck};
+use engine::time::{HOUR_MS, Timestamp};
+use engine::view::Query;
+use storage::journal::faults::{FaultDisk, Faults};
+
+use super::device::Reader;
+use super::dice::Dice;
+use super::disk::{SHARDS, SpoiltSnapshots};
+use super::net::{Net, Packet};
+use super::node::{Ledger, Node};
+use super::office::{Office, Site, hash_of, idea, offer, tag};
+use super::{Check, Counts, breach};
+
+/// Who waits for an answer.
+#[derive(Clone, Debug)]
+pub(super) enum Asker {
+    Device { device: DeviceId, connection: u64, probe: bool },
+    Office { number: u64, command: Box<OfficeCommand>, probe: bool },
+    Query(Query),
+    Setup,
+    Nobody,
+}
+
+/// Everything there is.
+pub(super) struct World {
+    pub(super) dice: Dice,
+    pub(super) counts: Counts,
+    pub(super) disk: FaultDisk,
+    pub(super) node: Option<Node>,
+    /// Counts the node's lives.
+    pub(super) life: u64,
+    pub(super) down_until: u64,
+    pub(super) ledgers: Vec<Ledger>,
+    pub(super) snapshots: Arc<SpoiltSnapshots>,
+    pub(super) net: Net,
+    pub(super) readers: Vec<Reader>,
+    /// Connections up to this number were broken, by reader.
+    broken: Vec<u64>,
+    office: Office,
+    sites: Vec<Site>,
+    pub(super) step: u64,
+    pub(super) true_ms: i64,
+    /// How far the node's clock is off.
+    pub(super) clock_off_ms: i64,
+    /// The disk says that it has flushed, and has not.
+    pub(super) lied: bool,
+    secret: QrSecret,
+    pub(super) set_up: Option<OfficeAnswer>,
+}
+
+/// An evening in the future of whoever wrote this.
+const DOORS_OPEN: i64 = 1_800_000_000_000;
+/// When faults have stopped, everything has to be answered within so many steps: some hundred open commands, each
+/// asked again once or twice after at most 120 steps of patience.
+const QUIET_STEPS_MAX: u64 = 6_000;
+
+impl World {
+    /// A world at its beginning: the festivals are set up, nobody is inside.
+    pub(super) fn new(seed: u64) -> Check<Self> {
+        let mut dice = Dice::new(seed);
+        let disk = if dice.one_in(2) { FaultDisk::direct() } else { FaultDisk::new() };
+        let mut world = Self {
+            dice,
+            counts: Counts::default(),
+            disk,
+            node: None,
+            life: 0,
+            down_until: 0,
+            ledgers: (0..SHARDS).map(|_| Ledger::default()).collect(),
+            snapshots: Arc::default(),
+            net: Net::default(),
+            readers: Vec::new(),
+            broken: Vec::new(),
+            office: Office::default(),
+            sites: Vec::new(),
+            step: 0,
+            true_ms: DOORS_OPEN,
+            clock_off_ms: 0,
+            lied: false,
+            secret: QrSecret::new(&[5; 32]).expect("32 bytes"),
+            set_up: None,
+        };
+        world.net.calm = true;
+        world.start()?;
+        let perimeter = 3 + world.dice.below(3) as u32;
+        world.found("sea", &[(None, perimeter), (Some(0), 2), (Some(1), 1), (None, 3)])?;
+        world.found("hill", &[(None, 2)])?;
+        world.net.calm = false;
+        Ok(world)
+    }
+
+    /// Lives `steps` steps with all that can go wrong, then lets everything come to rest. What never must be, ends it.
+    pub(super) fn live(&mut self, steps: u64) -> Check {
+        // One disk in ten is a liar, and one evening of it is enough.
+        let liar = self.dice.one_in(10).then(|| steps / 2 + self.dice.below(steps / 2));
+        for _ in 0..steps {
+            if self.lied && self.node.is_none() {
+                return self.start().map(|_| ());
+            }
+            self.advance()?;
+            self.chance()?;
+            if liar.is_some_and(|at| self.step >= at) && self.node.is_some() {
+                if !self.lied {
+                    self.lied = true;
+                    self.counts.fault("lost_flush");
+                    self.disk.set(Faults { lie_about_sync: true, ..Faults::default() });
+                } else if self.dice.one_in(60) {
+                    self.crash();
+                }
+            }
+        }
+        self.come_to_rest()
+    }
+
+    /// Faults stop: everything is answered, everything agrees, once more after a last crash.
+    fn come_to_rest(&mut self) -> Check {
+        if self.lied {
+            self.crash();
+            return self.start().map(|_| ());
+        }
+        self.net.calm = true;
+        self.disk.set(Faults::default());
+        self.down_until = self.step;
+        let last = self.step + QUIET_STEPS_MAX;
+        while !self.is_at_rest() {
+            if self.step > last {
+                let open = self.readers.iter().filter(|reader| !reader.is_content()).count();
+                return breach("when faults stop, every command is answered", format!("{open} readers wait"));
+            }
+            self.advance()?;
+            for shard in 0..usize::from(SHARDS) {
+                self.pump(shard)?;
+            }
+            self.stage(u64::MAX)?;
+            self.flush();
+            while self.node.as_ref().is_some_and(Node::has_untold) {
+                self.tell()?;
+            }
+        }
+        self.audit(true)?;
+        self.everything_heard_is_kept()?;
+        self.snapshot()?;
+        self.crash();
+        self.start()?;
+        self.everything_heard_is_kept()?;
+        self.audit(true)
+    }
+
+    fn is_at_rest(&self) -> bool {
+        self.node.as_ref().is_some_and(Node::is_idle)
+            && self.net.is_empty()
+            && self.office.is_content()
+            && self.readers.iter().all(Reader::is_content)
+    }
+
+    /// Every final answer that anybody ever heard is in the books, to the last bit.
+    fn everything_heard_is_kept(&mut self) -> Check {
+        for reader in &self.readers {
+            let books = &self.ledgers[shard_of(reader.id.festival())].books;
+            for (seq, answer) in reader.answers() {
+                if books.answer_of(reader.id, seq) != Some(*answer) {
+                    let what = format!("{} seq {seq} was told {answer:?}", reader.id);
+                    return breach("every acknowledged command is in the fold", what);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Time passes, packets arrive, the patient lose their patience.
+    fn advance(&mut self) -> Check {
+        self.step += 1;
+        self.counts.steps += 1;
+        self.true_ms += self.dice.below(400) as i64;
+        if self.node.is_none() && self.step >= self.down_until {
+            self.start()?;
+        }
+        while let Some(packet) = self.net.arrived(self.step) {
+            self.arrive(packet)?;
+        }
+        for index in 0..self.readers.len() {
+            if self.readers[index].is_impatient(self.step) {
+                self.reconnect(index);
+            }
+        }
+        for (number, command) in self.office.overdue(self.step) {
+            self.send(Packet::Ask { number, command: Box::new(command) });
+        }
+        Ok(())
+    }
+
+    /// One of the things that can happen.
+    fn chance(&mut self) -> Check {
+        match self.dice.below(100) {
+            0..=29 => self.somebody_scans(),
+            30..=49 => {
+                let shard = self.dice.below(u64::from(SHARDS)) as usize;
+                return self.pump(shard);
+            }
+            50..=57 => {
+                let most = 1 + self.dice.below(4);
+                return self.stage(most);
+            }
+            58..=67 => self.flush(),
+            68..=79 => return self.tell(),
+            80..=85 => self.office_thinks(),
+            86..=89 => self.somebody_looks(),
+            90 => self.tick(),
+            91 => self.probe(),
+            92 => {
+                if self.dice.one_in(3) {
+                    let reader = self.dice.below(self.readers.len() as u64) as usize;
+                    self.counts.fault("reconnect");
+                    self.reconnect(reader);
+                }
+            }
+            93 => {
+                if self.dice.one_in(2) {
+                    return self.snapshot();
+                }
+                if self.dice.one_in(4) {
+                    self.counts.fault("snapshot_spoilt");
+                    let shard = self.dice.below(u64::from(SHARDS)) as u16;
+                    self.snapshots.spoil(engine::ids::ShardId(shard));
+                }
+            }
+            94 => self.the_clock_jumps(),
+            95 => {
+                if self.dice.one_in(3) {
+                    self.crash();
+                }
+            }
+            96 => {
+                if self.dice.one_in(3) && !self.lied {
+                    self.something_breaks();
+                }
+            }
+            97 => {
+                if self.dice.one_in(4) {
+                    return self.audit(false);
+                }
+            }
+            // A quick node: what waits is decided and flushed.
+            _ => {
+                for shard in 0..usize::from(SHARDS) {
+                    self.pump(shard)?;
+                }
+                self.stage(u64::MAX)?;
+                self.flush();
+            }
+        }
+        Ok(())
+    }
+
+    /// The disk will fail one of its next operations, or has room for little more.
+    fn something_breaks(&mut self) {
+        let at = Some(self.disk.operations() + 1 + self.dice.below(6));
+        let faults = match self.dice.below(5) {
+            0..=1 => Faults { eio_at: at, ..Faults::default() },
+            2 => Faults { room: Some(self.dice.below(40 << 10)), ..Faults::default() },
+            _ => Faults { crash_at: at, ..Faults::default() },
+        };
+        self.counts.fault(match (faults.eio_at, faults.room) {
+            (Some(_), _) => "eio",
+            (_, Some(_)) => "enospc",
+            _ => "crash_in_write",
+        });
+        self.disk.set(faults);
+    }
+
+    fn the_clock_jumps(&mut self) {
+        self.counts.fault("clock_jump");
+        let far = if self.dice.one_in(12) { 80 * HOUR_MS } else { HOUR_MS / 2 };
+        self.clock_off_ms = self.dice.below(2 * far as u64) as i64 - far;
+    }
+
+    fn tick(&mut self) {
+        let Some(node) = &mut self.node else { return };
+        node.pipelines.iter_mut().for_each(|pipeline| pipeline.take(Work::Tick, Asker::Nobody));
+    }
+
+    /// A reader reads something.
+    fn somebody_scans(&mut self) {
+        let index = self.dice.below(self.readers.len() as u64) as usize;
+        let mut commands = Vec::new();
+        for _ in 0..1 + self.dice.below(3) {
+            if !self.readers[index].has_room() {
+                break;
+            }
+            let action = self.something_to_scan(index);
+            let skip = self.dice.one_in(12);
+            commands.push(self.readers[index].ask(self.step, action, skip));
+            self.counts.commands += 1;
+        }
+        if !commands.is_empty() {
+            self.send_commands(index, commands, false);
+        }
+    }
+
+    fn something_to_scan(&mut self, index: usize) -> DeviceAction {
+        let reader = &self.readers[index];
+        if self.dice.one_in(6)
+            && let Some(&(scan_seq, ticket)) = reader.scans.last()
+        {
+            return DeviceAction::Undo(Undo { ticket, scan_seq });
+        }
+        let (id, zone) = (reader.id, reader.zone);
+        let site = self.sites.iter().find(|site| site.festival == id.festival()).expect("a reader is at a festival");
+        // Mostly the first few: the same people again and again are what conflicts are made of.
+        let few = if self.dice.one_in(4) { site.tickets.len() } else { site.tickets.len().min(7) };
+        let mut ticket = site.tickets[self.dice.below(few as u64) as usize];
+        let mut version = site.qr_version;
+        let credential = match self.dice.below(30) {
+            0 => Credential::Refused(Rejection::TamperedQr, self.dice.below(1 << 20) as u32),
+            1 => Credential::Tag(tag(self.dice.below(4))),
+            special => {
+                if special == 2 {
+                    version = version.saturating_sub(self.dice.below(3) as u32).max(1);
+                }
+                if special == 3 {
+                    ticket = self.dice.pick(&self.sites[0].tickets);
+                }
+                Credential::Ticket(self.verified(ticket, version))
+            }
+        };
+        DeviceAction::Scan(Scan {
+            zone: if self.dice.one_in(40) { ZoneNo(self.dice.below(6) as u8) } else { zone },
+            direction: if self.dice.below(10) < 6 { Direction::Enter } else { Direction::Exit },
+            credential,
+            captured_at: Timestamp(self.true_ms),
+            shown: None,
+        })
+    }
+
+    fn verified(&self, ticket: TicketId, version: u32) -> VerifiedTicket {
+        let claim = self.secret.key(ticket.festival(), version).sign(ticket, version);
+        self.secret.verify(text(&claim).as_bytes()).expect("signed just now")
+    }
+
+    /// A device, or whoever steals its number, asks something else under a number that was answered.
+    fn probe(&mut self) {
+        let index = self.dice.below(self.readers.len() as u64) as usize;
+        let id = self.readers[index].id;
+        let books = &self.ledgers[shard_of(id.festival())].books;
+        let Some(page) = books.device(id) else { return };
+        let numbers: Vec<u64> = page.answers.range(page.floor..).map(|(seq, _)| *seq).collect();
+        if numbers.is_empty() {
+            if self.dice.one_in(2)
+                && let Some(mistake) = self.office.mistake(&mut self.dice)
+            {
+                let asker = Asker::Office { number: 0, command: Box::new(mistake.clone()), probe: true };
+                self.take(shard_of_action(&mistake.action), Work::Office(Box::new(mistake)), asker);
+            }
+            return;
+        }
+        let seq = self.dice.pick(&numbers);
+        let scan = Scan {
+            zone: self.readers[index].zone,
+            direction: Direction::Exit,
+            credential: Credential::Refused(Rejection::InvalidQr, 0xFFFF_0000 | self.dice.below(1 << 16) as u32),
+            captured_at: Timestamp(self.true_ms),
+            shown: None,
+        };
+        let command = DeviceCommand { device: id, seq, floor: 1, action: DeviceAction::Scan(scan) };
+        self.send_commands(index, vec![command], true);
+    }
+
+    fn office_thinks(&mut self) {
+        let site = &self.sites[usize::from(self.dice.one_in(6))];
+        let action = idea(site, &mut self.dice);
+        self.office_asks(action);
+    }
+
+    fn office_asks(&mut self, action: OfficeAction) {
+        if let Some((number, command)) = self.office.ask(self.step, Timestamp(self.true_ms), action) {
+            self.counts.commands += 1;
+            self.send(Packet::Ask { number, command: Box::new(command) });
+        }
+    }
+
+    fn somebody_looks(&mut self) {
+        let site = &self.sites[usize::from(self.dice.one_in(6))];
+        let festival = site.festival;
+        let query = match self.dice.below(4) {
+            0 => Query::Ticket(self.dice.pick(&site.tickets)),
+            1 => {
+                let zone = ZoneNo(self.dice.below(u64::from(site.zones)) as u8);
+                Query::Inside { festival, zone, after: None, limit: 1_000 }
+            }
+            _ => Query::Live(festival),
+        };
+        self.send(Packet::Query(query));
+    }
+
+    fn reconnect(&mut self, index: usize) {
+        let commands = self.readers[index].reconnect(self.step);
+        // In frames of a few, as they come off the stream.
+        for some in commands.chunks(4) {
+            self.send_commands(index, some.to_vec(), false);
+        }
+    }
+
+    fn send_commands(&mut self, index: usize, commands: Vec<DeviceCommand>, probe: bool) {
+        let (device, connection) = (self.readers[index].id, self.readers[index].connection);
+        self.send(Packet::Commands { device, connection, commands, probe });
+    }
+
+    pub(super) fn send(&mut self, packet: Packet) {
+        self.net.send(self.step, packet, &mut self.dice, &mut self.counts);
+    }
+
+    /// The node is gone, and with it every connection. Who notices at once, who later, is left to patience.
+    pub(super) fn connections_break(&mut self) {
+        for (broken, reader) in self.broken.iter_mut().zip(&self.readers) {
+            *broken = reader.connection;
+        }
+        for index in 0..self.readers.len() {
+            if self.dice.one_in(2) {
+                self.reconnect(index);
+            }
+        }
+    }
+
+    fn take(&mut self, shard: usize, work: Work, to: Asker) {
+        if let Some(node) = &mut self.node {
+            node.pipelines[shard].take(work, to);
+        }
+    }
+
+    fn arrive(&mut self, packet: Packet) -> Check {
+        match packet {
+            Packet::Commands { device, connection, commands, probe } => {
+                let index = self.readers.iter().position(|reader| reader.id == device).expect("it was sent by one");
+                if connection > self.broken[index] {
+                    let asker = Asker::Device { device, connection, probe };
+                    self.take(shard_of(device.festival()), Work::Device(commands), asker);
+                }
+            }
+            Packet::Replies { device, connection, life, replies } => {
+                if let Some(reader) = self.listening(device, connection) {
+                    let step = self.step;
+                    return self.readers[reader].hear(step, life, &replies);
+                }
+            }
+            Packet::Confirmed { device, connection, life, seqs } => {
+                if let Some(reader) = self.listening(device, connection) {
+                    let step = self.step;
+                    self.readers[reader].confirm(step, life, &seqs);
+                }
+            }
+            Packet::Ask { number, command } => {
+                let asker = Asker::Office { number, command: command.clone(), probe: false };
+                self.take(shard_of_action(&command.action), Work::Office(command), asker);
+            }
+            Packet::Told { number, answer } => {
+                if let Some(command) = self.office.hear(number, answer)? {
+                    self.office_knows(&command.action, answer);
+                }
+            }
+            Packet::Query(query) => {
+                let Some(Home::Festival(festival)) = query.home() else { return Ok(()) };
+                self.take(shard_of(festival), Work::Query(query), Asker::Query(query));
+            }
+        }
+        Ok(())
+    }
+
+    fn listening(&self, device: DeviceId, connection: u64) -> Option<usize> {
+        self.readers.iter().position(|reader| reader.id == device && reader.connection == connection)
+    }
+
+    /// What the office learns goes round: new tickets are sold, new readers stand at their gates.
+    fn office_knows(&mut self, action: &OfficeAction, answer: OfficeAnswer) {
+        match (action, answer) {
+            (_, OfficeAnswer::Issued { festival, category, first_serial, count, seed }) => {
+                let issued = engine::command::issued(festival, category, first_serial, count, seed);
+                self.site(festival).tickets.extend(issued);
+            }
+            (OfficeAction::RotateQrKey { festival }, OfficeAnswer::QrKey(version)) => {
+                let site = self.site(*festival);
+                site.qr_version = site.qr_version.max(version);
+            }
+            (OfficeAction::OfferEnrolment { festival, code_hash, .. }, OfficeAnswer::CodeUntil(_)) => {
+                let enrol =
+                    OfficeAction::EnrolDevice { festival: *festival, code_hash: *code_hash, public_key: *code_hash };
+                self.office_asks(enrol);
+            }
+            (OfficeAction::EnrolDevice { .. }, OfficeAnswer::Device(device)) => self.reader_arrives(device),
+            _ => {}
+        }
+    }
+
+    fn reader_arrives(&mut self, device: DeviceId) {
+        let page = self.ledgers[shard_of(device.festival())].books.device(device).map(|page| page.gate);
+        if let Some(gate) = page.filter(|_| self.readers.iter().all(|reader| reader.id != device)) {
+            // Gate n leads into zone n here.
+            self.readers.push(Reader::new(device, ZoneNo(gate as u8)));
+            self.broken.push(0);
+            self.site(device.festival()).devices.push(device);
+        }
+    }
+
+    fn site(&mut self, festival: FestivalId) -> &mut Site {
+        self.sites.iter_mut().find(|site| site.festival == festival).expect("it was founded")
+    }
+
+    /// Sets a festival up: each zone with one gate and its readers, two categories, some tickets.
+    fn found(&mut self, slug: &str, zones: &[(Option<u8>, u32)]) -> Check {
+        let festival = FestivalId::of_slug(slug);
+        let ack = self.dice.pick(ScanAck::ALL);
+        let entry = self.dice.pick(EntryPolicy::ALL);
+        let policy = Policy { entry, ack, log_one_rejection_in: 1 };
+        let (starts_at, ends_at) = (Timestamp(0), Timestamp(i64::MAX));
+        self.order(OfficeAction::CreateFestival { slug: slug.into(), name: slug.into(), starts_at, ends_at, policy })?;
+        for (parent, capacity) in zones {
+            let parent = parent.map(ZoneNo);
+            self.order(OfficeAction::PutZone {
+                festival,
+                zone: None,
+                name: "area".into(),
+                parent,
+                capacity: *capacity,
+            })?;
+        }
+        for zone in 0..zones.len() as u8 {
+            self.order(OfficeAction::AddGate { festival, zone: ZoneNo(zone), name: "gate".into() })?;
+        }
+        for to in [FestivalStatus::Published, FestivalStatus::Ongoing] {
+            self.order(OfficeAction::SetFestivalStatus { festival, to })?;
+        }
+        let everywhere = (1 << zones.len()) - 1;
+        for (quota, zones, valid_until) in [(14, everywhere, i64::MAX), (4, 1, DOORS_OPEN + 50 * HOUR_MS)] {
+            let price = Money { minor: 0, currency: Currency::EUR };
+            let values = CategoryValues {
+                name: "ticket".into(),
+                kind: CategoryKind::Standard,
+                price,
+                quota,
+                zones,
+                valid_from: Timestamp(0),
+                valid_until: Timestamp(valid_until),
+            };
+            self.order(OfficeAction::PutCategory { festival, category: None, values })?;
+        }
+        self.sites.push(Site {
+            festival,
+            zones: zones.len() as u8,
+            tickets: Vec::new(),
+            devices: Vec::new(),
+            qr_version: 1,
+        });
+        for (category, count, paid) in [(0, 6, true), (1, 2, true), (0, 1, false)] {
+            let (category, holders, seed) = (CategoryNo(category), vec![None; count], self.dice.draw());
+            self.order(OfficeAction::IssueTickets { festival, category, holders, paid, seed })?;
+        }
+        for gate in (0..zones.len()).chain([0]) {
+            let code = self.dice.draw();
+            self.order(offer(festival, GateNo(gate as u16), code))?;
+            let (code_hash, public_key) = (hash_of(code), hash_of(code));
+            self.order(OfficeAction::EnrolDevice { festival, code_hash, public_key })?;
+        }
+        Ok(())
+    }
+
+    /// One command of the office, from the question to the durable answer.
+    fn order(&mut self, action: OfficeAction) -> Check {
+        let shard = shard_of_action(&action);
+        let command = OfficeCommand { key: None, operator: 0, action: action.clone() };
+        self.take(shard, Work::Office(Box::new(command)), Asker::Setup);
+        self.pump(shard)?;
+        self.stage(1)?;
+        self.flush();
+        self.tell()?;
+        match self.set_up.take() {
+            Some(OfficeAnswer::Rejected(rejection)) => {
+                breach("a festival can be set up", format!("{action:?}: {rejection:?}"))
+            }
+            Some(answer) => {
+                self.office_knows(&action, answer);
+                Ok(())
+            }
+            None => breach("a festival can be set up", format!("{action:?}: no answer")),
+        }
+    }
+
+    /// What has happened in this world.
+    pub(super) fn counted(&self) -> Counts {
+        let by_readers: usize = self.readers.iter().map(Reader::acknowledged).sum();
+        let acknowledged = (by_readers + self.office.told.len()) as u64;
+        let events = self.ledgers.iter().map(|ledger| ledger.books.events).sum();
+        Counts { acknowledged, events, ..self.counts.clone() }
+    }
+}
+
+fn shard_of(festival: FestivalId) -> usize {
+    usize::from(Home::Festival(festival).shard(SHARDS).0)
+}
+
+fn shard_of_action(action: &OfficeAction) -> usize {
+    usize::from(action.home().shard(SHARDS).0)
+}
