@@ -173,7 +173,7 @@ async fn without_a_key_that_is_known_and_unrevoked_nothing_is_told() {
     let unknown = gateway::auth::key_text(&[9; 32]);
     for header in ["", "Bearer", "Bearer ", "Basic dXNlcjpwYXNz", "Bearer tgk_short", &format!("Bearer {unknown}")] {
         for (_, method, route) in ROUTES {
-            let path = route.replace('{', "").replace('}', "");
+            let path = route.replace(['{', '}'], "");
             let mut request = Request::builder().method(*method).uri(format!("/api/v1{path}"));
             if !header.is_empty() {
                 request = request.header("authorization", header);
