@@ -25,6 +25,7 @@ pub(crate) const ROUTES: &[(&str, &str, &str)] = &[
     ("AaO ....", "POST", "/festivals/{slug}/categories"),
     ("AaO ....", "PUT", "/festivals/{slug}/categories/{category}"),
     ("AaO T.S.", "GET", "/festivals/{slug}/live"),
+    ("AaO T.S.", "GET", "/festivals/{slug}/live/stream"),
     ("AaO T...", "POST", "/festivals/{slug}/tickets"),
     ("AaO T...", "GET", "/festivals/{slug}/tickets"),
     ("AaO T.S.", "GET", "/festivals/{slug}/access-log"),
