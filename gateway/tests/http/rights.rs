@@ -25,6 +25,7 @@ pub(crate) const ROUTES: &[(&str, &str, &str)] = &[
     ("AaO ....", "POST", "/festivals/{slug}/categories"),
     ("AaO ....", "PUT", "/festivals/{slug}/categories/{category}"),
     ("AaO T.S.", "GET", "/festivals/{slug}/live"),
+    ("AaO T.S.", "GET", "/festivals/{slug}/live/stream"),
     ("AaO T...", "POST", "/festivals/{slug}/tickets"),
     ("AaO T...", "GET", "/festivals/{slug}/tickets"),
     ("AaO T.S.", "GET", "/festivals/{slug}/access-log"),
@@ -173,7 +174,7 @@ async fn without_a_key_that_is_known_and_unrevoked_nothing_is_told() {
     let unknown = gateway::auth::key_text(&[9; 32]);
     for header in ["", "Bearer", "Bearer ", "Basic dXNlcjpwYXNz", "Bearer tgk_short", &format!("Bearer {unknown}")] {
         for (_, method, route) in ROUTES {
-            let path = route.replace('{', "").replace('}', "");
+            let path = route.replace(['{', '}'], "");
             let mut request = Request::builder().method(*method).uri(format!("/api/v1{path}"));
             if !header.is_empty() {
                 request = request.header("authorization", header);

@@ -113,6 +113,17 @@ async fn one_address_cannot_crowd_out_a_probe() {
 }
 
 #[tokio::test]
+async fn a_handler_that_panics_takes_nobody_with_it() {
+    let mut house = House::new().await;
+    let broken = OpenApiRouter::new().route("/broken", axum::routing::get(async || -> () { panic!("on purpose") }));
+    let (router, _beside) = app(house.state.clone(), broken, Limits::default());
+    house.router = router;
+    house.get("", "/broken").await.is(500, "internal");
+    house.get("", "/problems").await.is(200, "");
+    house.stop().await;
+}
+
+#[tokio::test]
 async fn every_code_has_its_explanation() {
     let house = House::new().await;
     let listed: Vec<Value> = serde_json::from_value(house.get("", "/problems").await.is(200, "").json()).unwrap();
