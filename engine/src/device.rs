@@ -11,8 +11,9 @@ use crate::view::DeviceView;
 
 /// How long an enrolment code can be used.
 pub const CODE_KEPT_MS: i64 = 15 * MINUTE_MS;
-/// The most codes that wait at one festival: 1,024 × about 150 B.
-pub const CODES_MAX: usize = 1_024;
+/// The most codes that wait or were used within their 15 minutes, at one festival: 16,384 × about 150 B = 2.4 MiB. A whole
+/// festival's readers can be enrolled in one go.
+pub const CODES_MAX: usize = 16_384;
 /// The most devices of one festival, revoked ones included: 65,536 × about 250 B at rest = 16 MiB.
 pub const DEVICES_MAX: usize = 65_536;
 
