@@ -13,7 +13,7 @@
 //! | `about` | `format`, `followed` | |
 //!
 //! A chunk never holds lines of two records, so the tables depend on the journal alone, and not on how it was cut into
-//! batches. [`super::layout`] has the bytes.
+//! batches. `layout.rs` has the bytes.
 
 use std::collections::BTreeMap;
 use std::fs;
