@@ -190,8 +190,8 @@ fn what_was_shown_stands(
             known.first_use = None;
             // Whose holder is inside already is not let in by this: it is somebody else who stands here.
             let sold = |ticket: &Ticket| ticket.status == TicketStatus::Sold && ticket.inside & scan.zone.bit() == 0;
-            let first = known.ticket.is_some_and(|id| festival.ticket(id).is_ok_and(sold));
-            if first && festival.zone(scan.zone).is_ok_and(Zone::is_perimeter) {
+            // Into an inner zone counts as well: whoever is there is in its perimeter too, and has used the ticket.
+            if known.ticket.is_some_and(|id| festival.ticket(id).is_ok_and(sold)) {
                 known.flags |= FIRST_ENTRY;
             }
             (Verdict::Admitted, Some(rejection))

@@ -40,6 +40,20 @@ fn what_was_shown_stands() {
     );
 }
 
+/// Whoever was let into an inner zone is in its perimeter too, and has used the ticket: it opens no perimeter again.
+#[test]
+fn an_inner_zone_uses_the_ticket_as_well() {
+    World::open().play(
+        "
+        ack decided
+        enter T1 stage shown admitted → admitted, conflict, first, 1 inside
+        ticket T1 → USED
+        exit T1 main
+        enter T1 main → rejected: already_used
+        ",
+    );
+}
+
 /// Only what one of our readers could have shown.
 #[test]
 fn what_cannot_have_been_shown() {

@@ -291,7 +291,9 @@ impl Books {
         found.check(Check::Inside, conflict || parent, || format!("{}, from outside its parent", what()));
         found.check(Check::Capacity, conflict || !full, || format!("{}, which was full", what()));
 
-        let first_entry = status == TicketStatus::Sold && perimeter;
+        // A conflict that lets somebody into an inner zone puts them into its perimeter too.
+        let inside = self.zones[zone].inside.contains(&seat);
+        let first_entry = status == TicketStatus::Sold && (perimeter || conflict) && !inside;
         found.check(Check::SingleEntry, first_entry == (scanned.flags & FIRST_ENTRY != 0), || {
             format!("{} with the flags {:#x}, {}", what(), scanned.flags, status.word())
         });
