@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use engine::command::{
     CONFLICT, CategoryValues, DeviceAnswer, Direction, FIRST_ENTRY, OfficeAnswer, Verdict, WAS_NOT_INSIDE,
 };
-use engine::dedupe::{KEY_KEPT_MS, Seen};
+use engine::dedupe::Seen;
 use engine::event::{Asked, ByDevice, Event, Scanned, Undone};
 use engine::ids::{DeviceId, FestivalId, TagUid, TicketId, ZoneNo};
 use engine::record;
@@ -30,10 +30,8 @@ pub(super) struct Books {
     /// Events so far.
     pub(super) events: u64,
     pub(super) festivals: BTreeMap<FestivalId, FestivalBook>,
-    /// Outcomes by idempotency key, until they are forgotten.
-    keys: BTreeMap<u128, (Timestamp, OfficeAnswer)>,
-    /// Every key that ever had an outcome.
-    ever: BTreeSet<u128>,
+    /// Every idempotency key's outcome, forgotten by the shard or not.
+    ever: BTreeMap<u128, OfficeAnswer>,
     api_keys: u32,
 }
 
@@ -140,19 +138,18 @@ impl Books {
     }
 
     fn outcome(&mut self, id: u128, answer: OfficeAnswer) -> Check {
-        if !self.ever.insert(id) {
+        if self.ever.insert(id, answer).is_some() {
             return breach(
                 "every command happens once",
                 format!("idempotency key {id:x} has a second outcome: {answer:?}"),
             );
         }
-        self.keys.insert(id, (self.at, answer));
         Ok(())
     }
 
-    /// What an idempotency key came to, if it is remembered.
+    /// What an idempotency key came to, ever.
     pub(super) fn outcome_of(&self, id: u128) -> Option<OfficeAnswer> {
-        self.keys.get(&id).map(|(_, answer)| *answer)
+        self.ever.get(&id).copied()
     }
 
     /// What a device was told, ever.
@@ -263,7 +260,7 @@ impl Books {
                 }
             }
             Event::ApiKeyRevoked { .. } => {}
-            Event::Expired => self.keys.retain(|_, (made, _)| at.since_ms(*made) <= KEY_KEPT_MS),
+            Event::Expired => {}
         }
         Ok(())
     }
