@@ -15,6 +15,11 @@ pub const STEP_MAX: usize = 4_096;
 /// would only make batches smaller.
 pub const IN_FLIGHT_MAX: usize = 2;
 
+/// The same while scans may be answered before they are durable: those do not wait for the disk, so neither may their
+/// decision. The journal writes whatever has gathered as one group, so more and smaller records cost it little; 64 × the
+/// 1 KiB that a record of some scans has. [`UNCONFIRMED_MAX`] is reached first.
+pub const IN_FLIGHT_EARLY_MAX: usize = 64;
+
 /// Scans whose answer has left before it was durable (`scan_ack = decided`), per shard: what a crash may cost.
 pub const UNCONFIRMED_MAX: usize = 256;
 /// How long such a scan may wait for the disk before the shard falls back to durable answers, in ms.

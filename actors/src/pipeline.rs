@@ -21,7 +21,7 @@ use engine::status::ScanAck;
 use engine::time::Timestamp;
 use engine::view::{Notice, Query, View};
 
-use crate::limits::{IN_FLIGHT_MAX, STEP_MAX, UNCONFIRMED_MAX, UNCONFIRMED_MS_MAX};
+use crate::limits::{IN_FLIGHT_EARLY_MAX, IN_FLIGHT_MAX, STEP_MAX, UNCONFIRMED_MAX, UNCONFIRMED_MS_MAX};
 use crate::node::DeviceReply;
 
 /// What is asked of a shard.
@@ -156,7 +156,16 @@ impl<R: Clone> Pipeline<R> {
 
     /// Whether a step would find work and room.
     pub fn is_ready(&self) -> bool {
-        !self.poisoned && !self.waiting.is_empty() && self.in_flight.len() < IN_FLIGHT_MAX
+        let Some((work, _)) = self.waiting.front().filter(|_| !self.poisoned) else { return false };
+        self.in_flight.len() < IN_FLIGHT_MAX
+            || (self.in_flight.len() < IN_FLIGHT_EARLY_MAX
+                && matches!(work, Work::Device(commands) if answers_early(&self.shard, commands))
+                && self.unconfirmed() + work.len() <= UNCONFIRMED_MAX)
+    }
+
+    /// Scans answered and not yet durable.
+    fn unconfirmed(&self) -> usize {
+        self.unconfirmed.iter().map(|(_, scans)| scans).sum()
     }
 
     /// Whether nothing waits and nothing is under way.
@@ -263,7 +272,7 @@ impl<R: Clone> Pipeline<R> {
     /// How many scans may be answered before they are durable: what is left of the bound, while the oldest is young
     /// enough. None while a change of policy is not durable itself: a crash would take with it that these answers stand.
     fn may_answer_early(&self, now: Timestamp) -> usize {
-        let waiting: usize = self.unconfirmed.iter().map(|(_, scans)| scans).sum();
+        let waiting = self.unconfirmed();
         let oldest = self.unconfirmed.front().map_or(0, |(since, _)| now.since_ms(*since));
         let held = self.in_flight.iter().flat_map(|flight| &flight.releases);
         let notices =
@@ -280,9 +289,7 @@ impl<R: Clone> Pipeline<R> {
         for (work, to) in self.waiting.drain(..count) {
             match work {
                 Work::Device(commands) => {
-                    let decided = self.shard.ack_of(commands[0].device.festival()) == ScanAck::Decided
-                        && commands.iter().all(|c| matches!(c.action, DeviceAction::Scan(_)))
-                        && unconfirmed + commands.len() <= early;
+                    let decided = answers_early(&self.shard, &commands) && unconfirmed + commands.len() <= early;
                     let durable = !decided;
                     let replies: Vec<DeviceReply> =
                         answers.by_ref().take(commands.len()).filter_map(|answer| reply(answer, durable)).collect();
@@ -359,6 +366,12 @@ impl<R: Clone> Pipeline<R> {
     pub fn culprit(&self) -> Option<&Work> {
         self.waiting.front().filter(|_| self.culprit).map(|(work, _)| work)
     }
+}
+
+/// Whether all of these may be answered before they are durable: scans, where the festival has chosen so.
+fn answers_early(shard: &Shard, commands: &[DeviceCommand]) -> bool {
+    shard.ack_of(commands[0].device.festival()) == ScanAck::Decided
+        && commands.iter().all(|command| matches!(command.action, DeviceAction::Scan(_)))
 }
 
 fn commands_of(work: &Work) -> impl Iterator<Item = CommandRef<'_>> {

@@ -22,7 +22,7 @@ use engine::credential::QrSecret;
 use engine::ids::{DeviceId, FestivalId};
 use engine::rejection::Rejection;
 use engine::view::Notice as NodeNotice;
-use metrics::{Counter, Gauge, Histogram};
+use metrics::{Counter, Gauge};
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Endpoint, EndpointConfig, VarInt};
 use tokio::sync::broadcast::error::RecvError;
@@ -31,7 +31,7 @@ use tokio::sync::watch;
 pub use latency::{Latency, LatencyTracker};
 pub use limits::Limits;
 use limits::{AddressBook, Knock};
-use outbox::{End, Outbox};
+use outbox::{End, Outbox, Unconfirmed};
 
 use crate::tls::ServerTls;
 use crate::wire::{Notice, Refusal, close};
@@ -87,6 +87,7 @@ struct Door {
     sessions: Mutex<HashMap<DeviceId, (u64, Arc<Outbox>)>>,
     session_number: AtomicU64,
     figures: Arc<Figures>,
+    unconfirmed: Arc<Unconfirmed>,
     stopping: watch::Sender<bool>,
 }
 
@@ -98,7 +99,6 @@ struct Figures {
     connections: Gauge,
     handshakes: Counter,
     refused: Counter,
-    answer_seconds: Histogram,
     latency: Arc<LatencyTracker>,
 }
 
@@ -113,11 +113,6 @@ impl Figures {
             "tapgate_handshakes_failed_total",
             "Connections that ended before a device was proven"
         );
-        metrics::describe_histogram!(
-            "tapgate_answer_seconds",
-            metrics::Unit::Seconds,
-            "From the read that brought a frame to the write that handed its answer to QUIC"
-        );
         Self {
             scans: metrics::counter!("tapgate_frames_received_total"),
             busy: metrics::counter!("tapgate_frames_busy_total"),
@@ -125,14 +120,12 @@ impl Figures {
             connections: metrics::gauge!("tapgate_devices_connected"),
             handshakes: metrics::counter!("tapgate_handshakes_total"),
             refused: metrics::counter!("tapgate_handshakes_failed_total"),
-            answer_seconds: metrics::histogram!("tapgate_answer_seconds"),
             latency,
         }
     }
 
     /// `count` answers of one read took so long: one measurement for all of them.
     fn answered(&self, now: Instant, took: Duration, count: usize) {
-        self.answer_seconds.record_many(took.as_secs_f64(), count);
         self.latency.record(now, took, count as u32);
     }
 }
@@ -181,6 +174,7 @@ impl QuicServer {
             sessions: Mutex::default(),
             session_number: AtomicU64::new(0),
             figures: Arc::new(Figures::new(latency)),
+            unconfirmed: Arc::default(),
             stopping: watch::Sender::new(false),
         });
         Ok(Self { endpoint, door })
@@ -209,6 +203,8 @@ impl QuicServer {
         let mut stopping = self.door.stopping.subscribe();
         let notices = self.door.node.notices();
         let fan_out = tokio::spawn(fan_out(Arc::clone(&self.door), notices));
+        let unconfirmed = Arc::clone(&self.door.unconfirmed);
+        let confirming = tokio::spawn(async move { unconfirmed.send().await });
         loop {
             let incoming = tokio::select! {
                 _ = stopping.wait_for(|stopping| *stopping) => break,
@@ -232,6 +228,7 @@ impl QuicServer {
             }
         }
         fan_out.abort();
+        confirming.abort();
     }
 
     /// Takes no more frames, gives out the answers under way, tells every device when to come again, and closes.

@@ -83,7 +83,8 @@ async fn readyz(State(state): State<AppState>) -> Result<Json<Readiness>, Proble
 #[utoipa::path(get, path = "/metrics", tag = "operations", operation_id = "metrics", security(()),
     responses((status = 200, description = "The figures.", body = String, content_type = "text/plain")))]
 async fn figures(State(state): State<AppState>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], state.metrics.render())
+    let text = state.metrics.render() + &state.latency.prometheus();
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text)
 }
 
 /// A kind of problem.

@@ -2,7 +2,7 @@
 //! takes all there is and hands it to QUIC in one write.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use actors::{Busy, DeviceReply, Inbox};
@@ -42,13 +42,51 @@ impl End {
     }
 }
 
+/// How long a confirmation may wait for an answer to travel with. Each one that goes alone costs a packet, at both
+/// ends as much as a dozen decisions; the device needs it only to forget the scan.
+const CONFIRM_WITHIN: Duration = Duration::from_millis(5);
+
+/// Sessions with confirmations that nothing else has taken along yet. Each is in here once at most.
+#[derive(Default)]
+pub(super) struct Unconfirmed {
+    waiting: Mutex<Vec<Arc<Outbox>>>,
+    bell: Notify,
+}
+
+impl Unconfirmed {
+    fn add(&self, outbox: Arc<Outbox>) {
+        let first = {
+            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            waiting.push(outbox);
+            waiting.len() == 1
+        };
+        if first {
+            self.bell.notify_one();
+        }
+    }
+
+    /// Sends what has waited long enough. Has no end: to be run beside the sessions.
+    pub(super) async fn send(&self) {
+        loop {
+            self.bell.notified().await;
+            tokio::time::sleep(CONFIRM_WITHIN).await;
+            let waiting = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+            for outbox in waiting {
+                outbox.confirm_now();
+            }
+        }
+    }
+}
+
 pub(super) struct Outbox {
+    me: Weak<Self>,
     state: Mutex<State>,
     /// Something is to be written, or the session has ended.
     wake: Notify,
     /// There is room to read again.
     room: Notify,
     figures: Arc<Figures>,
+    unconfirmed: Arc<Unconfirmed>,
     in_flight_max: usize,
     out_bytes_max: usize,
     write_timeout: Duration,
@@ -61,6 +99,12 @@ struct State {
     answers: usize,
     /// How many refusals at the door lie in `bytes`.
     busies: usize,
+    /// Answers that left early and are durable now; go with the next write.
+    confirmed: Vec<u64>,
+    /// Among [`Unconfirmed`].
+    listed: bool,
+    /// They have waited long enough.
+    confirm_due: bool,
     /// Frames read whose answer has not been handed to QUIC.
     open: usize,
     /// When the frames at the shard were read, and how many of each read are not answered. A device's commands go to
@@ -73,16 +117,18 @@ struct State {
 }
 
 impl Outbox {
-    pub(super) fn new(limits: &Limits, figures: Arc<Figures>) -> Self {
-        Self {
+    pub(super) fn new(limits: &Limits, figures: Arc<Figures>, unconfirmed: Arc<Unconfirmed>) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self {
+            me: Weak::clone(me),
             state: Mutex::default(),
             wake: Notify::new(),
             room: Notify::new(),
             figures,
+            unconfirmed,
             in_flight_max: limits.in_flight_max.max(1),
             out_bytes_max: limits.out_bytes_max,
             write_timeout: limits.write_timeout,
-        }
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -157,8 +203,18 @@ impl Outbox {
                 return;
             }
             write(&mut state);
-            if state.bytes.len() > self.out_bytes_max {
-                state.end.get_or_insert(End::refused(Refusal::TooSlow));
+            state.check(self.out_bytes_max);
+        }
+        self.wake.notify_one();
+    }
+
+    fn confirm_now(&self) {
+        {
+            let mut state = self.lock();
+            state.listed = false;
+            state.confirm_due = !state.confirmed.is_empty();
+            if !state.confirm_due {
+                return;
             }
         }
         self.wake.notify_one();
@@ -181,7 +237,9 @@ impl Outbox {
                 {
                     let mut state = self.lock();
                     // What was said before the end is said before the end is.
-                    if !state.bytes.is_empty() {
+                    let parting = state.end.is_some() && !state.confirmed.is_empty();
+                    if !state.bytes.is_empty() || state.confirm_due || parting {
+                        state.take_confirmations();
                         std::mem::swap(&mut state.bytes, &mut writing);
                         break (std::mem::take(&mut state.answers), std::mem::take(&mut state.busies));
                     }
@@ -194,6 +252,7 @@ impl Outbox {
                         buffer.shrink_to(KEPT_BYTES);
                     }
                     state.reads.shrink_to(4);
+                    state.confirmed.shrink_to(16);
                 }
                 self.wake.notified().await;
             };
@@ -241,7 +300,37 @@ impl Inbox for Outbox {
     }
 
     fn confirmed(&self, seqs: &[u64]) {
-        self.put(|state| encode_confirmed(seqs, &mut state.bytes));
+        let me = {
+            let mut state = self.lock();
+            if state.dead {
+                return;
+            }
+            state.confirmed.extend_from_slice(seqs);
+            state.check(self.out_bytes_max);
+            // What is about to be written takes them along; else somebody has to remember them.
+            if state.listed { None } else { self.me.upgrade().inspect(|_| state.listed = true) }
+        };
+        if let Some(me) = me {
+            self.unconfirmed.add(me);
+        }
+    }
+}
+
+impl State {
+    /// A device that takes nothing is not waited for.
+    fn check(&mut self, out_bytes_max: usize) {
+        if self.bytes.len() + 16 * self.confirmed.len() > out_bytes_max {
+            self.end.get_or_insert(End::refused(Refusal::TooSlow));
+        }
+    }
+
+    /// Behind the answers that they confirm.
+    fn take_confirmations(&mut self) {
+        if !self.confirmed.is_empty() {
+            encode_confirmed(&self.confirmed, &mut self.bytes);
+            self.confirmed.clear();
+        }
+        self.confirm_due = false;
     }
 }
 

@@ -40,7 +40,7 @@ pub(super) async fn serve(door: Arc<Door>, incoming: Incoming, mut permit: Permi
             return connection.close(VarInt::from_u32(close::TOO_SLOW), Refusal::TooSlow.say().as_bytes());
         }
     };
-    let outbox = Arc::new(Outbox::new(&door.limits, Arc::clone(&door.figures)));
+    let outbox = Outbox::new(&door.limits, Arc::clone(&door.figures), Arc::clone(&door.unconfirmed));
     let opening = async {
         let proven = prove(&door, &permit, &connection, &mut send, &mut recv).await?;
         if !permit.prove() {
