@@ -154,6 +154,7 @@ impl QuicServer {
         tls: &ServerTls,
     ) -> Result<Self, QuicError> {
         let QuicConfig { addr, limits, latency } = config;
+        limits::make_roomy(&socket);
         let crypto =
             QuicServerConfig::try_from(Arc::clone(&tls.config)).map_err(|error| QuicError::Tls(error.to_string()))?;
         let mut server = quinn::ServerConfig::with_crypto(Arc::new(crypto));

@@ -2,7 +2,6 @@
 //! else. What a gate reaches of this is what its own work costs.
 
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
@@ -16,11 +15,11 @@ use engine::time::Timestamp;
 use gateway::tls::ServerTls;
 use gateway::wire::Frame;
 use quinn::crypto::rustls::QuicServerConfig;
-use quinn::{Connection, Endpoint, ServerConfig};
+use quinn::{Connection, Endpoint, EndpointConfig, ServerConfig, TokioRuntime};
 
 use crate::cli::Gate;
 use crate::gate::{now_ms, run_readers, window};
-use crate::link::{Target, transport};
+use crate::link::{Target, socket, transport};
 use crate::load::Seat;
 use crate::machine::usage;
 use crate::model::{Model, Visitor};
@@ -91,7 +90,7 @@ pub fn serve(ready: impl FnOnce(&str)) -> anyhow::Result<()> {
         let crypto = QuicServerConfig::try_from(Arc::clone(&tls.config))?;
         let mut config = ServerConfig::with_crypto(Arc::new(crypto));
         config.transport_config(Arc::new(transport()));
-        let endpoint = Endpoint::server(config, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+        let endpoint = Endpoint::new(EndpointConfig::default(), Some(config), socket()?, Arc::new(TokioRuntime))?;
         ready(&format!("{} {}", endpoint.local_addr()?, tls.fingerprint));
         let (gone, parent_gone) = tokio::sync::oneshot::channel();
         std::thread::spawn(move || {

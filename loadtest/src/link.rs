@@ -1,7 +1,7 @@
 //! One QUIC connection of a simulated reader: raw frames over quinn, as the wire has them. Kept apart from the
 //! device's own library so that the load generator costs little and hides nothing.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,10 +9,13 @@ use anyhow::{Context as _, anyhow, bail, ensure};
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use bytes::Bytes;
 use engine::ids::{DeviceId, FestivalId};
+use gateway::quic::limits::make_roomy;
 use gateway::tls::{Fingerprint, pinned};
 use gateway::wire::{Enrol, Frame, close, decode, proof};
 use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream, TransportConfig, VarInt};
+use quinn::{
+    ClientConfig, Connection, Endpoint, EndpointConfig, RecvStream, SendStream, TokioRuntime, TransportConfig, VarInt,
+};
 
 /// How long connecting and proving may take.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
@@ -68,9 +71,19 @@ pub fn endpoint(target: &Target) -> anyhow::Result<Endpoint> {
     let mut config = ClientConfig::new(Arc::new(crypto));
     config.transport_config(Arc::new(transport()));
     ensure!(target.address.is_ipv4(), "the load test speaks IPv4 to this machine");
-    let mut endpoint = Endpoint::client(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+    let mut endpoint = Endpoint::new(EndpointConfig::default(), None, socket()?, Arc::new(TokioRuntime))?;
     endpoint.set_default_client_config(config);
     Ok(endpoint)
+}
+
+/// A socket on the loopback, with as much room as the server's own.
+///
+/// # Errors
+/// There is none to be had.
+pub fn socket() -> std::io::Result<UdpSocket> {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    make_roomy(&socket);
+    Ok(socket)
 }
 
 /// How both ends of a load test's connection are set up; the echo uses the same.

@@ -19,6 +19,7 @@ pub mod offline;
 pub mod pack;
 mod queue;
 mod reader;
+mod recent;
 pub mod recover;
 pub(crate) mod scan;
 

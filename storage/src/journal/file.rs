@@ -295,8 +295,11 @@ impl<D: Disk> Flusher<D> {
                 self.housekeeper.want(number);
                 self.writer.offer_next(self.housekeeper.wait()?);
             }
-            self.writer.flush()?;
-            self.tip.moved_to(self.writer.end());
+            if self.writer.flush()?.is_some() {
+                let (end, group) = (self.writer.end(), self.writer.last_group());
+                self.tip.recent.wrote(end.segment, end.offset - group.len() as u64, group);
+                self.tip.moved_to(end);
+            }
             self.shared.queue.done(self.acks.records(), self.acks.bytes());
             self.acks.tell(&*self.sink);
             self.housekeeper.sealed(&self.writer.take_sealed());

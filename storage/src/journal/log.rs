@@ -93,6 +93,8 @@ pub struct LogWriter<D: Disk> {
     segment_bytes: u64,
     /// What is durable.
     end: End,
+    /// How long the last group is that became durable.
+    last_bytes: usize,
     next: Option<D::File>,
     sealed: Vec<u64>,
     group: Group,
@@ -134,6 +136,7 @@ impl<D: Disk> LogWriter<D> {
             file,
             segment_bytes,
             end,
+            last_bytes: 0,
             next: None,
             sealed: Vec::new(),
             group,
@@ -211,6 +214,7 @@ impl<D: Disk> LogWriter<D> {
             self.roll()?;
         }
         write_durably(&self.file, self.end.segment, self.end.offset, &self.group.buffer.bytes()[..len])?;
+        self.last_bytes = len;
         self.end.offset += len as u64;
         self.end.lsn += u64::from(self.group.records);
         self.end.chain = self.group.chain;
@@ -258,6 +262,13 @@ impl<D: Disk> LogWriter<D> {
     /// The durable end.
     pub fn end(&self) -> End {
         self.end
+    }
+
+    /// The group that the last [`LogWriter::flush`] wrote, just before [`LogWriter::end`]. To be asked for before
+    /// anything else is staged, since that goes into the same buffer.
+    pub(crate) fn last_group(&self) -> &[u8] {
+        debug_assert_eq!(self.group.records, 0, "nothing is staged since");
+        &self.group.buffer.bytes()[..self.last_bytes]
     }
 
     /// The shape of the log.

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use super::{Cursor, Entry, JournalError, Position, Reader, disk::Disk, log::End, scan::Walker};
+use super::{Cursor, Entry, JournalError, Position, Reader, disk::Disk, log::End, recent::Recent, scan::Walker};
 
 /// What writer and readers share: how far the log is durable.
 pub(crate) struct Tip {
@@ -10,11 +10,12 @@ pub(crate) struct Tip {
     /// The first segment in the folder.
     pub(crate) first_segment: u64,
     end: Mutex<End>,
+    pub(crate) recent: Arc<Recent>,
 }
 
 impl Tip {
     pub(crate) fn new(shards: u16, first_segment: u64, end: End) -> Self {
-        Self { shards, first_segment, end: Mutex::new(end) }
+        Self { shards, first_segment, end: Mutex::new(end), recent: Arc::default() }
     }
 
     pub(crate) fn end(&self) -> End {
@@ -49,6 +50,7 @@ impl<D: Disk> LogReader<D> {
         let mut walker = find_segment(&*disk, &tip, &end, least)?;
         let limit = limit_in(&walker, &end);
         walker.skip_to(least, limit)?;
+        walker.beside(Arc::clone(&tip.recent));
         Ok(Self { disk, tip, from: from.clone(), walker, end })
     }
 
@@ -59,12 +61,13 @@ impl<D: Disk> LogReader<D> {
         if number > self.end.segment {
             return Err(JournalError::damaged(self.walker.file(), mark.offset, "durable records are gone"));
         }
-        let Some(next) = Walker::open(&*self.disk, number)? else {
+        let Some(mut next) = Walker::open(&*self.disk, number)? else {
             return Err(JournalError::damaged(self.walker.file(), mark.offset, "the next segment has no header"));
         };
         if next.lsn() != self.walker.lsn() || next.chain() != self.walker.chain() {
             return Err(JournalError::damaged(self.walker.file(), mark.offset, "the next segment does not follow"));
         }
+        next.beside(Arc::clone(&self.tip.recent));
         self.walker = next;
         Ok(())
     }

@@ -1,7 +1,10 @@
 //! Walking a segment record by record, every checksum and every link of the chain verified. Recovery, readers and
 //! audit all walk with this; what they do at the first thing that does not hold is their own matter.
 
-use std::io::{self, Read};
+use std::{
+    io::{self, Read},
+    sync::Arc,
+};
 
 use lz4_flex::frame::FrameDecoder;
 
@@ -10,6 +13,7 @@ use super::{
     buffer::{AlignedBuffer, BLOCK, padded},
     disk::{Access, Disk, DiskFile},
     format::{Decoded, Frame, GROUP_HEADER, GroupHeader, SegmentHeader, TRAILER, VERSION, chain_after},
+    recent::Recent,
 };
 
 /// How much is read at once, in bytes: 1 MiB is where the disks measured reach their full rate.
@@ -129,11 +133,13 @@ struct Window<F: DiskFile> {
     start: u64,
     /// How many bytes of the buffer are filled.
     filled: usize,
+    /// What a writer beside us has just written, and to which segment this belongs.
+    recent: Option<(Arc<Recent>, u64)>,
 }
 
 impl<F: DiskFile> Window<F> {
     fn new(source: Source<F>) -> Self {
-        Self { source, buffer: AlignedBuffer::zeroed(BLOCK), start: 0, filled: 0 }
+        Self { source, buffer: AlignedBuffer::zeroed(BLOCK), start: 0, filled: 0, recent: None }
     }
 
     /// `len` bytes from `offset` on, fewer where the segment or `limit` ends. Never reads at or past `limit`: what
@@ -156,9 +162,13 @@ impl<F: DiskFile> Window<F> {
                 // A direct read begins at a block: what is filled ends at one, but for the end of a file cut short.
                 let from = self.filled / BLOCK * BLOCK;
                 let room = &mut self.buffer.bytes_mut()[from..ahead];
-                self.filled = match &mut self.source {
-                    Source::Packed { .. } if from < self.filled => self.filled,
-                    source => from + source.read(offset + from as u64, room)?,
+                let least = len.min(ahead).saturating_sub(from);
+                let recent = self.recent.as_ref().filter(|_| matches!(self.source, Source::Raw(_)));
+                let read = recent.and_then(|(recent, segment)| recent.read(*segment, offset + from as u64, room, least));
+                self.filled = match (&mut self.source, read) {
+                    (_, Some(read)) => from + read,
+                    (Source::Packed { .. }, None) if from < self.filled => self.filled,
+                    (source, None) => from + source.read(offset + from as u64, room)?,
                 };
             }
             return Ok(&self.buffer.bytes()[..len.min(self.filled)]);
@@ -254,6 +264,11 @@ impl<F: DiskFile> Walker<F> {
         };
         let mark = Mark { offset: BLOCK as u64, lsn: header.first_lsn, chain: header.chain };
         Ok(Some(Self { file, window, mark, lsn: mark.lsn, chain: mark.chain, group: None, current: None, header }))
+    }
+
+    /// Reads what is still in memory from there. Bytes of the disk may be newer than a reader's limit; these never are.
+    pub(crate) fn beside(&mut self, recent: Arc<Recent>) {
+        self.window.recent = Some((recent, self.header.number));
     }
 
     pub(crate) fn file(&self) -> &str {
