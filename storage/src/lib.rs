@@ -19,6 +19,7 @@
 //! # }
 //! ```
 
+mod background;
 pub mod journal;
 pub mod projector;
 pub mod snapshots;

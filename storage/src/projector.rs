@@ -11,6 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use crate::background::give_way;
 use crate::journal::{Cursor, Journal};
 use crate::views::{Views, ViewsError};
 
@@ -24,8 +25,6 @@ pub use following::{Following, Portion, Source, Step};
 pub const BATCH_WEIGHT_MAX: usize = 20_000;
 /// How long a transaction gathers while the journal has more, in ms.
 pub const BATCH_MS_MAX: u64 = 50;
-/// By how much the thread gives way (see `nice(2)`): beside one that does not, it gets about a tenth of a core.
-const NICE: i32 = 10;
 
 /// Opens the store, at the start and after each fault.
 pub type Open = Box<dyn Fn() -> Result<Arc<dyn Views>, ViewsError> + Send + Sync>;
@@ -150,10 +149,7 @@ impl Shared {
     }
 
     fn run(&self) {
-        // On Linux this is the thread's own; elsewhere it may be refused, and the projector works all the same.
-        if let Err(why) = rustix::process::nice(NICE) {
-            tracing::debug!(%why, "the projector does not give way");
-        }
+        give_way();
         let mut retry_ms = self.pace.retry_ms;
         loop {
             let before = self.state().events;

@@ -113,7 +113,11 @@ pub fn make_roomy(socket: &UdpSocket) {
     // The kernel doubles what it grants, for its own books.
     let granted = rustix::net::sockopt::socket_recv_buffer_size(socket).map_or(0, |bytes| bytes / 2);
     if set.is_err() || granted < SOCKET_BUFFER_BYTES {
-        tracing::warn!(granted, wanted = SOCKET_BUFFER_BYTES, "a small UDP buffer: raise net.core.rmem_max for busy gates");
+        tracing::warn!(
+            granted,
+            wanted = SOCKET_BUFFER_BYTES,
+            "a small UDP buffer: raise net.core.rmem_max for busy gates"
+        );
     }
 }
 

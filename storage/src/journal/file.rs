@@ -108,9 +108,17 @@ impl<D: Disk> Opened<D> {
         housekeeper.sealed(&recovery.sealed);
 
         let fault = |error| JournalError::io("start a thread for", "the journal", error);
-        let keeper = {
+        let preparer = {
             let housekeeper = Arc::clone(&housekeeper);
-            thread::Builder::new().name("journal-housekeeper".into()).spawn(move || housekeeper.run()).map_err(fault)?
+            thread::Builder::new()
+                .name("journal-prepare".into())
+                .spawn(move || housekeeper.prepare_all())
+                .map_err(fault)?
+        };
+        let packer = {
+            let keeper = Arc::clone(&housekeeper);
+            let packer = thread::Builder::new().name("journal-pack".into()).spawn(move || keeper.pack_all());
+            packer.inspect_err(|_| housekeeper.stop()).map_err(fault)?
         };
         let flusher = Flusher {
             acks: Acks::new(tip.shards),
@@ -123,7 +131,7 @@ impl<D: Disk> Opened<D> {
         };
         let spawned = thread::Builder::new().name("journal".into()).spawn(move || flusher.run_guarded());
         let threads = match spawned {
-            Ok(flusher) => Threads { flusher, keeper },
+            Ok(flusher) => Threads { flusher, preparer, packer },
             Err(error) => {
                 housekeeper.stop();
                 return Err(fault(error));
@@ -170,7 +178,8 @@ pub struct FileJournal<D: Disk = FolderDisk> {
 
 struct Threads {
     flusher: JoinHandle<()>,
-    keeper: JoinHandle<()>,
+    preparer: JoinHandle<()>,
+    packer: JoinHandle<()>,
 }
 
 /// What callers and the journal's thread share.
@@ -235,11 +244,11 @@ impl<D: Disk> Journal for FileJournal<D> {
     fn close(&self) -> Result<(), JournalError> {
         self.shared.queue.close();
         let threads = self.threads.lock().expect("nothing panics under this lock").take();
-        if let Some(Threads { flusher, keeper }) = threads {
+        if let Some(Threads { flusher, preparer, packer }) = threads {
             // Neither can panic: the flusher catches, and whatever the housekeeper leaves undone is done again.
             let _ = flusher.join();
             self.housekeeper.stop();
-            let _ = keeper.join();
+            let _ = (preparer.join(), packer.join());
             self.disk.release();
         }
         self.failure().map_or(Ok(()), |why| Err(JournalError::Failed(why)))

@@ -1,4 +1,5 @@
-//! The slow work beside the log, on a thread of its own: zeroing the next segment, compressing the sealed ones.
+//! The slow work beside the log, on threads of its own: zeroing the next segment, which somebody will wait for, and
+//! compressing the sealed ones, which nobody does.
 
 use std::{
     collections::VecDeque,
@@ -10,6 +11,8 @@ use std::{
     thread,
     time::Duration,
 };
+
+use crate::background::give_way;
 
 use super::{
     JournalError,
@@ -24,14 +27,14 @@ const RETRY: Duration = Duration::from_secs(1);
 /// The rest between two chunks of work while nobody waits: a durable write should find the disk free.
 const BREATH: Duration = Duration::from_millis(1);
 
-/// A handle to the housekeeper; the journal's thread holds one, the thread itself another.
+/// A handle to the housekeeper; the journal's thread holds one, its own two threads the others.
 pub(crate) struct Housekeeper<D: Disk> {
     disk: Arc<D>,
     options: LogOptions,
     /// Whether sealed segments are compressed.
     compress: bool,
     chores: Mutex<Chores<D>>,
-    /// Rung for the housekeeper when there is work, and by it when a segment is ready.
+    /// Rung for its threads when there is work, and by them when a segment is ready.
     bell: Condvar,
     /// Somebody waits for the next segment, or soon will.
     hurry: AtomicBool,
@@ -115,38 +118,53 @@ impl<D: Disk> Housekeeper<D> {
         self.bell.notify_all();
     }
 
-    /// The thread's whole life.
-    pub(crate) fn run(&self) {
-        if catch_unwind(AssertUnwindSafe(|| self.keep_house())).is_err() {
+    /// Prepares segments: one thread's whole life.
+    pub(crate) fn prepare_all(&self) {
+        // Whoever decides and writes goes first, but not for ever. Not being allowed to is no reason to stop.
+        let _ = rustix::process::nice(10);
+        let prepare_all = || {
+            while let Some(number) = self.next_wanted() {
+                self.prepare(number);
+            }
+        };
+        if catch_unwind(AssertUnwindSafe(prepare_all)).is_err() {
             tracing::error!("the journal's housekeeper panicked: the journal ends with the open segment");
             self.chores().gone = true;
             self.bell.notify_all();
         }
     }
 
-    fn keep_house(&self) {
-        // Whoever decides and writes goes first; on two cores, compressing beside them shows otherwise. Not being
-        // allowed to is no reason to stop.
-        let _ = rustix::process::nice(10);
-        while let Some(chore) = self.next_chore() {
-            match chore {
-                Chore::Prepare(number) => self.prepare(number),
-                Chore::Compress(number) => self.pack(number),
+    /// Compresses segments: the other thread's.
+    pub(crate) fn pack_all(&self) {
+        give_way();
+        let pack_all = || {
+            while let Some(number) = self.next_sealed() {
+                self.pack(number);
             }
+        };
+        if catch_unwind(AssertUnwindSafe(pack_all)).is_err() {
+            tracing::error!("compressing panicked: sealed segments stay as they are until a restart");
         }
     }
 
-    fn next_chore(&self) -> Option<Chore> {
+    fn next_wanted(&self) -> Option<u64> {
+        self.next(|chores| chores.wanted)
+    }
+
+    fn next_sealed(&self) -> Option<u64> {
+        // The next segment matters more, also to the disk.
+        self.next(|chores| if chores.wanted.is_none() { chores.sealed.pop_front() } else { None })
+    }
+
+    /// Waits for something to do; `None` when it is time to stop.
+    fn next(&self, mut look: impl FnMut(&mut Chores<D>) -> Option<u64>) -> Option<u64> {
         let mut chores = self.chores();
         loop {
             if self.stop.load(Ordering::Relaxed) {
                 return None;
             }
-            if let Some(number) = chores.wanted {
-                return Some(Chore::Prepare(number));
-            }
-            if let Some(number) = chores.sealed.pop_front() {
-                return Some(Chore::Compress(number));
+            if let Some(number) = look(&mut chores) {
+                return Some(number);
             }
             chores = self.bell.wait(chores).expect("nothing panics under this lock");
         }
@@ -200,9 +218,4 @@ impl<D: Disk> Housekeeper<D> {
     fn chores(&self) -> MutexGuard<'_, Chores<D>> {
         self.chores.lock().expect("nothing panics under this lock")
     }
-}
-
-enum Chore {
-    Prepare(u64),
-    Compress(u64),
 }

@@ -89,7 +89,11 @@ mod tests {
         recent.wrote(1, 3 * 4096, &group(9, 1));
         recent.wrote(2, 4096, &group(5, 1));
         let mut room = vec![0; 4 * 4096];
-        assert_eq!(recent.read(1, 4096, &mut room, 1), Some(3 * 4096), "to the segment's newest group, not into the next");
+        assert_eq!(
+            recent.read(1, 4096, &mut room, 1),
+            Some(3 * 4096),
+            "to the segment's newest group, not into the next"
+        );
         assert_eq!(room[..2 * 4096], group(1, 2));
         assert_eq!(room[2 * 4096..3 * 4096], group(9, 1));
         assert_eq!(recent.read(1, 2 * 4096, &mut room[..4096], 4096), Some(4096), "from the middle of a group");

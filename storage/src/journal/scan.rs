@@ -164,7 +164,8 @@ impl<F: DiskFile> Window<F> {
                 let room = &mut self.buffer.bytes_mut()[from..ahead];
                 let least = len.min(ahead).saturating_sub(from);
                 let recent = self.recent.as_ref().filter(|_| matches!(self.source, Source::Raw(_)));
-                let read = recent.and_then(|(recent, segment)| recent.read(*segment, offset + from as u64, room, least));
+                let read =
+                    recent.and_then(|(recent, segment)| recent.read(*segment, offset + from as u64, room, least));
                 self.filled = match (&mut self.source, read) {
                     (_, Some(read)) => from + read,
                     (Source::Packed { .. }, None) if from < self.filled => self.filled,
