@@ -72,6 +72,11 @@ fn far_apart() {
         # 2^32 below: replay took this floor for the number's own, and forgot what was before it.
         enter T2 main by main-1 seq 8589934593 floor 4294967297 → admitted
         enter T1 main by main-1 seq 8589934592 floor 1 → admitted, again
+        ",
+    );
+    // Played by itself: here it is replayed, and a floor that rises further would cover what was lost.
+    night.play(
+        "
         enter T3 main by main-1 seq 18446744073709551615 floor 18446744073709551615 → admitted
         enter T3 main by main-1 seq 18446744073709551615 floor 18446744073709551615 → admitted, again
         enter T4 main by main-1 seq 5 → rejected: stale_seq
