@@ -170,7 +170,7 @@ impl Shard {
     ) -> Answer {
         let reply = |answer, repeated| Answer::Office { answer, repeated };
         if let Some(key) = &command.key {
-            match self.keys.look_up(key, now) {
+            match self.keys.look_up(key, command.operator, now) {
                 SeenKey::New => {}
                 SeenKey::Answered(answer) => return reply(answer, true),
                 SeenKey::Refused(rejection) => return reply(OfficeAnswer::Rejected(rejection), false),
@@ -231,7 +231,7 @@ impl Shard {
         match event {
             Event::Asked(asked) => {
                 if let (Some((id, fingerprint)), Some(answer)) = (asked.key, asked.answer()) {
-                    self.keys.remember(id, fingerprint, answer, at);
+                    self.keys.remember(id, asked.operator, fingerprint, answer, at);
                 }
                 return;
             }
@@ -252,8 +252,8 @@ impl Shard {
                 self.festivals.get_mut(&id).expect("decided").apply(event, at);
             }
         }
-        if let Some(Asked { key: Some((id, fingerprint)), .. }) = asked {
-            self.keys.remember(id, fingerprint, office_answer(event), at);
+        if let Some(Asked { operator, key: Some((id, fingerprint)), .. }) = asked {
+            self.keys.remember(id, operator, fingerprint, office_answer(event), at);
         }
     }
 

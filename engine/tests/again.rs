@@ -173,6 +173,38 @@ fn a_no_and_a_scan_in_one_record() {
     assert_eq!(again, [Answer::Office { answer: no, repeated: true }]);
 }
 
+/// A script that has run wild, or a thief with one key: alone it is refused, and the others' festivals go on.
+#[test]
+fn one_operator_cannot_use_up_the_keys_of_all() {
+    let mut night = World::open();
+    let festival = night.festival;
+    let ask = |operator: u32, attempt: usize| {
+        let key = IdempotencyKey { id: u128::from(operator) << 64 | attempt as u128, fingerprint: 1, made_at: None };
+        let action = OfficeAction::SetFestivalStatus { festival, to: engine::status::FestivalStatus::Draft };
+        Command::Office(Box::new(OfficeCommand { key: Some(key), operator, action }))
+    };
+    let answered = |rejection, repeated| Answer::Office { answer: OfficeAnswer::Rejected(rejection), repeated };
+    let (decided, limit) = (Rejection::InvalidTransition, answered(Rejection::LimitReached, false));
+    let share = engine::dedupe::KEYS_MAX / (engine::dedupe::SHARE + 1);
+    let wild: Vec<_> = (0..=share).map(|attempt| ask(1, attempt)).collect();
+    let answers = night.batch(&wild);
+    assert!(answers.iter().all(|answer| *answer == answered(decided, false)));
+    for _ in 0..2 {
+        assert_eq!(night.ask(ask(1, share + 9)), limit);
+        assert_eq!(night.ask(ask(1, 7)), answered(decided, true), "what was answered is answered again");
+        let theirs = night.ask(ask(2, 0));
+        assert!(theirs == answered(decided, false) || theirs == answered(decided, true), "nobody else is refused");
+        // Nor does it help to wait for a restart.
+        night.replays();
+        night.shard = engine::shard::Shard::restore(&night.shard.snapshot()).unwrap();
+        night.now = night.now.plus_ms(1);
+    }
+    night.now = night.now.plus_ms(72 * HOUR_MS);
+    night.ask(Command::Tick);
+    assert_eq!(night.ask(ask(1, share + 9)), answered(decided, false), "room again");
+    night.replays();
+}
+
 #[test]
 fn old_keys_are_refused_or_new() {
     let mut night = World::open();
