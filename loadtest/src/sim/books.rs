@@ -549,7 +549,8 @@ impl FestivalBook {
             }
             return Ok(());
         }
-        let first = ticket.status == TicketStatus::Sold && perimeter;
+        // Whom a shown answer lets into an inner zone is in its perimeter too, and has used the ticket.
+        let first = ticket.status == TicketStatus::Sold && (perimeter || scan.flags & CONFLICT != 0);
         if first != (scan.flags & FIRST_ENTRY != 0) {
             return breach("a ticket enters a perimeter once", format!("first entry {first}: {scan:?}"));
         }
