@@ -180,7 +180,8 @@ pub enum SeenKey {
 }
 
 impl Keys {
-    /// Looks an operator's key up at the shard's time.
+    /// Looks an operator's key up at the recorded time. A key is forgotten by a record, so one that by the records' time
+    /// is not too old yet was never seen.
     pub fn look_up(&self, key: &IdempotencyKey, operator: u32, now: Timestamp) -> SeenKey {
         match self.answers.get(&key.id) {
             Some((fingerprint, _)) if *fingerprint != key.fingerprint => {

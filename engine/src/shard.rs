@@ -170,7 +170,9 @@ impl Shard {
     ) -> Answer {
         let reply = |answer, repeated| Answer::Office { answer, repeated };
         if let Some(key) = &command.key {
-            match self.keys.look_up(key, command.operator, now) {
+            // By recorded time: what a clock says that is recorded nowhere may be taken back, and with it the refusal.
+            let recorded = if writer.events() > 0 { now } else { self.now };
+            match self.keys.look_up(key, command.operator, recorded) {
                 SeenKey::New => {}
                 SeenKey::Answered(answer) => return reply(answer, true),
                 SeenKey::Refused(rejection) => return reply(OfficeAnswer::Rejected(rejection), false),
@@ -187,6 +189,10 @@ impl Shard {
             }
             Ok(Decided::Already(already)) => asked.already = Some(already),
             Err(rejection) => asked.rejection = Some(rejection),
+        }
+        if asked.rejection == Some(Rejection::CodeExpired) {
+            // Recorded, so that the code stays lapsed.
+            self.happen(&Event::Expired, None, now, writer);
         }
         // Nothing happens, so without a key there is nothing to remember either.
         if key.is_some() {

@@ -228,6 +228,62 @@ fn old_keys_are_refused_or_new() {
     night.replays();
 }
 
+/// The clock jumps 80 hours ahead and back. A key's age is told by the time that is recorded, so whatever it came to, it
+/// comes to again: refused stays refused and decided stays decided, also after a restart.
+#[test]
+fn a_clock_that_jumps_ahead_and_back() {
+    let key = |id, made_at| Some(IdempotencyKey { id, fingerprint: 1, made_at: Some(made_at) });
+    let expired = OfficeAnswer::Rejected(Rejection::IdempotencyKeyExpired);
+    let restart = |night: &mut World| {
+        night.replays();
+        night.shard = engine::shard::Shard::restore(&night.shard.snapshot()).unwrap();
+    };
+    // Nothing is recorded of the time to which the clock has jumped: no key is too old yet, and none was forgotten.
+    let mut night = World::open();
+    let evening = night.now;
+    night.now = evening.plus_ms(80 * HOUR_MS);
+    let first = night.office_with(key(1, evening), create("third"));
+    assert_eq!(first, (OfficeAnswer::Festival(FestivalId::of_slug("third")), false));
+    night.now = evening;
+    restart(&mut night);
+    assert_eq!(night.office_with(key(1, evening), create("third")), (first.0, true));
+    // By now it is recorded.
+    assert_eq!(night.office_with(key(2, evening), create("fourth")), (expired, false));
+    restart(&mut night);
+    assert_eq!(night.office_with(key(2, evening), create("fourth")), (expired, false));
+
+    // The same where a batch ends elsewhere.
+    let office =
+        |key, slug| Command::Office(Box::new(OfficeCommand { key: Some(key), operator: 1, action: create(slug) }));
+    for cut in [false, true] {
+        let mut night = World::open();
+        night.now = evening.plus_ms(80 * HOUR_MS);
+        let commands = [office(key(1, evening).unwrap(), "third"), office(key(2, evening).unwrap(), "fourth")];
+        let answers: Vec<_> = match cut {
+            true => commands.iter().map(|command| night.ask(command.clone())).collect(),
+            false => night.batch(&commands),
+        };
+        assert_eq!(answers[1], Answer::Office { answer: expired, repeated: false }, "cut: {cut}");
+        night.now = evening;
+        assert_eq!(night.ask(commands[1].clone()), Answer::Office { answer: expired, repeated: false });
+    }
+}
+
+/// A code that was refused for its age is refused for good, whatever the clock says later.
+#[test]
+fn a_code_that_has_lapsed_stays_so() {
+    let mut night = World::open();
+    let (festival, gate, code_hash) = (night.festival, GateNo(0), [100; 32]);
+    night.office(OfficeAction::OfferEnrolment { festival, gate, code_hash, name: "late".into() });
+    let offered_at = night.now;
+    let enrol = || OfficeAction::EnrolDevice { festival, code_hash, public_key: [1; 32] };
+    night.now = offered_at.plus_ms(CODE_KEPT_MS + 1);
+    assert_eq!(night.office(enrol()), OfficeAnswer::Rejected(Rejection::CodeExpired));
+    night.now = offered_at;
+    assert_eq!(night.office(enrol()), OfficeAnswer::Rejected(Rejection::UnknownCode));
+    night.replays();
+}
+
 #[test]
 fn a_code_enrols_one_device() {
     let mut night = World::open();
