@@ -24,7 +24,7 @@ const KEY_SCHEME: &str = "key";
         forgotten is new. Some ten thousand keys of yours have room in that time; beyond that a change answers 409 \
         `limit_reached`, and nobody else's does.\n\n\
         **Errors** are `application/problem+json` (RFC 9457) with a stable `code`; `/api/v1/problems` lists them. \
-        Codes may be added."
+        A `validation` names each bad field in `errors`. Codes may be added."
 ))]
 struct Base;
 
