@@ -6,64 +6,14 @@ mod common;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use common::night::{HERS, Ticket, found, issue, reader, rows, rows_once};
 use common::process::{Operator, Running, tapgate};
 use engine::command::Direction;
-use gateway::client::{DeviceKey, Offer, Read, Reader, ReaderOptions, enrol_key};
+use gateway::client::Read;
 use rustix::process::Signal;
 use serde_json::{Value, json};
-
-/// A guard against a hang, not a measurement.
-const NEVER_LONGER: Duration = Duration::from_secs(60);
-const HERS: &str = "0192f0c1-2345-7abc-8def-0123456789ab";
-
-/// A ground with a deck in it, a gate to each, weekend tickets for both and day tickets for the ground.
-fn found(office: &Operator) {
-    let always = ("2020-01-01T00:00:00Z", "2199-01-01T00:00:00Z");
-    let festival = json!({"slug": "night", "name": "Night", "startsAt": always.0, "endsAt": always.1});
-    office.post("/festivals", &festival);
-    office.post("/festivals/night/zones", &json!({"name": "Ground", "capacity": 1000}));
-    office.post("/festivals/night/zones", &json!({"name": "Deck", "parent": 0, "capacity": 100}));
-    office.post("/festivals/night/gates", &json!({"name": "North", "zone": 0}));
-    office.post("/festivals/night/gates", &json!({"name": "Stairs", "zone": 1}));
-    for (name, zones) in [("Weekend", json!([0, 1])), ("Day", json!([0]))] {
-        let values = json!({
-            "name": name, "kind": "STANDARD", "price": {"amount": "89.50", "currency": "EUR"}, "quota": 100,
-            "zones": zones, "validFrom": always.0, "validUntil": always.1,
-        });
-        office.post("/festivals/night/categories", &values);
-    }
-    for status in ["PUBLISHED", "ONGOING"] {
-        office.post("/festivals/night/status", &json!({"status": status}));
-    }
-}
-
-/// A ticket as the office got it.
-struct Ticket {
-    id: String,
-    qr: String,
-}
-
-/// Two weekend tickets, of which one has a holder, a day ticket, and one that is not paid.
-fn issue(office: &Operator) -> Vec<Ticket> {
-    let lines = format!(
-        "{{\"category\":0,\"paid\":true,\"holder\":\"{HERS}\"}}\n{{\"category\":0,\"paid\":true}}\n\
-         {{\"category\":1,\"paid\":true}}\n{{\"category\":1,\"paid\":false}}\n"
-    );
-    let issued = office.call("POST", "/festivals/night/tickets", "application/x-ndjson", &lines);
-    assert_eq!(issued.status, 200, "{issued:?}");
-    let text = |line: &Value, name: &str| line[name].as_str().unwrap_or_else(|| panic!("{line}")).to_owned();
-    let lines = issued.text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    lines.map(|line| Ticket { id: text(&line, "ticketId"), qr: text(&line, "qr") }).collect()
-}
-
-async fn reader(office: &Operator, gate: u16) -> Reader {
-    let code = office.post("/festivals/night/devices/enrolment-codes", &json!({"gate": gate, "name": "Reader"}));
-    let offer: Offer = code.json()["offer"].as_str().unwrap().parse().unwrap();
-    let identity = enrol_key(None, &offer, DeviceKey::generate().unwrap()).await.unwrap();
-    Reader::connect(identity, ReaderOptions::default()).await.unwrap()
-}
 
 /// All that the lists say of the night, by the question.
 fn lists(office: &Operator, tickets: &[Ticket], devices: &[String]) -> Vec<(String, Vec<Value>)> {
@@ -81,31 +31,6 @@ fn lists(office: &Operator, tickets: &[Ticket], devices: &[String]) -> Vec<(Stri
     questions.extend(tickets.iter().map(|ticket| format!("/tickets/{}/history", ticket.id)));
     questions.extend(devices.iter().map(|device| format!("/festivals/night/access-log?device={device}")));
     questions.into_iter().map(|path| (path.clone(), rows(office, &path))).collect()
-}
-
-/// A list, once the read models are there: they may be a moment behind, and 503 while they are built.
-fn rows(office: &Operator, path: &str) -> Vec<Value> {
-    let began = Instant::now();
-    loop {
-        let reply = office.get(path);
-        match reply.status {
-            200 => return reply.json()["items"].as_array().unwrap().clone(),
-            503 if began.elapsed() < NEVER_LONGER => std::thread::sleep(Duration::from_millis(20)),
-            _ => panic!("{path}: {reply:?}"),
-        }
-    }
-}
-
-fn rows_once(office: &Operator, path: &str, count: usize) -> Vec<Value> {
-    let began = Instant::now();
-    loop {
-        let rows = rows(office, path);
-        if rows.len() >= count {
-            return rows;
-        }
-        assert!(began.elapsed() < NEVER_LONGER, "{path} has {} rows, not {count}", rows.len());
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 fn ids(rows: &[Value]) -> Vec<&str> {
@@ -151,7 +76,16 @@ async fn a_night_is_listed_audited_and_rebuilt() {
     let server = Running::start(&data, &[]);
     let office = server.admin(&data);
     found(&office);
-    let tickets = issue(&office);
+    // Two weekend tickets, of which one has a holder, a day ticket, and one that is not paid.
+    let tickets = issue(
+        &office,
+        &[
+            json!({"category": 0, "paid": true, "holder": HERS}),
+            json!({"category": 0, "paid": true}),
+            json!({"category": 1, "paid": true}),
+            json!({"category": 1, "paid": false}),
+        ],
+    );
     let (north, stairs) = (reader(&office, 0).await, reader(&office, 1).await);
     let devices = [north.device().to_string(), stairs.device().to_string()];
     let forged = tickets[1].qr.replace("\"version\":1", "\"version\":2");

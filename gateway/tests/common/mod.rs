@@ -1,6 +1,7 @@
 //! A small festival behind a real QUIC door.
 #![allow(dead_code, unreachable_pub)] // each test file uses its part
 
+pub mod night;
 pub mod process;
 
 use std::net::SocketAddr;

@@ -19,10 +19,13 @@ pub fn tapgate() -> Command {
     command
 }
 
-/// A server on this folder, at addresses of its own.
+/// A server on this folder, at addresses of its own unless they are said.
 pub fn serve(data: &Path, more: &[&str]) -> Command {
     let mut command = tapgate();
-    command.args(["serve", "--http", "127.0.0.1:0", "--quic", "127.0.0.1:0", "--data"]).arg(data).args(more);
+    command.arg("serve").arg("--data").arg(data).args(more);
+    for flag in ["--http", "--quic"].iter().filter(|flag| !more.contains(flag)) {
+        command.args([flag, "127.0.0.1:0"]);
+    }
     command
 }
 
@@ -35,18 +38,26 @@ pub fn key(data: &Path, words: &[&str]) -> Output {
 pub struct Running {
     pub child: Child,
     pub http: SocketAddr,
+    pub quic: SocketAddr,
     pub demo_key: Option<String>,
 }
 
 impl Running {
     pub fn start(data: &Path, more: &[&str]) -> Self {
-        let mut child = serve(data, more).stderr(Stdio::inherit()).spawn().unwrap();
+        Self::of(serve(data, more).stderr(Stdio::inherit()))
+    }
+
+    pub fn of(command: &mut Command) -> Self {
+        let mut child = command.spawn().unwrap();
         let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
-        let (mut http, mut demo_key) = (None, None);
+        let (mut http, mut quic, mut demo_key) = (None, None, None);
         for line in said.by_ref() {
             let line = line.unwrap();
             if let Some((_, address)) = line.split_once("people    http://") {
                 http = address.split('/').next().and_then(|address| address.parse().ok());
+            }
+            if let Some((_, address)) = line.split_once("readers   QUIC ") {
+                quic = address.split(' ').next().and_then(|address| address.parse().ok());
             }
             if let Some((_, key)) = line.split_once("#key=") {
                 demo_key = Some(key.to_owned());
@@ -55,7 +66,8 @@ impl Running {
                 break;
             }
         }
-        Self { child, http: http.expect("it says where it is"), demo_key }
+        let (http, quic) = http.zip(quic).expect("it says where it is");
+        Self { child, http, quic, demo_key }
     }
 
     pub fn end(mut self, signal: Signal) -> Option<i32> {
@@ -70,6 +82,14 @@ impl Running {
             format!("GET {path} HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer {key}\r\nConnection: close\r\n\r\n");
         stream.write_all(head.as_bytes()).unwrap();
         BufReader::new(stream)
+    }
+
+    /// Whether it takes scans, and why not.
+    pub fn readyz(&self) -> (u16, String) {
+        let mut reply = String::new();
+        self.get("/readyz", "").read_to_string(&mut reply).unwrap();
+        let status = reply.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default();
+        (status, reply.lines().last().unwrap_or_default().to_owned())
     }
 
     pub fn status(&self, path: &str, key: &str) -> String {
