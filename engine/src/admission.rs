@@ -117,6 +117,8 @@ fn check(
         TicketStatus::Reserved | TicketStatus::Available => return Err(Rejection::Unpaid),
         TicketStatus::Sold | TicketStatus::Used => {}
     }
+    // Before `already_used`: somebody has blocked it on purpose, and whoever holds it is to be sent to the help desk. A
+    // stolen ticket has mostly been used as well; "used already" would send the thief away, and the owner with them.
     if ticket.blocked {
         return Err(Rejection::Blocked);
     }

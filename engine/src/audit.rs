@@ -62,6 +62,9 @@ checks! {
     Inside = "inside", [10], "a ticket is inside at most once, and in a zone only if it is in its parent";
     Occupancy = "occupancy", [11], "occupancy is who is inside by ticket and without one, and came less left";
     Capacity = "capacity", [11], "nobody is admitted to a full zone";
+    Active = "active", [], "somebody is admitted only while the festival is ongoing";
+    Window = "window", [], "somebody is admitted only within the ticket's category's window";
+    Door = "door", [], "a zone admits its categories only, while it is open and nothing around it is evacuated";
     Replay = "replay", [12], "replay, also through snapshots, leads to what the records say";
     Revoked = "revoked", [15], "a revoked device decides nothing; a ticket that is not valid or is blocked lets nobody in";
     OwnFestival = "own_festival", [16], "a device acts at its own festival, on that festival's tickets";

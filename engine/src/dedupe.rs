@@ -148,14 +148,24 @@ impl From<Kept> for Window {
 /// How long an idempotency key is remembered.
 pub const KEY_KEPT_MS: i64 = 72 * HOUR_MS;
 /// How many a shard remembers: 262,144 × about 120 B = 30 MiB.
+///
+/// One operator may hold a quarter as many as are free: see [`SHARE`].
 pub const KEYS_MAX: usize = 262_144;
+/// An operator who holds this part of what is free, or more, gets no new key remembered, so that nobody can use up what
+/// all festivals of a shard share. Alone one comes to a fifth, 52,428: a call of 100,000 tickets takes 98, and 10,000 where
+/// each of its windows has a hundred groups, so five of the worst have room within 72 hours. Each further one who takes
+/// all there is to be had gets a fifth of what the others have left: after four of them 107,375 are free and a newcomer
+/// can have 21,475, after sixteen 7,379 and 1,475. Who holds most is refused first.
+pub const SHARE: usize = 4;
 
 /// The idempotency keys of one shard.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Keys {
     answers: BTreeMap<u128, (u64, OfficeAnswer)>,
-    /// In order of time, for forgetting.
-    order: VecDeque<(Timestamp, u128)>,
+    /// In order of time, for forgetting: when, which, whose.
+    order: VecDeque<(Timestamp, u128, u32)>,
+    /// How many each operator holds; nobody holds none.
+    held: BTreeMap<u32, u32>,
 }
 
 /// What an idempotency key means.
@@ -170,8 +180,9 @@ pub enum SeenKey {
 }
 
 impl Keys {
-    /// Looks a key up at the shard's time.
-    pub fn look_up(&self, key: &IdempotencyKey, now: Timestamp) -> SeenKey {
+    /// Looks an operator's key up at the recorded time. A key is forgotten by a record, so one that by the records' time
+    /// is not too old yet was never seen.
+    pub fn look_up(&self, key: &IdempotencyKey, operator: u32, now: Timestamp) -> SeenKey {
         match self.answers.get(&key.id) {
             Some((fingerprint, _)) if *fingerprint != key.fingerprint => {
                 SeenKey::Refused(Rejection::IdempotencyConflict)
@@ -180,28 +191,42 @@ impl Keys {
             None if key.made_at.is_some_and(|made_at| now.since_ms(made_at) > KEY_KEPT_MS) => {
                 SeenKey::Refused(Rejection::IdempotencyKeyExpired)
             }
-            None if self.answers.len() >= KEYS_MAX => SeenKey::Refused(Rejection::LimitReached),
+            None if self.held_by(operator) >= self.free() / SHARE => SeenKey::Refused(Rejection::LimitReached),
             None => SeenKey::New,
         }
     }
 
-    /// Remembers an answer.
-    pub fn remember(&mut self, id: u128, fingerprint: u64, answer: OfficeAnswer, at: Timestamp) {
+    fn held_by(&self, operator: u32) -> usize {
+        self.held.get(&operator).map_or(0, |held| *held as usize)
+    }
+
+    fn free(&self) -> usize {
+        KEYS_MAX.saturating_sub(self.answers.len())
+    }
+
+    /// Remembers the answer to an operator's key.
+    pub fn remember(&mut self, id: u128, operator: u32, fingerprint: u64, answer: OfficeAnswer, at: Timestamp) {
         if self.answers.insert(id, (fingerprint, answer)).is_none() {
-            self.order.push_back((at, id));
+            self.order.push_back((at, id, operator));
+            *self.held.entry(operator).or_default() += 1;
         }
     }
 
     /// Whether [`Keys::forget`] would forget any.
     pub fn any_due(&self, now: Timestamp) -> bool {
-        self.order.front().is_some_and(|(at, _)| now.since_ms(*at) > KEY_KEPT_MS)
+        self.order.front().is_some_and(|(at, ..)| now.since_ms(*at) > KEY_KEPT_MS)
     }
 
     /// Forgets the keys that are older than 72 hours.
     pub fn forget(&mut self, now: Timestamp) {
         while self.any_due(now) {
-            let (_, id) = self.order.pop_front().expect("one is due");
+            let (_, id, operator) = self.order.pop_front().expect("one is due");
             self.answers.remove(&id);
+            let held = self.held.get_mut(&operator).expect("whoever holds a key is counted");
+            *held -= 1;
+            if *held == 0 {
+                self.held.remove(&operator);
+            }
         }
     }
 }
@@ -273,17 +298,50 @@ mod tests {
     fn an_office_key_is_remembered_for_72_hours() {
         let mut keys = Keys::default();
         let key = IdempotencyKey { id: 1, fingerprint: 2, made_at: Some(Timestamp(0)) };
-        assert_eq!(keys.look_up(&key, Timestamp(0)), SeenKey::New);
-        keys.remember(1, 2, OfficeAnswer::Done, Timestamp(0));
-        assert_eq!(keys.look_up(&key, Timestamp(KEY_KEPT_MS)), SeenKey::Answered(OfficeAnswer::Done));
+        assert_eq!(keys.look_up(&key, 1, Timestamp(0)), SeenKey::New);
+        keys.remember(1, 1, 2, OfficeAnswer::Done, Timestamp(0));
+        assert_eq!(keys.look_up(&key, 1, Timestamp(KEY_KEPT_MS)), SeenKey::Answered(OfficeAnswer::Done));
         let other = IdempotencyKey { fingerprint: 3, ..key };
-        assert_eq!(keys.look_up(&other, Timestamp(0)), SeenKey::Refused(Rejection::IdempotencyConflict));
+        assert_eq!(keys.look_up(&other, 1, Timestamp(0)), SeenKey::Refused(Rejection::IdempotencyConflict));
         keys.forget(Timestamp(KEY_KEPT_MS));
         assert!(!keys.answers.is_empty(), "not a moment too early");
         keys.forget(Timestamp(KEY_KEPT_MS + 1));
-        assert!(keys.answers.is_empty() && keys.order.is_empty());
+        assert!(keys.answers.is_empty() && keys.order.is_empty() && keys.held.is_empty());
         let expired = SeenKey::Refused(Rejection::IdempotencyKeyExpired);
-        assert_eq!(keys.look_up(&key, Timestamp(KEY_KEPT_MS + 1)), expired, "old is not new");
-        assert_eq!(keys.look_up(&IdempotencyKey { made_at: None, ..key }, Timestamp(KEY_KEPT_MS + 1)), SeenKey::New);
+        assert_eq!(keys.look_up(&key, 1, Timestamp(KEY_KEPT_MS + 1)), expired, "old is not new");
+        assert_eq!(keys.look_up(&IdempotencyKey { made_at: None, ..key }, 1, Timestamp(KEY_KEPT_MS + 1)), SeenKey::New);
+    }
+
+    /// Whoever takes all there is to be had leaves four fifths to the others; what is given back can be had again.
+    #[test]
+    fn keys_are_shared() {
+        let mut keys = Keys::default();
+        let take = |keys: &mut Keys, operator: u32, n: usize| {
+            let id = u128::from(operator) << 64 | n as u128;
+            let key = IdempotencyKey { id, fingerprint: 1, made_at: None };
+            let seen = keys.look_up(&key, operator, Timestamp(0));
+            if seen == SeenKey::New {
+                keys.remember(id, operator, 1, OfficeAnswer::Done, Timestamp(i64::from(operator)));
+            }
+            seen
+        };
+        let mut left = KEYS_MAX;
+        for operator in 0..16 {
+            let taken = (0..).take_while(|&n| take(&mut keys, operator, n) == SeenKey::New).count();
+            assert!(taken.abs_diff(left / 5) <= 1, "{taken} of {left}");
+            left -= taken;
+        }
+        assert!((7_350..7_400).contains(&keys.free()), "{}", keys.free());
+        assert_eq!(take(&mut keys, 99, 0), SeenKey::New, "a newcomer");
+        let limited = SeenKey::Refused(Rejection::LimitReached);
+        assert_eq!(take(&mut keys, 0, KEYS_MAX), limited);
+        assert_eq!(take(&mut keys, 0, 7), SeenKey::Answered(OfficeAnswer::Done), "what was answered is answered again");
+        // What the first has given back, it and the others can have.
+        keys.forget(Timestamp(KEY_KEPT_MS + 1));
+        assert_eq!((keys.held_by(0), keys.held.len()), (0, 16));
+        assert_eq!(take(&mut keys, 0, 0), SeenKey::New);
+        assert_eq!(take(&mut keys, 15, KEYS_MAX), SeenKey::New);
+        assert_eq!(keys.answers.len(), keys.order.len());
+        assert_eq!(keys.held.values().map(|held| *held as usize).sum::<usize>(), keys.order.len());
     }
 }

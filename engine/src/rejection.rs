@@ -116,7 +116,7 @@ rejections! {
     InvalidTransition = 70, "invalid_transition", "This is not possible from the present status.";
     /// Not enough places left under the quota.
     SoldOut = 71, "sold_out", "There are not enough places left.";
-    /// A limit of the installation is reached (zones, gates, categories, devices, codes).
+    /// A limit of the installation is reached (zones, gates, categories, devices, codes), or of the operator (idempotency keys).
     LimitReached = 72, "limit_reached", "A limit is reached.";
     /// A field is out of bounds.
     InvalidValue = 73, "invalid_value", "A value is out of bounds.";

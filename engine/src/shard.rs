@@ -170,7 +170,9 @@ impl Shard {
     ) -> Answer {
         let reply = |answer, repeated| Answer::Office { answer, repeated };
         if let Some(key) = &command.key {
-            match self.keys.look_up(key, now) {
+            // By recorded time: what a clock says that is recorded nowhere may be taken back, and with it the refusal.
+            let recorded = if writer.events() > 0 { now } else { self.now };
+            match self.keys.look_up(key, command.operator, recorded) {
                 SeenKey::New => {}
                 SeenKey::Answered(answer) => return reply(answer, true),
                 SeenKey::Refused(rejection) => return reply(OfficeAnswer::Rejected(rejection), false),
@@ -187,6 +189,10 @@ impl Shard {
             }
             Ok(Decided::Already(already)) => asked.already = Some(already),
             Err(rejection) => asked.rejection = Some(rejection),
+        }
+        if asked.rejection == Some(Rejection::CodeExpired) {
+            // Recorded, so that the code stays lapsed.
+            self.happen(&Event::Expired, None, now, writer);
         }
         // Nothing happens, so without a key there is nothing to remember either.
         if key.is_some() {
@@ -231,7 +237,7 @@ impl Shard {
         match event {
             Event::Asked(asked) => {
                 if let (Some((id, fingerprint)), Some(answer)) = (asked.key, asked.answer()) {
-                    self.keys.remember(id, fingerprint, answer, at);
+                    self.keys.remember(id, asked.operator, fingerprint, answer, at);
                 }
                 return;
             }
@@ -252,8 +258,8 @@ impl Shard {
                 self.festivals.get_mut(&id).expect("decided").apply(event, at);
             }
         }
-        if let Some(Asked { key: Some((id, fingerprint)), .. }) = asked {
-            self.keys.remember(id, fingerprint, office_answer(event), at);
+        if let Some(Asked { operator, key: Some((id, fingerprint)), .. }) = asked {
+            self.keys.remember(id, operator, fingerprint, office_answer(event), at);
         }
     }
 

@@ -357,6 +357,19 @@ fn tickets_in_trouble() {
         # Blocked while inside: no further in.
         block T1
         enter T1 stage → rejected: blocked
+        # Blocked and used: that somebody has to be called is what the steward needs to know, also where she came in with it.
+        enter T1 main by main-2 → rejected: blocked
+        exit T1 main → exited
+        enter T1 main by main-2 → rejected: blocked
+        policy reentry
+        enter T1 main by main-2 → rejected: blocked
+        policy single_entry
+        unblock T1
+        enter T1 main by main-2 → rejected: already_used, since 18:00 main main-1
+        # Blocked and worth nothing any more: the help desk could not help.
+        block T3
+        refund T3
+        enter T3 main → rejected: refunded
         cancel T2
         enter T2 main → rejected: cancelled
         refund T2

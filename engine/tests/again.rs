@@ -72,6 +72,11 @@ fn far_apart() {
         # 2^32 below: replay took this floor for the number's own, and forgot what was before it.
         enter T2 main by main-1 seq 8589934593 floor 4294967297 → admitted
         enter T1 main by main-1 seq 8589934592 floor 1 → admitted, again
+        ",
+    );
+    // Played by itself: here it is replayed, and a floor that rises further would cover what was lost.
+    night.play(
+        "
         enter T3 main by main-1 seq 18446744073709551615 floor 18446744073709551615 → admitted
         enter T3 main by main-1 seq 18446744073709551615 floor 18446744073709551615 → admitted, again
         enter T4 main by main-1 seq 5 → rejected: stale_seq
@@ -168,6 +173,38 @@ fn a_no_and_a_scan_in_one_record() {
     assert_eq!(again, [Answer::Office { answer: no, repeated: true }]);
 }
 
+/// A script that has run wild, or a thief with one key: alone it is refused, and the others' festivals go on.
+#[test]
+fn one_operator_cannot_use_up_the_keys_of_all() {
+    let mut night = World::open();
+    let festival = night.festival;
+    let ask = |operator: u32, attempt: usize| {
+        let key = IdempotencyKey { id: u128::from(operator) << 64 | attempt as u128, fingerprint: 1, made_at: None };
+        let action = OfficeAction::SetFestivalStatus { festival, to: engine::status::FestivalStatus::Draft };
+        Command::Office(Box::new(OfficeCommand { key: Some(key), operator, action }))
+    };
+    let answered = |rejection, repeated| Answer::Office { answer: OfficeAnswer::Rejected(rejection), repeated };
+    let (decided, limit) = (Rejection::InvalidTransition, answered(Rejection::LimitReached, false));
+    let share = engine::dedupe::KEYS_MAX / (engine::dedupe::SHARE + 1);
+    let wild: Vec<_> = (0..=share).map(|attempt| ask(1, attempt)).collect();
+    let answers = night.batch(&wild);
+    assert!(answers.iter().all(|answer| *answer == answered(decided, false)));
+    for _ in 0..2 {
+        assert_eq!(night.ask(ask(1, share + 9)), limit);
+        assert_eq!(night.ask(ask(1, 7)), answered(decided, true), "what was answered is answered again");
+        let theirs = night.ask(ask(2, 0));
+        assert!(theirs == answered(decided, false) || theirs == answered(decided, true), "nobody else is refused");
+        // Nor does it help to wait for a restart.
+        night.replays();
+        night.shard = engine::shard::Shard::restore(&night.shard.snapshot()).unwrap();
+        night.now = night.now.plus_ms(1);
+    }
+    night.now = night.now.plus_ms(72 * HOUR_MS);
+    night.ask(Command::Tick);
+    assert_eq!(night.ask(ask(1, share + 9)), answered(decided, false), "room again");
+    night.replays();
+}
+
 #[test]
 fn old_keys_are_refused_or_new() {
     let mut night = World::open();
@@ -188,6 +225,62 @@ fn old_keys_are_refused_or_new() {
     let records = night.records.len();
     night.ask(Command::Tick);
     assert_eq!(night.records.len(), records, "nothing is due twice");
+    night.replays();
+}
+
+/// The clock jumps 80 hours ahead and back. A key's age is told by the time that is recorded, so whatever it came to, it
+/// comes to again: refused stays refused and decided stays decided, also after a restart.
+#[test]
+fn a_clock_that_jumps_ahead_and_back() {
+    let key = |id, made_at| Some(IdempotencyKey { id, fingerprint: 1, made_at: Some(made_at) });
+    let expired = OfficeAnswer::Rejected(Rejection::IdempotencyKeyExpired);
+    let restart = |night: &mut World| {
+        night.replays();
+        night.shard = engine::shard::Shard::restore(&night.shard.snapshot()).unwrap();
+    };
+    // Nothing is recorded of the time to which the clock has jumped: no key is too old yet, and none was forgotten.
+    let mut night = World::open();
+    let evening = night.now;
+    night.now = evening.plus_ms(80 * HOUR_MS);
+    let first = night.office_with(key(1, evening), create("third"));
+    assert_eq!(first, (OfficeAnswer::Festival(FestivalId::of_slug("third")), false));
+    night.now = evening;
+    restart(&mut night);
+    assert_eq!(night.office_with(key(1, evening), create("third")), (first.0, true));
+    // By now it is recorded.
+    assert_eq!(night.office_with(key(2, evening), create("fourth")), (expired, false));
+    restart(&mut night);
+    assert_eq!(night.office_with(key(2, evening), create("fourth")), (expired, false));
+
+    // The same where a batch ends elsewhere.
+    let office =
+        |key, slug| Command::Office(Box::new(OfficeCommand { key: Some(key), operator: 1, action: create(slug) }));
+    for cut in [false, true] {
+        let mut night = World::open();
+        night.now = evening.plus_ms(80 * HOUR_MS);
+        let commands = [office(key(1, evening).unwrap(), "third"), office(key(2, evening).unwrap(), "fourth")];
+        let answers: Vec<_> = match cut {
+            true => commands.iter().map(|command| night.ask(command.clone())).collect(),
+            false => night.batch(&commands),
+        };
+        assert_eq!(answers[1], Answer::Office { answer: expired, repeated: false }, "cut: {cut}");
+        night.now = evening;
+        assert_eq!(night.ask(commands[1].clone()), Answer::Office { answer: expired, repeated: false });
+    }
+}
+
+/// A code that was refused for its age is refused for good, whatever the clock says later.
+#[test]
+fn a_code_that_has_lapsed_stays_so() {
+    let mut night = World::open();
+    let (festival, gate, code_hash) = (night.festival, GateNo(0), [100; 32]);
+    night.office(OfficeAction::OfferEnrolment { festival, gate, code_hash, name: "late".into() });
+    let offered_at = night.now;
+    let enrol = || OfficeAction::EnrolDevice { festival, code_hash, public_key: [1; 32] };
+    night.now = offered_at.plus_ms(CODE_KEPT_MS + 1);
+    assert_eq!(night.office(enrol()), OfficeAnswer::Rejected(Rejection::CodeExpired));
+    night.now = offered_at;
+    assert_eq!(night.office(enrol()), OfficeAnswer::Rejected(Rejection::UnknownCode));
     night.replays();
 }
 

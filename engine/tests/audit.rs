@@ -191,6 +191,52 @@ fn one_too_many() {
     assert_eq!(planted(&night, &[Event::Scanned(entry(&night))]), ["capacity"]);
 }
 
+/// Each line makes the honest entry one that the gate would have refused; a conflict may, since the answer was shown.
+#[test]
+fn let_in_though_the_gate_was_shut() {
+    for (script, check) in [
+        ("status COMPLETED", "active"),
+        ("status CANCELLED", "active"),
+        ("window day 12:00 17:59", "window"),
+        ("window day 12:00 18:00 # the first moment at which it no longer does", "window"),
+        ("window day 18:01 20:00", "window"),
+        ("close main", "door"),
+        ("evacuate main", "door"),
+    ] {
+        let mut night = honest();
+        night.play(script);
+        assert_eq!(planted(&night, &[Event::Scanned(entry(&night))]), [check], "{script}");
+        let policy = Policy { ack: ScanAck::Decided, ..Policy::default() };
+        night.office(OfficeAction::SetPolicy { festival: night.festival, policy });
+        let shown = Scanned { flags: FIRST_ENTRY | CONFLICT, instead_of: Some(Rejection::ZoneClosed), ..entry(&night) };
+        let report = audit(&night, &[write(0, night.shard.seq() + 1, night.now, &[Event::Scanned(shown)])]);
+        assert!(report.holds(), "{script}: {:?}", report.violations);
+    }
+    // Open again, within the window, the entry is honest.
+    let mut night = honest();
+    night.play("close main\n open main\n window day 18:00 18:01\n close stage");
+    assert!(audit(&night, &[write(0, night.shard.seq() + 1, night.now, &[Event::Scanned(entry(&night))])]).holds());
+    // Into a zone that the category does not open, or around which people are being led out.
+    let deck = |night: &World| Scanned {
+        device: night.readers["pit-1"].id,
+        gate: GateNo(3),
+        zone: night.zones["pit"],
+        ticket: Some(night.tickets["T1"]),
+        flags: 0,
+        occupancy: 1,
+        ..entry(night)
+    };
+    let mut night = honest();
+    assert!(audit(&night, &[write(0, night.shard.seq() + 1, night.now, &[Event::Scanned(deck(&night))])]).holds());
+    night.play("evacuate main");
+    assert_eq!(planted(&night, &[Event::Scanned(deck(&night))]), ["door"]);
+    let mut night = honest();
+    let values = values("day", night.zones["main"].bit() | night.zones["stage"].bit(), 1_000);
+    let (festival, category) = (night.festival, Some(night.categories["day"]));
+    night.office(OfficeAction::PutCategory { festival, category, values });
+    assert_eq!(planted(&night, &[Event::Scanned(deck(&night))]), ["door"]);
+}
+
 #[test]
 fn lies_of_an_undo() {
     let night = honest();

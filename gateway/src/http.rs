@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use actors::Node;
 use axum::Router;
-use axum::extract::{MatchedPath, Request};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -34,6 +34,7 @@ pub mod categories;
 pub mod devices;
 pub mod docs;
 pub mod festivals;
+pub mod fields;
 pub mod issue;
 pub mod keys;
 pub mod limits;
@@ -70,11 +71,8 @@ pub struct AppState {
     pub metrics: PrometheusHandle,
 }
 
-/// How long a handler may take until its answer begins. The node answers within 30 s at worst (`durability.md`, 17).
-const ANSWER_TIME: Duration = Duration::from_secs(35);
-
 /// Every route under `/api/v1` with its OpenAPI document.
-fn api(streams: OpenApiRouter<AppState>) -> OpenApiRouter<AppState> {
+fn api(streams: OpenApiRouter<AppState>, answer_within: Duration) -> OpenApiRouter<AppState> {
     // What a person or a page asks.
     let prompt = OpenApiRouter::new()
         .merge(festivals::router())
@@ -86,7 +84,7 @@ fn api(streams: OpenApiRouter<AppState>) -> OpenApiRouter<AppState> {
         .merge(keys::router())
         .merge(live_counts::router())
         .merge(operations::problems_router())
-        .layer(middleware::from_fn(in_time));
+        .layer(middleware::from_fn_with_state(answer_within, in_time));
     // What may take minutes, and bounds its own time.
     let v1 = prompt.merge(issue::router()).merge(streams);
     OpenApiRouter::with_openapi(docs::base()).nest("/api/v1", v1)
@@ -103,7 +101,7 @@ pub fn app(
     limits: Limits,
 ) -> (Router, impl Future<Output = ()> + Send + 'static) {
     let upkeep = metrics_of::upkeep(state.metrics.clone(), state.node.clone());
-    let (api, mut openapi) = api(streams).split_for_parts();
+    let (api, mut openapi) = api(streams, limits.answer_within).split_for_parts();
     let (operations, operations_docs) = operations::router().split_for_parts();
     openapi.merge(operations_docs);
     docs::complete(&mut openapi);
@@ -137,8 +135,8 @@ fn panicked(reason: Box<dyn std::any::Any + Send + 'static>) -> Response {
     Problem::from(Rejection::Internal).into_response()
 }
 
-async fn in_time(request: Request, next: Next) -> Response {
-    match tokio::time::timeout(ANSWER_TIME, next.run(request)).await {
+async fn in_time(State(within): State<Duration>, request: Request, next: Next) -> Response {
+    match tokio::time::timeout(within, next.run(request)).await {
         Ok(response) => response,
         Err(_) => Problem::from(Fault::Timeout).into_response(),
     }

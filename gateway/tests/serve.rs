@@ -1,89 +1,14 @@
 //! The binary itself, as somebody on call meets it: what it says, what it ends with, and what is there after it was
 //! killed.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
+mod common;
 
-use rustix::process::{Pid, Signal, kill_process};
+use std::io::{BufRead, Read};
+use std::net::TcpListener;
+
+use common::process::{Running, key, serve, tapgate};
+use rustix::process::Signal;
 use serde_json::Value;
-
-/// A guard against a hang, not a measurement.
-const NEVER_LONGER: Duration = Duration::from_secs(120);
-
-fn tapgate() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tapgate"));
-    command.env_remove("RUST_LOG").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
-
-fn serve(data: &Path, more: &[&str]) -> Command {
-    let mut command = tapgate();
-    command.args(["serve", "--http", "127.0.0.1:0", "--quic", "127.0.0.1:0", "--data"]).arg(data).args(more);
-    command
-}
-
-fn key(data: &Path, words: &[&str]) -> Output {
-    tapgate().arg("key").args(words).arg("--data").arg(data).output().unwrap()
-}
-
-/// A server that has said where it is.
-struct Running {
-    child: Child,
-    http: SocketAddr,
-    demo_key: Option<String>,
-}
-
-impl Running {
-    fn start(data: &Path, more: &[&str]) -> Self {
-        let mut child = serve(data, more).stderr(Stdio::inherit()).spawn().unwrap();
-        let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
-        let (mut http, mut demo_key) = (None, None);
-        for line in said.by_ref() {
-            let line = line.unwrap();
-            if let Some((_, address)) = line.split_once("people    http://") {
-                http = address.split('/').next().and_then(|address| address.parse().ok());
-            }
-            if let Some((_, key)) = line.split_once("#key=") {
-                demo_key = Some(key.to_owned());
-            }
-            if line.starts_with("Ctrl-C") {
-                break;
-            }
-        }
-        Self { child, http: http.expect("it says where it is"), demo_key }
-    }
-
-    fn end(mut self, signal: Signal) -> Option<i32> {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
-        self.child.wait().unwrap().code()
-    }
-
-    fn get(&self, path: &str, key: &str) -> BufReader<TcpStream> {
-        let mut stream = TcpStream::connect(self.http).unwrap();
-        stream.set_read_timeout(Some(NEVER_LONGER)).unwrap();
-        let head =
-            format!("GET {path} HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer {key}\r\nConnection: close\r\n\r\n");
-        stream.write_all(head.as_bytes()).unwrap();
-        BufReader::new(stream)
-    }
-
-    fn status(&self, path: &str, key: &str) -> String {
-        let mut line = String::new();
-        self.get(path, key).read_line(&mut line).unwrap();
-        line.split(' ').nth(1).unwrap_or_default().to_owned()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Only where a test has failed on its way.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 /// The next event of a live stream: its name and its data. `None` at the stream's end.
 fn event(stream: &mut impl BufRead) -> Option<(String, Value)> {

@@ -19,7 +19,9 @@ mod judge;
 mod net;
 mod node;
 mod office;
+mod people;
 pub mod seeds;
+mod setup;
 mod world;
 
 use std::collections::BTreeMap;

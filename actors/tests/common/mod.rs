@@ -50,13 +50,24 @@ pub async fn ask(node: &Node, action: OfficeAction) -> OfficeAnswer {
 
 /// A festival with one perimeter, one gate, one device and so many tickets.
 pub async fn festival(node: &Node, tickets: u32, policy: Policy) -> (FestivalId, DeviceId, Vec<TicketId>) {
+    let (node, runtime) = (node.clone(), tokio::runtime::Handle::current());
+    let founded = move || found(tickets, policy, |action| runtime.block_on(ask(&node, action)));
+    tokio::task::spawn_blocking(founded).await.unwrap()
+}
+
+/// The same by whoever answers the office.
+pub fn found(
+    tickets: u32,
+    policy: Policy,
+    mut ask: impl FnMut(OfficeAction) -> OfficeAnswer,
+) -> (FestivalId, DeviceId, Vec<TicketId>) {
     let (starts_at, ends_at) = (Timestamp(0), Timestamp(i64::MAX));
     let slug = "night".to_owned();
-    let made = ask(node, OfficeAction::CreateFestival { slug, name: "Night".into(), starts_at, ends_at, policy }).await;
+    let made = ask(OfficeAction::CreateFestival { slug, name: "Night".into(), starts_at, ends_at, policy });
     let OfficeAnswer::Festival(festival) = made else { panic!("{made:?}") };
     let name = "Main".to_owned();
-    ask(node, OfficeAction::PutZone { festival, zone: None, name, parent: None, capacity: 1_000_000 }).await;
-    ask(node, OfficeAction::AddGate { festival, zone: ZoneNo(0), name: "North".into() }).await;
+    ask(OfficeAction::PutZone { festival, zone: None, name, parent: None, capacity: 1_000_000 });
+    ask(OfficeAction::AddGate { festival, zone: ZoneNo(0), name: "North".into() });
     let values = CategoryValues {
         name: "Day".into(),
         kind: CategoryKind::Standard,
@@ -66,22 +77,21 @@ pub async fn festival(node: &Node, tickets: u32, policy: Policy) -> (FestivalId,
         valid_from: starts_at,
         valid_until: ends_at,
     };
-    let made = ask(node, OfficeAction::PutCategory { festival, category: None, values }).await;
+    let made = ask(OfficeAction::PutCategory { festival, category: None, values });
     let OfficeAnswer::Category(category) = made else { panic!("{made:?}") };
     let mut ids = Vec::new();
     for from in (0..tickets).step_by(1_000) {
         let holders = vec![None; (tickets - from).min(1_000) as usize];
-        let made =
-            ask(node, OfficeAction::IssueTickets { festival, category, holders, paid: true, seed: u64::from(from) });
-        let OfficeAnswer::Issued { first_serial, count, seed, .. } = made.await else { panic!("not issued") };
+        let made = ask(OfficeAction::IssueTickets { festival, category, holders, paid: true, seed: u64::from(from) });
+        let OfficeAnswer::Issued { first_serial, count, seed, .. } = made else { panic!("not issued") };
         ids.extend(issued(festival, category, first_serial, count, seed));
     }
     for to in [FestivalStatus::Published, FestivalStatus::Ongoing] {
-        assert_eq!(ask(node, OfficeAction::SetFestivalStatus { festival, to }).await, OfficeAnswer::Done);
+        assert_eq!(ask(OfficeAction::SetFestivalStatus { festival, to }), OfficeAnswer::Done);
     }
     let code_hash = [7; 32];
-    ask(node, OfficeAction::OfferEnrolment { festival, gate: GateNo(0), code_hash, name: "R1".into() }).await;
-    let enrolled = ask(node, OfficeAction::EnrolDevice { festival, code_hash, public_key: [1; 32] }).await;
+    ask(OfficeAction::OfferEnrolment { festival, gate: GateNo(0), code_hash, name: "R1".into() });
+    let enrolled = ask(OfficeAction::EnrolDevice { festival, code_hash, public_key: [1; 32] });
     let OfficeAnswer::Device(device) = enrolled else { panic!("{enrolled:?}") };
     (festival, device, ids)
 }

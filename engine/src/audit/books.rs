@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Check, Found};
 use crate::admission::UNDO_WITHIN_MS;
-use crate::command::{CONFLICT, Direction, FIRST_ENTRY, Verdict, WAS_NOT_INSIDE};
+use crate::command::{CONFLICT, CategoryValues, Direction, FIRST_ENTRY, Verdict, WAS_NOT_INSIDE};
 use crate::event::{Event, Scanned, Undone};
 use crate::festival::Festival;
 use crate::ids::{DeviceId, FestivalId, TagUid, TicketId, ZoneNo, nonce_at};
 use crate::rejection::Rejection;
-use crate::status::{EntryPolicy, FestivalStatus, Policy, TicketStatus};
+use crate::status::{EntryPolicy, FestivalStatus, Policy, TicketStatus, ZoneState};
 use crate::time::Timestamp;
 
 /// A ticket by category and serial.
@@ -34,10 +34,10 @@ pub(super) struct Books {
     last: BTreeMap<Seat, Last>,
 }
 
-#[derive(Default)]
 struct Zone {
     parent: Option<ZoneNo>,
     capacity: u32,
+    state: ZoneState,
     inside: BTreeSet<Seat>,
     unaccounted: u32,
     came: u64,
@@ -45,7 +45,7 @@ struct Zone {
 }
 
 struct Category {
-    quota: u32,
+    values: CategoryValues,
     live: u32,
     tickets: Vec<Ticket>,
 }
@@ -75,6 +75,10 @@ struct Last {
 }
 
 impl Zone {
+    fn new(parent: Option<ZoneNo>) -> Self {
+        let inside = BTreeSet::new();
+        Self { parent, capacity: 0, state: ZoneState::Open, inside, unaccounted: 0, came: 0, left: 0 }
+    }
     fn occupancy(&self) -> u32 {
         self.inside.len() as u32 + self.unaccounted
     }
@@ -130,10 +134,10 @@ impl Books {
                 {
                     return;
                 }
-                if no == self.categories.len() {
-                    self.categories.push(Category { quota: 0, live: 0, tickets: Vec::new() });
+                match self.categories.get_mut(no) {
+                    Some(known) => known.values = values.clone(),
+                    None => self.categories.push(Category { values: values.clone(), live: 0, tickets: Vec::new() }),
                 }
-                self.categories[no].quota = values.quota;
                 self.quota(no, found);
             }
             Event::TicketsIssued { category, first_serial, count, seed, paid, .. } => {
@@ -172,9 +176,11 @@ impl Books {
                 }
                 self.tags.insert(*tag, seat);
             }
-            Event::ZoneStateSet { zone, .. } => {
-                let known = usize::from(zone.0) < self.zones.len();
-                found.check(Check::Known, known, || format!("there is no zone {}", zone.0));
+            Event::ZoneStateSet { zone, state, .. } => {
+                let known = self.zones.get_mut(usize::from(zone.0));
+                if found.check(Check::Known, known.is_some(), || format!("there is no zone {}", zone.0)) {
+                    known.expect("just looked").state = *state;
+                }
             }
             Event::EnrolmentOffered { gate, code_hash, until, .. } => {
                 let known = usize::from(gate.0) < self.gates.len();
@@ -219,7 +225,7 @@ impl Books {
             return;
         }
         if no == self.zones.len() {
-            self.zones.push(Zone { parent, ..Zone::default() });
+            self.zones.push(Zone::new(parent));
         }
         self.zones[no].capacity = capacity;
     }
@@ -290,6 +296,19 @@ impl Books {
         found.check(Check::Inside, conflict || !anywhere, || format!("{}, and was inside already", what()));
         found.check(Check::Inside, conflict || parent, || format!("{}, from outside its parent", what()));
         found.check(Check::Capacity, conflict || !full, || format!("{}, which was full", what()));
+        let ongoing = self.status == FestivalStatus::Ongoing;
+        found.check(Check::Active, conflict || ongoing, || format!("{}, festival {}", what(), self.status.word()));
+        let CategoryValues { valid_from, valid_until, zones, .. } = &self.categories[usize::from(seat.0)].values;
+        let within = (*valid_from..*valid_until).contains(&at);
+        found.check(Check::Window, conflict || within, || {
+            format!("{} outside {valid_from:?} to {valid_until:?}", what())
+        });
+        let may = zones & scanned.zone.bit() != 0;
+        found.check(Check::Door, conflict || may, || format!("{}, which its category does not open", what()));
+        let around = self.around(zone);
+        let open = self.zones[zone].state == ZoneState::Open
+            && around.iter().all(|&zone| self.zones[zone].state != ZoneState::Evacuating);
+        found.check(Check::Door, conflict || open, || format!("{}, which was closed", what()));
 
         // A conflict that lets somebody into an inner zone puts them into its perimeter too.
         let inside = self.zones[zone].inside.contains(&seat);
@@ -297,7 +316,6 @@ impl Books {
         found.check(Check::SingleEntry, first_entry == (scanned.flags & FIRST_ENTRY != 0), || {
             format!("{} with the flags {:#x}, {}", what(), scanned.flags, status.word())
         });
-        let around = self.around(zone);
         if self.zones[zone].inside.contains(&seat) {
             // Somebody else with the same ticket: counted here, and around here unless they were.
             let count = self.zones[zone].unaccounted + 1;
@@ -393,7 +411,7 @@ impl Books {
     }
 
     fn quota(&self, category: usize, found: &mut Found) {
-        let Category { live, quota, .. } = self.categories[category];
+        let Category { live, values: CategoryValues { quota, .. }, .. } = self.categories[category];
         found.check(Check::Quota, live <= quota, || format!("category {category}: {live} tickets, quota {quota}"));
     }
 
@@ -441,15 +459,17 @@ impl Books {
             (replayed.status, replayed.policy, replayed.qr_version) == (self.status, self.policy, self.qr_version),
             "status, policy or key",
         );
-        let zone =
-            |zone: &crate::zone::Zone| (zone.occupancy, zone.unaccounted, zone.admitted, zone.left, zone.capacity);
-        let ours = self.zones.iter().map(|z| (z.occupancy(), z.unaccounted, z.came, z.left, z.capacity));
+        let zone = |zone: &crate::zone::Zone| {
+            (zone.occupancy, zone.unaccounted, zone.admitted, zone.left, zone.capacity, zone.state)
+        };
+        let ours = self.zones.iter().map(|z| (z.occupancy(), z.unaccounted, z.came, z.left, z.capacity, z.state));
         same(replayed.zones.iter().map(zone).eq(ours), "the zones");
         let device = |device: &crate::device::Device| (device.gate.0, device.revoked, device.window.floor());
         let ours = self.devices.iter().map(|device| (device.gate, device.revoked, device.floor));
         same(replayed.devices.iter().map(device).eq(ours), "the devices");
-        let sums = replayed.categories.iter().map(|category| (category.live, category.tickets.len()));
-        same(sums.eq(self.categories.iter().map(|category| (category.live, category.tickets.len()))), "the categories");
+        let sums = replayed.categories.iter().map(|category| (category.live, category.tickets.len(), &category.values));
+        let ours = self.categories.iter().map(|category| (category.live, category.tickets.len(), &category.values));
+        same(sums.eq(ours), "the categories");
         for (category, ours) in replayed.categories.iter().zip(&self.categories) {
             let agree = category.tickets.iter().zip(&ours.tickets).zip(0..).all(|((ticket, ours), serial)| {
                 (ticket.nonce, ticket.status, ticket.blocked) == (ours.nonce, ours.status, ours.blocked)

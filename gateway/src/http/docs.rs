@@ -21,9 +21,10 @@ const KEY_SCHEME: &str = "key";
         same request with the same key gets the same answer, marked `Idempotent-Replayed: true`, and happens once; \
         another request with that key answers 409 `idempotency_conflict`. Keys are yours alone and are kept for 72 \
         hours. A version 7 UUID older than that is refused (`idempotency_key_expired`); any other key that was \
-        forgotten is new.\n\n\
+        forgotten is new. Some ten thousand keys of yours have room in that time; beyond that a change answers 409 \
+        `limit_reached`, and nobody else's does.\n\n\
         **Errors** are `application/problem+json` (RFC 9457) with a stable `code`; `/api/v1/problems` lists them. \
-        Codes may be added."
+        A `validation` names each bad field in `errors`. Codes may be added."
 ))]
 struct Base;
 

@@ -1,4 +1,5 @@
-//! How many requests one address may make. Connections, and how slow they may be, are bounded where they are accepted.
+//! How many requests one address may make, and how long one may take. Connections, and how slow they may be, are bounded
+//! where they are accepted.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
@@ -16,7 +17,7 @@ use tower_governor::{GovernorError, GovernorLayer};
 
 use super::problem::{Fault, Problem};
 
-/// What one address may do.
+/// What one address may do, and how long it waits.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Requests a second in the long run; `None` for as many as it likes (behind a proxy that limits them itself, and
@@ -24,11 +25,20 @@ pub struct Limits {
     pub requests_per_s: Option<NonZeroU32>,
     /// How many at once before that counts: a page of an organiser's tool asks for some dozens.
     pub burst: NonZeroU32,
+    /// How long a handler may take until its answer begins; bulk calls and live streams bound their own time.
+    pub answer_within: Duration,
 }
+
+/// The node answers within 30 s at worst (`durability.md`, 17).
+const ANSWER_WITHIN: Duration = Duration::from_secs(35);
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { requests_per_s: NonZeroU32::new(100), burst: NonZeroU32::new(500).unwrap_or(NonZeroU32::MIN) }
+        Self {
+            requests_per_s: NonZeroU32::new(100),
+            burst: NonZeroU32::new(500).unwrap_or(NonZeroU32::MIN),
+            answer_within: ANSWER_WITHIN,
+        }
     }
 }
 

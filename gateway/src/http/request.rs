@@ -19,8 +19,10 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_path_to_error::Segment;
 use sha2::{Digest, Sha256};
+use utoipa::ToSchema;
 
 use super::AppState;
+use super::fields;
 use super::problem::{Fault, FieldError, Problem};
 use crate::auth::Operator;
 
@@ -67,19 +69,23 @@ pub struct Change<T> {
 /// A body as it came.
 pub struct Unread<T>(Bytes, PhantomData<fn() -> T>);
 
-impl<T: DeserializeOwned> Unread<T> {
+impl<T: DeserializeOwned + ToSchema> Unread<T> {
     /// Understands it.
     ///
     /// # Errors
-    /// `invalid_json`, `validation` with the field's pointer.
+    /// `invalid_json`, `validation` with the pointer of each bad field.
     pub fn read(&self) -> Result<T, Problem> {
         // Nothing is the empty object: where all fields may be left out, so may the body.
-        parse_json(if self.0.is_empty() { b"{}" } else { &self.0 })
+        let body: &[u8] = if self.0.is_empty() { b"{}" } else { &self.0 };
+        parse_json(body).map_err(|first| match first.errors() {
+            [] => first,
+            _ => fields::all_of::<T>(body, first),
+        })
     }
 }
 
 /// A change that needs no body. An empty object is as good.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Nothing {}
 
@@ -154,7 +160,7 @@ fn made_at(header: &str) -> Option<Timestamp> {
     Some(Timestamp(i64::try_from(seconds).ok()?.checked_mul(1_000)? + i64::from(nanos / 1_000_000)))
 }
 
-/// Parses JSON and says which field is wrong.
+/// Parses JSON and says which field is wrong: the first, where several are.
 ///
 /// # Errors
 /// `invalid_json`, `validation`.
@@ -175,8 +181,9 @@ pub fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
         let detail = inner.to_string();
         let detail = detail.split(" at line ").next().unwrap_or_default().to_owned();
         let mut pointer = pointer(error.path().iter());
-        // serde names a field that is missing or too many in its sentence only.
-        if let Some(rest) = detail.strip_prefix("missing field `") {
+        // serde names a field that is missing, or there twice, in its sentence only.
+        let named = ["missing field `", "duplicate field `"].iter().find_map(|says| detail.strip_prefix(says));
+        if let Some(rest) = named {
             pointer = format!("{pointer}/{}", rest.split('`').next().unwrap_or_default());
         }
         Problem::fields(vec![FieldError { pointer, detail }])
@@ -188,7 +195,7 @@ pub fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
 fn pointer<'a>(path: impl Iterator<Item = &'a Segment>) -> String {
     path.fold(String::new(), |pointer, segment| match segment {
         Segment::Seq { index } => format!("{pointer}/{index}"),
-        Segment::Map { key } => format!("{pointer}/{}", key.replace('~', "~0").replace('/', "~1")),
+        Segment::Map { key } => format!("{pointer}/{}", fields::escaped(key)),
         Segment::Enum { variant } => format!("{pointer}/{variant}"),
         Segment::Unknown => pointer,
     })
@@ -219,6 +226,7 @@ mod tests {
             (r#"{"inner":[{"entryGate":1},{"entryGate":256}]}"#, "validation", "/inner/1/entryGate"),
             (r#"{"inner":[{}]}"#, "validation", "/inner/0/entryGate"),
             (r#"{"inner":[],"extra":1}"#, "validation", "/extra"),
+            (r#"{"inner":[],"inner":[]}"#, "validation", "/inner"),
             (r#"{}"#, "validation", "/inner"),
             (r#"[[{"entryGate":1}]]"#, "validation", ""),
             (r#"7"#, "validation", ""),

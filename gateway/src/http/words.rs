@@ -15,7 +15,7 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type};
 use utoipa::{PartialSchema, ToSchema};
 
-use super::problem::Problem;
+use super::problem::{FieldError, Problem};
 
 macro_rules! words {
     ($($(#[$doc:meta])* $name:ident = $engine:path;)*) => {$(
@@ -136,17 +136,16 @@ impl Price {
             .flatten()
             .and_then(|amount| amount.checked_mul(Decimal::ONE_HUNDRED))
             .filter(Decimal::is_integer)
-            .and_then(|cents| cents.to_i64())
-            .ok_or_else(|| {
-                Problem::field(
-                    format!("{at}/amount"),
-                    "must be a decimal number of at most two places, such as \"89.00\"",
-                )
-            })?;
-        let currency = Currency::parse(&self.currency).ok_or_else(|| {
-            Problem::field(format!("{at}/currency"), "must be three capital letters, such as \"EUR\"")
-        })?;
-        Ok(Money { minor, currency })
+            .and_then(|cents| cents.to_i64());
+        let currency = Currency::parse(&self.currency);
+        if let (Some(minor), Some(currency)) = (minor, currency) {
+            return Ok(Money { minor, currency });
+        }
+        let bad = |field: &str, detail: &str| FieldError { pointer: format!("{at}/{field}"), detail: detail.into() };
+        let amount = "must be a decimal number of at most two places, such as \"89.00\"";
+        let amount = minor.is_none().then(|| bad("amount", amount));
+        let currency = currency.is_none().then(|| bad("currency", "must be three capital letters, such as \"EUR\""));
+        Err(Problem::fields(amount.into_iter().chain(currency).collect()))
     }
 }
 

@@ -1,6 +1,9 @@
 //! A small festival behind a real QUIC door.
 #![allow(dead_code, unreachable_pub)] // each test file uses its part
 
+pub mod night;
+pub mod process;
+
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 

@@ -1,16 +1,23 @@
 //! What follows the journal, as the API shows it. The read models here are a few rows in memory.
 
-use std::sync::Arc;
+use std::convert::Infallible;
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
+use axum::body::{Body, Bytes};
 use engine::command::{CONFLICT, Direction, FIRST_ENTRY, FirstUse, Verdict};
 use engine::ids::{DeviceId, FestivalId, GateNo, TicketId, ZoneNo};
 use engine::rejection::Rejection;
 use engine::status::{Role, TicketStatus};
 use engine::time::Timestamp;
+use futures_util::{StreamExt, stream};
 use gateway::http::readmodels::*;
+use gateway::http::{Limits, app};
 use serde_json::{Value, json};
+use utoipa_axum::router::OpenApiRouter;
 
-use crate::house::House;
+use crate::house::{House, fresh};
 
 /// Seven scans of one ticket, five tickets, three minutes.
 struct Few;
@@ -171,5 +178,51 @@ async fn lists_by_page_and_what_a_rebuild_says() {
     assert!(rebuilding.is(503, "read_models_unavailable").headers.contains_key("retry-after"));
     let failed = house.get(&staff, "/festivals/own/tickets?status=CANCELLED").await;
     assert!(!failed.is(503, "read_models_unavailable").text.contains("secret"), "what is on disk is nobody's business");
+    house.stop().await;
+}
+
+/// Read models on a disk that has gone to sleep: they answer once they are let go.
+struct Asleep(Mutex<Receiver<()>>);
+
+impl ReadModels for Asleep {
+    fn access_log(&self, _: AccessLog, _: PageOf<LogPosition>) -> Result<Vec<AccessRow>, ReadError> {
+        Ok(vec![])
+    }
+    fn tickets(&self, _: Tickets, _: PageOf<TicketId>) -> Result<Vec<TicketRow>, ReadError> {
+        Ok(vec![])
+    }
+    fn counts(&self, _: Counts, _: PageOf<CountPosition>) -> Result<Vec<CountRow>, ReadError> {
+        let _ = self.0.lock().unwrap().recv();
+        Ok(vec![])
+    }
+    fn condition(&self) -> Condition {
+        Condition { state: State::Following, lag_records: 0 }
+    }
+}
+
+/// Whoever asks is told in time that there is no answer yet; what may take long, may.
+#[tokio::test]
+async fn an_answer_that_takes_too_long_is_not_waited_for() {
+    let (let_go, wait) = channel();
+    let mut house = House::with(Some(Arc::new(Asleep(Mutex::new(wait))))).await;
+    let admin = house.festival("own", 10).await;
+    let answer_within = Duration::from_millis(100);
+    let limits = Limits { requests_per_s: None, answer_within, ..Limits::default() };
+    (house.router, _) = app(house.state.clone(), OpenApiRouter::new(), limits);
+    let began = Instant::now();
+    let late = house.get(&admin, "/festivals/own/counts");
+    let late = tokio::time::timeout(answer_within * 100, late).await.expect("an answer");
+    assert_eq!(late.is(503, "timeout").headers["retry-after"], "5");
+    assert!(began.elapsed() >= answer_within, "not before its time");
+    house.get(&admin, "/festivals/own/tickets").await.is(200, "");
+
+    let lines = ["{\"category\":0,\"paid\":true}\n"; 3].map(|line| Ok::<_, Infallible>(Bytes::from(line)));
+    let slowly = stream::iter(lines).then(move |line| async move {
+        tokio::time::sleep(answer_within).await;
+        line
+    });
+    let issued = house.bulk(&admin, "own", &fresh(), Body::from_stream(Box::pin(slowly))).await;
+    assert_eq!(issued.is(200, "").headers["tapgate-issued"], "3", "a bulk call takes its time");
+    drop(let_go);
     house.stop().await;
 }

@@ -89,10 +89,53 @@ async fn whatever_is_wrong_is_said_in_one_shape() {
     house.stop().await;
 }
 
+/// Who fills in a form is told of every field at once, whether its type is wrong, its value, or its absence.
+#[tokio::test]
+async fn every_bad_field_is_named() {
+    let house = House::new().await;
+    let admin = house.festival("own", 10).await;
+    let terms = |edit: Value| {
+        let mut terms = crate::house::category(10);
+        terms.as_object_mut().unwrap().extend(edit.as_object().unwrap().clone());
+        terms
+    };
+    for (path, body, pointers) in [
+        ("/festivals/own/zones", json!({}), vec!["/name", "/capacity"]),
+        ("/festivals/own/zones", json!({"name": 1, "capacity": -1, "x": 0}), vec!["/capacity", "/name", "/x"]),
+        (
+            "/festivals",
+            json!({"slug": 7, "startsAt": "today", "policy": {"entry": "never", "ack": 1}}),
+            vec!["/policy/ack", "/policy/entry", "/slug", "/startsAt", "/name", "/endsAt"],
+        ),
+        (
+            "/festivals/own/categories",
+            terms(json!({"price": {"amount": "1.005", "currency": "euros"}})),
+            vec!["/price/amount", "/price/currency"],
+        ),
+        (
+            "/festivals/own/categories",
+            terms(json!({"price": {"amount": 1.5}, "zones": [0, 256, 1, -1], "kind": "standard"})),
+            vec!["/kind", "/price/amount", "/price/currency", "/zones/1", "/zones/3"],
+        ),
+    ] {
+        let reply = house.post(&admin, path, body.clone()).await;
+        let problem = reply.is(422, "validation").json();
+        let errors = problem["errors"].as_array().unwrap();
+        let mut named: Vec<_> = errors.iter().map(|error| error["pointer"].as_str().unwrap()).collect();
+        assert!(problem["detail"].as_str().unwrap().starts_with(named[0]), "{problem}");
+        named.sort_unstable();
+        let mut pointers = pointers;
+        pointers.sort_unstable();
+        assert_eq!(named, pointers, "{body}");
+    }
+    house.stop().await;
+}
+
 #[tokio::test]
 async fn one_address_cannot_crowd_out_a_probe() {
     let house = House::new().await;
-    let limits = Limits { requests_per_s: NonZeroU32::new(1), burst: NonZeroU32::new(3).unwrap() };
+    let burst = NonZeroU32::new(3).unwrap();
+    let limits = Limits { requests_per_s: NonZeroU32::new(1), burst, ..Limits::default() };
     let (router, _beside) = app(house.state.clone(), OpenApiRouter::new(), limits);
     let ask = async |path: &str| {
         let response = router.clone().oneshot(Request::get(path).body(Body::empty()).unwrap()).await.unwrap();

@@ -106,14 +106,21 @@ impl World {
         breach("nothing is acknowledged before it is durable", format!("{device} seq {seq} confirmed"))
     }
 
-    fn judge_office(&self, shard: usize, command: &OfficeCommand, answer: OfficeAnswer, probe: bool) -> Check {
-        let books = &self.ledgers[shard].books;
+    fn judge_office(&mut self, shard: usize, command: &OfficeCommand, answer: OfficeAnswer, probe: bool) -> Check {
+        let ledger = &mut self.ledgers[shard];
+        let books = &ledger.books;
         let Some(key) = command.key else { return Ok(()) };
-        let expired = answer == OfficeAnswer::Rejected(Rejection::IdempotencyKeyExpired);
-        let old =
-            key.made_at.is_some_and(|made| self.ledgers[shard].ahead.at.max(self.clock()).since_ms(made) > KEY_KEPT_MS);
-        if expired && old {
-            return Ok(());
+        if answer == OfficeAnswer::Rejected(Rejection::IdempotencyKeyExpired) {
+            // By the time of what is durable: a clock that is wrong for a moment makes nothing old.
+            let age = key.made_at.map(|made| books.at.since_ms(made));
+            if age.is_some_and(|age| age > KEY_KEPT_MS) {
+                ledger.too_old.insert(key.id);
+                return Ok(());
+            }
+            return breach("forgetting is never mistaken", format!("key {:x} is {age:?} ms old: {answer:?}", key.id));
+        }
+        if ledger.too_old.contains(&key.id) && !probe {
+            return breach("same id, same answer", format!("key {:x} was too old, then {answer:?}", key.id));
         }
         if probe {
             if answer == OfficeAnswer::Rejected(Rejection::IdempotencyConflict) {

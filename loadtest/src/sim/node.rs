@@ -1,7 +1,7 @@
 //! The node of a simulated world: the real pipelines, the real log, the real recovery, driven step by step, with a
 //! crash possible between any two and inside every operation of the disk.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use actors::pipeline::{Pipeline, Stepped};
 use actors::recover::{Recovering, save};
@@ -44,6 +44,8 @@ pub(super) struct Ledger {
     pub(super) books: Books,
     /// The books up to the last record handed over.
     pub(super) ahead: Books,
+    /// Idempotency keys that were refused for their age.
+    pub(super) too_old: BTreeSet<u128>,
 }
 
 impl Node {

@@ -67,7 +67,8 @@ impl Office {
     /// An answer has arrived. `Some`: for the first time.
     pub(super) fn hear(&mut self, number: u64, answer: OfficeAnswer) -> Check<Option<OfficeCommand>> {
         if let Some((_, before)) = self.told.get(&number) {
-            // Refused for its age is no outcome: by another clock it may still happen, or be too old to be looked up.
+            // What was forgotten by now is too old to be looked up; that answer and the outcome may overtake each other on
+            // their way. Which of them left the node first was judged there.
             let expired = OfficeAnswer::Rejected(Rejection::IdempotencyKeyExpired);
             if *before == answer || *before == expired || answer == expired {
                 return Ok(None);

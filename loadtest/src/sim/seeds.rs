@@ -7,4 +7,5 @@ pub const CI: u64 = 200;
 /// - 3: an answer shown under `scan_ack = decided` and lost in a crash did not stand once the policy was durable again;
 ///   and answers left early under a change of policy that was not durable itself.
 /// - 33: an answer shown green did not stand once the QR's key had been replaced.
-pub const FOUND_SOMETHING: &[u64] = &[3, 33];
+/// - 170: an idempotency key was refused for its age by a clock that was wrong for a moment; asked again, it happened.
+pub const FOUND_SOMETHING: &[u64] = &[3, 33, 170];

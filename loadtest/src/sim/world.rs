@@ -4,16 +4,10 @@
 use std::sync::Arc;
 
 use actors::pipeline::Work;
-use engine::command::{
-    CategoryValues, Credential, DeviceAction, DeviceCommand, Direction, OfficeAction, OfficeAnswer, OfficeCommand,
-    Scan, Undo,
-};
-use engine::credential::{QrSecret, VerifiedTicket, text};
-use engine::ids::{CategoryNo, DeviceId, FestivalId, GateNo, Home, TicketId, ZoneNo};
-use engine::money::{Currency, Money};
-use engine::rejection::Rejection;
-use engine::status::{CategoryKind, EntryPolicy, FestivalStatus, Policy, ScanAck};
-use engine::time::{HOUR_MS, Timestamp};
+use engine::command::{DeviceCommand, OfficeAction, OfficeAnswer, OfficeCommand};
+use engine::credential::QrSecret;
+use engine::ids::{DeviceId, FestivalId, Home, ZoneNo};
+use engine::time::HOUR_MS;
 use engine::view::Query;
 use storage::journal::faults::{FaultDisk, Faults};
 
@@ -22,7 +16,7 @@ use super::dice::Dice;
 use super::disk::{SHARDS, SpoiltSnapshots};
 use super::net::{Net, Packet};
 use super::node::{Ledger, Node};
-use super::office::{Office, Site, hash_of, idea, offer, tag};
+use super::office::{Office, Site};
 use super::{Check, Counts, breach};
 
 /// Who waits for an answer.
@@ -50,20 +44,20 @@ pub(super) struct World {
     pub(super) readers: Vec<Reader>,
     /// Connections up to this number were broken, by reader.
     broken: Vec<u64>,
-    office: Office,
-    sites: Vec<Site>,
+    pub(super) office: Office,
+    pub(super) sites: Vec<Site>,
     pub(super) step: u64,
     pub(super) true_ms: i64,
     /// How far the node's clock is off.
     pub(super) clock_off_ms: i64,
     /// The disk says that it has flushed, and has not.
     pub(super) lied: bool,
-    secret: QrSecret,
+    pub(super) secret: QrSecret,
     pub(super) set_up: Option<OfficeAnswer>,
 }
 
 /// An evening in the future of whoever wrote this.
-const DOORS_OPEN: i64 = 1_800_000_000_000;
+pub(super) const DOORS_OPEN: i64 = 1_800_000_000_000;
 /// When faults have stopped, everything has to be answered within so many steps: some hundred open commands, each
 /// asked again once or twice after at most 120 steps of patience.
 const QUIET_STEPS_MAX: u64 = 6_000;
@@ -293,119 +287,6 @@ impl World {
         node.pipelines.iter_mut().for_each(|pipeline| pipeline.take(Work::Tick, Asker::Nobody));
     }
 
-    /// A reader reads something.
-    fn somebody_scans(&mut self) {
-        let index = self.dice.below(self.readers.len() as u64) as usize;
-        let mut commands = Vec::new();
-        for _ in 0..1 + self.dice.below(3) {
-            if !self.readers[index].has_room() {
-                break;
-            }
-            let action = self.something_to_scan(index);
-            let skip = self.dice.one_in(12);
-            commands.push(self.readers[index].ask(self.step, action, skip));
-            self.counts.commands += 1;
-        }
-        if !commands.is_empty() {
-            self.send_commands(index, commands, false);
-        }
-    }
-
-    fn something_to_scan(&mut self, index: usize) -> DeviceAction {
-        let reader = &self.readers[index];
-        if self.dice.one_in(6)
-            && let Some(&(scan_seq, ticket)) = reader.scans.last()
-        {
-            return DeviceAction::Undo(Undo { ticket, scan_seq });
-        }
-        let (id, zone) = (reader.id, reader.zone);
-        let site = self.sites.iter().find(|site| site.festival == id.festival()).expect("a reader is at a festival");
-        // Mostly the first few: the same people again and again are what conflicts are made of.
-        let few = if self.dice.one_in(4) { site.tickets.len() } else { site.tickets.len().min(7) };
-        let mut ticket = site.tickets[self.dice.below(few as u64) as usize];
-        let mut version = site.qr_version;
-        let credential = match self.dice.below(30) {
-            0 => Credential::Refused(Rejection::TamperedQr, self.dice.below(1 << 20) as u32),
-            1 => Credential::Tag(tag(self.dice.below(4))),
-            special => {
-                if special == 2 {
-                    version = version.saturating_sub(self.dice.below(3) as u32).max(1);
-                }
-                if special == 3 {
-                    ticket = self.dice.pick(&self.sites[0].tickets);
-                }
-                Credential::Ticket(self.verified(ticket, version))
-            }
-        };
-        DeviceAction::Scan(Scan {
-            zone: if self.dice.one_in(40) { ZoneNo(self.dice.below(6) as u8) } else { zone },
-            direction: if self.dice.below(10) < 6 { Direction::Enter } else { Direction::Exit },
-            credential,
-            captured_at: Timestamp(self.true_ms),
-            shown: None,
-        })
-    }
-
-    fn verified(&self, ticket: TicketId, version: u32) -> VerifiedTicket {
-        let claim = self.secret.key(ticket.festival(), version).sign(ticket, version);
-        self.secret.verify(text(&claim).as_bytes()).expect("signed just now")
-    }
-
-    /// A device, or whoever steals its number, asks something else under a number that was answered.
-    fn probe(&mut self) {
-        let index = self.dice.below(self.readers.len() as u64) as usize;
-        let id = self.readers[index].id;
-        let books = &self.ledgers[shard_of(id.festival())].books;
-        let Some(page) = books.device(id) else { return };
-        let numbers: Vec<u64> = page.answers.range(page.floor..).map(|(seq, _)| *seq).collect();
-        if numbers.is_empty() {
-            if self.dice.one_in(2)
-                && let Some(mistake) = self.office.mistake(&mut self.dice)
-            {
-                let asker = Asker::Office { number: 0, command: Box::new(mistake.clone()), probe: true };
-                self.take(shard_of_action(&mistake.action), Work::Office(Box::new(mistake)), asker);
-            }
-            return;
-        }
-        let seq = self.dice.pick(&numbers);
-        let scan = Scan {
-            zone: self.readers[index].zone,
-            direction: Direction::Exit,
-            credential: Credential::Refused(Rejection::InvalidQr, 0xFFFF_0000 | self.dice.below(1 << 16) as u32),
-            captured_at: Timestamp(self.true_ms),
-            shown: None,
-        };
-        let command = DeviceCommand { device: id, seq, floor: 1, action: DeviceAction::Scan(scan) };
-        self.send_commands(index, vec![command], true);
-    }
-
-    fn office_thinks(&mut self) {
-        let site = &self.sites[usize::from(self.dice.one_in(6))];
-        let action = idea(site, &mut self.dice);
-        self.office_asks(action);
-    }
-
-    fn office_asks(&mut self, action: OfficeAction) {
-        if let Some((number, command)) = self.office.ask(self.step, Timestamp(self.true_ms), action) {
-            self.counts.commands += 1;
-            self.send(Packet::Ask { number, command: Box::new(command) });
-        }
-    }
-
-    fn somebody_looks(&mut self) {
-        let site = &self.sites[usize::from(self.dice.one_in(6))];
-        let festival = site.festival;
-        let query = match self.dice.below(4) {
-            0 => Query::Ticket(self.dice.pick(&site.tickets)),
-            1 => {
-                let zone = ZoneNo(self.dice.below(u64::from(site.zones)) as u8);
-                Query::Inside { festival, zone, after: None, limit: 1_000 }
-            }
-            _ => Query::Live(festival),
-        };
-        self.send(Packet::Query(query));
-    }
-
     fn reconnect(&mut self, index: usize) {
         let commands = self.readers[index].reconnect(self.step);
         // In frames of a few, as they come off the stream.
@@ -414,7 +295,7 @@ impl World {
         }
     }
 
-    fn send_commands(&mut self, index: usize, commands: Vec<DeviceCommand>, probe: bool) {
+    pub(super) fn send_commands(&mut self, index: usize, commands: Vec<DeviceCommand>, probe: bool) {
         let (device, connection) = (self.readers[index].id, self.readers[index].connection);
         self.send(Packet::Commands { device, connection, commands, probe });
     }
@@ -435,7 +316,7 @@ impl World {
         }
     }
 
-    fn take(&mut self, shard: usize, work: Work, to: Asker) {
+    pub(super) fn take(&mut self, shard: usize, work: Work, to: Asker) {
         if let Some(node) = &mut self.node {
             node.pipelines[shard].take(work, to);
         }
@@ -484,7 +365,7 @@ impl World {
     }
 
     /// What the office learns goes round: new tickets are sold, new readers stand at their gates.
-    fn office_knows(&mut self, action: &OfficeAction, answer: OfficeAnswer) {
+    pub(super) fn office_knows(&mut self, action: &OfficeAction, answer: OfficeAnswer) {
         match (action, answer) {
             (_, OfficeAnswer::Issued { festival, category, first_serial, count, seed }) => {
                 let issued = engine::command::issued(festival, category, first_serial, count, seed);
@@ -514,87 +395,8 @@ impl World {
         }
     }
 
-    fn site(&mut self, festival: FestivalId) -> &mut Site {
+    pub(super) fn site(&mut self, festival: FestivalId) -> &mut Site {
         self.sites.iter_mut().find(|site| site.festival == festival).expect("it was founded")
-    }
-
-    /// Sets a festival up: each zone with one gate and its readers, two categories, some tickets.
-    fn found(&mut self, slug: &str, zones: &[(Option<u8>, u32)]) -> Check {
-        let festival = FestivalId::of_slug(slug);
-        let ack = self.dice.pick(ScanAck::ALL);
-        let entry = self.dice.pick(EntryPolicy::ALL);
-        let policy = Policy { entry, ack, log_one_rejection_in: 1 };
-        let (starts_at, ends_at) = (Timestamp(0), Timestamp(i64::MAX));
-        self.order(OfficeAction::CreateFestival { slug: slug.into(), name: slug.into(), starts_at, ends_at, policy })?;
-        for (parent, capacity) in zones {
-            let parent = parent.map(ZoneNo);
-            self.order(OfficeAction::PutZone {
-                festival,
-                zone: None,
-                name: "area".into(),
-                parent,
-                capacity: *capacity,
-            })?;
-        }
-        for zone in 0..zones.len() as u8 {
-            self.order(OfficeAction::AddGate { festival, zone: ZoneNo(zone), name: "gate".into() })?;
-        }
-        for to in [FestivalStatus::Published, FestivalStatus::Ongoing] {
-            self.order(OfficeAction::SetFestivalStatus { festival, to })?;
-        }
-        let everywhere = (1 << zones.len()) - 1;
-        for (quota, zones, valid_until) in [(14, everywhere, i64::MAX), (4, 1, DOORS_OPEN + 50 * HOUR_MS)] {
-            let price = Money { minor: 0, currency: Currency::EUR };
-            let values = CategoryValues {
-                name: "ticket".into(),
-                kind: CategoryKind::Standard,
-                price,
-                quota,
-                zones,
-                valid_from: Timestamp(0),
-                valid_until: Timestamp(valid_until),
-            };
-            self.order(OfficeAction::PutCategory { festival, category: None, values })?;
-        }
-        self.sites.push(Site {
-            festival,
-            zones: zones.len() as u8,
-            tickets: Vec::new(),
-            devices: Vec::new(),
-            qr_version: 1,
-        });
-        for (category, count, paid) in [(0, 6, true), (1, 2, true), (0, 1, false)] {
-            let (category, holders, seed) = (CategoryNo(category), vec![None; count], self.dice.draw());
-            self.order(OfficeAction::IssueTickets { festival, category, holders, paid, seed })?;
-        }
-        for gate in (0..zones.len()).chain([0]) {
-            let code = self.dice.draw();
-            self.order(offer(festival, GateNo(gate as u16), code))?;
-            let (code_hash, public_key) = (hash_of(code), hash_of(code));
-            self.order(OfficeAction::EnrolDevice { festival, code_hash, public_key })?;
-        }
-        Ok(())
-    }
-
-    /// One command of the office, from the question to the durable answer.
-    fn order(&mut self, action: OfficeAction) -> Check {
-        let shard = shard_of_action(&action);
-        let command = OfficeCommand { key: None, operator: 0, action: action.clone() };
-        self.take(shard, Work::Office(Box::new(command)), Asker::Setup);
-        self.pump(shard)?;
-        self.stage(1)?;
-        self.flush();
-        self.tell()?;
-        match self.set_up.take() {
-            Some(OfficeAnswer::Rejected(rejection)) => {
-                breach("a festival can be set up", format!("{action:?}: {rejection:?}"))
-            }
-            Some(answer) => {
-                self.office_knows(&action, answer);
-                Ok(())
-            }
-            None => breach("a festival can be set up", format!("{action:?}: no answer")),
-        }
     }
 
     /// What has happened in this world.
@@ -606,10 +408,10 @@ impl World {
     }
 }
 
-fn shard_of(festival: FestivalId) -> usize {
+pub(super) fn shard_of(festival: FestivalId) -> usize {
     usize::from(Home::Festival(festival).shard(SHARDS).0)
 }
 
-fn shard_of_action(action: &OfficeAction) -> usize {
+pub(super) fn shard_of_action(action: &OfficeAction) -> usize {
     usize::from(action.home().shard(SHARDS).0)
 }

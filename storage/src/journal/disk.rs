@@ -180,6 +180,12 @@ impl FolderDisk {
         self.way
     }
 
+    /// The same by another way than the best.
+    #[cfg(test)]
+    pub(crate) fn by(self, way: Way) -> Self {
+        Self { way, ..self }
+    }
+
     fn file(&self, name: &str, access: Access, options: &mut OpenOptions) -> io::Result<FolderFile> {
         let path = self.dir.join(name);
         let flags = match access {

@@ -1,0 +1,164 @@
+//! A shard's way from commands to answers, step by step: what leaves at once, and what waits for its record.
+
+mod common;
+
+use actors::pipeline::{Pipeline, Release, Stepped, Work};
+use common::*;
+use engine::command::{Answer, Command, OfficeAction, OfficeAnswer, OfficeCommand};
+use engine::ids::{DeviceId, FestivalId, ShardId, TicketId};
+use engine::shard::{Shard, Step};
+use engine::status::{Policy, ScanAck};
+use engine::time::Timestamp;
+
+const DECIDED: Policy = Policy { ack: ScanAck::Decided, ..DURABLE };
+const DURABLE: Policy =
+    Policy { entry: engine::status::EntryPolicy::SingleEntry, ack: ScanAck::Durable, log_one_rejection_in: 1 };
+
+/// One shard with a festival, driven by hand.
+struct Gate {
+    pipeline: Pipeline<&'static str>,
+    festival: FestivalId,
+    device: DeviceId,
+    tickets: Vec<TicketId>,
+    scanned: usize,
+    now: Timestamp,
+}
+
+/// What one step has told: scans at once, and whether a record is on its way.
+#[derive(Debug, PartialEq)]
+struct Told {
+    early: usize,
+    record: bool,
+}
+
+impl Gate {
+    fn with(policy: Policy) -> Self {
+        let mut shard = Shard::new(ShardId(0));
+        let mut step = Step::default();
+        let made = found(2_000, policy, |action| {
+            let command = OfficeCommand { key: None, operator: 0, action };
+            shard.step(Timestamp(1), &[Command::Office(Box::new(command))], &mut step);
+            match step.answers[0] {
+                Answer::Office { answer, .. } => answer,
+                other => panic!("{other:?}"),
+            }
+        });
+        let (festival, device, tickets) = made;
+        Self { pipeline: Pipeline::new(shard), festival, device, tickets, scanned: 0, now: Timestamp(1_000) }
+    }
+
+    /// A reader's next read: so many scans.
+    fn scans(&mut self, count: usize) -> &mut Self {
+        let new = self.scanned..self.scanned + count;
+        let commands = new.map(|n| scan(self.device, n as u64 + 1, self.tickets[n])).collect();
+        self.scanned += count;
+        self.pipeline.take(Work::Device(commands), "reader");
+        self
+    }
+
+    fn policy(&mut self, policy: Policy) -> &mut Self {
+        let action = OfficeAction::SetPolicy { festival: self.festival, policy };
+        self.pipeline.take(Work::Office(Box::new(OfficeCommand { key: None, operator: 0, action })), "office");
+        self
+    }
+
+    fn step(&mut self) -> Told {
+        let (record, now) = match self.pipeline.step(self.now, Vec::new()) {
+            Stepped::Record(_, now) => (true, now),
+            Stepped::Nothing(now) => (false, now),
+            Stepped::Panicked => panic!("a step panicked"),
+        };
+        Told { early: scans_in(&now, false), record }
+    }
+
+    /// The oldest record is durable: scans that are answered now, and those that are confirmed.
+    fn durable(&mut self) -> (usize, usize) {
+        let releases = self.pipeline.durable();
+        let confirmed =
+            releases.iter().map(|release| if let Release::Confirmed { seqs, .. } = release { seqs.len() } else { 0 });
+        (scans_in(&releases, true), confirmed.sum())
+    }
+}
+
+fn scans_in(releases: &[Release<&'static str>], durable: bool) -> usize {
+    let replies = releases.iter().filter_map(|release| match release {
+        Release::Device { replies, .. } => Some(replies),
+        _ => None,
+    });
+    replies.flatten().inspect(|reply| assert_eq!(reply.durable, durable)).count()
+}
+
+fn early(early: usize) -> Told {
+    Told { early, record: true }
+}
+
+#[test]
+fn a_durable_festivals_answers_wait_for_their_record() {
+    let mut gate = Gate::with(DURABLE);
+    assert_eq!(gate.scans(10).scans(5).step(), early(0));
+    assert_eq!(gate.durable(), (15, 0));
+}
+
+/// A crash may cost 256 scans a shard, over all that is under way; it was nearly twice as many.
+#[test]
+fn no_more_than_256_are_unconfirmed() {
+    let mut gate = Gate::with(DECIDED);
+    assert_eq!(gate.scans(255).step(), early(255));
+    // The next step knows how many are left, not only that there are some.
+    assert_eq!(gate.scans(256).step(), early(0), "it had been 511");
+    assert_eq!(gate.durable(), (0, 255));
+    assert_eq!(gate.scans(256).step(), early(256), "to the last");
+    assert_eq!(gate.durable(), (256, 0), "the second step's");
+    assert_eq!(gate.scans(1).step(), early(0), "none is left");
+    assert_eq!((gate.durable(), gate.durable()), ((0, 256), (1, 0)));
+    // Within one step as well: who still fits is told at once, in whatever order they come.
+    assert_eq!(gate.scans(200).scans(100).scans(56).scans(1).step(), early(256));
+    assert_eq!(gate.durable(), (101, 256));
+    assert_eq!(gate.scans(257).step(), early(0), "a read is told in one go, or not");
+    assert_eq!(gate.durable(), (257, 0));
+}
+
+/// While the disk is slow nothing more is told early.
+#[test]
+fn who_waits_for_50_ms_is_waited_for() {
+    let mut gate = Gate::with(DECIDED);
+    assert_eq!(gate.scans(1).step(), early(1));
+    gate.now = gate.now.plus_ms(49);
+    assert_eq!(gate.scans(1).step(), early(1));
+    assert_eq!(gate.durable(), (0, 1));
+    gate.now = gate.now.plus_ms(49);
+    assert_eq!(gate.scans(1).step(), early(1), "the oldest is 49 ms old");
+    assert_eq!(gate.durable(), (0, 1));
+    gate.now = gate.now.plus_ms(50);
+    assert_eq!(gate.scans(1).step(), early(0));
+    assert_eq!((gate.durable(), gate.durable()), ((0, 1), (1, 0)));
+    assert_eq!(gate.scans(1).step(), early(1));
+}
+
+/// That a shown answer stands is written in the policy. Told before the policy is durable, a crash would take both: the
+/// reader would ask again, and be refused what it has shown.
+#[test]
+fn nothing_is_told_early_on_the_word_of_a_policy_that_is_not_durable() {
+    let mut gate = Gate::with(DURABLE);
+    // In one step, in the steps behind it, until it is on disk.
+    assert_eq!(gate.policy(DECIDED).scans(3).step(), early(0));
+    assert_eq!(gate.scans(4).step(), early(0));
+    assert_eq!(gate.durable(), (3, 0));
+    assert_eq!(gate.scans(5).step(), early(5), "now it stands");
+    assert_eq!((gate.durable(), gate.durable()), ((4, 0), (0, 5)));
+    // Back again: at once, since the shard knows better than the disk.
+    assert_eq!(gate.scans(6).policy(DURABLE).scans(7).step(), early(0));
+    assert_eq!(gate.durable(), (13, 0));
+}
+
+/// The office is told nothing early, whatever the gates do.
+#[test]
+fn the_office_waits_for_its_record() {
+    let mut gate = Gate::with(DECIDED);
+    gate.policy(Policy { log_one_rejection_in: 2, ..DECIDED });
+    assert_eq!(gate.step(), early(0));
+    let releases = gate.pipeline.durable();
+    let done =
+        |release: &Release<_>| matches!(release, Release::Office { to: "office", answer: OfficeAnswer::Done, .. });
+    assert_eq!(releases.iter().filter(|release| done(release)).count(), 1, "{releases:?}");
+}

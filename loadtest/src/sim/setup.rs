@@ -1,0 +1,93 @@
+//! The simulated festivals as they are founded, before anything can go wrong.
+
+use actors::pipeline::Work;
+use engine::command::{CategoryValues, OfficeAction, OfficeAnswer, OfficeCommand};
+use engine::ids::{CategoryNo, FestivalId, GateNo, ZoneNo};
+use engine::money::{Currency, Money};
+use engine::status::{CategoryKind, EntryPolicy, FestivalStatus, Policy, ScanAck};
+use engine::time::{HOUR_MS, Timestamp};
+
+use super::office::{Site, hash_of, offer};
+use super::world::{Asker, DOORS_OPEN, World, shard_of_action};
+use super::{Check, breach};
+
+impl World {
+    /// Sets a festival up: each zone with one gate and its readers, two categories, some tickets.
+    pub(super) fn found(&mut self, slug: &str, zones: &[(Option<u8>, u32)]) -> Check {
+        let festival = FestivalId::of_slug(slug);
+        let ack = self.dice.pick(ScanAck::ALL);
+        let entry = self.dice.pick(EntryPolicy::ALL);
+        let policy = Policy { entry, ack, log_one_rejection_in: 1 };
+        let (starts_at, ends_at) = (Timestamp(0), Timestamp(i64::MAX));
+        self.order(OfficeAction::CreateFestival { slug: slug.into(), name: slug.into(), starts_at, ends_at, policy })?;
+        for (parent, capacity) in zones {
+            let parent = parent.map(ZoneNo);
+            self.order(OfficeAction::PutZone {
+                festival,
+                zone: None,
+                name: "area".into(),
+                parent,
+                capacity: *capacity,
+            })?;
+        }
+        for zone in 0..zones.len() as u8 {
+            self.order(OfficeAction::AddGate { festival, zone: ZoneNo(zone), name: "gate".into() })?;
+        }
+        for to in [FestivalStatus::Published, FestivalStatus::Ongoing] {
+            self.order(OfficeAction::SetFestivalStatus { festival, to })?;
+        }
+        let everywhere = (1 << zones.len()) - 1;
+        for (quota, zones, valid_until) in [(14, everywhere, i64::MAX), (4, 1, DOORS_OPEN + 50 * HOUR_MS)] {
+            let price = Money { minor: 0, currency: Currency::EUR };
+            let values = CategoryValues {
+                name: "ticket".into(),
+                kind: CategoryKind::Standard,
+                price,
+                quota,
+                zones,
+                valid_from: Timestamp(0),
+                valid_until: Timestamp(valid_until),
+            };
+            self.order(OfficeAction::PutCategory { festival, category: None, values })?;
+        }
+        self.sites.push(Site {
+            festival,
+            zones: zones.len() as u8,
+            tickets: Vec::new(),
+            devices: Vec::new(),
+            qr_version: 1,
+        });
+        for (category, count, paid) in [(0, 6, true), (1, 2, true), (0, 1, false)] {
+            let (category, holders, seed) = (CategoryNo(category), vec![None; count], self.dice.draw());
+            self.order(OfficeAction::IssueTickets { festival, category, holders, paid, seed })?;
+        }
+        for gate in (0..zones.len()).chain([0]) {
+            let code = self.dice.draw();
+            self.order(offer(festival, GateNo(gate as u16), code))?;
+            let (code_hash, public_key) = (hash_of(code), hash_of(code));
+            self.order(OfficeAction::EnrolDevice { festival, code_hash, public_key })?;
+        }
+        Ok(())
+    }
+
+    /// One command of the office, from the question to the durable answer.
+    fn order(&mut self, action: OfficeAction) -> Check {
+        let shard = shard_of_action(&action);
+        let command = OfficeCommand { key: None, operator: 0, action: action.clone() };
+        self.take(shard, Work::Office(Box::new(command)), Asker::Setup);
+        self.pump(shard)?;
+        self.stage(1)?;
+        self.flush();
+        self.tell()?;
+        match self.set_up.take() {
+            Some(OfficeAnswer::Rejected(rejection)) => {
+                breach("a festival can be set up", format!("{action:?}: {rejection:?}"))
+            }
+            Some(answer) => {
+                self.office_knows(&action, answer);
+                Ok(())
+            }
+            None => breach("a festival can be set up", format!("{action:?}: no answer")),
+        }
+    }
+}
