@@ -118,6 +118,32 @@ fn no_more_than_256_are_unconfirmed() {
     assert_eq!(gate.durable(), (257, 0));
 }
 
+/// Who is not told before the disk has it need not be decided before the disk has room; who is told early must be.
+#[test]
+fn a_decision_that_is_told_early_does_not_wait_for_the_disk() {
+    let mut durable = Gate::with(DURABLE);
+    assert_eq!((durable.scans(1).step(), durable.scans(1).step()), (early(0), early(0)));
+    assert!(!durable.scans(1).pipeline.is_ready(), "one record at the disk, one behind it");
+
+    let mut gate = Gate::with(DECIDED);
+    for _ in 0..60 {
+        assert!(gate.scans(4).pipeline.is_ready());
+        assert_eq!(gate.step(), early(4));
+    }
+    assert!(!gate.scans(17).pipeline.is_ready(), "240 are unconfirmed, and 17 more would be too many");
+    assert_eq!(gate.durable(), (0, 4));
+    assert!(gate.pipeline.is_ready());
+
+    let mut gate = Gate::with(DECIDED);
+    for _ in 0..64 {
+        assert_eq!(gate.scans(1).step(), early(1));
+    }
+    assert!(!gate.scans(1).pipeline.is_ready(), "so many records, however small");
+    let mut gate = Gate::with(DECIDED);
+    assert_eq!((gate.scans(1).step(), gate.scans(1).step()), (early(1), early(1)));
+    assert!(!gate.policy(DURABLE).pipeline.is_ready(), "the office waits as ever");
+}
+
 /// While the disk is slow nothing more is told early.
 #[test]
 fn who_waits_for_50_ms_is_waited_for() {

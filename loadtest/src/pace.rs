@@ -67,7 +67,8 @@ impl Pace {
         while !self.stop.load(Ordering::Acquire) {
             tick += 1;
             let at = TICK * tick;
-            if at.as_nanos() as u64 > ns {
+            // What fell due at the very end could be asked by nobody any more.
+            if at.as_nanos() as u64 >= ns {
                 break;
             }
             if let Some(wait) = (start + at).checked_duration_since(Instant::now()) {
@@ -117,8 +118,8 @@ mod tests {
         // It begins a second late, and catches up at once.
         let start = Instant::now().checked_sub(Duration::from_secs(1)).unwrap();
         pace.keep(start, 1_000_000_000);
-        assert_eq!(pace.released(), 10_000);
-        assert_eq!(pace.due(0, 4_999), Some(999_999_999_u64.next_multiple_of(200_000)));
-        assert_eq!(pace.due(0, 5_000), None);
+        assert_eq!(pace.released(), 9_998, "but for what is due when it ends");
+        assert_eq!(pace.due(0, 4_998), Some(999_800_000));
+        assert_eq!(pace.due(0, 4_999), None);
     }
 }
