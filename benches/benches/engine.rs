@@ -70,7 +70,7 @@ fn replay(c: &mut Criterion) {
     group.throughput(Throughput::Elements(1_000_000));
     group.bench_function("replay 1 M scans", |b| {
         b.iter_batched(
-            || Shard::new(ShardId(0)),
+            || Shard::new(ShardId(0), 1),
             |mut shard| {
                 for record in &world.records {
                     shard.replay(record).expect("whole");

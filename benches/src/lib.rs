@@ -32,7 +32,7 @@ impl World {
         let slug = "bench".to_owned();
         let festival = FestivalId::of_slug(&slug);
         let mut world = Self {
-            shard: Shard::new(ShardId(0)),
+            shard: Shard::new(ShardId(0), 1),
             records: Vec::new(),
             device: DeviceId::new(festival, 0),
             tickets: Vec::new(),

@@ -226,7 +226,7 @@ impl Audit {
             festivals: BTreeMap::new(),
             keys: BTreeMap::new(),
             api_keys: 0,
-            shadow: Some(Box::new(Shard::new(ShardId(id)))),
+            shadow: Some(Box::new(Shard::new(ShardId(id), shards))),
             snapshot_at: 1,
         };
         let checks = Check::ALL.iter().map(|check| Checked {

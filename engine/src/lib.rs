@@ -5,6 +5,7 @@
 
 mod admission;
 pub mod audit;
+pub mod cash;
 pub mod category;
 pub mod command;
 pub mod credential;
@@ -15,6 +16,7 @@ pub mod festival;
 pub mod ids;
 pub mod money;
 pub mod operators;
+pub mod outbox;
 pub mod plants;
 pub mod record;
 pub mod rejection;

@@ -12,13 +12,14 @@ use sha2::{Digest, Sha256};
 use crate::admission;
 use crate::command::{
     Answer, Command, CommandRef, Credential, DeviceAction, DeviceAnswer, DeviceCommand, OfficeAction, OfficeAnswer,
-    OfficeCommand,
+    OfficeCommand, TerminalAnswer,
 };
 use crate::dedupe::{Keys, Seen, SeenKey};
 use crate::event::{Asked, ByDevice, Event};
 use crate::festival::{Decided, Festival};
 use crate::ids::{FestivalId, ShardId, ZoneNo};
 use crate::operators::Operators;
+use crate::outbox::Outbox;
 use crate::plants::{Plant, planted};
 use crate::record::{self, Record, RecordError, Writer};
 use crate::rejection::Rejection;
@@ -40,6 +41,7 @@ pub struct Shard {
     festivals: BTreeMap<FestivalId, Festival>,
     operators: Operators,
     keys: Keys,
+    outbox: Outbox,
 }
 
 /// What a step comes to. Kept and handed in again, so that a steady stream of steps allocates nothing.
@@ -53,13 +55,30 @@ pub struct Step {
     pub answers: Vec<Answer>,
     /// What connected devices are to be told once the record is durable.
     pub notices: Vec<Notice>,
+    /// Answers of this step that are to wait for other shards as well, beside the record.
+    pub holds: Vec<Hold>,
+    /// Operations that were answered [`OfficeAnswer::Pending`] in an earlier step, with their answers now.
+    pub finished: Vec<(u64, OfficeAnswer)>,
+}
+
+/// An answer that is to wait until [`Shard::delivered`] says that another shard has a message: so that what was revoked
+/// is refused everywhere when whoever asked hears of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// Which of [`Step::answers`].
+    pub answer: usize,
+    /// Which shard.
+    pub to: ShardId,
+    /// The message's number.
+    pub n: u64,
 }
 
 impl Shard {
-    /// A shard to which nothing has happened yet.
-    pub fn new(id: ShardId) -> Self {
+    /// A shard to which nothing has happened yet, one of `shards`.
+    pub fn new(id: ShardId, shards: u16) -> Self {
         Self {
             id,
+            outbox: Outbox::new(shards),
             seq: 0,
             now: Timestamp::default(),
             festivals: BTreeMap::new(),
@@ -103,6 +122,8 @@ impl Shard {
     ) {
         out.answers.clear();
         out.notices.clear();
+        out.holds.clear();
+        out.finished.clear();
         let now = if planted(Plant::TimeGoesBack) { stamp } else { self.now.max(stamp) };
         let mut record = core::mem::take(&mut out.record);
         let mut writer = Writer::begin(&mut record, self.id, self.seq + 1, now);
@@ -110,6 +131,13 @@ impl Shard {
             let answer = match command {
                 CommandRef::Device(command) => self.device(command, now, &mut writer),
                 CommandRef::Office(command) => self.office(command, now, &mut writer, &mut out.notices),
+                CommandRef::Terminal(command) => {
+                    let (device, seq, wallet) = (command.device, command.seq, command.action.wallet());
+                    let answer = TerminalAnswer::rejected(Rejection::UnknownDevice, wallet, now);
+                    Answer::Terminal { device, seq, answer, repeated: false }
+                }
+                CommandRef::Deliver { from, .. } => Answer::Acked { from, through: self.outbox.high_water(from) },
+                CommandRef::Delivered { .. } => Answer::Noted,
                 CommandRef::Tick => self.tick(now, &mut writer),
             };
             out.answers.push(answer);
@@ -136,6 +164,9 @@ impl Shard {
         let Some(festival) = known else {
             return reply(DeviceAnswer::rejected(Rejection::UnknownDevice, zone, now), false);
         };
+        if festival.devices[device.number() as usize].terminal.is_some() {
+            return reply(DeviceAnswer::rejected(Rejection::WrongGate, zone, now), false);
+        }
         let window = &festival.devices[device.number() as usize].window;
         match window.look_up(seq, command.floor, fingerprint) {
             Seen::New => {}
@@ -207,6 +238,7 @@ impl Shard {
                 }
                 Festival::decide_create(action).map(Decided::Event)
             }
+            OfficeAction::Cash(_) => Err(Rejection::NotCashless),
             _ => {
                 let crate::ids::Home::Festival(id) = action.home() else { return Err(Rejection::UnknownFestival) };
                 self.festivals.get(&id).ok_or(Rejection::UnknownFestival)?.decide(action, now)
@@ -307,6 +339,10 @@ impl Shard {
                 .map(View::Inside),
             Query::ApiKey(hash) => self.operators.by_hash(hash).map(View::ApiKey).ok_or(Rejection::UnknownKey),
             Query::ApiKeys => Ok(View::ApiKeys(self.operators.all())),
+            Query::Wallet(_) => Err(Rejection::UnknownWallet),
+            Query::Tag(_) => Err(Rejection::UnknownTag),
+            Query::Payment(_) => Err(Rejection::UnknownTransaction),
+            Query::Cash(_) | Query::Ledger(_) => Err(Rejection::NotCashless),
         };
         view.unwrap_or_else(View::No)
     }
@@ -339,7 +375,7 @@ impl Shard {
 
 fn device_view(festival: &Festival, number: u32) -> Result<crate::view::DeviceView, Rejection> {
     let device = festival.devices.get(number as usize).ok_or(Rejection::UnknownDevice)?;
-    let zone = festival.gates[usize::from(device.gate.0)].zone;
+    let zone = festival.gates.get(usize::from(device.gate.0)).map_or(ZoneNo(0), |gate| gate.zone);
     Ok(device.view(festival.id, number, zone, festival.policy.ack))
 }
 
@@ -362,7 +398,15 @@ pub(crate) fn festival_of(event: &Event) -> Option<FestivalId> {
         | Event::TicketBlockSet { ticket, .. }
         | Event::TagBound { ticket, .. } => ticket.festival(),
         Event::DeviceEnrolled { device, .. } | Event::DeviceRevoked { device } => device.festival(),
-        Event::Asked(_) | Event::ApiKeyCreated { .. } | Event::ApiKeyRevoked { .. } | Event::Expired => return None,
+        Event::Cash(event) => return event.festival(),
+        Event::Asked(_)
+        | Event::ApiKeyCreated { .. }
+        | Event::ApiKeyRevoked { .. }
+        | Event::Expired
+        | Event::Transaction(_)
+        | Event::Sent { .. }
+        | Event::Received { .. }
+        | Event::Delivered { .. } => return None,
     })
 }
 

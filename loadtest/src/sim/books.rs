@@ -260,7 +260,12 @@ impl Books {
                 }
             }
             Event::ApiKeyRevoked { .. } => {}
-            Event::Expired => {}
+            Event::Expired
+            | Event::Transaction(_)
+            | Event::Cash(_)
+            | Event::Sent { .. }
+            | Event::Received { .. }
+            | Event::Delivered { .. } => {}
         }
         Ok(())
     }

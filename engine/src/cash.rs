@@ -1,0 +1,4 @@
+//! Cashless.
+
+pub mod ledger;
+pub mod tag;

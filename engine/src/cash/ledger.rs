@@ -1,0 +1,1 @@
+pub const RECENT_MAX: usize = 32;

@@ -1,0 +1,1 @@
+pub const EARLIER_MAX: usize = 8;
