@@ -24,6 +24,8 @@ use crate::plants::{Plant, planted};
 use crate::rejection::Rejection;
 use crate::time::Timestamp;
 use directory::Directory;
+pub(crate) use peers::Attaching;
+
 use ops::{Asker, Op, OpKind, Ops};
 use refundable::{Payment, Refundable};
 use tag::Tags;

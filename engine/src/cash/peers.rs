@@ -8,6 +8,14 @@ use crate::ids::{FestivalId, TagUid, WalletId};
 use crate::money::Currency;
 use crate::rejection::Rejection;
 
+/// What a wallet's taking a chip brings about.
+pub(crate) struct Attaching {
+    /// The wallet is made for it.
+    pub(crate) made: Option<CashEvent>,
+    /// The chip whose place it takes, with its link's version.
+    pub(crate) before: Option<(TagUid, u32)>,
+}
+
 impl Cash {
     /// Whether a wallet takes this money, and how.
     ///
@@ -74,7 +82,7 @@ impl Cash {
         }
     }
 
-    /// Whether a wallet takes this chip: the wallet that is made for it, if any, and the chip whose place it takes.
+    /// Whether a wallet takes this chip, and what that brings about.
     ///
     /// # Errors
     /// [`Rejection::UnknownWallet`], [`Rejection::AlreadyTagged`], [`Rejection::NotCashless`],
@@ -85,10 +93,10 @@ impl Cash {
         festival: FestivalId,
         replace: bool,
         create: bool,
-    ) -> Result<(Option<CashEvent>, Option<(TagUid, u32)>), Rejection> {
+    ) -> Result<Attaching, Rejection> {
         let Ok(known) = self.wallets.get(wallet) else {
             return match create {
-                true => Ok((Some(self.create(wallet, festival, None)?), None)),
+                true => Ok(Attaching { made: Some(self.create(wallet, festival, None)?), before: None }),
                 false => Err(Rejection::UnknownWallet),
             };
         };
@@ -97,7 +105,10 @@ impl Cash {
         }
         // A lost chip is no longer the wallet's, though it is remembered as such; its home knows already.
         let before = known.tag().filter(|_| !known.is_tag_lost());
-        if before.is_some() && !replace { Err(Rejection::AlreadyTagged) } else { Ok((None, before)) }
+        if before.is_some() && !replace {
+            return Err(Rejection::AlreadyTagged);
+        }
+        Ok(Attaching { made: None, before })
     }
 
     /// Whether a chip names this wallet by this link.

@@ -65,7 +65,9 @@ pub(super) fn transaction_from_proto(t: proto::Transaction) -> Result<Transactio
             proto::Lot { kind: t.lot_kind, festival: t.lot_festival, number: t.lot_number, amount: t.lot_amount };
         lots.push(lot_from_proto(first)?);
     }
-    t.lots.into_iter().try_for_each(|lot| Ok::<_, RecordError>(lots.push(lot_from_proto(lot)?)))?;
+    for lot in t.lots {
+        lots.push(lot_from_proto(lot)?);
+    }
     Ok(Transaction {
         by: (t.seq != 0).then_some(by),
         kind: word(TransactionKind::from_number(t.kind), "transaction kind")?,

@@ -1,7 +1,7 @@
 //! How money's commands go through a shard: terminals', the office's, other shards'.
 
 use super::{Hold, Shard, Step, office_answer};
-use crate::cash::entry_of;
+use crate::cash::{Attaching, entry_of};
 use crate::command::{Answer, CashAction, OfficeAction, OfficeAnswer, TerminalAction, TerminalAnswer, TerminalCommand};
 use crate::dedupe::Seen;
 use crate::event::{Asked, ByDevice, CashEvent, Event, Transaction};
@@ -283,7 +283,7 @@ impl Shard {
             Message::Cancel { .. } => {}
             Message::Link { op, tag, wallet, version, festival, replace, create } => {
                 let answer = match self.cash.decide_attach(*wallet, *festival, *replace, *create) {
-                    Ok((made, before)) => {
+                    Ok(Attaching { made, before }) => {
                         if let Some(made) = made {
                             self.cash_happens(made, now, writer, out);
                         }
