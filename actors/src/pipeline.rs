@@ -361,7 +361,7 @@ impl<R: Clone> Pipeline<R> {
     }
 }
 
-fn commands_of(work: &Work) -> impl Iterator<Item = CommandRef<'_>> {
+fn commands_of(work: &Work) -> impl Iterator<Item = CommandRef<'_>> + Clone {
     let (device, other) = match work {
         Work::Device(commands) => (commands.as_slice(), None),
         Work::Office(command) => (&[][..], Some(CommandRef::Office(command))),

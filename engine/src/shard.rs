@@ -147,9 +147,11 @@ impl Shard {
     pub fn step_each<'c>(
         &mut self,
         stamp: Timestamp,
-        commands: impl IntoIterator<Item = CommandRef<'c>>,
+        commands: impl IntoIterator<Item = CommandRef<'c>, IntoIter: Clone>,
         out: &mut Step,
     ) {
+        let commands = commands.into_iter();
+        self.warm(commands.clone());
         out.answers.clear();
         out.notices.clear();
         out.holds.clear();
@@ -185,6 +187,16 @@ impl Shard {
             self.now = now;
         }
         out.record = record;
+    }
+
+    /// Looks at the wallets of a batch, all of them before the first is decided: the processor fetches many at a time
+    /// while nothing depends on them. With a million wallets that is two thirds of a debit's time.
+    fn warm<'c>(&self, commands: impl Iterator<Item = CommandRef<'c>>) {
+        let seen = commands.fold(0_i64, |seen, command| match command {
+            CommandRef::Terminal(command) => seen ^ self.cash.wallets.glance(command.action.wallet()),
+            _ => seen,
+        });
+        core::hint::black_box(seen);
     }
 
     fn device(&mut self, command: &DeviceCommand, now: Timestamp, writer: &mut Writer<'_>) -> Answer {

@@ -132,3 +132,34 @@ impl Refundable {
         assert!(payment.refunded <= payment.amount || planted(Plant::RefundBeyondPayment), "paired with decide");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::{Source, SourceKind};
+    use crate::event::TransactionKind;
+    use crate::money::Currency;
+
+    #[test]
+    fn the_oldest_payments_are_forgotten_and_it_is_said() {
+        let mut refundable = Refundable::default();
+        let wallet = WalletId(1);
+        let source = Source { kind: SourceKind::Till, festival: FestivalId(1), number: 1 };
+        let mut t = super::super::till::blank(TransactionKind::Payment, FestivalId(1), wallet, Currency::EUR);
+        (t.amount, t.lots) = (5, Lots::one(source, 5));
+        let last = 2 * REFUNDABLE_MAX as u64 + 4;
+        for serial in (2..=last).step_by(2) {
+            t.serial = serial;
+            refundable.push(Payment::of(&t));
+        }
+        let find = |serial| refundable.find(TransactionId { wallet, serial }, last).map(|payment| payment.serial);
+        assert_eq!(find(4), Err(Rejection::RefundTooLate));
+        assert_eq!(find(3), Err(Rejection::RefundTooLate), "whatever it was");
+        assert_eq!(find(5), Err(Rejection::NotAPayment));
+        assert_eq!(find(6), Ok(6));
+        assert_eq!(find(last), Ok(last));
+        assert_eq!(find(last + 2), Err(Rejection::UnknownTransaction));
+        let somebody_else = TransactionId { wallet: WalletId(2), serial: 6 };
+        assert_eq!(refundable.find(somebody_else, last), Err(Rejection::UnknownTransaction));
+    }
+}
