@@ -12,6 +12,9 @@ use crate::view::{TagState, TagView};
 /// How many wallets a chip remembers that it named before.
 pub const EARLIER_MAX: usize = 8;
 
+/// The most chips that one shard knows: 2^26 × about 100 B = 6 GiB; with 16 shards a thousand million.
+pub const TAGS_MAX: usize = 1 << 26;
+
 /// The chips of one shard, by UID: about 100 B each.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Tags {
@@ -40,9 +43,12 @@ impl Tags {
     /// Whether a chip can be linked to a wallet.
     ///
     /// # Errors
-    /// [`Rejection::TagLost`]; [`Rejection::TagTaken`] if it names another wallet, or is about to name any.
+    /// [`Rejection::TagLost`]; [`Rejection::TagTaken`] if it names another wallet, or is about to name any;
+    /// [`Rejection::LimitReached`].
     pub(super) fn decide_link(&self, tag: TagUid, wallet: WalletId) -> Result<Linking, Rejection> {
-        let Some(known) = self.tags.get(&tag) else { return Ok(Linking::Next(1)) };
+        let Some(known) = self.tags.get(&tag) else {
+            return if self.tags.len() < TAGS_MAX { Ok(Linking::Next(1)) } else { Err(Rejection::LimitReached) };
+        };
         match known.state {
             TagState::Free => Ok(Linking::Next(known.version + 1)),
             TagState::Linked if known.wallet == wallet => Ok(Linking::Already),
