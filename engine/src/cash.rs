@@ -1,7 +1,7 @@
 //! Cashless: wallets, chips, what each shard knows of vendors and terminals, and the books.
 //!
 //! [`Cash`] is one shard's part. Terminals' commands are decided in `till.rs`, the office's in `office.rs`, what other
-//! shards tell in `peers.rs`; all of it is written down by [`Cash::apply`] and nothing else.
+//! shards tell in `peers.rs`; all of it is written down by `Cash::apply` and nothing else.
 
 pub mod directory;
 pub mod ledger;

@@ -50,6 +50,9 @@ fn what_a_payment_is_refused_for() {
         pay W1 9999999999.99 bar-7    → rejected: insufficient_funds
         pay W1 1.00 bar-7 in USD      → rejected: wrong_currency
         pay W1 50.01 bar-7            → rejected: insufficient_funds
+        cashless night least 2.00
+        pay W1 1.99 bar-7             → rejected: below_min_payment
+        cashless night
         # lines
         pay W1 9.99 bar-7 lines 0x2@5.00  → rejected: lines_mismatch
         pay W1 10.00 bar-7 lines 0x2@5.00,1x0@2.50 → rejected: lines_mismatch
@@ -278,6 +281,31 @@ fn money_knows_where_it_came_from() {
         cashout W1                    → 0.00
         topup W2 7.00 from bank number 3 → 7.00
         show W2                       → 7.00, bank-3 7.00
+        ",
+    );
+}
+
+/// A payment that is given back in parts leaves nothing behind, whatever the rounding and whatever the commission is by
+/// then.
+#[test]
+fn commission_goes_back_to_the_cent() {
+    nights(
+        "
+        topup W1 50.00
+        commission-of bar-7 12.50%
+        pay W1 9.99 bar-7 as P1       → 40.01
+        payable bar-7                 → 8.74 after 1 payments and 0 refunds
+        commission                    → 1.25
+        commission-of bar-7 50.00%
+        refund P1 3.33 by bar-7       → 43.34
+        refund P1 0.01 by bar-7       → 43.35
+        refund P1 0.01 by bar-7       → 43.36
+        refund P1 by bar-7            → 50.00
+        payable bar-7                 → 0.00 after 1 payments and 4 refunds
+        commission                    → 0.00
+        pay W1 0.01 bar-7             → 49.99
+        payable bar-7                 → 0.00 after 2 payments and 4 refunds
+        commission                    → 0.01
         ",
     );
 }

@@ -153,6 +153,7 @@ impl Shard {
     /// repetition waits as well.
     pub(super) fn hold(&self, action: &OfficeAction, answer: &OfficeAnswer, index: usize, holds: &mut Vec<Hold>) {
         let spreads = match (action, answer) {
+            (_, OfficeAnswer::Rejected(_)) => false,
             (
                 OfficeAction::Cash(
                     CashAction::SetPolicy { .. } | CashAction::PutVendor { .. } | CashAction::PutProduct { .. },

@@ -169,6 +169,9 @@ impl Bar {
                 if let Some(most) = option(rest, "most") {
                     policy.max_balance = amount_of(most);
                 }
+                if let Some(least) = option(rest, "least") {
+                    policy.min_payment = amount_of(least);
+                }
                 CashAction::SetPolicy { festival: here, policy }
             }
             ["vendor", name, commission, ..] => {
