@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use benches::{Bar, World, shuffled};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use engine::audit::Audit;
 use engine::command::Direction;
 use engine::credential::{KeyCache, parse, text};
 use engine::ids::ShardId;
@@ -60,7 +61,7 @@ fn scans(c: &mut Criterion) {
 fn debits(c: &mut Criterion) {
     let mut group = c.benchmark_group("debit");
     group.throughput(Throughput::Elements(1)).measurement_time(Duration::from_secs(4)).sample_size(10);
-    for wallets in [10_000, 1_000_000] {
+    for wallets in [10_000, 1_000_000, 10_000_000] {
         let order = shuffled(wallets);
         let mut bar = Bar::new(wallets);
         let mut step = Step::default();
@@ -115,6 +116,14 @@ fn restart_of_wallets(c: &mut Criterion) {
             },
             BatchSize::PerIteration,
         );
+    });
+    group.bench_function("audit 1 M wallets and debits", |b| {
+        b.iter(|| {
+            let mut audit = Audit::new(1);
+            bar.records.iter().for_each(|record| audit.record(ShardId(0), record));
+            let report = audit.finish();
+            assert!(report.holds() && report.debits == 1_000_000, "{:?}", report.violations);
+        });
     });
     group.bench_function("snapshot 1 M wallets", |b| b.iter(|| bar.shard.snapshot()));
     group.bench_function("restore 1 M wallets", |b| b.iter(|| Shard::restore(&snapshot).expect("ours")));
