@@ -372,8 +372,8 @@ impl Shard {
             self.keys.remember(id, fingerprint, office_answer(event), at);
         }
         let (op, asker, answer) = finished?;
-        if let Some((id, fingerprint)) = asker {
-            self.keys.remember(id, fingerprint, answer, at);
+        if let Some(by) = asker {
+            self.keys.remember(by.key, by.fingerprint, answer, at); // in place of `pending`
         }
         Some((op, answer))
     }

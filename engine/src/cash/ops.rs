@@ -12,8 +12,19 @@ use crate::time::{MINUTE_MS, Timestamp};
 /// After so long the other side of a transfer is asked to let it be. Only that side can say that it has not happened.
 pub const TRANSFER_DEADLINE_MS: i64 = MINUTE_MS / 2;
 
-/// Who asked: the idempotency key's id and the request's fingerprint, where there was one.
-pub type Asker = Option<(u128, u64)>;
+/// Who asked, where there was an idempotency key to answer to.
+pub type Asker = Option<AskedBy>;
+
+/// Whoever asked with an idempotency key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AskedBy {
+    /// The operator's key, by number.
+    pub operator: u32,
+    /// The idempotency key's id.
+    pub key: u128,
+    /// The request's fingerprint.
+    pub fingerprint: u64,
+}
 
 /// The operations of one shard that are not over.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -1,6 +1,7 @@
 //! How money's commands go through a shard: terminals', the office's, other shards'.
 
 use super::{Hold, Shard, Step, office_answer};
+use crate::cash::ops::{AskedBy, Asker};
 use crate::cash::{Attaching, entry_of};
 use crate::command::{Answer, CashAction, OfficeAction, OfficeAnswer, TerminalAction, TerminalAnswer, TerminalCommand};
 use crate::dedupe::Seen;
@@ -364,8 +365,10 @@ impl Shard {
     }
 
     /// Who asked for the operation that this event begins.
-    pub(super) fn asker(asked: Option<Asked>) -> crate::cash::ops::Asker {
-        asked.and_then(|asked| asked.key)
+    pub(super) fn asker(asked: Option<Asked>) -> Asker {
+        let asked = asked?;
+        let (key, fingerprint) = asked.key?;
+        Some(AskedBy { operator: asked.operator, key, fingerprint })
     }
 }
 
