@@ -374,7 +374,7 @@ fn answers_early(shard: &Shard, commands: &[DeviceCommand]) -> bool {
         && commands.iter().all(|command| matches!(command.action, DeviceAction::Scan(_)))
 }
 
-fn commands_of(work: &Work) -> impl Iterator<Item = CommandRef<'_>> {
+fn commands_of(work: &Work) -> impl Iterator<Item = CommandRef<'_>> + Clone {
     let (device, other) = match work {
         Work::Device(commands) => (commands.as_slice(), None),
         Work::Office(command) => (&[][..], Some(CommandRef::Office(command))),

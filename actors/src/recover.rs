@@ -9,7 +9,7 @@ use storage::journal::{Cursor, JournalError, Position, Reader};
 use storage::snapshots::{SnapshotError, SnapshotMeta, Snapshots};
 
 /// The format of a snapshot's body; another one is passed over, since the journal has it all.
-pub const SNAPSHOT_FORMAT: u32 = 3;
+pub const SNAPSHOT_FORMAT: u32 = 4;
 
 /// Why shards cannot be recovered.
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +71,7 @@ impl Recovering {
                 continue;
             }
             let restored = snapshots.newest(id)?.and_then(|(meta, body)| restore(&meta, &body));
-            let (shard, position) = restored.unwrap_or_else(|| (Shard::new(id), Position(0)));
+            let (shard, position) = restored.unwrap_or_else(|| (Shard::new(id, shards), Position(0)));
             let late = u64::from(planted(Plant::ReplaySkipsOne) && position.0 > 0);
             this.cursor.advance(id, Position(position.0 + late));
             this.shards[usize::from(id.0)] = Some(shard);

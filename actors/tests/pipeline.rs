@@ -33,7 +33,7 @@ struct Told {
 
 impl Gate {
     fn with(policy: Policy) -> Self {
-        let mut shard = Shard::new(ShardId(0));
+        let mut shard = Shard::new(ShardId(0), 1);
         let mut step = Step::default();
         let made = found(2_000, policy, |action| {
             let command = OfficeCommand { key: None, operator: 0, action };

@@ -1,11 +1,11 @@
 //! What the benches share: a festival that is ready to be scanned at.
 
 use engine::command::{
-    CategoryValues, Command, Credential, DeviceAction, DeviceCommand, Direction, OfficeAction, OfficeCommand, Scan,
-    issued,
+    CashAction, CashPolicy, CategoryValues, Command, Credential, DeviceAction, DeviceCommand, Direction, OfficeAction,
+    OfficeCommand, Scan, Source, SourceKind, TerminalAction, TerminalCommand, VendorValues, issued,
 };
 use engine::credential::{self, KeyCache, QrClaim, QrSecret};
-use engine::ids::{CategoryNo, DeviceId, FestivalId, GateNo, ShardId, TicketId, ZoneNo};
+use engine::ids::{CategoryNo, DeviceId, FestivalId, GateNo, ShardId, TicketId, VendorNo, WalletId, ZoneNo};
 use engine::money::{Currency, Money};
 use engine::shard::{Shard, Step};
 use engine::status::{CategoryKind, EntryPolicy, FestivalStatus, Policy};
@@ -32,7 +32,7 @@ impl World {
         let slug = "bench".to_owned();
         let festival = FestivalId::of_slug(&slug);
         let mut world = Self {
-            shard: Shard::new(ShardId(0)),
+            shard: Shard::new(ShardId(0), 1),
             records: Vec::new(),
             device: DeviceId::new(festival, 0),
             tickets: Vec::new(),
@@ -120,4 +120,82 @@ pub fn shuffled(count: u32) -> Vec<u32> {
         order.swap(i as usize, j as usize);
     }
     order
+}
+
+/// A bar with wallets on one shard: one vendor, one terminal, one cash desk.
+pub struct Bar {
+    /// The shard.
+    pub shard: Shard,
+    /// Every record so far, in order.
+    pub records: Vec<Vec<u8>>,
+    /// The terminal.
+    pub till: DeviceId,
+    /// The wallets.
+    pub wallets: Vec<WalletId>,
+    seq: u64,
+}
+
+impl Bar {
+    /// With so many wallets, each with a thousand euros.
+    pub fn new(wallets: u32) -> Self {
+        let slug = "bench".to_owned();
+        let festival = FestivalId::of_slug(&slug);
+        let name = || "Bench".to_owned();
+        let mut bar = Self {
+            shard: Shard::new(ShardId(0), 1),
+            records: Vec::new(),
+            till: DeviceId::new(festival, 0),
+            wallets: (0..wallets).map(|n| WalletId(engine::ids::nonce_at(3, n) | 1 << 60)).collect(),
+            seq: 0,
+        };
+        let (starts_at, ends_at, policy) = (Timestamp(0), Timestamp(i64::MAX), Policy::default());
+        bar.office(OfficeAction::CreateFestival { slug, name: name(), starts_at, ends_at, policy });
+        bar.office(OfficeAction::SetFestivalStatus { festival, to: FestivalStatus::Published });
+        bar.cash(CashAction::SetPolicy { festival, policy: CashPolicy::default() });
+        let values = VendorValues { name: name(), commission_bp: 1_000, open: true };
+        bar.cash(CashAction::PutVendor { festival, vendor: None, values });
+        let (vendor, code_hash) = (Some(VendorNo(0)), [0; 32]);
+        bar.cash(CashAction::OfferTerminal { festival, vendor, cashier: true, code_hash, name: name() });
+        bar.office(OfficeAction::EnrolDevice { festival, code_hash, public_key: [0; 32] });
+        let source = Source { kind: SourceKind::Desk, festival, number: 1 };
+        let amount = Money { minor: 100_000, currency: Currency::EUR };
+        for chunk in bar.wallets.clone().chunks(256) {
+            let made = chunk.iter().map(|&wallet| CashAction::CreateWallet { wallet, festival, account: None });
+            let filled =
+                chunk.iter().map(|&wallet| CashAction::TopUp { wallet, festival, amount, source, taken: true });
+            bar.office_all(made.chain(filled).map(OfficeAction::Cash));
+        }
+        bar
+    }
+
+    fn cash(&mut self, action: CashAction) {
+        self.office(OfficeAction::Cash(action));
+    }
+
+    fn office(&mut self, action: OfficeAction) {
+        self.office_all([action]);
+    }
+
+    fn office_all(&mut self, actions: impl IntoIterator<Item = OfficeAction>) {
+        let command = |action| Command::Office(Box::new(OfficeCommand { key: None, operator: 0, action }));
+        let commands: Vec<Command> = actions.into_iter().map(command).collect();
+        let mut step = Step::default();
+        self.shard.step(Timestamp(1), &commands, &mut step);
+        self.records.push(step.record);
+    }
+
+    /// Debits of one cent from the wallets in the order of `order`, `window` under way at a time.
+    pub fn debits(&mut self, order: &[u32], window: u64) -> Vec<Command> {
+        let amount = Money { minor: 1, currency: Currency::EUR };
+        order
+            .iter()
+            .map(|&i| {
+                self.seq += 1;
+                let action =
+                    TerminalAction::Pay { wallet: self.wallets[i as usize], tap: None, amount, lines: [].into() };
+                let floor = self.seq.saturating_sub(window).max(1);
+                Command::Terminal(TerminalCommand { device: self.till, seq: self.seq, floor, action })
+            })
+            .collect()
+    }
 }

@@ -5,6 +5,7 @@
 //! snapshot now and then; in the end both must tell the same story.
 
 mod books;
+mod money;
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,12 +13,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use serde::Serialize;
 
 use crate::dedupe::KEY_KEPT_MS;
-use crate::event::{Asked, Event};
+use crate::event::{Asked, CashEvent, Event, TransactionKind};
 use crate::ids::{FestivalId, Home, ShardId};
 use crate::record::{self, Record};
 use crate::shard::Shard;
 use crate::time::Timestamp;
 use books::Books;
+use money::MoneyBooks;
 
 /// How many violations are listed; all are counted.
 pub const VIOLATIONS_MAX: usize = 1_000;
@@ -70,6 +72,16 @@ checks! {
     OwnFestival = "own_festival", [16], "a device acts at its own festival, on that festival's tickets";
     Transition = "transition", [1], "festivals and tickets move only along their transitions";
     Undo = "undo", [10, 11], "an undo takes back exactly the ticket's last scan, by whoever may";
+    Posting = "posting", [4], "every posting adds up to zero, with the legs of its kind";
+    History = "history", [4], "a wallet's balance before a transaction is the one after the last";
+    Funds = "funds", [5], "nobody spends what they do not have";
+    Refund = "refund", [4], "refunds never exceed their payment, and go back to its wallet, vendor and sources";
+    Lots = "lots", [4], "all money in a wallet has a source, and is spent from it";
+    Transfer = "transfer", [6], "a transfer is credited once or returned once, never both";
+    Tag = "tag", [15], "a wristband is one wallet's, and pays by its present link, unless it was lost";
+    Messages = "messages", [1, 7], "messages between shards are taken in once, in order, as they were sent";
+    Directory = "directory", [15], "every shard knows vendors and terminals as their festival has them";
+    Ledger = "ledger", [4], "all accounts add up to zero, and what is in transit is what transfers have under way";
 }
 
 /// The audit under way.
@@ -94,6 +106,7 @@ struct ShardBooks {
     /// Idempotency keys that a shard remembers, with the time of their effect.
     keys: BTreeMap<u128, Timestamp>,
     api_keys: u32,
+    money: MoneyBooks,
     /// Replays beside us; gone once a record could not be replayed.
     shadow: Option<Box<Shard>>,
     /// The sequence number at which the shadow goes through a snapshot next.
@@ -119,6 +132,18 @@ pub struct Report {
     pub undone: u64,
     /// Tickets issued.
     pub tickets: u64,
+    /// Transactions: entries in wallets' histories.
+    pub transactions: u64,
+    /// Of these: payments.
+    pub debits: u64,
+    /// Refunds.
+    pub refunds: u64,
+    /// Transfers that left a wallet.
+    pub transfers: u64,
+    /// Of these, those that came back.
+    pub transfers_returned: u64,
+    /// What terminals asked and were refused.
+    pub cash_rejected: u64,
     /// Each check, with how often it was made and how often it failed.
     pub checks: Vec<Checked>,
     /// The first violations, at most [`VIOLATIONS_MAX`].
@@ -229,7 +254,8 @@ impl Audit {
             festivals: BTreeMap::new(),
             keys: BTreeMap::new(),
             api_keys: 0,
-            shadow: Some(Box::new(Shard::new(ShardId(id)))),
+            money: MoneyBooks::new(ShardId(id), shards),
+            shadow: Some(Box::new(Shard::new(ShardId(id), shards))),
             snapshot_at: 1,
         };
         let checks = Check::ALL.iter().map(|check| Checked {
@@ -275,6 +301,13 @@ impl Audit {
             self.found.seq = books.seq;
             books.compare(&mut self.found);
         }
+        let money: Vec<&MoneyBooks> = self.shards.iter().map(|books| &books.money).collect();
+        for books in self.shards.iter().filter(|books| books.seq > 0) {
+            self.found.shard = books.id.0;
+            self.found.seq = books.seq;
+            books.money.pairs(&money, &mut self.found);
+        }
+        MoneyBooks::finish(&money, &mut self.found);
         self.found.report
     }
 }
@@ -292,12 +325,12 @@ impl ShardBooks {
         let mut asked: Option<Asked> = None;
         for event in &record.events {
             found.report.events += 1;
-            let by_office = !matches!(event, Event::Scanned(_) | Event::Asked(_) | Event::Expired)
-                && !matches!(event, Event::Undone(undone) if undone.by.is_some());
+            let by_office = by_office(event);
             let asked_now = asked.take().is_some();
-            found.check(Check::Asked, asked_now == by_office, || match by_office {
-                true => format!("nobody asked for {event:?}"),
-                false => "somebody asked, and nothing followed".into(),
+            let fits = by_office.is_none_or(|by_office| by_office == asked_now);
+            found.check(Check::Asked, fits, || match asked_now {
+                false => format!("nobody asked for {event:?}"),
+                true => "somebody asked, and nothing followed".into(),
             });
             self.event(event, record.at, &mut asked, found);
         }
@@ -333,7 +366,23 @@ impl ShardBooks {
                 let before = self.festivals.insert(id, Books::new(id, *policy));
                 found.check(Check::Known, before.is_none(), || format!("the festival {slug} again"));
             }
+            Event::Transaction(_) | Event::Sent { .. } | Event::Received { .. } | Event::Delivered { .. } => {
+                self.money.event(event, found);
+            }
+            Event::Cash(cash) => {
+                if let Some(id) = cash.festival() {
+                    self.at_home(Home::Festival(id), found);
+                    let here = self.festivals.get_mut(&id);
+                    if let CashEvent::TerminalOffered { .. } | CashEvent::TerminalEnrolled { .. } = cash
+                        && found.check(Check::Known, here.is_some(), || format!("there is no festival {id}"))
+                    {
+                        here.expect("just looked").event(event, at, found);
+                    }
+                }
+                self.money.event(event, found);
+            }
             of_festival => {
+                self.money.event(event, found);
                 let id = crate::shard::festival_of(of_festival).expect("all others are a festival's");
                 self.at_home(Home::Festival(id), found);
                 let books = self.festivals.get_mut(&id);
@@ -382,5 +431,31 @@ impl ShardBooks {
                 books.compare(festival, found);
             }
         }
+        self.money.compare(shadow.cash(), found);
     }
+}
+
+/// Whether an event is there because the office asked for it; `None` where it may be or not.
+fn by_office(event: &Event) -> Option<bool> {
+    Some(match event {
+        Event::Scanned(_) | Event::Asked(_) | Event::Expired => false,
+        Event::Undone(undone) => undone.by.is_none(),
+        Event::Transaction(t) => {
+            let other_side = matches!(t.kind, TransactionKind::TransferIn | TransactionKind::TransferBack);
+            t.by.is_none() && !other_side
+        }
+        Event::Sent { .. } | Event::Received { .. } | Event::Delivered { .. } => false,
+        // Asked for, or made for a wristband that is sold with it.
+        Event::Cash(CashEvent::WalletCreated { .. }) => return None,
+        Event::Cash(
+            CashEvent::TagAttached { .. }
+            | CashEvent::TagLinked { .. }
+            | CashEvent::TagRefused { .. }
+            | CashEvent::TagFreed { .. }
+            | CashEvent::TagLost { .. }
+            | CashEvent::TransferSettled { .. }
+            | CashEvent::TransferCancelAsked { .. },
+        ) => false,
+        _ => true,
+    })
 }

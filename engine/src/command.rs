@@ -1,10 +1,18 @@
 //! What somebody asks of a shard. Everything a decision needs from outside, time, randomness, ids, arrives in here.
 
+mod cash;
+
 use serde::{Deserialize, Serialize};
 
+pub use cash::*;
+
 use crate::credential::VerifiedTicket;
-use crate::ids::{CategoryNo, DeviceId, FestivalId, GateNo, Home, TagUid, TicketId, ZoneNo};
+use crate::ids::{
+    CategoryNo, DeviceId, FestivalId, GateNo, Home, ProductNo, ShardId, TagUid, TicketId, TransactionId, VendorNo,
+    WalletId, ZoneNo,
+};
 use crate::money::Money;
+use crate::outbox::Message;
 use crate::rejection::Rejection;
 use crate::status::{CategoryKind, FestivalStatus, Policy, Role, TicketStatus, ZoneState};
 use crate::time::Timestamp;
@@ -14,8 +22,27 @@ use crate::time::Timestamp;
 pub enum Command {
     /// From a device's stream.
     Device(DeviceCommand),
+    /// From a terminal's stream: money.
+    Terminal(TerminalCommand),
     /// From the office: whoever is signed in, over HTTP.
     Office(Box<OfficeCommand>),
+    /// What another shard has to tell, from its [`crate::shard::Shard::outgoing`]: messages with the numbers `first`,
+    /// `first + 1`, …, all of them durable there.
+    Deliver {
+        /// By whom.
+        from: ShardId,
+        /// The number of the first.
+        first: u64,
+        /// In order.
+        messages: Vec<Message>,
+    },
+    /// Another shard has all of our messages up to this number, and has it durably.
+    Delivered {
+        /// Which shard.
+        to: ShardId,
+        /// The number, as its [`Answer::Acked`] says.
+        through: u64,
+    },
     /// Time has passed: whatever is due expires. Sent by the host about once a second.
     Tick,
 }
@@ -25,8 +52,26 @@ pub enum Command {
 pub enum CommandRef<'a> {
     /// From a device's stream.
     Device(&'a DeviceCommand),
+    /// From a terminal's stream.
+    Terminal(&'a TerminalCommand),
     /// From the office.
     Office(&'a OfficeCommand),
+    /// From another shard.
+    Deliver {
+        /// By whom.
+        from: ShardId,
+        /// The number of the first.
+        first: u64,
+        /// In order.
+        messages: &'a [Message],
+    },
+    /// Another shard has our messages.
+    Delivered {
+        /// Which shard.
+        to: ShardId,
+        /// Up to which number.
+        through: u64,
+    },
     /// Time has passed.
     Tick,
 }
@@ -36,17 +81,21 @@ impl Command {
     pub fn by_ref(&self) -> CommandRef<'_> {
         match self {
             Self::Device(command) => CommandRef::Device(command),
+            Self::Terminal(command) => CommandRef::Terminal(command),
             Self::Office(command) => CommandRef::Office(command),
+            Self::Deliver { from, first, messages } => CommandRef::Deliver { from: *from, first: *first, messages },
+            Self::Delivered { to, through } => CommandRef::Delivered { to: *to, through: *through },
             Self::Tick => CommandRef::Tick,
         }
     }
 
-    /// The home of the actor that decides it; `None` for [`Command::Tick`], which every shard gets.
+    /// The home of the actor that decides it; `None` for what is one shard's or every shard's.
     pub fn home(&self) -> Option<Home> {
         match self {
             Self::Device(command) => Some(Home::Festival(command.device.festival())),
+            Self::Terminal(command) => Some(Home::Wallet(command.action.wallet())),
             Self::Office(command) => Some(command.action.home()),
-            Self::Tick => None,
+            Self::Deliver { .. } | Self::Delivered { .. } | Self::Tick => None,
         }
     }
 }
@@ -376,6 +425,8 @@ pub enum OfficeAction {
         /// Its number.
         key: u32,
     },
+    /// About money.
+    Cash(CashAction),
 }
 
 /// The longest text in a command, in bytes.
@@ -423,6 +474,7 @@ impl OfficeAction {
             | Self::UndoScan { ticket } => Home::Festival(ticket.festival()),
             Self::RevokeDevice { device } => Home::Festival(device.festival()),
             Self::CreateApiKey { .. } | Self::RevokeApiKey { .. } => Home::Platform,
+            Self::Cash(action) => action.home(),
         }
     }
 }
@@ -461,6 +513,26 @@ pub enum OfficeAnswer {
     QrKey(u32),
     /// The number of the operator's key that was made.
     ApiKey(u32),
+    /// The vendor that was made or changed.
+    Vendor(VendorNo),
+    /// The product that was made or changed.
+    Product(ProductNo),
+    /// The wallet that was made or found.
+    Wallet(WalletId),
+    /// Money moved.
+    Transaction {
+        /// The entry in the wallet's history.
+        id: TransactionId,
+        /// How much it was.
+        amount: Money,
+        /// What is available in the wallet now.
+        balance: i64,
+        /// The wallet holds more than the festival allows: the money had been taken already.
+        over_limit: bool,
+    },
+    /// Another shard has to decide: this operation's answer comes in [`crate::shard::Step::finished`]. Nobody outside is
+    /// told this; the same idempotency key gets it again until the answer is there, and then the answer.
+    Pending(u64),
     /// No.
     Rejected(Rejection),
 }
@@ -497,6 +569,27 @@ pub enum Answer {
         /// This is a repetition: nothing happened now.
         repeated: bool,
     },
+    /// To a terminal; `repeated` as above.
+    Terminal {
+        /// Which.
+        device: DeviceId,
+        /// To which of its commands.
+        seq: u64,
+        /// What.
+        answer: TerminalAnswer,
+        /// This is a repetition: nothing happened now.
+        repeated: bool,
+    },
+    /// To another shard, for [`Command::Delivered`]: we have its messages up to this number, once this step's record
+    /// is durable.
+    Acked {
+        /// Which shard's.
+        from: ShardId,
+        /// The high-water mark.
+        through: u64,
+    },
+    /// To [`Command::Delivered`].
+    Noted,
     /// To a tick.
     Ticked,
 }

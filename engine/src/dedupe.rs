@@ -21,35 +21,45 @@ use crate::time::{HOUR_MS, Timestamp};
 pub const WINDOW: u64 = 4_096;
 
 /// What is known of one device's numbers.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(from = "Kept", into = "Kept")]
-pub struct Window {
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(
+    from = "Kept<A>",
+    into = "Kept<A>",
+    bound(serialize = "A: Copy + Serialize", deserialize = "A: Copy + Deserialize<'de>")
+)]
+pub struct Window<A = DeviceAnswer> {
     floor: u64,
     highest: u64,
     /// A power of two of slots, or none; the answer to `seq` lies at `seq mod slots`. What lies below the floor is
     /// rubbish that nobody looks at.
-    slots: Vec<Slot>,
+    slots: Vec<Slot<A>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-struct Slot {
+struct Slot<A> {
     seq: u64,
     fingerprint: u32,
-    answer: DeviceAnswer,
+    answer: A,
 }
 
 /// What a number means.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Seen {
+pub enum Seen<A = DeviceAnswer> {
     /// Not answered yet: decide.
     New,
     /// Answered so.
-    Answered(DeviceAnswer),
+    Answered(A),
     /// `stale_seq`, `window_full` or `idempotency_conflict`. Nothing is remembered of it.
     Refused(Rejection),
 }
 
-impl Window {
+impl<A> Default for Window<A> {
+    fn default() -> Self {
+        Self { floor: 0, highest: 0, slots: Vec::new() }
+    }
+}
+
+impl<A: Copy> Window<A> {
     /// One above the highest number ever answered; the last number has none behind it.
     pub fn next_seq(&self) -> u64 {
         self.highest.saturating_add(1)
@@ -61,7 +71,7 @@ impl Window {
     }
 
     /// Looks a number up. `floor` is what the device says with it.
-    pub fn look_up(&self, seq: u64, floor: u64, fingerprint: u32) -> Seen {
+    pub fn look_up(&self, seq: u64, floor: u64, fingerprint: u32) -> Seen<A> {
         if planted(Plant::DedupeIgnored) {
             return Seen::New;
         }
@@ -81,19 +91,19 @@ impl Window {
         Seen::New
     }
 
-    fn slot(&self, seq: u64) -> Option<&Slot> {
+    fn slot(&self, seq: u64) -> Option<&Slot<A>> {
         let mask = (self.slots.len() as u64).checked_sub(1)?;
         let slot = &self.slots[(seq & mask) as usize];
         (slot.seq == seq).then_some(slot)
     }
 
     /// Remembers an answer, and forgets what lies below the floor.
-    pub fn remember(&mut self, seq: u64, floor: u64, fingerprint: u32, answer: DeviceAnswer) {
+    pub fn remember(&mut self, seq: u64, floor: u64, fingerprint: u32, answer: A) {
         self.floor = self.floor.max(floor);
         self.highest = self.highest.max(seq);
         let span = self.highest - self.floor + 1;
         if span > self.slots.len() as u64 {
-            self.grow(span);
+            self.grow(span, answer);
         }
         let mask = self.slots.len() as u64 - 1;
         self.slots[(seq & mask) as usize] = Slot { seq, fingerprint, answer };
@@ -101,13 +111,9 @@ impl Window {
 
     /// Seldom: a device's span settles at what it keeps under way.
     #[cold]
-    fn grow(&mut self, span: u64) {
+    fn grow(&mut self, span: u64, filler: A) {
         let slots = span.next_power_of_two().max(8) as usize;
-        let empty = Slot {
-            seq: 0,
-            fingerprint: 0,
-            answer: DeviceAnswer::rejected(Rejection::Internal, crate::ids::ZoneNo(0), Timestamp(0)),
-        };
+        let empty = Slot { seq: 0, fingerprint: 0, answer: filler };
         let old = core::mem::replace(&mut self.slots, vec![empty; slots]);
         for slot in old.into_iter().filter(|slot| slot.seq >= self.floor && slot.seq > 0) {
             self.slots[(slot.seq & (slots as u64 - 1)) as usize] = slot;
@@ -117,15 +123,15 @@ impl Window {
 
 /// What a snapshot keeps: the live answers in order, whatever the ring's size happened to be.
 #[derive(Serialize, Deserialize)]
-struct Kept {
+struct Kept<A> {
     floor: u64,
     highest: u64,
-    live: Vec<Slot>,
+    live: Vec<Slot<A>>,
 }
 
-impl From<Window> for Kept {
-    fn from(window: Window) -> Self {
-        let mut live: Vec<Slot> =
+impl<A: Copy> From<Window<A>> for Kept<A> {
+    fn from(window: Window<A>) -> Self {
+        let mut live: Vec<Slot<A>> =
             window.slots.into_iter().filter(|slot| slot.seq >= window.floor && slot.seq > 0).collect();
         live.sort_by_key(|slot| slot.seq);
         if planted(Plant::DedupeForgottenAtRestart) {
@@ -135,8 +141,8 @@ impl From<Window> for Kept {
     }
 }
 
-impl From<Kept> for Window {
-    fn from(kept: Kept) -> Self {
+impl<A: Copy> From<Kept<A>> for Window<A> {
+    fn from(kept: Kept<A>) -> Self {
         let mut window = Self { floor: kept.floor, highest: kept.highest, slots: Vec::new() };
         for slot in kept.live {
             window.remember(slot.seq, kept.floor, slot.fingerprint, slot.answer);

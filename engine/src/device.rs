@@ -7,7 +7,7 @@ use crate::ids::{DeviceId, FestivalId, GateNo, ZoneNo};
 use crate::rejection::Rejection;
 use crate::status::ScanAck;
 use crate::time::{MINUTE_MS, Timestamp};
-use crate::view::DeviceView;
+use crate::view::{DeviceView, Till};
 
 /// How long an enrolment code can be used.
 pub const CODE_KEPT_MS: i64 = 15 * MINUTE_MS;
@@ -22,8 +22,10 @@ pub const DEVICES_MAX: usize = 65_536;
 pub struct Device {
     /// What it is called.
     pub name: String,
-    /// Where it stands.
+    /// Where it stands, if it is a reader.
     pub gate: GateNo,
+    /// What it is allowed, if it is a terminal. Those ask at wallets' homes, never at a gate.
+    pub terminal: Option<Till>,
     /// Ed25519.
     pub public_key: [u8; 32],
     /// When it was enrolled.
@@ -44,6 +46,7 @@ impl Device {
             name: self.name.clone(),
             gate: self.gate,
             zone,
+            terminal: self.terminal,
             public_key: self.public_key,
             revoked: self.revoked,
             enrolled_at: self.enrolled_at,
@@ -58,8 +61,10 @@ impl Device {
 /// lost on the way gets it again.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Offer {
-    /// For which gate.
+    /// For which gate, if it is for a reader.
     pub gate: GateNo,
+    /// For a terminal: what it will be allowed.
+    pub terminal: Option<Till>,
     /// What the device will be called.
     pub name: String,
     /// Until when.

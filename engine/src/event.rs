@@ -1,8 +1,13 @@
 //! What has happened, and is on disk. Events carry results (`occupancy`), so that replay never decides again and a rule
 //! may change without touching old records. [`crate::record`] writes and reads them.
 
+mod cash;
+
+pub use cash::*;
+
 use crate::command::{CategoryValues, DeviceAnswer, Direction, FirstUse, OfficeAnswer, Verdict};
-use crate::ids::{CategoryNo, DeviceId, FestivalId, GateNo, TagUid, TicketId, ZoneNo};
+use crate::ids::{CategoryNo, DeviceId, FestivalId, GateNo, ShardId, TagUid, TicketId, WalletId, ZoneNo};
+use crate::outbox::Message;
 use crate::rejection::Rejection;
 use crate::status::{FestivalStatus, Policy, Role, TicketStatus, ZoneState};
 use crate::time::Timestamp;
@@ -183,6 +188,35 @@ pub enum Event {
     },
     /// Enrolment codes and idempotency keys that the record's time has outlived are forgotten.
     Expired,
+    /// A transaction of a wallet, or what was refused.
+    Transaction(Transaction),
+    /// Something else about money.
+    Cash(CashEvent),
+    /// A message to another shard, caused by what precedes it.
+    Sent {
+        /// Which shard.
+        to: ShardId,
+        /// Dense for each pair of shards, from 1.
+        n: u64,
+        /// What.
+        message: Message,
+    },
+    /// A message of another shard was taken in; what it caused follows.
+    Received {
+        /// Which shard's.
+        from: ShardId,
+        /// The new high-water mark.
+        n: u64,
+        /// What.
+        message: Message,
+    },
+    /// Another shard has everything up to this number: it is not sent again.
+    Delivered {
+        /// Which shard.
+        to: ShardId,
+        /// The number.
+        through: u64,
+    },
 }
 
 /// A scan and its outcome: one line of the access log.
@@ -304,6 +338,7 @@ impl Asked {
         let already = self.already.map(|already| match already {
             Already::Done => OfficeAnswer::Done,
             Already::Device(device) => OfficeAnswer::Device(device),
+            Already::Wallet(wallet) => OfficeAnswer::Wallet(wallet),
         });
         self.rejection.map(OfficeAnswer::Rejected).or(already)
     }
@@ -316,4 +351,6 @@ pub enum Already {
     Done,
     /// The code had enrolled this device.
     Device(DeviceId),
+    /// There was this wallet.
+    Wallet(WalletId),
 }

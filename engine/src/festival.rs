@@ -9,12 +9,12 @@ use crate::admission;
 use crate::category::{Category, QUOTA_MAX, Ticket};
 use crate::command::{CONFLICT, CategoryValues, ISSUE_MAX, OfficeAction, TEXT_LEN_MAX, Undo, Verdict};
 use crate::device::{CODE_KEPT_MS, CODES_MAX, DEVICES_MAX, Device, Offer};
-use crate::event::{Already, Event, Scanned};
+use crate::event::{Already, CashEvent, Event, Scanned};
 use crate::ids::{CategoryNo, DeviceId, FestivalId, GateNo, TagUid, TicketId, ZONES_MAX, ZoneNo};
 use crate::rejection::Rejection;
 use crate::status::{FestivalStatus, Policy, ScanAck, TicketStatus};
 use crate::time::Timestamp;
-use crate::view::{FestivalView, LiveView, RecentRejection, TicketView};
+use crate::view::{FestivalView, LiveView, RecentRejection, TicketView, Till};
 use crate::zone::{Gate, Zone};
 
 /// The most gates of one festival.
@@ -66,11 +66,11 @@ pub struct Festival {
     recent: VecDeque<RecentRejection>,
 }
 
-fn check(valid: bool) -> Result<(), Rejection> {
+pub(crate) fn check(valid: bool) -> Result<(), Rejection> {
     if valid { Ok(()) } else { Err(Rejection::InvalidValue) }
 }
 
-fn is_name(name: &str) -> bool {
+pub(crate) fn is_name(name: &str) -> bool {
     !name.trim().is_empty() && name.len() <= TEXT_LEN_MAX
 }
 
@@ -256,12 +256,8 @@ impl Festival {
                 Event::ZoneStateSet { festival, zone: *zone, state: *state }
             }
             OfficeAction::OfferEnrolment { gate, code_hash, name, .. } => {
-                check(is_name(name) && !self.offers.contains_key(code_hash))?;
                 self.gates.get(usize::from(gate.0)).ok_or(Rejection::UnknownGate)?;
-                if self.offers.len() >= CODES_MAX || self.devices.len() >= DEVICES_MAX {
-                    return Err(Rejection::LimitReached);
-                }
-                let until = now.plus_ms(CODE_KEPT_MS);
+                let until = self.decide_offer(code_hash, name, now)?;
                 Event::EnrolmentOffered { festival, gate: *gate, code_hash: *code_hash, name: name.clone(), until }
             }
             OfficeAction::EnrolDevice { code_hash, public_key, .. } => {
@@ -272,12 +268,18 @@ impl Festival {
                 if self.devices.len() >= DEVICES_MAX {
                     return Err(Rejection::LimitReached);
                 }
-                Event::DeviceEnrolled {
-                    device: DeviceId::new(festival, self.devices.len() as u32),
-                    gate: offer.gate,
-                    public_key: *public_key,
-                    name: offer.name.clone(),
-                    code_hash: *code_hash,
+                let device = DeviceId::new(festival, self.devices.len() as u32);
+                let (public_key, name, code_hash) = (*public_key, offer.name.clone(), *code_hash);
+                match offer.terminal {
+                    None => Event::DeviceEnrolled { device, gate: offer.gate, public_key, name, code_hash },
+                    Some(Till { vendor, cashier }) => Event::Cash(CashEvent::TerminalEnrolled {
+                        device,
+                        vendor,
+                        cashier,
+                        public_key,
+                        name,
+                        code_hash,
+                    }),
                 }
             }
             OfficeAction::RevokeDevice { device } => {
@@ -287,11 +289,28 @@ impl Festival {
                 Event::DeviceRevoked { device: *device }
             }
             OfficeAction::RotateQrKey { .. } => Event::QrKeyRotated { festival, version: self.qr_version + 1 },
-            OfficeAction::CreateApiKey { .. } | OfficeAction::RevokeApiKey { .. } => {
+            OfficeAction::CreateApiKey { .. } | OfficeAction::RevokeApiKey { .. } | OfficeAction::Cash(_) => {
                 return Err(Rejection::UnknownFestival);
             }
         };
         Ok(Decided::Event(event))
+    }
+
+    /// Until when a one-time code would hold.
+    ///
+    /// # Errors
+    /// [`Rejection::InvalidValue`] for a bad name or a code in use; [`Rejection::LimitReached`].
+    pub(crate) fn decide_offer(
+        &self,
+        code_hash: &[u8; 32],
+        name: &str,
+        now: Timestamp,
+    ) -> Result<Timestamp, Rejection> {
+        check(is_name(name) && !self.offers.contains_key(code_hash))?;
+        if self.offers.len() >= CODES_MAX || self.devices.len() >= DEVICES_MAX {
+            return Err(Rejection::LimitReached);
+        }
+        Ok(now.plus_ms(CODE_KEPT_MS))
     }
 
     fn check_category(&self, values: &CategoryValues) -> Result<(), Rejection> {
@@ -347,22 +366,20 @@ impl Festival {
             }
             Event::ZoneStateSet { zone, state, .. } => self.zones[usize::from(zone.0)].state = *state,
             Event::EnrolmentOffered { gate, code_hash, name, until, .. } => {
-                self.offers.insert(*code_hash, Offer { gate: *gate, name: name.clone(), until: *until, used_by: None });
+                let offer = Offer { gate: *gate, terminal: None, name: name.clone(), until: *until, used_by: None };
+                self.offers.insert(*code_hash, offer);
             }
             Event::DeviceEnrolled { device, gate, public_key, name, code_hash } => {
-                assert_eq!(device.number() as usize, self.devices.len(), "devices are numbered densely");
-                if let Some(offer) = self.offers.get_mut(code_hash) {
-                    offer.used_by = Some(device.number());
-                }
-                self.devices.push(Device {
-                    name: name.clone(),
-                    gate: *gate,
-                    public_key: *public_key,
-                    enrolled_at: at,
-                    last_seen_at: at,
-                    revoked: false,
-                    window: crate::dedupe::Window::default(),
-                });
+                self.enrol(*device, *gate, None, public_key, name, code_hash, at);
+            }
+            Event::Cash(CashEvent::TerminalOffered { vendor, cashier, code_hash, name, until, .. }) => {
+                let terminal = Some(Till { vendor: *vendor, cashier: *cashier });
+                let (gate, name, until) = (GateNo(0), name.clone(), *until);
+                self.offers.insert(*code_hash, Offer { gate, terminal, name, until, used_by: None });
+            }
+            Event::Cash(CashEvent::TerminalEnrolled { device, vendor, cashier, public_key, name, code_hash }) => {
+                let terminal = Some(Till { vendor: *vendor, cashier: *cashier });
+                self.enrol(*device, GateNo(0), terminal, public_key, name, code_hash, at);
             }
             Event::DeviceRevoked { device } => self.devices[device.number() as usize].revoked = true,
             Event::QrKeyRotated { version, .. } => self.qr_version = *version,
@@ -370,8 +387,39 @@ impl Festival {
             Event::Asked(_)
             | Event::FestivalCreated { .. }
             | Event::ApiKeyCreated { .. }
-            | Event::ApiKeyRevoked { .. } => unreachable!("not a festival's own"),
+            | Event::ApiKeyRevoked { .. }
+            | Event::Transaction(_)
+            | Event::Cash(_)
+            | Event::Sent { .. }
+            | Event::Received { .. }
+            | Event::Delivered { .. } => unreachable!("not a festival's own"),
         }
+    }
+
+    fn enrol(
+        &mut self,
+        device: DeviceId,
+        gate: GateNo,
+        terminal: Option<Till>,
+        public_key: &[u8; 32],
+        name: &str,
+        code_hash: &[u8; 32],
+        at: Timestamp,
+    ) {
+        assert_eq!(device.number() as usize, self.devices.len(), "devices are numbered densely");
+        if let Some(offer) = self.offers.get_mut(code_hash) {
+            offer.used_by = Some(device.number());
+        }
+        self.devices.push(Device {
+            name: name.to_owned(),
+            gate,
+            terminal,
+            public_key: *public_key,
+            enrolled_at: at,
+            last_seen_at: at,
+            revoked: false,
+            window: crate::dedupe::Window::default(),
+        });
     }
 
     fn put_zone(&mut self, zone: ZoneNo, name: &str, parent: Option<ZoneNo>, capacity: u32) {

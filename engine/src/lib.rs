@@ -1,10 +1,12 @@
 //! The rules: what each actor decides and applies, the shard that steps them, the record format, audit.
 //!
 //! Pure: no clock, randomness, files, sockets or threads. Time and ids arrive in the [`command`]; what a shard decides
-//! leaves it as a record of [`event`]s and answers. Start at [`shard::Shard::step`].
+//! leaves it as a record of [`event`]s and answers. Start at [`shard::Shard::step`]; money at [`cash`], what goes from
+//! shard to shard at [`outbox`].
 
 mod admission;
 pub mod audit;
+pub mod cash;
 pub mod category;
 pub mod command;
 pub mod credential;
@@ -15,6 +17,7 @@ pub mod festival;
 pub mod ids;
 pub mod money;
 pub mod operators;
+pub mod outbox;
 pub mod plants;
 pub mod record;
 pub mod rejection;

@@ -3,6 +3,8 @@
 use core::fmt;
 use serde::{Deserialize, Serialize};
 
+use crate::rejection::Rejection;
+
 /// An ISO 4217 code of a currency with two decimals, such as `EUR`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Currency([u8; 3]);
@@ -14,6 +16,15 @@ impl Currency {
     pub fn parse(code: &str) -> Option<Self> {
         let code: [u8; 3] = code.as_bytes().try_into().ok()?;
         code.iter().all(u8::is_ascii_uppercase).then_some(Self(code))
+    }
+    /// The three letters as a number, for records.
+    pub(crate) fn to_word(self) -> u32 {
+        u32::from(self.0[0]) << 16 | u32::from(self.0[1]) << 8 | u32::from(self.0[2])
+    }
+    /// What [`Currency::to_word`] gave.
+    pub(crate) fn from_word(word: u32) -> Option<Self> {
+        let [zero, letters @ ..] = word.to_be_bytes();
+        (zero == 0 && letters.iter().all(u8::is_ascii_uppercase)).then_some(Self(letters))
     }
     /// The three letters.
     pub fn as_str(&self) -> &str {
@@ -28,6 +39,30 @@ pub struct Money {
     pub minor: i64,
     /// Of what.
     pub currency: Currency,
+}
+
+/// The first amount that is refused, 10^12 minor units: far above any till, and far below what could overflow a sum.
+pub const AMOUNT_LIMIT: i64 = 1_000_000_000_000;
+/// A whole, in basis points.
+pub const WHOLE_BP: u16 = 10_000;
+
+/// An amount that may be asked for.
+///
+/// # Errors
+/// [`Rejection::InvalidAmount`] for zero, less, or 10^12 and more.
+pub fn check_amount(minor: i64) -> Result<(), Rejection> {
+    if (1..AMOUNT_LIMIT).contains(&minor) { Ok(()) } else { Err(Rejection::InvalidAmount) }
+}
+
+/// What a vendor gets of an amount, of which the organiser takes `commission_bp`: rounded half-even to the minor unit;
+/// the organiser gets the remainder. Exact, in 128-bit integers. `amount` is not negative, `commission_bp` at most a
+/// whole.
+pub fn vendor_share(amount: i64, commission_bp: u16) -> i64 {
+    let whole = i128::from(WHOLE_BP);
+    let exact = i128::from(amount) * (whole - i128::from(commission_bp));
+    let (floor, rest) = (exact / whole, exact % whole);
+    let up = rest * 2 > whole || (rest * 2 == whole && floor % 2 != 0);
+    (floor + i128::from(up)) as i64 // not more than `amount`
 }
 
 impl fmt::Display for Money {
@@ -50,5 +85,37 @@ mod tests {
             ["12.50 EUR", "0.05 EUR", "-0.05 EUR", "-92233720368547758.08 EUR"]
         );
         assert_eq!(Currency::parse("eur"), None);
+    }
+
+    #[test]
+    fn commission_is_rounded_half_even_and_the_organiser_gets_the_rest() {
+        for (amount, commission_bp, share) in [
+            (1_000, 1_000, 900),
+            (1_000, 0, 1_000),
+            (1_000, WHOLE_BP, 0),
+            (1, 5_000, 0),     // 0.5 → 0: the cent is the organiser's
+            (3, 5_000, 2),     // 1.5 → 2
+            (5, 5_000, 2),     // 2.5 → 2
+            (999, 1_250, 874), // 874.125
+            (333, 3_333, 222), // 222.0111
+            (AMOUNT_LIMIT - 1, 1, 999_899_999_999),
+        ] {
+            assert_eq!(vendor_share(amount, commission_bp), share, "{amount} at {commission_bp} bp");
+        }
+    }
+
+    #[test]
+    fn amounts_that_can_be_asked_for() {
+        for (minor, fine) in [
+            (0, false),
+            (-1, false),
+            (1, true),
+            (AMOUNT_LIMIT - 1, true),
+            (AMOUNT_LIMIT, false),
+            (i64::MAX, false),
+            (i64::MIN, false),
+        ] {
+            assert_eq!(check_amount(minor).is_ok(), fine, "{minor}");
+        }
     }
 }

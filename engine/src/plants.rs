@@ -52,6 +52,41 @@ plants! {
     QuotaForgotten = 15, "quota-forgotten";
     /// Answers to questions show what is not durable yet.
     ViewsBeforeDurable = 16, "views-before-durable";
+    /// A transfer that has taken too long comes back by the clock, whatever the other side has decided.
+    RefundOnAClock = 17, "refund-on-a-clock";
+    /// A transfer that was cancelled before it was decided is credited all the same.
+    NoTombstone = 18, "no-tombstone";
+    /// A transfer is confirmed, and the other wallet gets nothing.
+    CreditForgotten = 19, "credit-forgotten";
+    /// A message of another shard that comes again is taken in again.
+    HighWaterLost = 20, "high-water-lost";
+    /// A payment's posting does not add up, by one cent.
+    PostingOffByOne = 21, "posting-off-by-one";
+    /// A wallet pays what it does not have.
+    NegativeBalance = 22, "negative-balance";
+    /// A terminal's numbers are all taken for new.
+    TerminalDedupeIgnored = 23, "terminal-dedupe-ignored";
+    /// More is refunded than was paid.
+    RefundBeyondPayment = 24, "refund-beyond-payment";
+    /// A wristband that was linked anew still pays from the wallet it named before.
+    TagVersionIgnored = 25, "tag-version-ignored";
+    /// A refund forgets where the money once came from.
+    LotsLost = 26, "lots-lost";
+    /// A blocked wallet still pays.
+    BlockIgnored = 27, "block-ignored";
+    /// A terminal that was revoked still takes payments in the other shards.
+    DirectoryStale = 28, "directory-stale";
+    /// A wristband that was reported lost still pays.
+    LostTagPays = 29, "lost-tag-pays";
+    /// A transfer that came back stays reserved.
+    ReservedForGood = 30, "reserved-for-good";
+}
+
+impl Plant {
+    /// It is about money: found by the audit in `tests/money_plants.rs`.
+    pub fn is_about_money(self) -> bool {
+        self as u8 >= Self::RefundOnAClock as u8
+    }
 }
 
 #[cfg(feature = "plants")]

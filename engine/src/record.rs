@@ -1,12 +1,14 @@
 //! The record format: one batch of one shard, as Protocol Buffers (`proto/record.proto`). Scans are written field by
 //! field without a detour, since there are a million a second of them; everything else goes through the generated types.
 
+mod cash;
+
 use prost::Message;
-use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
+use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 
 use crate::command::{CategoryValues, Direction, FirstUse, Verdict};
-use crate::event::{Already, Asked, ByDevice, Event, Scanned, Undone};
-use crate::ids::{CategoryNo, DeviceId, FestivalId, GateNo, ShardId, TagUid, TicketId, ZoneNo};
+use crate::event::{Already, Asked, ByDevice, Event, Scanned, Transaction, Undone};
+use crate::ids::{CategoryNo, DeviceId, FestivalId, GateNo, ShardId, TagUid, TicketId, WalletId, ZoneNo};
 use crate::money::{Currency, Money};
 use crate::rejection::Rejection;
 use crate::status::{CategoryKind, EntryPolicy, FestivalStatus, Policy, Role, ScanAck, TicketStatus, ZoneState};
@@ -86,6 +88,7 @@ impl<'a> Writer<'a> {
         match event {
             Event::Scanned(scanned) => self.message(1, &scanned_to_proto(scanned, self.at)),
             Event::Undone(undone) => self.message(2, &undone_to_proto(undone)),
+            Event::Transaction(transaction) => self.transaction(transaction),
             other => {
                 let event = proto::Event { kind: Some(to_proto(other)) };
                 encode_key(5, WireType::LengthDelimited, self.buffer);
@@ -94,11 +97,21 @@ impl<'a> Writer<'a> {
         }
     }
 
+    /// Adds a transaction from where it lies.
+    pub fn push_transaction(&mut self, transaction: &Transaction) {
+        self.events += 1;
+        self.transaction(transaction);
+    }
+
+    fn transaction(&mut self, transaction: &Transaction) {
+        self.message(22, &cash::transaction_to_proto(transaction));
+    }
+
     /// `Event { oneof { <tag>: message } }` without building the `Event`.
     fn message(&mut self, tag: u32, message: &impl Message) {
         let len = message.encoded_len();
         encode_key(5, WireType::LengthDelimited, self.buffer);
-        encode_varint((1 + encoded_len_varint(len as u64) + len) as u64, self.buffer);
+        encode_varint((key_len(tag) + encoded_len_varint(len as u64) + len) as u64, self.buffer);
         encode_key(tag, WireType::LengthDelimited, self.buffer);
         encode_varint(len as u64, self.buffer);
         message.encode_raw(self.buffer);
@@ -185,13 +198,30 @@ fn policy_to_proto(policy: &Policy) -> proto::Policy {
 
 fn to_proto(event: &Event) -> Kind {
     match event {
-        Event::Scanned(_) | Event::Undone(_) => unreachable!("written by Writer::push"),
+        Event::Scanned(_) | Event::Undone(_) | Event::Transaction(_) => unreachable!("written by Writer::push"),
+        Event::Cash(event) => cash::to_proto(event),
+        Event::Sent { to, n, message } => {
+            Kind::Sent(proto::Sent { to: u32::from(to.0), n: *n, message: Some(cash::message_to_proto(message)) })
+        }
+        Event::Received { from, n, message } => Kind::Received(proto::Received {
+            from: u32::from(from.0),
+            n: *n,
+            message: Some(cash::message_to_proto(message)),
+        }),
+        Event::Delivered { to, through } => {
+            Kind::Delivered(proto::Delivered { to: u32::from(to.0), through: *through })
+        }
         Event::Asked(asked) => Kind::Asked(proto::Asked {
             operator: asked.operator,
             key: asked.key.map_or(Vec::new(), |(id, _)| id.to_be_bytes().to_vec()),
             fingerprint: asked.key.map_or(0, |(_, fingerprint)| fingerprint),
             rejection: asked.rejection.map_or(0, |rejection| rejection as u32),
-            already: asked.already.map(|already| if let Already::Device(device) = already { device.0 } else { 0 }),
+            already: match asked.already {
+                Some(Already::Done) => Some(0),
+                Some(Already::Device(device)) => Some(device.0),
+                Some(Already::Wallet(_)) | None => None,
+            },
+            already_wallet: if let Some(Already::Wallet(wallet)) = asked.already { wallet.0 } else { 0 },
         }),
         Event::FestivalCreated { slug, name, starts_at, ends_at, policy } => {
             Kind::FestivalCreated(proto::FestivalCreated {
@@ -406,10 +436,12 @@ fn from_proto(kind: Kind, at: Timestamp) -> Result<Event, RecordError> {
                 Some((u128::from_be_bytes(array(&asked.key, "key")?), asked.fingerprint))
             },
             rejection: rejection(asked.rejection)?,
-            already: asked.already.map(|device| match device {
-                0 => Already::Done,
-                device => Already::Device(DeviceId(device)),
-            }),
+            already: match (asked.already, asked.already_wallet) {
+                (None, 0) => None,
+                (None, wallet) => Some(Already::Wallet(WalletId(wallet))),
+                (Some(0), _) => Some(Already::Done),
+                (Some(device), _) => Some(Already::Device(DeviceId(device))),
+            },
         }),
         Kind::FestivalCreated(made) => Event::FestivalCreated {
             slug: made.slug,
@@ -511,5 +543,20 @@ fn from_proto(kind: Kind, at: Timestamp) -> Result<Event, RecordError> {
         },
         Kind::ApiKeyRevoked(revoked) => Event::ApiKeyRevoked { key: revoked.key },
         Kind::Expired(_) => Event::Expired,
+        Kind::Transaction(transaction) => Event::Transaction(cash::transaction_from_proto(transaction)?),
+        Kind::Sent(sent) => Event::Sent {
+            to: ShardId(narrow(sent.to, "to")?),
+            n: sent.n,
+            message: cash::message_from_proto(sent.message)?,
+        },
+        Kind::Received(received) => Event::Received {
+            from: ShardId(narrow(received.from, "from")?),
+            n: received.n,
+            message: cash::message_from_proto(received.message)?,
+        },
+        Kind::Delivered(delivered) => {
+            Event::Delivered { to: ShardId(narrow(delivered.to, "to")?), through: delivered.through }
+        }
+        other => Event::Cash(cash::from_proto(other)?),
     })
 }

@@ -120,8 +120,8 @@ rejections! {
     LimitReached = 72, "limit_reached", "A limit is reached.";
     /// A field is out of bounds.
     InvalidValue = 73, "invalid_value", "A value is out of bounds.";
-    /// The wristband is bound to another ticket.
-    TagTaken = 74, "tag_taken", "This wristband belongs to another ticket.";
+    /// The wristband is bound to another ticket, or linked to another wallet.
+    TagTaken = 74, "tag_taken", "This wristband belongs to somebody else.";
 
     // Faults that are still answers.
     /// A bug: the command was set aside, nothing was changed.
@@ -130,6 +130,66 @@ rejections! {
     Busy = 97, "busy", "One moment, please scan again.";
     /// The journal takes no writes (full or broken disk).
     Unavailable = 98, "unavailable", "The system cannot record anything right now.";
+
+    // Cashless.
+    /// Not between one minor unit and 10^12 of them.
+    InvalidAmount = 100, "invalid_amount", "This amount is not possible.";
+    /// The wallet or the festival uses another currency.
+    WrongCurrency = 101, "wrong_currency", "This wallet uses another currency.";
+    /// Less than the festival's least top-up.
+    BelowMinTopup = 102, "below_min_topup", "This is less than can be topped up at once.";
+    /// More than the festival's largest top-up.
+    AboveMaxTopup = 103, "above_max_topup", "This is more than can be topped up at once.";
+    /// The wallet would hold more than the festival allows.
+    AboveMaxBalance = 104, "above_max_balance", "The wallet would hold more than is allowed.";
+    /// Less than the festival's least payment.
+    BelowMinPayment = 105, "below_min_payment", "This amount is too small to pay.";
+    /// Not enough in the wallet.
+    InsufficientFunds = 106, "insufficient_funds", "There is not enough money on this wristband.";
+    /// The wallet was blocked.
+    WalletBlocked = 107, "wallet_blocked", "This wallet is blocked. Please go to the help desk.";
+    /// No such wallet.
+    UnknownWallet = 108, "unknown_wallet", "We do not know this wallet.";
+    /// From a wallet to itself.
+    SameWallet = 109, "same_wallet", "Both wallets are the same.";
+    /// No such transaction.
+    UnknownTransaction = 110, "unknown_transaction", "We do not know this payment.";
+    /// A top-up, a refund or a transfer.
+    NotAPayment = 111, "not_a_payment", "This was not a payment.";
+    /// All of the payment has been refunded.
+    AlreadyRefunded = 112, "already_refunded", "This payment was refunded already.";
+    /// More than is left of the payment.
+    RefundExceedsPayment = 113, "refund_exceeds_payment", "This is more than is left of the payment.";
+    /// The payment is older than the shard remembers.
+    RefundTooLate = 114, "refund_too_late", "This payment is too old to refund here. Please go to the help desk.";
+    /// Another vendor took the payment.
+    NotYourPayment = 115, "not_your_payment", "Another stand took this payment.";
+    /// The lines' sum is not the amount, or there are too many lines.
+    LinesMismatch = 116, "lines_mismatch", "The items do not add up to the amount.";
+    /// The vendor is closed.
+    VendorClosed = 117, "vendor_closed", "This stand is closed.";
+    /// No such vendor.
+    UnknownVendor = 118, "unknown_vendor", "We do not know this stand.";
+    /// No such product at this vendor.
+    UnknownProduct = 119, "unknown_product", "This stand does not sell this.";
+    /// The terminal does not take cash.
+    NotACashier = 120, "not_a_cashier", "This terminal cannot top up. Please go to a cash desk.";
+    /// The wristband was reported lost.
+    TagLost = 121, "tag_lost", "This wristband was reported lost. Please go to the help desk.";
+    /// The wristband names another wallet by now, or was linked anew. Nothing has happened: resolve it again.
+    TagMoved = 122, "tag_moved", "This wristband was changed just now. Please tap again.";
+    /// Nothing is left to pay out.
+    NothingLeft = 123, "nothing_left", "This wallet is empty.";
+    /// It took too long, and was taken back before the other side had decided.
+    TransferCancelled = 124, "transfer_cancelled", "This transfer took too long and was taken back.";
+    /// Another account has claimed the wallet.
+    WalletClaimed = 125, "wallet_claimed", "This wallet belongs to another account.";
+    /// The wallet has a wristband; it can be replaced.
+    AlreadyTagged = 126, "already_tagged", "This wallet has a wristband already.";
+    /// The festival has no cashless payments, or this shard does not know of them yet.
+    NotCashless = 127, "not_cashless", "This festival takes no cashless payments.";
+    /// A wallet that another festival issued, where only the own ones are taken.
+    ForeignWallet = 80, "foreign_wallet", "This wallet belongs to another festival.";
 }
 
 impl Rejection {

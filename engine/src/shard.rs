@@ -4,21 +4,26 @@
 //! `step` decides and applies command by command, writes what happened into one record, and gives the answers in the
 //! order of the commands. Nobody may be told before that record is durable; that is the host's business.
 
+mod cash;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::admission;
+use crate::cash::Cash;
 use crate::command::{
     Answer, Command, CommandRef, Credential, DeviceAction, DeviceAnswer, DeviceCommand, OfficeAction, OfficeAnswer,
     OfficeCommand,
 };
 use crate::dedupe::{Keys, Seen, SeenKey};
-use crate::event::{Asked, ByDevice, Event};
+use crate::event::{Asked, ByDevice, CashEvent, Event, TransactionKind};
 use crate::festival::{Decided, Festival};
-use crate::ids::{FestivalId, ShardId, ZoneNo};
+use crate::ids::{FestivalId, Home, ShardId, ZoneNo};
+use crate::money::Money;
 use crate::operators::Operators;
+use crate::outbox::{Entry, Message, Outbox};
 use crate::plants::{Plant, planted};
 use crate::record::{self, Record, RecordError, Writer};
 use crate::rejection::Rejection;
@@ -35,11 +40,15 @@ pub struct Shard {
     id: ShardId,
     /// Of the last record.
     seq: u64,
+    /// How many shards there are.
+    shards: u16,
     /// Never goes back.
     now: Timestamp,
     festivals: BTreeMap<FestivalId, Festival>,
     operators: Operators,
     keys: Keys,
+    outbox: Outbox,
+    cash: Cash,
 }
 
 /// What a step comes to. Kept and handed in again, so that a steady stream of steps allocates nothing.
@@ -53,13 +62,35 @@ pub struct Step {
     pub answers: Vec<Answer>,
     /// What connected devices are to be told once the record is durable.
     pub notices: Vec<Notice>,
+    /// Answers of this step that are to wait for other shards as well, beside the record.
+    pub holds: Vec<Hold>,
+    /// The number of the last message of this step to each shard that it has messages for: once the record is durable
+    /// they may be sent.
+    pub sent: Vec<(ShardId, u64)>,
+    /// Operations that were answered [`OfficeAnswer::Pending`] in an earlier step, with their answers now.
+    pub finished: Vec<(u64, OfficeAnswer)>,
+}
+
+/// An answer that is to wait until [`Shard::delivered`] says that another shard has a message: so that what was revoked
+/// is refused everywhere when whoever asked hears of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// Which of [`Step::answers`].
+    pub answer: usize,
+    /// Which shard.
+    pub to: ShardId,
+    /// The message's number.
+    pub n: u64,
 }
 
 impl Shard {
-    /// A shard to which nothing has happened yet.
-    pub fn new(id: ShardId) -> Self {
+    /// A shard to which nothing has happened yet, one of `shards`.
+    pub fn new(id: ShardId, shards: u16) -> Self {
         Self {
             id,
+            shards,
+            outbox: Outbox::new(shards),
+            cash: Cash::default(),
             seq: 0,
             now: Timestamp::default(),
             festivals: BTreeMap::new(),
@@ -84,6 +115,24 @@ impl Shard {
     pub fn ack_of(&self, festival: FestivalId) -> ScanAck {
         self.festivals.get(&festival).map_or(ScanAck::Durable, |festival| festival.policy.ack)
     }
+    /// How many shards there are.
+    pub fn shards(&self) -> u16 {
+        self.shards
+    }
+    /// Money's part.
+    pub fn cash(&self) -> &Cash {
+        &self.cash
+    }
+    /// What waits for another shard, with the number of the first. Only what is durable may be sent: up to the numbers
+    /// in [`Step::sent`] of the steps whose records are; after a recovery all of it. It is sent again, from the first,
+    /// until [`Command::Delivered`] says that the other shard has it.
+    pub fn outgoing(&self, to: ShardId) -> (u64, impl ExactSizeIterator<Item = &Message>) {
+        self.outbox.pending(to)
+    }
+    /// Up to which number another shard has all that this one sent it.
+    pub fn delivered(&self, to: ShardId) -> u64 {
+        self.outbox.delivered(to)
+    }
     /// All festivals of this shard.
     pub fn festivals(&self) -> impl Iterator<Item = &Festival> {
         self.festivals.values()
@@ -98,19 +147,35 @@ impl Shard {
     pub fn step_each<'c>(
         &mut self,
         stamp: Timestamp,
-        commands: impl IntoIterator<Item = CommandRef<'c>>,
+        commands: impl IntoIterator<Item = CommandRef<'c>, IntoIter: Clone>,
         out: &mut Step,
     ) {
+        let commands = commands.into_iter();
+        self.warm(commands.clone());
         out.answers.clear();
         out.notices.clear();
+        out.holds.clear();
+        out.sent.clear();
+        out.finished.clear();
         let now = if planted(Plant::TimeGoesBack) { stamp } else { self.now.max(stamp) };
         let mut record = core::mem::take(&mut out.record);
         let mut writer = Writer::begin(&mut record, self.id, self.seq + 1, now);
         for command in commands {
             let answer = match command {
                 CommandRef::Device(command) => self.device(command, now, &mut writer),
-                CommandRef::Office(command) => self.office(command, now, &mut writer, &mut out.notices),
-                CommandRef::Tick => self.tick(now, &mut writer),
+                CommandRef::Terminal(command) => self.terminal(command, now, &mut writer),
+                CommandRef::Office(command) => {
+                    let answer = self.office(command, now, &mut writer, out);
+                    if let Answer::Office { answer, .. } = &answer {
+                        self.hold(&command.action, answer, out.answers.len(), &mut out.holds);
+                    }
+                    answer
+                }
+                CommandRef::Deliver { from, first, messages } => {
+                    self.deliver(from, first, messages, now, &mut writer, out)
+                }
+                CommandRef::Delivered { to, through } => self.delivered_to(to, through, now, &mut writer),
+                CommandRef::Tick => self.tick(now, &mut writer, out),
             };
             out.answers.push(answer);
         }
@@ -122,6 +187,16 @@ impl Shard {
             self.now = now;
         }
         out.record = record;
+    }
+
+    /// Looks at the wallets of a batch, all of them before the first is decided: the processor fetches many at a time
+    /// while nothing depends on them. With a million wallets a debit takes nearly half the time (296 ns instead of 547).
+    fn warm<'c>(&self, commands: impl Iterator<Item = CommandRef<'c>>) {
+        let seen = commands.fold(0_i64, |seen, command| match command {
+            CommandRef::Terminal(command) => seen ^ self.cash.wallets.glance(command.action.wallet()),
+            _ => seen,
+        });
+        core::hint::black_box(seen);
     }
 
     fn device(&mut self, command: &DeviceCommand, now: Timestamp, writer: &mut Writer<'_>) -> Answer {
@@ -136,6 +211,9 @@ impl Shard {
         let Some(festival) = known else {
             return reply(DeviceAnswer::rejected(Rejection::UnknownDevice, zone, now), false);
         };
+        if festival.devices[device.number() as usize].terminal.is_some() {
+            return reply(DeviceAnswer::rejected(Rejection::WrongGate, zone, now), false);
+        }
         let window = &festival.devices[device.number() as usize].window;
         match window.look_up(seq, command.floor, fingerprint) {
             Seen::New => {}
@@ -161,13 +239,7 @@ impl Shard {
         reply(answer, false)
     }
 
-    fn office(
-        &mut self,
-        command: &OfficeCommand,
-        now: Timestamp,
-        writer: &mut Writer<'_>,
-        notices: &mut Vec<Notice>,
-    ) -> Answer {
+    fn office(&mut self, command: &OfficeCommand, now: Timestamp, writer: &mut Writer<'_>, out: &mut Step) -> Answer {
         let reply = |answer, repeated| Answer::Office { answer, repeated };
         if let Some(key) = &command.key {
             // By recorded time: what a clock says that is recorded nowhere may be taken back, and with it the refusal.
@@ -184,10 +256,13 @@ impl Shard {
             Ok(Decided::Event(event)) => {
                 self.happen(&Event::Asked(asked), None, now, writer);
                 self.happen(&event, Some(asked), now, writer);
-                notices.extend(notice(&event));
-                return reply(office_answer(&event), false);
+                out.notices.extend(notice(&event));
+                self.follow(&event, &command.action, now, writer, out);
+                return reply(self.answer_of(&event, out), false);
             }
             Ok(Decided::Already(already)) => asked.already = Some(already),
+            // Nothing is decided yet: the same key may come again.
+            Err(Rejection::Busy) => return reply(OfficeAnswer::Rejected(Rejection::Busy), false),
             Err(rejection) => asked.rejection = Some(rejection),
         }
         if asked.rejection == Some(Rejection::CodeExpired) {
@@ -202,6 +277,7 @@ impl Shard {
     }
 
     fn decide_office(&self, action: &OfficeAction, now: Timestamp) -> Result<Decided, Rejection> {
+        self.has_room_for(action)?;
         match action {
             OfficeAction::CreateApiKey { hash, role, festivals, name } => {
                 self.operators.decide_create(hash, *role, festivals, name).map(Decided::Event)
@@ -213,33 +289,54 @@ impl Shard {
                 }
                 Festival::decide_create(action).map(Decided::Event)
             }
+            OfficeAction::Cash(action) => {
+                let festival = match action.home() {
+                    Home::Festival(id) => self.festivals.get(&id),
+                    _ => None,
+                };
+                let decided = self.cash.decide_office(action, festival, now)?;
+                if let Decided::Event(event) = &decided {
+                    self.check_near_side(event)?;
+                }
+                Ok(decided)
+            }
             _ => {
-                let crate::ids::Home::Festival(id) = action.home() else { return Err(Rejection::UnknownFestival) };
+                let Home::Festival(id) = action.home() else { return Err(Rejection::UnknownFestival) };
                 self.festivals.get(&id).ok_or(Rejection::UnknownFestival)?.decide(action, now)
             }
         }
     }
 
-    fn tick(&mut self, now: Timestamp, writer: &mut Writer<'_>) -> Answer {
+    fn tick(&mut self, now: Timestamp, writer: &mut Writer<'_>, out: &mut Step) -> Answer {
+        self.overdue(now, writer, out);
         if self.keys.any_due(now) || self.festivals.values().any(|festival| festival.any_due(now)) {
             self.happen(&Event::Expired, None, now, writer);
         }
         Answer::Ticked
     }
 
-    fn happen(&mut self, event: &Event, asked: Option<Asked>, now: Timestamp, writer: &mut Writer<'_>) {
-        self.apply(event, now, asked);
+    /// Gives back the operation that this event ends, with what its asker is told.
+    fn happen(
+        &mut self,
+        event: &Event,
+        asked: Option<Asked>,
+        now: Timestamp,
+        writer: &mut Writer<'_>,
+    ) -> Option<(u64, OfficeAnswer)> {
+        let finished = self.apply(event, now, asked);
         writer.push(event);
+        finished
     }
 
     /// Writes down what has happened. Cannot fail, and decides nothing: replay is this and nothing else.
-    fn apply(&mut self, event: &Event, at: Timestamp, asked: Option<Asked>) {
+    fn apply(&mut self, event: &Event, at: Timestamp, asked: Option<Asked>) -> Option<(u64, OfficeAnswer)> {
+        let mut finished = None;
         match event {
             Event::Asked(asked) => {
                 if let (Some((id, fingerprint)), Some(answer)) = (asked.key, asked.answer()) {
                     self.keys.remember(id, asked.operator, fingerprint, answer, at);
                 }
-                return;
+                return None;
             }
             Event::FestivalCreated { slug, name, starts_at, ends_at, policy } => {
                 let made = Festival::new(slug.clone(), name.clone(), *starts_at, *ends_at, *policy);
@@ -253,14 +350,38 @@ impl Shard {
                 self.keys.forget(at);
                 self.festivals.values_mut().for_each(|festival| festival.apply(event, at));
             }
+            Event::Transaction(t) => finished = self.cash.apply_transaction(t, Self::asker(asked), at),
+            Event::Cash(cash) => {
+                finished = self.cash.apply(cash, Self::asker(asked), at);
+                if let CashEvent::TerminalOffered { .. } | CashEvent::TerminalEnrolled { .. } = cash {
+                    let id = cash.festival().expect("a festival's own");
+                    self.festivals.get_mut(&id).expect("decided").apply(event, at);
+                }
+            }
+            Event::Sent { to, n, message } => self.outbox.sent(*to, *n, message.clone()),
+            Event::Received { from, n, message } => {
+                self.outbox.received(*from, *n);
+                if let Message::Directory(entry) = message
+                    && !planted_stale(entry)
+                {
+                    self.cash.directory.put(entry);
+                }
+            }
+            Event::Delivered { to, through } => self.outbox.trim(*to, *through),
             _ => {
                 let id = festival_of(event).expect("every other event is a festival's");
                 self.festivals.get_mut(&id).expect("decided").apply(event, at);
+                self.note_in_directory(event);
             }
         }
         if let Some(Asked { operator, key: Some((id, fingerprint)), .. }) = asked {
             self.keys.remember(id, operator, fingerprint, office_answer(event), at);
         }
+        let (op, asker, answer) = finished?;
+        if let Some(by) = asker {
+            self.keys.remember(by.key, by.operator, by.fingerprint, answer, at); // in place of `pending`
+        }
+        Some((op, answer))
     }
 
     /// Applies one record of the journal.
@@ -313,6 +434,17 @@ impl Shard {
                 .map(View::Inside),
             Query::ApiKey(hash) => self.operators.by_hash(hash).map(View::ApiKey).ok_or(Rejection::UnknownKey),
             Query::ApiKeys => Ok(View::ApiKeys(self.operators.all())),
+            Query::Wallet(id) => self.cash.wallets.view(*id).map(View::Wallet).ok_or(Rejection::UnknownWallet),
+            Query::Tag(tag) => self.cash.tags.view(*tag).map(View::Tag).ok_or(Rejection::UnknownTag),
+            Query::Payment(id) => {
+                let found = self.cash.refundable.find(*id, self.cash.serial());
+                found.map(|payment| View::Payment(payment.view()))
+            }
+            Query::Cash(id) => self.cash.directory.get(*id).map(|festival| View::Cash(Box::new(festival.view(*id)))),
+            Query::Ledger(id) => {
+                let festival = self.cash.directory.get(*id);
+                festival.map(|festival| View::Ledger(Box::new(festival.ledger_view(*id))))
+            }
         };
         view.unwrap_or_else(View::No)
     }
@@ -345,7 +477,7 @@ impl Shard {
 
 fn device_view(festival: &Festival, number: u32) -> Result<crate::view::DeviceView, Rejection> {
     let device = festival.devices.get(number as usize).ok_or(Rejection::UnknownDevice)?;
-    let zone = festival.gates[usize::from(device.gate.0)].zone;
+    let zone = festival.gates.get(usize::from(device.gate.0)).map_or(ZoneNo(0), |gate| gate.zone);
     Ok(device.view(festival.id, number, zone, festival.policy.ack))
 }
 
@@ -368,7 +500,15 @@ pub(crate) fn festival_of(event: &Event) -> Option<FestivalId> {
         | Event::TicketBlockSet { ticket, .. }
         | Event::TagBound { ticket, .. } => ticket.festival(),
         Event::DeviceEnrolled { device, .. } | Event::DeviceRevoked { device } => device.festival(),
-        Event::Asked(_) | Event::ApiKeyCreated { .. } | Event::ApiKeyRevoked { .. } | Event::Expired => return None,
+        Event::Cash(event) => return event.festival(),
+        Event::Asked(_)
+        | Event::ApiKeyCreated { .. }
+        | Event::ApiKeyRevoked { .. }
+        | Event::Expired
+        | Event::Transaction(_)
+        | Event::Sent { .. }
+        | Event::Received { .. }
+        | Event::Delivered { .. } => return None,
     })
 }
 
@@ -390,8 +530,31 @@ fn office_answer(event: &Event) -> OfficeAnswer {
         Event::DeviceEnrolled { device, .. } => OfficeAnswer::Device(*device),
         Event::QrKeyRotated { version, .. } => OfficeAnswer::QrKey(*version),
         Event::ApiKeyCreated { key, .. } => OfficeAnswer::ApiKey(*key),
+        Event::Transaction(t) if t.kind == TransactionKind::TransferOut => OfficeAnswer::Pending(t.of),
+        Event::Transaction(t) => OfficeAnswer::Transaction {
+            id: t.id().expect("money moved"),
+            amount: Money { minor: t.amount, currency: t.currency },
+            balance: t.after,
+            over_limit: t.is_over_limit(),
+        },
+        Event::Cash(event) => match event {
+            CashEvent::VendorPut { vendor, .. } => OfficeAnswer::Vendor(*vendor),
+            CashEvent::ProductPut { product, .. } => OfficeAnswer::Product(*product),
+            CashEvent::TerminalOffered { until, .. } => OfficeAnswer::CodeUntil(*until),
+            CashEvent::TerminalEnrolled { device, .. } => OfficeAnswer::Device(*device),
+            CashEvent::WalletCreated { wallet, .. } | CashEvent::WalletClaimed { wallet, .. } => {
+                OfficeAnswer::Wallet(*wallet)
+            }
+            CashEvent::TagLinking { op, .. } => OfficeAnswer::Pending(*op),
+            _ => OfficeAnswer::Done,
+        },
         _ => OfficeAnswer::Done,
     }
+}
+
+/// The plant `directory-stale`.
+fn planted_stale(entry: &Entry) -> bool {
+    matches!(entry, Entry::Terminal { revoked: true, .. }) && planted(Plant::DirectoryStale)
 }
 
 fn notice(event: &Event) -> Option<Notice> {

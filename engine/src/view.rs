@@ -1,8 +1,14 @@
 //! What can be asked of a shard without changing anything, and what it shows. A view is released, like any answer,
 //! only when the record it depends on is durable.
 
+mod cash;
+
+pub use cash::*;
+
 use crate::command::{CategoryValues, FirstUse};
-use crate::ids::{CategoryNo, DeviceId, FestivalId, GateNo, Home, TicketId, ZoneNo};
+use crate::ids::{
+    CategoryNo, DeviceId, FestivalId, GateNo, Home, TagUid, TicketId, TransactionId, VendorNo, WalletId, ZoneNo,
+};
 use crate::rejection::Rejection;
 use crate::status::{FestivalStatus, Policy, Role, TicketStatus, ZoneState};
 use crate::time::Timestamp;
@@ -44,18 +50,31 @@ pub enum Query {
     ApiKey([u8; 32]),
     /// All operators' keys.
     ApiKeys,
+    /// One wallet.
+    Wallet(WalletId),
+    /// What a chip names.
+    Tag(TagUid),
+    /// A payment, while it can be refunded.
+    Payment(TransactionId),
+    /// A festival's cashless policy and vendors.
+    Cash(FestivalId),
+    /// One shard's part of a festival's books. Asked of each shard in turn.
+    Ledger(FestivalId),
 }
 
 impl Query {
     /// Whose question it is; `None` for one that each shard answers for itself.
     pub fn home(&self) -> Option<Home> {
         match self {
-            Self::Festivals => None,
-            Self::Festival(f) | Self::Live(f) => Some(Home::Festival(*f)),
+            Self::Festivals | Self::Ledger(_) => None,
+            Self::Festival(f) | Self::Live(f) | Self::Cash(f) => Some(Home::Festival(*f)),
             Self::Devices { festival, .. } | Self::Inside { festival, .. } => Some(Home::Festival(*festival)),
             Self::Ticket(ticket) => Some(Home::Festival(ticket.festival())),
             Self::Device(device) => Some(Home::Festival(device.festival())),
             Self::ApiKey(_) | Self::ApiKeys => Some(Home::Platform),
+            Self::Wallet(wallet) => Some(Home::Wallet(*wallet)),
+            Self::Tag(tag) => Some(Home::Tag(*tag)),
+            Self::Payment(payment) => Some(Home::Wallet(payment.wallet)),
         }
     }
 }
@@ -81,6 +100,16 @@ pub enum View {
     ApiKey(ApiKeyView),
     /// To [`Query::ApiKeys`].
     ApiKeys(Vec<ApiKeyView>),
+    /// To [`Query::Wallet`].
+    Wallet(WalletView),
+    /// To [`Query::Tag`].
+    Tag(TagView),
+    /// To [`Query::Payment`].
+    Payment(PaymentView),
+    /// To [`Query::Cash`].
+    Cash(Box<CashView>),
+    /// To [`Query::Ledger`].
+    Ledger(Box<LedgerView>),
     /// There is no such thing (`unknown_…`), or the shard cannot answer now (`busy`, `unavailable`).
     No(Rejection),
 }
@@ -191,10 +220,12 @@ pub struct DeviceView {
     pub id: DeviceId,
     /// What it is called.
     pub name: String,
-    /// Where it stands.
+    /// Where it stands; of no meaning for a terminal.
     pub gate: GateNo,
-    /// The zone that gate leads into.
+    /// The zone that gate leads into; of no meaning for a terminal.
     pub zone: ZoneNo,
+    /// What it is allowed, if it is a terminal; else it is a reader.
+    pub terminal: Option<Till>,
     /// Ed25519.
     pub public_key: [u8; 32],
     /// Refused.
@@ -207,6 +238,15 @@ pub struct DeviceView {
     pub next_seq: u64,
     /// When answers leave at its festival.
     pub ack: crate::status::ScanAck,
+}
+
+/// What a terminal is allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Till {
+    /// For whom it takes payments.
+    pub vendor: Option<VendorNo>,
+    /// Whether it tops up with cash.
+    pub cashier: bool,
 }
 
 /// A festival's counters at one moment. Rates are differences of two.

@@ -124,7 +124,8 @@ fn an_honest_night_holds() {
     assert_eq!(report.conflicts_total, 3);
     let conflicts: Vec<_> = report.conflicts.iter().map(|c| (c.admitted, c.instead_of)).collect();
     assert_eq!(conflicts, [(true, Some("already_inside")), (false, None), (true, Some("zone_full"))]);
-    for sums in &report.checks {
+    // Those about money are for tests/money_audit.rs.
+    for sums in report.checks.iter().take_while(|sums| sums.check != Check::Posting.word()) {
         assert!(sums.checked > 0, "{} was never looked at", sums.check);
         assert_eq!(sums.violated, 0);
     }

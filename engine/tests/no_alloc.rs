@@ -1,11 +1,14 @@
-//! The path of a scan allocates nothing once it has settled: decide, apply, remember the answer, encode the record.
+//! The path of a scan and of a debit allocates nothing once it has settled: decide, apply, remember the answer, encode
+//! the record.
 #![allow(unsafe_code)] // counting allocations takes an allocator, and that trait is unsafe
 
+mod bar;
 mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
+use bar::{Bar, eur};
 use common::World;
 use engine::command::*;
 use engine::shard::Step;
@@ -91,4 +94,63 @@ fn a_scan_allocates_nothing() {
     }
     assert!(verdicts.iter().all(|&n| n > 500), "all kinds of answers were given: {verdicts:?}");
     assert_eq!(counted, 0, "allocations in 580 steps of {} commands", commands.len());
+}
+
+/// A batch as it comes from two terminals of one vendor: payments by wallet and by chip, some for more than there is,
+/// refunds, cash, balances, repetitions.
+fn round(bar: &Bar, round: u64, paid: &mut Vec<engine::ids::TransactionId>, commands: &mut Vec<Command>) {
+    commands.clear();
+    let wallets = ["W1", "W2", "W3", "W4"].map(|name| bar.wallets[name]);
+    let tap = bar.resolve(bar.tags["T1"]).expect("it was linked");
+    let (till, desk) = (bar.tills["bar-7"].id, bar.tills["desk"].id);
+    let mut push = |device, n: u64, action| {
+        let seq = 100 + round * 64 + n;
+        commands.push(Command::Terminal(TerminalCommand { device, seq, floor: seq - 48, action }));
+    };
+    for n in 0..32 {
+        let (wallet, tap) = if n % 8 == 0 { (tap.0, Some(tap.1)) } else { (wallets[n as usize % 4], None) };
+        let amount = eur(if n % 8 == 5 { 900_000 } else { 30 });
+        push(till, n, TerminalAction::Pay { wallet, tap, amount, lines: [].into() });
+    }
+    push(till, 31, TerminalAction::Pay { wallet: wallets[3], tap: None, amount: eur(30), lines: [].into() });
+    for (n, payment) in paid.drain(..).enumerate().take(8) {
+        push(till, 32 + n as u64, TerminalAction::Refund { payment, amount: (n % 2 == 0).then(|| eur(10)) });
+    }
+    for (n, wallet) in wallets.into_iter().enumerate() {
+        push(desk, n as u64, TerminalAction::TopUp { wallet, tap: None, amount: eur(500) });
+        push(desk, 8 + n as u64, TerminalAction::Balance { wallet, tap: None });
+    }
+    commands.push(Command::Tick);
+}
+
+#[test]
+fn a_debit_allocates_nothing() {
+    let mut bar = Bar::open(1);
+    bar.play("topup W1 500.00\n topup W2 500.00\n topup W3 500.00\n topup W4 500.00\n link T1 W1\n tick");
+    let (mut step, mut commands, mut paid) = (Step::default(), Vec::new(), Vec::new());
+    let (mut counted, mut verdicts) = (0, [0_u64; 5]);
+    for n in 0..280 {
+        round(&bar, n, &mut paid, &mut commands);
+        paid.reserve(64);
+        let before = COUNT.get();
+        bar.shards[0].step(bar.now.plus_ms(n as i64), &commands, &mut step);
+        // 4,096 payments make room for as many more; the rounds that follow use it.
+        if (200..280).contains(&n) {
+            counted += COUNT.get() - before;
+        }
+        for answer in &step.answers {
+            if let Answer::Terminal { answer, repeated: false, .. } = answer {
+                paid.extend(answer.transaction().filter(|_| answer.verdict == CashVerdict::Paid));
+                verdicts[match answer.verdict {
+                    CashVerdict::Paid => 0,
+                    CashVerdict::Refunded => 1,
+                    CashVerdict::ToppedUp => 2,
+                    CashVerdict::Balance => 3,
+                    CashVerdict::Rejected(_) => 4,
+                }] += 1;
+            }
+        }
+    }
+    assert!(verdicts.iter().all(|&n| n > 500), "all kinds of answers were given: {verdicts:?}");
+    assert_eq!(counted, 0, "allocations in 80 steps of {} commands", commands.len());
 }

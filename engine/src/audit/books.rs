@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Check, Found};
 use crate::admission::UNDO_WITHIN_MS;
 use crate::command::{CONFLICT, CategoryValues, Direction, FIRST_ENTRY, Verdict, WAS_NOT_INSIDE};
-use crate::event::{Event, Scanned, Undone};
+use crate::event::{CashEvent, Event, Scanned, Undone};
 use crate::festival::Festival;
 use crate::ids::{DeviceId, FestivalId, TagUid, TicketId, ZoneNo, nonce_at};
 use crate::rejection::Rejection;
@@ -57,7 +57,8 @@ struct Ticket {
 }
 
 struct Device {
-    gate: u16,
+    /// None for a terminal.
+    gate: Option<u16>,
     revoked: bool,
     floor: u64,
     /// The numbers at or above the floor that had an effect.
@@ -185,17 +186,18 @@ impl Books {
             Event::EnrolmentOffered { gate, code_hash, until, .. } => {
                 let known = usize::from(gate.0) < self.gates.len();
                 found.check(Check::Known, known, || format!("there is no gate {}", gate.0));
-                let before = self.codes.insert(*code_hash, (*until, false));
-                found.check(Check::Once, before.is_none(), || "an enrolment code again".into());
+                self.offered(code_hash, *until, found);
             }
             Event::DeviceEnrolled { device, gate, code_hash, .. } => {
-                let next = device.number() as usize == self.devices.len() && usize::from(gate.0) < self.gates.len();
-                found.check(Check::Known, next, || format!("device {device} at gate {}", gate.0));
-                let usable = matches!(self.codes.get(code_hash), Some((until, false)) if at <= *until);
-                found
-                    .check(Check::Once, usable, || format!("device {device}'s code was used, had lapsed, or was none"));
-                self.codes.entry(*code_hash).and_modify(|(_, used)| *used = true);
-                self.devices.push(Device { gate: gate.0, revoked: false, floor: 0, answered: BTreeSet::new() });
+                let known = usize::from(gate.0) < self.gates.len();
+                found.check(Check::Known, known, || format!("device {device} at gate {}", gate.0));
+                self.enrolled(*device, Some(gate.0), code_hash, at, found);
+            }
+            Event::Cash(CashEvent::TerminalOffered { code_hash, until, .. }) => {
+                self.offered(code_hash, *until, found);
+            }
+            Event::Cash(CashEvent::TerminalEnrolled { device, code_hash, .. }) => {
+                self.enrolled(*device, None, code_hash, at, found);
             }
             Event::DeviceRevoked { device } => {
                 if let Some(known) = self.device(*device, found) {
@@ -211,8 +213,35 @@ impl Books {
             | Event::Expired
             | Event::FestivalCreated { .. }
             | Event::ApiKeyCreated { .. }
-            | Event::ApiKeyRevoked { .. } => unreachable!("not a festival's own"),
+            | Event::ApiKeyRevoked { .. }
+            | Event::Transaction(_)
+            | Event::Cash(_)
+            | Event::Sent { .. }
+            | Event::Received { .. }
+            | Event::Delivered { .. } => unreachable!("not a gate's"),
         }
+    }
+
+    fn offered(&mut self, code_hash: &[u8; 32], until: Timestamp, found: &mut Found) {
+        let before = self.codes.insert(*code_hash, (until, false));
+        found.check(Check::Once, before.is_none(), || "an enrolment code again".into());
+    }
+
+    /// A reader at a gate, or a terminal at none.
+    fn enrolled(
+        &mut self,
+        device: DeviceId,
+        gate: Option<u16>,
+        code_hash: &[u8; 32],
+        at: Timestamp,
+        found: &mut Found,
+    ) {
+        let next = device.number() as usize == self.devices.len();
+        found.check(Check::Known, next, || format!("device {device} is not the next"));
+        let usable = matches!(self.codes.get(code_hash), Some((until, false)) if at <= *until);
+        found.check(Check::Once, usable, || format!("device {device}'s code was used, had lapsed, or was none"));
+        self.codes.entry(*code_hash).and_modify(|(_, used)| *used = true);
+        self.devices.push(Device { gate, revoked: false, floor: 0, answered: BTreeSet::new() });
     }
 
     fn zone_put(&mut self, zone: ZoneNo, parent: Option<ZoneNo>, capacity: u32, found: &mut Found) {
@@ -249,7 +278,7 @@ impl Books {
     fn scanned(&mut self, scanned: &Scanned, at: Timestamp, found: &mut Found) {
         let device = scanned.device;
         self.command(device, scanned.seq, scanned.floor, scanned.verdict, found);
-        let gate = self.devices.get(device.number() as usize).map(|known| known.gate);
+        let gate = self.devices.get(device.number() as usize).and_then(|known| known.gate);
         found.check(Check::Known, gate == Some(scanned.gate.0), || {
             format!("{device} is not at gate {}", scanned.gate.0)
         });
@@ -464,7 +493,8 @@ impl Books {
         };
         let ours = self.zones.iter().map(|z| (z.occupancy(), z.unaccounted, z.came, z.left, z.capacity, z.state));
         same(replayed.zones.iter().map(zone).eq(ours), "the zones");
-        let device = |device: &crate::device::Device| (device.gate.0, device.revoked, device.window.floor());
+        let gate = |device: &crate::device::Device| device.terminal.is_none().then_some(device.gate.0);
+        let device = |device: &crate::device::Device| (gate(device), device.revoked, device.window.floor());
         let ours = self.devices.iter().map(|device| (device.gate, device.revoked, device.floor));
         same(replayed.devices.iter().map(device).eq(ours), "the devices");
         let sums = replayed.categories.iter().map(|category| (category.live, category.tickets.len(), &category.values));

@@ -74,7 +74,7 @@ impl World {
     /// Two festivals without anything in them.
     pub fn bare() -> Self {
         let mut world = Self {
-            shard: Shard::new(ShardId(0)),
+            shard: Shard::new(ShardId(0), 1),
             step: Step::default(),
             now: clock("12:00").unwrap(),
             records: Vec::new(),
@@ -235,7 +235,7 @@ impl World {
     /// Replays the night: from zero, from the snapshot that was taken on the way, and through a restored snapshot.
     pub fn replays(&self) {
         let hash = self.shard.state_hash();
-        let mut again = Shard::new(ShardId(0));
+        let mut again = Shard::new(ShardId(0), 1);
         for record in &self.records {
             again.replay(record).expect("our own record");
         }

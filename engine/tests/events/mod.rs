@@ -1,5 +1,7 @@
 //! Any event there can be, for the round trip through a record.
 
+mod cash;
+
 use engine::command::{CategoryValues, Direction, FirstUse, Verdict};
 use engine::event::*;
 use engine::ids::*;
@@ -17,7 +19,7 @@ pub(crate) fn any() -> BoxedStrategy<Event> {
     let festival = || any_u32().prop_map(FestivalId);
     let text = || "\\PC{0,20}".prop_map(String::from);
     let hash = || proptest::prelude::any::<[u8; 32]>();
-    let kinds: Vec<BoxedStrategy<Event>> = vec![
+    let mut kinds: Vec<BoxedStrategy<Event>> = vec![
         scanned().prop_map(Event::Scanned).boxed(),
         undone().prop_map(Event::Undone).boxed(),
         asked().prop_map(Event::Asked).boxed(),
@@ -104,6 +106,7 @@ pub(crate) fn any() -> BoxedStrategy<Event> {
         any_u32().prop_map(|key| Event::ApiKeyRevoked { key }).boxed(),
         Just(Event::Expired).boxed(),
     ];
+    kinds.extend(cash::any());
     proptest::strategy::Union::new(kinds).prop_map(complete).boxed()
 }
 
@@ -130,7 +133,12 @@ fn complete(event: Event) -> Event {
         | Event::QrKeyRotated { .. }
         | Event::ApiKeyCreated { .. }
         | Event::ApiKeyRevoked { .. }
-        | Event::Expired => event,
+        | Event::Expired
+        | Event::Transaction(_)
+        | Event::Cash(_)
+        | Event::Sent { .. }
+        | Event::Received { .. }
+        | Event::Delivered { .. } => event,
     }
 }
 
@@ -243,7 +251,11 @@ fn undone() -> impl Strategy<Value = Undone> {
 }
 
 fn asked() -> impl Strategy<Value = Asked> {
-    let already = prop_oneof![Just(Already::Done), (1..u64::MAX).prop_map(|id| Already::Device(DeviceId(id)))];
+    let already = prop_oneof![
+        Just(Already::Done),
+        (1..u64::MAX).prop_map(|id| Already::Device(DeviceId(id))),
+        (1..u64::MAX).prop_map(|id| Already::Wallet(WalletId(id)))
+    ];
     let key = (proptest::num::u128::ANY, any_u64());
     (any_u32(), option::of(key), option::of(select(Rejection::ALL)), option::of(already))
         .prop_map(|(operator, key, rejection, already)| Asked { operator, key, rejection, already })

@@ -131,14 +131,20 @@ pub fn status_of(rejection: Rejection) -> StatusCode {
     use Rejection::*;
     match rejection {
         UnknownTicket | UnknownTag | UnknownDevice | UnknownCode | UnknownFestival | UnknownZone | UnknownGate
-        | UnknownCategory | UnknownKey => StatusCode::NOT_FOUND,
+        | UnknownCategory | UnknownKey | UnknownWallet | UnknownTransaction | UnknownVendor | UnknownProduct => {
+            StatusCode::NOT_FOUND
+        }
         AlreadyUsed | Cancelled | Refunded | Unpaid | Blocked | FestivalNotActive | NotYetValid | NoLongerValid
         | ZoneDenied | ZoneClosed | AlreadyInside | NotInsideParent | ZoneFull | WrongFestival | KeyRetired
         | WrongGate | StaleSeq | WindowFull | IdempotencyConflict | NothingToUndo | UndoTooLate | NotYourScan
-        | SlugTaken | InvalidTransition | SoldOut | LimitReached | TagTaken | DeviceRevoked => StatusCode::CONFLICT,
+        | SlugTaken | InvalidTransition | SoldOut | LimitReached | TagTaken | DeviceRevoked | AboveMaxBalance
+        | InsufficientFunds | WalletBlocked | SameWallet | NotAPayment | AlreadyRefunded | RefundExceedsPayment
+        | RefundTooLate | NotYourPayment | VendorClosed | NotACashier | TagLost | TagMoved | NothingLeft
+        | TransferCancelled | WalletClaimed | AlreadyTagged | NotCashless | ForeignWallet => StatusCode::CONFLICT,
         CodeExpired => StatusCode::GONE,
         IdempotencyKeyExpired => StatusCode::BAD_REQUEST,
-        InvalidQr | TamperedQr | InvalidValue => StatusCode::UNPROCESSABLE_ENTITY,
+        InvalidQr | TamperedQr | InvalidValue | InvalidAmount | WrongCurrency | BelowMinTopup | AboveMaxTopup
+        | BelowMinPayment | LinesMismatch => StatusCode::UNPROCESSABLE_ENTITY,
         Internal => StatusCode::INTERNAL_SERVER_ERROR,
         Busy | Unavailable => StatusCode::SERVICE_UNAVAILABLE,
     }

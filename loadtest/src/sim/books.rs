@@ -196,7 +196,12 @@ impl Books {
                 }
             }
             Event::ApiKeyRevoked { .. } => {}
-            Event::Expired => {}
+            Event::Expired
+            | Event::Transaction(_)
+            | Event::Cash(_)
+            | Event::Sent { .. }
+            | Event::Received { .. }
+            | Event::Delivered { .. } => {}
         }
         Ok(())
     }

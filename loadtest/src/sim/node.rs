@@ -347,7 +347,7 @@ fn read(opened: &Opened<FaultDisk>) -> Check<Vec<Vec<Vec<u8>>>> {
 }
 
 fn from_zero(id: ShardId, records: &[Vec<u8>]) -> Check<Shard> {
-    let mut shard = Shard::new(id);
+    let mut shard = Shard::new(id, SHARDS);
     for record in records {
         if let Err(why) = shard.replay(record) {
             return breach("replay rebuilds the state", why.to_string());

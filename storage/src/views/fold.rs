@@ -194,7 +194,12 @@ impl Batch {
             | Event::QrKeyRotated { .. }
             | Event::ApiKeyCreated { .. }
             | Event::ApiKeyRevoked { .. }
-            | Event::Expired => {}
+            | Event::Expired
+            | Event::Transaction(_)
+            | Event::Cash(_)
+            | Event::Sent { .. }
+            | Event::Received { .. }
+            | Event::Delivered { .. } => {}
         }
     }
 

@@ -111,7 +111,7 @@ impl Night {
     fn open(&mut self, slug: &str, policy: Policy) {
         let id = FestivalId::of_slug(slug);
         assert!(self.festivals.iter().all(|known| known.shard.id() != Home::Festival(id).shard(SHARDS)), "two shards");
-        let shard = Shard::new(Home::Festival(id).shard(SHARDS));
+        let shard = Shard::new(Home::Festival(id).shard(SHARDS), SHARDS);
         let (devices, seqs) = (Vec::new(), Vec::new());
         let (tickets, lines, counts, asked) = (Vec::new(), Vec::new(), BTreeMap::new(), Vec::new());
         self.festivals.push(Festival { id, shard, devices, seqs, tickets, lines, counts, asked });

@@ -1,0 +1,417 @@
+//! The audit's own money books of one shard: accounts, wallets, payments, transfers, chips, the directory and the
+//! messages, as the events say. They share no code with what decides.
+//!
+//! What crosses shards is checked in two halves: each shard's events must be what the messages it has taken in allow,
+//! and the messages taken in must be those that were sent ([`MoneyBooks::pairs`]).
+
+mod transfers;
+mod wallets;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Check, Found};
+use crate::cash::Cash;
+use crate::command::{CashPolicy, ProductValues, Source, SourceKind, VendorValues};
+use crate::event::{CashEvent, Event, Lots};
+use crate::ids::{DeviceId, FestivalId, Home, ShardId, TagUid, VendorNo, WalletId};
+use crate::money::Currency;
+use crate::outbox::{Entry, Message};
+use crate::status::FestivalStatus;
+use crate::view::TagState;
+use transfers::{Credit, Op};
+
+pub(super) struct MoneyBooks {
+    id: ShardId,
+    of: u16,
+    serial: u64,
+    wallets: BTreeMap<WalletId, Wallet>,
+    /// In the order of their serials.
+    payments: Vec<Payment>,
+    accounts: BTreeMap<FestivalId, Accounts>,
+    directory: BTreeMap<FestivalId, Known>,
+    tags: BTreeMap<TagUid, Tag>,
+    ops: BTreeMap<u64, Op>,
+    last_op: u64,
+    /// What other shards have asked this one to take, by shard and operation.
+    credits: BTreeMap<(u16, u64), Credit>,
+    /// What other shards have answered to this one's operations: taken, or not.
+    answers: BTreeMap<u64, bool>,
+    peers: Vec<Peer>,
+}
+
+struct Wallet {
+    available: i64,
+    reserved: i64,
+    currency: Currency,
+    issuer: FestivalId,
+    account: Option<u128>,
+    blocked: bool,
+    tag: Option<(TagUid, u32)>,
+    lost: bool,
+    transactions: u32,
+    /// By kind and festival.
+    lots: Vec<((SourceKind, FestivalId), i64)>,
+}
+
+struct Payment {
+    serial: u64,
+    wallet: WalletId,
+    amount: i64,
+    refunded: i64,
+    /// What the vendor was paid, less what it gave back.
+    vendor_has: i64,
+    festival: FestivalId,
+    vendor: VendorNo,
+    source: Source,
+    /// If there was more than one.
+    lots: Option<Box<Lots>>,
+}
+
+#[derive(Default, PartialEq, Debug)]
+struct Accounts {
+    wallets: i128,
+    commission: i128,
+    corrections: i128,
+    in_transit: i128,
+    sources: BTreeMap<Source, i128>,
+    vendors: BTreeMap<VendorNo, i128>,
+    orders: BTreeMap<VendorNo, u32>,
+}
+
+impl Accounts {
+    fn sum(&self) -> i128 {
+        let parts = [self.wallets, self.commission, self.corrections, self.in_transit];
+        parts.iter().sum::<i128>() + self.sources.values().sum::<i128>() + self.vendors.values().sum::<i128>()
+    }
+}
+
+/// What a shard was told of a festival.
+struct Known {
+    policy: CashPolicy,
+    status: FestivalStatus,
+    vendors: Vec<(VendorValues, Vec<ProductValues>)>,
+    terminals: BTreeMap<u32, Terminal>,
+}
+
+struct Terminal {
+    vendor: Option<VendorNo>,
+    cashier: bool,
+    revoked: bool,
+    floor: u64,
+    /// The numbers at or above the floor that had an effect in this shard.
+    answered: BTreeSet<u64>,
+}
+
+impl Known {
+    /// Whether two shards know the same of a festival.
+    fn agrees(&self, other: &Self) -> bool {
+        let terminals = |known: &Self| {
+            let all = known.terminals.iter();
+            all.map(|(number, terminal)| (*number, terminal.vendor, terminal.cashier, terminal.revoked))
+                .collect::<Vec<_>>()
+        };
+        (self.policy, self.status) == (other.policy, other.status)
+            && self.vendors == other.vendors
+            && terminals(self) == terminals(other)
+    }
+}
+
+struct Tag {
+    state: TagState,
+    wallet: WalletId,
+    version: u32,
+    op: u64,
+}
+
+/// What went to and came from another shard: hashes of the messages, in order.
+#[derive(Default)]
+struct Peer {
+    sent: Vec<u64>,
+    received: Vec<u64>,
+    delivered: u64,
+    /// Operations of that shard that were confirmed to it.
+    credited: BTreeSet<u64>,
+}
+
+impl MoneyBooks {
+    pub(super) fn new(id: ShardId, of: u16) -> Self {
+        Self {
+            id,
+            of,
+            serial: 0,
+            wallets: BTreeMap::new(),
+            payments: Vec::new(),
+            accounts: BTreeMap::new(),
+            directory: BTreeMap::new(),
+            tags: BTreeMap::new(),
+            ops: BTreeMap::new(),
+            last_op: 0,
+            credits: BTreeMap::new(),
+            answers: BTreeMap::new(),
+            peers: (0..of).map(|_| Peer::default()).collect(),
+        }
+    }
+
+    pub(super) fn event(&mut self, event: &Event, found: &mut Found) {
+        match event {
+            Event::Transaction(t) => self.transaction(t, found),
+            Event::Cash(event) => self.cash(event, found),
+            Event::Sent { to, n, message } => self.sent(*to, *n, message, found),
+            Event::Received { from, n, message } => self.received(*from, *n, message, found),
+            Event::Delivered { to, through } => {
+                let fits = self.peers.get_mut(usize::from(to.0)).is_some_and(|peer| {
+                    let fits = (peer.delivered + 1..=peer.sent.len() as u64).contains(through);
+                    peer.delivered = *through;
+                    fits
+                });
+                found.check(Check::Messages, fits, || format!("shard {} has {through}, which it has not", to.0));
+            }
+            Event::FestivalStatusSet { festival, to } => {
+                if let Some(known) = self.directory.get_mut(festival) {
+                    known.status = *to;
+                }
+            }
+            Event::DeviceRevoked { device } => {
+                if let Some(terminal) = self.terminal(*device) {
+                    terminal.revoked = true;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn terminal(&mut self, device: DeviceId) -> Option<&mut Terminal> {
+        self.directory.get_mut(&device.festival())?.terminals.get_mut(&device.number())
+    }
+
+    fn at_home(&self, home: Home, found: &mut Found) {
+        let shard = home.shard(self.of);
+        found.check(Check::Known, shard == self.id, || format!("{home:?} lives in shard {}", shard.0));
+    }
+
+    fn cash(&mut self, event: &CashEvent, found: &mut Found) {
+        match event {
+            CashEvent::PolicySet { .. }
+            | CashEvent::VendorPut { .. }
+            | CashEvent::ProductPut { .. }
+            | CashEvent::TerminalEnrolled { .. } => {
+                let entry = crate::cash::entry_of(event).expect("the directory's own");
+                self.put(&entry, found);
+            }
+            CashEvent::TerminalOffered { festival, .. } => {
+                let known = self.directory.contains_key(festival);
+                found.check(Check::Known, known, || format!("festival {festival} takes no cashless payments"));
+            }
+            CashEvent::WalletCreated { wallet, issuer, currency, account } => {
+                self.at_home(Home::Wallet(*wallet), found);
+                let made = Wallet {
+                    available: 0,
+                    reserved: 0,
+                    currency: *currency,
+                    issuer: *issuer,
+                    account: *account,
+                    blocked: false,
+                    tag: None,
+                    lost: false,
+                    transactions: 0,
+                    lots: Vec::new(),
+                };
+                let own = self.directory.get(issuer).is_some_and(|known| known.policy.currency == *currency);
+                let before = self.wallets.insert(*wallet, made);
+                found.check(Check::Known, before.is_none() && own, || format!("{wallet:?} again, or of nobody"));
+            }
+            CashEvent::WalletClaimed { wallet, account } => {
+                let free = self.wallets.get(wallet).is_some_and(|known| known.account.is_none());
+                found.check(Check::Known, free, || format!("{wallet:?} was claimed before, or there is none"));
+                self.wallets.entry(*wallet).and_modify(|known| known.account = Some(*account));
+            }
+            CashEvent::WalletBlockSet { wallet, blocked } => {
+                let known = self.wallets.get_mut(wallet);
+                if found.check(Check::Known, known.is_some(), || format!("there is no {wallet:?}")) {
+                    known.expect("just looked").blocked = *blocked;
+                }
+            }
+            CashEvent::WalletTagLost { wallet, tag, version } => {
+                let known = self.wallets.get_mut(wallet);
+                let own = known.as_ref().is_some_and(|known| known.tag == Some((*tag, *version)));
+                found.check(Check::Tag, own, || format!("{wallet:?} lost {tag:?}, which it did not have"));
+                if let Some(known) = known {
+                    known.lost = true;
+                }
+            }
+            CashEvent::TagAttached { wallet, tag, version } => self.attached(*wallet, *tag, *version, found),
+            CashEvent::TagLinking { tag, wallet, version, op } => {
+                self.at_home(Home::Tag(*tag), found);
+                let before = self.tags.get(tag);
+                let free = before.is_none_or(|known| known.state == TagState::Free && known.version < *version);
+                found.check(Check::Tag, free, || format!("{tag:?} is not free for {wallet:?} at {version}"));
+                let (state, wallet, version, op) = (TagState::Linking, *wallet, *version, *op);
+                self.tags.insert(*tag, Tag { state, wallet, version, op });
+                self.op_begins(op, Op::Link { tag: *tag }, found);
+            }
+            CashEvent::TagLinked { tag, op } => self.linked(*tag, *op, true, found),
+            CashEvent::TagRefused { tag, op, .. } => self.linked(*tag, *op, false, found),
+            CashEvent::TagFreed { tag } => self.unlinked(*tag, TagState::Free, found),
+            CashEvent::TagLost { tag } => self.unlinked(*tag, TagState::Lost, found),
+            CashEvent::TransferSettled { op } => self.settled(*op, found),
+            CashEvent::TransferCancelAsked { op } => {
+                let open = matches!(self.ops.get(op), Some(Op::Transfer { .. }));
+                found.check(Check::Transfer, open, || format!("operation {op} is no transfer under way"));
+            }
+        }
+    }
+
+    /// A line of the directory, own or told.
+    fn put(&mut self, entry: &Entry, found: &mut Found) {
+        let fits = match entry {
+            Entry::Festival { festival, policy, status } => {
+                let known = self.directory.entry(*festival).or_insert_with(|| Known {
+                    policy: *policy,
+                    status: *status,
+                    vendors: Vec::new(),
+                    terminals: BTreeMap::new(),
+                });
+                let same = known.policy.currency == policy.currency;
+                (known.policy, known.status) = (*policy, *status);
+                same
+            }
+            Entry::Vendor { festival, vendor, values } => self.directory.get_mut(festival).is_some_and(|known| {
+                let no = usize::from(vendor.0);
+                match known.vendors.get_mut(no) {
+                    Some(before) => before.0 = values.clone(),
+                    None => known.vendors.push((values.clone(), Vec::new())),
+                }
+                no < known.vendors.len()
+            }),
+            Entry::Product { festival, vendor, product, values } => {
+                let known = self.directory.get_mut(festival);
+                known.and_then(|known| known.vendors.get_mut(usize::from(vendor.0))).is_some_and(|(_, products)| {
+                    let no = usize::from(product.0);
+                    match products.get_mut(no) {
+                        Some(before) => *before = values.clone(),
+                        None => products.push(values.clone()),
+                    }
+                    no < products.len()
+                })
+            }
+            Entry::Terminal { device, vendor, cashier, revoked } => {
+                self.directory.get_mut(&device.festival()).is_some_and(|known| {
+                    let terminal = known.terminals.entry(device.number()).or_insert_with(|| Terminal {
+                        vendor: None,
+                        cashier: false,
+                        revoked: false,
+                        floor: 0,
+                        answered: BTreeSet::new(),
+                    });
+                    (terminal.vendor, terminal.cashier, terminal.revoked) = (*vendor, *cashier, *revoked);
+                    vendor.is_none_or(|vendor| usize::from(vendor.0) < known.vendors.len())
+                })
+            }
+        };
+        found.check(Check::Directory, fits, || format!("{entry:?} does not follow what was known"));
+    }
+
+    fn sent(&mut self, to: ShardId, n: u64, message: &Message, found: &mut Found) {
+        let known = to != self.id && to.0 < self.of;
+        if !found.check(Check::Messages, known, || format!("a message to shard {}", to.0)) {
+            return;
+        }
+        let peer = &mut self.peers[usize::from(to.0)];
+        let expected = peer.sent.len() as u64 + 1;
+        found.check(Check::Messages, n == expected, || format!("message {n} to {} where {expected} follows", to.0));
+        peer.sent.push(hash(message));
+        if let Message::Credited { op } = message {
+            peer.credited.insert(*op);
+        }
+        self.promised(to, message, found);
+    }
+
+    fn received(&mut self, from: ShardId, n: u64, message: &Message, found: &mut Found) {
+        let known = from != self.id && from.0 < self.of;
+        if !found.check(Check::Messages, known, || format!("a message from shard {}", from.0)) {
+            return;
+        }
+        let peer = &mut self.peers[usize::from(from.0)];
+        let expected = peer.received.len() as u64 + 1;
+        if found.check(Check::Messages, n == expected, || format!("message {n} of {} where {expected} follows", from.0))
+        {
+            peer.received.push(hash(message));
+        }
+        match message {
+            Message::Directory(entry) => self.put(entry, found),
+            other => self.heard(from, other, found),
+        }
+    }
+
+    /// Whether what one shard took in is what the others have sent it, and what they know of festivals is what these are.
+    pub(super) fn pairs(&self, all: &[&Self], found: &mut Found) {
+        let mut quiet = true;
+        for other in all.iter().filter(|other| other.id != self.id) {
+            let (sent, received) =
+                (&other.peers[usize::from(self.id.0)].sent, &self.peers[usize::from(other.id.0)].received);
+            let prefix = received.len() <= sent.len() && sent[..received.len()] == received[..];
+            found.check(Check::Messages, prefix, || {
+                format!("{} messages of shard {} are not those that it sent", received.len(), other.id.0)
+            });
+            let confirmed = other.peers[usize::from(self.id.0)].delivered;
+            found.check(Check::Messages, confirmed <= received.len() as u64, || {
+                format!("shard {} was confirmed {confirmed} messages, {} came", other.id.0, received.len())
+            });
+            quiet &= received.len() == sent.len();
+        }
+        if !quiet {
+            return;
+        }
+        for (festival, known) in &self.directory {
+            let home = Home::Festival(*festival).shard(self.of);
+            let own = all.get(usize::from(home.0)).and_then(|books| books.directory.get(festival));
+            let agrees = own.is_some_and(|own| own.agrees(known));
+            found.check(Check::Directory, agrees, || format!("festival {festival} is otherwise at its home"));
+        }
+    }
+
+    /// Whether the replayed state tells the same story.
+    pub(super) fn compare(&self, replayed: &Cash, found: &mut Found) {
+        let mut same = |holds: bool, what: &str| {
+            found.check(Check::Replay, holds, || format!("shard {}: {what} came out otherwise in replay", self.id.0));
+        };
+        same(replayed.serial() == self.serial, "the number of transactions");
+        same(replayed.wallets.len() == self.wallets.len(), "the number of wallets");
+        let wallet = |wallet: &crate::cash::wallet::Wallet| {
+            self.wallets.get(&wallet.id).is_some_and(|ours| {
+                (wallet.available, wallet.reserved, wallet.issuer, wallet.currency, wallet.transactions)
+                    == (ours.available, ours.reserved, ours.issuer, ours.currency, ours.transactions)
+                    && (wallet.is_blocked(), wallet.tag(), wallet.account()) == (ours.blocked, ours.tag, ours.account)
+                    && wallet.is_tag_lost() == ours.lost
+            })
+        };
+        same(replayed.wallets.iter().all(wallet), "a wallet");
+        same(replayed.ops.len() == self.ops.len(), "the operations under way");
+        let linked = self.tags.iter().filter(|(_, tag)| tag.state == TagState::Linked);
+        let linked = linked.map(|(tag, known)| (*tag, known.wallet, known.version));
+        same(replayed.tags.linked_ones().eq(linked), "the wristbands");
+        for (festival, accounts) in &self.accounts {
+            let view = replayed.directory.get(*festival).map(|known| known.ledger.view());
+            let agrees = view.is_ok_and(|view| {
+                let vendors = view.vendors.iter().filter(|sums| sums.payments + sums.refunds > 0);
+                let theirs = Accounts {
+                    wallets: view.wallets,
+                    commission: view.commission,
+                    corrections: view.corrections,
+                    in_transit: view.in_transit,
+                    sources: view.sources.into_iter().collect(),
+                    vendors: vendors.map(|sums| (sums.vendor, sums.payable)).collect(),
+                    orders: accounts.orders.clone(),
+                };
+                theirs == *accounts
+            });
+            same(agrees, "the ledger");
+        }
+    }
+}
+
+/// FNV-1a over the message as it is kept in snapshots: to compare two of them, nothing more.
+fn hash(message: &Message) -> u64 {
+    let bytes = postcard::to_allocvec(message).expect("plain data");
+    bytes.iter().fold(0xCBF2_9CE4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01B3))
+}

@@ -1,0 +1,201 @@
+//! Cashless: wallets, chips, what each shard knows of vendors and terminals, and the books.
+//!
+//! [`Cash`] is one shard's part. Terminals' commands are decided in `till.rs`, the office's in `office.rs`, what other
+//! shards tell in `peers.rs`; all of it is written down by `Cash::apply` and nothing else.
+
+pub mod directory;
+pub mod ledger;
+mod office;
+pub mod ops;
+mod peers;
+pub mod refundable;
+pub mod tag;
+mod till;
+pub mod wallet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::command::OfficeAnswer;
+use crate::event::{CashEvent, Transaction, TransactionKind};
+use crate::ids::{TransactionId, WalletId};
+use crate::money::Money;
+use crate::outbox::Entry;
+use crate::plants::{Plant, planted};
+use crate::rejection::Rejection;
+use crate::time::Timestamp;
+use directory::Directory;
+pub(crate) use peers::Attaching;
+
+use ops::{Asker, Op, OpKind, Ops};
+use refundable::{Payment, Refundable};
+use tag::Tags;
+use wallet::Wallets;
+
+/// One shard's part of all that is about money.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Cash {
+    /// What it knows of the festivals.
+    pub directory: Directory,
+    /// The wallets whose home it is.
+    pub wallets: Wallets,
+    /// The chips whose home it is.
+    pub tags: Tags,
+    /// The payments that can be refunded.
+    pub refundable: Refundable,
+    /// What waits for other shards.
+    pub ops: Ops,
+    /// The last transaction's serial.
+    serial: u64,
+}
+
+/// An operation is over: its number, who asked, and what they are told.
+pub(crate) type Finished = (u64, Asker, OfficeAnswer);
+
+impl Cash {
+    /// The serial of the last transaction.
+    pub fn serial(&self) -> u64 {
+        self.serial
+    }
+
+    /// Writes a transaction down. Cannot fail, and decides nothing. `asker` is whoever asked for a transfer.
+    pub(crate) fn apply_transaction(&mut self, t: &Transaction, asker: Asker, at: Timestamp) -> Option<Finished> {
+        let festival = self.directory.get_mut(t.festival).expect("decided");
+        if let Some(by) = t.by {
+            festival.answered(by, t.answer(at), at);
+        }
+        festival.ledger.enter(t, at);
+        if t.serial == 0 {
+            return None;
+        }
+        assert_eq!(t.serial, self.serial + 1, "serials are dense");
+        self.serial = t.serial;
+        if t.kind == TransactionKind::Payment {
+            festival.vendor_mut(t.vendor).payments += 1;
+            self.refundable.push(Payment::of(t));
+        }
+        if t.kind == TransactionKind::Refund {
+            self.refundable.refunded(t.of, t.amount);
+        }
+        let slot = self.wallets.slot(t.wallet).expect("decided");
+        if t.posting.wallet < 0 {
+            self.wallets.take(slot, &t.lots)
+        } else {
+            self.wallets.give(slot, &t.lots)
+        }
+        let wallet = self.wallets.at_mut(slot);
+        assert_eq!(wallet.available, t.before, "paired with decide");
+        wallet.available += t.posting.wallet;
+        wallet.transactions += 1;
+        assert_eq!(wallet.available, t.after, "paired with decide");
+        assert!(wallet.available >= 0 || planted(Plant::NegativeBalance), "nobody spends what they do not have");
+        assert!(t.posting.sum() == 0 || planted(Plant::PostingOffByOne), "a posting is balanced");
+        match t.kind {
+            TransactionKind::TransferOut => {
+                wallet.reserved += t.amount;
+                let other = t.other.expect("a transfer has another side");
+                let kind = OpKind::Transfer(ops::Transfer {
+                    from: t.id().expect("money moved"),
+                    to: other,
+                    festival: t.festival,
+                    amount: t.amount,
+                    after: t.after,
+                    lots: t.lots.clone(),
+                });
+                self.ops.begin(t.of, Op { asker, since: at, cancel_asked: false, kind });
+                None
+            }
+            TransactionKind::TransferBack => {
+                if !planted(Plant::ReservedForGood) {
+                    wallet.reserved -= t.amount;
+                }
+                let rejection = t.rejection.unwrap_or(Rejection::TransferCancelled);
+                let op = self.ops.end(t.of)?;
+                Some((t.of, op.asker, OfficeAnswer::Rejected(rejection)))
+            }
+            _ => None,
+        }
+    }
+
+    /// Writes down anything else about money.
+    pub(crate) fn apply(&mut self, event: &CashEvent, asker: Asker, at: Timestamp) -> Option<Finished> {
+        match event {
+            CashEvent::PolicySet { .. } | CashEvent::VendorPut { .. } | CashEvent::ProductPut { .. } => {
+                self.directory.put(&entry_of(event).expect("the directory's own"));
+            }
+            CashEvent::TerminalEnrolled { .. } => {
+                self.directory.put(&entry_of(event).expect("the directory's own"));
+            }
+            CashEvent::TerminalOffered { .. } => {}
+            CashEvent::WalletCreated { wallet, issuer, currency, account } => {
+                self.wallets.create(*wallet, *issuer, *currency, *account);
+            }
+            CashEvent::WalletClaimed { wallet, account } => self.wallet_mut(*wallet).set_account(*account),
+            CashEvent::WalletBlockSet { wallet, blocked } => self.wallet_mut(*wallet).set_blocked(*blocked),
+            CashEvent::WalletTagLost { wallet, .. } => self.wallet_mut(*wallet).set_tag_lost(),
+            CashEvent::TagAttached { wallet, tag, version } => self.wallet_mut(*wallet).attach(*tag, *version),
+            CashEvent::TagLinking { tag, wallet, version, op } => {
+                self.tags.linking(*tag, *wallet, *version);
+                let kind = OpKind::Link { tag: *tag, wallet: *wallet };
+                self.ops.begin(*op, Op { asker, since: at, cancel_asked: false, kind });
+            }
+            CashEvent::TagLinked { tag, op } => {
+                self.tags.linked(*tag);
+                let op_was = self.ops.end(*op)?;
+                let OpKind::Link { wallet, .. } = op_was.kind else { unreachable!("a link's operation") };
+                return Some((*op, op_was.asker, OfficeAnswer::Wallet(wallet)));
+            }
+            CashEvent::TagRefused { tag, op, rejection } => {
+                self.tags.refused(*tag);
+                let op_was = self.ops.end(*op)?;
+                return Some((*op, op_was.asker, OfficeAnswer::Rejected(*rejection)));
+            }
+            CashEvent::TagFreed { tag } => self.tags.freed(*tag),
+            CashEvent::TagLost { tag } => self.tags.lost(*tag),
+            CashEvent::TransferSettled { op } => {
+                let op_was = self.ops.end(*op)?;
+                let OpKind::Transfer(transfer) = op_was.kind else { unreachable!("a transfer's operation") };
+                let wallet = self.wallet_mut(transfer.from.wallet);
+                wallet.reserved -= transfer.amount;
+                let currency = wallet.currency;
+                let answer = OfficeAnswer::Transaction {
+                    id: transfer.from,
+                    amount: Money { minor: transfer.amount, currency },
+                    balance: transfer.after,
+                    over_limit: false,
+                };
+                return Some((*op, op_was.asker, answer));
+            }
+            CashEvent::TransferCancelAsked { op } => self.ops.cancel_asked(*op),
+        }
+        None
+    }
+
+    fn wallet_mut(&mut self, id: WalletId) -> &mut wallet::Wallet {
+        let slot = self.wallets.slot(id).expect("decided");
+        self.wallets.at_mut(slot)
+    }
+
+    /// The next transaction of this wallet.
+    fn next_id(&self, wallet: WalletId) -> TransactionId {
+        TransactionId { wallet, serial: self.serial + 1 }
+    }
+}
+
+/// What the other shards are to know of an event of a festival's own shard.
+pub(crate) fn entry_of(event: &CashEvent) -> Option<Entry> {
+    Some(match event {
+        CashEvent::PolicySet { festival, policy, status } => {
+            Entry::Festival { festival: *festival, policy: *policy, status: *status }
+        }
+        CashEvent::VendorPut { festival, vendor, values } => {
+            Entry::Vendor { festival: *festival, vendor: *vendor, values: values.clone() }
+        }
+        CashEvent::ProductPut { festival, vendor, product, values } => {
+            Entry::Product { festival: *festival, vendor: *vendor, product: *product, values: values.clone() }
+        }
+        CashEvent::TerminalEnrolled { device, vendor, cashier, .. } => {
+            Entry::Terminal { device: *device, vendor: *vendor, cashier: *cashier, revoked: false }
+        }
+        _ => return None,
+    })
+}

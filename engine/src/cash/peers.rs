@@ -1,0 +1,118 @@
+//! What other shards tell about money, and what this one makes of it.
+
+use super::Cash;
+use super::ops::{OpKind, Transfer};
+use super::till::blank;
+use crate::event::{CashEvent, Lots, Posting, Transaction, TransactionKind};
+use crate::ids::{FestivalId, TagUid, WalletId};
+use crate::money::Currency;
+use crate::rejection::Rejection;
+
+/// What a wallet's taking a chip brings about.
+pub(crate) struct Attaching {
+    /// The wallet is made for it.
+    pub(crate) made: Option<CashEvent>,
+    /// The chip whose place it takes, with its link's version.
+    pub(crate) before: Option<(TagUid, u32)>,
+}
+
+impl Cash {
+    /// Whether a wallet takes this money, and how.
+    ///
+    /// # Errors
+    /// [`Rejection::UnknownWallet`], [`Rejection::WalletBlocked`], [`Rejection::ForeignWallet`],
+    /// [`Rejection::WrongCurrency`], [`Rejection::AboveMaxBalance`], [`Rejection::NotCashless`].
+    pub(crate) fn decide_credit(
+        &self,
+        op: u64,
+        (from, to): (WalletId, WalletId),
+        festival: FestivalId,
+        currency: Currency,
+        lots: &Lots,
+    ) -> Result<Transaction, Rejection> {
+        let amount = lots.sum();
+        let mut t = self.begin(TransactionKind::TransferIn, festival, to, amount)?;
+        let wallet = self.wallets.get(to)?;
+        if wallet.currency != currency {
+            return Err(Rejection::WrongCurrency);
+        }
+        if wallet.is_blocked() {
+            return Err(Rejection::WalletBlocked);
+        }
+        if wallet.available.saturating_add(amount) > self.directory.get(festival)?.policy.max_balance {
+            return Err(Rejection::AboveMaxBalance);
+        }
+        t.lots = lots.clone();
+        t.of = op;
+        t.other = Some(from);
+        t.posting = Posting { wallet: amount, in_transit: -amount, ..Posting::default() };
+        self.book(&mut t)?;
+        Ok(t)
+    }
+
+    /// Puts a transfer that the other side would not have back where it came from.
+    pub(crate) fn decide_back(&self, op: u64, rejection: Rejection) -> Option<Transaction> {
+        let transfer = self.transfer(op)?;
+        let wallet = self.wallets.get(transfer.from.wallet).ok()?;
+        let mut t = blank(TransactionKind::TransferBack, transfer.festival, transfer.from.wallet, wallet.currency);
+        (t.amount, t.before, t.after) = (transfer.amount, wallet.available, wallet.available);
+        t.rejection = Some(rejection);
+        t.lots = transfer.lots.clone();
+        t.of = op;
+        t.other = Some(transfer.to);
+        t.posting = Posting { wallet: transfer.amount, in_transit: -transfer.amount, ..Posting::default() };
+        // A wallet that was credited to the brim meanwhile keeps what was reserved: nobody can owe it that much.
+        self.book(&mut t).ok()?;
+        Some(t)
+    }
+
+    /// The transfer with this number, if it is not over.
+    pub(crate) fn transfer(&self, op: u64) -> Option<&Transfer> {
+        match &self.ops.get(op)?.kind {
+            OpKind::Transfer(transfer) => Some(transfer),
+            OpKind::Link { .. } => None,
+        }
+    }
+
+    /// The chip of the link with this number, if it is not over.
+    pub(crate) fn link(&self, op: u64) -> Option<TagUid> {
+        match &self.ops.get(op)?.kind {
+            OpKind::Link { tag, .. } => Some(*tag),
+            OpKind::Transfer(_) => None,
+        }
+    }
+
+    /// Whether a wallet takes this chip, and what that brings about.
+    ///
+    /// # Errors
+    /// [`Rejection::UnknownWallet`], [`Rejection::AlreadyTagged`], [`Rejection::NotCashless`],
+    /// [`Rejection::ForeignWallet`], [`Rejection::LimitReached`].
+    pub(crate) fn decide_attach(
+        &self,
+        wallet: WalletId,
+        festival: FestivalId,
+        replace: bool,
+        create: bool,
+    ) -> Result<Attaching, Rejection> {
+        let Ok(known) = self.wallets.get(wallet) else {
+            return match create {
+                true => Ok(Attaching { made: Some(self.create(wallet, festival, None)?), before: None }),
+                false => Err(Rejection::UnknownWallet),
+            };
+        };
+        if known.issuer != festival && !self.directory.get(festival)?.policy.foreign_wallets {
+            return Err(Rejection::ForeignWallet);
+        }
+        // A lost chip is no longer the wallet's, though it is remembered as such; its home knows already.
+        let before = known.tag().filter(|_| !known.is_tag_lost());
+        if before.is_some() && !replace {
+            return Err(Rejection::AlreadyTagged);
+        }
+        Ok(Attaching { made: None, before })
+    }
+
+    /// Whether a chip names this wallet by this link.
+    pub(crate) fn tag_names(&self, tag: TagUid, wallet: WalletId, version: u32) -> bool {
+        self.tags.names(tag, wallet, version)
+    }
+}

@@ -1,0 +1,165 @@
+//! The payments that can still be refunded: the latest of each shard, by serial. Older ones are `refund_too_late`.
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::{Lot, Lots, Transaction};
+use crate::ids::{FestivalId, TransactionId, VendorNo, WalletId};
+use crate::plants::{Plant, planted};
+use crate::rejection::Rejection;
+use crate::view::PaymentView;
+
+/// How many a shard remembers: 524,288 × 64 B = 32 MiB, eight million over sixteen shards.
+pub const REFUNDABLE_MAX: usize = 524_288;
+
+/// What a refund needs to know of its payment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Payment {
+    /// The transaction's.
+    pub serial: u64,
+    /// Who paid.
+    pub wallet: WalletId,
+    /// How much.
+    pub amount: i64,
+    /// Of this, what was given back.
+    pub refunded: i64,
+    /// Where.
+    pub festival: FestivalId,
+    /// To whom.
+    pub vendor: VendorNo,
+    /// The organiser's part, as it was then.
+    pub commission_bp: u16,
+    /// Whose money it was, if it was one source's.
+    source: crate::command::Source,
+    /// Else whose.
+    lots: Option<Box<Lots>>,
+}
+
+const _: () = assert!(size_of::<Payment>() == 64, "half a million are 32 MiB");
+
+impl Payment {
+    /// Of its transaction.
+    pub(super) fn of(t: &Transaction) -> Self {
+        Self {
+            serial: t.serial,
+            wallet: t.wallet,
+            amount: t.amount,
+            refunded: 0,
+            festival: t.festival,
+            vendor: t.vendor,
+            commission_bp: t.commission_bp,
+            source: t.lots.first().source,
+            lots: (!t.lots.rest().is_empty()).then(|| Box::new(t.lots.clone())),
+        }
+    }
+
+    /// What is left of it.
+    pub fn left(&self) -> i64 {
+        self.amount - self.refunded
+    }
+
+    /// The lots of the next `amount` to be given back: those that were taken first, first.
+    pub(super) fn lots_of_next(&self, amount: i64) -> Lots {
+        let Some(lots) = &self.lots else { return Lots::one(self.source, amount) };
+        let (mut skip, mut left) = (self.refunded, amount);
+        let mut next = Lots::default();
+        for lot in lots.iter() {
+            let skipped = lot.amount.min(skip);
+            skip -= skipped;
+            let part = (lot.amount - skipped).min(left);
+            left -= part;
+            next.push(Lot { source: lot.source, amount: part });
+        }
+        if left > 0 && planted(Plant::RefundBeyondPayment) {
+            next.push(Lot { source: self.source, amount: left });
+        }
+        next
+    }
+
+    /// For whoever asks about a refund.
+    pub fn view(&self) -> PaymentView {
+        PaymentView {
+            id: TransactionId { wallet: self.wallet, serial: self.serial },
+            festival: self.festival,
+            vendor: self.vendor,
+            amount: self.amount,
+            refunded: self.refunded,
+            lots: match &self.lots {
+                None => vec![Lot { source: self.source, amount: self.amount }],
+                Some(lots) => lots.iter().copied().collect(),
+            },
+        }
+    }
+}
+
+/// The latest payments of one shard, in the order of their serials.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Refundable {
+    payments: VecDeque<Payment>,
+    /// The serial of the last payment that was forgotten.
+    forgotten: u64,
+}
+
+impl Refundable {
+    /// The payment with this id; `last` is the serial of the last transaction.
+    ///
+    /// # Errors
+    /// [`Rejection::UnknownTransaction`], [`Rejection::RefundTooLate`], [`Rejection::NotAPayment`].
+    pub fn find(&self, id: TransactionId, last: u64) -> Result<&Payment, Rejection> {
+        if id.serial == 0 || id.serial > last {
+            return Err(Rejection::UnknownTransaction);
+        }
+        if id.serial <= self.forgotten {
+            return Err(Rejection::RefundTooLate);
+        }
+        let at = self.payments.binary_search_by_key(&id.serial, |payment| payment.serial);
+        let payment = &self.payments[at.map_err(|_| Rejection::NotAPayment)?];
+        if payment.wallet == id.wallet { Ok(payment) } else { Err(Rejection::UnknownTransaction) }
+    }
+
+    pub(super) fn push(&mut self, payment: Payment) {
+        if self.payments.len() == REFUNDABLE_MAX {
+            self.forgotten = self.payments.pop_front().expect("there are many").serial;
+        }
+        self.payments.push_back(payment);
+    }
+
+    pub(super) fn refunded(&mut self, serial: u64, amount: i64) {
+        let at = self.payments.binary_search_by_key(&serial, |payment| payment.serial).expect("decided");
+        let payment = &mut self.payments[at];
+        payment.refunded += amount;
+        assert!(payment.refunded <= payment.amount || planted(Plant::RefundBeyondPayment), "paired with decide");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::{Source, SourceKind};
+    use crate::event::TransactionKind;
+    use crate::money::Currency;
+
+    #[test]
+    fn the_oldest_payments_are_forgotten_and_it_is_said() {
+        let mut refundable = Refundable::default();
+        let wallet = WalletId(1);
+        let source = Source { kind: SourceKind::Till, festival: FestivalId(1), number: 1 };
+        let mut t = super::super::till::blank(TransactionKind::Payment, FestivalId(1), wallet, Currency::EUR);
+        (t.amount, t.lots) = (5, Lots::one(source, 5));
+        let last = 2 * REFUNDABLE_MAX as u64 + 4;
+        for serial in (2..=last).step_by(2) {
+            t.serial = serial;
+            refundable.push(Payment::of(&t));
+        }
+        let find = |serial| refundable.find(TransactionId { wallet, serial }, last).map(|payment| payment.serial);
+        assert_eq!(find(4), Err(Rejection::RefundTooLate));
+        assert_eq!(find(3), Err(Rejection::RefundTooLate), "whatever it was");
+        assert_eq!(find(5), Err(Rejection::NotAPayment));
+        assert_eq!(find(6), Ok(6));
+        assert_eq!(find(last), Ok(last));
+        assert_eq!(find(last + 2), Err(Rejection::UnknownTransaction));
+        let somebody_else = TransactionId { wallet: WalletId(2), serial: 6 };
+        assert_eq!(refundable.find(somebody_else, last), Err(Rejection::UnknownTransaction));
+    }
+}

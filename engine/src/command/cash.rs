@@ -1,0 +1,441 @@
+//! What terminals and the office ask about money, and what they are told.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{DeviceId, FestivalId, Home, ProductNo, TagUid, TransactionId, VendorNo, WalletId};
+use crate::money::{Currency, Money};
+use crate::rejection::Rejection;
+use crate::time::Timestamp;
+
+/// The most lines of one payment: 32 × 16 B.
+pub const LINES_MAX: usize = 32;
+
+/// A terminal's command. `(device, seq)` is its id; it goes to the wallet's home, and each shard remembers for itself
+/// what it has answered. A resent frame that names a tag goes first to the wallets which the tag named before
+/// ([`crate::view::TagView::earlier`]), with the tag's version then: whichever has decided it answers again, the others
+/// say `tag_moved` and remember nothing.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TerminalCommand {
+    /// Who asks: proven by the connection, never taken from the frame.
+    pub device: DeviceId,
+    /// Rises by at least one with each command of the device.
+    pub seq: u64,
+    /// The lowest `seq` for which the device has no final answer.
+    pub floor: u64,
+    /// What it asks.
+    pub action: TerminalAction,
+}
+
+/// How a terminal came to a wallet: the chip that was held to it, and the link's version as it was resolved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tap {
+    /// The chip.
+    pub tag: TagUid,
+    /// The version of its link when the gateway resolved it.
+    pub version: u32,
+}
+
+/// What a terminal can ask.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TerminalAction {
+    /// Somebody pays.
+    Pay {
+        /// From which wallet.
+        wallet: WalletId,
+        /// Named by this tap; without one the wallet was named by its id or QR.
+        tap: Option<Tap>,
+        /// How much.
+        amount: Money,
+        /// For what; none for a bare amount. At most [`LINES_MAX`], and their sum is the amount.
+        lines: Box<[Line]>,
+    },
+    /// The vendor gives back what it took.
+    Refund {
+        /// Which payment.
+        payment: TransactionId,
+        /// How much; `None`: all that is left of it.
+        amount: Option<Money>,
+    },
+    /// Cash at a cashier's terminal.
+    TopUp {
+        /// Into which wallet.
+        wallet: WalletId,
+        /// Named by this tap.
+        tap: Option<Tap>,
+        /// How much.
+        amount: Money,
+    },
+    /// How much there is. Never recorded; asked again it is looked up anew.
+    Balance {
+        /// In which wallet.
+        wallet: WalletId,
+        /// Named by this tap.
+        tap: Option<Tap>,
+    },
+}
+
+impl TerminalAction {
+    /// The wallet it is about.
+    pub fn wallet(&self) -> WalletId {
+        match self {
+            Self::Pay { wallet, .. } | Self::TopUp { wallet, .. } | Self::Balance { wallet, .. } => *wallet,
+            Self::Refund { payment, .. } => payment.wallet,
+        }
+    }
+}
+
+/// One line of a payment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// What, at the terminal's vendor.
+    pub product: ProductNo,
+    /// How many.
+    pub count: u16,
+    /// What each costs, in the payment's currency, as the terminal says.
+    pub price: i64,
+}
+
+/// What became of a terminal's command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CashVerdict {
+    /// It is paid.
+    Paid,
+    /// It is given back.
+    Refunded,
+    /// It is topped up.
+    ToppedUp,
+    /// This is how much there is.
+    Balance,
+    /// No, and why.
+    Rejected(Rejection),
+}
+
+impl CashVerdict {
+    /// Its number in frames: rejections have their own, the rest are at 210 and above.
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Rejected(rejection) => rejection as u8,
+            Self::Paid => 210,
+            Self::Refunded => 211,
+            Self::ToppedUp => 212,
+            Self::Balance => 213,
+        }
+    }
+    /// The verdict with this number.
+    pub fn from_number(number: u8) -> Option<Self> {
+        match number {
+            210 => Some(Self::Paid),
+            211 => Some(Self::Refunded),
+            212 => Some(Self::ToppedUp),
+            213 => Some(Self::Balance),
+            number => Rejection::from_number(number).map(Self::Rejected),
+        }
+    }
+}
+
+/// The answer to a terminal. The same `(device, seq)` gets the same one, to the last bit, however often it is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TerminalAnswer {
+    /// Yes or no.
+    pub verdict: CashVerdict,
+    /// [`OVER_LIMIT`].
+    pub flags: u8,
+    /// The wallet's currency.
+    pub currency: Currency,
+    /// The vendor's number for a payment: no two of its payments share one, and it rises over the evening.
+    pub order: u32,
+    /// How much was asked for, in minor units; for a refund of all that is left, how much that was.
+    pub amount: i64,
+    /// What is available in the wallet now; 0 where no wallet is known.
+    pub balance: i64,
+    /// The wallet.
+    pub wallet: WalletId,
+    /// The transaction's serial, 0 if nothing moved; see [`TerminalAnswer::transaction`].
+    pub serial: u64,
+    /// The shard's time of the decision.
+    pub at: Timestamp,
+}
+
+/// The wallet holds more than the festival allows: the money had been taken already.
+pub const OVER_LIMIT: u8 = 1;
+
+impl TerminalAnswer {
+    /// A no about a wallet of which nothing is known.
+    pub fn rejected(rejection: Rejection, wallet: WalletId, at: Timestamp) -> Self {
+        Self {
+            verdict: CashVerdict::Rejected(rejection),
+            flags: 0,
+            currency: Currency::EUR,
+            order: 0,
+            amount: 0,
+            balance: 0,
+            wallet,
+            serial: 0,
+            at,
+        }
+    }
+    /// The transaction, if money moved: what a refund names.
+    pub fn transaction(&self) -> Option<TransactionId> {
+        (self.serial > 0).then_some(TransactionId { wallet: self.wallet, serial: self.serial })
+    }
+}
+
+/// Where money came from, so that what is left can go back there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Source {
+    /// What kind.
+    pub kind: SourceKind,
+    /// Whose books it is in.
+    pub festival: FestivalId,
+    /// Which one, by kind: the terminal's number at the festival, the operator's key, the payment. 0 stands for several
+    /// of one kind, where a wallet has had money from too many.
+    pub number: u64,
+}
+
+/// What kind of source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[repr(u8)]
+pub enum SourceKind {
+    /// Cash at a cashier's terminal.
+    Till = 1,
+    /// Cash at an operator's desk, or for the operator's account.
+    Desk = 2,
+    /// A card, through Stripe.
+    Card = 3,
+    /// A bank transfer.
+    Bank = 4,
+    /// A correction.
+    Correction = 5,
+}
+
+impl SourceKind {
+    /// All of them.
+    pub const ALL: &'static [Self] = &[Self::Till, Self::Desk, Self::Card, Self::Bank, Self::Correction];
+    /// The one with this number in records.
+    pub fn from_number(number: u32) -> Option<Self> {
+        Self::ALL.iter().copied().find(|kind| *kind as u32 == number)
+    }
+    /// The word in JSON and on screens.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Till => "till",
+            Self::Desk => "desk",
+            Self::Card => "card",
+            Self::Bank => "bank",
+            Self::Correction => "correction",
+        }
+    }
+}
+
+/// How a festival takes cashless payments. The currency is fixed when this is first set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CashPolicy {
+    /// Of all its prices and wallets.
+    pub currency: Currency,
+    /// The least top-up.
+    pub min_topup: i64,
+    /// The largest top-up.
+    pub max_topup: i64,
+    /// The most that a wallet may hold through top-ups and incoming transfers.
+    pub max_balance: i64,
+    /// The least payment.
+    pub min_payment: i64,
+    /// Wallets that another festival issued are taken too.
+    pub foreign_wallets: bool,
+}
+
+impl Default for CashPolicy {
+    fn default() -> Self {
+        Self {
+            currency: Currency::EUR,
+            min_topup: 500,
+            max_topup: 50_000,
+            max_balance: 100_000,
+            min_payment: 1,
+            foreign_wallets: false,
+        }
+    }
+}
+
+/// What a vendor is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VendorValues {
+    /// Its name.
+    pub name: String,
+    /// The organiser's part of each payment, in basis points.
+    pub commission_bp: u16,
+    /// Takes payments.
+    pub open: bool,
+}
+
+/// What a product is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProductValues {
+    /// Its name.
+    pub name: String,
+    /// What one costs, in the festival's currency.
+    pub price: i64,
+    /// The VAT in it, in basis points.
+    pub vat_bp: u16,
+    /// On sale.
+    pub on_sale: bool,
+}
+
+/// What the office can ask about money. Decided at the home of what is named first.
+#[derive(Clone, Debug)]
+pub enum CashAction {
+    /// A festival takes cashless payments, and how. Must come before its vendors and terminals.
+    SetPolicy {
+        /// Which.
+        festival: FestivalId,
+        /// How.
+        policy: CashPolicy,
+    },
+    /// A new vendor, or new values for one.
+    PutVendor {
+        /// At which festival.
+        festival: FestivalId,
+        /// `None` makes a new one.
+        vendor: Option<VendorNo>,
+        /// Its values.
+        values: VendorValues,
+    },
+    /// A new product, or new values for one.
+    PutProduct {
+        /// At which festival.
+        festival: FestivalId,
+        /// Whose.
+        vendor: VendorNo,
+        /// `None` makes a new one.
+        product: Option<ProductNo>,
+        /// Its values.
+        values: ProductValues,
+    },
+    /// A one-time code with which a terminal can be enrolled within 15 minutes, like a reader.
+    OfferTerminal {
+        /// At which festival.
+        festival: FestivalId,
+        /// For whom it takes payments; a pure cash desk takes none.
+        vendor: Option<VendorNo>,
+        /// Whether it tops up with cash: its operator has the CASHIER role.
+        cashier: bool,
+        /// SHA-256 of the code.
+        code_hash: [u8; 32],
+        /// What to call the terminal.
+        name: String,
+    },
+    /// Finds the wallet or makes it. For an account, [`WalletId::of_account`] names the wallet.
+    CreateWallet {
+        /// Its id: random, or an account's.
+        wallet: WalletId,
+        /// The festival that issues it: its currency, its staff.
+        festival: FestivalId,
+        /// Whose it is; `None` for a wallet that is sold with a tag and claimed later.
+        account: Option<u128>,
+    },
+    /// An account takes a wallet that was sold with a tag.
+    Claim {
+        /// Which.
+        wallet: WalletId,
+        /// Whose it is from now on.
+        account: u128,
+    },
+    /// Money comes in.
+    TopUp {
+        /// Into which wallet.
+        wallet: WalletId,
+        /// At which festival.
+        festival: FestivalId,
+        /// How much.
+        amount: Money,
+        /// From where.
+        source: Source,
+        /// It has been taken already (a card was charged): always credited, whatever the limits or a block say.
+        taken: bool,
+    },
+    /// Staff give back what a vendor took.
+    Refund {
+        /// Which payment.
+        payment: TransactionId,
+        /// At which festival; the payment's own.
+        festival: FestivalId,
+        /// How much; `None`: all that is left of it.
+        amount: Option<Money>,
+    },
+    /// To another wallet.
+    Transfer {
+        /// From which wallet.
+        from: WalletId,
+        /// To which.
+        to: WalletId,
+        /// At which festival.
+        festival: FestivalId,
+        /// How much.
+        amount: Money,
+    },
+    /// An operator corrects a balance.
+    Correct {
+        /// Of which wallet.
+        wallet: WalletId,
+        /// At which festival.
+        festival: FestivalId,
+        /// By how much, up or down.
+        delta: Money,
+        /// Why. Names nobody.
+        reason: String,
+    },
+    /// What is left goes back to where it came from.
+    CashOut {
+        /// From which wallet.
+        wallet: WalletId,
+        /// At which festival.
+        festival: FestivalId,
+    },
+    /// Blocks a wallet, or lets it go again.
+    Block {
+        /// Which.
+        wallet: WalletId,
+        /// Blocked or not.
+        blocked: bool,
+    },
+    /// The wallet's wristband is lost: the next tap is refused.
+    ReportLost {
+        /// Which wallet's.
+        wallet: WalletId,
+    },
+    /// A wristband names a wallet.
+    LinkTag {
+        /// The chip. Its home decides.
+        tag: TagUid,
+        /// Which wallet.
+        wallet: WalletId,
+        /// The festival that gives it out.
+        festival: FestivalId,
+        /// The wallet has a wristband, and this one takes its place; else `already_tagged`.
+        replace: bool,
+        /// The wallet is made if there is none: sold with the tag at a cash desk.
+        create: bool,
+    },
+}
+
+impl CashAction {
+    /// The home of the actor that decides it.
+    pub fn home(&self) -> Home {
+        match self {
+            Self::SetPolicy { festival, .. }
+            | Self::PutVendor { festival, .. }
+            | Self::PutProduct { festival, .. }
+            | Self::OfferTerminal { festival, .. } => Home::Festival(*festival),
+            Self::CreateWallet { wallet, .. }
+            | Self::Claim { wallet, .. }
+            | Self::TopUp { wallet, .. }
+            | Self::Transfer { from: wallet, .. }
+            | Self::Correct { wallet, .. }
+            | Self::CashOut { wallet, .. }
+            | Self::Block { wallet, .. }
+            | Self::ReportLost { wallet } => Home::Wallet(*wallet),
+            Self::Refund { payment, .. } => Home::Wallet(payment.wallet),
+            Self::LinkTag { tag, .. } => Home::Tag(*tag),
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! Messages between shards. A message is part of the record that caused it, is sent once that is durable, sent again
+//! until the other shard has it, and is taken in at most once and in order: per ordered pair of shards the sender numbers
+//! 1, 2, 3 …, and the receiver takes exactly the number after its high-water mark. Nothing here looks at a clock.
+//!
+//! ```text
+//! A: Sent { to: B, n }       pending at A      ── Deliver ──→      B: Received { from: A, n }, and what it decided
+//! A: Delivered { to: B }     forgotten         ←── high-water mark ──
+//! ```
+//! What one actor has to tell another of the same shard does not come through here: it is done in the same record.
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+
+use crate::command::{CashPolicy, ProductValues, VendorValues};
+use crate::event::Lots;
+use crate::ids::{DeviceId, FestivalId, ProductNo, ShardId, TagUid, VendorNo, WalletId};
+use crate::money::Currency;
+use crate::plants::{Plant, planted};
+use crate::rejection::Rejection;
+use crate::status::FestivalStatus;
+
+/// With so many messages waiting for one shard, commands that would send it more are `busy`: 65,536 × about 200 B =
+/// 13 MB for each pair. Answers to the other shard's messages are not held back: it bounds how many it asks for
+/// ([`OPS_MAX`]), so at most as many again.
+pub const PENDING_MAX: usize = 65_536;
+/// The most operations of one shard that wait for another: 65,536 × about 200 B.
+pub const OPS_MAX: usize = 65_536;
+/// The most messages in one delivery: one record takes them all in, 512 × about 150 B = 75 KiB.
+pub const DELIVER_MAX: usize = 512;
+
+/// What one shard tells another.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Message {
+    /// What a festival's shard lets every other one know.
+    Directory(Entry),
+    /// Take this money, please. From the sender's shard to the receiver's.
+    Credit {
+        /// The number of the operation at the sender's shard.
+        op: u64,
+        /// From which wallet.
+        from: WalletId,
+        /// Into which.
+        to: WalletId,
+        /// At which festival.
+        festival: FestivalId,
+        /// Which festival issued the sender's wallet.
+        issuer: FestivalId,
+        /// Of what.
+        currency: Currency,
+        /// How much, and where it once came from.
+        lots: Lots,
+    },
+    /// Taken.
+    Credited {
+        /// The number of the operation, as asked.
+        op: u64,
+    },
+    /// Not taken, and never will be.
+    Declined {
+        /// The number of the operation, as asked.
+        op: u64,
+        /// Why.
+        rejection: Rejection,
+    },
+    /// Let it be, if it is not done yet.
+    Cancel {
+        /// The number of the operation.
+        op: u64,
+    },
+    /// Is this to be your wristband? From the tag's shard to the wallet's.
+    Link {
+        /// The number of the operation at the tag's shard.
+        op: u64,
+        /// The chip.
+        tag: TagUid,
+        /// Which wallet.
+        wallet: WalletId,
+        /// The link's version.
+        version: u32,
+        /// Who gives it out.
+        festival: FestivalId,
+        /// In place of another.
+        replace: bool,
+        /// Make the wallet if there is none.
+        create: bool,
+    },
+    /// It is.
+    LinkTaken {
+        /// The number of the operation, as asked.
+        op: u64,
+    },
+    /// It is not.
+    LinkRefused {
+        /// The number of the operation, as asked.
+        op: u64,
+        /// Why.
+        rejection: Rejection,
+    },
+    /// Another chip took this one's place. From the wallet's shard to the tag's.
+    Unlink {
+        /// The chip.
+        tag: TagUid,
+        /// The wallet that it named.
+        wallet: WalletId,
+        /// Its link's version then.
+        version: u32,
+    },
+    /// This chip was reported lost.
+    Lost {
+        /// The chip.
+        tag: TagUid,
+        /// The wallet that it named.
+        wallet: WalletId,
+        /// Its link's version then.
+        version: u32,
+    },
+}
+
+/// A line of the directory: absolute values, so that the last one heard is what holds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Entry {
+    /// A festival that takes cashless payments.
+    Festival {
+        /// Which.
+        festival: FestivalId,
+        /// How.
+        policy: CashPolicy,
+        /// Where it is in its life.
+        status: FestivalStatus,
+    },
+    /// A vendor.
+    Vendor {
+        /// At which festival.
+        festival: FestivalId,
+        /// Its number.
+        vendor: VendorNo,
+        /// Its values.
+        values: VendorValues,
+    },
+    /// A product.
+    Product {
+        /// At which festival.
+        festival: FestivalId,
+        /// Whose.
+        vendor: VendorNo,
+        /// Its number.
+        product: ProductNo,
+        /// Its values.
+        values: ProductValues,
+    },
+    /// A terminal.
+    Terminal {
+        /// Which.
+        device: DeviceId,
+        /// For whom it takes payments.
+        vendor: Option<VendorNo>,
+        /// Whether it tops up with cash.
+        cashier: bool,
+        /// Refused.
+        revoked: bool,
+    },
+}
+
+/// One shard's side of all its pairs.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Outbox {
+    /// By the other shard's number.
+    peers: Vec<Peer>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Peer {
+    /// The number of the last message to it.
+    sent: u64,
+    /// The high-water mark of its messages to us.
+    received: u64,
+    /// What it may not have: the last of it has the number `sent`.
+    pending: VecDeque<Message>,
+}
+
+impl Outbox {
+    /// For a shard among so many.
+    pub fn new(shards: u16) -> Self {
+        Self { peers: (0..shards).map(|_| Peer::default()).collect() }
+    }
+
+    /// The number that the next message to this shard gets.
+    pub fn next(&self, to: ShardId) -> u64 {
+        self.peers[usize::from(to.0)].sent + 1
+    }
+
+    /// Whether there is room for more of what a command sends.
+    pub fn has_room(&self, to: ShardId) -> bool {
+        self.peers[usize::from(to.0)].pending.len() < PENDING_MAX
+    }
+
+    /// The messages that this shard may not have yet, with the number of the first.
+    pub fn pending(&self, to: ShardId) -> (u64, impl ExactSizeIterator<Item = &Message>) {
+        let peer = &self.peers[usize::from(to.0)];
+        (peer.sent - peer.pending.len() as u64 + 1, peer.pending.iter())
+    }
+
+    /// Up to which number this shard has everything.
+    pub fn delivered(&self, to: ShardId) -> u64 {
+        let peer = &self.peers[usize::from(to.0)];
+        peer.sent - peer.pending.len() as u64
+    }
+
+    /// Up to which number we have everything from this shard.
+    pub fn high_water(&self, from: ShardId) -> u64 {
+        self.peers.get(usize::from(from.0)).map_or(0, |peer| peer.received)
+    }
+
+    /// A message was sent.
+    pub(crate) fn sent(&mut self, to: ShardId, n: u64, message: Message) {
+        let peer = &mut self.peers[usize::from(to.0)];
+        assert_eq!(peer.sent + 1, n, "messages are numbered densely");
+        peer.sent = n;
+        peer.pending.push_back(message);
+    }
+
+    /// A message was received.
+    pub(crate) fn received(&mut self, from: ShardId, n: u64) {
+        let peer = &mut self.peers[usize::from(from.0)];
+        assert!(peer.received + 1 == n || planted(Plant::HighWaterLost), "each is received once, in order");
+        peer.received = n;
+    }
+
+    /// The other shard has everything up to this number.
+    pub(crate) fn trim(&mut self, to: ShardId, through: u64) {
+        let peer = &mut self.peers[usize::from(to.0)];
+        let delivered = through + peer.pending.len() as u64 - peer.sent;
+        peer.pending.drain(..delivered as usize);
+    }
+}

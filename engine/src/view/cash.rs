@@ -1,0 +1,182 @@
+//! What is shown of wallets, tags, vendors and the books.
+
+use crate::command::{CashPolicy, ProductValues, Source, VendorValues};
+use crate::event::{Lot, TransactionKind};
+use crate::ids::{DeviceId, FestivalId, ProductNo, TagUid, TransactionId, VendorNo, WalletId};
+use crate::money::Currency;
+use crate::rejection::Rejection;
+use crate::status::FestivalStatus;
+use crate::time::Timestamp;
+
+/// A wallet.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WalletView {
+    /// Its id.
+    pub id: WalletId,
+    /// Which festival issued it.
+    pub issuer: FestivalId,
+    /// Of all its money.
+    pub currency: Currency,
+    /// What can be spent.
+    pub available: i64,
+    /// What is on its way to other wallets.
+    pub reserved: i64,
+    /// Blocked by the office.
+    pub blocked: bool,
+    /// Whose it is.
+    pub account: Option<u128>,
+    /// Its wristband, with the link's version.
+    pub tag: Option<(TagUid, u32)>,
+    /// The wristband was reported lost.
+    pub tag_lost: bool,
+    /// How many transactions it has had.
+    pub transactions: u32,
+    /// Where its money came from, oldest first.
+    pub lots: Vec<Lot>,
+}
+
+/// What a chip names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TagView {
+    /// The chip.
+    pub tag: TagUid,
+    /// Where it is in its life.
+    pub state: TagState,
+    /// The wallet that it names or is about to name.
+    pub wallet: Option<WalletId>,
+    /// The version of that link; rises with each.
+    pub version: u32,
+    /// The wallets that it named before with their links' versions, oldest first, at most
+    /// [`crate::cash::tag::EARLIER_MAX`]: a frame that a terminal sends again is asked there first.
+    pub earlier: Vec<(WalletId, u32)>,
+}
+
+/// Where a chip is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum TagState {
+    /// It names nothing.
+    Free,
+    /// It is about to: the wallet was asked.
+    Linking,
+    /// It names a wallet.
+    Linked,
+    /// It was reported lost, and names nothing ever again.
+    Lost,
+}
+
+/// How a festival takes cashless payments, as its home knows it.
+#[derive(Clone, Debug)]
+pub struct CashView {
+    /// Which festival.
+    pub festival: FestivalId,
+    /// How.
+    pub policy: CashPolicy,
+    /// Where the festival is in its life.
+    pub status: FestivalStatus,
+    /// By number.
+    pub vendors: Vec<VendorView>,
+}
+
+/// A vendor.
+#[derive(Clone, Debug)]
+pub struct VendorView {
+    /// Its number.
+    pub no: VendorNo,
+    /// Its values.
+    pub values: VendorValues,
+    /// By number.
+    pub products: Vec<(ProductNo, ProductValues)>,
+}
+
+/// One shard's part of a festival's books. The festival's are the sums over all shards.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LedgerView {
+    /// The balances of the wallets: what is available in them.
+    pub wallets: i128,
+    /// What is payable to each vendor, with its sales.
+    pub vendors: Vec<VendorSums>,
+    /// The organiser's commission.
+    pub commission: i128,
+    /// What came from each source less what went back; the sign of a source's account: negative is money received.
+    pub sources: Vec<(Source, i128)>,
+    /// Corrections.
+    pub corrections: i128,
+    /// Transfers that have left a wallet of this shard less those that have come into one.
+    pub in_transit: i128,
+    /// How many transactions of each kind, in the order of [`TransactionKind::ALL`], with the sum of their amounts.
+    pub kinds: Vec<(TransactionKind, u64, i128)>,
+    /// Rejections by reason, those that have occurred.
+    pub rejections: Vec<(Rejection, u64)>,
+    /// The latest rejections, newest first, at most [`crate::cash::ledger::RECENT_MAX`].
+    pub latest: Vec<RefusedCash>,
+    /// Terminals, with when each last asked something here that was recorded.
+    pub terminals: Vec<TerminalSeen>,
+}
+
+/// A vendor's sums in one shard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VendorSums {
+    /// Its number.
+    pub vendor: VendorNo,
+    /// What is payable to it.
+    pub payable: i128,
+    /// What was sold.
+    pub sold: i128,
+    /// Of this, what was given back.
+    pub refunded: i128,
+    /// How many payments.
+    pub payments: u64,
+    /// How many refunds.
+    pub refunds: u64,
+}
+
+/// One of the latest rejections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct RefusedCash {
+    /// When.
+    pub at: Timestamp,
+    /// By which terminal; `None`: the office.
+    pub device: Option<DeviceId>,
+    /// What was asked.
+    pub kind: TransactionKind,
+    /// Why not.
+    pub reason: Rejection,
+    /// About which wallet.
+    pub wallet: WalletId,
+    /// How much.
+    pub amount: i64,
+}
+
+/// A terminal, as one shard has seen it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TerminalSeen {
+    /// Which.
+    pub device: DeviceId,
+    /// For whom it takes payments.
+    pub vendor: Option<VendorNo>,
+    /// Whether it tops up with cash.
+    pub cashier: bool,
+    /// Refused.
+    pub revoked: bool,
+    /// When it last asked something here that was recorded.
+    pub last_seen_at: Timestamp,
+    /// The lowest `seq` it may use next, as far as this shard knows: the highest over all shards holds.
+    pub next_seq: u64,
+}
+
+/// A payment that can still be refunded.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PaymentView {
+    /// Its id.
+    pub id: TransactionId,
+    /// Where.
+    pub festival: FestivalId,
+    /// To whom.
+    pub vendor: VendorNo,
+    /// How much.
+    pub amount: i64,
+    /// Of this, what was given back.
+    pub refunded: i64,
+    /// Which sources' money paid it.
+    pub lots: Vec<Lot>,
+}

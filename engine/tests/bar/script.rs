@@ -1,0 +1,307 @@
+//! Reads a script line by line and plays it.
+
+use super::*;
+
+impl Bar {
+    /// Plays a script; panics at the first line whose answer is another, and names it.
+    pub fn play(&mut self, script: &str) -> &mut Self {
+        for (number, line) in script.lines().enumerate() {
+            let line = line.split('#').next().unwrap_or_default().trim();
+            if line.is_empty() {
+                continue;
+            }
+            let (asked, expected) = match line.split_once('→') {
+                Some((asked, expected)) => (asked.trim(), Some(expected.trim())),
+                None => (line, None),
+            };
+            let words: Vec<&str> = asked.split_whitespace().collect();
+            let got = self.line(&words);
+            let fine = match expected {
+                Some(expected) => got == expected,
+                None => !got.contains("rejected") && !got.contains("pending"),
+            };
+            assert!(fine, "line {}: `{line}`\n    got: {got}", number + 1);
+            if self.quiet {
+                self.pump();
+            }
+            self.books();
+        }
+        self.replays();
+        let report = self.audit(&[]);
+        assert!(report.holds(), "{:#?}", report.violations);
+        self
+    }
+
+    /// Plays one line: what whoever asked is told.
+    pub fn line(&mut self, words: &[&str]) -> String {
+        match *words {
+            ["pay", what, amount, till, ref rest @ ..] => {
+                let (wallet, tap) = self.named(what, rest);
+                let lines = option(rest, "lines").map_or(Vec::new(), |lines| lines.split(',').map(line_of).collect());
+                let amount = money(amount, rest);
+                let action = TerminalAction::Pay { wallet, tap, amount, lines: lines.into() };
+                let (answer, repeated) = self.by(till, action, rest);
+                if let (Some(name), Some(id)) = (option(rest, "as"), answer.transaction()) {
+                    self.payments.insert(name.into(), id);
+                }
+                words_of(&answer, repeated)
+            }
+            ["topup", what, amount, ref rest @ ..] if option(rest, "from").is_none() => {
+                let (wallet, tap) = self.named(what, rest);
+                let action = TerminalAction::TopUp { wallet, tap, amount: money(amount, rest) };
+                let (answer, repeated) = self.by(option(rest, "by").unwrap_or("desk"), action, rest);
+                words_of(&answer, repeated)
+            }
+            ["refund", name, ref rest @ ..] if option(rest, "by").is_some() => {
+                let payment = self.payments[name];
+                let amount = rest.first().filter(|word| **word != "by").map(|word| money(word, rest));
+                let action = TerminalAction::Refund { payment, amount };
+                let (answer, repeated) = self.by(option(rest, "by").expect("just looked"), action, rest);
+                words_of(&answer, repeated)
+            }
+            ["balance", what, ref rest @ ..] => {
+                let (wallet, tap) = self.named(what, rest);
+                let action = TerminalAction::Balance { wallet, tap };
+                let (answer, repeated) = self.by(option(rest, "by").unwrap_or("desk"), action, rest);
+                words_of(&answer, repeated)
+            }
+            ["show", name] => {
+                let view = self.wallet(name);
+                let sources = view
+                    .lots
+                    .iter()
+                    .map(|lot| format!("{}-{} {}", lot.source.kind.word(), lot.source.number, cents(lot.amount)));
+                let mut words = vec![cents(view.available)];
+                if view.reserved > 0 {
+                    words.push(format!("reserved {}", cents(view.reserved)));
+                }
+                words.extend(sources);
+                words.join(", ")
+            }
+            ["payable", name] => {
+                let (festival, vendor) = self.vendors[name];
+                let ledger = self.ledger(festival);
+                let sums = ledger.vendors.iter().find(|sums| sums.vendor == vendor).copied().unwrap_or_default();
+                format!("{} after {} payments and {} refunds", cents(sums.payable as i64), sums.payments, sums.refunds)
+            }
+            ["commission"] => cents(self.ledger(self.festival).commission as i64),
+            ["tag-of", tag] => match self.query(Query::Tag(self.tags[tag])) {
+                View::Tag(view) => {
+                    let name = |id| self.wallets.iter().find(|(_, known)| **known == id).map_or("?", |(name, _)| name);
+                    let wallet = view.wallet.map_or("-", name);
+                    format!("{:?} {wallet} {}", view.state, view.version).to_lowercase()
+                }
+                _ => "unknown".into(),
+            },
+            ["wait", ms] => {
+                self.now = self.now.plus_ms(ms.parse().unwrap());
+                "later".into()
+            }
+            ["tick"] => {
+                for id in 0..self.shards.len() as u16 {
+                    self.batch(ShardId(id), &[Command::Tick]);
+                }
+                "ticked".into()
+            }
+            ["pump"] => {
+                self.pump();
+                "quiet".into()
+            }
+            ["terminal", name, ref rest @ ..] => {
+                let vendor = option(rest, "of").map(|vendor| self.vendors[vendor]);
+                let there = if rest.contains(&"elsewhere") { self.elsewhere } else { self.festival };
+                let festival = vendor.map_or(there, |(festival, _)| festival);
+                let id = self.enrol(festival, vendor.map(|(_, no)| no), rest.contains(&"cashier"), name);
+                self.tills.insert(name.into(), Till { id, next_seq: 1 });
+                "done".into()
+            }
+            _ => {
+                let action = self.action(words);
+                let answer = self.office(action);
+                self.learn(words, answer);
+                office_words(&answer)
+            }
+        }
+    }
+
+    /// A wallet, or what a chip is resolved to; `tap T1@3` says both by hand.
+    fn named(&self, what: &str, rest: &[&str]) -> (WalletId, Option<Tap>) {
+        let tap = option(rest, "tap").map(|tap| {
+            let (tag, version) = tap.split_once('@').expect("a chip and a version");
+            Tap { tag: self.tags[tag], version: version.parse().unwrap() }
+        });
+        if let Some(tag) = self.tags.get(what) {
+            let nobody = (WalletId(u64::MAX), Tap { tag: *tag, version: 0 });
+            let (wallet, tap) = self.resolve(*tag).unwrap_or(nobody);
+            return (wallet, Some(tap));
+        }
+        (self.wallets.get(what).copied().unwrap_or(WalletId(0xDEAD_BEEF)), tap)
+    }
+
+    fn by(&mut self, till: &str, action: TerminalAction, rest: &[&str]) -> (TerminalAnswer, bool) {
+        let known = self.tills.get_mut(till).unwrap_or_else(|| panic!("no terminal called {till}"));
+        let seq = option(rest, "seq").map_or(known.next_seq, |seq| seq.parse().unwrap());
+        let floor = option(rest, "floor").map_or(1, |floor| floor.parse().unwrap());
+        known.next_seq = known.next_seq.max(seq.saturating_add(1));
+        let device = known.id;
+        self.terminal(TerminalCommand { device, seq, floor, action })
+    }
+
+    fn action(&mut self, words: &[&str]) -> OfficeAction {
+        let here = if words.contains(&"elsewhere") { self.elsewhere } else { self.festival };
+        let wallet = |name: &str| self.wallets.get(name).copied().unwrap_or(WalletId(0xDEAD_BEEF));
+        let vendor = |bar: &Self, name: &str, change: &dyn Fn(&mut VendorValues)| {
+            let (festival, no) = bar.vendors[name];
+            let View::Cash(view) = bar.query(Query::Cash(festival)) else { panic!("no vendors") };
+            let mut values = view.vendors[usize::from(no.0)].values.clone();
+            change(&mut values);
+            CashAction::PutVendor { festival, vendor: Some(no), values }
+        };
+        let action = match *words {
+            ["status", to, ..] => {
+                return OfficeAction::SetFestivalStatus { festival: here, to: status(to) };
+            }
+            ["revoke", till] => return OfficeAction::RevokeDevice { device: self.tills[till].id },
+            ["cashless", _, ref rest @ ..] => {
+                let foreign_wallets = rest.contains(&"foreign");
+                let currency = option(rest, "in").map_or(Currency::EUR, |code| Currency::parse(code).unwrap());
+                let mut policy = CashPolicy { foreign_wallets, currency, ..CashPolicy::default() };
+                if let Some(most) = option(rest, "most") {
+                    policy.max_balance = amount_of(most);
+                }
+                if let Some(least) = option(rest, "least") {
+                    policy.min_payment = amount_of(least);
+                }
+                CashAction::SetPolicy { festival: here, policy }
+            }
+            ["vendor", name, commission, ..] => {
+                let commission_bp = amount_of(commission.trim_end_matches('%')) as u16;
+                let values = VendorValues { name: name.into(), commission_bp, open: true };
+                CashAction::PutVendor { festival: here, vendor: None, values }
+            }
+            ["open", name] => vendor(self, name, &|values| values.open = true),
+            ["close", name] => vendor(self, name, &|values| values.open = false),
+            ["commission-of", name, commission] => vendor(self, name, &|values| {
+                values.commission_bp = amount_of(commission.trim_end_matches('%')) as u16;
+            }),
+            ["product", name, price, vat, ref rest @ ..] => {
+                let (festival, vendor) = self.vendors[name];
+                let product = option(rest, "no").map(|no| ProductNo(no.parse().unwrap()));
+                let vat_bp = amount_of(vat.trim_end_matches('%')) as u16;
+                let on_sale = !rest.contains(&"off");
+                let values = ProductValues { name: "drink".into(), price: amount_of(price), vat_bp, on_sale };
+                CashAction::PutProduct { festival, vendor, product, values }
+            }
+            ["wallet", name, ref rest @ ..] => {
+                let account = option(rest, "for").map(|account| account.parse().unwrap());
+                let made = self.wallets.len() as u64 + 1;
+                let id = account.map_or(WalletId(nonce_at(7, made as u32) | 1), WalletId::of_account);
+                let wallet = *self.wallets.entry(name.into()).or_insert(id);
+                CashAction::CreateWallet { wallet, festival: here, account }
+            }
+            ["claim", name, account] => CashAction::Claim { wallet: wallet(name), account: account.parse().unwrap() },
+            ["topup", name, amount, ref rest @ ..] => {
+                let kind = *SourceKind::ALL.iter().find(|kind| Some(kind.word()) == option(rest, "from")).unwrap();
+                let number = option(rest, "number").map_or(1, |number| number.parse().unwrap());
+                CashAction::TopUp {
+                    wallet: wallet(name),
+                    festival: here,
+                    amount: money(amount, rest),
+                    source: Source { kind, festival: here, number },
+                    taken: rest.contains(&"taken"),
+                }
+            }
+            ["refund", name, ref rest @ ..] => CashAction::Refund {
+                payment: self.payments[name],
+                festival: here,
+                amount: rest.first().filter(|word| **word != "elsewhere").map(|word| money(word, rest)),
+            },
+            ["transfer", from, to, amount, ref rest @ ..] => {
+                CashAction::Transfer { from: wallet(from), to: wallet(to), festival: here, amount: money(amount, rest) }
+            }
+            ["correct", name, delta, ref rest @ ..] => CashAction::Correct {
+                wallet: wallet(name),
+                festival: here,
+                delta: money(delta, rest),
+                reason: rest.first().copied().unwrap_or_default().into(),
+            },
+            ["cashout", name, ..] => CashAction::CashOut { wallet: wallet(name), festival: here },
+            ["block", name] => CashAction::Block { wallet: wallet(name), blocked: true },
+            ["unblock", name] => CashAction::Block { wallet: wallet(name), blocked: false },
+            ["lost", name] => CashAction::ReportLost { wallet: wallet(name) },
+            ["link", tag, name, ref rest @ ..] => {
+                let n = self.tags.len() as u8;
+                let made = TagUid::new(&[4, 9, 9, 9, 9, 9, n]).expect("seven bytes");
+                let fresh = WalletId(nonce_at(11, u32::from(n)) | 1);
+                let wallet = *self.wallets.entry(name.into()).or_insert(fresh);
+                let tag = *self.tags.entry(tag.into()).or_insert(made);
+                let (replace, create) = (rest.contains(&"replace"), rest.contains(&"create"));
+                CashAction::LinkTag { tag, wallet, festival: here, replace, create }
+            }
+            _ => panic!("no such line: {words:?}"),
+        };
+        OfficeAction::Cash(action)
+    }
+
+    fn learn(&mut self, words: &[&str], answer: OfficeAnswer) {
+        if let (["vendor", name, ..], OfficeAnswer::Vendor(no)) = (words, answer) {
+            let here = if words.contains(&"elsewhere") { self.elsewhere } else { self.festival };
+            self.vendors.insert((*name).into(), (here, no));
+        }
+    }
+}
+
+/// `0x2@5.00`: product 0, two of them, 5.00 each.
+fn line_of(text: &str) -> Line {
+    let (product, rest) = text.split_once('x').expect("a product");
+    let (count, price) = rest.split_once('@').expect("a count and a price");
+    Line { product: ProductNo(product.parse().unwrap()), count: count.parse().unwrap(), price: amount_of(price) }
+}
+
+/// `12.50` → 1250; `12` → 1200; `-0.05` → −5.
+pub fn amount_of(text: &str) -> i64 {
+    let (whole, part) = text.split_once('.').unwrap_or((text, "00"));
+    let sign = if whole.starts_with('-') { -1 } else { 1 };
+    let whole: i64 = whole.trim_start_matches('-').parse().unwrap_or_else(|_| panic!("no amount: {text}"));
+    sign * (whole * 100 + part.parse::<i64>().unwrap())
+}
+
+fn money(text: &str, rest: &[&str]) -> Money {
+    let currency = option(rest, "in").map_or(Currency::EUR, |code| Currency::parse(code).unwrap());
+    Money { minor: amount_of(text), currency }
+}
+
+pub fn cents(minor: i64) -> String {
+    let text = eur(minor).to_string();
+    text.trim_end_matches(" EUR").to_owned()
+}
+
+fn words_of(answer: &TerminalAnswer, repeated: bool) -> String {
+    let mut words = vec![match answer.verdict {
+        CashVerdict::Rejected(rejection) => format!("rejected: {}", rejection.code()),
+        _ => cents(answer.balance),
+    }];
+    if answer.flags & OVER_LIMIT != 0 {
+        words.push("over_limit".to_owned());
+    }
+    if repeated {
+        words.push("again".to_owned());
+    }
+    words.join(", ")
+}
+
+fn office_words(answer: &OfficeAnswer) -> String {
+    match answer {
+        OfficeAnswer::Rejected(rejection) => format!("rejected: {}", rejection.code()),
+        OfficeAnswer::Transaction { balance, over_limit, .. } => {
+            format!("{}{}", cents(*balance), if *over_limit { ", over_limit" } else { "" })
+        }
+        OfficeAnswer::Pending(_) => "pending".into(),
+        _ => "done".into(),
+    }
+}
+
+/// What follows this word.
+fn option<'a>(words: &[&'a str], word: &str) -> Option<&'a str> {
+    words.iter().position(|w| *w == word).and_then(|at| words.get(at + 1)).copied()
+}

@@ -1,0 +1,301 @@
+//! Any event about money.
+
+use engine::command::*;
+use engine::event::*;
+use engine::ids::*;
+use engine::money::Currency;
+use engine::outbox::{Entry, Message};
+use engine::rejection::Rejection;
+use engine::status::FestivalStatus;
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use super::{any_u8, any_u32, any_u64, by_device, time};
+
+/// Any of them, each kind as likely as the others.
+pub(super) fn any() -> Vec<BoxedStrategy<Event>> {
+    let cash = |strategy: BoxedStrategy<CashEvent>| strategy.prop_map(Event::Cash).boxed();
+    let hash = || proptest::prelude::any::<[u8; 32]>();
+    let mut kinds = vec![
+        transaction().prop_map(Event::Transaction).boxed(),
+        (shard(), any_u64(), message()).prop_map(|(to, n, message)| Event::Sent { to, n, message }).boxed(),
+        (shard(), any_u64(), message()).prop_map(|(from, n, message)| Event::Received { from, n, message }).boxed(),
+        (shard(), any_u64()).prop_map(|(to, through)| Event::Delivered { to, through }).boxed(),
+    ];
+    let events: Vec<BoxedStrategy<CashEvent>> = vec![
+        (festival(), policy(), select(FestivalStatus::ALL))
+            .prop_map(|(festival, policy, status)| CashEvent::PolicySet { festival, policy, status })
+            .boxed(),
+        (festival(), vendor(), vendor_values())
+            .prop_map(|(festival, vendor, values)| CashEvent::VendorPut { festival, vendor, values })
+            .boxed(),
+        (festival(), vendor(), product(), product_values())
+            .prop_map(|(festival, vendor, product, values)| CashEvent::ProductPut { festival, vendor, product, values })
+            .boxed(),
+        (festival(), option::of(vendor()), bool(), hash(), text(), time())
+            .prop_map(|(festival, vendor, cashier, code_hash, name, until)| CashEvent::TerminalOffered {
+                festival,
+                vendor,
+                cashier,
+                code_hash,
+                name,
+                until,
+            })
+            .boxed(),
+        (device(), option::of(vendor()), bool(), hash(), text(), hash())
+            .prop_map(|(device, vendor, cashier, public_key, name, code_hash)| CashEvent::TerminalEnrolled {
+                device,
+                vendor,
+                cashier,
+                public_key,
+                name,
+                code_hash,
+            })
+            .boxed(),
+        (wallet(), festival(), currency(), option::of(account()))
+            .prop_map(|(wallet, issuer, currency, account)| CashEvent::WalletCreated {
+                wallet,
+                issuer,
+                currency,
+                account,
+            })
+            .boxed(),
+        (wallet(), account()).prop_map(|(wallet, account)| CashEvent::WalletClaimed { wallet, account }).boxed(),
+        (wallet(), bool()).prop_map(|(wallet, blocked)| CashEvent::WalletBlockSet { wallet, blocked }).boxed(),
+        (wallet(), tag(), any_u32())
+            .prop_map(|(wallet, tag, version)| CashEvent::WalletTagLost { wallet, tag, version })
+            .boxed(),
+        (wallet(), tag(), any_u32())
+            .prop_map(|(wallet, tag, version)| CashEvent::TagAttached { wallet, tag, version })
+            .boxed(),
+        (tag(), wallet(), any_u32(), any_u64())
+            .prop_map(|(tag, wallet, version, op)| CashEvent::TagLinking { tag, wallet, version, op })
+            .boxed(),
+        (tag(), any_u64()).prop_map(|(tag, op)| CashEvent::TagLinked { tag, op }).boxed(),
+        (tag(), any_u64(), rejection())
+            .prop_map(|(tag, op, rejection)| CashEvent::TagRefused { tag, op, rejection })
+            .boxed(),
+        tag().prop_map(|tag| CashEvent::TagFreed { tag }).boxed(),
+        tag().prop_map(|tag| CashEvent::TagLost { tag }).boxed(),
+        any_u64().prop_map(|op| CashEvent::TransferSettled { op }).boxed(),
+        any_u64().prop_map(|op| CashEvent::TransferCancelAsked { op }).boxed(),
+    ];
+    kinds.extend(events.into_iter().map(|kind| kind.prop_map(complete).boxed()).map(cash));
+    kinds
+}
+
+/// Fails to compile when a kind of event is added: then it belongs into the list above as well.
+fn complete(event: CashEvent) -> CashEvent {
+    match event {
+        CashEvent::PolicySet { .. }
+        | CashEvent::VendorPut { .. }
+        | CashEvent::ProductPut { .. }
+        | CashEvent::TerminalOffered { .. }
+        | CashEvent::TerminalEnrolled { .. }
+        | CashEvent::WalletCreated { .. }
+        | CashEvent::WalletClaimed { .. }
+        | CashEvent::WalletBlockSet { .. }
+        | CashEvent::WalletTagLost { .. }
+        | CashEvent::TagAttached { .. }
+        | CashEvent::TagLinking { .. }
+        | CashEvent::TagLinked { .. }
+        | CashEvent::TagRefused { .. }
+        | CashEvent::TagFreed { .. }
+        | CashEvent::TagLost { .. }
+        | CashEvent::TransferSettled { .. }
+        | CashEvent::TransferCancelAsked { .. } => event,
+    }
+}
+
+fn complete_message(message: Message) -> Message {
+    match message {
+        Message::Directory(
+            Entry::Festival { .. } | Entry::Vendor { .. } | Entry::Product { .. } | Entry::Terminal { .. },
+        )
+        | Message::Credit { .. }
+        | Message::Credited { .. }
+        | Message::Declined { .. }
+        | Message::Cancel { .. }
+        | Message::Link { .. }
+        | Message::LinkTaken { .. }
+        | Message::LinkRefused { .. }
+        | Message::Unlink { .. }
+        | Message::Lost { .. } => message,
+    }
+}
+
+fn bool() -> impl Strategy<Value = bool> {
+    proptest::bool::ANY
+}
+fn text() -> impl Strategy<Value = String> {
+    "\\PC{0,20}".prop_map(String::from)
+}
+fn shard() -> impl Strategy<Value = ShardId> {
+    proptest::num::u16::ANY.prop_map(ShardId)
+}
+fn festival() -> impl Strategy<Value = FestivalId> {
+    any_u32().prop_map(FestivalId)
+}
+fn device() -> impl Strategy<Value = DeviceId> {
+    any_u64().prop_map(DeviceId)
+}
+fn wallet() -> impl Strategy<Value = WalletId> {
+    (1..=u64::MAX).prop_map(WalletId)
+}
+fn account() -> impl Strategy<Value = u128> {
+    proptest::num::u128::ANY
+}
+fn vendor() -> impl Strategy<Value = VendorNo> {
+    proptest::num::u16::ANY.prop_map(VendorNo)
+}
+fn product() -> impl Strategy<Value = ProductNo> {
+    proptest::num::u16::ANY.prop_map(ProductNo)
+}
+fn tag() -> impl Strategy<Value = TagUid> {
+    prop_oneof![vec(any_u8(), 4), vec(any_u8(), 7), vec(any_u8(), 10)]
+        .prop_map(|uid| TagUid::new(&uid).expect("a length there is"))
+}
+fn currency() -> impl Strategy<Value = Currency> {
+    "[A-Z]{3}".prop_map(|code| Currency::parse(&code).expect("three capitals"))
+}
+fn amount() -> impl Strategy<Value = i64> {
+    prop_oneof![Just(0), Just(i64::MAX), Just(i64::MIN), proptest::num::i64::ANY]
+}
+fn rejection() -> impl Strategy<Value = Rejection> {
+    select(Rejection::ALL)
+}
+fn policy() -> impl Strategy<Value = CashPolicy> {
+    (currency(), amount(), amount(), amount(), amount(), bool()).prop_map(
+        |(currency, min_topup, max_topup, max_balance, min_payment, foreign_wallets)| CashPolicy {
+            currency,
+            min_topup,
+            max_topup,
+            max_balance,
+            min_payment,
+            foreign_wallets,
+        },
+    )
+}
+fn vendor_values() -> impl Strategy<Value = VendorValues> {
+    (text(), proptest::num::u16::ANY, bool()).prop_map(|(name, commission_bp, open)| VendorValues {
+        name,
+        commission_bp,
+        open,
+    })
+}
+fn product_values() -> impl Strategy<Value = ProductValues> {
+    (text(), amount(), proptest::num::u16::ANY, bool()).prop_map(|(name, price, vat_bp, on_sale)| ProductValues {
+        name,
+        price,
+        vat_bp,
+        on_sale,
+    })
+}
+fn lots() -> impl Strategy<Value = Lots> {
+    let lot = (select(SourceKind::ALL), festival(), any_u64(), amount())
+        .prop_map(|(kind, festival, number, amount)| Lot { source: Source { kind, festival, number }, amount });
+    vec(lot, 0..4).prop_map(Lots::from_iter)
+}
+fn line() -> impl Strategy<Value = SoldLine> {
+    (product(), proptest::num::u16::ANY, amount(), proptest::num::u16::ANY)
+        .prop_map(|(product, count, price, vat_bp)| SoldLine { product, count, price, vat_bp })
+}
+
+fn transaction() -> impl Strategy<Value = Transaction> {
+    let what = (option::of(by_device()), select(TransactionKind::ALL), option::of(rejection()), any_u8(), any_u64());
+    let whose = (festival(), wallet(), option::of((tag(), any_u32())), currency(), option::of(wallet()));
+    let sums = (amount(), amount(), amount(), vec(amount(), 6), lots());
+    let sold = (vendor(), any_u32(), proptest::num::u16::ANY, any_u64(), vec(line(), 0..4), text());
+    (what, whose, sums, sold).prop_map(
+        |(
+            (by, kind, rejection, flags, serial),
+            (festival, wallet, tap, currency, other),
+            (amount, before, after, legs, lots),
+            (vendor, order, commission_bp, of, lines, reason),
+        )| Transaction {
+            by,
+            kind,
+            rejection,
+            flags,
+            festival,
+            wallet,
+            tap,
+            serial,
+            amount,
+            currency,
+            before,
+            after,
+            posting: Posting {
+                wallet: legs[0],
+                vendor: legs[1],
+                commission: legs[2],
+                source: legs[3],
+                corrections: legs[4],
+                in_transit: legs[5],
+            },
+            lots,
+            vendor,
+            order,
+            commission_bp,
+            of,
+            other,
+            lines,
+            reason,
+        },
+    )
+}
+
+fn message() -> BoxedStrategy<Message> {
+    let kinds: Vec<BoxedStrategy<Message>> = vec![
+        (festival(), policy(), select(FestivalStatus::ALL))
+            .prop_map(|(festival, policy, status)| Message::Directory(Entry::Festival { festival, policy, status }))
+            .boxed(),
+        (festival(), vendor(), vendor_values())
+            .prop_map(|(festival, vendor, values)| Message::Directory(Entry::Vendor { festival, vendor, values }))
+            .boxed(),
+        (festival(), vendor(), product(), product_values())
+            .prop_map(|(festival, vendor, product, values)| {
+                Message::Directory(Entry::Product { festival, vendor, product, values })
+            })
+            .boxed(),
+        (device(), option::of(vendor()), bool(), bool())
+            .prop_map(|(device, vendor, cashier, revoked)| {
+                Message::Directory(Entry::Terminal { device, vendor, cashier, revoked })
+            })
+            .boxed(),
+        (any_u64(), wallet(), wallet(), festival(), festival(), currency(), lots())
+            .prop_map(|(op, from, to, festival, issuer, currency, lots)| Message::Credit {
+                op,
+                from,
+                to,
+                festival,
+                issuer,
+                currency,
+                lots,
+            })
+            .boxed(),
+        any_u64().prop_map(|op| Message::Credited { op }).boxed(),
+        (any_u64(), rejection()).prop_map(|(op, rejection)| Message::Declined { op, rejection }).boxed(),
+        any_u64().prop_map(|op| Message::Cancel { op }).boxed(),
+        (any_u64(), tag(), wallet(), any_u32(), festival(), bool(), bool())
+            .prop_map(|(op, tag, wallet, version, festival, replace, create)| Message::Link {
+                op,
+                tag,
+                wallet,
+                version,
+                festival,
+                replace,
+                create,
+            })
+            .boxed(),
+        any_u64().prop_map(|op| Message::LinkTaken { op }).boxed(),
+        (any_u64(), rejection()).prop_map(|(op, rejection)| Message::LinkRefused { op, rejection }).boxed(),
+        (tag(), wallet(), any_u32())
+            .prop_map(|(tag, wallet, version)| Message::Unlink { tag, wallet, version })
+            .boxed(),
+        (tag(), wallet(), any_u32()).prop_map(|(tag, wallet, version)| Message::Lost { tag, wallet, version }).boxed(),
+    ];
+    proptest::strategy::Union::new(kinds).prop_map(complete_message).boxed()
+}
