@@ -211,8 +211,8 @@ fn audit_holds(data: &Path) {
     assert_eq!(names(&found["journal"]), "chain damage records records_behind_damage records_missing shards torn");
     assert_eq!(
         names(&found["gates"]),
-        "admitted checks conflicts conflicts_total events exited records rejected shards tickets undone violations \
-         violations_total"
+        "admitted cash_rejected checks conflicts conflicts_total debits events exited records refunds rejected shards \
+         tickets transactions transfers transfers_returned undone violations violations_total"
     );
     assert_eq!(names(&found["gates"]["checks"][0]), "check checked invariants says violated");
     let (journal, gates) = (&found["journal"], &found["gates"]);

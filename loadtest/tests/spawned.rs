@@ -43,7 +43,7 @@ fn a_schedule_is_kept_and_answers_may_leave_early() {
     let report = report("gate --spawn --connections 4 --rate 1000 --tickets 4000 --seconds 1 --ack decided --json");
     assert_eq!((&report["wrong"], &report["lost"], &report["counts_agree"]), (&0.into(), &0.into(), &true.into()));
     let due = report["sent"].as_u64().unwrap() + report["unsent"].as_u64().unwrap();
-    assert_eq!(due, 1_000, "{report}");
+    assert_eq!(due, 999, "the thousandth is due when the second is over: {report}");
 }
 
 #[test]
