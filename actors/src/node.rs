@@ -160,7 +160,7 @@ impl From<SnapshotError> for StartError {
 pub struct Health {
     /// All shards have recovered and the journal takes writes.
     pub ready: bool,
-    /// Why not, for whoever is on call.
+    /// Why not, or what else is wrong, for whoever is on call.
     pub reason: Option<String>,
 }
 
@@ -348,12 +348,11 @@ impl Node {
             Some("stopping".to_owned())
         } else {
             let down = self.0.links.iter().position(|link| !link.serving.load(Ordering::Acquire));
-            let stuck = self.0.links.iter().position(|link| link.stuck.load(Ordering::Acquire));
-            down.map(|shard| format!("shard {shard} is down")).or_else(|| {
-                stuck.map(|shard| format!("shard {shard} cannot take in a message of another; see the log"))
-            })
+            down.map(|shard| format!("shard {shard} is down"))
         };
-        Health { ready: reason.is_none(), reason }
+        let stuck = self.0.links.iter().position(|link| link.stuck.load(Ordering::Acquire));
+        let stuck = stuck.map(|shard| format!("shard {shard} cannot take in a message of another; see the log"));
+        Health { ready: reason.is_none(), reason: reason.or(stuck) }
     }
 
     /// What starting took.
