@@ -16,6 +16,7 @@ pub mod machine;
 pub mod model;
 pub mod office;
 pub mod pace;
+pub mod player;
 pub mod reader;
 pub mod report;
 pub mod server;
