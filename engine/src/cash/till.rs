@@ -10,7 +10,7 @@ use crate::command::{
 use crate::event::{ByDevice, Lots, Posting, Transaction, TransactionKind};
 use crate::ids::{DeviceId, FestivalId, TransactionId, VendorNo, WalletId};
 use crate::money::{Currency, Money, check_amount, vendor_share};
-use crate::plants::{Plant, planted};
+use crate::plants::{Plant, planted, tripwire};
 use crate::rejection::Rejection;
 use crate::time::Timestamp;
 
@@ -44,6 +44,7 @@ impl Cash {
         t.by = Some(by);
         t.tap = tap.map(|tap| (tap.tag, tap.version));
         t.amount = amount.map_or(0, |amount| amount.minor);
+        tripwire(t.amount as u32);
         t.vendor = terminal.vendor.unwrap_or_default();
         if let Some(wallet) = wallet {
             (t.currency, t.before, t.after) = (wallet.currency, wallet.available, wallet.available);

@@ -147,6 +147,7 @@ pub fn status_of(rejection: Rejection) -> StatusCode {
         | BelowMinPayment | LinesMismatch => StatusCode::UNPROCESSABLE_ENTITY,
         Internal => StatusCode::INTERNAL_SERVER_ERROR,
         Busy | Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        StillPending => StatusCode::GATEWAY_TIMEOUT,
     }
 }
 
@@ -282,6 +283,7 @@ impl From<Rejection> for Problem {
         let problem = Self::new(status_of(rejection), rejection.code(), rejection.say());
         match rejection {
             Rejection::Busy => problem.retry_after_s(1),
+            Rejection::StillPending => problem.retry_after_s(5),
             Rejection::Unavailable => problem.retry_after_s(30),
             _ => problem,
         }
