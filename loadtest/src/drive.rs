@@ -60,7 +60,8 @@ pub async fn drive(
     if resumed {
         player.resume(course.ns(), &mut out);
     }
-    let began_ns = course.ns();
+    // When it last heard an answer: refusals are none.
+    let mut heard_ns = course.ns();
     let mut alarm = pin!(sleep_until(course.moment(0)));
     let mut alarm_ns = 0;
     loop {
@@ -71,6 +72,9 @@ pub async fn drive(
             written = 0;
             player.ask_again(now_ns, &mut out);
             ask(player, course, now_ns, end_ns, &mut out);
+            if now_ns >= end_ns {
+                player.ask_at_the_end(now_ns, &mut out);
+            }
         }
         if written < out.len()
             && let Some(wrote) = link.send.write(&out[written..]).now_or_never()
@@ -78,7 +82,7 @@ pub async fn drive(
             written += wrote?;
         }
         let ended = now_ns >= end_ns;
-        let drain_ns = end_ns.max(began_ns).saturating_add(DRAIN.as_nanos() as u64);
+        let drain_ns = end_ns.max(heard_ns).saturating_add(DRAIN.as_nanos() as u64);
         if ended && player.is_done() && written == out.len() {
             return Ok(());
         }
@@ -97,7 +101,11 @@ pub async fn drive(
                 arrived?;
                 let now_ns = course.ns();
                 let latencies = &mut *latencies.borrow_mut();
+                let open = player.open();
                 link.incoming.take(|frame| player.heard(frame, now_ns, latencies))?;
+                if player.open() < open {
+                    heard_ns = now_ns;
+                }
             }
             wrote = link.send.write(&out[written..]), if written < out.len() => written += wrote?,
             () = due(course, player.number()) => {}

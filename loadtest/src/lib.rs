@@ -21,4 +21,6 @@ pub mod reader;
 pub mod report;
 pub mod server;
 pub mod sim;
+pub mod tab;
+pub mod till;
 pub mod workload;

@@ -28,6 +28,8 @@ pub trait Player: Send + 'static {
     fn may_ask(&self, out: &[u8]) -> bool;
     /// Asks for whoever comes next. False if nobody can come now.
     fn ask(&mut self, due_ns: u64, now_ns: u64, out: &mut Vec<u8>) -> bool;
+    /// When the asking is over: what has to be asked all the same, as far as window and `out` have room.
+    fn ask_at_the_end(&mut self, _now_ns: u64, _out: &mut Vec<u8>) {}
     /// Sends again what was refused and is due.
     fn ask_again(&mut self, now_ns: u64, out: &mut Vec<u8>);
     /// On a new connection: everything above the floor is asked again, in order; also what was answered, whose answers
