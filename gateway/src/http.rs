@@ -39,6 +39,7 @@ pub mod issue;
 pub mod keys;
 pub mod limits;
 pub mod live_counts;
+pub mod ndjson;
 pub mod operations;
 pub mod problem;
 pub mod readmodels;
