@@ -9,6 +9,7 @@
 //! any time. [`crate::projector`] writes them, one [`Batch`] in, and is the only one who does. [`embedded`] keeps them in
 //! one file; another store has to do what [`Views`] says, and passes the suite in `contract.rs`.
 
+pub mod cash;
 #[cfg(test)]
 pub(crate) mod contract;
 pub mod embedded;
@@ -26,6 +27,10 @@ use engine::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::journal::{Cursor, JournalError, Position};
+pub use cash::{
+    CashPosition, CashViews, Only, OrderRefund, OrderRow, ProductPosition, ProductRow, ProductTally, SalesPosition,
+    SalesRow, Statement, TransactionRow, Transactions, TransactionsOf, VendorAccount, VendorSpan,
+};
 pub use fold::{Batch, CountStep, TicketChange};
 
 /// The most rows of one answer: a door's page of 1,000 and one more, by which it sees that there is a next page.
