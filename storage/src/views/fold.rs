@@ -245,7 +245,7 @@ impl Batch {
 
 /// Where the minute of a moment begins.
 pub fn minute_of(at: Timestamp) -> Timestamp {
-    Timestamp(at.0 - at.0.rem_euclid(MINUTE_MS))
+    Timestamp(at.0.saturating_sub(at.0.rem_euclid(MINUTE_MS)))
 }
 
 fn line_of_scan(scanned: &Scanned, position: LogPosition) -> AccessEntry {
