@@ -106,6 +106,7 @@ async fn stream(
 /// The first event, `history`.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = LiveHistory)]
 pub struct History<'a> {
     /// The festival.
     festival: Festival<'a>,
@@ -118,6 +119,7 @@ pub struct History<'a> {
 /// Each following event, `second`.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = LiveSecond)]
 pub struct Second<'a> {
     /// The second that has just ended.
     point: &'a Point,
@@ -128,6 +130,7 @@ pub struct Second<'a> {
 /// Which festival this is.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = LiveFestival)]
 pub struct Festival<'a> {
     pub(crate) slug: Cow<'a, str>,
     pub(crate) name: Cow<'a, str>,
@@ -366,6 +369,7 @@ mod tests {
     use super::cash::tests::{books, cash};
     use super::picture::tests::{live, picture};
     use super::*;
+    use utoipa::PartialSchema as _;
 
     fn sampled(now: Picture) -> Sampled {
         Sampled {
@@ -422,6 +426,20 @@ mod tests {
         // Whoever reads the stream with these types gets what was sent.
         let read: Picture = serde_json::from_value(value["now"].clone()).unwrap();
         assert_eq!(read, sampled.now);
+    }
+
+    /// The document has one name for one thing: a schema of ours would take the place of the API's own of that name.
+    #[test]
+    fn documented_names_are_the_streams_own() {
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        History::schemas(&mut ours);
+        crate::http::live_counts::LiveCounts::schemas(&mut theirs);
+        crate::http::festivals::Festival::schemas(&mut theirs);
+        theirs.push((crate::http::festivals::Festival::name().into(), crate::http::festivals::Festival::schema()));
+        assert!(ours.iter().any(|(name, _)| name == "LiveVendor") && theirs.iter().any(|(name, _)| name == "Zone"));
+        for (name, _) in &ours {
+            assert!(theirs.iter().all(|(known, _)| known != name), "{name} is two things");
+        }
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub(super) const ANSWERS_S: u64 = 10;
 /// What one second has brought.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = LivePoint)]
 pub struct Point {
     /// When it ended.
     pub(crate) at: i64,
@@ -45,6 +46,7 @@ pub struct Point {
 /// How things stand.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = LivePicture)]
 pub struct Picture {
     /// When this was asked.
     pub(crate) at: i64,
@@ -69,6 +71,7 @@ pub struct Picture {
 /// A zone with who is in it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = LiveZone)]
 pub struct Zone {
     pub(crate) no: u8,
     pub(crate) name: String,
@@ -83,6 +86,7 @@ pub struct Zone {
 /// A gate with what it has done since the festival was made.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = LiveGate)]
 pub struct Gate {
     pub(crate) no: u16,
     pub(crate) name: String,
@@ -96,6 +100,7 @@ pub struct Gate {
 /// How often a reason was given.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = LiveReason)]
 pub struct Reason {
     pub(crate) code: Cow<'static, str>,
     /// What the steward says.
@@ -106,6 +111,7 @@ pub struct Reason {
 /// One of the last rejections.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = LiveRefused)]
 pub struct Refused {
     pub(crate) at: i64,
     pub(crate) gate: u16,
@@ -120,6 +126,7 @@ pub struct Refused {
 /// Answer times.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = LiveAnswerTime)]
 pub struct AnswerTime {
     pub(crate) p50_us: u64,
     pub(crate) p99_us: u64,
