@@ -3,6 +3,7 @@
 
 pub mod night;
 pub mod process;
+pub mod till;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -28,8 +29,8 @@ pub struct House {
     pub tls: ServerTls,
     pub festival: FestivalId,
     pub tickets: Vec<TicketId>,
-    secret: QrSecret,
-    codes: AtomicU32,
+    pub secret: QrSecret,
+    pub codes: AtomicU32,
     _data: tempfile::TempDir,
 }
 
