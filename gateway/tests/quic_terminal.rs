@@ -311,7 +311,8 @@ async fn a_crowd_that_nobody_has_seen_before() {
     }
     // Every third wristband is nobody's; each is tapped three times in one read, others in between.
     let seqs = 1..=540_u64;
-    let uid = |seq: u64| tag(if seq % 3 == 0 { 1_000 + (seq % 60) as u32 } else { (seq % 180 * 2 / 3) as u32 });
+    let uid =
+        |seq: u64| tag(if seq.is_multiple_of(3) { 1_000 + (seq % 60) as u32 } else { (seq % 180 * 2 / 3) as u32 });
     let frames: Vec<_> = seqs.clone().map(|seq| pay(seq, WalletName::Tag(uid(seq)), 100)).collect();
     let mut link = Link::open(None, &identity).await.unwrap();
     for round in 0..2 {
@@ -321,7 +322,7 @@ async fn a_crowd_that_nobody_has_seen_before() {
         let mut left = std::collections::HashMap::new();
         for (seq, heard) in heard {
             let Heard::Told(answer) = heard else { panic!("{seq}: {heard:?}") };
-            if seq % 3 == 0 {
+            if seq.is_multiple_of(3) {
                 assert_eq!(answer.verdict, rejected(Rejection::UnknownTag), "{seq}, round {round}");
                 continue;
             }
