@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use super::{INDEX_BITS, LogPosition, Page, Span, ViewsError};
 
 /// Money's half of a store of read models. All of it is written by [`super::Views::write`]; each answer is one snapshot.
-pub trait CashViews {
+pub trait CashViews: Send + Sync + 'static {
     /// Transactions in their order (or, `page.backwards`, newest first), strictly behind `page.after`.
     ///
     /// # Errors
@@ -322,7 +322,7 @@ pub struct OrderRefund {
 pub struct SalesPosition {
     /// Where the hour begins.
     pub hour: Timestamp,
-    /// At which terminal; `None`: the office gave back.
+    /// At which terminal; `None`: through the office.
     pub terminal: Option<DeviceId>,
 }
 
@@ -340,7 +340,7 @@ pub struct SalesRow {
 pub struct ProductPosition {
     /// Where the hour begins.
     pub hour: Timestamp,
-    /// At which terminal.
+    /// At which terminal; `None`: through the office.
     pub terminal: Option<DeviceId>,
     /// Which product; `None`: bare amounts, of which nobody said what for.
     pub product: Option<ProductNo>,

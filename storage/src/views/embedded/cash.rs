@@ -311,3 +311,60 @@ fn last_account(
     let now: Stored<VendorAccount> = layout::read(&bytes)?;
     Ok((minute, Running { covered: now.as_of_seq, now }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::projector::Source;
+    use crate::views::contract::disk::Disk;
+    use crate::views::embedded::EmbeddedViews;
+    use crate::views::history::Night;
+    use crate::views::{Batch, Followed};
+
+    fn rows_of(night: &Night) -> Vec<TransactionRow> {
+        let nothing = Followed::nothing(Source::end(&*night.journal).shards());
+        let mut reader = Source::reader(&*night.journal, &nothing.cursor).unwrap();
+        let mut batch = Batch::behind(&nothing);
+        while let Some(entry) = reader.next().unwrap() {
+            batch.add(&entry).unwrap();
+        }
+        batch.transactions
+    }
+
+    /// As a store has it to whom a crash left a batch half written: whatever is written again changes nothing.
+    #[test]
+    fn what_is_written_again_changes_nothing() {
+        for seed in 0..6 {
+            let mut night = Night::new(seed);
+            (0..60).for_each(|_| night.act());
+            let rows = rows_of(&night);
+            let all = |pieces: &[&[TransactionRow]]| {
+                let views = EmbeddedViews::on(Disk::default()).unwrap();
+                for piece in pieces {
+                    let txn = views.db.begin_write().unwrap();
+                    write(&txn, piece).unwrap();
+                    txn.commit().unwrap();
+                }
+                views.dump().unwrap()
+            };
+            let once = all(&[&rows]);
+            // Batches are whole records.
+            let ends: Vec<usize> = (1..rows.len())
+                .filter(|&at| {
+                    let (left, right) = (rows[at - 1].position, rows[at].position);
+                    (left.shard, left.seq()) != (right.shard, right.seq())
+                })
+                .collect();
+            let (third, half) = (ends[ends.len() / 3], ends[ends.len() / 2]);
+            assert!(once.len() > 100, "there is something to compare");
+            for pieces in [
+                vec![&rows[..half], &rows[half..]],
+                vec![&rows[..half], &rows[..half], &rows[half..], &rows[half..]],
+                vec![&rows[..half], &rows[third..half], &rows[third..]],
+                vec![&rows, &rows],
+            ] {
+                assert_eq!(all(&pieces), once, "seed {seed}");
+            }
+        }
+    }
+}
