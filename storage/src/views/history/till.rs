@@ -5,17 +5,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use engine::command::{
-    CashAction, CashPolicy, CashVerdict, Command, Line, OfficeAction, OfficeCommand, ProductValues, Source, SourceKind,
-    TerminalAction, TerminalAnswer, TerminalCommand, VendorValues,
+    CashAction, CashPolicy, CashVerdict, Command, IdempotencyKey, Line, OfficeAction, OfficeCommand, ProductValues,
+    Source, SourceKind, TerminalAction, TerminalAnswer, TerminalCommand, VendorValues,
 };
 use engine::event::{Event, Transaction, TransactionKind};
 use engine::ids::{DeviceId, FestivalId, Home, ProductNo, ShardId, TransactionId, VendorNo, WalletId};
 use engine::money::{Currency, Money};
 use engine::record;
-use engine::time::{HOUR_MS, Timestamp};
+use engine::time::{HOUR_MS, MINUTE_MS, Timestamp};
 use engine::view::{Query, View};
 
 use super::{Answer, Night, OfficeAnswer, SHARDS, office, pages};
+use crate::views::fold::minute_of;
 use crate::views::{
     INDEX_BITS, Only, ProductPosition, ProductTally, SalesPosition, Span, TransactionRow, Transactions, TransactionsOf,
     VendorAccount, VendorSpan, Views,
@@ -141,12 +142,23 @@ impl Night {
     /// What is asked goes to the wallets' shards, each of which makes one record of it.
     pub(super) fn act_at_tills(&mut self) {
         if self.chance.below(8) == 0 {
-            self.now = self.now.plus_ms(25 * 60_000);
+            self.now = self.now.plus_ms(25 * MINUTE_MS);
+        }
+        // Where minutes begin, accounts are kept; what happens in the first moment of one is that minute's.
+        if self.chance.below(3) == 0 {
+            self.now = minute_of(self.now.plus_ms(MINUTE_MS));
         }
         let commands = if self.chance.below(8) == 0 { 120 } else { 1 + self.chance.below(12) };
         let mut batches: BTreeMap<ShardId, Vec<Command>> = BTreeMap::new();
         for _ in 0..commands {
-            let command = self.any_cash_command();
+            let mut command = self.any_cash_command();
+            // With a key, what is refused is remembered too: in the record, before whatever comes next.
+            if let Command::Office(command) = &mut command
+                && self.chance.below(2) == 0
+            {
+                let id = u128::from(self.chance.draw());
+                command.key = Some(IdempotencyKey { id, fingerprint: 1, made_at: None });
+            }
             let shard = command.home().expect("somebody's").shard(SHARDS);
             batches.entry(shard).or_default().push(command);
         }
@@ -318,14 +330,27 @@ impl Night {
         let found: Vec<_> = found.into_iter().map(|row| (row.position, row.tally)).collect();
         assert_eq!(found, Vec::from_iter(products));
 
+        let last = self.tills.told.len().saturating_sub(1);
+        let moments = (0..9).filter_map(|ninth| self.tills.told.get(last * ninth / 8)).map(|told| told.at);
+        let spans = moments.flat_map(|at| {
+            let next = at.plus_ms(1);
+            [Span { from: at, until: next }, Span { from: minute_of(at), until: next }, Span { from: next, until: at }]
+        });
+        for span in spans.chain([of.span]) {
+            self.check_statement(views, VendorSpan { span, ..of });
+        }
+    }
+
+    fn check_statement(&self, views: &dyn Views, of: VendorSpan) {
         let account = |until: Timestamp| {
             let mut sums = VendorAccount::default();
-            entries().filter(|told| told.at < until).for_each(|told| told.add_to(&mut sums));
+            let entries = self.tills.told.iter().filter(|told| told.is_of(of.festival, of.vendor) && told.at < until);
+            entries.for_each(|told| told.add_to(&mut sums));
             sums
         };
         let statement = views.statement(of).expect("reads");
         assert_eq!(statement.opening, account(of.span.from));
-        assert_eq!(statement.closing, account(of.span.until));
+        assert_eq!(statement.closing, account(of.span.until.max(of.span.from)), "{of:?}");
         assert_eq!(statement.now, self.books(of.festival, of.vendor), "what the shards' books say");
         assert_eq!(statement.now.sold - statement.now.refunded, statement.now.payable + statement.now.commission);
     }
