@@ -18,7 +18,7 @@ use engine::view::{Query, View};
 use super::{Answer, Night, OfficeAnswer, SHARDS, office, pages};
 use crate::views::fold::minute_of;
 use crate::views::{
-    INDEX_BITS, Only, ProductPosition, ProductTally, SalesPosition, Span, TransactionRow, Transactions, TransactionsOf,
+    INDEX_BITS, Only, ProductPosition, ProductRow, SalesPosition, Span, TransactionRow, Transactions, TransactionsOf,
     VendorAccount, VendorSpan, Views,
 };
 
@@ -313,9 +313,9 @@ impl Night {
             told.add_to(sales.entry(place).or_insert_with(VendorAccount::default));
             let mut sold = |product, vat_bp, count: u64, gross: i64| {
                 let place = ProductPosition { hour: hour(told.at), terminal, product, vat_bp };
-                let row = products.entry(place).or_insert_with(ProductTally::default);
-                row.count += count;
-                row.gross += i128::from(gross);
+                let row: &mut (u64, i128) = products.entry(place).or_default();
+                row.0 += count;
+                row.1 += i128::from(gross);
             };
             for line in &told.t.lines {
                 sold(Some(line.product), line.vat_bp, line.count.into(), i64::from(line.count) * line.price);
@@ -324,11 +324,23 @@ impl Night {
                 sold(None, 0, 1, told.t.amount);
             }
         }
-        let found = pages(limit, |page| views.sales(of, page).expect("reads"), |row| row.position);
-        assert_eq!(found.into_iter().map(|row| (row.position, row.tally)).collect::<Vec<_>>(), Vec::from_iter(sales));
         let found = pages(limit, |page| views.products_sold(of, page).expect("reads"), |row| row.position);
-        let found: Vec<_> = found.into_iter().map(|row| (row.position, row.tally)).collect();
-        assert_eq!(found, Vec::from_iter(products));
+        let of_goods = found.iter().filter(|row| row.tally.count > 0);
+        let of_goods: Vec<_> = of_goods.map(|row| (row.position, (row.tally.count, row.tally.gross))).collect();
+        assert_eq!(of_goods, Vec::from_iter(products));
+        // Whatever each product's part is, together they are all there is.
+        let mut together: BTreeMap<SalesPosition, [i128; 3]> = BTreeMap::new();
+        for ProductRow { position, tally } in &found {
+            let sums = together.entry(SalesPosition { hour: position.hour, terminal: position.terminal }).or_default();
+            for (sum, part) in sums.iter_mut().zip([tally.gross, tally.refunded, tally.commission]) {
+                *sum += part;
+            }
+        }
+        let found = pages(limit, |page| views.sales(of, page).expect("reads"), |row| row.position);
+        let found: BTreeMap<_, _> = found.into_iter().map(|row| (row.position, row.tally)).collect();
+        let whole = |tally: &VendorAccount| [tally.sold, tally.refunded, tally.commission];
+        assert_eq!(found.iter().map(|(place, tally)| (*place, whole(tally))).collect::<BTreeMap<_, _>>(), together);
+        assert_eq!(found, sales);
 
         let last = self.tills.told.len().saturating_sub(1);
         let moments = (0..9).filter_map(|ninth| self.tills.told.get(last * ninth / 8)).map(|told| told.at);
