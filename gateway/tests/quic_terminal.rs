@@ -272,6 +272,70 @@ async fn payments_made_without_a_server_are_taken_when_it_is_back() {
     house.close().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_door_closes_under_way_and_the_terminal_goes_on_by_itself() {
+    let mut house = bar().await;
+    let bar = terminal(&house, Some(BAR), false).await;
+    let mut events = bar.events();
+    let anna = guest(&house, 11, 10_000).await;
+    link(&house, tag(1), anna, false).await;
+    let mut tills = tokio::task::JoinSet::new();
+    for _ in 0..20 {
+        let bar = bar.clone();
+        tills.spawn(async move {
+            for _ in 0..20 {
+                let told = bar.pay(Shown::Tag(tag(1)), eur(1), &[]).await.unwrap();
+                assert_eq!(told.answer.verdict, CashVerdict::Paid);
+            }
+        });
+    }
+    for _ in 0..2 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        house.reopen().await;
+        let connected = async { while !matches!(events.recv().await.expect("not lagging"), Event::Connected(_)) {} };
+        tokio::time::timeout(AT_MOST, connected).await.expect("comes again");
+    }
+    tokio::time::timeout(AT_MOST, tills.join_all()).await.expect("each is answered");
+    assert_eq!(wallet(&house, anna).await.available, 10_000 - 400, "each once");
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crowd_that_nobody_has_seen_before() {
+    let house = bar().await;
+    let identity = enrolled(&house, Some(BAR), false).await;
+    let mut guests = Vec::new();
+    for n in 0..120 {
+        guests.push(guest(&house, 100 + u64::from(n), 1_000).await);
+        link(&house, tag(n), guests[n as usize], false).await;
+    }
+    // Every third wristband is nobody's; each is tapped three times in one read, others in between.
+    let seqs = 1..=540_u64;
+    let uid =
+        |seq: u64| tag(if seq.is_multiple_of(3) { 1_000 + (seq % 60) as u32 } else { (seq % 180 * 2 / 3) as u32 });
+    let frames: Vec<_> = seqs.clone().map(|seq| pay(seq, WalletName::Tag(uid(seq)), 100)).collect();
+    let mut link = Link::open(None, &identity).await.unwrap();
+    for round in 0..2 {
+        say(&mut link, &frames).await;
+        let heard = hear(&mut link, frames.len()).await;
+        assert!(heard.iter().map(|(seq, _)| *seq).eq(seqs.clone()));
+        let mut left = std::collections::HashMap::new();
+        for (seq, heard) in heard {
+            let Heard::Told(answer) = heard else { panic!("{seq}: {heard:?}") };
+            if seq.is_multiple_of(3) {
+                assert_eq!(answer.verdict, rejected(Rejection::UnknownTag), "{seq}, round {round}");
+                continue;
+            }
+            assert_eq!(answer.verdict, CashVerdict::Paid, "{seq}, round {round}");
+            let before = left.insert(answer.wallet, answer.balance).unwrap_or(1_000);
+            assert_eq!(answer.balance, before - 100, "a wallet's payments keep their order: {seq}, round {round}");
+        }
+        assert_eq!(left.len(), 120);
+    }
+    link.close().await;
+    house.close().await;
+}
+
 /// `wallet` gets a new wristband; the old one names somebody else.
 async fn moves(house: &House, old: TagUid, from: WalletId, new: TagUid, to: WalletId) {
     link(house, new, from, true).await;

@@ -181,7 +181,7 @@ impl Terminal {
             WalletName::Id(wallet) => return Named::Wallet(*wallet, None),
             WalletName::Tag(tag) => {
                 return match door.tags.get(tag) {
-                    Some(link) if !afresh && !(resent && link.had_others) => {
+                    Some(link) if !(afresh || resent && link.had_others) => {
                         Named::Wallet(link.wallet, Some(Tap { tag: *tag, version: link.version }))
                     }
                     _ => Named::Ask(Ask::Tag { tag: *tag, resent }),
