@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 pub mod audit;
+mod progress;
 pub mod rebuild;
 
 /// Where the journal of a data folder is.
