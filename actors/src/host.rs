@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use engine::command::OfficeAnswer;
@@ -17,15 +17,19 @@ use storage::journal::{Journal, Position, Sink};
 use tokio::sync::{broadcast, oneshot};
 
 use crate::clock;
+use crate::courier::Courier;
 use crate::limits::{IN_FLIGHT_MAX, MAILBOX_MAX};
-use crate::node::Inbox;
+use crate::node::{Inbox, TerminalInbox};
 use crate::pipeline::{Pipeline, Release, Stepped, Work};
+use crate::post::Post;
 
 /// Who asked.
 #[derive(Clone)]
 pub(crate) enum Asker {
-    /// A device's session.
+    /// A reader's session.
     Inbox(Arc<dyn Inbox>),
+    /// A terminal's session.
+    Terminal(Arc<dyn TerminalInbox>),
     /// Somebody in the office, who waits.
     Office(Once<(OfficeAnswer, bool)>),
     /// Somebody with a question, who waits.
@@ -61,25 +65,35 @@ pub(crate) struct Link {
     addr: OnceLock<Addr<ShardActor>>,
     /// Commands let in and not yet answered.
     pub(crate) pending: AtomicUsize,
+    /// The same of terminals, over all shards of this one's thread.
+    pub(crate) terminals: Arc<AtomicUsize>,
     /// Records that became durable and that the actor has not heard of.
     durable: AtomicU64,
     /// A message to the actor about them is under way.
     told: AtomicBool,
     /// Record buffers to use again; never more than two are under way.
     spare: Mutex<Vec<Vec<u8>>>,
+    /// What other shards have sent.
+    pub(crate) post: Post,
     /// Takes commands.
     pub(crate) serving: AtomicBool,
+    /// Takes in no more messages of some shards, because one of them panics.
+    pub(crate) stuck: AtomicBool,
 }
 
 impl Link {
-    pub(crate) fn new() -> Self {
+    /// For a shard on a thread whose terminals' commands are counted there.
+    pub(crate) fn new(terminals: Arc<AtomicUsize>) -> Self {
         Self {
+            terminals,
             addr: OnceLock::new(),
             pending: AtomicUsize::new(0),
             durable: AtomicU64::new(0),
             told: AtomicBool::new(false),
             spare: Mutex::new(Vec::new()),
+            post: Post::default(),
             serving: AtomicBool::new(false),
+            stuck: AtomicBool::new(false),
         }
     }
 
@@ -89,6 +103,13 @@ impl Link {
         addr.try_send(Enter(work, asker)).map_err(|error| match error {
             SendError::Full(enter) | SendError::Closed(enter) => enter.0,
         })
+    }
+
+    /// Brings a shard what another has sent; `put` lays it down.
+    fn bring(&self, put: impl FnOnce(&Post) -> bool) {
+        if put(&self.post) {
+            self.tell(Control::Post);
+        }
     }
 
     pub(crate) fn tell(&self, message: Control) {
@@ -136,6 +157,8 @@ impl Message for Enter {
 pub(crate) enum Control {
     /// Look at [`Link::durable`].
     Durable,
+    /// Look at [`Link::post`].
+    Post,
     /// Step, now that the mailbox is empty.
     Pump,
     /// The journal has failed.
@@ -158,7 +181,12 @@ pub(crate) type Rebuild = Box<dyn Fn(ShardId) + Send>;
 /// The actor around one shard.
 pub(crate) struct ShardActor {
     pipeline: Pipeline<Asker>,
+    courier: Courier,
+    /// Where messages are sent later than now counts from here.
+    began: Instant,
     link: Arc<Link>,
+    /// Of all shards, by number.
+    links: Arc<[Arc<Link>]>,
     journal: Arc<dyn Journal>,
     notices: broadcast::Sender<Notice>,
     rebuild: Rebuild,
@@ -171,17 +199,21 @@ impl ShardActor {
     /// Starts the actor on the present arbiter.
     pub(crate) fn start_here(
         shard: Shard,
-        link: Arc<Link>,
+        links: Arc<[Arc<Link>]>,
         journal: Arc<dyn Journal>,
         notices: broadcast::Sender<Notice>,
         rebuild: Rebuild,
     ) {
-        let shared = Arc::clone(&link);
+        let shared = Arc::clone(&links[usize::from(shard.id().0)]);
+        let link = Arc::clone(&shared);
         let addr = Self::create(|ctx: &mut Context<Self>| {
             ctx.set_mailbox_capacity(MAILBOX_MAX);
             Self {
+                courier: Courier::new(&shard),
+                began: Instant::now(),
                 pipeline: Pipeline::new(shard),
                 link,
+                links,
                 journal,
                 notices,
                 rebuild,
@@ -201,6 +233,7 @@ impl ShardActor {
             let releases = self.pipeline.durable();
             self.release(releases);
         }
+        self.take_post();
         while self.pipeline.is_ready() && !self.failed {
             let buffer = self.link.spare.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop();
             match self.pipeline.step(clock::now(), buffer.unwrap_or_default()) {
@@ -223,9 +256,35 @@ impl ShardActor {
             self.rebuilding = true;
             (self.rebuild)(self.pipeline.shard().id());
         }
+        self.send();
     }
 
-    fn release(&self, releases: Vec<Release<Asker>>) {
+    /// Takes in what other shards have sent, as soon as a step would find room: until then it lies in slots that have
+    /// one place for each of them.
+    fn take_post(&mut self) {
+        if self.failed || self.pipeline.is_poisoned() || self.pipeline.in_flight() >= IN_FLIGHT_MAX {
+            return;
+        }
+        for work in self.link.post.take() {
+            self.pipeline.take(work, Asker::Nobody);
+        }
+    }
+
+    /// Sends other shards what is due.
+    fn send(&mut self) {
+        if self.failed || self.pipeline.is_poisoned() {
+            return;
+        }
+        let shard = self.pipeline.shard();
+        let now_ms = self.began.elapsed().as_millis() as u64;
+        for delivery in self.courier.due(shard, now_ms) {
+            let from = shard.id();
+            self.links[usize::from(delivery.to.0)]
+                .bring(|post| post.put_messages(from, delivery.first, delivery.messages));
+        }
+    }
+
+    fn release(&mut self, releases: Vec<Release<Asker>>) {
         let mut answered = 0;
         for release in releases {
             match release {
@@ -239,6 +298,18 @@ impl ShardActor {
                     if let Asker::Inbox(inbox) = to {
                         inbox.confirmed(&seqs);
                     }
+                }
+                Release::Terminal { to, replies } => {
+                    answered += replies.len();
+                    self.link.terminals.fetch_sub(replies.len(), Ordering::AcqRel);
+                    if let Asker::Terminal(inbox) = to {
+                        inbox.answered(&replies);
+                    }
+                }
+                Release::Send { to, through } => self.courier.may_send(to, through),
+                Release::Ack { to, through } => {
+                    let me = self.pipeline.shard().id();
+                    self.links[usize::from(to.0)].bring(|post| post.put_acknowledgement(me, through));
                 }
                 Release::Office { to, answer, repeated } => {
                     answered += 1;
@@ -271,6 +342,9 @@ impl ShardActor {
             match asker {
                 Asker::Office(once) => once.send((OfficeAnswer::Rejected(Rejection::Unavailable), false)),
                 Asker::Query(once) => once.send(View::No(Rejection::Unavailable)),
+                Asker::Terminal(_) => {
+                    self.link.terminals.fetch_sub(commands, Ordering::AcqRel);
+                }
                 Asker::Inbox(_) | Asker::Nobody => {}
             }
         }
@@ -319,11 +393,22 @@ impl Handler<Control> for ShardActor {
                 self.pump_due = false;
                 self.pump();
             }
+            Control::Post => self.pump(),
             Control::Failed | Control::Lost => self.fail(),
             Control::Rebuilt(shard) => {
                 self.rebuilding = false;
                 let release = self.pipeline.rebuilt(*shard);
                 self.release(release.into_iter().collect());
+                // All that it has is in the journal, or it could not have been rebuilt.
+                self.courier = Courier::new(self.pipeline.shard());
+                for from in self.pipeline.stuck() {
+                    self.link.stuck.store(true, Ordering::Release);
+                    tracing::error!(
+                        shard = self.pipeline.shard().id().0,
+                        from = from.0,
+                        "a message panics; no more are taken in"
+                    );
+                }
                 self.pump();
             }
             Control::Stop(done) => {

@@ -1,17 +1,23 @@
 //! Where actors live: shards on their threads, supervision, placement, delivery.
 //!
-//! One door: [`Node`]. Devices' commands go in by [`Node::submit`] and come back through their session's [`Inbox`];
+//! One door: [`Node`]. Readers' commands go in by [`Node::submit`] and come back through their session's [`Inbox`],
+//! terminals' by [`Node::submit_terminal`] and [`TerminalInbox`];
 //! the office asks by [`Node::ask`]; whoever only wants to know asks by [`Node::query`].
 //!
-//! [`pipeline`] is one shard's way from commands to answers as a machine without threads or disk, and [`recover`] the
-//! way from snapshots and journal to shards: the simulator drives both.
+//! [`pipeline`] is one shard's way from commands to answers as a machine without threads or disk, [`courier`] the way of
+//! its messages to other shards, and [`recover`] the way from snapshots and journal to shards: the simulator drives all
+//! three.
 
 pub mod clock;
+pub mod courier;
 mod host;
 pub mod limits;
 mod node;
 pub mod pipeline;
+mod post;
 pub mod recover;
 mod supervisor;
 
-pub use node::{Busy, DeviceReply, Health, Inbox, Node, NodeConfig, Recovered, StartError};
+pub use node::{
+    Busy, DeviceReply, Health, Inbox, Node, NodeConfig, Recovered, StartError, TerminalInbox, TerminalReply, TurnedAway,
+};

@@ -2,16 +2,16 @@
 
 use std::future::Future;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use engine::command::{DeviceAnswer, DeviceCommand, OfficeAnswer, OfficeCommand};
-use engine::ids::{Home, ShardId};
+use engine::command::{DeviceAnswer, DeviceCommand, OfficeAnswer, OfficeCommand, TerminalAnswer, TerminalCommand};
+use engine::ids::{Home, ShardId, WalletId};
 use engine::rejection::Rejection;
 use engine::shard::Shard;
-use engine::view::{Notice, Query, View};
+use engine::view::{LedgerView, Notice, Query, View};
 use ractor::{Actor, ActorRef};
 use storage::journal::file::{FileJournal, Options};
 use storage::journal::{Cursor, Journal, JournalError};
@@ -19,7 +19,7 @@ use storage::snapshots::{FileSnapshots, SnapshotError, Snapshots};
 use tokio::sync::{broadcast, oneshot};
 
 use crate::host::{Acks, Asker, Control, Link, Once, ShardActor};
-use crate::limits::{CLOCK_BEHIND_MS_MAX, NOTICES_MAX, PENDING_MAX, RETRY_AFTER_MS, STOP_MS_MAX};
+use crate::limits::{CLOCK_BEHIND_MS_MAX, NOTICES_MAX, PENDING_MAX, RETRY_AFTER_MS, STOP_MS_MAX, TERMINALS_MAX};
 use crate::pipeline::Work;
 use crate::recover::{self, RecoverError, Recovering};
 use crate::supervisor::{House, Order, Supervisor};
@@ -97,6 +97,31 @@ pub trait Inbox: Send + Sync + 'static {
     fn confirmed(&self, seqs: &[u64]);
 }
 
+/// One answer on its way to a terminal. It is durable.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TerminalReply {
+    /// To which of its commands.
+    pub seq: u64,
+    /// What.
+    pub answer: TerminalAnswer,
+}
+
+/// Where a terminal's session takes its answers. Called on the shards' threads, by several of them at once: it must not
+/// block.
+pub trait TerminalInbox: Send + Sync + 'static {
+    /// Answers of one shard, in the order in which it decided. Those of another may come in between.
+    fn answered(&self, replies: &[TerminalReply]);
+}
+
+/// Some of a terminal's commands were not taken: their wallets' shards are full, or take none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TurnedAway {
+    /// Why, and when to come again.
+    pub busy: Busy,
+    /// Which; the others were taken, and are answered.
+    pub seqs: Vec<u64>,
+}
+
 /// Why a node does not start. Each message is for whoever is on call.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -135,7 +160,7 @@ impl From<SnapshotError> for StartError {
 pub struct Health {
     /// All shards have recovered and the journal takes writes.
     pub ready: bool,
-    /// Why not, for whoever is on call.
+    /// Why not, or what else is wrong, for whoever is on call.
     pub reason: Option<String>,
 }
 
@@ -173,7 +198,9 @@ impl Node {
         drop(reader);
         let events = recovering.events;
 
-        let links: Arc<[Arc<Link>]> = (0..config.shards).map(|_| Arc::new(Link::new())).collect();
+        let terminals: Vec<Arc<AtomicUsize>> = (0..config.threads).map(|_| Arc::default()).collect();
+        let links = (0..config.shards).map(|shard| usize::from(shard) % config.threads);
+        let links: Arc<[Arc<Link>]> = links.map(|thread| Arc::new(Link::new(Arc::clone(&terminals[thread])))).collect();
         let failed = Arc::new(AtomicBool::new(false));
         let acks = Acks { links: Arc::clone(&links), failed: Arc::clone(&failed) };
         let journal: Arc<dyn Journal> = Arc::new(opened.start(Arc::new(acks))?);
@@ -202,7 +229,7 @@ impl Node {
             if ahead_ms > CLOCK_BEHIND_MS_MAX {
                 tracing::warn!(shard = shard.id().0, ahead_ms, "the journal is ahead of the clock: time waits there");
             }
-            let link = Arc::clone(&links[usize::from(shard.id().0)]);
+            let links = Arc::clone(&links);
             let (journal, notices, supervisor) = (Arc::clone(&journal), notices.clone(), supervisor.clone());
             let rebuild: crate::host::Rebuild = Box::new(move |id| {
                 if supervisor.cast(Order::Rebuild(id)).is_err() {
@@ -210,7 +237,7 @@ impl Node {
                 }
             });
             let arbiter = &arbiters[usize::from(shard.id().0) % arbiters.len()];
-            arbiter.spawn_fn(move || ShardActor::start_here(shard, link, journal, notices, rebuild));
+            arbiter.spawn_fn(move || ShardActor::start_here(shard, links, journal, notices, rebuild));
         }
         while !links.iter().all(|link| link.serving.load(Ordering::Acquire)) {
             std::thread::sleep(Duration::from_micros(200));
@@ -239,6 +266,45 @@ impl Node {
         self.send(home, Work::Device(commands), Asker::Inbox(Arc::clone(inbox))).map_err(Self::busy)
     }
 
+    /// Hands over what one read of one terminal's stream has brought: each command goes to its wallet's shard, in the
+    /// order in which it came there.
+    ///
+    /// # Errors
+    /// [`TurnedAway`]: some, or all, were not taken; answer each of these so, at the door.
+    pub fn submit_terminal(
+        &self,
+        mut commands: Vec<TerminalCommand>,
+        inbox: &Arc<dyn TerminalInbox>,
+    ) -> Result<(), TurnedAway> {
+        let shard = |command: &TerminalCommand| self.shard_of(Home::Wallet(command.action.wallet()));
+        commands.sort_by_cached_key(&shard); // stable
+        let mut turned_away: Option<TurnedAway> = None;
+        while let Some(last) = commands.last().map(&shard) {
+            let theirs = commands.split_off(commands.partition_point(|command| shard(command) < last));
+            let link = &self.0.links[usize::from(last.0)];
+            let refused = match self.check_terminals(link, theirs.len()) {
+                Err(rejection) => Some((rejection, theirs)),
+                Ok(()) => match self.put(link, Work::Terminal(theirs), Asker::Terminal(Arc::clone(inbox))) {
+                    Err(Work::Terminal(theirs)) => Some((Rejection::Busy, theirs)),
+                    _ => None,
+                },
+            };
+            if let Some((rejection, theirs)) = refused {
+                let none = TurnedAway { busy: Self::busy(rejection), seqs: Vec::new() };
+                turned_away.get_or_insert(none).seqs.extend(theirs.iter().map(|command| command.seq));
+            }
+        }
+        turned_away.map_or(Ok(()), Err)
+    }
+
+    /// Whether a terminal's command about this wallet would be turned away now: worth asking before looking up a chip.
+    ///
+    /// # Errors
+    /// [`Busy`].
+    pub fn has_room_for_terminal(&self, wallet: WalletId) -> Result<(), Busy> {
+        self.check_terminals(self.link(Home::Wallet(wallet)), 1).map_err(Self::busy)
+    }
+
     /// Whether [`Node::submit`] for this home would be turned away now: worth asking before verifying signatures.
     ///
     /// # Errors
@@ -247,8 +313,10 @@ impl Node {
         self.check(self.link(home), 1).map_err(Self::busy)
     }
 
-    /// Asks for the office, and waits until the answer is durable. Never hangs: at worst it answers
-    /// [`Rejection::Busy`] or [`Rejection::Unavailable`]. `true` says that nothing happened now: a repetition.
+    /// Asks for the office, and waits until the answer is durable; where another shard has a say, until that has had it.
+    /// Never hangs: at worst it answers [`Rejection::Busy`], [`Rejection::Unavailable`], or
+    /// [`Rejection::StillPending`] after [`crate::limits::LATER_MS_MAX`], and the same key is told later how it ended.
+    /// `true` says that nothing happened now: a repetition.
     pub async fn ask(&self, command: OfficeCommand) -> (OfficeAnswer, bool) {
         let (once, answer) = Once::new();
         let home = command.action.home();
@@ -258,19 +326,15 @@ impl Node {
         }
     }
 
-    /// Asks without changing anything. [`Query::Festivals`] is asked of all shards and gathered.
+    /// Asks without changing anything. What each shard answers for itself ([`Query::home`] is `None`) is asked of all
+    /// and gathered; a shard that does not answer makes that the answer, so that no part is taken for the whole.
     pub async fn query(&self, query: Query) -> View {
         if let Some(home) = query.home() {
             return self.query_shard(self.shard_of(home), query).await;
         }
-        let mut festivals = Vec::new();
-        for id in (0..self.0.links.len() as u16).map(ShardId) {
-            match self.query_shard(id, query).await {
-                View::Festivals(more) => festivals.extend(more),
-                other => return other,
-            }
-        }
-        View::Festivals(festivals)
+        let shards = (0..self.0.links.len() as u16).map(ShardId);
+        let parts = futures_util::future::join_all(shards.map(|id| self.query_shard(id, query))).await;
+        gather(parts)
     }
 
     async fn query_shard(&self, shard: ShardId, query: Query) -> View {
@@ -296,7 +360,9 @@ impl Node {
             let down = self.0.links.iter().position(|link| !link.serving.load(Ordering::Acquire));
             down.map(|shard| format!("shard {shard} is down"))
         };
-        Health { ready: reason.is_none(), reason }
+        let stuck = self.0.links.iter().position(|link| link.stuck.load(Ordering::Acquire));
+        let stuck = stuck.map(|shard| format!("shard {shard} cannot take in a message of another; see the log"));
+        Health { ready: reason.is_none(), reason: reason.or(stuck) }
     }
 
     /// What starting took.
@@ -400,18 +466,57 @@ impl Node {
         Ok(())
     }
 
-    fn send_to(&self, link: &Link, work: Work, asker: Asker) -> Result<(), Rejection> {
-        let commands = work.len();
+    fn check_terminals(&self, link: &Link, commands: usize) -> Result<(), Rejection> {
         self.check(link, commands)?;
+        if link.terminals.load(Ordering::Acquire) + commands > TERMINALS_MAX {
+            return Err(Rejection::Busy);
+        }
+        Ok(())
+    }
+
+    fn send_to(&self, link: &Link, work: Work, asker: Asker) -> Result<(), Rejection> {
+        self.check(link, work.len())?;
+        self.put(link, work, asker).map_err(|_| Rejection::Busy)
+    }
+
+    /// Into the shard's mailbox; gives the work back if that is full.
+    fn put(&self, link: &Link, work: Work, asker: Asker) -> Result<(), Work> {
+        let commands = work.len();
+        let of_terminals = if let Work::Terminal(_) = work { commands } else { 0 };
         link.pending.fetch_add(commands, Ordering::AcqRel);
-        link.send(work, asker).map_err(|_| {
+        link.terminals.fetch_add(of_terminals, Ordering::AcqRel);
+        link.send(work, asker).inspect_err(|_| {
             link.pending.fetch_sub(commands, Ordering::AcqRel);
-            Rejection::Busy
+            link.terminals.fetch_sub(of_terminals, Ordering::AcqRel);
         })
     }
 
     fn busy(rejection: Rejection) -> Busy {
         Busy { rejection, retry_after_ms: RETRY_AFTER_MS }
+    }
+}
+
+/// What all shards' answers to one question come to.
+fn gather(parts: Vec<View>) -> View {
+    let mut festivals = Vec::new();
+    let mut ledger: Option<Box<LedgerView>> = None;
+    let mut unknown = None;
+    for part in parts {
+        match part {
+            View::Festivals(more) => festivals.extend(more),
+            View::Ledger(part) => match &mut ledger {
+                Some(sum) => sum.add(&part),
+                None => ledger = Some(part),
+            },
+            // It has not heard of that festival yet, so it has none of its money.
+            View::No(Rejection::UnknownFestival | Rejection::NotCashless) => unknown = Some(part),
+            other => return other,
+        }
+    }
+    match (ledger, unknown) {
+        (Some(sum), _) => View::Ledger(sum),
+        (None, Some(unknown)) => unknown,
+        (None, None) => View::Festivals(festivals),
     }
 }
 

@@ -5,15 +5,17 @@
 //! take ─→ waiting ─→ step: decide a batch, one record ─→ in flight ─→ durable: release
 //! ```
 //! What a record decided is released only when that record is durable, in order. An answer that changed nothing, or a
-//! view, waits for the newest record in flight, since it may show what that record did.
+//! view, waits for the newest record in flight, since it may show what that record did. What another shard has a say in
+//! waits longer still (`pipeline/later.rs`).
 
-use std::collections::VecDeque;
+mod later;
+mod work;
+
+use std::collections::{BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use engine::command::{
-    Answer, CommandRef, DeviceAction, DeviceAnswer, DeviceCommand, OfficeAction, OfficeAnswer, OfficeCommand,
-};
-use engine::ids::ZoneNo;
+use engine::command::{Answer, DeviceAction, DeviceAnswer, DeviceCommand, OfficeAnswer, TerminalAnswer};
+use engine::ids::{ShardId, ZoneNo};
 use engine::plants::{Plant, planted};
 use engine::rejection::Rejection;
 use engine::shard::{Shard, Step};
@@ -22,79 +24,9 @@ use engine::time::Timestamp;
 use engine::view::{Notice, Query, View};
 
 use crate::limits::{IN_FLIGHT_EARLY_MAX, IN_FLIGHT_MAX, STEP_MAX, UNCONFIRMED_MAX, UNCONFIRMED_MS_MAX};
-use crate::node::DeviceReply;
-
-/// What is asked of a shard.
-#[derive(Debug)]
-pub enum Work {
-    /// What one read of one device's stream has brought.
-    Device(Vec<DeviceCommand>),
-    /// One command of the office.
-    Office(Box<OfficeCommand>),
-    /// A question.
-    Query(Query),
-    /// Time has passed.
-    Tick,
-}
-
-impl Work {
-    /// How many commands it counts for.
-    pub fn len(&self) -> usize {
-        if let Self::Device(commands) = self { commands.len() } else { 1 }
-    }
-    /// How much of a step it takes: a thousand tickets in one command write as much as some hundred scans.
-    pub fn weight(&self) -> usize {
-        match self {
-            Self::Device(commands) => commands.len(),
-            Self::Office(command) => match &command.action {
-                OfficeAction::IssueTickets { holders, .. } => 1 + holders.len() / 4,
-                _ => 4,
-            },
-            Self::Query(_) | Self::Tick => 1,
-        }
-    }
-    /// Whether it asks nothing.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
-
-/// What may leave now. `R` is whatever the caller wants to know the asker by.
-#[derive(Debug)]
-pub enum Release<R> {
-    /// Answers to a device.
-    Device {
-        /// To whom.
-        to: R,
-        /// What.
-        replies: Vec<DeviceReply>,
-    },
-    /// Answers that left early are durable.
-    Confirmed {
-        /// To whom.
-        to: R,
-        /// Which.
-        seqs: Vec<u64>,
-    },
-    /// An answer to the office.
-    Office {
-        /// To whom.
-        to: R,
-        /// What.
-        answer: OfficeAnswer,
-        /// Nothing happened now.
-        repeated: bool,
-    },
-    /// An answer to a question.
-    View {
-        /// To whom.
-        to: R,
-        /// What.
-        view: View,
-    },
-    /// What connected devices are to be told.
-    Notice(Notice),
-}
+use crate::node::{DeviceReply, TerminalReply};
+use later::Later;
+pub use work::{Release, Work};
 
 /// One shard and what is under way in it.
 pub struct Pipeline<R> {
@@ -111,6 +43,9 @@ pub struct Pipeline<R> {
     suspects: usize,
     /// The first of them panicked alone.
     culprit: bool,
+    later: Later<R>,
+    /// A message of these shards panicked alone. None may be skipped, so nothing more of theirs is taken in.
+    stuck: BTreeSet<ShardId>,
 }
 
 /// What waits for one record to become durable.
@@ -144,12 +79,15 @@ impl<R: Clone> Pipeline<R> {
             poisoned: false,
             suspects: 0,
             culprit: false,
+            later: Later::new(),
+            stuck: BTreeSet::new(),
         }
     }
 
     /// Queues work. The caller bounds how much.
     pub fn take(&mut self, work: Work, to: R) {
-        if !work.is_empty() {
+        let stuck = matches!(&work, Work::Deliver { from, .. } if self.stuck.contains(from));
+        if !work.is_empty() && !stuck {
             self.waiting.push_back((work, to));
         }
     }
@@ -188,16 +126,23 @@ impl<R: Clone> Pipeline<R> {
         self.in_flight.len()
     }
 
+    /// The shards whose messages are not taken in any more until a restart, since one of them panics.
+    pub fn stuck(&self) -> impl Iterator<Item = ShardId> {
+        self.stuck.iter().copied()
+    }
+
     /// Gives up everything: who waits, with how many commands.
     pub fn abandon(&mut self) -> Vec<(usize, R)> {
         let mut askers: Vec<(usize, R)> = self.waiting.drain(..).map(|(work, to)| (work.len(), to)).collect();
         for release in self.in_flight.drain(..).flat_map(|flight| flight.releases) {
             match release {
                 Release::Device { to, replies } => askers.push((replies.len(), to)),
+                Release::Terminal { to, replies } => askers.push((replies.len(), to)),
                 Release::Office { to, .. } | Release::View { to, .. } => askers.push((1, to)),
-                Release::Confirmed { .. } | Release::Notice(_) => {}
+                Release::Confirmed { .. } | Release::Send { .. } | Release::Ack { .. } | Release::Notice(_) => {}
             }
         }
+        askers.extend(self.later.abandon().map(|to| (1, to)));
         self.unconfirmed.clear();
         askers
     }
@@ -214,19 +159,19 @@ impl<R: Clone> Pipeline<R> {
         let (shard, step, waiting) = (&mut self.shard, &mut self.step, &self.waiting);
         let stepped = catch_unwind(AssertUnwindSafe(|| {
             let batches = waiting.iter().take(count);
-            shard.step_each(stamp, batches.flat_map(|(work, _)| commands_of(work)), step);
+            shard.step_each(stamp, batches.flat_map(|(work, _)| work.commands()), step);
         }));
         if stepped.is_err() {
             self.poisoned = true;
             self.suspects = self.suspects.max(count);
-            self.culprit = count == 1 && self.waiting[0].0.len() == 1;
+            self.culprit = count == 1 && self.waiting[0].0.is_single();
             return Stepped::Panicked;
         }
         self.suspects = self.suspects.saturating_sub(count);
         let record = core::mem::take(&mut self.step.record);
         let happened = self.step.events > 0;
         let early = if happened { self.may_answer_early(stamp) } else { 0 };
-        let (now, held, unconfirmed) = self.releases_of(count, early);
+        let (now, held, unconfirmed) = self.releases_of(stamp, count, early);
         if unconfirmed > 0 {
             self.unconfirmed.push_back((stamp, unconfirmed));
         }
@@ -239,7 +184,7 @@ impl<R: Clone> Pipeline<R> {
             newest.releases.extend(held);
             return Stepped::Nothing(now);
         }
-        Stepped::Nothing(held)
+        Stepped::Nothing(now.into_iter().chain(held).collect())
     }
 
     /// How many batches the next step takes: one while a suspect is among them.
@@ -259,13 +204,10 @@ impl<R: Clone> Pipeline<R> {
 
     /// Tries a suspect batch command by command.
     fn split_first(&mut self) {
-        let Some((Work::Device(commands), _)) = self.waiting.front_mut() else { return };
-        if commands.len() < 2 {
-            return;
-        }
-        let rest = commands.split_off(1);
-        let to = self.waiting[0].1.clone();
-        self.waiting.insert(1, (Work::Device(rest), to));
+        let Some((work, to)) = self.waiting.front_mut() else { return };
+        let Some(rest) = work.split_rest() else { return };
+        let to = to.clone();
+        self.waiting.insert(1, (rest, to));
         self.suspects += 1;
     }
 
@@ -283,16 +225,22 @@ impl<R: Clone> Pipeline<R> {
 
     /// What the first `count` batches are told: now, and with the record; and how many scans are told early, of at most
     /// `early`.
-    fn releases_of(&mut self, count: usize, early: usize) -> (Vec<Release<R>>, Vec<Release<R>>, usize) {
+    fn releases_of(
+        &mut self,
+        stamp: Timestamp,
+        count: usize,
+        early: usize,
+    ) -> (Vec<Release<R>>, Vec<Release<R>>, usize) {
         let (mut now, mut held, mut unconfirmed) = (Vec::new(), Vec::with_capacity(count), 0);
-        let mut answers = self.step.answers.iter();
+        let (mut acknowledged, mut ticked) = (false, false);
+        let mut answers = self.step.answers.iter().enumerate();
         for (work, to) in self.waiting.drain(..count) {
             match work {
                 Work::Device(commands) => {
                     let decided = answers_early(&self.shard, &commands) && unconfirmed + commands.len() <= early;
-                    let durable = !decided;
+                    let answers = answers.by_ref().take(commands.len());
                     let replies: Vec<DeviceReply> =
-                        answers.by_ref().take(commands.len()).filter_map(|answer| reply(answer, durable)).collect();
+                        answers.filter_map(|(_, answer)| device_reply(answer, !decided)).collect();
                     if decided {
                         unconfirmed += replies.len();
                         let seqs = replies.iter().map(|reply| reply.seq).collect();
@@ -304,16 +252,61 @@ impl<R: Clone> Pipeline<R> {
                         held.push(Release::Device { to, replies });
                     }
                 }
+                Work::Terminal(commands) => {
+                    let answers = answers.by_ref().take(commands.len());
+                    let replies = answers.filter_map(|(_, answer)| terminal_reply(answer)).collect();
+                    let release = Release::Terminal { to, replies };
+                    if planted(Plant::AckBeforeDurable) { now.push(release) } else { held.push(release) }
+                }
                 Work::Office(_) => {
-                    if let Some(Answer::Office { answer, repeated }) = answers.next() {
+                    let Some((index, Answer::Office { answer, repeated })) = answers.next() else { continue };
+                    let until: Vec<(ShardId, u64)> = self
+                        .step
+                        .holds
+                        .iter()
+                        .filter(|hold| hold.answer == index)
+                        .map(|hold| (hold.to, hold.n))
+                        .collect();
+                    let waits = matches!(answer, OfficeAnswer::Pending(_)) || !until.is_empty();
+                    if waits && !self.later.has_room() {
+                        let answer = OfficeAnswer::Rejected(Rejection::StillPending);
+                        held.push(Release::Office { to, answer, repeated: *repeated });
+                    } else if let OfficeAnswer::Pending(op) = answer {
+                        self.later.wait(*op, to, *repeated, stamp);
+                    } else if waits {
+                        self.later.hold((to, *answer, *repeated), until, stamp);
+                    } else {
                         held.push(Release::Office { to, answer: *answer, repeated: *repeated });
                     }
                 }
                 Work::Query(query) => held.push(Release::View { view: view(&self.shard, &query), to }),
-                Work::Tick => drop(answers.next()),
+                Work::Deliver { .. } => {
+                    if let Some((_, &Answer::Acked { from, through })) = answers.next() {
+                        held.push(Release::Ack { to: from, through });
+                    }
+                }
+                Work::Delivered { .. } => {
+                    acknowledged = true;
+                    answers.next();
+                }
+                Work::Tick => {
+                    ticked = true;
+                    answers.next();
+                }
             }
         }
+        // Whoever was told in this very step to wait has been noted down above.
+        for (op, answer) in self.step.finished.drain(..) {
+            held.extend(self.later.finished(op, answer));
+        }
+        held.extend(self.step.sent.drain(..).map(|(to, through)| Release::Send { to, through }));
         held.extend(self.step.notices.drain(..).map(Release::Notice));
+        if acknowledged {
+            now.extend(self.later.delivered(&self.shard));
+        }
+        if ticked {
+            now.extend(self.later.overdue(stamp));
+        }
         (now, held, unconfirmed)
     }
 
@@ -343,6 +336,7 @@ impl<R: Clone> Pipeline<R> {
         }
         self.suspects = self.suspects.saturating_sub(1);
         let (work, to) = self.waiting.pop_front()?;
+        let internal = Rejection::Internal;
         match work {
             Work::Device(commands) => {
                 let command = commands.first()?;
@@ -350,15 +344,23 @@ impl<R: Clone> Pipeline<R> {
                     DeviceAction::Scan(scan) => scan.zone,
                     DeviceAction::Undo(_) => ZoneNo(0),
                 };
-                let answer = DeviceAnswer::rejected(Rejection::Internal, zone, self.shard.now());
+                let answer = DeviceAnswer::rejected(internal, zone, self.shard.now());
                 Some(Release::Device { to, replies: vec![DeviceReply { seq: command.seq, answer, durable: true }] })
             }
-            Work::Office(_) => {
-                let answer = OfficeAnswer::Rejected(Rejection::Internal);
-                Some(Release::Office { to, answer, repeated: false })
+            Work::Terminal(commands) => {
+                let command = commands.first()?;
+                let answer = TerminalAnswer::rejected(internal, command.action.wallet(), self.shard.now());
+                Some(Release::Terminal { to, replies: vec![TerminalReply { seq: command.seq, answer }] })
             }
-            Work::Query(_) => Some(Release::View { to, view: View::No(Rejection::Internal) }),
-            Work::Tick => None,
+            Work::Office(_) => Some(Release::Office { to, answer: OfficeAnswer::Rejected(internal), repeated: false }),
+            Work::Query(_) => Some(Release::View { to, view: View::No(internal) }),
+            Work::Deliver { from, .. } => {
+                self.stuck.insert(from);
+                self.waiting.retain(|(work, _)| !matches!(work, Work::Deliver { from: other, .. } if *other == from));
+                self.suspects = self.suspects.min(self.waiting.len());
+                None
+            }
+            Work::Delivered { .. } | Work::Tick => None,
         }
     }
 
@@ -374,22 +376,17 @@ fn answers_early(shard: &Shard, commands: &[DeviceCommand]) -> bool {
         && commands.iter().all(|command| matches!(command.action, DeviceAction::Scan(_)))
 }
 
-fn commands_of(work: &Work) -> impl Iterator<Item = CommandRef<'_>> + Clone {
-    let (device, other) = match work {
-        Work::Device(commands) => (commands.as_slice(), None),
-        Work::Office(command) => (&[][..], Some(CommandRef::Office(command))),
-        Work::Query(_) => (&[][..], None),
-        Work::Tick => (&[][..], Some(CommandRef::Tick)),
-    };
-    device.iter().map(CommandRef::Device).chain(other)
-}
-
 /// A question that panics changes nothing, so the shard goes on.
 fn view(shard: &Shard, query: &Query) -> View {
     catch_unwind(AssertUnwindSafe(|| shard.query(query))).unwrap_or(View::No(Rejection::Internal))
 }
 
-fn reply(answer: &Answer, durable: bool) -> Option<DeviceReply> {
+fn device_reply(answer: &Answer, durable: bool) -> Option<DeviceReply> {
     let Answer::Device { seq, answer, .. } = answer else { return None };
     Some(DeviceReply { seq: *seq, answer: *answer, durable })
+}
+
+fn terminal_reply(answer: &Answer) -> Option<TerminalReply> {
+    let Answer::Terminal { seq, answer, .. } = answer else { return None };
+    Some(TerminalReply { seq: *seq, answer: *answer })
 }

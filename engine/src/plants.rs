@@ -108,8 +108,9 @@ mod awake {
 #[cfg(feature = "plants")]
 pub use awake::{planted, wake};
 
-/// A refused credential with this number makes the step panic, with the feature: so that a test can see what a bug in a
-/// decision does to its shard. A digest has it once in four billion.
+/// A refused credential with this number, a payment or an incoming transfer of this many minor units makes the step
+/// panic, with the feature: so that a test can see what a bug in a decision does to its shard. A digest has it once in
+/// four billion.
 pub const TRIPWIRE: u32 = 0x0BAD_CAFE;
 
 /// Panics on [`TRIPWIRE`], with the feature; does nothing without it.

@@ -131,6 +131,9 @@ rejections! {
     /// The journal takes no writes (full or broken disk).
     Unavailable = 98, "unavailable", "The system cannot record anything right now.";
 
+    /// Another shard has not answered yet: what was asked may still happen, and the same key is told how it ended.
+    StillPending = 99, "still_pending", "This is still under way. Please look again in a moment.";
+
     // Cashless.
     /// Not between one minor unit and 10^12 of them.
     InvalidAmount = 100, "invalid_amount", "This amount is not possible.";

@@ -294,7 +294,7 @@ impl Shard {
                     Home::Festival(id) => self.festivals.get(&id),
                     _ => None,
                 };
-                let decided = self.cash.decide_office(action, festival, now)?;
+                let decided = self.cash.decide_office(action, festival, self.number_of_order(), now)?;
                 if let Decided::Event(event) = &decided {
                     self.check_near_side(event)?;
                 }
@@ -536,6 +536,7 @@ fn office_answer(event: &Event) -> OfficeAnswer {
             amount: Money { minor: t.amount, currency: t.currency },
             balance: t.after,
             over_limit: t.is_over_limit(),
+            order: t.order,
         },
         Event::Cash(event) => match event {
             CashEvent::VendorPut { vendor, .. } => OfficeAnswer::Vendor(*vendor),

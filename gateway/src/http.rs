@@ -30,6 +30,7 @@ use problem::{Fault, Problem};
 use readmodels::ReadModels;
 
 pub mod answer;
+pub mod cash;
 pub mod categories;
 pub mod devices;
 pub mod docs;
@@ -39,6 +40,7 @@ pub mod issue;
 pub mod keys;
 pub mod limits;
 pub mod live_counts;
+pub mod ndjson;
 pub mod operations;
 pub mod problem;
 pub mod readmodels;
@@ -81,6 +83,7 @@ fn api(streams: OpenApiRouter<AppState>, answer_within: Duration) -> OpenApiRout
         .merge(tickets::router())
         .merge(reads::router())
         .merge(devices::router())
+        .merge(cash::router())
         .merge(keys::router())
         .merge(live_counts::router())
         .merge(operations::problems_router())

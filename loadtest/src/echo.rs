@@ -44,7 +44,7 @@ pub fn run(args: &Gate) -> anyhow::Result<GateReport> {
         };
         let model = Model::new(serials.map(visitor).collect(), ZoneNo(0), args.tickets);
         let crowd = Crowd::new(&model, args.seed.wrapping_add(number as u64));
-        Seat { reader: Reader::new(number, model, crowd, habits), offer: None }
+        Seat { player: Reader::new(number, model, crowd, habits), offer: None }
     };
     let seats = (0..readers).map(seat).collect();
     let measured = run_readers(args, window, echo.target, seats, || usage(echo.child.id()))?;

@@ -122,7 +122,7 @@ pub fn window(args: &Gate) -> anyhow::Result<usize> {
     Ok(args.window().min(most))
 }
 
-fn set_up(office: &Office, args: &Gate, window: usize) -> anyhow::Result<(Festival, Target, Vec<Seat>)> {
+fn set_up(office: &Office, args: &Gate, window: usize) -> anyhow::Result<(Festival, Target, Vec<Seat<Reader>>)> {
     let strangers = args.tickets as usize / STRANGERS_ONE_IN;
     let festival = office.make_festival(args.tickets as usize - strangers, strangers, args.ack.policy())?;
     let habits = Habits { window, keep: 0, remember: false, epoch_ms: now_ms(), echo: false };
@@ -140,7 +140,7 @@ pub fn seats(
     readers: usize,
     seed: u64,
     habits: Habits,
-) -> anyhow::Result<(Vec<Seat>, Target)> {
+) -> anyhow::Result<(Vec<Seat<Reader>>, Target)> {
     let offers: Vec<(Offer, Target)> = (0..readers)
         .map(|number| office.offer(festival, &format!("Reader {number}")))
         .collect::<anyhow::Result<_>>()?;
@@ -153,7 +153,7 @@ pub fn seats(
         visitors.extend(of(&festival.strangers, number, true));
         let model = Model::new(visitors, festival.zone, festival.good.len() as u32);
         let crowd = Crowd::new(&model, seed.wrapping_mul(1_000_003).wrapping_add(number as u64));
-        Seat { reader: Reader::new(number, model, crowd, habits), offer: Some(offer) }
+        Seat { player: Reader::new(number, model, crowd, habits), offer: Some(offer) }
     };
     Ok((offers.into_iter().enumerate().map(seat).collect(), target))
 }
@@ -166,7 +166,7 @@ pub fn run_readers(
     args: &Gate,
     window: usize,
     target: Target,
-    seats: Vec<Seat>,
+    seats: Vec<Seat<Reader>>,
     server: impl Fn() -> Usage,
 ) -> anyhow::Result<Measured> {
     let lasts = Duration::from_secs(args.seconds);
@@ -175,7 +175,7 @@ pub fn run_readers(
     let running = load::start(plan)?;
     let (server_before, own_before, ticks_before) = (server(), own(), Ticks::now());
     let course = std::sync::Arc::clone(&running.course);
-    let Home { readers, mut latencies, reconnects, mut complaints, done_ns } = running.come_home()?;
+    let Home { players: readers, mut latencies, reconnects, mut complaints, done_ns } = running.come_home()?;
     let (server_after, own_after) = (server(), own());
     let steal_pct = Ticks::now().steal_pct_since(&ticks_before);
 

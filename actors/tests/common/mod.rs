@@ -1,6 +1,8 @@
 //! A small festival on a real node.
 #![allow(dead_code, unreachable_pub)] // each test file uses its part
 
+pub mod till;
+
 use std::sync::{Condvar, Mutex};
 
 use actors::{DeviceReply, Inbox, Node, NodeConfig};

@@ -6,6 +6,7 @@ use super::till::blank;
 use crate::event::{CashEvent, Lots, Posting, Transaction, TransactionKind};
 use crate::ids::{FestivalId, TagUid, WalletId};
 use crate::money::Currency;
+use crate::plants::tripwire;
 use crate::rejection::Rejection;
 
 /// What a wallet's taking a chip brings about.
@@ -31,6 +32,7 @@ impl Cash {
         lots: &Lots,
     ) -> Result<Transaction, Rejection> {
         let amount = lots.sum();
+        tripwire(amount as u32);
         let mut t = self.begin(TransactionKind::TransferIn, festival, to, amount)?;
         let wallet = self.wallets.get(to)?;
         if wallet.currency != currency {

@@ -113,6 +113,64 @@ pub struct LedgerView {
     pub terminals: Vec<TerminalSeen>,
 }
 
+impl LedgerView {
+    /// Adds another shard's part of the same festival's books.
+    pub fn add(&mut self, other: &Self) {
+        self.wallets += other.wallets;
+        self.commission += other.commission;
+        self.corrections += other.corrections;
+        self.in_transit += other.in_transit;
+        for sums in &other.vendors {
+            let into = entry(
+                &mut self.vendors,
+                |mine| mine.vendor.cmp(&sums.vendor),
+                VendorSums { vendor: sums.vendor, ..VendorSums::default() },
+            );
+            into.payable += sums.payable;
+            into.sold += sums.sold;
+            into.refunded += sums.refunded;
+            into.payments += sums.payments;
+            into.refunds += sums.refunds;
+        }
+        for (source, sum) in &other.sources {
+            entry(&mut self.sources, |(mine, _)| mine.cmp(source), (*source, 0)).1 += sum;
+        }
+        for (kind, count, sum) in &other.kinds {
+            let into = entry(&mut self.kinds, |(mine, ..)| mine.cmp(kind), (*kind, 0, 0));
+            into.1 += count;
+            into.2 += sum;
+        }
+        for (reason, count) in &other.rejections {
+            entry(&mut self.rejections, |(mine, _)| mine.cmp(reason), (*reason, 0)).1 += count;
+        }
+        self.latest.extend(&other.latest);
+        self.latest.sort_by_key(|refused| core::cmp::Reverse(refused.at));
+        self.latest.truncate(crate::cash::ledger::RECENT_MAX);
+        for seen in &other.terminals {
+            let into = entry(&mut self.terminals, |mine| mine.device.cmp(&seen.device), *seen);
+            into.revoked |= seen.revoked;
+            into.last_seen_at = into.last_seen_at.max(seen.last_seen_at);
+            into.next_seq = into.next_seq.max(seen.next_seq);
+        }
+    }
+
+    /// The trial balance: what all accounts come to. Zero, or the books are wrong.
+    pub fn trial_balance(&self) -> i128 {
+        let vendors: i128 = self.vendors.iter().map(|sums| sums.payable).sum();
+        let sources: i128 = self.sources.iter().map(|(_, sum)| sum).sum();
+        self.wallets + vendors + self.commission + sources + self.corrections + self.in_transit
+    }
+}
+
+/// The entry of a list in the order of its keys, put there if there is none.
+fn entry<T>(list: &mut Vec<T>, order: impl Fn(&T) -> core::cmp::Ordering, new: T) -> &mut T {
+    let at = list.binary_search_by(order).unwrap_or_else(|at| {
+        list.insert(at, new);
+        at
+    });
+    &mut list[at]
+}
+
 /// A vendor's sums in one shard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VendorSums {

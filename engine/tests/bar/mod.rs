@@ -235,28 +235,11 @@ impl Bar {
     /// A festival's books, summed over the shards.
     pub fn ledger(&self, festival: FestivalId) -> LedgerView {
         let mut sum = LedgerView::default();
-        let mut sources = BTreeMap::new();
         for shard in &self.shards {
-            let View::Ledger(part) = shard.query(&Query::Ledger(festival)) else { continue };
-            sum.wallets += part.wallets;
-            sum.commission += part.commission;
-            sum.corrections += part.corrections;
-            sum.in_transit += part.in_transit;
-            part.sources.iter().for_each(|(source, n)| *sources.entry(*source).or_default() += n);
-            for vendor in part.vendors {
-                match sum.vendors.iter_mut().find(|known| known.vendor == vendor.vendor) {
-                    Some(known) => {
-                        known.payable += vendor.payable;
-                        known.sold += vendor.sold;
-                        known.refunded += vendor.refunded;
-                        known.payments += vendor.payments;
-                        known.refunds += vendor.refunds;
-                    }
-                    None => sum.vendors.push(vendor),
-                }
+            if let View::Ledger(part) = shard.query(&Query::Ledger(festival)) {
+                sum.add(&part);
             }
         }
-        sum.sources = sources.into_iter().collect();
         sum
     }
 

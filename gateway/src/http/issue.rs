@@ -15,7 +15,6 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use engine::credential::{self, QrKey};
-use engine::rejection::Rejection;
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -25,6 +24,7 @@ use utoipa_axum::routes;
 
 use super::AppState;
 use super::answer::replayed;
+use super::ndjson::{LineError, MEDIA_TYPES};
 use super::problem::{Fault, Problem};
 use super::request::{Path, call_hash, idempotency_key, key_header, media_type_is};
 use crate::auth::{Operator, Right};
@@ -32,14 +32,10 @@ use call::{Call, Outcome};
 
 mod call;
 
-/// The most lines in one call.
-pub const LINES_MAX: u32 = 100_000;
-/// The longest line, in bytes; one with everything in it has about 90.
-pub const LINE_LEN_MAX: usize = 512;
 /// How many calls a node carries at a time. What a call keeps until it is answered is 100,000 × 48 B of ids, as many
 /// times 64 B where all are refused, and 1,000 × 200 B of explanations: 46 MB for four.
 const CALLS_MAX: usize = 4;
-/// How long a call waits for its turn, and for more of its body.
+/// How long a call waits for its turn.
 const WAIT: Duration = Duration::from_secs(10);
 /// How long a whole call may take to arrive and be decided: 100,000 lines of 90 B at 15 KB/s.
 const CALL_TIME: Duration = Duration::from_secs(600);
@@ -83,25 +79,6 @@ pub struct IssuedLine {
     pub error: Option<LineError>,
 }
 
-/// Why a line has no ticket.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-pub struct LineError {
-    /// The stable code, as in a problem.
-    pub code: &'static str,
-    /// What it was this time.
-    pub detail: std::borrow::Cow<'static, str>,
-    /// Which field of the line, if one is to blame.
-    #[serde(skip_serializing_if = "str::is_empty")]
-    #[schema(example = "/holder")]
-    pub pointer: String,
-}
-
-impl From<Rejection> for LineError {
-    fn from(rejection: Rejection) -> Self {
-        Self { code: rejection.code(), detail: rejection.say().into(), pointer: String::new() }
-    }
-}
-
 /// Issues up to 100,000 tickets. A line that is not good gets an error; the others go on.
 #[utoipa::path(post, path = "/festivals/{slug}/tickets", tag = "tickets", operation_id = "issue_tickets",
     params(("slug" = String, Path)),
@@ -117,7 +94,7 @@ async fn issue(
     let festival = operator.at(Right::ManageTickets, &slug)?;
     let (parts, mut body) = request.into_parts();
     let header = key_header(&parts.headers)?.ok_or(Fault::IdempotencyKeyMissing)?;
-    if !media_type_is(&parts.headers, &["application/x-ndjson", "application/ndjson", "application/jsonl"]) {
+    if !media_type_is(&parts.headers, MEDIA_TYPES) {
         return Err(Problem::from(Fault::UnsupportedMediaType).detail("Send application/x-ndjson."));
     }
     let request = call_hash(&parts);

@@ -42,8 +42,11 @@ async fn healthz() -> Json<Condition> {
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Readiness {
-    /// `ok`.
+    /// `ok`, or `degraded`: commands are taken, and something is wrong all the same.
     pub status: &'static str,
+    /// What is wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// The lists that follow the journal. The gates do not need them.
     pub read_models: Option<Following>,
 }
@@ -70,7 +73,8 @@ async fn readyz(State(state): State<AppState>) -> Result<Json<Readiness>, Proble
     let health = state.node.health();
     if health.ready {
         let read_models = state.read_models.map(|models| Following::from(models.condition()));
-        return Ok(Json(Readiness { status: "ok", read_models }));
+        let status = if health.reason.is_some() { "degraded" } else { "ok" };
+        return Ok(Json(Readiness { status, reason: health.reason, read_models }));
     }
     let problem = Problem::from(Rejection::Unavailable);
     Err(match health.reason {

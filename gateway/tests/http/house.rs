@@ -10,7 +10,7 @@ use engine::command::{OfficeAction, OfficeAnswer, OfficeCommand};
 use engine::credential::QrSecret;
 use engine::ids::FestivalId;
 use engine::status::Role;
-use gateway::auth::{OneTime, key_hash, key_text};
+use gateway::auth::{OneTime, enrolment_code_hash, key_hash, key_text};
 use gateway::http::readmodels::ReadModels;
 use gateway::http::{AppState, Limits, app};
 use gateway::live::{self, LiveHub};
@@ -70,8 +70,17 @@ impl House {
     }
 
     pub(crate) async fn with(read_models: Option<Arc<dyn ReadModels>>) -> Self {
+        Self::of(4, read_models).await
+    }
+
+    /// Everything in one shard: what needs no messages between shards.
+    pub(crate) async fn small() -> Self {
+        Self::of(1, None).await
+    }
+
+    async fn of(shards: u16, read_models: Option<Arc<dyn ReadModels>>) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let config = NodeConfig { shards: 4, threads: 1, ..NodeConfig::new(folder.path()) };
+        let config = NodeConfig { shards, threads: 1, ..NodeConfig::new(folder.path()) };
         let node = tokio::task::spawn_blocking(|| Node::start(config)).await.unwrap().unwrap();
         let state = AppState {
             node,
@@ -166,6 +175,47 @@ impl House {
         admin
     }
 
+    /// The same with cashless payments, on sale: vendor 0 with the products 0 at 5.00 and 1 at 2.50, 10 % commission.
+    pub(crate) async fn bar(&self, slug: &str) -> String {
+        let admin = self.festival(slug, 10).await;
+        let at = |rest: &str| format!("/festivals/{slug}/{rest}");
+        self.put(&admin, &at("cashless"), json!({"currency": "EUR"})).await.is(204, "");
+        self.post(&admin, &at("vendors"), json!({"name": "Bar 7", "commissionRate": "10"})).await.is(201, "");
+        for (name, price, vat) in [("Lager", "5.00", "19"), ("Water", "2.50", "7.00")] {
+            let product = json!({"name": name, "price": price, "vatRate": vat});
+            self.post(&admin, &at("vendors/0/products"), product).await.is(201, "");
+        }
+        self.post(&admin, &at("status"), json!({"status": "PUBLISHED"})).await.is(204, "");
+        admin
+    }
+
+    /// A wallet of an account of its own, with so much from the desk of whoever holds this key.
+    pub(crate) async fn wallet(&self, key: &str, slug: &str, amount: &str) -> String {
+        let path = format!("/cashless/account?account={}&festival={slug}", fresh());
+        let wallet = self.get(key, &path).await.is(200, "").json()["wallet"].as_str().unwrap().to_owned();
+        if amount != "0.00" {
+            let cash = json!({"wallet": wallet, "festival": slug, "amount": amount, "currency": "EUR"});
+            self.post(key, "/cashless/topup", cash).await.is(200, "");
+        }
+        wallet
+    }
+
+    /// A device that shows its code and the public half of its key.
+    pub(crate) async fn enrol(&self, slug: &str, code: &str, public_key: [u8; 32]) -> String {
+        let (festival, code_hash) = (FestivalId::of_slug(slug), enrolment_code_hash(code.as_bytes()));
+        let action = OfficeAction::EnrolDevice { festival, code_hash, public_key };
+        match self.state.node.ask(OfficeCommand { key: None, operator: 0, action }).await.0 {
+            OfficeAnswer::Device(device) => device.to_string(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// What is available in a wallet.
+    pub(crate) async fn balance(&self, key: &str, wallet: &str) -> String {
+        let shown = self.get(key, &format!("/cashless/account?wallet={wallet}")).await.is(200, "").json();
+        shown["balance"].as_str().unwrap().to_owned()
+    }
+
     /// One ticket of category 0.
     pub(crate) async fn ticket(&self, key: &str, slug: &str) -> String {
         let reply = self.bulk(key, slug, &fresh(), "{\"category\":0,\"paid\":true}\n").await;
@@ -177,6 +227,16 @@ pub(crate) fn fresh() -> String {
     let mut random = [0; 16];
     aws_lc_rs::rand::fill(&mut random).unwrap();
     uuid::Builder::from_random_bytes(random).into_uuid().to_string()
+}
+
+/// A vendor's id.
+pub(crate) fn vendor_id(slug: &str, vendor: u16) -> String {
+    format!("{}-{vendor}", FestivalId::of_slug(slug))
+}
+
+/// A chip that nobody has.
+pub(crate) fn fresh_tag() -> String {
+    fresh().replace('-', "")[..14].to_owned()
 }
 
 pub(crate) fn festival(slug: &str) -> Value {

@@ -16,7 +16,7 @@ use crate::views::{
 };
 
 /// Walks the rows of `range`, forwards or backwards, until `each` says that it has enough.
-fn walk<'k, K: Key + 'static, V: Value + 'static>(
+pub(super) fn walk<'k, K: Key + 'static, V: Value + 'static>(
     table: &ReadOnlyTable<K, V>,
     range: (Bound<K::SelfType<'k>>, Bound<K::SelfType<'k>>),
     backwards: bool,

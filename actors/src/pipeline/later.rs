@@ -1,0 +1,104 @@
+//! Answers that wait for more than the record of their step: for the end of an operation that another shard decides, or
+//! for other shards to have heard what was changed.
+
+use std::collections::BTreeMap;
+
+use engine::command::OfficeAnswer;
+use engine::ids::ShardId;
+use engine::rejection::Rejection;
+use engine::shard::Shard;
+use engine::time::Timestamp;
+
+use super::Release;
+use crate::limits::{LATER_MAX, LATER_MS_MAX};
+
+/// Whoever waits. All of them count as commands that were let in and not yet answered.
+pub(super) struct Later<R> {
+    /// By operation: whoever began it, and whoever has repeated that meanwhile.
+    operations: BTreeMap<u64, Vec<Waiter<R>>>,
+    held: Vec<Held<R>>,
+    waiters: usize,
+}
+
+struct Waiter<R> {
+    to: R,
+    repeated: bool,
+    since: Timestamp,
+}
+
+struct Held<R> {
+    waiter: Waiter<R>,
+    answer: OfficeAnswer,
+    /// Which shards have to have our messages, up to which number.
+    until: Vec<(ShardId, u64)>,
+}
+
+impl<R> Waiter<R> {
+    fn told(self, answer: OfficeAnswer) -> Release<R> {
+        Release::Office { to: self.to, answer, repeated: self.repeated }
+    }
+}
+
+impl<R> Later<R> {
+    pub(super) fn new() -> Self {
+        Self { operations: BTreeMap::new(), held: Vec::new(), waiters: 0 }
+    }
+
+    /// Whether one more may wait.
+    pub(super) fn has_room(&self) -> bool {
+        self.waiters + self.held.len() < LATER_MAX
+    }
+
+    /// Somebody waits for the end of an operation.
+    pub(super) fn wait(&mut self, op: u64, to: R, repeated: bool, since: Timestamp) {
+        self.operations.entry(op).or_default().push(Waiter { to, repeated, since });
+        self.waiters += 1;
+    }
+
+    /// An operation has come to an end.
+    pub(super) fn finished(&mut self, op: u64, answer: OfficeAnswer) -> impl Iterator<Item = Release<R>> + use<R> {
+        let waiters = self.operations.remove(&op).unwrap_or_default();
+        self.waiters -= waiters.len();
+        waiters.into_iter().map(move |waiter| waiter.told(answer))
+    }
+
+    /// An answer waits until other shards have our messages. Those were durable before they were sent, so then the
+    /// answer may leave at once.
+    pub(super) fn hold(
+        &mut self,
+        (to, answer, repeated): (R, OfficeAnswer, bool),
+        until: Vec<(ShardId, u64)>,
+        since: Timestamp,
+    ) {
+        self.held.push(Held { waiter: Waiter { to, repeated, since }, answer, until });
+    }
+
+    /// What need not wait any more, now that another shard has told how far it is.
+    pub(super) fn delivered(&mut self, shard: &Shard) -> impl Iterator<Item = Release<R>> + use<R> {
+        let ready = |held: &mut Held<R>| held.until.iter().all(|&(to, n)| shard.delivered(to) >= n);
+        let ready: Vec<Held<R>> = self.held.extract_if(.., ready).collect();
+        ready.into_iter().map(|held| held.waiter.told(held.answer))
+    }
+
+    /// Who has waited too long: another shard is down or slow. What was begun goes on, and whoever asks again with the
+    /// same key is told how it ended.
+    pub(super) fn overdue(&mut self, now: Timestamp) -> impl Iterator<Item = Release<R>> + use<R> {
+        let late = |waiter: &Waiter<R>| now.since_ms(waiter.since) >= LATER_MS_MAX;
+        let mut overdue: Vec<Waiter<R>> =
+            self.held.extract_if(.., |held| late(&held.waiter)).map(|held| held.waiter).collect();
+        let held = overdue.len();
+        self.operations.retain(|_, waiters| {
+            overdue.extend(waiters.extract_if(.., |waiter| late(waiter)));
+            !waiters.is_empty()
+        });
+        self.waiters -= overdue.len() - held;
+        overdue.into_iter().map(|waiter| waiter.told(OfficeAnswer::Rejected(Rejection::StillPending)))
+    }
+
+    /// Gives up everything: who waits.
+    pub(super) fn abandon(&mut self) -> impl Iterator<Item = R> {
+        self.waiters = 0;
+        let waiters = core::mem::take(&mut self.operations).into_values().flatten().map(|waiter| waiter.to);
+        waiters.chain(self.held.drain(..).map(|held| held.waiter.to))
+    }
+}

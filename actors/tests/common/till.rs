@@ -1,0 +1,175 @@
+//! Two vendors' worth of a festival that takes cashless payments, with a cashier's terminal.
+
+use std::sync::{Arc, Condvar, Mutex};
+
+use actors::{Node, TerminalInbox, TerminalReply};
+use engine::command::*;
+use engine::ids::*;
+use engine::money::{Currency, Money};
+use engine::status::{FestivalStatus, Policy};
+use engine::time::Timestamp;
+use engine::view::{LedgerView, Query, View, WalletView};
+
+/// What a terminal's session was told.
+#[derive(Default)]
+pub struct Told {
+    replies: Mutex<Vec<TerminalReply>>,
+    more: Condvar,
+}
+
+impl TerminalInbox for Told {
+    fn answered(&self, replies: &[TerminalReply]) {
+        self.replies.lock().unwrap().extend_from_slice(replies);
+        self.more.notify_all();
+    }
+}
+
+impl Told {
+    /// The answers so far, in the order of the commands, once there are so many.
+    pub fn wait(&self, count: usize) -> Vec<TerminalReply> {
+        let mut replies = self.replies.lock().unwrap();
+        while replies.len() < count {
+            replies = self.more.wait(replies).unwrap();
+        }
+        let mut replies = replies.clone();
+        replies.sort_by_key(|reply| reply.seq);
+        replies
+    }
+    pub fn count(&self) -> usize {
+        self.replies.lock().unwrap().len()
+    }
+}
+
+pub fn eur(minor: i64) -> Money {
+    Money { minor, currency: Currency::EUR }
+}
+
+/// Whoever answers the office.
+pub trait Office {
+    fn ask(&mut self, action: OfficeAction) -> OfficeAnswer;
+    fn cash(&mut self, action: CashAction) -> OfficeAnswer {
+        self.ask(OfficeAction::Cash(action))
+    }
+}
+
+impl<F: FnMut(OfficeAction) -> OfficeAnswer> Office for F {
+    fn ask(&mut self, action: OfficeAction) -> OfficeAnswer {
+        self(action)
+    }
+}
+
+/// A festival, its vendor, and a terminal that takes payments for it and tops up.
+#[derive(Clone, Copy, Debug)]
+pub struct Bar {
+    pub festival: FestivalId,
+    pub terminal: DeviceId,
+}
+
+impl Bar {
+    pub fn open(office: &mut impl Office) -> Self {
+        let made = office.ask(OfficeAction::CreateFestival {
+            slug: "bar".into(),
+            name: "Bar".into(),
+            starts_at: Timestamp(0),
+            ends_at: Timestamp(i64::MAX),
+            policy: Policy::default(),
+        });
+        let OfficeAnswer::Festival(festival) = made else { panic!("{made:?}") };
+        let policy = CashPolicy { max_balance: 500_000_000_000, ..CashPolicy::default() };
+        assert_eq!(office.cash(CashAction::SetPolicy { festival, policy }), OfficeAnswer::Done);
+        let values = VendorValues { name: "Beer".into(), commission_bp: 1_000, open: true };
+        let made = office.cash(CashAction::PutVendor { festival, vendor: None, values });
+        assert_eq!(made, OfficeAnswer::Vendor(VendorNo(0)));
+        for to in [FestivalStatus::Published, FestivalStatus::Ongoing] {
+            assert_eq!(office.ask(OfficeAction::SetFestivalStatus { festival, to }), OfficeAnswer::Done);
+        }
+        let terminal = Self { festival, terminal: DeviceId::new(festival, 0) }.enrol(office, 1);
+        Self { festival, terminal }
+    }
+
+    pub fn enrol(&self, office: &mut impl Office, code: u8) -> DeviceId {
+        let (festival, code_hash) = (self.festival, [code; 32]);
+        let vendor = Some(VendorNo(0));
+        office.cash(CashAction::OfferTerminal { festival, vendor, cashier: true, code_hash, name: "T".into() });
+        match office.ask(OfficeAction::EnrolDevice { festival, code_hash, public_key: [code; 32] }) {
+            OfficeAnswer::Device(device) => device,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A wallet with so much in it.
+    pub fn wallet(&self, office: &mut impl Office, wallet: WalletId, minor: i64) {
+        let festival = self.festival;
+        let made = office.cash(CashAction::CreateWallet { wallet, festival, account: None });
+        assert_eq!(made, OfficeAnswer::Wallet(wallet));
+        if minor > 0 {
+            let source = Source { kind: SourceKind::Desk, festival, number: 1 };
+            let topped_up = CashAction::TopUp { wallet, festival, amount: eur(minor), source, taken: true };
+            assert!(matches!(office.cash(topped_up), OfficeAnswer::Transaction { .. }));
+        }
+    }
+
+    pub fn transfer(&self, from: WalletId, to: WalletId, minor: i64) -> OfficeAction {
+        OfficeAction::Cash(CashAction::Transfer { from, to, festival: self.festival, amount: eur(minor) })
+    }
+
+    pub fn pay(&self, seq: u64, wallet: WalletId, minor: i64) -> TerminalCommand {
+        let action = TerminalAction::Pay { wallet, tap: None, amount: eur(minor), lines: Box::new([]) };
+        TerminalCommand { device: self.terminal, seq, floor: 1, action }
+    }
+}
+
+/// So many wallets, one after the other in each shard.
+pub fn wallets(shards: u16, count: usize) -> Vec<WalletId> {
+    let mut found = Vec::new();
+    for id in (1..).map(WalletId) {
+        if found.len() == count {
+            return found;
+        }
+        if Home::Wallet(id).shard(shards).0 == (found.len() % usize::from(shards)) as u16 {
+            found.push(id);
+        }
+    }
+    unreachable!("ids do not end")
+}
+
+/// The office of a node, for set-up.
+pub async fn at_the_office<T: Send + 'static>(
+    node: &Node,
+    work: impl FnOnce(&mut dyn FnMut(OfficeAction) -> OfficeAnswer) -> T + Send + 'static,
+) -> T {
+    let (node, runtime) = (node.clone(), tokio::runtime::Handle::current());
+    let asking =
+        move || work(&mut |action| runtime.block_on(node.ask(OfficeCommand { key: None, operator: 0, action })).0);
+    tokio::task::spawn_blocking(asking).await.unwrap()
+}
+
+pub async fn open_at(node: &Node) -> Bar {
+    at_the_office(node, |mut office| Bar::open(&mut office)).await
+}
+
+pub fn key(id: u128) -> Option<IdempotencyKey> {
+    Some(IdempotencyKey { id, fingerprint: id as u64, made_at: None })
+}
+
+pub async fn ledger(node: &Node, festival: FestivalId) -> LedgerView {
+    match node.query(Query::Ledger(festival)).await {
+        View::Ledger(view) => *view,
+        other => panic!("{other:?}"),
+    }
+}
+
+pub async fn wallet(node: &Node, id: WalletId) -> WalletView {
+    match node.query(Query::Wallet(id)).await {
+        View::Wallet(view) => view,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Sends commands and waits for all their answers.
+pub async fn at_the_till(node: &Node, commands: Vec<TerminalCommand>) -> Vec<TerminalReply> {
+    let (told, count) = (Arc::new(Told::default()), commands.len());
+    let inbox: Arc<dyn TerminalInbox> = told.clone();
+    node.submit_terminal(commands, &inbox).expect("room");
+    tokio::task::spawn_blocking(move || told.wait(count)).await.unwrap()
+}
