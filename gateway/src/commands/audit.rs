@@ -9,10 +9,11 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use clap::Args;
-use engine::audit::{Audit as Books, Report};
+use engine::audit::Report;
 use serde::Serialize;
 use storage::journal::{Entry, JournalError, offline};
 
+use super::hands::Hands;
 use super::journal_in;
 use super::progress::Progress;
 use crate::cli::DataFolder;
@@ -113,7 +114,7 @@ pub fn run(data: &Path) -> anyhow::Result<Findings> {
         damage: Vec::new(),
         torn,
     };
-    let mut books = Books::new(shards);
+    let mut books = Hands::new(shards).context("threads for the audit")?;
     let mut progress = Progress::new(journal.ends_at());
     loop {
         match journal.next() {
