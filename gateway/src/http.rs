@@ -89,7 +89,7 @@ fn api(streams: OpenApiRouter<AppState>, answer_within: Duration) -> OpenApiRout
         .merge(operations::problems_router())
         .layer(middleware::from_fn_with_state(answer_within, in_time));
     // What may take minutes, and bounds its own time.
-    let v1 = prompt.merge(issue::router()).merge(streams);
+    let v1 = prompt.merge(issue::router()).merge(cash::bulk::router()).merge(streams);
     OpenApiRouter::with_openapi(docs::base()).nest("/api/v1", v1)
 }
 

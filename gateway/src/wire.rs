@@ -366,6 +366,19 @@ impl Frame<'_> {
         out[start..start + HEADER_LEN].copy_from_slice(Header { len: len.into(), kind, flags }.as_bytes());
     }
 
+    /// Its number among the device's commands, if it is one.
+    pub fn seq(&self) -> Option<u64> {
+        match self {
+            Self::Scan(scan) => Some(scan.seq),
+            Self::Undo(undo) => Some(undo.seq),
+            Self::Pay(pay) => Some(pay.seq),
+            Self::Refund(refund) => Some(refund.seq),
+            Self::TopUp(top_up) => Some(top_up.seq),
+            Self::Balance(balance) => Some(balance.seq),
+            _ => None,
+        }
+    }
+
     /// The frame's bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut out = Vec::new();

@@ -24,6 +24,7 @@ use crate::auth::{Operator, Right};
 pub mod account;
 pub mod amount;
 pub mod block;
+pub mod bulk;
 pub mod cash_out;
 pub mod correction;
 pub mod ledger;

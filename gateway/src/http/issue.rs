@@ -8,7 +8,6 @@
 
 use std::convert::Infallible;
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
@@ -17,32 +16,19 @@ use axum::response::{IntoResponse, Response};
 use engine::credential::{self, QrKey};
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Semaphore, SemaphorePermit};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::AppState;
 use super::answer::replayed;
-use super::ndjson::{LineError, MEDIA_TYPES};
+use super::ndjson::{ANSWER_LINES, CALL_TIME, LineError, MEDIA_TYPES, Turn, turn};
 use super::problem::{Fault, Problem};
 use super::request::{Path, call_hash, idempotency_key, key_header, media_type_is};
 use crate::auth::{Operator, Right};
 use call::{Call, Outcome};
 
 mod call;
-
-/// How many calls a node carries at a time. What a call keeps until it is answered is 100,000 × 48 B of ids, as many
-/// times 64 B where all are refused, and 1,000 × 200 B of explanations: 46 MB for four.
-const CALLS_MAX: usize = 4;
-/// How long a call waits for its turn.
-const WAIT: Duration = Duration::from_secs(10);
-/// How long a whole call may take to arrive and be decided: 100,000 lines of 90 B at 15 KB/s.
-const CALL_TIME: Duration = Duration::from_secs(600);
-/// Lines of the answer that are made at a time: 128 × 330 B = 42 KB.
-const ANSWER_LINES: usize = 128;
-
-static CALLS: Semaphore = Semaphore::const_new(CALLS_MAX);
 
 /// The route of this file. It stands apart because it may take longer than others.
 pub fn router() -> OpenApiRouter<AppState> {
@@ -100,8 +86,7 @@ async fn issue(
     let request = call_hash(&parts);
     let key = idempotency_key(&operator, header, &request);
     let qr_version = state.festival(&slug).await?.qr_version;
-    let turn = tokio::time::timeout(WAIT, CALLS.acquire()).await.ok().and_then(Result::ok);
-    let turn = turn.ok_or(Fault::TooManyUploads)?;
+    let turn = turn().await?;
 
     let mut call = Call::new(&state, &operator, festival, key, request);
     match tokio::time::timeout(CALL_TIME, call.take(&mut body)).await {
@@ -129,7 +114,7 @@ struct Answer {
     qr_key: QrKey,
     qr_version: u32,
     /// Held until the last line has been made: the outcomes are what it bounds.
-    _turn: SemaphorePermit<'static>,
+    _turn: Turn,
 }
 
 impl Iterator for Answer {

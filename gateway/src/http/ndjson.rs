@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
+use engine::rejection::Rejection;
 use http_body_util::BodyExt;
 use serde::Serialize;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use utoipa::ToSchema;
 
 use super::problem::{Fault, Problem};
-use engine::rejection::Rejection;
 
 /// The most lines in one call.
 pub const LINES_MAX: u32 = 100_000;
@@ -16,8 +17,17 @@ pub const LINES_MAX: u32 = 100_000;
 pub const LINE_LEN_MAX: usize = 512;
 /// The longest body: as many lines as can be, each as long as can be, and its end. 51 MB.
 const BODY_LEN_MAX: u64 = LINES_MAX as u64 * (LINE_LEN_MAX as u64 + 2);
-/// How long more of a body is waited for.
+/// How many calls a node carries at a time. What a call keeps until it is answered is 100,000 × 48 B of ids, as many
+/// times 64 B where all are refused, and 1,000 × 200 B of explanations: 46 MB for four.
+const CALLS_MAX: usize = 4;
+/// How long a call waits for its turn, and for more of its body.
 const WAIT: Duration = Duration::from_secs(10);
+/// How long a whole call may take to arrive and be decided: 100,000 lines of 90 B at 15 KB/s.
+pub const CALL_TIME: Duration = Duration::from_secs(600);
+/// Lines of an answer that are made at a time: 128 × 330 B = 42 KB.
+pub const ANSWER_LINES: usize = 128;
+
+static CALLS: Semaphore = Semaphore::const_new(CALLS_MAX);
 /// Beyond so many bad lines, a line says its code only.
 const EXPLAINED_MAX: usize = 1_000;
 
@@ -41,6 +51,18 @@ impl From<Rejection> for LineError {
     fn from(rejection: Rejection) -> Self {
         Self { code: rejection.code(), detail: rejection.say().into(), pointer: String::new() }
     }
+}
+
+/// A call's turn among all of them, held until its answer has been made.
+pub type Turn = SemaphorePermit<'static>;
+
+/// Waits for a call's turn.
+///
+/// # Errors
+/// `too_many_uploads`.
+pub async fn turn() -> Result<Turn, Problem> {
+    let turn = tokio::time::timeout(WAIT, CALLS.acquire()).await.ok().and_then(Result::ok);
+    turn.ok_or_else(|| Fault::TooManyUploads.into())
 }
 
 /// The lines of a body on its way.
@@ -149,7 +171,7 @@ mod tests {
         let long = "x".repeat(LINE_LEN_MAX * 3);
         let text = format!("one\n\n  two\r\n{long}\nlast");
         for size in [1, 2, 3, 7, 512, 5_000] {
-            let pieces: Vec<_> = text.as_bytes().chunks(size).map(|piece| Bytes::copy_from_slice(piece)).collect();
+            let pieces: Vec<_> = text.as_bytes().chunks(size).map(Bytes::copy_from_slice).collect();
             let mut body = Body::from_stream(stream::iter(pieces.into_iter().map(Ok::<_, Infallible>)));
             let mut lines = Lines::new(&mut body);
             let mut found = Vec::new();

@@ -154,7 +154,11 @@ impl House {
     }
 
     pub(crate) async fn bulk(&self, key: &str, slug: &str, attempt: &str, body: impl Into<Body>) -> Reply {
-        let request = Request::post(format!("/api/v1/festivals/{slug}/tickets"))
+        self.lines(key, &format!("/festivals/{slug}/tickets"), attempt, body).await
+    }
+
+    pub(crate) async fn lines(&self, key: &str, path: &str, attempt: &str, body: impl Into<Body>) -> Reply {
+        let request = Request::post(format!("/api/v1{path}"))
             .header("authorization", format!("Bearer {key}"))
             .header("content-type", "application/x-ndjson")
             .header("idempotency-key", attempt);

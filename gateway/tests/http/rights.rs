@@ -60,6 +60,7 @@ pub(crate) const ROUTES: &[(&str, &str, &str)] = &[
     ("AaO .C..", "POST", "/cashless/cash-out"),
     ("Aa. ....", "POST", "/cashless/correction"),
     ("AaO TC..", "POST", "/cashless/wallets"),
+    ("AaO TC..", "POST", "/festivals/{slug}/wallets"),
     ("AaO T...", "POST", "/cashless/wallets/{wallet}/block"),
     ("AaO T...", "POST", "/cashless/wallets/{wallet}/unblock"),
     ("AaO TC..", "POST", "/cashless/wallets/{wallet}/claim"),
