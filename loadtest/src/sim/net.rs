@@ -3,13 +3,15 @@
 
 use std::collections::BTreeMap;
 
-use actors::DeviceReply;
+use actors::{DeviceReply, TerminalReply};
 use engine::command::{DeviceCommand, OfficeAnswer, OfficeCommand};
-use engine::ids::DeviceId;
+use engine::ids::{DeviceId, ShardId};
+use engine::outbox::Message;
 use engine::view::Query;
 
 use super::Counts;
 use super::dice::Dice;
+use super::till::Frame;
 
 /// One message on its way.
 #[derive(Clone, Debug)]
@@ -26,6 +28,14 @@ pub(super) enum Packet {
     Told { number: u64, answer: OfficeAnswer },
     /// Somebody wants to know.
     Query(Query),
+    /// A terminal's commands, on its connection of this number.
+    Frames { device: DeviceId, connection: u64, frames: Vec<Frame> },
+    /// Answers to a terminal.
+    TillReplies { device: DeviceId, connection: u64, replies: Vec<TerminalReply> },
+    /// What one shard has for another.
+    Messages { from: ShardId, to: ShardId, first: u64, messages: Vec<Message> },
+    /// A shard has another one's messages.
+    Received { by: ShardId, of: ShardId, through: u64 },
 }
 
 /// All that is on its way, by when it arrives.
