@@ -8,6 +8,7 @@ use engine::command::{
 };
 use engine::ids::{DeviceId, FestivalId, Home, ProductNo, TagUid, TransactionId, VendorNo, WalletId};
 use engine::money::{Currency, Money};
+use engine::status::FestivalStatus;
 use engine::view::Query;
 
 use super::dice::Dice;
@@ -125,7 +126,11 @@ impl Bank {
                 let values = product_values(dice.pick(&PRICES), !dice.one_in(3));
                 CashAction::PutProduct { festival, vendor, product, values }
             }
-            60 if self.tills.len() < 14 => {
+            60 if dice.one_in(30) => {
+                let festival = self.shops[1].festival;
+                return Some(OfficeAction::SetFestivalStatus { festival, to: FestivalStatus::Completed });
+            }
+            61..=62 if self.tills.len() < 14 => {
                 let cashier = dice.one_in(3);
                 offer_till(festival, Some(vendor), cashier, dice.draw())
             }

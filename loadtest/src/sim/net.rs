@@ -45,6 +45,8 @@ pub(super) struct Net {
     sent: u64,
     /// Nothing is lost, doubled or late any more.
     pub(super) calm: bool,
+    /// Until this step nothing of the first shard reaches the second.
+    cut: Option<(ShardId, ShardId, u64)>,
 }
 
 /// The longest a packet is under way, in steps.
@@ -56,7 +58,7 @@ impl Net {
         if self.calm {
             return self.put(now + 1, packet);
         }
-        if dice.one_in(25) {
+        if dice.one_in(25) || self.is_cut(now, &packet) {
             counts.fault("dropped");
             return;
         }
@@ -69,6 +71,20 @@ impl Net {
             counts.fault("delayed");
         }
         self.put(now + 1 + delay, packet);
+    }
+
+    /// Nothing of one shard reaches another until then.
+    pub(super) fn cut(&mut self, from: ShardId, to: ShardId, until: u64) {
+        self.cut = Some((from, to, until));
+    }
+
+    fn is_cut(&self, now: u64, packet: &Packet) -> bool {
+        let way = match packet {
+            Packet::Messages { from, to, .. } => (*from, *to),
+            Packet::Received { by, of, .. } => (*by, *of),
+            _ => return false,
+        };
+        self.cut.is_some_and(|(from, to, until)| (from, to) == way && now < until)
     }
 
     fn put(&mut self, due: u64, packet: Packet) {

@@ -293,6 +293,14 @@ impl World {
                 return self.post(shard);
             }
             151..=157 => return self.tell(),
+            159 => {
+                let (from, to) = (self.dice.below(u64::from(SHARDS)) as u16, self.dice.below(u64::from(SHARDS)) as u16);
+                if from != to {
+                    self.counts.fault("shards_cut_off");
+                    let until = self.step + 50 + self.dice.below(250);
+                    self.net.cut(ShardId(from), ShardId(to), until);
+                }
+            }
             158 => {
                 let till = self.dice.below(self.tills.len() as u64) as usize;
                 if self.dice.one_in(3) {

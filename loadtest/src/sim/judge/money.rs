@@ -163,7 +163,7 @@ impl World {
 }
 
 /// Whether all shards are to hear of it.
-fn spreads(action: &OfficeAction) -> bool {
+pub(super) fn spreads(action: &OfficeAction) -> bool {
     matches!(
         action,
         OfficeAction::RevokeDevice { .. }
