@@ -378,6 +378,10 @@ async fn a_wristband_that_has_moved_is_found_out_at_the_next_tap() {
     assert_eq!((second.verdict, second.wallet), (CashVerdict::Paid, ben));
     let Heard::Told(third) = heard[2].1 else { panic!("{heard:?}") };
     assert_eq!((third.verdict, third.wallet, third.balance), (CashVerdict::Paid, cleo, 9_800), "of this nobody knew");
+    bare.connection.close(0_u32.into(), b"");
+    let mut bare = Link::open(None, &identity).await.unwrap();
+    say(&mut bare, &[pay(1, band, 100), pay(2, band, 100), pay(3, band, 100)]).await;
+    assert_eq!(hear(&mut bare, 3).await, heard, "a terminal that forgets to say that it sends something again");
     let left = [anna, ben, cleo].map(|id| wallet(&house, id));
     let left = futures_util::future::join_all(left).await;
     assert_eq!(left.iter().map(|wallet| wallet.available).collect::<Vec<_>>(), [9_800, 9_900, 9_800]);
