@@ -84,6 +84,14 @@ impl QrSecret {
         QrKey(Hmac::new_from_slice(&mac.finalize().into_bytes()).expect("HMAC takes a key of any length"))
     }
 
+    /// A key for something else than QRs: HMAC-SHA256(secret, label). Labels begin with what they are for, `tapgate.…`, and
+    /// none is the beginning of another.
+    pub fn derive(&self, label: &[u8]) -> [u8; 32] {
+        let mut mac = self.0.clone();
+        mac.update(label);
+        mac.finalize().into_bytes().into()
+    }
+
     /// Parses and verifies one QR. For many, keep a [`KeyCache`].
     ///
     /// # Errors

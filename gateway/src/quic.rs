@@ -9,6 +9,7 @@ pub mod latency;
 pub mod limits;
 mod outbox;
 mod reader;
+mod reset;
 mod session;
 mod tags;
 mod terminal;
@@ -28,7 +29,7 @@ use engine::rejection::Rejection;
 use engine::view::Notice as NodeNotice;
 use metrics::{Counter, Gauge};
 use quinn::crypto::rustls::QuicServerConfig;
-use quinn::{Endpoint, EndpointConfig, VarInt};
+use quinn::{Endpoint, VarInt};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 
@@ -171,7 +172,7 @@ impl QuicServer {
             .incoming_buffer_size(8 * 1_024)
             .incoming_buffer_size_total(4 * 1_024 * 1_024);
         let runtime = Arc::new(quinn::TokioRuntime);
-        let endpoint = Endpoint::new(EndpointConfig::default(), Some(server), socket, runtime)
+        let endpoint = Endpoint::new(reset::endpoint_config(&secret), Some(server), socket, runtime)
             .map_err(|error| QuicError::Bind { addr, error })?;
         let door = Arc::new(Door {
             node,

@@ -66,6 +66,8 @@
 //! answered Busy with `tag_moved`: sent again, it is resolved anew. `unknown_tag`, `tag_lost` of a wristband that names no
 //! wallet any more, and the QR's rejections are answered at the door and not remembered; the same frame, sent again, is
 //! looked at anew, and since a terminal sends again only what it has no answer to, nobody was told otherwise before.
+//! Resent must be set on what was sent on another connection and not answered: a wristband may have been given another
+//! wallet since, and the ones before are asked first.
 //!
 //! A new verdict, field or kind that a device of the same sort can meet is a new protocol number.
 

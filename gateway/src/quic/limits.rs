@@ -43,10 +43,11 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// Frames of one connection whose answers are not written yet (default 4,096, as far as `seq` may be above
     /// `floor`). Beyond it nothing is read, and QUIC holds the peer back. One read may go beyond it, by at most
-    /// 32 packets of 48 frames.
+    /// 32 packets of 48 scans or 66 questions for a balance.
     pub in_flight_max: usize,
     /// Bytes waiting to be written to one device (default 512 KiB: answers to 4,096 + 1,536 frames at 56 B, their
-    /// confirmations at 16 B, and room for notices). Beyond it the device is too slow.
+    /// confirmations at 16 B, and room for notices; a terminal's are at most 4,096 + 2,112 at 61 B). Beyond it the device
+    /// is too slow.
     pub out_bytes_max: usize,
     /// Bytes in flight from a peer that has not proven itself (default 16 KiB).
     pub unproven_window_bytes: u32,

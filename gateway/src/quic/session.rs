@@ -46,15 +46,15 @@ pub(super) async fn serve(door: Arc<Door>, incoming: Incoming, mut permit: Permi
             return Err(End { retry_after_ms: 5_000, ..End::refused(Refusal::TooMany) });
         }
         let entered = door.enter(proven.device.id, Arc::clone(&outbox));
-        welcome(&door, &proven.device, &mut send).await?;
-        Ok((proven, entered))
+        let next_seq = welcome(&door, &proven.device, &mut send).await?;
+        Ok((proven, entered, next_seq))
     };
     match timeout_at(deadline, opening).await.unwrap_or(Err(End::refused(Refusal::TooSlow))) {
-        Ok((proven, entered)) => {
+        Ok((proven, entered, next_seq)) => {
             door.figures.handshakes.increment(1);
             connection.set_receive_window(VarInt::from_u32(door.limits.window_bytes));
             let Proven { device, ahead } = proven;
-            let session = Session::new(door, &device, outbox, entered, ahead);
+            let session = Session::new(door, &device, next_seq, outbox, entered, ahead);
             session.run(&connection, send, recv).await;
         }
         Err(end) => {
@@ -90,11 +90,18 @@ pub(super) struct Intake {
 }
 
 impl Session {
-    fn new(door: Arc<Door>, device: &DeviceView, outbox: Arc<Outbox>, entered: Entered, ahead: Vec<u8>) -> Self {
+    fn new(
+        door: Arc<Door>,
+        device: &DeviceView,
+        next_seq: u64,
+        outbox: Arc<Outbox>,
+        entered: Entered,
+        ahead: Vec<u8>,
+    ) -> Self {
         let rate = (door.limits.frames_per_s > 0).then(|| TokenBucket::full(door.limits.frames_burst, Instant::now()));
         let trade = match device.terminal {
             None => Trade::Reader(Reader::new(&outbox)),
-            Some(_) => Trade::Terminal(Terminal::new(&outbox)),
+            Some(_) => Trade::Terminal(Terminal::new(&outbox, next_seq)),
         };
         let intake = Intake { door, device: device.id, outbox, carry: ahead, rate, slowed: false };
         Self { intake, trade, _entered: entered }

@@ -44,6 +44,8 @@ pub(super) struct Terminal {
     inbox: Arc<dyn TerminalInbox>,
     replies: Arc<Replies>,
     keys: KeyCache,
+    /// Numbers below may have been answered on another connection, whether the frame says that it was sent before or not.
+    answered_below: u64,
 }
 
 /// Frames of one read of which some name a wallet that has to be asked for.
@@ -92,9 +94,9 @@ thread_local! {
 }
 
 impl Terminal {
-    pub(super) fn new(outbox: &Arc<Outbox>) -> Self {
+    pub(super) fn new(outbox: &Arc<Outbox>, answered_below: u64) -> Self {
         let replies = Arc::new(Replies { outbox: Arc::clone(outbox), moved: Mutex::default() });
-        Self { inbox: Arc::<Replies>::clone(&replies), replies, keys: KeyCache::default() }
+        Self { inbox: Arc::<Replies>::clone(&replies), replies, keys: KeyCache::default(), answered_below }
     }
 
     /// All whole frames that have arrived: handed to the shards if it is known where they go, else given back for
@@ -136,7 +138,9 @@ impl Terminal {
             }
             let named = match name {
                 None => Named::Wallet(NOBODY, None),
-                Some(name) => self.name(&intake.door, name, resent, moved.contains(&seq), read_at),
+                Some(name) => {
+                    self.name(&intake.door, name, resent || seq < self.answered_below, moved.contains(&seq), read_at)
+                }
             };
             let (wallet, tap) = match named {
                 Named::Wallet(wallet, tap) => (wallet, tap),
@@ -215,6 +219,9 @@ impl Terminal {
         let Asks { commands, open } = asks;
         let door = &intake.door;
         let views = views(door, &open).await;
+        if intake.outbox.ended().is_some() {
+            return; // a newer connection may be sending all this again
+        }
         let mut open = open.into_iter().peekable();
         let (mut known, mut chases, mut told, mut busy) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         known.reserve(commands.len());

@@ -11,8 +11,8 @@ use super::handshake::{look_up, now, unavailable};
 use super::outbox::End;
 use crate::wire::{Frame, Notice, Refusal, TerminalWelcome, WINDOW_MAX, Welcome};
 
-/// The first frames that a proven device gets.
-pub(super) async fn welcome(door: &Door, device: &DeviceView, send: &mut SendStream) -> Result<(), End> {
+/// The first frames that a proven device gets. The lowest number that it can use without asking again, as it is told.
+pub(super) async fn welcome(door: &Door, device: &DeviceView, send: &mut SendStream) -> Result<u64, End> {
     let device = look_up(door, device.id).await.map_err(unavailable)?;
     if device.revoked {
         return Err(End::refused(Refusal::Rejected(Rejection::DeviceRevoked)));
@@ -22,14 +22,15 @@ pub(super) async fn welcome(door: &Door, device: &DeviceView, send: &mut SendStr
         other => return Err(unavailable(no(&other))),
     };
     let mut bytes = Vec::new();
-    match device.terminal {
+    let next_seq = match device.terminal {
         None => reader(door, &device, &festival, &mut bytes),
         Some(till) => terminal(door, &device, till, &festival, &mut bytes).await?,
-    }
-    send.write_all(&bytes).await.map_err(|_| End::RESUME)
+    };
+    send.write_all(&bytes).await.map_err(|_| End::RESUME)?;
+    Ok(next_seq)
 }
 
-fn reader(door: &Door, device: &DeviceView, festival: &FestivalView, bytes: &mut Vec<u8>) {
+fn reader(door: &Door, device: &DeviceView, festival: &FestivalView, bytes: &mut Vec<u8>) -> u64 {
     Frame::Welcome(Welcome {
         server_time: now(),
         next_seq: device.next_seq,
@@ -47,6 +48,7 @@ fn reader(door: &Door, device: &DeviceView, festival: &FestivalView, bytes: &mut
     for zone in festival.zones.iter().filter(|zone| zone.state != ZoneState::Open) {
         Frame::Notice(Notice::Zone { zone: zone.no, state: zone.state }).encode(bytes);
     }
+    device.next_seq
 }
 
 async fn terminal(
@@ -55,7 +57,7 @@ async fn terminal(
     till: Till,
     festival: &FestivalView,
     bytes: &mut Vec<u8>,
-) -> Result<(), End> {
+) -> Result<u64, End> {
     let cash: Box<CashView> = match door.node.query(Query::Cash(festival.id)).await {
         View::Cash(view) => view,
         other => return Err(unavailable(no(&other))),
@@ -66,10 +68,11 @@ async fn terminal(
         other => return Err(unavailable(no(&other))),
     };
     let seen = books.terminals.iter().find(|seen| seen.device == device.id);
+    let next_seq = seen.map_or(0, |seen| seen.next_seq).max(1); // no shard takes 0
     let vendor = till.vendor.and_then(|no| cash.vendors.iter().find(|vendor| vendor.no == no));
     Frame::TerminalWelcome(TerminalWelcome {
         server_time: now(),
-        next_seq: seen.map_or(0, |seen| seen.next_seq).max(1), // no shard takes 0
+        next_seq,
         festival: festival.id,
         vendor: till.vendor,
         cashier: till.cashier,
@@ -80,7 +83,7 @@ async fn terminal(
         vendor_name: vendor.map_or("", |vendor| &vendor.values.name),
     })
     .encode(bytes);
-    Ok(())
+    Ok(next_seq)
 }
 
 fn window(door: &Door) -> u16 {

@@ -1,0 +1,83 @@
+//! A bare connection that pays, and what it hears.
+
+use std::time::Duration;
+
+use engine::command::*;
+use engine::rejection::Rejection;
+use gateway::client::Link;
+use gateway::wire::{Frame, Pay, Refund, TopUp, WalletName};
+
+use crate::common::till::*;
+use crate::common::{House, open};
+
+/// Nothing here takes so long; a test that hangs ends.
+pub(crate) const AT_MOST: Duration = Duration::from_secs(20);
+
+pub(crate) async fn bar() -> House {
+    let house = open().await;
+    cashless(&house).await;
+    house
+}
+
+/// What a bare connection hears about a command.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Heard {
+    Told(TerminalAnswer),
+    Busy(Rejection),
+}
+
+impl Heard {
+    pub(crate) fn verdict(&self) -> CashVerdict {
+        match self {
+            Self::Told(answer) => answer.verdict,
+            Self::Busy(rejection) => panic!("busy: {rejection:?}"),
+        }
+    }
+}
+
+/// So many answers, by number.
+pub(crate) async fn hear(link: &mut Link, count: usize) -> Vec<(u64, Heard)> {
+    let mut heard = Vec::new();
+    let listen = async {
+        loop {
+            link.frames
+                .take(|frame| match frame {
+                    Frame::CashAnswer { seq, answer } => heard.push((*seq, Heard::Told(*answer))),
+                    Frame::Busy { seq, rejection, .. } => heard.push((*seq, Heard::Busy(*rejection))),
+                    other => panic!("{other:?}"),
+                })
+                .unwrap();
+            if heard.len() >= count {
+                return;
+            }
+            assert!(link.frames.fill().await.unwrap(), "the stream goes on");
+        }
+    };
+    tokio::time::timeout(AT_MOST, listen).await.expect("answers come");
+    heard.sort_by_key(|(seq, _)| *seq);
+    heard
+}
+
+pub(crate) async fn say(link: &mut Link, frames: &[Frame<'_>]) {
+    let mut bytes = Vec::new();
+    frames.iter().for_each(|frame| frame.encode(&mut bytes));
+    link.send.write_all(&bytes).await.unwrap();
+}
+
+pub(crate) async fn one(link: &mut Link, frame: Frame<'_>) -> Heard {
+    say(link, &[frame]).await;
+    hear(link, 1).await[0].1
+}
+
+pub(crate) fn pay(seq: u64, wallet: WalletName<'_>, minor: i64) -> Frame<'_> {
+    Frame::Pay(Pay { seq, floor: 1, wallet, amount: eur(minor), lines: &[], resent: false })
+}
+
+pub(crate) fn again(frame: Frame<'_>) -> Frame<'_> {
+    match frame {
+        Frame::Pay(pay) => Frame::Pay(Pay { resent: true, ..pay }),
+        Frame::Refund(refund) => Frame::Refund(Refund { resent: true, ..refund }),
+        Frame::TopUp(top_up) => Frame::TopUp(TopUp { resent: true, ..top_up }),
+        other => panic!("{other:?}"),
+    }
+}

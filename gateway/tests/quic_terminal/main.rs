@@ -1,0 +1,11 @@
+//! Terminals at the QUIC door: payments by wristband, QR and id, everything twice, wristbands that move and get lost, bad
+//! input, over a real node of two shards.
+
+mod again;
+mod bad_input;
+mod evening;
+mod link;
+mod wristbands;
+
+#[path = "../common/mod.rs"]
+mod common;
