@@ -155,7 +155,7 @@ impl ReadModels for Lists {
         }
     }
 
-    fn cash(&self) -> Result<Arc<dyn CashViews>, ReadError> {
+    fn cash(&self) -> Result<Arc<dyn CashViews + Send + Sync>, ReadError> {
         Ok(self.views()?)
     }
 

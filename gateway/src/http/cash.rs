@@ -33,6 +33,7 @@ pub mod orders;
 pub mod pay;
 pub mod policy;
 pub mod products;
+pub mod qr;
 pub mod refund;
 pub mod sales;
 pub mod settlement;
@@ -59,6 +60,7 @@ pub fn router() -> OpenApiRouter<AppState> {
         .merge(correction::router())
         .merge(block::router())
         .merge(tags::router())
+        .merge(qr::router())
         .merge(transactions::router())
         .merge(orders::router())
         .merge(sales::router())

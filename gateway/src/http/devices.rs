@@ -1,4 +1,5 @@
-//! Readers: enrolled with a one-time code, listed, revoked.
+//! Readers: enrolled with a one-time code, listed, revoked. Terminals are offered elsewhere; listed, shown and revoked they
+//! are here as well.
 
 use axum::Json;
 use axum::extract::State;
@@ -55,7 +56,7 @@ pub struct EnrolmentCode {
     pub qr: String,
 }
 
-/// A reader.
+/// A reader, or a terminal.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Device {
@@ -64,10 +65,10 @@ pub struct Device {
     pub device_id: String,
     /// What it is called.
     pub name: String,
-    /// The gate it stands at.
-    pub gate: u16,
-    /// The zone that gate leads into.
-    pub zone: u8,
+    /// The gate it stands at; `null` for a terminal, of which `/festivals/{slug}/terminals` says more.
+    pub gate: Option<u16>,
+    /// The zone that gate leads into; `null` for a terminal.
+    pub zone: Option<u8>,
     /// Its Ed25519 key's public half, in hexadecimal.
     pub public_key: String,
     /// It is refused.
@@ -83,8 +84,8 @@ impl From<&DeviceView> for Device {
         Self {
             device_id: view.id.to_string(),
             name: view.name.clone(),
-            gate: view.gate.0,
-            zone: view.zone.0,
+            gate: view.terminal.is_none().then_some(view.gate.0),
+            zone: view.terminal.is_none().then_some(view.zone.0),
             public_key: view.public_key.iter().map(|byte| format!("{byte:02x}")).collect(),
             revoked: view.revoked,
             enrolled_at: Moment(view.enrolled_at),
@@ -132,7 +133,7 @@ async fn offer_enrolment(
     Ok(Created { location, body: EnrolmentCode { code, expires_at: Moment(until), offer, qr }, replayed })
 }
 
-/// Lists a festival's readers, revoked ones too.
+/// Lists a festival's readers and terminals, revoked ones too.
 #[utoipa::path(get, path = "/festivals/{slug}/devices", tag = "devices", params(("slug" = String, Path), PageQuery),
     responses((status = 200, body = Page<Device>)))]
 async fn list_devices(
@@ -156,7 +157,7 @@ fn device_for(operator: &Operator, text: &str) -> Result<DeviceId, Problem> {
     Ok(device)
 }
 
-/// Shows a reader.
+/// Shows a reader or a terminal.
 #[utoipa::path(get, path = "/devices/{device}", tag = "devices", params(("device" = String, Path)),
     responses((status = 200, body = Device)))]
 async fn show_device(
@@ -169,7 +170,7 @@ async fn show_device(
     Ok(Json(Device::from(&view)))
 }
 
-/// Revokes a reader: it is refused from the next scan on, and told so at once.
+/// Revokes a reader or a terminal: it is refused from the next scan or tap on, everywhere, and told so at once.
 #[utoipa::path(post, path = "/devices/{device}/revoke", tag = "devices", params(("device" = String, Path)),
     responses((status = 204, description = "It is so.")))]
 async fn revoke_device(

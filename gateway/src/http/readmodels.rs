@@ -37,7 +37,7 @@ pub trait ReadModels: Send + Sync {
     ///
     /// # Errors
     /// [`ReadError`].
-    fn cash(&self) -> Result<Arc<dyn CashViews>, ReadError>;
+    fn cash(&self) -> Result<Arc<dyn CashViews + Send + Sync>, ReadError>;
 
     /// How they are getting on. Cheap.
     fn condition(&self) -> Condition;

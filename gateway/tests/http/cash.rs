@@ -173,6 +173,9 @@ async fn wristbands() {
     house.post(&cashier, "/cashless/wallets", json!({"festival": "own", "tag": tag})).await.is(409, "tag_taken");
 
     let at = |rest: &str| format!("/cashless/wallets/{wallet}/{rest}");
+    let qr = house.get(&cashier, &at("qr.svg")).await;
+    assert_eq!(qr.headers["content-type"], "image/svg+xml");
+    assert!(qr.is(200, "").text.starts_with("<svg"));
     house.post(&cashier, &at("tag"), json!({"tag": other})).await.is(409, "already_tagged");
     house.post(&cashier, &at("tag"), json!({"tag": other, "replace": true})).await.is(204, "");
     house.get(&cashier, &format!("/cashless/account?tag={tag}")).await.is(404, "unknown_tag");
@@ -219,6 +222,8 @@ async fn terminals_are_offered_and_listed() {
     assert_eq!((&row["deviceId"], &row["vendorId"]), (&json!(ids[0]), &json!(vendor_id("own", 0))));
     assert_eq!((&row["cashier"], &row["revoked"], &row["lastSeenAt"]), (&json!(false), &json!(false), &Value::Null));
     let next = format!("/festivals/own/terminals?cursor={}", first["next"].as_str().unwrap());
+    let shown = house.get(&admin, &format!("/devices/{}", ids[1])).await.is(200, "").json();
+    assert_eq!((&shown["gate"], &shown["zone"], &shown["name"]), (&Value::Null, &Value::Null, &json!("Cash desk")));
     house.post(&admin, &format!("/devices/{}/revoke", ids[1]), json!({})).await.is(204, "");
     let second = house.get(&staff, &next).await.is(200, "").json();
     assert_eq!((second["items"].as_array().unwrap().len(), &second["next"]), (1, &Value::Null), "readers are none");

@@ -1,9 +1,18 @@
 //! What people ask about money afterwards: histories, orders, sales, entries, settlements and their proof.
 
+use std::sync::Arc;
+
 use engine::command::{Line, TerminalAction};
-use engine::ids::{DeviceId, FestivalId, WalletId};
+use engine::ids::{DeviceId, FestivalId, TicketId, TransactionId, WalletId};
 use engine::status::Role;
+use gateway::http::readmodels::*;
+use gateway::http::{Limits, app};
 use serde_json::{Value, json};
+use storage::views::{
+    CashPosition, CashViews, OrderRow, Page, ProductPosition, ProductRow, SalesPosition, SalesRow, Statement,
+    TransactionRow, Transactions, VendorSpan, ViewsError,
+};
+use utoipa_axum::router::OpenApiRouter;
 
 use crate::house::{House, fresh, vendor_id};
 
@@ -289,6 +298,85 @@ async fn a_settlement_is_proven_against_the_books() {
         );
     }
     house.stop().await;
+}
+
+/// Read models that are off: what the account has come to is a cent more than the books say, or a posting is missing.
+struct Off {
+    truly: Arc<dyn ReadModels>,
+    cent_too_many: bool,
+}
+
+struct OffViews {
+    truly: Arc<dyn CashViews + Send + Sync>,
+    cent_too_many: bool,
+}
+
+impl ReadModels for Off {
+    fn access_log(&self, of: AccessLog, page: PageOf<LogPosition>) -> Result<Vec<AccessRow>, ReadError> {
+        self.truly.access_log(of, page)
+    }
+    fn tickets(&self, of: Tickets, page: PageOf<TicketId>) -> Result<Vec<TicketRow>, ReadError> {
+        self.truly.tickets(of, page)
+    }
+    fn counts(&self, of: Counts, page: PageOf<CountPosition>) -> Result<Vec<CountRow>, ReadError> {
+        self.truly.counts(of, page)
+    }
+    fn cash(&self) -> Result<Arc<dyn CashViews + Send + Sync>, ReadError> {
+        Ok(Arc::new(OffViews { truly: self.truly.cash()?, cent_too_many: self.cent_too_many }))
+    }
+    fn condition(&self) -> Condition {
+        self.truly.condition()
+    }
+}
+
+impl CashViews for OffViews {
+    fn transactions(&self, of: Transactions, page: Page<CashPosition>) -> Result<Vec<TransactionRow>, ViewsError> {
+        let mut rows = self.truly.transactions(of, page)?;
+        if !self.cent_too_many {
+            rows.pop();
+        }
+        Ok(rows)
+    }
+    fn transaction(&self, id: TransactionId) -> Result<Option<TransactionRow>, ViewsError> {
+        self.truly.transaction(id)
+    }
+    fn orders(&self, of: VendorSpan, page: Page<CashPosition>) -> Result<Vec<OrderRow>, ViewsError> {
+        self.truly.orders(of, page)
+    }
+    fn sales(&self, of: VendorSpan, page: Page<SalesPosition>) -> Result<Vec<SalesRow>, ViewsError> {
+        self.truly.sales(of, page)
+    }
+    fn products_sold(&self, of: VendorSpan, page: Page<ProductPosition>) -> Result<Vec<ProductRow>, ViewsError> {
+        self.truly.products_sold(of, page)
+    }
+    fn statement(&self, of: VendorSpan) -> Result<Statement, ViewsError> {
+        let mut statement = self.truly.statement(of)?;
+        if self.cent_too_many {
+            statement.closing.payable += 1;
+            statement.now.payable += 1;
+        }
+        Ok(statement)
+    }
+}
+
+/// A statement that differs from its postings or from the books by a cent says so, in either form.
+#[tokio::test]
+async fn a_settlement_that_is_off_by_a_cent_says_so() {
+    for (cent_too_many, postings, books) in [(true, "DIFFER", "DIFFER"), (false, "DIFFER", "AGREE")] {
+        let Evening { mut house, organizer, .. } = evening().await;
+        let truly = house.state.read_models.take().unwrap();
+        house.state.read_models = Some(Arc::new(Off { truly, cent_too_many }));
+        let limits = Limits { requests_per_s: None, ..Limits::default() };
+        (house.router, _) = app(house.state.clone(), OpenApiRouter::new(), limits);
+        let statement = house.get(&organizer, "/festivals/own/settlement").await.is(200, "").json();
+        assert_eq!(statement["proven"], false, "{statement}");
+        let proof = &statement["vendors"][0]["proof"];
+        assert_eq!((&proof["postings"], &proof["books"]), (&json!(postings), &json!(books)), "{proof}");
+        assert_eq!(proof["inBooks"], "9.04");
+        let csv = house.get(&organizer, "/festivals/own/settlement?format=csv").await.text;
+        assert!(csv.lines().nth(1).unwrap().ends_with(&format!(",{books},false")), "{csv}");
+        house.stop().await;
+    }
 }
 
 /// What a terminal did is in all of it, with its name; what it was refused as well.

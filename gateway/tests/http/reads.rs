@@ -67,7 +67,7 @@ impl ReadModels for Few {
             .collect())
     }
 
-    fn cash(&self) -> Result<Arc<dyn storage::views::CashViews>, ReadError> {
+    fn cash(&self) -> Result<Arc<dyn storage::views::CashViews + Send + Sync>, ReadError> {
         Err(ReadError::Rebuilding)
     }
 
@@ -199,7 +199,7 @@ impl ReadModels for Asleep {
         let _ = self.0.lock().unwrap().recv();
         Ok(vec![])
     }
-    fn cash(&self) -> Result<Arc<dyn storage::views::CashViews>, ReadError> {
+    fn cash(&self) -> Result<Arc<dyn storage::views::CashViews + Send + Sync>, ReadError> {
         Err(ReadError::Rebuilding)
     }
     fn condition(&self) -> Condition {

@@ -66,6 +66,7 @@ pub(crate) const ROUTES: &[(&str, &str, &str)] = &[
     ("AaO TC..", "POST", "/cashless/wallets/{wallet}/claim"),
     ("AaO TC..", "POST", "/cashless/wallets/{wallet}/tag"),
     ("AaO TC..", "POST", "/cashless/wallets/{wallet}/tag/lost"),
+    ("AaO TC..", "GET", "/cashless/wallets/{wallet}/qr.svg"),
     ("AaO TC..", "GET", "/cashless/wallets/{wallet}/history"),
     ("AaO T...", "GET", "/cashless/transactions/{transaction}"),
     ("AaO T...", "GET", "/festivals/{slug}/transactions"),
