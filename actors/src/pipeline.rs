@@ -264,7 +264,7 @@ impl<R: Clone> Pipeline<R> {
                         .step
                         .holds
                         .iter()
-                        .filter(|hold| hold.answer == index)
+                        .filter(|hold| hold.answer == index && !planted(Plant::HeldAnswerEarly))
                         .map(|hold| (hold.to, hold.n))
                         .collect();
                     let waits = matches!(answer, OfficeAnswer::Pending(_)) || !until.is_empty();
@@ -282,7 +282,8 @@ impl<R: Clone> Pipeline<R> {
                 Work::Query(query) => held.push(Release::View { view: view(&self.shard, &query), to }),
                 Work::Deliver { .. } => {
                     if let Some((_, &Answer::Acked { from, through })) = answers.next() {
-                        held.push(Release::Ack { to: from, through });
+                        let early = planted(Plant::DeliveryAckedBeforeDurable);
+                        if early { &mut now } else { &mut held }.push(Release::Ack { to: from, through });
                     }
                 }
                 Work::Delivered { .. } => {
@@ -296,10 +297,11 @@ impl<R: Clone> Pipeline<R> {
             }
         }
         // Whoever was told in this very step to wait has been noted down above.
-        for (op, answer) in self.step.finished.drain(..) {
+        for (op, answer) in self.step.finished.drain(..).filter(|_| !planted(Plant::FinishedNeverTold)) {
             held.extend(self.later.finished(op, answer));
         }
-        held.extend(self.step.sent.drain(..).map(|(to, through)| Release::Send { to, through }));
+        let sent = self.step.sent.drain(..).map(|(to, through)| Release::Send { to, through });
+        if planted(Plant::SentBeforeDurable) { &mut now } else { &mut held }.extend(sent);
         held.extend(self.step.notices.drain(..).map(Release::Notice));
         if acknowledged {
             now.extend(self.later.delivered(&self.shard));

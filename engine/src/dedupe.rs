@@ -223,10 +223,14 @@ impl Keys {
         self.order.front().is_some_and(|(at, ..)| now.since_ms(*at) > KEY_KEPT_MS)
     }
 
-    /// Forgets the keys that are older than 72 hours.
+    /// Forgets the keys that are older than 72 hours. What is still under way has no answer yet that could be old.
     pub fn forget(&mut self, now: Timestamp) {
         while self.any_due(now) {
             let (_, id, operator) = self.order.pop_front().expect("one is due");
+            if let Some((_, OfficeAnswer::Pending(_))) = self.answers.get(&id) {
+                self.order.push_back((now, id, operator));
+                continue;
+            }
             self.answers.remove(&id);
             let held = self.held.get_mut(&operator).expect("whoever holds a key is counted");
             *held -= 1;
@@ -316,6 +320,25 @@ mod tests {
         let expired = SeenKey::Refused(Rejection::IdempotencyKeyExpired);
         assert_eq!(keys.look_up(&key, 1, Timestamp(KEY_KEPT_MS + 1)), expired, "old is not new");
         assert_eq!(keys.look_up(&IdempotencyKey { made_at: None, ..key }, 1, Timestamp(KEY_KEPT_MS + 1)), SeenKey::New);
+    }
+
+    /// A transfer that waits for another shard for days, or for a clock that has leapt: whoever asks is never told that
+    /// the key is too old, and after that how it ended.
+    #[test]
+    fn a_key_is_not_forgotten_while_its_answer_is_pending() {
+        let mut keys = Keys::default();
+        let key = IdempotencyKey { id: 1, fingerprint: 2, made_at: Some(Timestamp(0)) };
+        keys.remember(1, 7, 2, OfficeAnswer::Pending(5), Timestamp(0));
+        let late = Timestamp(KEY_KEPT_MS + 1);
+        keys.forget(late);
+        assert_eq!(keys.look_up(&key, 7, late), SeenKey::Answered(OfficeAnswer::Pending(5)));
+        assert!(!keys.any_due(late), "nor is it looked at again at once");
+        keys.remember(1, 7, 2, OfficeAnswer::Done, late);
+        assert_eq!((keys.answers.len(), keys.order.len(), keys.held_by(7)), (1, 1, 1));
+        keys.forget(late.plus_ms(KEY_KEPT_MS));
+        assert_eq!(keys.look_up(&key, 7, late), SeenKey::Answered(OfficeAnswer::Done), "for as long as any other");
+        keys.forget(late.plus_ms(KEY_KEPT_MS + 1));
+        assert!(keys.answers.is_empty() && keys.order.is_empty() && keys.held.is_empty());
     }
 
     /// Whoever takes all there is to be had leaves four fifths to the others; what is given back can be had again.

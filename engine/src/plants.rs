@@ -80,13 +80,16 @@ plants! {
     LostTagPays = 29, "lost-tag-pays";
     /// A transfer that came back stays reserved.
     ReservedForGood = 30, "reserved-for-good";
-}
-
-impl Plant {
-    /// It is about money: found by the audit in `tests/money_plants.rs`.
-    pub fn is_about_money(self) -> bool {
-        self as u8 >= Self::RefundOnAClock as u8
-    }
+    /// A message to another shard leaves before its record is durable.
+    SentBeforeDurable = 31, "sent-before-durable";
+    /// A delivery is acknowledged to the other shard before its record is durable.
+    DeliveryAckedBeforeDurable = 32, "delivery-acked-before-durable";
+    /// The office is told that a terminal is revoked before the other shards have heard of it.
+    HeldAnswerEarly = 33, "held-answer-early";
+    /// Whoever waits for another shard is never told that it is over.
+    FinishedNeverTold = 34, "finished-never-told";
+    /// After a recovery nobody remembers that messages are still to be sent.
+    CourierForgets = 35, "courier-forgets";
 }
 
 #[cfg(feature = "plants")]

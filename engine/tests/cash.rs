@@ -338,6 +338,27 @@ fn wallets_are_found_made_and_claimed() {
     assert_eq!(bar.cash(nobody), OfficeAnswer::Rejected(Rejection::InvalidValue));
 }
 
+/// The books of a festival are in its one currency, whoever's wallets it takes.
+#[test]
+fn nothing_of_another_currency_comes_into_a_festivals_books() {
+    Bar::bare(3).play(
+        "
+        cashless night in CHF foreign
+        cashless elsewhere foreign
+        wallet W1 elsewhere
+        wallet W2
+        topup W1 20.00 from card taken elsewhere → 20.00
+        topup W1 5.00 from card taken in EUR     → rejected: wrong_currency
+        topup W1 5.00 from card taken in CHF     → rejected: wrong_currency
+        correct W1 1.00 why in EUR               → rejected: wrong_currency
+        transfer W1 W2 1.00 in EUR               → rejected: wrong_currency
+        transfer W1 W2 1.00 elsewhere            → rejected: wrong_currency
+        cashout W1                               → rejected: wrong_currency
+        cashout W1 elsewhere                     → 0.00
+        ",
+    );
+}
+
 #[test]
 fn wristbands() {
     nights(

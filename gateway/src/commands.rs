@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 
 pub mod audit;
+mod hands;
+mod progress;
 pub mod rebuild;
 pub mod top;
 

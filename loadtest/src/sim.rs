@@ -11,17 +11,21 @@
 //!        └────────────────────┘
 //! ```
 
+mod bank;
 mod books;
 mod device;
 mod dice;
 mod disk;
+mod door;
 mod judge;
 mod net;
 mod node;
 mod office;
 mod people;
+mod post;
 pub mod seeds;
 mod setup;
+mod till;
 mod world;
 
 use std::collections::BTreeMap;
@@ -67,6 +71,8 @@ pub struct Counts {
     pub events: u64,
     /// How often the node ended.
     pub crashes: u64,
+    /// What became of money, by kind.
+    pub money: BTreeMap<String, u64>,
     /// Everything else that went wrong, by kind.
     pub faults: BTreeMap<String, u64>,
 }
@@ -85,6 +91,9 @@ impl Counts {
         self.snapshots += other.snapshots;
         self.events += other.events;
         self.crashes += other.crashes;
+        for (kind, count) in &other.money {
+            *self.money.entry(kind.clone()).or_default() += count;
+        }
         for (kind, count) in &other.faults {
             *self.faults.entry(kind.clone()).or_default() += count;
         }
@@ -200,12 +209,12 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 fn tell(report: &Report, seconds: f64) {
-    let Counts { steps, commands, acknowledged, crashes, faults, .. } = &report.counts;
+    let Counts { steps, commands, acknowledged, crashes, money, faults, .. } = &report.counts;
     say(&format!(
         "{} seeds in {seconds:.1} s: {steps} steps, {commands} commands, {acknowledged} acknowledged, {crashes} crashes",
         report.seeds
     ));
-    for (kind, count) in faults {
+    for (kind, count) in money.iter().chain(faults) {
         say(&format!("  {kind:<18} {count}"));
     }
     if let (Some(seed), Some(Violation { rule, found })) = (report.failed_seed, &report.violation) {

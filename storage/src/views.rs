@@ -39,7 +39,7 @@ pub use fold::{Batch, CountStep, TicketChange};
 pub const PAGE_MAX: usize = 1_024;
 
 /// A store of read models. One writer, any number of readers, who see whole batches only.
-pub trait Views: CashViews + Send + Sync + 'static {
+pub trait Views: CashViews {
     /// How far they have followed the journal; `None` if nothing was ever written.
     ///
     /// # Errors

@@ -203,6 +203,7 @@ impl Cash {
             CashAction::CashOut { wallet, festival } => {
                 let mut t = self.begin(TransactionKind::CashOut, *festival, *wallet, 0)?;
                 let known = self.wallets.get(*wallet)?;
+                self.of_wallets_currency(&t, Money { minor: known.available, currency: known.currency })?;
                 if known.is_blocked() {
                     return Err(Rejection::WalletBlocked);
                 }

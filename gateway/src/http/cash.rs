@@ -27,14 +27,19 @@ pub mod block;
 pub mod bulk;
 pub mod cash_out;
 pub mod correction;
+pub mod entries;
 pub mod ledger;
+pub mod orders;
 pub mod pay;
 pub mod policy;
 pub mod products;
 pub mod refund;
+pub mod sales;
+pub mod settlement;
 pub mod tags;
 pub mod terminals;
 pub mod topup;
+pub mod transactions;
 pub mod transfer;
 pub mod vendors;
 
@@ -54,7 +59,12 @@ pub fn router() -> OpenApiRouter<AppState> {
         .merge(correction::router())
         .merge(block::router())
         .merge(tags::router())
+        .merge(transactions::router())
+        .merge(orders::router())
+        .merge(sales::router())
+        .merge(settlement::router())
         .merge(ledger::router())
+        .merge(entries::router())
 }
 
 /// Money has moved.

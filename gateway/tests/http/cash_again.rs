@@ -17,7 +17,7 @@ fn made_ago(ago: Duration) -> String {
 
 #[tokio::test]
 async fn the_same_key_the_same_answer_and_once() {
-    let house = House::small().await;
+    let house = House::new().await;
     let admin = house.bar("own").await;
     let (wallet, friend) = (house.wallet(&admin, "own", "100.00").await, house.wallet(&admin, "own", "7.00").await);
     let money = |amount: &str, mut more: Value| {
@@ -86,7 +86,7 @@ async fn the_same_key_the_same_answer_and_once() {
 /// A no is remembered like a yes; 72 hours later a key that says when it was made is refused, and moves nothing.
 #[tokio::test]
 async fn a_no_is_remembered_and_an_old_key_refused() {
-    let house = House::small().await;
+    let house = House::new().await;
     let admin = house.bar("own").await;
     let wallet = house.wallet(&admin, "own", "0.00").await;
     let pay = json!({"wallet": wallet, "vendorId": vendor_id("own", 0), "amount": "5.00", "currency": "EUR"});
@@ -115,7 +115,7 @@ async fn a_no_is_remembered_and_an_old_key_refused() {
 /// A hundred at once for a wallet that holds enough for exactly one.
 #[tokio::test]
 async fn a_hundred_at_once_for_the_last_five_euros() {
-    let house = House::small().await;
+    let house = House::new().await;
     let admin = house.bar("own").await;
     let wallet = house.wallet(&admin, "own", "5.00").await;
     let pay = json!({"wallet": wallet, "vendorId": vendor_id("own", 0), "amount": "5.00", "currency": "EUR"});

@@ -70,7 +70,7 @@ async fn tables(house: &House, key: &str, path: &str, good: &Value, table: &[(&s
 
 #[tokio::test]
 async fn topups() {
-    let house = House::small().await;
+    let house = House::new().await;
     let admin = house.bar("own").await;
     let wallet = house.wallet(&admin, "own", "0.00").await;
     let good = json!({"wallet": wallet, "festival": "own", "amount": "500.00", "currency": "EUR", "method": "cash"});
@@ -105,7 +105,7 @@ async fn topups() {
 
 #[tokio::test]
 async fn payments() {
-    let house = House::small().await;
+    let house = House::new().await;
     let admin = house.bar("own").await;
     let wallet = house.wallet(&admin, "own", "50.00").await;
     let lines = json!([{"product": 0, "count": 2, "price": "5.00"}]);
@@ -152,7 +152,7 @@ async fn payments() {
 
 #[tokio::test]
 async fn refunds() {
-    let house = House::small().await;
+    let house = House::new().await;
     let admin = house.bar("own").await;
     let wallet = house.wallet(&admin, "own", "50.00").await;
     let pay = json!({"wallet": wallet, "vendorId": vendor_id("own", 0), "amount": "10.00", "currency": "EUR"});
@@ -205,7 +205,7 @@ async fn refunds() {
 
 #[tokio::test]
 async fn transfers() {
-    let house = House::small().await;
+    let house = House::new().await;
     let admin = house.bar("own").await;
     let (from, to) = (house.wallet(&admin, "own", "500.00").await, house.wallet(&admin, "own", "0.00").await);
     let (full, blocked) = (house.wallet(&admin, "own", "500.00").await, house.wallet(&admin, "own", "0.00").await);
@@ -238,7 +238,7 @@ async fn transfers() {
 
 #[tokio::test]
 async fn corrections_and_cash_out() {
-    let house = House::small().await;
+    let house = House::new().await;
     let admin = house.bar("own").await;
     let wallet = house.wallet(&admin, "own", "10.00").await;
     let good = json!({"wallet": wallet, "amount": "-2.50", "currency": "EUR", "reason": "Counted twice"});
@@ -270,7 +270,7 @@ async fn corrections_and_cash_out() {
 /// What is asked for in addresses and queries, and what sets a festival up.
 #[tokio::test]
 async fn the_rest() {
-    let house = House::small().await;
+    let house = House::new().await;
     let admin = house.bar("own").await;
     let cashier = house.key(Role::Cashier, &["own"]).await;
     let wallet = house.wallet(&admin, "own", "0.00").await;

@@ -24,7 +24,7 @@ async fn theirs(house: &House, admin: &str, slug: &str) -> Theirs {
 
 #[tokio::test]
 async fn a_foreign_wallet_answers_like_one_that_never_was() {
-    let house = House::small().await;
+    let house = House::new().await;
     let admin = house.bar("own").await;
     house.bar("foreign").await;
     let own = theirs(&house, &admin, "own").await;
@@ -111,7 +111,7 @@ async fn a_foreign_wallet_answers_like_one_that_never_was() {
 /// A festival that takes others' wallets tops them up and lets them pay, and no more.
 #[tokio::test]
 async fn where_foreign_wallets_are_taken() {
-    let house = House::small().await;
+    let house = House::new().await;
     let admin = house.bar("own").await;
     house.bar("foreign").await;
     let foreign = theirs(&house, &admin, "foreign").await;
@@ -150,7 +150,7 @@ async fn where_foreign_wallets_are_taken() {
 /// A person has one wallet: where the festival does not take another's, nothing is told about it.
 #[tokio::test]
 async fn an_account_with_a_wallet_elsewhere() {
-    let house = House::small().await;
+    let house = House::new().await;
     let admin = house.bar("own").await;
     house.bar("foreign").await;
     let account = fresh();

@@ -1,23 +1,27 @@
 //! A node behind the API, with a festival of its own for each test and keys for every role.
 
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use actors::{Node, NodeConfig};
+use actors::{Node, NodeConfig, TerminalInbox, TerminalReply};
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
-use engine::command::{OfficeAction, OfficeAnswer, OfficeCommand};
+use engine::command::{OfficeAction, OfficeAnswer, OfficeCommand, TerminalAction, TerminalAnswer, TerminalCommand};
 use engine::credential::QrSecret;
-use engine::ids::FestivalId;
+use engine::ids::{DeviceId, FestivalId};
 use engine::status::Role;
 use gateway::auth::{OneTime, enrolment_code_hash, key_hash, key_text};
-use gateway::http::readmodels::ReadModels;
+use gateway::http::readmodels::{ReadModels, State};
 use gateway::http::{AppState, Limits, app};
+use gateway::lists::Lists;
 use gateway::live::{self, LiveHub};
 use gateway::quic::LatencyTracker;
 use gateway::tls::Fingerprint;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
+use tokio::sync::mpsc::UnboundedSender;
 use tower::ServiceExt;
 
 pub(crate) const SECRET: &[u8] = b"a secret of at least 32 bytes, for tests";
@@ -70,18 +74,32 @@ impl House {
     }
 
     pub(crate) async fn with(read_models: Option<Arc<dyn ReadModels>>) -> Self {
-        Self::of(4, read_models).await
+        Self::of(|_, _| read_models).await
     }
 
-    /// Everything in one shard: what needs no messages between shards.
-    pub(crate) async fn small() -> Self {
-        Self::of(1, None).await
+    /// With the read models that follow the journal.
+    pub(crate) async fn listed() -> Self {
+        Self::of(|node, data| Some(Arc::new(Lists::follow(node.journal(), data).unwrap()))).await
     }
 
-    async fn of(shards: u16, read_models: Option<Arc<dyn ReadModels>>) -> Self {
+    /// Waits until the read models have all that has happened until now.
+    pub(crate) async fn listed_all(&self) {
+        let models = self.state.read_models.as_ref().unwrap();
+        for _ in 0..500 {
+            let condition = models.condition();
+            if condition.state == State::Following && condition.lag_records == 0 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("the read models do not follow: {:?}", models.condition());
+    }
+
+    async fn of(models: impl FnOnce(&Node, &Path) -> Option<Arc<dyn ReadModels>>) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let config = NodeConfig { shards, threads: 1, ..NodeConfig::new(folder.path()) };
+        let config = NodeConfig { shards: 4, threads: 1, ..NodeConfig::new(folder.path()) };
         let node = tokio::task::spawn_blocking(|| Node::start(config)).await.unwrap().unwrap();
+        let read_models = models(&node, folder.path());
         let state = AppState {
             node,
             qr_secret: QrSecret::new(SECRET).unwrap(),
@@ -214,6 +232,16 @@ impl House {
         }
     }
 
+    /// What a terminal asks, and its answer.
+    pub(crate) async fn till(&self, device: &str, seq: u64, action: TerminalAction) -> TerminalAnswer {
+        let device = DeviceId::parse(device).unwrap();
+        let (told, mut answers) = tokio::sync::mpsc::unbounded_channel();
+        let inbox: Arc<dyn TerminalInbox> = Arc::new(Told(told));
+        let command = TerminalCommand { device, seq, floor: 1, action };
+        assert!(self.state.node.submit_terminal(vec![command], &inbox).is_ok());
+        answers.recv().await.unwrap()
+    }
+
     /// What is available in a wallet.
     pub(crate) async fn balance(&self, key: &str, wallet: &str) -> String {
         let shown = self.get(key, &format!("/cashless/account?wallet={wallet}")).await.is(200, "").json();
@@ -231,6 +259,17 @@ pub(crate) fn fresh() -> String {
     let mut random = [0; 16];
     aws_lc_rs::rand::fill(&mut random).unwrap();
     uuid::Builder::from_random_bytes(random).into_uuid().to_string()
+}
+
+/// Where a terminal's answers go.
+struct Told(UnboundedSender<TerminalAnswer>);
+
+impl TerminalInbox for Told {
+    fn answered(&self, replies: &[TerminalReply]) {
+        for reply in replies {
+            self.0.send(reply.answer).unwrap();
+        }
+    }
 }
 
 /// A vendor's id.

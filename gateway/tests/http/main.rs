@@ -5,6 +5,7 @@ mod bulk;
 mod cash;
 mod cash_again;
 mod cash_input;
+mod cash_reads;
 mod cash_tenancy;
 mod changes;
 mod house;

@@ -66,6 +66,15 @@ pub(crate) const ROUTES: &[(&str, &str, &str)] = &[
     ("AaO TC..", "POST", "/cashless/wallets/{wallet}/claim"),
     ("AaO TC..", "POST", "/cashless/wallets/{wallet}/tag"),
     ("AaO TC..", "POST", "/cashless/wallets/{wallet}/tag/lost"),
+    ("AaO TC..", "GET", "/cashless/wallets/{wallet}/history"),
+    ("AaO T...", "GET", "/cashless/transactions/{transaction}"),
+    ("AaO T...", "GET", "/festivals/{slug}/transactions"),
+    ("AaO T...", "GET", "/festivals/{slug}/vendors/{vendor}/orders"),
+    ("AaO ....", "GET", "/festivals/{slug}/vendors/{vendor}/sales/hours"),
+    ("AaO ....", "GET", "/festivals/{slug}/vendors/{vendor}/sales/terminals"),
+    ("AaO ....", "GET", "/festivals/{slug}/vendors/{vendor}/sales/products"),
+    ("AaO ....", "GET", "/festivals/{slug}/settlement"),
+    ("AaO ....", "GET", "/ledger/{slug}/entries"),
     ("AaO ....", "GET", "/ledger/{slug}/accounts"),
     ("AaO ....", "GET", "/ledger/{slug}/trial-balance"),
     ("A.. ....", "GET", "/keys"),
@@ -128,6 +137,7 @@ async fn call(house: &House, key: &str, method: &str, route: &str, place: &Place
         .replace("{ticket}", &place.ticket)
         .replace("{device}", &place.device)
         .replace("{wallet}", &place.wallet)
+        .replace("{transaction}", &place.payment)
         .replace("{zone}", "0")
         .replace("{category}", "0")
         .replace("{vendor}", "0")
@@ -176,9 +186,10 @@ fn never() -> Place {
 
 #[tokio::test]
 async fn each_role_does_what_it_may_and_nothing_else() {
-    let house = House::small().await;
+    let house = House::listed().await;
     let own = place(&house, "own").await;
     house.bar("foreign").await;
+    house.listed_all().await;
     let keys = [
         ('A', house.key(Role::Admin, &[]).await),
         ('a', house.key(Role::Admin, &["own"]).await),
@@ -213,9 +224,10 @@ async fn each_role_does_what_it_may_and_nothing_else() {
 
 #[tokio::test]
 async fn a_foreign_festival_answers_like_one_that_never_was() {
-    let house = House::small().await;
+    let house = House::listed().await;
     house.bar("own").await;
     let (foreign_one, never_one) = (place(&house, "foreign").await, never());
+    house.listed_all().await;
     for role in [Role::Admin, Role::Organizer, Role::Staff, Role::Security, Role::Cashier, Role::User] {
         let key = house.key(role, &["own"]).await;
         for (_, method, route) in ROUTES.iter().filter(|(_, _, route)| route.contains('{') && !route.contains("{no}")) {

@@ -5,10 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use engine::command::{DeviceAnswer, OfficeAnswer};
+use engine::command::{DeviceAnswer, OVER_LIMIT, OfficeAnswer};
 use engine::dedupe::Seen;
-use engine::event::{Asked, Event};
-use engine::ids::{DeviceId, FestivalId};
+use engine::event::{Asked, CashEvent, Event, TransactionKind};
+use engine::ids::{DeviceId, FestivalId, ShardId, TransactionId};
+use engine::money::Money;
+use engine::outbox::Message;
 use engine::record;
 use engine::shard::Shard;
 use engine::status::{ScanAck, TicketStatus};
@@ -17,11 +19,13 @@ use engine::view::{Query, View};
 
 use super::{Check, breach};
 use festival::{CategoryBook, DeviceBook, FestivalBook, TicketBook};
+use money::MoneyBook;
 
 mod festival;
+pub(super) mod money;
 
 /// One shard's books.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Books {
     /// Of the last record.
     pub(super) seq: u64,
@@ -32,10 +36,26 @@ pub(super) struct Books {
     pub(super) festivals: BTreeMap<FestivalId, FestivalBook>,
     /// Every idempotency key's outcome, forgotten by the shard or not.
     ever: BTreeMap<u128, OfficeAnswer>,
+    /// Which messages to other shards came of what was asked with a key, by number.
+    told: BTreeMap<u128, Vec<(ShardId, u64)>>,
     api_keys: u32,
+    pub(super) money: MoneyBook,
 }
 
 impl Books {
+    pub(super) fn new(id: ShardId) -> Self {
+        Self {
+            seq: 0,
+            at: Timestamp::default(),
+            events: 0,
+            festivals: BTreeMap::new(),
+            ever: BTreeMap::new(),
+            told: BTreeMap::new(),
+            api_keys: 0,
+            money: MoneyBook::new(id),
+        }
+    }
+
     /// Enters one record.
     pub(super) fn enter(&mut self, bytes: &[u8]) -> Check {
         let record = match record::read(bytes) {
@@ -53,9 +73,20 @@ impl Books {
         }
         (self.seq, self.at) = (record.seq, record.at);
         let mut asked: Option<Asked> = None;
+        let mut key = None;
+        self.money.next_record();
         for event in &record.events {
             self.events += 1;
             let by = asked.take();
+            match event {
+                Event::Sent { to, n, message: Message::Directory(_) } => {
+                    if let Some(key) = key {
+                        self.told.entry(key).or_default().push((*to, *n));
+                    }
+                }
+                Event::Asked(_) => {}
+                _ => key = by.and_then(|by| by.key).map(|(id, _)| id),
+            }
             match event {
                 Event::Asked(who) => match (who.key, who.answer()) {
                     (Some((id, _)), Some(answer)) => self.outcome(id, answer)?,
@@ -64,8 +95,14 @@ impl Books {
                 },
                 other => {
                     self.happened(other)?;
-                    if let Some((id, _)) = by.and_then(|by| by.key) {
-                        self.outcome(id, told_of(other))?;
+                    let ended = self.money.happened(other, self.seq, self.at)?;
+                    match (by.and_then(|by| by.key), told_of(other)) {
+                        (Some((id, _)), OfficeAnswer::Pending(op)) => self.money.pending(op, id),
+                        (Some((id, _)), answer) => self.outcome(id, answer)?,
+                        (None, _) => {}
+                    }
+                    if let Some((id, answer)) = ended {
+                        self.outcome(id, answer)?;
                     }
                 }
             }
@@ -86,6 +123,11 @@ impl Books {
     /// What an idempotency key came to, ever.
     pub(super) fn outcome_of(&self, id: u128) -> Option<OfficeAnswer> {
         self.ever.get(&id).copied()
+    }
+
+    /// The messages to other shards that came of what was asked with this key.
+    pub(super) fn told_for(&self, id: u128) -> &[(ShardId, u64)] {
+        self.told.get(&id).map_or(&[], Vec::as_slice)
     }
 
     /// What a device was told, ever.
@@ -179,6 +221,14 @@ impl Books {
                 let gate = usize::from(gate.0);
                 page.devices.push(DeviceBook { gate, revoked: false, floor: 0, answers: BTreeMap::new() });
             }
+            Event::Cash(CashEvent::TerminalEnrolled { device, .. }) => {
+                let page = self.festival(device.festival())?;
+                if page.devices.len() != device.number() as usize {
+                    return breach("devices are numbered densely", format!("{device}"));
+                }
+                // It stands at no gate.
+                page.devices.push(DeviceBook { gate: 0, revoked: false, floor: 0, answers: BTreeMap::new() });
+            }
             Event::DeviceRevoked { device } => {
                 self.festival(device.festival())?.devices[device.number() as usize].revoked = true;
             }
@@ -201,7 +251,7 @@ impl Books {
             | Event::Cash(_)
             | Event::Sent { .. }
             | Event::Received { .. }
-            | Event::Delivered { .. } => {}
+            | Event::Delivered { .. } => {} // about money
         }
         Ok(())
     }
@@ -219,6 +269,7 @@ impl Books {
             let found = format!("shard {:?} at {:?}, books {:?} at {:?}", shard.seq(), shard.now(), self.seq, self.at);
             return breach("replay rebuilds the state", found);
         }
+        self.money.agree_with(shard)?;
         for (id, page) in &self.festivals {
             self.shows(&Query::Live(*id), &shard.query(&Query::Live(*id)))?;
             for ticket in page.tickets.keys() {
@@ -254,6 +305,9 @@ impl Books {
 
     /// Whether a view shows what is in the books, no more and no less.
     pub(super) fn shows(&self, query: &Query, view: &View) -> Check {
+        if let Some(shown) = self.money.shows(query, view) {
+            return shown;
+        }
         let differs = |what: String| breach("no reply shows state beyond the durable position", what);
         match (query, view) {
             (Query::Live(id), View::Live(live)) => {
@@ -323,6 +377,21 @@ fn told_of(event: &Event) -> OfficeAnswer {
         Event::DeviceEnrolled { device, .. } => OfficeAnswer::Device(*device),
         Event::QrKeyRotated { version, .. } => OfficeAnswer::QrKey(*version),
         Event::ApiKeyCreated { key, .. } => OfficeAnswer::ApiKey(*key),
+        Event::Transaction(t) if t.kind == TransactionKind::TransferOut => OfficeAnswer::Pending(t.of),
+        Event::Transaction(t) => OfficeAnswer::Transaction {
+            id: TransactionId { wallet: t.wallet, serial: t.serial },
+            amount: Money { minor: t.amount, currency: t.currency },
+            balance: t.after,
+            over_limit: t.flags & OVER_LIMIT != 0,
+        },
+        Event::Cash(CashEvent::VendorPut { vendor, .. }) => OfficeAnswer::Vendor(*vendor),
+        Event::Cash(CashEvent::ProductPut { product, .. }) => OfficeAnswer::Product(*product),
+        Event::Cash(CashEvent::TerminalOffered { until, .. }) => OfficeAnswer::CodeUntil(*until),
+        Event::Cash(CashEvent::TerminalEnrolled { device, .. }) => OfficeAnswer::Device(*device),
+        Event::Cash(CashEvent::WalletCreated { wallet, .. } | CashEvent::WalletClaimed { wallet, .. }) => {
+            OfficeAnswer::Wallet(*wallet)
+        }
+        Event::Cash(CashEvent::TagLinking { op, .. }) => OfficeAnswer::Pending(*op),
         _ => OfficeAnswer::Done,
     }
 }

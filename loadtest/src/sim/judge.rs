@@ -7,10 +7,13 @@ use engine::dedupe::KEY_KEPT_MS;
 use engine::ids::DeviceId;
 use engine::rejection::Rejection;
 use engine::status::ScanAck;
+use engine::view::Query;
 
 use super::net::Packet;
 use super::world::{Asker, World};
 use super::{Check, breach};
+
+mod money;
 
 impl World {
     /// Judges what a shard releases, and sends it on its way.
@@ -44,6 +47,31 @@ impl World {
                     self.counts.views += 1;
                     self.ledgers[shard].books.shows(&query, &view)?;
                 }
+                (Release::View { to: Asker::Resolve(number), view }, _) => {
+                    if let Some(tag) = self.tag_of(number) {
+                        self.ledgers[shard].books.shows(&Query::Tag(tag), &view)?;
+                    }
+                    self.resolved(number, &view);
+                }
+                (Release::Terminal { to: Asker::Till { device, connection }, replies }, _) => {
+                    for reply in &replies {
+                        self.judge_till(shard, device, reply)?;
+                    }
+                    self.send(Packet::TillReplies { device, connection, replies });
+                }
+                (Release::Terminal { to: Asker::Tap { number, device }, replies }, _) => {
+                    for reply in &replies {
+                        self.judge_till(shard, device, reply)?;
+                        self.tap_answered(number, reply);
+                    }
+                }
+                (Release::Terminal { to: Asker::Thief { device }, replies }, _) => {
+                    for reply in &replies {
+                        self.judge_thief(device, reply)?;
+                    }
+                }
+                (Release::Send { to, through }, _) => self.may_send(shard, to, through)?,
+                (Release::Ack { to, through }, _) => self.acknowledge(shard, to, through)?,
                 (Release::Notice(_), _) => {}
                 (other, _) => return breach("answers go to whoever asked", format!("{other:?}")),
             }
@@ -107,6 +135,12 @@ impl World {
     }
 
     fn judge_office(&mut self, shard: usize, command: &OfficeCommand, answer: OfficeAnswer, probe: bool) -> Check {
+        if answer == OfficeAnswer::Rejected(Rejection::StillPending) {
+            return self.judge_still_pending(shard, command);
+        }
+        if !probe {
+            self.judge_spread(shard, command, answer)?;
+        }
         let ledger = &mut self.ledgers[shard];
         let books = &ledger.books;
         let Some(key) = command.key else { return Ok(()) };
@@ -119,7 +153,8 @@ impl World {
             }
             return breach("forgetting is never mistaken", format!("key {:x} is {age:?} ms old: {answer:?}", key.id));
         }
-        if ledger.too_old.contains(&key.id) && !probe {
+        // What has waited for other shards since before the key was too old, was decided before.
+        if ledger.too_old.contains(&key.id) && !probe && !money::spreads(&command.action) {
             return breach("same id, same answer", format!("key {:x} was too old, then {answer:?}", key.id));
         }
         if probe {
@@ -129,7 +164,7 @@ impl World {
             return breach("same id with other content: conflict", format!("{command:?}: {answer:?}"));
         }
         match books.outcome_of(key.id) {
-            Some(outcome) if outcome == answer => Ok(()),
+            Some(outcome) if outcome == answer => self.judge_bank(shard, command, answer),
             Some(outcome) => breach("same id, same answer", format!("key {:x}: {outcome:?}, then {answer:?}", key.id)),
             None => breach("nothing is acknowledged before it is durable", format!("{command:?}: {answer:?}")),
         }

@@ -3,13 +3,15 @@
 
 use std::collections::BTreeMap;
 
-use actors::DeviceReply;
+use actors::{DeviceReply, TerminalReply};
 use engine::command::{DeviceCommand, OfficeAnswer, OfficeCommand};
-use engine::ids::DeviceId;
+use engine::ids::{DeviceId, ShardId};
+use engine::outbox::Message;
 use engine::view::Query;
 
 use super::Counts;
 use super::dice::Dice;
+use super::till::Frame;
 
 /// One message on its way.
 #[derive(Clone, Debug)]
@@ -26,6 +28,14 @@ pub(super) enum Packet {
     Told { number: u64, answer: OfficeAnswer },
     /// Somebody wants to know.
     Query(Query),
+    /// A terminal's commands, on its connection of this number.
+    Frames { device: DeviceId, connection: u64, frames: Vec<Frame> },
+    /// Answers to a terminal.
+    TillReplies { device: DeviceId, connection: u64, replies: Vec<TerminalReply> },
+    /// What one shard has for another.
+    Messages { from: ShardId, to: ShardId, first: u64, messages: Vec<Message> },
+    /// A shard has another one's messages.
+    Received { by: ShardId, of: ShardId, through: u64 },
 }
 
 /// All that is on its way, by when it arrives.
@@ -35,6 +45,8 @@ pub(super) struct Net {
     sent: u64,
     /// Nothing is lost, doubled or late any more.
     pub(super) calm: bool,
+    /// Until this step nothing of the first shard reaches the second.
+    cut: Option<(ShardId, ShardId, u64)>,
 }
 
 /// The longest a packet is under way, in steps.
@@ -46,7 +58,7 @@ impl Net {
         if self.calm {
             return self.put(now + 1, packet);
         }
-        if dice.one_in(25) {
+        if dice.one_in(25) || self.is_cut(now, &packet) {
             counts.fault("dropped");
             return;
         }
@@ -59,6 +71,20 @@ impl Net {
             counts.fault("delayed");
         }
         self.put(now + 1 + delay, packet);
+    }
+
+    /// Nothing of one shard reaches another until then.
+    pub(super) fn cut(&mut self, from: ShardId, to: ShardId, until: u64) {
+        self.cut = Some((from, to, until));
+    }
+
+    fn is_cut(&self, now: u64, packet: &Packet) -> bool {
+        let way = match packet {
+            Packet::Messages { from, to, .. } => (*from, *to),
+            Packet::Received { by, of, .. } => (*by, *of),
+            _ => return false,
+        };
+        self.cut.is_some_and(|(from, to, until)| (from, to) == way && now < until)
     }
 
     fn put(&mut self, due: u64, packet: Packet) {

@@ -3,8 +3,10 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
+use actors::courier::Courier;
 use actors::pipeline::{Pipeline, Stepped};
 use actors::recover::{Recovering, save};
+use engine::audit::Audit;
 use engine::ids::ShardId;
 use engine::shard::Shard;
 use engine::time::Timestamp;
@@ -14,13 +16,17 @@ use storage::journal::log::{LogWriter, NotStaged};
 use storage::journal::{Cursor, JournalError};
 
 use super::books::Books;
+use super::books::money::all_together;
 use super::disk::{SHARDS, options};
+use super::door::Door;
 use super::world::{Asker, World};
 use super::{Check, breach};
 
 /// A running node.
 pub(super) struct Node {
     pub(super) pipelines: Vec<Pipeline<Asker>>,
+    pub(super) couriers: Vec<Courier>,
+    pub(super) door: Door,
     writer: LogWriter<FaultDisk>,
     readers: Readers<FaultDisk>,
     /// Handed to the journal and not yet part of a group.
@@ -32,7 +38,6 @@ pub(super) struct Node {
 }
 
 /// What the simulator knows of one shard's records, whatever the node remembers.
-#[derive(Default)]
 pub(super) struct Ledger {
     /// Every record handed to the journal, less those that a crash has lost.
     pub(super) handed: Vec<Vec<u8>>,
@@ -54,9 +59,11 @@ impl Node {
         !self.untold.is_empty()
     }
 
-    /// Whether nothing is under way.
+    /// Whether nothing is under way, in a shard or between two.
     pub(super) fn is_idle(&self) -> bool {
-        self.pipelines.iter().all(Pipeline::is_idle)
+        let others = || (0..SHARDS).map(ShardId);
+        let has_sent = |pipeline: &Pipeline<Asker>| others().all(|to| pipeline.shard().outgoing(to).1.len() == 0);
+        self.pipelines.iter().all(|pipeline| pipeline.is_idle() && has_sent(pipeline))
     }
 }
 
@@ -72,6 +79,7 @@ impl World {
             Stepped::Record(record, now) => {
                 let ledger = &mut self.ledgers[shard];
                 let before = ledger.ahead.at;
+                let received: Vec<u64> = ledger.ahead.money.posts.iter().map(|post| post.received).collect();
                 ledger.ahead.enter(&record)?;
                 if ledger.ahead.at != before.max(stamp) {
                     let what = format!("stamped {stamp:?} after {before:?}, recorded {:?}", ledger.ahead.at);
@@ -79,11 +87,15 @@ impl World {
                 }
                 ledger.handed.push(record.clone());
                 node.queue.push_back((ShardId(shard as u16), record));
-                self.release(shard, now)
+                self.taken_in(shard, &received)?;
+                self.release(shard, now)?;
             }
-            Stepped::Nothing(now) => self.release(shard, now),
-            Stepped::Panicked => breach("nothing panics", "a step panicked; its message is above".to_owned()),
+            Stepped::Nothing(now) => self.release(shard, now)?,
+            Stepped::Panicked => {
+                return breach("nothing panics", "a step panicked; its message is above".to_owned());
+            }
         }
+        self.post(shard)
     }
 
     /// The journal takes up to `most` records into its group.
@@ -128,7 +140,8 @@ impl World {
         let ledger = &mut self.ledgers[shard];
         ledger.books.enter(&ledger.handed[ledger.told])?;
         ledger.told += 1;
-        self.release(shard, releases)
+        self.release(shard, releases)?;
+        self.post(shard)
     }
 
     /// Snapshots are written beside the living shards, from the last ones and the journal. May end in a crash.
@@ -233,7 +246,7 @@ impl World {
             Err(error) => return breach("a snapshot and the tail are the state", error.to_string()),
         };
         let (writer, readers) = opened.into_parts();
-        let mut pipelines = Vec::new();
+        let (mut pipelines, mut couriers) = (Vec::new(), Vec::new());
         for (shard, records) in recovering.into_shards().zip(&fold) {
             let ledger = &mut self.ledgers[usize::from(shard.id().0)];
             ledger.recovered()?;
@@ -242,10 +255,13 @@ impl World {
                 let what = format!("shard {} after {} records", shard.id().0, records.len());
                 return breach("replay from zero = snapshot + tail", what);
             }
+            couriers.push(Courier::new(&shard));
             pipelines.push(Pipeline::new(shard));
         }
         self.node = Some(Node {
             pipelines,
+            couriers,
+            door: Door::default(),
             writer,
             readers,
             queue: VecDeque::new(),
@@ -295,7 +311,21 @@ impl World {
                 }
             }
         }
-        Ok(())
+        let money: Vec<_> = self.ledgers.iter().map(|ledger| &ledger.ahead.money).collect();
+        all_together(&money)
+    }
+
+    /// What `tapgate audit` says of the whole journal.
+    pub(super) fn audit_journal(&self) -> Check {
+        let mut audit = Audit::new(SHARDS);
+        for (shard, ledger) in (0..SHARDS).map(ShardId).zip(&self.ledgers) {
+            ledger.handed.iter().for_each(|record| audit.record(shard, record));
+        }
+        let report = audit.finish();
+        match report.violations.first() {
+            None => Ok(()),
+            Some(found) => breach("the audit finds nothing", format!("{}: {}", found.check, found.what)),
+        }
     }
 
     /// What the node's clock says.
@@ -305,6 +335,11 @@ impl World {
 }
 
 impl Ledger {
+    pub(super) fn new(id: ShardId) -> Self {
+        let (books, ahead) = (Books::new(id), Books::new(id));
+        Self { handed: Vec::new(), flushed: 0, told: 0, books, ahead, too_old: BTreeSet::new() }
+    }
+
     /// What recovery found, against what was handed over: a beginning of it, to the last bit, and all that the disk
     /// had confirmed.
     fn compare(&mut self, records: &[Vec<u8>]) -> Check {

@@ -12,8 +12,8 @@ use engine::time::Timestamp;
 use super::dice::Dice;
 use super::{Check, breach};
 
-/// How many commands the office keeps under way.
-const UNDER_WAY: usize = 3;
+/// How many commands the office keeps under way at the gates, and how many about money.
+const UNDER_WAY: (usize, usize) = (3, 6);
 /// After so many steps without an answer it asks again.
 const PATIENCE: u64 = 80;
 
@@ -39,7 +39,9 @@ pub(super) struct Site {
 impl Office {
     /// A new command, if it has not too many under way.
     pub(super) fn ask(&mut self, step: u64, made_at: Timestamp, action: OfficeAction) -> Option<(u64, OfficeCommand)> {
-        if self.open.len() >= UNDER_WAY {
+        let is_cash = |action: &OfficeAction| matches!(action, OfficeAction::Cash(_));
+        let alike = self.open.values().filter(|(command, _)| is_cash(&command.action) == is_cash(&action)).count();
+        if alike >= if is_cash(&action) { UNDER_WAY.1 } else { UNDER_WAY.0 } {
             return None;
         }
         self.next += 1;
@@ -59,6 +61,11 @@ impl Office {
         .collect()
     }
 
+    /// Everything goes out again at the next moment.
+    pub(super) fn hurry(&mut self) {
+        self.open.values_mut().for_each(|(_, sent)| *sent = 0);
+    }
+
     /// Whether everything is answered.
     pub(super) fn is_content(&self) -> bool {
         self.open.is_empty()
@@ -66,6 +73,9 @@ impl Office {
 
     /// An answer has arrived. `Some`: for the first time.
     pub(super) fn hear(&mut self, number: u64, answer: OfficeAnswer) -> Check<Option<OfficeCommand>> {
+        if answer == OfficeAnswer::Rejected(Rejection::StillPending) {
+            return Ok(None); // it asks again
+        }
         if let Some((_, before)) = self.told.get(&number) {
             // What was forgotten by now is too old to be looked up; that answer and the outcome may overtake each other on
             // their way. Which of them left the node first was judged there.

@@ -114,6 +114,9 @@ impl World {
     }
 
     pub(super) fn somebody_looks(&mut self) {
+        if self.dice.one_in(2) {
+            return self.somebody_counts_money();
+        }
         let site = &self.sites[usize::from(self.dice.one_in(6))];
         let festival = site.festival;
         let query = match self.dice.below(4) {

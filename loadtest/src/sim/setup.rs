@@ -71,22 +71,21 @@ impl World {
     }
 
     /// One command of the office, from the question to the durable answer.
-    fn order(&mut self, action: OfficeAction) -> Check {
+    pub(super) fn order(&mut self, action: OfficeAction) -> Check {
         let shard = shard_of_action(&action);
         let command = OfficeCommand { key: None, operator: 0, action: action.clone() };
         self.take(shard, Work::Office(Box::new(command)), Asker::Setup);
-        self.pump(shard)?;
-        self.stage(1)?;
-        self.flush();
-        self.tell()?;
+        for _ in 0..20 {
+            self.everything_moves()?;
+            if self.set_up.is_some() {
+                break;
+            }
+        }
         match self.set_up.take() {
             Some(OfficeAnswer::Rejected(rejection)) => {
                 breach("a festival can be set up", format!("{action:?}: {rejection:?}"))
             }
-            Some(answer) => {
-                self.office_knows(&action, answer);
-                Ok(())
-            }
+            Some(answer) => self.office_knows(&action, answer),
             None => breach("a festival can be set up", format!("{action:?}: no answer")),
         }
     }

@@ -12,12 +12,12 @@
 //!
 //! Names of vendors and products are the festival's own state (`Query::Cash`); rows have their numbers.
 //!
-//! What a row adds to sums is said here, once, for every store: [`TransactionRow::sale`], [`TransactionRow::products`],
-//! [`TransactionRow::entry`]. Stores keep absolute sums per shard and bucket, with the number of the last record in them.
+//! What a row adds to sums is said here, once, for every store: [`TransactionRow::entry`], [`TransactionRow::sale`],
+//! [`TransactionRow::products`], [`TransactionRow::products_given_back`]. Stores keep absolute sums per shard and bucket, with the number of the last record in them.
 
 use engine::event::{Lot, Posting, SoldLine, Transaction, TransactionKind};
 use engine::ids::{DeviceId, FestivalId, ProductNo, ShardId, TransactionId, VendorNo, WalletId};
-use engine::money::Currency;
+use engine::money::{Currency, vendor_share};
 use engine::rejection::Rejection;
 use engine::time::{HOUR_MS, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use super::{INDEX_BITS, LogPosition, Page, Span, ViewsError};
 
 /// Money's half of a store of read models. All of it is written by [`super::Views::write`]; each answer is one snapshot.
-pub trait CashViews {
+pub trait CashViews: Send + Sync + 'static {
     /// Transactions in their order (or, `page.backwards`, newest first), strictly behind `page.after`.
     ///
     /// # Errors
@@ -269,20 +269,59 @@ impl TransactionRow {
         Some((festival, vendor, SalesPosition { hour: hour_of(self.position.at), terminal: self.terminal }))
     }
 
-    /// What it adds to which rows of products: a payment's lines, or its bare amount.
-    pub fn products(&self) -> impl Iterator<Item = (ProductPosition, ProductTally)> {
-        let place = self.sale().filter(|_| self.kind == TransactionKind::Payment).map(|(.., place)| place);
-        let bare = (self.lines.is_empty()).then_some((None, 0, 1, self.amount));
-        let lines = self.lines.iter().map(|line| {
-            let gross = i64::from(line.count) * line.price;
-            (Some(line.product), line.vat_bp, u64::from(line.count), gross)
-        });
-        place.into_iter().flat_map(move |SalesPosition { hour, terminal }| {
-            lines.clone().chain(bare).map(move |(product, vat_bp, count, gross)| {
-                let position = ProductPosition { hour, terminal, product, vat_bp };
-                (position, ProductTally { count, gross: i128::from(gross) })
-            })
-        })
+    /// What a payment adds to which rows of products: its lines, or its bare amount, each with its part of the commission.
+    /// Nothing of anything else.
+    pub fn products(&self) -> Vec<(ProductPosition, ProductTally)> {
+        let place = self.sale().filter(|_| self.kind == TransactionKind::Payment);
+        let Some((.., place)) = place else { return Vec::new() };
+        let commissions = self.parts(self.posting.commission);
+        let rows = self.goods().into_iter().zip(self.parts(self.amount)).zip(commissions);
+        let row = |(((product, vat_bp, count), gross), commission)| {
+            (place.of(product, vat_bp), ProductTally { count, gross, refunded: 0, commission })
+        };
+        rows.map(row).collect()
+    }
+
+    /// What a refund takes off which rows of products: each line of its `payment` bears as much of it as it was of the
+    /// payment, to the cent, `before` having been given back already. Adds up to the refund's [`TransactionRow::entry`].
+    pub fn products_given_back(&self, payment: &Self, before: i64) -> Vec<(ProductPosition, ProductTally)> {
+        let Some((.., place)) = self.sale() else { return Vec::new() };
+        let until = before + self.amount;
+        // As the till reckons it: what was kept of all that was given back so far.
+        let commission = |given: i64| given - vendor_share(given, payment.commission_bp);
+        let between = |from: i64, until: i64| {
+            let parts = payment.parts(from).into_iter().zip(payment.parts(until));
+            parts.map(|(from, until)| until - from).collect::<Vec<_>>()
+        };
+        let sums = between(before, until).into_iter().zip(between(commission(before), commission(until)));
+        let row = |((product, vat_bp, _), (refunded, commission)): ((_, _, _), (_, i128))| {
+            (place.of(product, vat_bp), ProductTally { count: 0, gross: 0, refunded, commission: -commission })
+        };
+        payment.goods().into_iter().zip(sums).map(row).collect()
+    }
+
+    /// A payment's lines as product, VAT and count; a bare amount is one of no product.
+    fn goods(&self) -> Vec<(Option<ProductNo>, u16, u64)> {
+        match self.lines.is_empty() {
+            true => vec![(None, 0, 1)],
+            false => self.lines.iter().map(|line| (Some(line.product), line.vat_bp, line.count.into())).collect(),
+        }
+    }
+
+    /// A sum, taken apart over a payment's lines by what they came to, to the cent: what the first lines get together is
+    /// rounded down, so that the parts add up to the sum.
+    fn parts(&self, sum: i64) -> Vec<i128> {
+        if self.lines.is_empty() {
+            return vec![sum.into()];
+        }
+        let (mut gross, mut given) = (0_i128, 0_i128);
+        let whole = i128::from(self.amount).max(1);
+        let part = |line: &SoldLine| {
+            gross += i128::from(line.count) * i128::from(line.price);
+            let until = gross * i128::from(sum) / whole;
+            until - std::mem::replace(&mut given, until)
+        };
+        self.lines.iter().map(part).collect()
     }
 }
 
@@ -322,8 +361,14 @@ pub struct OrderRefund {
 pub struct SalesPosition {
     /// Where the hour begins.
     pub hour: Timestamp,
-    /// At which terminal; `None`: the office gave back.
+    /// At which terminal; `None`: through the office.
     pub terminal: Option<DeviceId>,
+}
+
+impl SalesPosition {
+    fn of(self, product: Option<ProductNo>, vat_bp: u16) -> ProductPosition {
+        ProductPosition { hour: self.hour, terminal: self.terminal, product, vat_bp }
+    }
 }
 
 /// What a vendor sold in one hour at one terminal.
@@ -340,7 +385,7 @@ pub struct SalesRow {
 pub struct ProductPosition {
     /// Where the hour begins.
     pub hour: Timestamp,
-    /// At which terminal.
+    /// At which terminal; `None`: through the office.
     pub terminal: Option<DeviceId>,
     /// Which product; `None`: bare amounts, of which nobody said what for.
     pub product: Option<ProductNo>,
@@ -348,8 +393,8 @@ pub struct ProductPosition {
     pub vat_bp: u16,
 }
 
-/// How much of a product a vendor sold in one hour at one terminal. What is given back says no product, so nothing is
-/// taken off here.
+/// How much of a product a vendor sold in one hour at one terminal, and what was given back in that hour there. Over the
+/// products of an hour and terminal these add up to [`SalesRow::tally`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProductRow {
     /// Which hour, terminal, product and VAT.
@@ -361,10 +406,14 @@ pub struct ProductRow {
 /// How much of a product.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProductTally {
-    /// How many pieces; of bare amounts how many payments.
+    /// How many pieces were sold; of bare amounts how many payments.
     pub count: u64,
     /// What they cost, VAT included.
     pub gross: i128,
+    /// What was given back. A refund says no product: each line of its payment bears its part.
+    pub refunded: i128,
+    /// The organiser's commission on what was sold, less that on what was given back.
+    pub commission: i128,
 }
 
 impl ProductTally {
@@ -372,6 +421,8 @@ impl ProductTally {
     pub fn add(&mut self, other: &Self) {
         self.count += other.count;
         self.gross += other.gross;
+        self.refunded += other.refunded;
+        self.commission += other.commission;
     }
 }
 
@@ -442,4 +493,86 @@ impl Statement {
 /// Where the hour of a moment begins.
 pub fn hour_of(at: Timestamp) -> Timestamp {
     Timestamp(at.0.saturating_sub(at.0.rem_euclid(HOUR_MS)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn row(kind: TransactionKind, amount: i64, commission: i64, serial: u64) -> TransactionRow {
+        let (wallet, at) = (WalletId(1), Timestamp(HOUR_MS + 7));
+        TransactionRow {
+            position: CashPosition { at, shard: ShardId(0), order: serial << INDEX_BITS },
+            id: Some(TransactionId { wallet, serial }),
+            kind,
+            rejection: None,
+            flags: 0,
+            festival: FestivalId(1),
+            wallet,
+            other: None,
+            vendor: Some(VendorNo(0)),
+            order: None,
+            terminal: None,
+            operator: Some(1),
+            currency: Currency::EUR,
+            amount,
+            before: 0,
+            after: 0,
+            refund_of: None,
+            refunded: 0,
+            transfer: None,
+            posting: Posting { commission, ..Posting::default() },
+            commission_bp: 0,
+            lots: Vec::new(),
+            lines: Vec::new(),
+            reason: String::new(),
+        }
+    }
+
+    proptest! {
+        /// In however many pieces a payment is given back, each line ends where it began, and on the way nothing is lost.
+        #[test]
+        fn a_payment_wholly_given_back_leaves_no_cent_at_any_product(
+            lines in prop::collection::vec((1..4_u16, 0..1_000_i64), 0..5),
+            pieces in prop::collection::vec(1..700_i64, 1..9),
+            commission_bp in 0..=10_000_u16,
+        ) {
+            let sold = |(no, (count, price)): (usize, (u16, i64))| {
+                SoldLine { product: ProductNo(no as u16), count, price, vat_bp: 1_900 }
+            };
+            let lines: Vec<_> = lines.into_iter().enumerate().map(sold).collect();
+            let amount = match lines.iter().map(|line| i64::from(line.count) * line.price).sum() {
+                0 => 583,
+                sum => sum,
+            };
+            let kept = |sum: i64| sum - vendor_share(sum, commission_bp);
+            let mut payment = row(TransactionKind::Payment, amount, kept(amount), 1);
+            payment.commission_bp = commission_bp;
+            payment.lines = if amount == 583 { Vec::new() } else { lines };
+
+            let mut products = payment.products();
+            let sum = |of: &dyn Fn(&ProductTally) -> i128, rows: &[(ProductPosition, ProductTally)]| -> i128 {
+                rows.iter().map(|(_, tally)| of(tally)).sum()
+            };
+            prop_assert_eq!(sum(&|tally| tally.gross, &products), i128::from(amount));
+            prop_assert_eq!(sum(&|tally| tally.commission, &products), i128::from(kept(amount)));
+            let (mut before, mut serial) = (0, 2);
+            for piece in pieces.into_iter().chain([amount]) {
+                let piece = piece.min(amount - before);
+                let refund = row(TransactionKind::Refund, piece, kept(before) - kept(before + piece), serial);
+                let given = refund.products_given_back(&payment, before);
+                prop_assert_eq!(sum(&|tally| tally.refunded, &given), refund.entry().refunded);
+                prop_assert_eq!(sum(&|tally| tally.commission, &given), refund.entry().commission);
+                for ((known, sums), (place, tally)) in products.iter_mut().zip(&given) {
+                    prop_assert_eq!(known, place);
+                    sums.add(tally);
+                }
+                (before, serial) = (before + piece, serial + 1);
+            }
+            for (_, tally) in products {
+                prop_assert_eq!((tally.refunded, tally.commission), (tally.gross, 0));
+            }
+        }
+    }
 }

@@ -128,6 +128,20 @@ pub fn vendor_at(text: &str, at: &str) -> Result<(FestivalId, VendorNo), Problem
     parsed.ok_or_else(|| Problem::field(at, "must be a vendor's id, such as \"1a2b3c4d-7\""))
 }
 
+impl AppState {
+    /// The festival's currency, and this vendor. Whoever calls has checked the operator's right.
+    ///
+    /// # Errors
+    /// `not_cashless`, `unknown_vendor`.
+    pub(super) async fn vendor_of(&self, slug: &str, vendor: u16) -> Result<(String, VendorView), Problem> {
+        let mut cash = self.cash_of(slug).await?;
+        if usize::from(vendor) >= cash.vendors.len() {
+            return Err(Rejection::UnknownVendor.into());
+        }
+        Ok((cash.policy.currency.as_str().to_owned(), cash.vendors.swap_remove(usize::from(vendor))))
+    }
+}
+
 /// Lists a festival's vendors.
 #[utoipa::path(get, path = "/festivals/{slug}/vendors", tag = "vendors", params(("slug" = String, Path)),
     responses((status = 200, body = Vendors)))]
@@ -150,10 +164,9 @@ async fn show_vendor(
     Path((slug, vendor)): Path<(String, u16)>,
 ) -> Result<Json<VendorAndProducts>, Problem> {
     let festival = operator.at(Right::ServeWallets, &slug)?;
-    let cash = state.cash_of(&slug).await?;
-    let view = cash.vendors.get(usize::from(vendor)).ok_or(Rejection::UnknownVendor)?;
+    let (_, view) = state.vendor_of(&slug, vendor).await?;
     let products = view.products.iter().map(Product::from).collect();
-    Ok(Json(VendorAndProducts { vendor: Vendor::of(festival, view), products }))
+    Ok(Json(VendorAndProducts { vendor: Vendor::of(festival, &view), products }))
 }
 
 /// Makes a vendor.

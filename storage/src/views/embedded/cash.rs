@@ -2,16 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use engine::event::TransactionKind;
-use engine::ids::DeviceId;
+use engine::ids::{DeviceId, TransactionId};
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Table, attempt, fault};
+use super::{Table, attempt, fault, read_cash};
 use crate::views::fold::minute_of;
 use crate::views::layout::cash::{self as layout, CHUNK_POINTERS, CHUNK_TRANSACTIONS, Pointer, Record, Stored};
-use crate::views::{INDEX_BITS, ProductTally, TransactionRow, VendorAccount, ViewsError};
+use crate::views::{INDEX_BITS, ProductPosition, ProductTally, TransactionRow, VendorAccount, ViewsError};
 
 /// Festival, class, and place: time, shard, order.
 pub(super) type TransactionKey = (u32, u8, i64, u16, u64);
@@ -246,18 +245,41 @@ fn write_sales(txn: &WriteTransaction, rows: &[TransactionRow]) -> Result<(), Vi
 }
 
 fn write_products(txn: &WriteTransaction, rows: &[TransactionRow]) -> Result<(), ViewsError> {
-    let mut table = txn.open_table(PRODUCTS).map_err(|why| fault("write", why.into()))?;
-    let payments = rows.iter().filter(|row| row.kind == TransactionKind::Payment);
-    let steps = payments.filter_map(|row| Some((row, row.vendor_account()?))).flat_map(|(row, (festival, vendor))| {
-        row.products().map(move |(place, tally)| {
+    let mut steps = Vec::new();
+    for row in rows {
+        let Some((festival, vendor)) = row.vendor_account() else { continue };
+        let products = match row.refund_of {
+            None => row.products(),
+            Some(payment) => given_back(txn, row, payment)?,
+        };
+        steps.extend(products.into_iter().map(|(place, tally)| {
             let (terminal, product) = (terminal_key(place.terminal), place.product.map_or(0, |no| u32::from(no.0) + 1));
             let hour = place.hour.0;
             let key = (festival.0, vendor.0, hour, terminal, product, place.vat_bp, row.position.shard.0);
             (key, row.position.seq(), tally)
-        })
-    });
-    let sums = add_up(&table, steps, ProductTally::add)?;
+        }));
+    }
+    let mut table = txn.open_table(PRODUCTS).map_err(|why| fault("write", why.into()))?;
+    let sums = add_up(&table, steps.into_iter(), ProductTally::add)?;
     put(&mut table, sums)
+}
+
+/// What a refund takes off products: its payment says which. Both are among the rows already, and what was given back
+/// before it too.
+fn given_back(
+    txn: &WriteTransaction,
+    refund: &TransactionRow,
+    payment: TransactionId,
+) -> Result<Vec<(ProductPosition, ProductTally)>, ViewsError> {
+    let shard = refund.position.shard;
+    let serials = txn.open_table(BY_SERIAL).map_err(|why| fault("read", why.into()))?;
+    let table = txn.open_table(TRANSACTIONS).map_err(|why| fault("read", why.into()))?;
+    let paid = read_cash::find(&serials, &table, shard, payment)?;
+    let paid = paid.ok_or_else(|| ViewsError::Misfit(format!("a refund of {payment}, which nobody has seen")))?;
+    let refunds = txn.open_table(REFUNDS).map_err(|why| fault("read", why.into()))?;
+    let refunds = read_cash::refunds_of(&refunds, shard, payment)?;
+    let earlier = refunds.iter().take_while(|known| Some(known.id) != refund.id);
+    Ok(refund.products_given_back(&paid, earlier.map(|known| known.amount).sum()))
 }
 
 /// What each vendor's account has come to at the end of each minute in which it moved, shard by shard. A shard's time
@@ -310,4 +332,61 @@ fn last_account(
     };
     let now: Stored<VendorAccount> = layout::read(&bytes)?;
     Ok((minute, Running { covered: now.as_of_seq, now }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::projector::Source;
+    use crate::views::contract::disk::Disk;
+    use crate::views::embedded::EmbeddedViews;
+    use crate::views::history::Night;
+    use crate::views::{Batch, Followed};
+
+    fn rows_of(night: &Night) -> Vec<TransactionRow> {
+        let nothing = Followed::nothing(Source::end(&*night.journal).shards());
+        let mut reader = Source::reader(&*night.journal, &nothing.cursor).unwrap();
+        let mut batch = Batch::behind(&nothing);
+        while let Some(entry) = reader.next().unwrap() {
+            batch.add(&entry).unwrap();
+        }
+        batch.transactions
+    }
+
+    /// As a store has it to whom a crash left a batch half written: whatever is written again changes nothing.
+    #[test]
+    fn what_is_written_again_changes_nothing() {
+        for seed in 0..6 {
+            let mut night = Night::new(seed);
+            (0..60).for_each(|_| night.act());
+            let rows = rows_of(&night);
+            let all = |pieces: &[&[TransactionRow]]| {
+                let views = EmbeddedViews::on(Disk::default()).unwrap();
+                for piece in pieces {
+                    let txn = views.db.begin_write().unwrap();
+                    write(&txn, piece).unwrap();
+                    txn.commit().unwrap();
+                }
+                views.dump().unwrap()
+            };
+            let once = all(&[&rows]);
+            // Batches are whole records.
+            let ends: Vec<usize> = (1..rows.len())
+                .filter(|&at| {
+                    let (left, right) = (rows[at - 1].position, rows[at].position);
+                    (left.shard, left.seq()) != (right.shard, right.seq())
+                })
+                .collect();
+            let (third, half) = (ends[ends.len() / 3], ends[ends.len() / 2]);
+            assert!(once.len() > 100, "there is something to compare");
+            for pieces in [
+                vec![&rows[..half], &rows[half..]],
+                vec![&rows[..half], &rows[..half], &rows[half..], &rows[half..]],
+                vec![&rows[..half], &rows[third..half], &rows[third..]],
+                vec![&rows, &rows],
+            ] {
+                assert_eq!(all(&pieces), once, "seed {seed}");
+            }
+        }
+    }
 }

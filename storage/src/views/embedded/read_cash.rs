@@ -6,11 +6,11 @@ use std::ops::Bound;
 use engine::event::TransactionKind;
 use engine::ids::{DeviceId, FestivalId, Home, ProductNo, ShardId, TransactionId, VendorNo, WalletId};
 use engine::time::Timestamp;
-use redb::{ReadOnlyTable, ReadTransaction};
+use redb::{ReadOnlyTable, ReadTransaction, ReadableTable};
 
 use super::cash::{
-    ACCOUNTS, BY_SERIAL, BY_TERMINAL, BY_VENDOR, BY_WALLET, PRODUCTS, REFUNDS, RefundKey, SALES, TRANSACTIONS,
-    TransactionKey, terminal_key,
+    ACCOUNTS, BY_SERIAL, BY_TERMINAL, BY_VENDOR, BY_WALLET, PRODUCTS, REFUNDS, RefundKey, SALES, SerialKey,
+    TRANSACTIONS, TransactionKey, terminal_key,
 };
 use super::read::walk;
 use super::{ABOUT, fault, followed, open};
@@ -207,47 +207,84 @@ impl Rows {
         if let Some(row) = find(&self.last) {
             return Ok(row);
         }
-        let key = |order| (festival.0, class, place.at.0, place.shard.0, order);
-        let range = (Bound::Included(key(0)), Bound::Included(key(place.order)));
-        let last = &mut self.last;
-        walk(&self.table, range, true, |(.., order), chunk| {
-            *last = layout::read_transactions(festival, CashPosition { order, ..place }, chunk)?;
-            Ok(false)
-        })?;
-        find(&self.last).ok_or_else(|| ViewsError::Damaged("a transaction is missing".into()))
+        self.last = chunk_with(&self.table, festival, class, place)?;
+        find(&self.last).ok_or_else(missing)
     }
 
     /// What was given back of a payment, in order; nothing of anything else.
     fn refunds_of(&self, payment: &TransactionRow) -> Result<Vec<OrderRefund>, ViewsError> {
-        let mut refunds = Vec::new();
-        let Some(id) = payment.id.filter(|_| payment.kind == TransactionKind::Payment) else { return Ok(refunds) };
-        let key = |refund| (payment.position.shard.0, id.serial, refund);
-        let all = (Bound::Included(key(0)), Bound::Included(key(u64::MAX)));
-        walk(&self.refunds, all, false, |(.., serial), bytes| {
-            let (at, amount) = layout::read(bytes)?;
-            refunds.push(OrderRefund { id: TransactionId { serial, ..id }, at, amount });
-            Ok(true)
-        })?;
-        Ok(refunds)
+        match payment.id.filter(|_| payment.kind == TransactionKind::Payment) {
+            Some(id) => refunds_of(&self.refunds, payment.position.shard, id),
+            None => Ok(Vec::new()),
+        }
     }
 }
 
-pub(super) fn transaction(txn: &ReadTransaction, id: TransactionId) -> Result<Option<TransactionRow>, ViewsError> {
-    let Some(shards) = shards(txn)? else { return Ok(None) };
-    let shard = Home::Wallet(id.wallet).shard(shards);
+/// The chunk that has a place in it, if any has.
+fn chunk_with(
+    table: &impl ReadableTable<TransactionKey, &'static [u8]>,
+    festival: FestivalId,
+    class: u8,
+    place: CashPosition,
+) -> Result<Vec<TransactionRow>, ViewsError> {
+    let key = |order| (festival.0, class, place.at.0, place.shard.0, order);
+    let range = (Bound::Included(key(0)), Bound::Included(key(place.order)));
+    let mut found = Vec::new();
+    walk(table, range, true, |(.., order), chunk| {
+        found = layout::read_transactions(festival, CashPosition { order, ..place }, chunk)?;
+        Ok(false)
+    })?;
+    Ok(found)
+}
+
+fn missing() -> ViewsError {
+    ViewsError::Damaged("a transaction is missing".into())
+}
+
+/// What was given back of a payment, in order.
+pub(super) fn refunds_of(
+    table: &impl ReadableTable<RefundKey, &'static [u8]>,
+    shard: ShardId,
+    payment: TransactionId,
+) -> Result<Vec<OrderRefund>, ViewsError> {
+    let key = |refund| (shard.0, payment.serial, refund);
+    let mut refunds = Vec::new();
+    walk(table, (Bound::Included(key(0)), Bound::Included(key(u64::MAX))), false, |(.., serial), bytes| {
+        let (at, amount) = layout::read(bytes)?;
+        refunds.push(OrderRefund { id: TransactionId { serial, ..payment }, at, amount });
+        Ok(true)
+    })?;
+    Ok(refunds)
+}
+
+/// The transaction with this id, if the shard has one.
+pub(super) fn find(
+    serials: &impl ReadableTable<SerialKey, &'static [u8]>,
+    table: &impl ReadableTable<TransactionKey, &'static [u8]>,
+    shard: ShardId,
+    id: TransactionId,
+) -> Result<Option<TransactionRow>, ViewsError> {
     let mut place = None;
     let until = Bound::Included((shard.0, id.serial));
-    walk(&open(txn, BY_SERIAL)?, (Bound::Included((shard.0, 0)), until), true, |(_, first), chunk| {
+    walk(serials, (Bound::Included((shard.0, 0)), until), true, |(_, first), chunk| {
         let (record, pointers) = layout::read_serials(chunk)?;
         let pointer = usize::try_from(id.serial - first).ok().and_then(|at| pointers.get(at).copied());
         place = pointer.map(|pointer| (record.festival, pointer.class, record.place(shard, pointer)));
         Ok(false)
     })?;
     let Some((festival, class, place)) = place else { return Ok(None) };
-    let mut rows = Rows::open(txn)?;
-    let mut row = rows.get(festival, class, place)?;
-    row.refunded = rows.refunds_of(&row)?.iter().map(|refund| refund.amount).sum();
+    let chunk = chunk_with(table, festival, class, place)?;
+    let row = chunk.into_iter().find(|row| row.position == place).ok_or_else(missing)?;
     Ok(Some(row).filter(|row| row.id == Some(id)))
+}
+
+pub(super) fn transaction(txn: &ReadTransaction, id: TransactionId) -> Result<Option<TransactionRow>, ViewsError> {
+    let Some(shards) = shards(txn)? else { return Ok(None) };
+    let rows = Rows::open(txn)?;
+    let found = find(&open(txn, BY_SERIAL)?, &rows.table, Home::Wallet(id.wallet).shard(shards), id)?;
+    let Some(mut row) = found else { return Ok(None) };
+    row.refunded = rows.refunds_of(&row)?.iter().map(|refund| refund.amount).sum();
+    Ok(Some(row))
 }
 
 pub(super) fn orders(

@@ -1,0 +1,377 @@
+//! Money in the books of one shard: wallets, chips, vendors, transfers and the messages of other shards, as the records
+//! say, each held against what the design allows. No code of the engine's decisions is used here.
+
+mod agree;
+mod pairs;
+mod transactions;
+mod transfers;
+
+pub(in crate::sim) use pairs::{all_quiet, all_together};
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use engine::command::{CashPolicy, OfficeAnswer, ProductValues, Source, TerminalAnswer, VendorValues};
+use engine::event::{CashEvent, Event};
+use engine::ids::{DeviceId, FestivalId, Home, ShardId, TagUid, VendorNo, WalletId};
+use engine::money::Currency;
+use engine::outbox::{Entry, Message};
+use engine::status::FestivalStatus;
+use engine::view::TagState;
+
+use crate::sim::disk::SHARDS;
+use crate::sim::{Check, breach};
+pub(in crate::sim) use transfers::{End, OpBook};
+
+/// One shard's money.
+#[derive(Clone)]
+pub(in crate::sim) struct MoneyBook {
+    id: ShardId,
+    /// Of the last transaction.
+    serial: u64,
+    pub(in crate::sim) wallets: BTreeMap<WalletId, WalletBook>,
+    pub(in crate::sim) tags: BTreeMap<TagUid, TagBook>,
+    pub(in crate::sim) festivals: BTreeMap<FestivalId, CashBook>,
+    pub(in crate::sim) payments: BTreeMap<u64, PaymentBook>,
+    /// All operations that ever began here.
+    pub(in crate::sim) ops: BTreeMap<u64, OpBook>,
+    /// What became of other shards' transfers, and of this one's to itself: taken or declined, for good.
+    pub(in crate::sim) credits: BTreeMap<(ShardId, u64), bool>,
+    /// What terminals were told, ever.
+    pub(in crate::sim) answers: BTreeMap<(DeviceId, u64), TerminalAnswer>,
+    floors: BTreeMap<DeviceId, u64>,
+    /// By the other shard's number.
+    pub(in crate::sim) posts: Vec<PostBook>,
+    /// Which operation ends with which idempotency key's outcome.
+    keys: BTreeMap<u64, u128>,
+    /// The message that is being taken in.
+    heard: Option<(ShardId, Message)>,
+    /// How often what happened.
+    pub(in crate::sim) tally: BTreeMap<&'static str, u64>,
+}
+
+/// A wallet's page.
+#[derive(Clone)]
+pub(in crate::sim) struct WalletBook {
+    pub(in crate::sim) available: i64,
+    pub(in crate::sim) reserved: i64,
+    currency: Currency,
+    issuer: FestivalId,
+    account: Option<u128>,
+    blocked: bool,
+    tag: Option<(TagUid, u32)>,
+    lost: bool,
+    transactions: u32,
+    /// Oldest first.
+    lots: Vec<(Source, i64)>,
+    /// What was available at any moment of the record with this number.
+    lately: (u64, BTreeSet<i64>),
+}
+
+/// A chip's page.
+#[derive(Clone, PartialEq)]
+pub(in crate::sim) struct TagBook {
+    state: TagState,
+    wallet: WalletId,
+    version: u32,
+}
+
+/// What a shard knows of a festival, and its part of that festival's accounts.
+#[derive(Clone)]
+pub(in crate::sim) struct CashBook {
+    policy: CashPolicy,
+    status: FestivalStatus,
+    vendors: Vec<VendorBook>,
+    tills: BTreeMap<u32, TillBook>,
+    wallets: i128,
+    commission: i128,
+    corrections: i128,
+    in_transit: i128,
+    sources: BTreeMap<Source, i128>,
+}
+
+/// A vendor's page.
+#[derive(Clone)]
+struct VendorBook {
+    values: VendorValues,
+    products: Vec<ProductValues>,
+    payable: i128,
+    orders: BTreeSet<u32>,
+}
+
+/// A terminal's page.
+#[derive(Clone, Copy, PartialEq)]
+pub(in crate::sim) struct TillBook {
+    pub(in crate::sim) vendor: Option<VendorNo>,
+    pub(in crate::sim) cashier: bool,
+    revoked: bool,
+}
+
+/// A payment's page.
+#[derive(Clone)]
+pub(in crate::sim) struct PaymentBook {
+    pub(in crate::sim) wallet: WalletId,
+    amount: i64,
+    pub(in crate::sim) left: i64,
+    festival: FestivalId,
+    pub(in crate::sim) vendor: VendorNo,
+    commission_bp: u16,
+    /// What was not given back, by source.
+    lots: Vec<(Source, i64)>,
+}
+
+/// What went to and came from another shard.
+#[derive(Clone, Default)]
+pub(in crate::sim) struct PostBook {
+    /// Ever, in order.
+    pub(in crate::sim) sent: Vec<Message>,
+    /// So many came.
+    pub(in crate::sim) received: u64,
+    /// So many have been acknowledged.
+    delivered: u64,
+}
+
+/// The end of an operation: whose outcome, and what it is.
+pub(super) type Ended = Option<(u128, OfficeAnswer)>;
+
+impl MoneyBook {
+    pub(super) fn new(id: ShardId) -> Self {
+        Self {
+            id,
+            serial: 0,
+            wallets: BTreeMap::new(),
+            tags: BTreeMap::new(),
+            festivals: BTreeMap::new(),
+            payments: BTreeMap::new(),
+            ops: BTreeMap::new(),
+            credits: BTreeMap::new(),
+            answers: BTreeMap::new(),
+            floors: BTreeMap::new(),
+            posts: vec![PostBook::default(); usize::from(SHARDS)],
+            keys: BTreeMap::new(),
+            heard: None,
+            tally: BTreeMap::new(),
+        }
+    }
+
+    /// This operation was asked for with this key.
+    pub(super) fn pending(&mut self, op: u64, key: u128) {
+        self.keys.insert(op, key);
+    }
+
+    /// Which shard's it is.
+    pub(in crate::sim) fn number(&self) -> u16 {
+        self.id.0
+    }
+
+    /// Another record begins.
+    pub(super) fn next_record(&mut self) {
+        self.heard = None;
+    }
+
+    /// The next event, of the record with this number.
+    pub(super) fn happened(&mut self, event: &Event, record: u64, at: engine::time::Timestamp) -> Check<Ended> {
+        match event {
+            Event::Transaction(t) => return self.transaction(t, record, at),
+            Event::Cash(event) => return self.cash(event),
+            Event::Sent { to, n, message } => self.sent(*to, *n, message)?,
+            Event::Received { from, n, message } => self.received(*from, *n, message)?,
+            Event::Delivered { to, through } => {
+                let post = &mut self.posts[usize::from(to.0)];
+                if *through <= post.delivered || *through > post.sent.len() as u64 {
+                    let what = format!("{through} to shard {}, of {}", to.0, post.sent.len());
+                    return breach("only what was sent is acknowledged", what);
+                }
+                post.delivered = *through;
+            }
+            Event::FestivalStatusSet { festival, to } => {
+                if let Some(page) = self.festivals.get_mut(festival) {
+                    page.status = *to;
+                }
+            }
+            Event::DeviceRevoked { device } => {
+                if let Some(till) = self.till_mut(*device) {
+                    till.revoked = true;
+                }
+            }
+            _ => {}
+        }
+        Ok(None)
+    }
+
+    fn count(&mut self, what: &'static str) {
+        *self.tally.entry(what).or_default() += 1;
+    }
+
+    fn is_near(&self, wallet: WalletId) -> bool {
+        Home::Wallet(wallet).shard(SHARDS) == self.id
+    }
+
+    fn page(&mut self, id: FestivalId) -> Check<&mut CashBook> {
+        match self.festivals.get_mut(&id) {
+            Some(page) => Ok(page),
+            None => breach("events are of what exists", format!("festival {id} takes no cashless payments")),
+        }
+    }
+
+    fn wallet(&mut self, id: WalletId) -> Check<&mut WalletBook> {
+        match self.wallets.get_mut(&id) {
+            Some(wallet) => Ok(wallet),
+            None => breach("events are of what exists", format!("no {id:?}")),
+        }
+    }
+
+    fn till_mut(&mut self, device: DeviceId) -> Option<&mut TillBook> {
+        self.festivals.get_mut(&device.festival())?.tills.get_mut(&device.number())
+    }
+
+    /// A terminal, as this shard knows it.
+    pub(in crate::sim) fn till(&self, device: DeviceId) -> Option<TillBook> {
+        self.festivals.get(&device.festival())?.tills.get(&device.number()).copied()
+    }
+
+    fn cash(&mut self, event: &CashEvent) -> Check<Ended> {
+        match event {
+            CashEvent::PolicySet { festival, policy, status } => {
+                self.put(&Entry::Festival { festival: *festival, policy: *policy, status: *status })?;
+            }
+            CashEvent::VendorPut { festival, vendor, values } => {
+                self.put(&Entry::Vendor { festival: *festival, vendor: *vendor, values: values.clone() })?;
+            }
+            CashEvent::ProductPut { festival, vendor, product, values } => {
+                let (vendor, product, values) = (*vendor, *product, values.clone());
+                self.put(&Entry::Product { festival: *festival, vendor, product, values })?;
+            }
+            CashEvent::TerminalOffered { .. } => {}
+            CashEvent::TerminalEnrolled { device, vendor, cashier, .. } => {
+                self.put(&Entry::Terminal { device: *device, vendor: *vendor, cashier: *cashier, revoked: false })?;
+            }
+            CashEvent::WalletCreated { wallet, issuer, currency, account } => {
+                if self.page(*issuer)?.policy.currency != *currency || !self.is_near(*wallet) {
+                    return breach("a wallet has its issuer's currency", format!("{event:?}"));
+                }
+                let made = WalletBook {
+                    available: 0,
+                    reserved: 0,
+                    currency: *currency,
+                    issuer: *issuer,
+                    account: *account,
+                    blocked: false,
+                    tag: None,
+                    lost: false,
+                    transactions: 0,
+                    lots: Vec::new(),
+                    lately: (0, BTreeSet::new()),
+                };
+                if self.wallets.insert(*wallet, made).is_some() {
+                    return breach("every command happens once", format!("{wallet:?} was made before"));
+                }
+            }
+            CashEvent::WalletClaimed { wallet, account } => {
+                if let Some(before) = self.wallet(*wallet)?.account.replace(*account) {
+                    return breach("a wallet is one account's", format!("{wallet:?} was {before}'s"));
+                }
+            }
+            CashEvent::WalletBlockSet { wallet, blocked } => self.wallet(*wallet)?.blocked = *blocked,
+            CashEvent::WalletTagLost { wallet, tag, version } => {
+                let page = self.wallet(*wallet)?;
+                if page.tag != Some((*tag, *version)) || core::mem::replace(&mut page.lost, true) {
+                    return breach("a wristband is one wallet's", format!("{event:?}"));
+                }
+                self.count("tags_lost");
+            }
+            CashEvent::TagAttached { wallet, tag, version } => self.attached(*wallet, *tag, *version)?,
+            CashEvent::TagLinking { tag, wallet, version, op } => {
+                let before = self.tags.get(tag);
+                let free = before.is_none_or(|tag| tag.state == TagState::Free);
+                if !free || *version != before.map_or(0, |tag| tag.version) + 1 {
+                    return breach("a wristband is one wallet's", format!("{event:?}"));
+                }
+                self.tags.insert(*tag, TagBook { state: TagState::Linking, wallet: *wallet, version: *version });
+                self.begin(*op, OpBook::link(*tag, *wallet))?;
+            }
+            CashEvent::TagLinked { tag, op } => return self.link_ended(*tag, *op, None),
+            CashEvent::TagRefused { tag, op, rejection } => return self.link_ended(*tag, *op, Some(*rejection)),
+            CashEvent::TagFreed { tag } => self.unlinked(*tag, TagState::Free)?,
+            CashEvent::TagLost { tag } => self.unlinked(*tag, TagState::Lost)?,
+            CashEvent::TransferSettled { op } => return self.settled(*op),
+            CashEvent::TransferCancelAsked { op } => {
+                self.count("cancel_asked");
+                if !self.ops.get(op).is_some_and(|op| op.is_open() && op.is_transfer()) {
+                    return breach("a transfer ends once", format!("{event:?}"));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// A line of the directory, own or told.
+    fn put(&mut self, entry: &Entry) -> Check {
+        match entry {
+            Entry::Festival { festival, policy, status } => {
+                let page = self.festivals.entry(*festival).or_insert_with(|| CashBook {
+                    policy: *policy,
+                    status: *status,
+                    vendors: Vec::new(),
+                    tills: BTreeMap::new(),
+                    wallets: 0,
+                    commission: 0,
+                    corrections: 0,
+                    in_transit: 0,
+                    sources: BTreeMap::new(),
+                });
+                (page.policy, page.status) = (*policy, *status);
+            }
+            Entry::Vendor { festival, vendor, values } => {
+                let vendors = &mut self.page(*festival)?.vendors;
+                let values = values.clone();
+                match vendors.get_mut(usize::from(vendor.0)) {
+                    Some(known) => known.values = values,
+                    None => {
+                        vendors.push(VendorBook { values, products: Vec::new(), payable: 0, orders: BTreeSet::new() });
+                    }
+                }
+            }
+            Entry::Product { festival, vendor, product, values } => {
+                let products = &mut self.page(*festival)?.vendors[usize::from(vendor.0)].products;
+                match products.get_mut(usize::from(product.0)) {
+                    Some(known) => *known = values.clone(),
+                    None => products.push(values.clone()),
+                }
+            }
+            Entry::Terminal { device, vendor, cashier, revoked } => {
+                let till = TillBook { vendor: *vendor, cashier: *cashier, revoked: *revoked };
+                let before = self.page(device.festival())?.tills.insert(device.number(), till);
+                if before.is_some_and(|before| before.revoked && !revoked) {
+                    return breach("what was revoked stays so", format!("{device}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn sent(&mut self, to: ShardId, n: u64, message: &Message) -> Check {
+        self.promised(to, message)?;
+        let post = &mut self.posts[usize::from(to.0)];
+        post.sent.push(message.clone());
+        if n == post.sent.len() as u64 && to != self.id {
+            return Ok(());
+        }
+        breach("messages are numbered densely", format!("{n} to shard {}, {} were sent", to.0, post.sent.len()))
+    }
+
+    fn received(&mut self, from: ShardId, n: u64, message: &Message) -> Check {
+        let post = &mut self.posts[usize::from(from.0)];
+        if n != post.received + 1 {
+            return breach(
+                "a message is taken in once, in order",
+                format!("{n} of shard {} after {}", from.0, post.received),
+            );
+        }
+        post.received = n;
+        self.heard = Some((from, message.clone()));
+        match message {
+            Message::Directory(entry) => self.put(entry),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! What leaves the node about money, judged the moment it leaves.
+
+use actors::TerminalReply;
+use engine::command::{CashAction, CashVerdict, OfficeAction, OfficeAnswer, OfficeCommand};
+use engine::ids::DeviceId;
+use engine::rejection::Rejection;
+
+use crate::sim::till::Ask;
+use crate::sim::world::World;
+use crate::sim::{Check, breach};
+
+impl World {
+    /// A terminal is told something.
+    pub(super) fn judge_till(&self, shard: usize, device: DeviceId, reply: &TerminalReply) -> Check {
+        let ledger = &self.ledgers[shard];
+        let (books, decided) = (&ledger.books.money, &ledger.ahead.money);
+        let (seq, answer) = (reply.seq, &reply.answer);
+        let said = || format!("{device} seq {seq}: {answer:?}");
+        if answer.verdict == CashVerdict::Balance {
+            return match books.had(answer, ledger.books.seq) {
+                true => Ok(()),
+                false => breach("no reply shows state beyond the durable position", said()),
+            };
+        }
+        if let Some(recorded) = books.answers.get(&(device, seq)) {
+            let till = self.tills.iter().find(|till| till.id == device);
+            let ask = till.and_then(|till| till.asked(seq));
+            let asked_anew = matches!(ask, Some(Ask::Balance { .. }));
+            let stale = answer.verdict == CashVerdict::Rejected(Rejection::StaleSeq) && seq < decided.floor(device);
+            if recorded != answer && !asked_anew && !stale {
+                return breach("same id, same answer", format!("{}, in the books {recorded:?}", said()));
+            }
+            return self.judge_refusal(shard, device, ask, reply);
+        }
+        let CashVerdict::Rejected(why) = answer.verdict else {
+            return breach("nothing is acknowledged before it is durable", said());
+        };
+        let fine = match why {
+            Rejection::TagMoved => true,
+            Rejection::StaleSeq => seq < decided.floor(device),
+            Rejection::DeviceRevoked => self.is_balance(device, seq) && books.has_revoked(device),
+            why => self.is_balance(device, seq) && why != Rejection::UnknownDevice,
+        };
+        if fine { Ok(()) } else { breach("nothing is acknowledged before it is durable", said()) }
+    }
+
+    /// Somebody has used a number of a terminal's for another question: never its answer, never a new one.
+    pub(super) fn judge_thief(&self, device: DeviceId, reply: &TerminalReply) -> Check {
+        match reply.answer.verdict {
+            CashVerdict::Rejected(Rejection::IdempotencyConflict | Rejection::StaleSeq) => Ok(()),
+            _ => breach("same id with other content: conflict", format!("{device}: {reply:?}")),
+        }
+    }
+
+    fn is_balance(&self, device: DeviceId, seq: u64) -> bool {
+        let till = self.tills.iter().find(|till| till.id == device);
+        till.is_some_and(|till| matches!(till.asked(seq), Some(Ask::Balance { .. })))
+    }
+
+    /// Whether a refund was refused with reason: what was left of a payment never grows.
+    fn judge_refusal(&self, shard: usize, device: DeviceId, ask: Option<&Ask>, reply: &TerminalReply) -> Check {
+        let (Some(Ask::Refund { payment, amount }), CashVerdict::Rejected(why)) = (ask, reply.answer.verdict) else {
+            return Ok(());
+        };
+        let books = &self.ledgers[shard].books.money;
+        if why == Rejection::DeviceRevoked && books.has_revoked(device) {
+            return Ok(());
+        }
+        let (festival, vendor) = (device.festival(), books.vendor_of(device));
+        let amount = amount.map(|amount| amount.minor);
+        if why == Rejection::StaleSeq || books.refuses_refund(*payment, festival, Some(vendor), amount, why) {
+            return Ok(());
+        }
+        breach("money is decided by the table", format!("{device} seq {}: {ask:?} is refused: {why:?}", reply.seq))
+    }
+
+    /// The office is told that it has to wait: only while that is so.
+    pub(super) fn judge_still_pending(&self, shard: usize, command: &OfficeCommand) -> Check {
+        let (Some(key), action) = (command.key, &command.action) else { return Ok(()) };
+        let transfer = matches!(action, OfficeAction::Cash(CashAction::Transfer { .. } | CashAction::LinkTag { .. }));
+        let over = transfer && self.ledgers[shard].books.outcome_of(key.id).is_some();
+        if over {
+            return breach("whoever waits is told when it is over", format!("{command:?}"));
+        }
+        if transfer || spreads(action) {
+            return Ok(());
+        }
+        breach("only what needs another shard waits for it", format!("{command:?}"))
+    }
+
+    /// An answer that everybody was to hear of first: everybody has, and durably.
+    pub(super) fn judge_spread(&self, shard: usize, command: &OfficeCommand, answer: OfficeAnswer) -> Check {
+        if matches!(answer, OfficeAnswer::Rejected(_)) || !spreads(&command.action) {
+            return Ok(());
+        }
+        let told = command.key.map_or(&[][..], |key| self.ledgers[shard].books.told_for(key.id));
+        for (to, n) in told {
+            let received = self.ledgers[usize::from(to.0)].books.money.posts[shard].received;
+            if received < *n {
+                let what = format!("{command:?}: shard {} has {received}, it was told so in {n}", to.0);
+                return breach("an answer about everybody waits until everybody knows", what);
+            }
+        }
+        let OfficeAction::RevokeDevice { device } = command.action else { return Ok(()) };
+        let is_till = self.ledgers[shard].books.money.till(device).is_some();
+        let all = self.ledgers.iter().all(|ledger| ledger.books.money.has_revoked(device));
+        if all || !is_till {
+            return Ok(());
+        }
+        breach("an answer about everybody waits until everybody knows", format!("{device} is not revoked everywhere"))
+    }
+
+    /// What the office is told of money is what it asked for.
+    pub(super) fn judge_bank(&self, shard: usize, command: &OfficeCommand, answer: OfficeAnswer) -> Check {
+        let OfficeAction::Cash(action) = &command.action else { return Ok(()) };
+        let wrong = || format!("{command:?}: {answer:?}");
+        let right = match (action, answer) {
+            (
+                CashAction::TopUp { wallet, amount, .. } | CashAction::Transfer { from: wallet, amount, .. },
+                OfficeAnswer::Transaction { id, amount: moved, .. },
+            ) => id.wallet == *wallet && moved == *amount,
+            (CashAction::Correct { wallet, delta, .. }, OfficeAnswer::Transaction { id, amount, .. }) => {
+                id.wallet == *wallet && amount == *delta
+            }
+            (CashAction::Refund { payment, amount, .. }, OfficeAnswer::Transaction { id, amount: moved, .. }) => {
+                id.wallet == payment.wallet && amount.is_none_or(|amount| amount == moved)
+            }
+            (CashAction::Refund { payment, festival, amount }, OfficeAnswer::Rejected(why)) => {
+                let (books, amount) = (&self.ledgers[shard].books.money, amount.map(|amount| amount.minor));
+                books.refuses_refund(*payment, *festival, None, amount, why)
+            }
+            (CashAction::CashOut { wallet, .. }, OfficeAnswer::Transaction { id, balance, .. }) => {
+                id.wallet == *wallet && balance == 0
+            }
+            (CashAction::Block { .. } | CashAction::ReportLost { .. }, OfficeAnswer::Done) => true,
+            (CashAction::SetPolicy { .. }, OfficeAnswer::Done) => true,
+            (CashAction::LinkTag { wallet, .. } | CashAction::Claim { wallet, .. }, OfficeAnswer::Wallet(found)) => {
+                found == *wallet
+            }
+            (_, OfficeAnswer::Rejected(_) | OfficeAnswer::Vendor(_) | OfficeAnswer::Product(_)) => true,
+            (CashAction::OfferTerminal { .. }, OfficeAnswer::CodeUntil(_)) => true,
+            _ => false,
+        };
+        if right { Ok(()) } else { breach("the office is told of what it asked", wrong()) }
+    }
+
+    /// Everything that terminals ever heard is in the books, and what is in the books they have heard so.
+    pub(in crate::sim) fn tills_heard_the_books(&self) -> Check {
+        for till in &self.tills {
+            for (seq, ask, answer) in till.answers() {
+                let number = (till.id, seq);
+                let recorded = self.ledgers.iter().filter_map(|ledger| ledger.books.money.answers.get(&number));
+                let moved = recorded.clone().find(|recorded| recorded.serial > 0);
+                let known = recorded.clone().any(|recorded| recorded == answer);
+                if moved.is_some_and(|moved| moved != answer) || (answer.serial > 0 && !known) {
+                    let what = format!("{} seq {seq}: {ask:?} was told {answer:?}, moved {moved:?}", till.id);
+                    return breach("every acknowledged command is in the fold", what);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether all shards are to hear of it.
+pub(super) fn spreads(action: &OfficeAction) -> bool {
+    matches!(
+        action,
+        OfficeAction::RevokeDevice { .. }
+            | OfficeAction::EnrolDevice { .. }
+            | OfficeAction::SetFestivalStatus { .. }
+            | OfficeAction::Cash(
+                CashAction::SetPolicy { .. } | CashAction::PutVendor { .. } | CashAction::PutProduct { .. }
+            )
+    )
+}
