@@ -21,7 +21,7 @@ let last = null; // the newest picture
 async function follow() {
   let failures = 0;
   for (;;) {
-    if (!key()) { setConnection('connecting', 'Signed out'); await askForKey('This page shows the gates of one festival to those who may see them.'); }
+    if (!key()) { setConnection('connecting', 'Signed out'); await askForKey('This page shows one festival, its gates and its tills, to those who may see them.'); }
     at('sign-out').hidden = false;
     setConnection(last ? 'reconnecting' : 'connecting', last ? 'Reconnecting' : 'Connecting');
     let wait = Math.min(10_000, 500 * 2 ** failures) * (0.75 + Math.random() / 2);

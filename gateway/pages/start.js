@@ -43,7 +43,7 @@ function card(festival) {
     el('span', 'line', el('b', 'name', festival.name),
       el('span', `pill ${festival.status === 'ONGOING' ? 'good' : festival.status === 'CANCELLED' ? 'bad' : ''}`, STATUS[festival.status] ?? festival.status)),
     el('span', 'muted', days(new Date(festival.startsAt), new Date(festival.endsAt))),
-    el('span', 'go', 'Watch the gates'));
+    el('span', 'go', 'Watch it live'));
   link.href = `/live/${encodeURIComponent(festival.slug)}`;
   return el('li', '', link);
 }
