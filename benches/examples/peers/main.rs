@@ -35,8 +35,8 @@ pub(crate) struct Args {
     /// How often everything is measured, in turns.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
-    /// Wallets.
-    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1_000..=10_000_000))]
+    /// Wallets. Ours needs two for each debit under way.
+    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(16_384..=10_000_000))]
     wallets: u32,
     /// The share of debits that go to one and the same wallet.
     #[arg(long, default_value_t = 0.0)]

@@ -23,7 +23,9 @@ pub(crate) struct Ours {
     wallets: u32,
     hot: f64,
     runs: u32,
-    debits: u64,
+    entries: i64,
+    debits: i64,
+    balances: i64,
     complaints: Vec<String>,
 }
 
@@ -42,7 +44,18 @@ impl Ours {
             return Ok(Err("this `loadtest` has no `bar`".into()));
         }
         let (folder, wallets, hot) = (folder.to_owned(), args.wallets, args.hot);
-        Ok(Ok(Self { loadtest, tapgate, folder, wallets, hot, runs: 0, debits: 0, complaints: Vec::new() }))
+        Ok(Ok(Self {
+            loadtest,
+            tapgate,
+            folder,
+            wallets,
+            hot,
+            runs: 0,
+            entries: 0,
+            debits: 0,
+            balances: 0,
+            complaints: Vec::new(),
+        }))
     }
 
     pub(crate) async fn measure(&mut self, shape: Shape, lasts: Duration) -> anyhow::Result<Measured> {
@@ -72,20 +85,30 @@ impl Ours {
         let text = std::fs::read_to_string(&said)?;
         let report: Value = serde_json::from_str(text.trim())
             .with_context(|| format!("`loadtest bar` ended with {status}, and said: {text}"))?;
-        let number = |path: &str| report.pointer(path).and_then(Value::as_u64);
-        let must = |path: &str| number(path).with_context(|| format!("`loadtest bar` says no {path}: {report}"));
+        let must = |path: &str| {
+            let number = report.pointer(path).and_then(Value::as_i64);
+            number.with_context(|| format!("`loadtest bar` says no {path}: {report}"))
+        };
         self.runs += 1;
-        self.debits += number("/debits").unwrap_or_default();
-        for what in ["/wrong", "/lost", "/money_created", "/money_lost"] {
-            if must(what)? > 0 {
-                self.complaints.push(format!("{} of {connections} × {window}: {}", &what[1..], must(what)?));
+        self.debits += must("/debits")?;
+        self.balances += must("/balances_checked")?;
+        for what in ["/wrong", "/lost", "/balances_wrong", "/money_created", "/money_lost"] {
+            if must(what)? != 0 {
+                self.complaints.push(format!("{connections} × {window}: {} {}", must(what)?, &what[1..]));
             }
         }
+        if report.pointer("/books_agree").and_then(Value::as_bool) != Some(true) {
+            self.complaints.push(format!("{connections} × {window}: the books differ from the model's"));
+        }
         ensure!(status.success() || !self.complaints.is_empty(), "`loadtest bar` ended with {status}: {report}");
+        // Balances that were asked and payments refused took time as well, and do not count.
+        let entries = must("/debits")? + must("/topups")? + must("/refunds")?;
+        let per_s = must("/rate_per_s")? as f64 * entries as f64 / must("/answered")?.max(1) as f64;
+        self.entries += entries;
         Ok(Measured {
-            rate_per_s: must("/rate_per_s")?,
-            p50_us: must("/latency_us/p50")?,
-            p99_us: must("/latency_us/p99")?,
+            rate_per_s: per_s as u64,
+            p50_us: must("/latency_us/p50")? as u64,
+            p99_us: must("/latency_us/p99")? as u64,
             ..Measured::default()
         })
     }
@@ -94,7 +117,10 @@ impl Ours {
     pub(crate) fn proof(&self) -> Proof {
         let says = match self.complaints.is_empty() {
             true => {
-                format!("{} debits in {} runs, none wrong or lost, each balance is the model's", self.debits, self.runs)
+                format!(
+                    "{} entries in {} runs, {} of them debits; no answer wrong or lost, {} balances are the model's",
+                    self.entries, self.runs, self.debits, self.balances
+                )
             }
             false => self.complaints.join("; "),
         };
