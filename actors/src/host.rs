@@ -65,6 +65,8 @@ pub(crate) struct Link {
     addr: OnceLock<Addr<ShardActor>>,
     /// Commands let in and not yet answered.
     pub(crate) pending: AtomicUsize,
+    /// The same of terminals, over all shards of this one's thread.
+    pub(crate) terminals: Arc<AtomicUsize>,
     /// Records that became durable and that the actor has not heard of.
     durable: AtomicU64,
     /// A message to the actor about them is under way.
@@ -80,8 +82,10 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub(crate) fn new() -> Self {
+    /// For a shard on a thread whose terminals' commands are counted there.
+    pub(crate) fn new(terminals: Arc<AtomicUsize>) -> Self {
         Self {
+            terminals,
             addr: OnceLock::new(),
             pending: AtomicUsize::new(0),
             durable: AtomicU64::new(0),
@@ -297,6 +301,7 @@ impl ShardActor {
                 }
                 Release::Terminal { to, replies } => {
                     answered += replies.len();
+                    self.link.terminals.fetch_sub(replies.len(), Ordering::AcqRel);
                     if let Asker::Terminal(inbox) = to {
                         inbox.answered(&replies);
                     }
@@ -337,7 +342,10 @@ impl ShardActor {
             match asker {
                 Asker::Office(once) => once.send((OfficeAnswer::Rejected(Rejection::Unavailable), false)),
                 Asker::Query(once) => once.send(View::No(Rejection::Unavailable)),
-                Asker::Inbox(_) | Asker::Terminal(_) | Asker::Nobody => {}
+                Asker::Terminal(_) => {
+                    self.link.terminals.fetch_sub(commands, Ordering::AcqRel);
+                }
+                Asker::Inbox(_) | Asker::Nobody => {}
             }
         }
     }

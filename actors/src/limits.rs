@@ -4,7 +4,12 @@
 /// (1 M scans/s), so what is let in is answered soon; at about 200 B each it is 6.5 MiB a shard.
 pub const PENDING_MAX: usize = 32_768;
 
-/// Of these, answers to the office that wait for another shard: half, so that a shard which has to wait for one that is
+/// Terminals' commands that all shards of one thread hold together. Fewer than [`PENDING_MAX`], and counted by thread
+/// since wallets lie in all shards: when there is more to do than a thread can, bars are turned away and gates are not.
+/// 16,384 are answered in about 20 ms.
+pub const TERMINALS_MAX: usize = 16_384;
+
+/// Of [`PENDING_MAX`], answers to the office that wait for another shard: half, so that a shard which has to wait for one that is
 /// down still has room for everything else. Whoever comes then is told `still_pending` at once.
 pub const LATER_MAX: usize = PENDING_MAX / 2;
 /// How long an answer to the office may wait for another shard, in ms. It is below the door's own 35 s, so that what is

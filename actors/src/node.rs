@@ -2,13 +2,13 @@
 
 use std::future::Future;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use engine::command::{DeviceAnswer, DeviceCommand, OfficeAnswer, OfficeCommand, TerminalAnswer, TerminalCommand};
-use engine::ids::{Home, ShardId};
+use engine::ids::{Home, ShardId, WalletId};
 use engine::rejection::Rejection;
 use engine::shard::Shard;
 use engine::view::{LedgerView, Notice, Query, View};
@@ -19,7 +19,7 @@ use storage::snapshots::{FileSnapshots, SnapshotError, Snapshots};
 use tokio::sync::{broadcast, oneshot};
 
 use crate::host::{Acks, Asker, Control, Link, Once, ShardActor};
-use crate::limits::{CLOCK_BEHIND_MS_MAX, NOTICES_MAX, PENDING_MAX, RETRY_AFTER_MS, STOP_MS_MAX};
+use crate::limits::{CLOCK_BEHIND_MS_MAX, NOTICES_MAX, PENDING_MAX, RETRY_AFTER_MS, STOP_MS_MAX, TERMINALS_MAX};
 use crate::pipeline::Work;
 use crate::recover::{self, RecoverError, Recovering};
 use crate::supervisor::{House, Order, Supervisor};
@@ -198,7 +198,9 @@ impl Node {
         drop(reader);
         let events = recovering.events;
 
-        let links: Arc<[Arc<Link>]> = (0..config.shards).map(|_| Arc::new(Link::new())).collect();
+        let terminals: Vec<Arc<AtomicUsize>> = (0..config.threads).map(|_| Arc::default()).collect();
+        let links = (0..config.shards).map(|shard| usize::from(shard) % config.threads);
+        let links: Arc<[Arc<Link>]> = links.map(|thread| Arc::new(Link::new(Arc::clone(&terminals[thread])))).collect();
         let failed = Arc::new(AtomicBool::new(false));
         let acks = Acks { links: Arc::clone(&links), failed: Arc::clone(&failed) };
         let journal: Arc<dyn Journal> = Arc::new(opened.start(Arc::new(acks))?);
@@ -280,7 +282,7 @@ impl Node {
         while let Some(last) = commands.last().map(&shard) {
             let theirs = commands.split_off(commands.partition_point(|command| shard(command) < last));
             let link = &self.0.links[usize::from(last.0)];
-            let refused = match self.check(link, theirs.len()) {
+            let refused = match self.check_terminals(link, theirs.len()) {
                 Err(rejection) => Some((rejection, theirs)),
                 Ok(()) => match self.put(link, Work::Terminal(theirs), Asker::Terminal(Arc::clone(inbox))) {
                     Err(Work::Terminal(theirs)) => Some((Rejection::Busy, theirs)),
@@ -293,6 +295,14 @@ impl Node {
             }
         }
         turned_away.map_or(Ok(()), Err)
+    }
+
+    /// Whether a terminal's command about this wallet would be turned away now: worth asking before looking up a chip.
+    ///
+    /// # Errors
+    /// [`Busy`].
+    pub fn has_room_for_terminal(&self, wallet: WalletId) -> Result<(), Busy> {
+        self.check_terminals(self.link(Home::Wallet(wallet)), 1).map_err(Self::busy)
     }
 
     /// Whether [`Node::submit`] for this home would be turned away now: worth asking before verifying signatures.
@@ -456,6 +466,14 @@ impl Node {
         Ok(())
     }
 
+    fn check_terminals(&self, link: &Link, commands: usize) -> Result<(), Rejection> {
+        self.check(link, commands)?;
+        if link.terminals.load(Ordering::Acquire) + commands > TERMINALS_MAX {
+            return Err(Rejection::Busy);
+        }
+        Ok(())
+    }
+
     fn send_to(&self, link: &Link, work: Work, asker: Asker) -> Result<(), Rejection> {
         self.check(link, work.len())?;
         self.put(link, work, asker).map_err(|_| Rejection::Busy)
@@ -464,9 +482,12 @@ impl Node {
     /// Into the shard's mailbox; gives the work back if that is full.
     fn put(&self, link: &Link, work: Work, asker: Asker) -> Result<(), Work> {
         let commands = work.len();
+        let of_terminals = if let Work::Terminal(_) = work { commands } else { 0 };
         link.pending.fetch_add(commands, Ordering::AcqRel);
+        link.terminals.fetch_add(of_terminals, Ordering::AcqRel);
         link.send(work, asker).inspect_err(|_| {
             link.pending.fetch_sub(commands, Ordering::AcqRel);
+            link.terminals.fetch_sub(of_terminals, Ordering::AcqRel);
         })
     }
 

@@ -6,7 +6,8 @@ mod common;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actors::{Node, NodeConfig, TerminalInbox};
+use actors::limits::TERMINALS_MAX;
+use actors::{Inbox, Node, NodeConfig, TerminalInbox};
 use common::till::*;
 use engine::command::*;
 use engine::ids::*;
@@ -187,5 +188,33 @@ async fn transfers_survive_stops_in_the_middle() {
     }
     assert!(broken_off > 0, "none was under way when the node went down");
     assert_eq!(settled(&node, bar.festival).await, 80_000);
+    node.stop().await;
+}
+
+/// Gates come first: a bar is turned away when its thread has much to do, while a gate's scans still go in; and what was
+/// turned away, and only that, is named.
+#[tokio::test]
+async fn a_bar_is_turned_away_before_a_gate_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = start(dir.path());
+    let (bar, guests) = bar_with_guests(&node).await;
+    let told = Arc::new(Told::default());
+    let inbox: Arc<dyn TerminalInbox> = told.clone();
+    // Too many for one shard's thread, and one for another's.
+    let too_many = TERMINALS_MAX as u64 + 1;
+    let mut commands: Vec<_> = (1..=too_many).map(|seq| bar.pay(seq, guests[0], 1)).collect();
+    commands.push(TerminalCommand { floor: too_many + 1, ..bar.pay(too_many + 1, guests[1], 1) });
+    let refused = node.submit_terminal(commands, &inbox).unwrap_err();
+    assert_eq!(refused.busy.rejection, Rejection::Busy);
+    assert!(refused.seqs.iter().copied().eq(1..=too_many), "in their order, all of that shard's, and no others");
+    let paid = tokio::task::spawn_blocking(move || told.wait(1)).await.unwrap();
+    assert_eq!((paid[0].seq, paid[0].answer.verdict), (too_many + 1, CashVerdict::Paid));
+
+    let (_, reader, tickets) = common::festival(&node, 1, Default::default()).await;
+    let got = Arc::new(common::Got::default());
+    let gate: Arc<dyn Inbox> = got.clone();
+    let scans = (1..=too_many).map(|seq| common::scan(reader, seq, tickets[0])).collect();
+    node.submit(scans, &gate).expect("a gate has room for as many");
+    got.wait(too_many as usize);
     node.stop().await;
 }

@@ -6,11 +6,10 @@
 
 mod books;
 mod money;
+mod report;
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-
-use serde::Serialize;
 
 use crate::dedupe::KEY_KEPT_MS;
 use crate::event::{Asked, CashEvent, Event, TransactionKind};
@@ -21,10 +20,7 @@ use crate::time::Timestamp;
 use books::Books;
 use money::MoneyBooks;
 
-/// How many violations are listed; all are counted.
-pub const VIOLATIONS_MAX: usize = 1_000;
-/// How many conflicts are listed; all are counted.
-pub const CONFLICTS_MAX: usize = 1_000;
+pub use report::{CONFLICTS_MAX, Checked, Conflict, Report, VIOLATIONS_MAX, Violation};
 
 macro_rules! checks {
     ($($name:ident = $word:literal, $invariants:expr, $says:literal;)*) => {
@@ -84,14 +80,18 @@ checks! {
     Ledger = "ledger", [4], "all accounts add up to zero, and what is in transit is what transfers have under way";
 }
 
-/// The audit under way.
+/// The audit under way: of all shards, or of a part of them, so that several can be made side by side and then joined.
 pub struct Audit {
+    of: u16,
+    /// In the order of their numbers.
     shards: Vec<ShardBooks>,
     found: Found,
 }
 
 /// What was found so far.
 struct Found {
+    /// Which record of the journal, counted by whoever reads it.
+    nth: u64,
     shard: u16,
     seq: u64,
     report: Report,
@@ -113,104 +113,6 @@ struct ShardBooks {
     snapshot_at: u64,
 }
 
-/// What the audit came to.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct Report {
-    /// Shards that had records.
-    pub shards: u16,
-    /// Records read.
-    pub records: u64,
-    /// Events in them.
-    pub events: u64,
-    /// Of these: entries.
-    pub admitted: u64,
-    /// Exits.
-    pub exited: u64,
-    /// Scans and undos that got a no.
-    pub rejected: u64,
-    /// Undone scans.
-    pub undone: u64,
-    /// Tickets issued.
-    pub tickets: u64,
-    /// Transactions: entries in wallets' histories.
-    pub transactions: u64,
-    /// Of these: payments.
-    pub debits: u64,
-    /// Refunds.
-    pub refunds: u64,
-    /// Transfers that left a wallet.
-    pub transfers: u64,
-    /// Of these, those that came back.
-    pub transfers_returned: u64,
-    /// What terminals asked and were refused.
-    pub cash_rejected: u64,
-    /// Each check, with how often it was made and how often it failed.
-    pub checks: Vec<Checked>,
-    /// The first violations, at most [`VIOLATIONS_MAX`].
-    pub violations: Vec<Violation>,
-    /// All of them.
-    pub violations_total: u64,
-    /// The first conflicts, at most [`CONFLICTS_MAX`]: scans whose shown answer stood (`scan_ack = decided`). They are
-    /// no violations; somebody should look at them.
-    pub conflicts: Vec<Conflict>,
-    /// All of them.
-    pub conflicts_total: u64,
-}
-
-/// One check's sums.
-#[derive(Clone, Debug, Serialize)]
-pub struct Checked {
-    /// Which.
-    pub check: &'static str,
-    /// What holds.
-    pub says: &'static str,
-    /// The design's invariants.
-    pub invariants: &'static [u8],
-    /// How often it was looked at.
-    pub checked: u64,
-    /// How often it did not hold.
-    pub violated: u64,
-}
-
-/// Something that must not be.
-#[derive(Clone, Debug, Serialize)]
-pub struct Violation {
-    /// In which shard.
-    pub shard: u16,
-    /// In which record.
-    pub seq: u64,
-    /// Which check.
-    pub check: &'static str,
-    /// What there is instead.
-    pub what: String,
-}
-
-/// An answer that stood against what would have been decided.
-#[derive(Clone, Debug, Serialize)]
-pub struct Conflict {
-    /// In which shard.
-    pub shard: u16,
-    /// In which record.
-    pub seq: u64,
-    /// By which reader.
-    pub device: String,
-    /// Whose.
-    pub ticket: Option<String>,
-    /// At which zone.
-    pub zone: u8,
-    /// Let in; else turned away.
-    pub admitted: bool,
-    /// What would have been decided, if it was a no.
-    pub instead_of: Option<&'static str>,
-}
-
-impl Report {
-    /// Nothing was found.
-    pub fn holds(&self) -> bool {
-        self.violations_total == 0
-    }
-}
-
 impl Found {
     /// Makes a check; says whether it holds.
     fn check(&mut self, check: Check, holds: bool, what: impl FnOnce() -> String) -> bool {
@@ -220,8 +122,8 @@ impl Found {
             sums.violated += 1;
             self.report.violations_total += 1;
             if self.report.violations.len() < VIOLATIONS_MAX {
-                let (shard, seq) = (self.shard, self.seq);
-                self.report.violations.push(Violation { shard, seq, check: check.word(), what: what() });
+                let (nth, shard, seq) = (self.nth, self.shard, self.seq);
+                self.report.violations.push(Violation { nth, shard, seq, check: check.word(), what: what() });
             }
         }
         holds
@@ -231,6 +133,7 @@ impl Found {
         self.report.conflicts_total += 1;
         if self.report.conflicts.len() < CONFLICTS_MAX {
             self.report.conflicts.push(Conflict {
+                nth: self.nth,
                 shard: self.shard,
                 seq: self.seq,
                 device: scanned.device.to_string(),
@@ -246,6 +149,12 @@ impl Found {
 impl Audit {
     /// An audit of a journal with so many shards.
     pub fn new(shards: u16) -> Self {
+        Self::part(shards, 0, 1)
+    }
+
+    /// The `part`th of `parts` audits of a journal with so many shards: of those whose number leaves `part` when divided
+    /// by `parts`.
+    pub fn part(shards: u16, part: u16, parts: u16) -> Self {
         let books = |id| ShardBooks {
             id: ShardId(id),
             of: shards,
@@ -266,19 +175,27 @@ impl Audit {
             violated: 0,
         });
         let report = Report { checks: checks.collect(), ..Report::default() };
-        Self { shards: (0..shards).map(books).collect(), found: Found { shard: 0, seq: 0, report } }
+        let own = (0..shards).filter(|id| id % parts == part);
+        Self { of: shards, shards: own.map(books).collect(), found: Found { nth: 0, shard: 0, seq: 0, report } }
     }
 
     /// The next record of a shard, in the order of the journal.
     pub fn record(&mut self, shard: ShardId, bytes: &[u8]) {
+        self.record_at(self.found.nth + 1, shard, bytes);
+    }
+
+    /// [`Audit::record`], where others audit other shards of the journal: it is the `nth` of them all.
+    pub fn record_at(&mut self, nth: u64, shard: ShardId, bytes: &[u8]) {
         let found = &mut self.found;
-        found.shard = shard.0;
+        (found.nth, found.shard) = (nth, shard.0);
         found.report.records += 1;
-        let Some(books) = self.shards.get_mut(usize::from(shard.0)) else {
+        let at = self.shards.binary_search_by_key(&shard, |books| books.id);
+        let Ok(at) = at else {
             found.seq = 0;
             found.check(Check::Readable, false, || "there is no such shard".into());
             return;
         };
+        let books = &mut self.shards[at];
         found.seq = books.seq + 1;
         let record = match record::read(bytes) {
             Ok(record) => record,
@@ -289,26 +206,59 @@ impl Audit {
             }
         };
         found.check(Check::Readable, record.shard == shard, || format!("it says it is shard {}'s", record.shard.0));
+        books.money.warm(&record.events);
         books.record(&record, found);
-        books.shadow(bytes, found);
+        books.shadow(&record, found);
     }
 
-    /// Compares the books with what was replayed, and gives the report.
-    pub fn finish(mut self) -> Report {
-        for books in self.shards.iter().filter(|books| books.seq > 0) {
-            self.found.report.shards += 1;
+    /// All records were read: compares the books with what was replayed, and lets go of that. [`Audit::join`] does it as
+    /// well; each part may do it beforehand, side by side with the others.
+    pub fn settle(&mut self) {
+        self.found.nth = u64::MAX;
+        for books in self.shards.iter_mut().filter(|books| books.seq > 0) {
             self.found.shard = books.id.0;
             self.found.seq = books.seq;
             books.compare(&mut self.found);
+            books.shadow = None;
         }
-        let money: Vec<&MoneyBooks> = self.shards.iter().map(|books| &books.money).collect();
-        for books in self.shards.iter().filter(|books| books.seq > 0) {
-            self.found.shard = books.id.0;
-            self.found.seq = books.seq;
-            books.money.pairs(&money, &mut self.found);
+    }
+
+    /// Compares the books with what was replayed, and gives the report.
+    pub fn finish(self) -> Report {
+        Self::join([self])
+    }
+
+    /// Compares all parts' books with each other, and gives the report: the same, whatever the parts were.
+    ///
+    /// # Panics
+    /// If there are no parts, or they are not those of one audit.
+    pub fn join(parts: impl IntoIterator<Item = Self>) -> Report {
+        let mut parts = parts.into_iter();
+        let mut all = parts.next().expect("there is a part");
+        all.settle();
+        for mut part in parts {
+            part.settle();
+            all.shards.append(&mut part.shards);
+            all.found.report.add(part.found.report);
         }
-        MoneyBooks::finish(&money, &mut self.found);
-        self.found.report
+        let Self { of, mut shards, mut found } = all;
+        shards.sort_by_key(|books| books.id);
+        assert!(shards.iter().map(|books| books.id.0).eq(0..of), "all shards, each once");
+        // As one audit alone would have come upon them.
+        found.report.violations.sort_by_key(|violation| (violation.nth, violation.shard));
+        found.report.violations.truncate(VIOLATIONS_MAX);
+        found.report.conflicts.sort_by_key(|conflict| conflict.nth);
+        found.report.conflicts.truncate(CONFLICTS_MAX);
+
+        let money: Vec<&MoneyBooks> = shards.iter().map(|books| &books.money).collect();
+        for books in shards.iter().filter(|books| books.seq > 0) {
+            found.report.shards += 1;
+            found.shard = books.id.0;
+            found.seq = books.seq;
+            books.money.pairs(&money, &mut found);
+        }
+        MoneyBooks::finish(&money, &mut found);
+        found.report
     }
 }
 
@@ -399,10 +349,10 @@ impl ShardBooks {
     }
 
     /// Replays the record; at the 1st, 2nd, 4th, 8th … the shadow goes through a snapshot.
-    fn shadow(&mut self, bytes: &[u8], found: &mut Found) {
+    fn shadow(&mut self, record: &Record, found: &mut Found) {
         let Some(shadow) = &mut self.shadow else { return };
         // What our own shards wrote is total; this may be anything that reads like a record.
-        let replayed = catch_unwind(AssertUnwindSafe(|| shadow.replay(bytes).map(|_| ())));
+        let replayed = catch_unwind(AssertUnwindSafe(|| shadow.replay_read(record)));
         let why = match replayed {
             Ok(Ok(())) => None,
             Ok(Err(why)) => Some(why.to_string()),

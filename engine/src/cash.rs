@@ -162,6 +162,7 @@ impl Cash {
                     amount: Money { minor: transfer.amount, currency },
                     balance: transfer.after,
                     over_limit: false,
+                    order: 0,
                 };
                 return Some((*op, op_was.asker, answer));
             }

@@ -529,6 +529,8 @@ pub enum OfficeAnswer {
         balance: i64,
         /// The wallet holds more than the festival allows: the money had been taken already.
         over_limit: bool,
+        /// The vendor's number for a payment; 0 for anything else.
+        order: u32,
     },
     /// Another shard has to decide: this operation's answer comes in [`crate::shard::Step::finished`]. Nobody outside is
     /// told this; the same idempotency key gets it again until the answer is there, and then the answer.

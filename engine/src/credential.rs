@@ -1,9 +1,11 @@
 //! The QR: parsed and verified before a shard ever sees it. Only [`KeyCache::verify`] and [`QrSecret::verify`] can make a
-//! [`VerifiedTicket`], so whoever holds one knows that its signature held.
+//! [`VerifiedTicket`], so whoever holds one knows that its signature held. A wallet's QR is read in `wallet`.
 //!
 //! The QR is the reference's JSON, `{"ticketId":…,"code":…,"hash":…,"version":…}`: the ticket's UUID, its short code,
 //! HMAC-SHA256 in unpadded URL-safe base 64, and the number of the key. What is signed is 41 bytes, so that the hash
 //! needs one block after the key's own: label (13) · ticket id (16) · code (8) · version (4), integers big endian.
+
+mod wallet;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -13,6 +15,8 @@ use sha2::Sha256;
 
 use crate::ids::{FestivalId, TicketId};
 use crate::rejection::Rejection;
+
+pub use wallet::{VerifiedWallet, WalletClaim, parse_wallet, wallet_text};
 
 /// The longest QR that is looked at, in bytes.
 pub const QR_LEN_MAX: usize = 512;
@@ -131,19 +135,27 @@ impl KeyCache {
     /// [`Rejection::TamperedQr`].
     pub fn verify(&mut self, secret: &QrSecret, claim: &QrClaim) -> Result<VerifiedTicket, Rejection> {
         let (festival, version) = (claim.ticket.festival(), claim.version);
-        let verified = VerifiedTicket { id: claim.ticket, version };
+        if self.holds(secret, festival, version, |key| key.holds(claim)) {
+            Ok(VerifiedTicket { id: claim.ticket, version })
+        } else {
+            Err(Rejection::TamperedQr)
+        }
+    }
+
+    /// Whether a signature holds under this key, which is kept if it does.
+    fn holds(&mut self, secret: &QrSecret, festival: FestivalId, version: u32, holds: impl Fn(&QrKey) -> bool) -> bool {
         if let Some((.., key)) = self.keys.iter().find(|(f, v, _)| (*f, *v) == (festival, version)) {
-            return if key.holds(claim) { Ok(verified) } else { Err(Rejection::TamperedQr) };
+            return holds(key);
         }
         let key = secret.key(festival, version);
-        if !key.holds(claim) {
-            return Err(Rejection::TamperedQr);
+        if !holds(&key) {
+            return false;
         }
         if self.keys.len() == CACHED_KEYS_MAX {
             self.keys.remove(0);
         }
         self.keys.push((festival, version, key));
-        Ok(verified)
+        true
     }
 }
 
@@ -183,15 +195,20 @@ fn parse_canonical(qr: &[u8]) -> Option<QrClaim> {
     let (ticket, qr) = qr.strip_prefix(OPEN)?.split_at_checked(36)?;
     let (code, qr) = qr.strip_prefix(CODE)?.split_at_checked(8)?;
     let (hash, qr) = qr.strip_prefix(HASH)?.split_at_checked(43)?;
-    let version = qr.strip_prefix(VERSION)?.strip_suffix(b"}")?;
-    if version.is_empty() || version.len() > 10 || (version[0] == b'0' && version.len() > 1) {
+    let version = version_number(qr.strip_prefix(VERSION)?.strip_suffix(b"}")?)?;
+    claim(ticket, code, hash, version)
+}
+
+/// A version in decimal, without zeros in front.
+fn version_number(digits: &[u8]) -> Option<u32> {
+    if digits.is_empty() || digits.len() > 10 || (digits[0] == b'0' && digits.len() > 1) {
         return None;
     }
     let mut number: u64 = 0;
-    for &digit in version {
+    for &digit in digits {
         number = number * 10 + u64::from(digit.is_ascii_digit().then(|| digit - b'0')?);
     }
-    claim(ticket, code, hash, u32::try_from(number).ok()?)
+    u32::try_from(number).ok()
 }
 
 /// Any JSON with our four fields and no others.

@@ -14,7 +14,10 @@ impl Currency {
     pub const EUR: Self = Self(*b"EUR");
     /// Three capital letters, or `None`.
     pub fn parse(code: &str) -> Option<Self> {
-        let code: [u8; 3] = code.as_bytes().try_into().ok()?;
+        Self::from_bytes(code.as_bytes().try_into().ok()?)
+    }
+    /// The same from three bytes.
+    pub fn from_bytes(code: [u8; 3]) -> Option<Self> {
         code.iter().all(u8::is_ascii_uppercase).then_some(Self(code))
     }
     /// The three letters as a number, for records.
@@ -25,6 +28,10 @@ impl Currency {
     pub(crate) fn from_word(word: u32) -> Option<Self> {
         let [zero, letters @ ..] = word.to_be_bytes();
         (zero == 0 && letters.iter().all(u8::is_ascii_uppercase)).then_some(Self(letters))
+    }
+    /// The three letters' bytes.
+    pub fn as_bytes(self) -> [u8; 3] {
+        self.0
     }
     /// The three letters.
     pub fn as_str(&self) -> &str {

@@ -51,7 +51,7 @@ fn deed() -> impl Strategy<Value = Deed> {
         5 => (0..8_usize, 0..5_usize, proptest::option::of(amount()), seq_of())
             .prop_map(|(payment, till, amount, seq)| Deed::Refund { payment, till, amount, seq }),
         6 => (0..6_usize, amount(), seq_of()).prop_map(|(wallet, amount, seq)| Deed::TopUp { wallet, amount, seq }),
-        10 => (proptest::option::of(0..6_u128), 0..14_usize, 0..6_usize, 0..6_usize, 1..2_000_i64)
+        10 => (proptest::option::of(0..6_u128), 0..15_usize, 0..6_usize, 0..6_usize, 1..2_000_i64)
             .prop_map(|(key, action, wallet, other, n)| Deed::Office { key, action, wallet, other, n }),
         8 => (0..5_u16, 0..5_u16, any::<bool>(), any::<bool>())
             .prop_map(|(from, to, ack, stale)| Deed::Carry { from, to, ack, stale }),
@@ -129,7 +129,10 @@ impl Night {
         let action = OfficeAction::Cash(action);
         let command = Command::Office(Box::new(OfficeCommand { key, operator: 1, action }));
         let (home, answer) = self.bar.ask(command);
-        let Answer::Office { answer, .. } = answer else { panic!("{answer:?}") };
+        let Answer::Office { answer, repeated } = answer else { panic!("{answer:?}") };
+        if let (OfficeAnswer::Transaction { id, order: 1.., .. }, false) = (answer, repeated) {
+            self.payments.push(id);
+        }
         if let Some(key) = key {
             let (known, first) = *self.keys.entry((key.id, home)).or_insert((key.fingerprint, answer));
             let now = match first {
@@ -163,6 +166,13 @@ impl Night {
             11 if !self.payments.is_empty() => {
                 let payment = self.payments[n as usize % self.payments.len()];
                 CashAction::Refund { payment, festival, amount: (n % 2 == 0).then(|| eur(n / 2)) }
+            }
+            13 => {
+                let lines: Box<[Line]> = match n % 3 {
+                    0 => [Line { product: ProductNo(0), count: 1, price: n }].into(),
+                    _ => [].into(),
+                };
+                CashAction::Pay { wallet, festival, vendor: VendorNo(n as u16 % 3), amount: eur(n), lines }
             }
             12 => CashAction::Claim { wallet, account: n as u128 % 3 + 1 },
             _ => CashAction::CreateWallet { wallet, festival, account: None },

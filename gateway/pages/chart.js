@@ -1,17 +1,22 @@
-// The rolling chart: scans per second above, answer time below, drawn by hand on one canvas.
+// The rolling chart: two panes over one time, drawn by hand on one canvas.
 
-import { minute, ms, rate, time } from './format.js';
+import { count, minute, time } from './format.js';
 
 const PAD = { left: 52, right: 14, top: 12, bottom: 24 };
 const GAP = 26; // between the two panes
-const LATENCY_SHARE = 0.3;
+const LOWER_SHARE = 0.3;
 const FLOOR = -1; // the answer times' scale begins at 10^-1 ms
 
-/** One point a second, oldest first: `{at, spanMs, admitted, exited, rejected, p50Us, p99Us}`. */
+/**
+ * One point a second, oldest first: `{at, spanMs, …}`. `spec` says what is drawn of each: `upper` and `lower` are
+ * `{ink, filled, value(point)}`, of which null is a gap; with `lowerIsTime` the lower ones are microseconds, drawn in
+ * decades; `tip(point)` gives the lines `[ink, words]` to show where somebody points.
+ */
 export class Chart {
-  constructor(canvas, tip) {
+  constructor(canvas, tip, spec) {
     this.canvas = canvas;
     this.tip = tip;
+    this.spec = spec;
     this.points = [];
     this.minutes = null; // until somebody chooses: as much as there is, two to five
     this.pointer = null;
@@ -49,45 +54,54 @@ export class Chart {
     this.ink = palette(canvas);
 
     const inner = height - PAD.top - PAD.bottom;
-    const lower = Math.round(inner * LATENCY_SHARE);
-    const scans = { top: PAD.top, height: inner - lower - GAP };
-    const latency = { top: PAD.top + scans.height + GAP, height: lower };
+    const below = Math.round(inner * LOWER_SHARE);
+    const upper = { top: PAD.top, height: inner - below - GAP };
+    const lower = { top: PAD.top + upper.height + GAP, height: below };
     const until = this.points.at(-1)?.at ?? Date.now();
     const minutes = this.shownMinutes;
     const from = until - minutes * 60_000;
     const shown = this.points.filter((point) => point.at >= from - 1_000);
     const x = (at) => PAD.left + (width - PAD.left - PAD.right) * (at - from) / (until - from);
 
-    this.grid(pen, scans, minutes, from, until, x, width, height);
-    const perSecond = (name) => (point) => point[name] * 1000 / point.spanMs;
-    const most = Math.max(5, ...shown.map((p) => Math.max(p.admitted, p.exited, p.rejected) * 1000 / p.spanMs));
-    const top = this.axis(pen, scans, most, width);
-    pen.save();
-    pen.beginPath();
-    pen.rect(PAD.left, 0, width - PAD.left - PAD.right + 1, height);
-    pen.clip();
-    this.series(pen, shown, x, scans, top, perSecond('admitted'), this.ink.in, true);
-    this.series(pen, shown, x, scans, top, perSecond('exited'), this.ink.out, false);
-    this.series(pen, shown, x, scans, top, perSecond('rejected'), this.ink.no, true);
-    pen.restore();
+    this.grid(pen, upper, minutes, from, until, x, width, height);
+    this.pane(pen, upper, this.spec.upper, 5, 4, shown, x, width, height);
+    if (this.spec.lowerIsTime) this.times(pen, lower, shown, x, width, height);
+    else this.pane(pen, lower, this.spec.lower, 1, 2, shown, x, width, height);
+    this.crosshair(pen, shown, x, upper, lower, width);
+  }
 
-    // Decades: one slow answer must not flatten all the others.
-    const slowest = Math.max(10, ...shown.map((p) => (p.p99Us ?? 0) / 1000));
+  /** Series on one scale from zero, with about `lines` level lines. */
+  pane(pen, pane, series, least, lines, shown, x, width, height) {
+    const most = Math.max(least, ...shown.flatMap((point) => series.map(({ value }) => value(point) ?? 0)));
+    const top = this.axis(pen, pane, most, lines, width);
+    this.clipped(pen, width, height, () => {
+      for (const { ink, filled, value } of series) this.series(pen, shown, x, pane, top, value, this.ink[ink], filled);
+    });
+  }
+
+  /** Answer times, in decades: one slow answer must not flatten all the others. */
+  times(pen, pane, shown, x, width, height) {
+    const series = this.spec.lower;
+    const slowest = Math.max(10, ...shown.flatMap((point) => series.map(({ value }) => (value(point) ?? 0) / 1000)));
     const decades = Math.ceil(Math.log10(slowest * 1.001)) - FLOOR;
     const level = (us) => (us == null ? null : Math.max(0, Math.log10(us / 1000) - FLOOR));
-    this.decades(pen, latency, decades, width);
+    this.decades(pen, pane, decades, width);
+    this.clipped(pen, width, height, () => {
+      for (const { ink, value } of series) this.series(pen, shown, x, pane, decades, (point) => level(value(point)), this.ink[ink], false);
+    });
+  }
+
+  clipped(pen, width, height, draw) {
     pen.save();
     pen.beginPath();
     pen.rect(PAD.left, 0, width - PAD.left - PAD.right + 1, height);
     pen.clip();
-    this.series(pen, shown, x, latency, decades, (p) => level(p.p99Us), this.ink.p99, false);
-    this.series(pen, shown, x, latency, decades, (p) => level(p.p50Us), this.ink.muted, false);
+    draw();
     pen.restore();
-    this.crosshair(pen, shown, x, scans, latency, width);
   }
 
   /** Upright lines on whole minutes, with the time under them. */
-  grid(pen, scans, minutes, from, until, x, width, height) {
+  grid(pen, upper, minutes, from, until, x, width, height) {
     const step = (minutes > 5 ? 2 : minutes > 2 ? 1 : 0.5) * 60_000;
     pen.strokeStyle = this.ink.line;
     pen.fillStyle = this.ink.muted;
@@ -97,7 +111,7 @@ export class Chart {
     for (let at = Math.ceil(from / step) * step; at <= until; at += step) {
       const where = Math.round(x(at)) + 0.5;
       pen.beginPath();
-      pen.moveTo(where, scans.top);
+      pen.moveTo(where, upper.top);
       pen.lineTo(where, height - PAD.bottom);
       pen.stroke();
       if (where > PAD.left + 16 && where < width - PAD.right - 16) {
@@ -107,11 +121,11 @@ export class Chart {
   }
 
   /** Level lines with their values; answers the value at the top. */
-  axis(pen, pane, most, width) {
-    const step = niceStep(most / 4);
+  axis(pen, pane, most, lines, width) {
+    const step = niceStep(most / lines);
     const top = Math.max(step, Math.ceil(most / step) * step);
     for (let value = 0; value <= top + step / 2; value += step) {
-      this.level(pen, pane, value / top, width, String(Math.round(value * 100) / 100));
+      this.level(pen, pane, value / top, width, value >= 1_000 ? count(value) : String(Math.round(value * 100) / 100));
     }
     return top;
   }
@@ -173,7 +187,7 @@ export class Chart {
     flush();
   }
 
-  crosshair(pen, points, x, scans, latency, width) {
+  crosshair(pen, points, x, upper, lower, width) {
     const { tip, pointer } = this;
     if (pointer == null || points.length === 0) { tip.hidden = true; return; }
     let nearest = points[0];
@@ -182,18 +196,11 @@ export class Chart {
     pen.strokeStyle = this.ink.muted;
     pen.lineWidth = 1;
     pen.beginPath();
-    pen.moveTo(Math.round(where) + 0.5, scans.top);
-    pen.lineTo(Math.round(where) + 0.5, latency.top + latency.height);
+    pen.moveTo(Math.round(where) + 0.5, upper.top);
+    pen.lineTo(Math.round(where) + 0.5, lower.top + lower.height);
     pen.stroke();
-    const per = (n) => rate(n * 1000 / nearest.spanMs);
     tip.replaceChildren();
-    const lines = [
-      ['', time(nearest.at)],
-      ['in', `${per(nearest.admitted)} admitted`],
-      ['out', `${per(nearest.exited)} left`],
-      ['no', `${per(nearest.rejected)} rejected`],
-    ];
-    if (nearest.p99Us != null) lines.push(['p99', `${ms(nearest.p50Us)} / ${ms(nearest.p99Us)} ms p50 / p99`]);
+    const lines = [['', time(nearest.at)], ...this.spec.tip(nearest)];
     for (const [name, line] of lines) {
       const row = document.createElement('div');
       row.className = name;
@@ -221,7 +228,8 @@ function palette(canvas) {
 
 const SVG = 'http://www.w3.org/2000/svg';
 
-/** A gate's last two minutes: admitted in green, rejected in red, both on the same scale. Makes it once, then updates it. */
+/** The last two minutes of a gate or vendor: what went well in green, what was refused in red, both on the same scale.
+ * Makes it once, then updates it. */
 export function sparkline(svg, admitted, rejected, span) {
   if (!svg) {
     svg = document.createElementNS(SVG, 'svg');

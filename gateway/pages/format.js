@@ -32,3 +32,19 @@ export function el(tag, className, ...children) {
 export function text(node, value) {
   if (node.textContent !== value) node.textContent = value;
 }
+
+const currencies = new Map();
+function currencyFormat(currency, digits) {
+  const id = currency + digits;
+  if (!currencies.has(id)) {
+    const options = { style: 'currency', currency, currencyDisplay: 'narrowSymbol', minimumFractionDigits: digits, maximumFractionDigits: digits };
+    currencies.set(id, new Intl.NumberFormat('en-GB', options));
+  }
+  return currencies.get(id);
+}
+/** €412,380.50, from a decimal string: to the cent. */
+export const money = (amount, currency) => currencyFormat(currency, 2).format(amount);
+/** €412,381: for rates and for columns. */
+export const wholeMoney = (amount, currency) => currencyFormat(currency, 0).format(amount);
+/** 42 s, 7 min, 3 h, 2 d */
+export const duration = (s) => (s < 100 ? `${Math.round(s)} s` : s < 6_000 ? `${Math.round(s / 60)} min` : s < 172_800 ? `${Math.round(s / 3600)} h` : `${Math.round(s / 86_400)} d`);

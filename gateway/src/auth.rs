@@ -11,7 +11,7 @@ use axum::http::request::Parts;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use engine::command::IdempotencyKey;
-use engine::ids::{CROCKFORD, FestivalId};
+use engine::ids::{CROCKFORD, FestivalId, WalletId};
 use engine::rejection::Rejection;
 use engine::status::Role;
 use engine::view::{ApiKeyView, Query, View};
@@ -56,8 +56,20 @@ pub enum Right {
     BlockTickets,
     /// Undo a scan as a supervisor.
     UndoScans,
-    /// Enrol, see and revoke readers.
+    /// Enrol, see and revoke readers and terminals.
     ManageDevices,
+    /// Cashless policy, vendors, products.
+    ManageCash,
+    /// See stands and wallets, find or make a wallet, link wristbands and report them lost, give a wallet to an account.
+    ServeWallets,
+    /// Top up with cash, pay out what is left; let a terminal do the former.
+    TakeCash,
+    /// Pay, refund, transfer, block and unblock; see transactions and orders.
+    MoveMoney,
+    /// Correct a balance.
+    CorrectBalances,
+    /// See the books, settlements, sales.
+    SeeBooks,
 }
 
 /// The table of roles.
@@ -65,11 +77,15 @@ fn role_may(role: Role, right: Right) -> bool {
     use Right::*;
     match role {
         Role::Admin => true,
-        Role::Organizer => !matches!(right, CreateFestivals | ManageKeys),
-        Role::Staff => matches!(right, LookUp | ManageTickets | UndoScans | ManageDevices),
+        Role::Organizer => !matches!(right, CreateFestivals | ManageKeys | CorrectBalances),
+        Role::Staff => {
+            matches!(right, LookUp | ManageTickets | UndoScans | ManageDevices | ServeWallets | MoveMoney)
+        }
         Role::Security => matches!(right, LookUp | SteerZones | BlockTickets),
-        // Nothing at the gates: these two come with the cash desks and with people's accounts.
-        Role::Cashier | Role::User => false,
+        // At a cash desk, not at the gates.
+        Role::Cashier => matches!(right, ServeWallets | TakeCash),
+        // Comes with people's accounts.
+        Role::User => false,
     }
 }
 
@@ -91,13 +107,13 @@ impl Operator {
     }
 
     /// Bound to no festival: an ADMIN whose key names none.
-    fn is_unbound(&self) -> bool {
+    pub fn sees_all(&self) -> bool {
         self.role == Role::Admin && self.festivals.is_empty()
     }
 
     /// Whether this festival exists as far as this key is concerned.
     pub fn sees(&self, festival: FestivalId) -> bool {
-        self.is_unbound() || self.festivals.contains(&festival)
+        self.sees_all() || self.festivals.contains(&festival)
     }
 
     /// The festival with this slug, if this key sees it and may do this there.
@@ -126,7 +142,7 @@ impl Operator {
     /// # Errors
     /// 403 `forbidden`.
     pub fn everywhere(&self, right: Right) -> Result<(), Problem> {
-        if self.is_unbound() && role_may(self.role, right) { Ok(()) } else { Err(self.forbidden()) }
+        if self.sees_all() && role_may(self.role, right) { Ok(()) } else { Err(self.forbidden()) }
     }
 
     /// For lists that are filtered by [`Operator::sees`] afterwards.
@@ -197,6 +213,13 @@ impl OneTime {
         key_text(&self.derive(b"api-key", key))
     }
 
+    /// The wallet that this request makes: its id is random to everybody else.
+    pub fn wallet(&self, key: &IdempotencyKey) -> WalletId {
+        let mut low = [0; 8];
+        low.copy_from_slice(&self.derive(b"wallet", key)[..8]);
+        WalletId(u64::from_be_bytes(low).max(1))
+    }
+
     /// The enrolment code that this request makes: see [`enrolment_code`].
     pub fn enrolment_code(&self, festival: FestivalId, key: &IdempotencyKey) -> String {
         enrolment_code(festival, &self.derive(b"enrolment-code", key))
@@ -260,11 +283,27 @@ mod tests {
             BlockTickets,
             UndoScans,
             ManageDevices,
+            ManageCash,
+            ServeWallets,
+            TakeCash,
+            MoveMoney,
+            CorrectBalances,
+            SeeBooks,
         ];
         let table = Role::ALL.iter().map(|&role| all.map(|right| if role_may(role, right) { 'x' } else { '.' }));
         let table: Vec<String> = table.map(|row| row.iter().collect()).collect();
-        //  ADMIN        ORGANIZER    STAFF        CASHIER      SECURITY     USER
-        assert_eq!(table, ["xxxxxxxxx", "..xxxxxxx", "...x.x.xx", ".........", "...xx.x..", "........."]);
+        assert_eq!(
+            table,
+            [
+                "xxxxxxxxx xxxxxx", // ADMIN
+                "..xxxxxxx xxxx.x", // ORGANIZER
+                "...x.x.xx .x.x..", // STAFF
+                "......... .xx...", // CASHIER
+                "...xx.x.. ......", // SECURITY
+                "......... ......", // USER
+            ]
+            .map(|row| row.replace(' ', ""))
+        );
     }
 
     #[test]

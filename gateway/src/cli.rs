@@ -8,6 +8,7 @@ use engine::status::Role;
 
 use crate::commands::audit::Audit;
 use crate::commands::rebuild::Rebuild;
+use crate::commands::top::Top;
 use crate::config::{Config, ConfigError, File, Flags};
 
 /// Tapgate: a festival's gates, from a reader's packet to a durable answer.
@@ -37,6 +38,8 @@ pub enum Command {
     Audit(Audit),
     /// Build the read models anew from the journal, while no server runs.
     Rebuild(Rebuild),
+    /// Watch a running server in this terminal: gates, tills, refusals. Tab: another festival; q: quit.
+    Top(Top),
 }
 
 /// `tapgate serve`
@@ -156,6 +159,9 @@ mod tests {
             "tapgate bench-disk --data d",
             "tapgate audit --data d --json",
             "tapgate rebuild --data d",
+            "tapgate top",
+            "tapgate top http://h:1/live/demo#key=tgk_x --once",
+            "tapgate top h:1 --key tgk_x --festival demo",
         ] {
             Cli::try_parse_from(line.split(' ')).unwrap_or_else(|why| panic!("{line}: {why}"));
         }

@@ -1,4 +1,4 @@
-//! The device's side: connect, resume, scan, a bounded queue on disk for what could not be sent, back-off.
+//! The device's side: connect, resume, scan or take payments, a bounded queue on disk for what could not be sent, back-off.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), gateway::client::ClientError> {
@@ -15,31 +15,36 @@
 //! ```
 //!
 //! A scan is in the queue's file before it is sent, and stays there until its final answer. Its number is never used
-//! for anything else, so sending it again is harmless. [`Link`] is the bare connection underneath.
+//! for anything else, so sending it again is harmless. A [`Terminal`] does the same with money. [`Link`] is the bare
+//! connection underneath.
 
+mod ask;
 mod driver;
 mod identity;
 mod link;
 mod offer;
 mod queue;
+mod terminal;
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::command::{DeviceAnswer, Direction};
+use engine::command::{DeviceAnswer, Direction, LINES_MAX};
 use engine::ids::{DeviceId, TagUid, TicketId, ZoneNo};
 use quinn::Endpoint;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, watch};
 
 pub use identity::{DeviceKey, Identity};
-pub use link::{CONNECT_TIMEOUT, FrameReader, Link, PING_EVERY, Welcomed, config, endpoint, resolve};
+pub use link::{CONNECT_TIMEOUT, FrameReader, Link, PING_EVERY, TillWelcomed, Welcomed, config, endpoint, resolve};
 pub use offer::{NoOffer, Offer};
 pub use queue::QUEUE_MAX;
+pub use terminal::{Shown, Terminal, Told};
 
 use crate::wire::{Notice, Refusal, WireError};
-use driver::{Ask, Driver, Reply};
+use ask::{Ask, Reply, Trade};
+use driver::Driver;
 
 /// What can go wrong on a device.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -65,13 +70,22 @@ pub enum ClientError {
     #[error("the server does not speak tapgate/1: {0}")]
     Server(WireError),
     /// The queue holds [`QUEUE_MAX`] commands; nothing was taken.
-    #[error("the queue is full: {QUEUE_MAX} scans wait for the server")]
+    #[error("the queue is full: {QUEUE_MAX} commands wait for the server")]
     QueueFull,
     /// The device has never been connected, so it does not know where it stands.
     #[error("the device does not know yet which zone it stands at")]
     NoZoneYet,
-    /// The reader was closed.
-    #[error("the reader was closed")]
+    /// The terminal has never been connected, so it does not know which numbers are free.
+    #[error("the terminal has never been connected")]
+    NeverConnected,
+    /// A payment with more lines than one can have; nothing was taken.
+    #[error("a payment has at most {LINES_MAX} lines")]
+    TooManyLines,
+    /// The server knows this device as a terminal, and it was to be a reader, or the other way round.
+    #[error("this device is enrolled as {0}")]
+    WrongTrade(&'static str),
+    /// The device was closed.
+    #[error("the device was closed")]
     Gone,
     /// This identity file belongs to an enrolled device already.
     #[error("this device was enrolled before")]
@@ -233,7 +247,7 @@ impl Reader {
         let events = broadcast::Sender::new(EVENTS_MAX);
         let (state_out, state) = watch::channel(State::default());
         let device = identity.device;
-        let driver = Driver::new(identity, options, inbox, events.clone(), state_out)?;
+        let driver = Driver::new(identity, Trade::Reader, options, inbox, events.clone(), state_out)?;
         tokio::spawn(driver.run());
         Ok(Self { device, asks, events, state })
     }
@@ -259,15 +273,7 @@ impl Reader {
     /// # Errors
     /// It never will be.
     pub async fn connected(&self) -> Result<Arc<Welcomed>, ClientError> {
-        let mut state = self.state.clone();
-        loop {
-            match &*state.borrow_and_update() {
-                State::Connecting => {}
-                State::Connected(welcome) => return Ok(Arc::clone(welcome)),
-                State::Ended(error) => return Err(error.clone()),
-            }
-            state.changed().await.map_err(|_| ClientError::Gone)?;
-        }
+        connected(&self.state).await
     }
 
     /// Somebody wants in or out. The first answer; see [`Answered::durable`]. Waits as long as there is no connection:
@@ -311,13 +317,31 @@ impl Reader {
     }
 
     async fn ask(&self, ask: Ask) -> Result<(), ClientError> {
-        if self.asks.send(ask).await.is_ok() {
-            return Ok(());
+        hand_over(&self.asks, &self.state, ask).await
+    }
+}
+
+/// Waits until a device is connected, or never will be.
+async fn connected(state: &watch::Receiver<State>) -> Result<Arc<Welcomed>, ClientError> {
+    let mut state = state.clone();
+    loop {
+        match &*state.borrow_and_update() {
+            State::Connecting => {}
+            State::Connected(welcome) => return Ok(Arc::clone(welcome)),
+            State::Ended(error) => return Err(error.clone()),
         }
-        match &*self.state.borrow() {
-            State::Ended(error) => Err(error.clone()),
-            _ => Err(ClientError::Gone),
-        }
+        state.changed().await.map_err(|_| ClientError::Gone)?;
+    }
+}
+
+/// Gives the device's task something to do, or says why there is none any more.
+async fn hand_over(asks: &mpsc::Sender<Ask>, state: &watch::Receiver<State>, ask: Ask) -> Result<(), ClientError> {
+    if asks.send(ask).await.is_ok() {
+        return Ok(());
+    }
+    match &*state.borrow() {
+        State::Ended(error) => Err(error.clone()),
+        _ => Err(ClientError::Gone),
     }
 }
 

@@ -1,9 +1,12 @@
-//! What can be done to a data folder besides serving it.
+//! What can be done besides serving: to a data folder, and beside a running server.
 
 use std::path::{Path, PathBuf};
 
 pub mod audit;
+mod hands;
+mod progress;
 pub mod rebuild;
+pub mod top;
 
 /// Where the journal of a data folder is.
 fn journal_in(data: &Path) -> PathBuf {

@@ -1,11 +1,16 @@
-//! The demo festival and its crowd: simulated readers that stream real scans over real QUIC.
+//! The demo festival and its crowd: simulated readers and terminals that stream real scans and payments over real QUIC.
 //!
-//! [`festival`] makes what is missing, [`crowd`] decides who tries what, [`readers`] are the devices. Starting again
-//! finds the festival, its tickets and its readers as they were, asks the node who is inside, and goes on from there.
+//! [`festival`] and [`stands`] make what is missing, [`crowd`] and [`drinkers`] decide who tries what, [`readers`] and
+//! [`tills`] are the devices, [`bars`] brings drinkers to tills. Starting again finds the festival, its tickets, wallets
+//! and devices as they were, asks the node who is inside and what is on which wristband, and goes on from there.
 
+pub mod bars;
 pub mod crowd;
+pub mod drinkers;
 pub mod festival;
 pub mod readers;
+pub mod stands;
+pub mod tills;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -38,15 +43,17 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// The crowd on its feet.
 pub struct Running {
     stop: watch::Sender<bool>,
-    play: JoinHandle<()>,
+    plays: [JoinHandle<()>; 2],
 }
 
 impl Running {
     /// Sends everybody home: no new attempts, the last answers, goodbye.
     pub async fn stop(self) {
         self.stop.send_replace(true);
-        if self.play.await.is_err() {
-            tracing::warn!("the demo's crowd panicked");
+        for ended in futures_util::future::join_all(self.plays).await {
+            if ended.is_err() {
+                tracing::warn!("the demo's crowd panicked");
+            }
         }
     }
 }
@@ -60,13 +67,17 @@ pub async fn start(state: &AppState, data: &Path, server: Server) -> Result<(Run
     std::fs::create_dir_all(&folder).map_err(|why| DemoError::File { path: folder.display().to_string(), why })?;
     let view = festival::set_up(&state.node, &folder).await?;
     let key = festival::page_key(&state.node, &folder).await?;
+    stands::set_up(&state.node, view.id).await?;
+    let drinkers = stands::gather(&state.node, &folder, view.id).await?;
     let readers = readers::connect(&state.node, &view, &folder, server).await?;
+    let tills = tills::connect(&state.node, view.id, &folder, server).await?;
     let crowd = festival::gather(&state.node, &folder).await?;
     let printer = Printer::new(&state.qr_secret, view.id, view.qr_version);
     let (stop, stopping) = watch::channel(false);
     let play = Play { node: state.node.clone(), secret: state.qr_secret.clone(), crowd, printer };
-    let play = tokio::spawn(play.run(Arc::new(readers), stopping));
-    Ok((Running { stop, play }, key))
+    let play = tokio::spawn(play.run(Arc::new(readers), stopping.clone()));
+    let bars = tokio::spawn(bars::run(drinkers, tills, stopping));
+    Ok((Running { stop, plays: [play, bars] }, key))
 }
 
 /// Makes what is held to the readers.

@@ -30,6 +30,7 @@ use problem::{Fault, Problem};
 use readmodels::ReadModels;
 
 pub mod answer;
+pub mod cash;
 pub mod categories;
 pub mod devices;
 pub mod docs;
@@ -39,6 +40,7 @@ pub mod issue;
 pub mod keys;
 pub mod limits;
 pub mod live_counts;
+pub mod ndjson;
 pub mod operations;
 pub mod problem;
 pub mod readmodels;
@@ -81,12 +83,13 @@ fn api(streams: OpenApiRouter<AppState>, answer_within: Duration) -> OpenApiRout
         .merge(tickets::router())
         .merge(reads::router())
         .merge(devices::router())
+        .merge(cash::router())
         .merge(keys::router())
         .merge(live_counts::router())
         .merge(operations::problems_router())
         .layer(middleware::from_fn_with_state(answer_within, in_time));
     // What may take minutes, and bounds its own time.
-    let v1 = prompt.merge(issue::router()).merge(streams);
+    let v1 = prompt.merge(issue::router()).merge(cash::bulk::router()).merge(streams);
     OpenApiRouter::with_openapi(docs::base()).nest("/api/v1", v1)
 }
 

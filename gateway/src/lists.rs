@@ -11,7 +11,7 @@ use engine::ids::{TicketId, ZoneNo};
 use storage::journal::Journal;
 use storage::projector::{Open, Pace, Projector};
 use storage::views::embedded::EmbeddedViews;
-use storage::views::{self, PAGE_MAX, Page, Views, ViewsError};
+use storage::views::{self, CashViews, PAGE_MAX, Page, Views, ViewsError};
 
 use crate::http::readmodels::{
     AccessLog, AccessRow, Condition, CountPosition, CountRow, Counts, LogPosition, PageOf, ReadError, ReadModels, Span,
@@ -88,10 +88,6 @@ impl Lists {
     }
 }
 
-fn failed(why: ViewsError) -> ReadError {
-    ReadError::Failed(why.to_string())
-}
-
 fn span(span: Span) -> views::Span {
     views::Span { from: span.from, until: span.until }
 }
@@ -108,14 +104,14 @@ impl ReadModels for Lists {
             AccessLog::Ticket(ticket) => views::AccessLog::Ticket(ticket, views::Span::ALWAYS),
         };
         let place = |place: LogPosition| views::LogPosition { at: place.at, order: place.order };
-        let entries = self.views()?.access_log(of, page(asked, place)).map_err(failed)?;
+        let entries = self.views()?.access_log(of, page(asked, place))?;
         Ok(entries.into_iter().map(AccessRow::from).collect())
     }
 
     fn tickets(&self, of: Tickets, asked: PageOf<TicketId>) -> Result<Vec<TicketRow>, ReadError> {
         let Tickets { festival, status, category, holder } = of;
         let of = views::Tickets { festival, status, category, holder };
-        let rows = self.views()?.tickets(of, page(asked, |ticket| ticket)).map_err(failed)?;
+        let rows = self.views()?.tickets(of, page(asked, |ticket| ticket))?;
         let row = |row: views::TicketRow| TicketRow {
             ticket: row.ticket,
             status: row.status,
@@ -137,7 +133,7 @@ impl ReadModels for Lists {
         let mut next = Page { limit: PAGE_MAX, ..page(asked, behind) };
         let mut rows: Vec<CountRow> = Vec::new();
         loop {
-            let read = views.counts(of, next).map_err(failed)?;
+            let read = views.counts(of, next)?;
             let last = read.len() < PAGE_MAX;
             for row in read {
                 next.after = Some(row.position);
@@ -157,6 +153,10 @@ impl ReadModels for Lists {
                 return Ok(rows);
             }
         }
+    }
+
+    fn cash(&self) -> Result<Arc<dyn CashViews>, ReadError> {
+        Ok(self.views()?)
     }
 
     fn condition(&self) -> Condition {

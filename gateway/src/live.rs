@@ -1,10 +1,11 @@
-//! The live stream: a festival's counters, once a second, as server-sent events.
+//! The live stream: a festival's counters and its money, once a second, as server-sent events.
 //!
 //! `GET /api/v1/festivals/{slug}/live/stream` sends `history` first ([`History`]: the festival, the last ten minutes, and
-//! the present picture) and then `second` ([`Second`]) as each second ends. One sampler a festival asks the shard once
-//! a second and writes each event once, however many watch; it starts with the first viewer and rests ten minutes
-//! after the last. A viewer that reads too slowly misses seconds, never more than that: pictures are absolute.
+//! the present picture) and then `second` ([`Second`]) as each second ends. One sampler a festival asks its shard once
+//! a second, and every shard for its part of the books, and writes each event once, however many watch; it starts with
+//! the first viewer and rests ten minutes after the last. A viewer that reads too slowly misses seconds, never more than that: pictures are absolute.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,7 +20,7 @@ use axum::response::{IntoResponse, Response};
 use engine::ids::FestivalId;
 use engine::rejection::Rejection;
 use engine::view::{LiveView, Query, View};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -31,18 +32,22 @@ use crate::auth::{Operator, Right, key_hash};
 use crate::http::AppState;
 use crate::http::problem::Problem;
 use crate::quic::LatencyTracker;
+use books::Books;
 use picture::{ANSWERS_S, AnswerTime, Picture, Point};
 
+mod books;
+pub mod cash;
 pub mod picture;
 
 /// How much history a viewer is given: ten minutes.
 const HISTORY_S: usize = 600;
-/// For how long each gate's own history is kept: what a sparkline shows.
+/// For how long each gate's and each vendor's own history is kept: what a sparkline shows.
 const GATE_HISTORY_S: usize = 120;
-/// Watching at once. Each may hold one history on its way, 150 KiB for ten gates and 1.2 MiB for the 1,024 there can
-/// be: 128 × 1.2 MiB = 154 MiB at the very worst.
+/// Watching at once. Each may hold one history on its way, 250 KiB for ten gates and twelve vendors, and 3 MiB for the
+/// 1,024 of each that there can be: 128 × 3 MiB = 384 MiB at the very worst.
 const VIEWERS_MAX: usize = 128;
-/// Festivals sampled at once: 32 × (600 × 200 B + 120 × 1,024 gates × 12 B) = 49 MiB at the very worst.
+/// Festivals sampled at once: 32 × (600 × 400 B + 120 × (1,024 gates × 12 B + 1,024 vendors × 8 B) + 65,536 terminals'
+/// names × 60 B) = 204 MiB at the very worst.
 const FESTIVALS_MAX: usize = 32;
 /// Seconds a slow viewer may be behind before it misses some.
 const BEHIND_MAX: usize = 8;
@@ -58,10 +63,11 @@ pub fn router(hub: LiveHub) -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(stream)).layer(Extension(hub))
 }
 
-/// A festival's gates, second by second.
+/// A festival's gates and its money, second by second.
 ///
 /// Server-sent events: first one `history` (this body), then one `second` as each second ends (its `point` is one more
 /// of `points`, its `now` the new picture). A comment says that the stream is still there when nothing else does.
+/// `cash` is the money's half of a point and of a picture, null where the festival takes no cashless payments.
 /// It ends when the key is revoked or the server goes down; come again then.
 #[utoipa::path(
     get,
@@ -100,6 +106,7 @@ async fn stream(
 /// The first event, `history`.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = LiveHistory)]
 pub struct History<'a> {
     /// The festival.
     festival: Festival<'a>,
@@ -112,6 +119,7 @@ pub struct History<'a> {
 /// Each following event, `second`.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = LiveSecond)]
 pub struct Second<'a> {
     /// The second that has just ended.
     point: &'a Point,
@@ -120,14 +128,15 @@ pub struct Second<'a> {
 }
 
 /// Which festival this is.
-#[derive(Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = LiveFestival)]
 pub struct Festival<'a> {
-    slug: &'a str,
-    name: &'a str,
+    pub(crate) slug: Cow<'a, str>,
+    pub(crate) name: Cow<'a, str>,
     /// Milliseconds since 1970, as all times here.
-    starts_at: i64,
-    ends_at: i64,
+    pub(crate) starts_at: i64,
+    pub(crate) ends_at: i64,
 }
 
 /// One festival's last minutes, and those who watch.
@@ -149,6 +158,9 @@ impl Sampled {
         }
         if let Some(old) = self.points.len().checked_sub(GATE_HISTORY_S) {
             self.points[old].gates = Vec::new();
+            if let Some(cash) = &mut self.points[old].cash {
+                cash.vendors = Vec::new();
+            }
         }
         let event = event("second", &Second { point: &point, now: &now });
         self.points.push_back(point);
@@ -157,8 +169,8 @@ impl Sampled {
     }
 
     fn history(&self) -> Bytes {
-        let festival =
-            Festival { slug: &self.slug, name: &self.name, starts_at: self.starts_at, ends_at: self.ends_at };
+        let (slug, name) = ((&self.slug).into(), (&self.name).into());
+        let festival = Festival { slug, name, starts_at: self.starts_at, ends_at: self.ends_at };
         event("history", &History { festival, points: self.points.iter().collect(), now: &self.now })
     }
 }
@@ -221,7 +233,8 @@ impl LiveHub {
             return Err(Rejection::Internal);
         };
         let View::Live(live) = self.0.ask(Query::Live(festival)).await? else { return Err(Rejection::Internal) };
-        let now = self.0.picture(&live, true);
+        let mut books = Books::of(festival);
+        let now = self.0.picture(&live, &mut books, true).await;
         let mut festivals = lock(&self.0.festivals);
         let festivals = festivals.as_mut().ok_or(Rejection::Busy)?;
         if let Some(sampled) = festivals.get(&festival) {
@@ -240,7 +253,7 @@ impl LiveHub {
             watchers: broadcast::Sender::new(BEHIND_MAX),
         }));
         festivals.insert(festival, Arc::clone(&sampled));
-        tokio::spawn(Arc::clone(&self.0).sample(festival, live));
+        tokio::spawn(Arc::clone(&self.0).sample(festival, live, books));
         Ok(sampled)
     }
 }
@@ -257,13 +270,14 @@ impl Hub {
         }
     }
 
-    fn picture(&self, live: &LiveView, recording: bool) -> Picture {
+    async fn picture(&self, live: &LiveView, books: &mut Books, recording: bool) -> Picture {
         let at = jiff::Timestamp::now().as_millisecond();
-        Picture::of(live, at, recording, AnswerTime::of(self.latency.last(ANSWERS_S)))
+        let cash = books.look(&self.node, at).await;
+        Picture::of(live, cash, at, recording, AnswerTime::of(self.latency.last(ANSWERS_S)))
     }
 
     /// Asks once a second, until nobody has watched for [`REST_AFTER`] or the hub closes.
-    async fn sample(self: Arc<Self>, festival: FestivalId, mut live: Box<LiveView>) {
+    async fn sample(self: Arc<Self>, festival: FestivalId, mut live: Box<LiveView>, mut books: Books) {
         let mut every_second = interval(Duration::from_secs(1));
         every_second.set_missed_tick_behavior(MissedTickBehavior::Delay);
         every_second.tick().await;
@@ -278,7 +292,8 @@ impl Hub {
                 }
                 _ => false,
             };
-            let picture = self.picture(&live, answered && self.node.health().ready);
+            let recording = answered && self.node.health().ready;
+            let picture = self.picture(&live, &mut books, recording).await;
             let span = asked_at.elapsed();
             asked_at = Instant::now();
             let Ok(Some(sampled)) = self.sampled(festival) else { return };
@@ -351,8 +366,10 @@ impl Watching {
 
 #[cfg(test)]
 mod tests {
+    use super::cash::tests::{books, cash};
     use super::picture::tests::{live, picture};
     use super::*;
+    use utoipa::PartialSchema as _;
 
     fn sampled(now: Picture) -> Sampled {
         Sampled {
@@ -376,6 +393,53 @@ mod tests {
         let with_gates = sampled.points.iter().filter(|point| !point.gates.is_empty()).count();
         assert_eq!(with_gates, GATE_HISTORY_S);
         assert!(sampled.points.iter().all(|point| point.admitted == 1), "the sums stay");
+    }
+
+    fn selling(second: i64, payments: u64) -> Picture {
+        let quiet = picture(second, &live([(0, 0, 0); 2], [0, 0], &[]));
+        Picture { cash: Some(cash(&books(payments, 1_000_000, 0))), ..quiet }
+    }
+
+    #[test]
+    fn what_vendors_sold_lapses_as_gates_do_and_the_sums_stay() {
+        let mut sampled = sampled(selling(0, 0));
+        for second in 1..=700 {
+            sampled.add(selling(second, second as u64), 1_000, None);
+        }
+        let points: Vec<_> = sampled.points.iter().map(|point| point.cash.as_ref().unwrap()).collect();
+        assert_eq!(points.iter().filter(|point| !point.vendors.is_empty()).count(), GATE_HISTORY_S);
+        assert!(points.iter().all(|point| (point.payments, point.sold_minor) == (1, 500)));
+    }
+
+    #[test]
+    fn money_is_in_the_json_where_there_is_any() {
+        let without = event("second", &picture(0, &live([(0, 0, 0); 2], [0, 0], &[])));
+        assert!(str::from_utf8(&without).unwrap().contains("\"cash\":null"));
+        let mut sampled = sampled(selling(0, 3));
+        let second = sampled.add(selling(1, 5), 1_000, None);
+        let json = str::from_utf8(&second).unwrap().split_once("data: ").unwrap().1.trim();
+        let value: serde_json::Value = serde_json::from_str(json).unwrap();
+        assert_eq!(value["now"]["cash"]["inWallets"], "9975.00");
+        assert_eq!(value["now"]["cash"]["trialBalance"], "0.00");
+        assert_eq!(value["now"]["cash"]["vendors"][0]["sold"], "25.00");
+        assert_eq!(value["point"]["cash"]["vendors"][0], serde_json::json!([2, 1_000]));
+        // Whoever reads the stream with these types gets what was sent.
+        let read: Picture = serde_json::from_value(value["now"].clone()).unwrap();
+        assert_eq!(read, sampled.now);
+    }
+
+    /// The document has one name for one thing: a schema of ours would take the place of the API's own of that name.
+    #[test]
+    fn documented_names_are_the_streams_own() {
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        History::schemas(&mut ours);
+        crate::http::live_counts::LiveCounts::schemas(&mut theirs);
+        crate::http::festivals::Festival::schemas(&mut theirs);
+        theirs.push((crate::http::festivals::Festival::name().into(), crate::http::festivals::Festival::schema()));
+        assert!(ours.iter().any(|(name, _)| name == "LiveVendor") && theirs.iter().any(|(name, _)| name == "Zone"));
+        for (name, _) in &ours {
+            assert!(theirs.iter().all(|(known, _)| known != name), "{name} is two things");
+        }
     }
 
     #[test]

@@ -60,6 +60,12 @@ fn run(command: Command) -> anyhow::Result<()> {
             let Rebuilt { records, events, took } = rebuild::run(args.data.settings()?.data.as_path())?;
             println!("read models built anew: {events} events of {records} records in {:.1} s", took.as_secs_f64());
         }
+        Command::Top(top) => {
+            log_to_stderr("off"); // a line of a log would tear the picture
+            if let Some(picture) = top.run()? {
+                print!("{picture}");
+            }
+        }
         Command::BenchDisk { data } => {
             log_to_stderr("warn");
             let folder = data.settings()?.data;

@@ -1,14 +1,18 @@
 //! The QUIC door: one connection a device, frames on one stream, answers as they become durable.
 //!
 //! A connection walks from [`limits`] (is there room for this address?) through `handshake` (who is it?) to `session`
-//! (its frames, in batches, to the shard), while `outbox` takes what comes back. Nothing here blocks: the endpoint may
-//! run on a shard's own thread.
+//! (its frames, in batches: a `reader`'s to its festival's shard, a `terminal`'s to the wallets'), while `outbox` takes
+//! what comes back. Nothing here blocks: the endpoint may run on a shard's own thread.
 
 mod handshake;
 pub mod latency;
 pub mod limits;
 mod outbox;
+mod reader;
 mod session;
+mod tags;
+mod terminal;
+mod welcome;
 
 use std::collections::HashMap;
 use std::io;
@@ -32,6 +36,7 @@ pub use latency::{Latency, LatencyTracker};
 pub use limits::Limits;
 use limits::{AddressBook, Knock};
 use outbox::{End, Outbox, Unconfirmed};
+use tags::Tags;
 
 use crate::tls::ServerTls;
 use crate::wire::{Notice, Refusal, close};
@@ -88,12 +93,13 @@ struct Door {
     session_number: AtomicU64,
     figures: Arc<Figures>,
     unconfirmed: Arc<Unconfirmed>,
+    tags: Tags,
     stopping: watch::Sender<bool>,
 }
 
 /// Counters for `/metrics`. Made once: looking them up costs more than counting.
 struct Figures {
-    scans: Counter,
+    frames: Counter,
     busy: Counter,
     malformed: Counter,
     connections: Gauge,
@@ -104,8 +110,8 @@ struct Figures {
 
 impl Figures {
     fn new(latency: Arc<LatencyTracker>) -> Self {
-        metrics::describe_counter!("tapgate_frames_received_total", "Scans and undos read from devices");
-        metrics::describe_counter!("tapgate_frames_busy_total", "Scans and undos refused at the door");
+        metrics::describe_counter!("tapgate_frames_received_total", "Commands read from devices: scans, undos, money");
+        metrics::describe_counter!("tapgate_frames_busy_total", "Commands refused at the door");
         metrics::describe_counter!("tapgate_frames_malformed_total", "Connections closed for bytes that are no frame");
         metrics::describe_gauge!("tapgate_devices_connected", "Devices that have proven themselves and are connected");
         metrics::describe_counter!("tapgate_handshakes_total", "Devices that have proven themselves");
@@ -114,7 +120,7 @@ impl Figures {
             "Connections that ended before a device was proven"
         );
         Self {
-            scans: metrics::counter!("tapgate_frames_received_total"),
+            frames: metrics::counter!("tapgate_frames_received_total"),
             busy: metrics::counter!("tapgate_frames_busy_total"),
             malformed: metrics::counter!("tapgate_frames_malformed_total"),
             connections: metrics::gauge!("tapgate_devices_connected"),
@@ -176,6 +182,7 @@ impl QuicServer {
             session_number: AtomicU64::new(0),
             figures: Arc::new(Figures::new(latency)),
             unconfirmed: Arc::default(),
+            tags: Tags::default(),
             stopping: watch::Sender::new(false),
         });
         Ok(Self { endpoint, door })

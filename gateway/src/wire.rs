@@ -22,12 +22,26 @@
 //! | 0x10 | Scan | 4 seq u64 · 12 floor u16, how far below `seq` · 14 captured_at i64 ms · 22 zone u8 (< 64) · 23 direction u8 (0 in, 1 out) · 24 shown u8 (a verdict, 0 none) · 25 credential u8 · 26 credential's bytes. Flag 1: resent |
 //! | 0x11 | Undo | 4 seq u64 · 12 floor u16 · 14 scan_seq u64 · 22 ticket u128. Flag 1: resent |
 //! | 0x1F | Bye | nothing; the device has all its answers and goes |
+//! | 0x20 | Pay | 4 seq u64 · 12 floor u16 · 14 amount i64 · 22 currency 3 · 25 lines u8 (<= 32) · 26 wallet u8 · 27 so many lines, each product u16 · count u16 · price i64 · then the wallet's bytes. Flag 1: resent |
+//! | 0x21 | Refund | 4 seq u64 · 12 floor u16 · 14 the payment: wallet u64 · 22 serial u64; with flag 2 only a part of it: 30 amount i64 · 38 currency 3. Flag 1: resent |
+//! | 0x22 | TopUp | 4 seq u64 · 12 floor u16 · 14 amount i64 · 22 currency 3 · 25 wallet u8 · 26 the wallet's bytes. Flag 1: resent |
+//! | 0x23 | Balance | 4 seq u64 · 12 floor u16 · 14 wallet u8 · 15 the wallet's bytes. Flag 1: resent |
+//!
+//! Scan and Undo are readers', 0x20 to 0x23 terminals'; from the wrong one they are out of place. Amounts are minor units
+//! and any i64 arrives (the shard says `invalid_amount`), currencies three capital letters.
 //!
 //! | credential | bytes |
 //! |---|---|
 //! | 1, a packed QR | ticket u128 · version u32 · hash 32: what a QR in canonical spelling says; its code follows from the ticket |
 //! | 2, a raw QR | what was read, 0..=513 bytes. A reader cuts longer ones to 513, and they are `invalid_qr` |
 //! | 3, a wristband | the chip's UID: 4, 7 or 10 bytes |
+//!
+//! | wallet | bytes |
+//! |---|---|
+//! | 1, a packed QR | wallet u64 · festival u32 · version u32 · hash 32: what a wallet's QR says |
+//! | 2, a raw QR | what was read, if that is no wallet's QR, 0..=513 bytes: `invalid_qr` |
+//! | 3, a wristband | the chip's UID: 4, 7 or 10 bytes |
+//! | 4, its id | wallet u64, not 0 |
 //!
 //! **From the server.**
 //!
@@ -37,19 +51,30 @@
 //! | 0x82 | Welcome | 4 server time i64 ms · 12 next_seq u64 · 20 festival u32 · 24 gate u16 · 26 zone u8 · 27 ack u8 (0 durable, 1 decided) · 28 window u16 · 30 four texts, each a length u8 (<= 200) and UTF-8: device, festival, gate, zone |
 //! | 0x83 | Enrolled | 4 device u64 · 12 server time i64 ms |
 //! | 0x84 | Refuse | 4 code u16 ([`Refusal`]) · 6 reserved 2 · 8 retry_after_ms u32 (0: it is of no use) · 12 text, a length u8 and UTF-8. The connection closes next |
+//! | 0x85 | TerminalWelcome | to a terminal in place of Welcome: 4 server time i64 ms · 12 next_seq u64 · 20 festival u32 · 24 vendor u16 · 26 window u16 · 28 currency 3 · 31 reserved · 32 three texts: device, festival, vendor. Flag 1: it has a vendor; 2: it tops up with cash |
 //! | 0x90 | Answer | 4 seq u64 · 12 verdict u8 · 13 answer flags u8 · 14 zone u8 · 15 reserved · 16 occupancy u32 · 20 ticket u128 (0: none) · 36 at i64 ms · with flag 2 first use: 44 at i64 ms · 52 gate u16 · 54 zone u8 · 55 reserved. Flag 1: on disk; without it a Confirmed follows |
 //! | 0x91 | Confirmed | 1..=85 ranges: first seq u64 · count u32 (1..=4,096) |
 //! | 0x92 | Busy | 4 seq u64 · 12 retry_after_ms u32 · 16 rejection u8 · 17 reserved 3. Nothing was done; send it again |
 //! | 0x93 | Notice | 4 kind u8 (1 zone, 2 revoked, 3 slow down, 4 policy changed, 5 closing) · 5 zone u8 · 6 zone state u8 · 7 reserved · 8 retry_after_ms u32; fields a kind has no use for are 0 |
+//! | 0xA0 | CashAnswer | 4 seq u64 · 12 verdict u8 · 13 answer flags u8 · 14 currency 3 · 17 order u32 · 21 amount i64 · 29 balance i64 · 37 wallet u64 (0: none known) · 45 serial u64 of the transaction, 0 if nothing moved · 53 at i64 ms. It is on disk |
 //!
-//! Verdicts are a [`Rejection`]'s number, or 200 admitted, 201 exited, 202 undone. The answer's flags are those of
-//! [`engine::command`]. A new verdict, field or kind is a new protocol number.
+//! Verdicts are a [`Rejection`]'s number, or 200 admitted, 201 exited, 202 undone; 210 paid, 211 refunded, 212 topped up,
+//! 213 balance. The answer's flags are those of [`engine::command`]. A transaction is named by its wallet and its serial;
+//! people see both as one UUID ([`engine::ids::TransactionId`]).
+//!
+//! A wristband can be given another wallet while a payment is on its way. Nothing was done then, and the frame is
+//! answered Busy with `tag_moved`: sent again, it is resolved anew. `unknown_tag`, `tag_lost` of a wristband that names no
+//! wallet any more, and the QR's rejections are answered at the door and not remembered; the same frame, sent again, is
+//! looked at anew, and since a terminal sends again only what it has no answer to, nobody was told otherwise before.
+//!
+//! A new verdict, field or kind that a device of the same sort can meet is a new protocol number.
 
+mod cash;
 pub mod codes;
 mod layout;
 pub mod proof;
 
-use engine::command::{DeviceAnswer, Direction, FirstUse, Verdict};
+use engine::command::{DeviceAnswer, Direction, FirstUse, TerminalAnswer, Verdict};
 use engine::credential::{self, QR_LEN_MAX, QrClaim};
 use engine::ids::{DeviceId, FestivalId, GateNo, TagUid, TicketId, ZONES_MAX, ZoneNo};
 use engine::rejection::Rejection;
@@ -57,6 +82,7 @@ use engine::status::{ScanAck, ZoneState};
 use engine::time::Timestamp;
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
+pub use cash::{Balance, LineItem, Pay, Refund, TerminalWelcome, TopUp, WalletName};
 pub use codes::{Refusal, close};
 pub use layout::SeqRange;
 use layout::{HEADER_LEN, Header};
@@ -65,7 +91,8 @@ use layout::{HEADER_LEN, Header};
 pub const ALPN: &[u8] = b"tapgate/1";
 /// The same as a number, in the first frame.
 pub const PROTOCOL: u16 = 1;
-/// The longest frame, in bytes: a raw QR takes 539, a Welcome with four full names 834.
+/// The longest frame, in bytes: a raw QR takes 539, a Welcome with four full names 834, a payment of 32 lines by a raw QR
+/// 924.
 pub const FRAME_LEN_MAX: usize = 1_024;
 /// The most bytes of a raw QR that are sent: one more than is looked at, so that too long stays too long.
 pub const QR_SENT_MAX: usize = QR_LEN_MAX + 1;
@@ -118,6 +145,14 @@ pub enum Frame<'a> {
     Undo(Undo),
     /// It goes.
     Bye,
+    /// A terminal: somebody pays.
+    Pay(Pay<'a>),
+    /// The vendor gives back what it took.
+    Refund(Refund),
+    /// Cash is put into a wallet.
+    TopUp(TopUp<'a>),
+    /// How much is there?
+    Balance(Balance<'a>),
     /// The server wants to be shown the key.
     Challenge {
         /// Never used twice.
@@ -127,6 +162,8 @@ pub enum Frame<'a> {
     },
     /// The device is who it says.
     Welcome(Welcome<'a>),
+    /// The same to a terminal.
+    TerminalWelcome(TerminalWelcome<'a>),
     /// The device has a name from now on.
     Enrolled {
         /// Its id.
@@ -165,6 +202,13 @@ pub enum Frame<'a> {
     },
     /// Something the device did not ask.
     Notice(Notice),
+    /// What became of a terminal's command. Always on disk.
+    CashAnswer {
+        /// Of which.
+        seq: u64,
+        /// What.
+        answer: TerminalAnswer,
+    },
 }
 
 /// A device that is new.
@@ -312,7 +356,7 @@ pub fn decode(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>, WireError> {
 
 impl Frame<'_> {
     /// Appends the frame to `out`. What is too long is cut: texts to [`TEXT_LEN_MAX`], raw QRs to [`QR_SENT_MAX`],
-    /// codes to [`CODE_LEN_MAX`], ranges to [`RANGES_MAX`]; a floor further below than a frame can say is raised.
+    /// codes to [`CODE_LEN_MAX`], ranges to [`RANGES_MAX`], lines to [`engine::command::LINES_MAX`]; a floor further below than a frame can say is raised.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let start = out.len();
         out.extend_from_slice(&[0; HEADER_LEN]);
@@ -320,6 +364,19 @@ impl Frame<'_> {
         let len = (out.len() - start) as u16;
         debug_assert!(usize::from(len) <= FRAME_LEN_MAX);
         out[start..start + HEADER_LEN].copy_from_slice(Header { len: len.into(), kind, flags }.as_bytes());
+    }
+
+    /// Its number among the device's commands, if it is one.
+    pub fn seq(&self) -> Option<u64> {
+        match self {
+            Self::Scan(scan) => Some(scan.seq),
+            Self::Undo(undo) => Some(undo.seq),
+            Self::Pay(pay) => Some(pay.seq),
+            Self::Refund(refund) => Some(refund.seq),
+            Self::TopUp(top_up) => Some(top_up.seq),
+            Self::Balance(balance) => Some(balance.seq),
+            _ => None,
+        }
     }
 
     /// The frame's bytes.

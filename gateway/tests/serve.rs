@@ -31,6 +31,16 @@ fn admitted(now: &Value) -> u64 {
     now["gates"].as_array().unwrap().iter().map(|gate| gate["admitted"].as_u64().unwrap()).sum()
 }
 
+/// What a picture says of money, in cents: payments, top-ups, and what is in wallets. The books balance, and what is in
+/// wallets is what came in less what was spent.
+fn money(now: &Value) -> (u64, u64, i64) {
+    let cash = &now["cash"];
+    let cents = |name: &str| cash[name].as_str().unwrap().replace('.', "").parse::<i64>().unwrap();
+    assert_eq!(cents("trialBalance"), 0);
+    assert_eq!(cents("inWallets"), cents("toppedUp") - cents("sold") + cents("refunded"));
+    (cash["payments"].as_u64().unwrap(), cash["topUps"].as_u64().unwrap(), cents("inWallets"))
+}
+
 #[test]
 fn keys_are_made_beside_a_running_server_and_without_one() {
     let folder = tempfile::tempdir().unwrap();
@@ -98,7 +108,7 @@ fn the_demo_goes_on_where_it_was_killed() {
     let before = loop {
         let (name, data) = event(&mut stream).unwrap();
         assert_eq!(name, "second");
-        if admitted(&data["now"]) > 40 {
+        if admitted(&data["now"]) > 40 && money(&data["now"]).0 > 20 {
             break data["now"].clone();
         }
     };
@@ -111,6 +121,10 @@ fn the_demo_goes_on_where_it_was_killed() {
     let (name, after) = event(&mut stream).unwrap();
     assert_eq!(name, "history");
     assert!(admitted(&after["now"]) >= admitted(&before), "what was shown was on disk");
+    let ((paid, topped_up, _), (paid_after, topped_up_after, _)) = (money(&before), money(&after["now"]));
+    assert!(paid_after >= paid, "every payment shown was on disk");
+    assert!(topped_up >= 20_000 && topped_up_after - topped_up < 1_000, "no wristband was sold again");
+    assert_eq!(after["now"]["cash"]["vendors"].as_array().unwrap().len(), 12);
     let mut body = String::new();
     server.get("/api/v1/festivals/demo", &first_key).read_to_string(&mut body).unwrap();
     let festival: Value = serde_json::from_str(body.lines().last().unwrap()).unwrap();
@@ -118,7 +132,7 @@ fn the_demo_goes_on_where_it_was_killed() {
     assert_eq!(issued.collect::<Vec<_>>(), [44_000, 5_000, 1_000], "no ticket was issued again");
     let moving = loop {
         let (_, data) = event(&mut stream).unwrap();
-        if admitted(&data["now"]) > admitted(&after["now"]) {
+        if admitted(&data["now"]) > admitted(&after["now"]) && money(&data["now"]).0 > paid_after {
             break data;
         }
     };

@@ -5,14 +5,22 @@
 
 use std::path::Path;
 
-use engine::command::{CONFLICT, DeviceAnswer, Direction, FIRST_ENTRY, FirstUse, Verdict, WAS_NOT_INSIDE};
+use engine::command::{
+    CONFLICT, CashVerdict, DeviceAnswer, Direction, FIRST_ENTRY, FirstUse, Line, OVER_LIMIT, TerminalAnswer, Verdict,
+    WAS_NOT_INSIDE,
+};
 use engine::credential::QrSecret;
-use engine::ids::{CategoryNo, DeviceId, FestivalId, GateNo, TagUid, TicketId, ZoneNo};
+use engine::ids::{
+    CategoryNo, DeviceId, FestivalId, GateNo, ProductNo, SERIAL_MAX, TagUid, TicketId, TransactionId, VendorNo,
+    WalletId, ZoneNo,
+};
+use engine::money::{Currency, Money};
 use engine::rejection::Rejection;
 use engine::status::{ScanAck, ZoneState};
 use engine::time::Timestamp;
 use gateway::wire::{
-    Credential, Enrol, Frame, Notice, Refusal, Scan, SeqRange, Undo, Welcome, WireError, decode, proof,
+    Balance, Credential, Enrol, Frame, LineItem, Notice, Pay, Refund, Refusal, Scan, SeqRange, TerminalWelcome, TopUp,
+    Undo, WalletName, Welcome, WireError, decode, proof,
 };
 use serde_json::{Value, json};
 
@@ -110,6 +118,83 @@ fn samples(mut check: impl FnMut(&str, Frame<'_>)) {
     check("notice: slow down", Frame::Notice(Notice::SlowDown { retry_after_ms: 250 }));
     check("notice: policy", Frame::Notice(Notice::PolicyChanged));
     check("notice: closing", Frame::Notice(Notice::Closing { retry_after_ms: 5_000 }));
+    money(check);
+}
+
+/// The same of terminals' frames.
+fn money(mut check: impl FnMut(&str, Frame<'_>)) {
+    let secret = QrSecret::new(b"a secret of at least 32 bytes, for tests").unwrap();
+    let wallet = WalletId(0x0123_4567_89AB_CDEF);
+    let claim = secret.key(FESTIVAL, 1).sign_wallet(wallet, FESTIVAL, 1);
+    let payment = TransactionId { wallet, serial: 4_711 };
+    let eur = |minor| Money { minor, currency: Currency::EUR };
+    let lines = [(0, 2, 500), (7, 1, 250)]
+        .map(|(product, count, price)| LineItem::from(Line { product: ProductNo(product), count, price }));
+    let tag = WalletName::Tag(TagUid::new(&[4, 1, 2, 3, 4, 5, 6]).unwrap());
+    let pay = Pay { seq: 258, floor: 256, wallet: tag, amount: eur(1_250), lines: &[], resent: false };
+    check("pay: a wristband, a bare amount", Frame::Pay(pay));
+    check("pay: two lines, sent again", Frame::Pay(Pay { lines: &lines, resent: true, ..pay }));
+    check("pay: the wallet's id", Frame::Pay(Pay { wallet: WalletName::Id(wallet), ..pay }));
+    check("pay: the wallet's QR", Frame::Pay(Pay { wallet: WalletName::Packed(claim), ..pay }));
+    check("pay: somebody's advert", Frame::Pay(Pay { wallet: WalletName::Raw(b"https://example.org"), ..pay }));
+    let kroner = Money { minor: i64::MIN, currency: Currency::parse("DKK").unwrap() };
+    check("pay: no amount, which the shard says", Frame::Pay(Pay { amount: kroner, ..pay }));
+    let refund = Refund { seq: 259, floor: 259, payment, amount: None, resent: false };
+    check("refund: all that is left", Frame::Refund(refund));
+    check("refund: a part, sent again", Frame::Refund(Refund { amount: Some(eur(250)), resent: true, ..refund }));
+    let payment = TransactionId { wallet: WalletId(u64::MAX), serial: SERIAL_MAX };
+    check("refund: the last there can be", Frame::Refund(Refund { payment, ..refund }));
+    let top_up = TopUp { seq: 260, floor: 1, wallet: tag, amount: eur(5_000), resent: false };
+    check("top up", Frame::TopUp(top_up));
+    check("top up: sent again", Frame::TopUp(TopUp { resent: true, ..top_up }));
+    let balance = Balance { seq: 261, floor: 261, wallet: tag, resent: false };
+    check("balance", Frame::Balance(balance));
+    check("balance: the wallet's id", Frame::Balance(Balance { wallet: WalletName::Id(wallet), ..balance }));
+
+    let welcome = TerminalWelcome {
+        server_time: AT,
+        next_seq: 260,
+        festival: FESTIVAL,
+        vendor: Some(VendorNo(7)),
+        cashier: false,
+        window: 4_096,
+        currency: Currency::EUR,
+        device_name: "Bar 7 left",
+        festival_name: "Fête de l'été",
+        vendor_name: "Bar 7",
+    };
+    check("terminal welcome", Frame::TerminalWelcome(welcome));
+    let desk = TerminalWelcome { vendor: None, cashier: true, vendor_name: "", ..welcome };
+    check("terminal welcome: a cash desk", Frame::TerminalWelcome(desk));
+    let answer = TerminalAnswer {
+        verdict: CashVerdict::Paid,
+        flags: 0,
+        currency: Currency::EUR,
+        order: 42,
+        amount: 1_250,
+        balance: 3_750,
+        wallet,
+        serial: 4_711,
+        at: AT,
+    };
+    check("cash answer: paid", Frame::CashAnswer { seq: 258, answer });
+    let refunded = TerminalAnswer { verdict: CashVerdict::Refunded, flags: OVER_LIMIT, order: 0, ..answer };
+    check("cash answer: refunded, over the limit", Frame::CashAnswer { seq: 259, answer: refunded });
+    let topped_up = TerminalAnswer { verdict: CashVerdict::ToppedUp, order: 0, ..answer };
+    check("cash answer: topped up", Frame::CashAnswer { seq: 260, answer: topped_up });
+    let balance = TerminalAnswer { verdict: CashVerdict::Balance, order: 0, amount: 0, serial: 0, ..answer };
+    check("cash answer: balance", Frame::CashAnswer { seq: 261, answer: balance });
+    let short = CashVerdict::Rejected(Rejection::InsufficientFunds);
+    check(
+        "cash answer: not enough",
+        Frame::CashAnswer { seq: 258, answer: TerminalAnswer { verdict: short, ..balance } },
+    );
+    let unknown = TerminalAnswer::rejected(Rejection::UnknownTag, WalletId(0), AT);
+    check("cash answer: whose wristband?", Frame::CashAnswer { seq: 258, answer: unknown });
+    check(
+        "busy: the wristband was changed",
+        Frame::Busy { seq: 258, rejection: Rejection::TagMoved, retry_after_ms: 0 },
+    );
 }
 
 /// Buffers that are no frame, and what is wrong with them.
@@ -120,6 +205,17 @@ const REFUSED: &[(&str, &str, WireError)] = &[
     ("another protocol", "1000010002000000000000000000 0000", WireError::Protocol(2)),
     ("a bye with a body", "05001f0000", WireError::LengthOfKind { kind: 0x1F, len: 5 }),
     ("a bye with a flag", "04001f01", WireError::Field("flags")),
+    ("33 lines", "2300200009000000000000000000f40100000000000045555221040100000000000000", WireError::Field("lines")),
+    (
+        "a currency in small letters",
+        "2300200009000000000000000000f40100000000000065757200040100000000000000",
+        WireError::Field("currency"),
+    ),
+    (
+        "the wallet that nobody has",
+        "2300200009000000000000000000f40100000000000045555200040000000000000000",
+        WireError::Field("wallet"),
+    ),
     ("a challenge's length for a busy", "2c009200", WireError::LengthOfKind { kind: 0x92, len: 44 }),
 ];
 
@@ -135,7 +231,63 @@ fn fields(frame: Frame<'_>) -> Value {
         Verdict::Undone => "undone".to_owned(),
         Verdict::Rejected(rejection) => rejection.code().to_owned(),
     };
+    let wallet = |wallet: WalletId| Value::from(format!("{:016x}", wallet.0));
+    let amount = |money: Money| json!({"minor": money.minor, "currency": money.currency.as_str()});
+    let name = |name: WalletName<'_>| match name {
+        WalletName::Packed(qr) => json!({
+            "packed": {
+                "wallet": wallet(qr.wallet), "festival": qr.festival.to_string(), "version": qr.version,
+                "hash": hex(&qr.hash),
+            },
+            "qr": engine::credential::wallet_text(&qr),
+        }),
+        WalletName::Raw(qr) => json!({"raw": hex(qr)}),
+        WalletName::Tag(uid) => json!({"tag": hex(uid.as_bytes())}),
+        WalletName::Id(id) => json!({"id": wallet(id), "uuid": id.to_string()}),
+    };
+    let transaction = |id: TransactionId| {
+        json!({
+            "wallet": wallet(id.wallet), "serial": n(id.serial), "uuid": id.to_string(),
+        })
+    };
     match frame {
+        Frame::Pay(pay) => json!({
+            "frame": "pay", "seq": n(pay.seq), "floor": n(pay.floor), "wallet": name(pay.wallet),
+            "amount": amount(pay.amount), "resent": pay.resent,
+            "lines": pay.lines.iter().map(|line| line.line()).map(|line| json!({
+                "product": line.product.0, "count": line.count, "price": line.price,
+            })).collect::<Vec<_>>(),
+        }),
+        Frame::Refund(refund) => json!({
+            "frame": "refund", "seq": n(refund.seq), "floor": n(refund.floor),
+            "payment": transaction(refund.payment), "amount": refund.amount.map(amount), "resent": refund.resent,
+        }),
+        Frame::TopUp(top_up) => json!({
+            "frame": "top_up", "seq": n(top_up.seq), "floor": n(top_up.floor), "wallet": name(top_up.wallet),
+            "amount": amount(top_up.amount), "resent": top_up.resent,
+        }),
+        Frame::Balance(balance) => json!({
+            "frame": "balance", "seq": n(balance.seq), "floor": n(balance.floor), "wallet": name(balance.wallet),
+            "resent": balance.resent,
+        }),
+        Frame::TerminalWelcome(w) => json!({
+            "frame": "terminal_welcome", "server_time": w.server_time.0, "next_seq": n(w.next_seq),
+            "festival": w.festival.to_string(), "vendor": w.vendor.map(|vendor| vendor.0), "cashier": w.cashier,
+            "window": w.window, "currency": w.currency.as_str(), "device_name": w.device_name,
+            "festival_name": w.festival_name, "vendor_name": w.vendor_name,
+        }),
+        Frame::CashAnswer { seq, answer } => json!({
+            "frame": "cash_answer", "seq": n(seq), "flags": answer.flags, "currency": answer.currency.as_str(),
+            "verdict": match answer.verdict {
+                CashVerdict::Paid => "paid",
+                CashVerdict::Refunded => "refunded",
+                CashVerdict::ToppedUp => "topped_up",
+                CashVerdict::Balance => "balance",
+                CashVerdict::Rejected(rejection) => rejection.code(),
+            },
+            "order": answer.order, "amount": answer.amount, "balance": answer.balance,
+            "wallet": wallet(answer.wallet), "transaction": answer.transaction().map(transaction), "at": answer.at.0,
+        }),
         Frame::Hello(device) => json!({"frame": "hello", "device": device.to_string()}),
         Frame::Proof(signature) => json!({"frame": "proof", "signature": hex(signature)}),
         Frame::Enrol(enrol) => json!({
@@ -273,7 +425,10 @@ fn each_kind_has_a_vector() {
     });
     assert_eq!(
         Vec::from_iter(kinds),
-        [0x01, 0x02, 0x03, 0x10, 0x11, 0x1F, 0x81, 0x82, 0x83, 0x84, 0x90, 0x91, 0x92, 0x93]
+        [
+            0x01, 0x02, 0x03, 0x10, 0x11, 0x1F, 0x20, 0x21, 0x22, 0x23, 0x81, 0x82, 0x83, 0x84, 0x85, 0x90, 0x91, 0x92,
+            0x93, 0xA0
+        ]
     );
 }
 

@@ -20,6 +20,11 @@ pub struct Cli {
 pub enum Command {
     /// Scans at a festival's gates. Exit 1 if an answer was wrong or lost, or somebody was let in twice.
     Gate(Gate),
+    /// Payments, top-ups and refunds at a festival's bars. Exit 1 if an answer was wrong or lost, or a cent too many or
+    /// too few is anywhere.
+    Bar(Bar),
+    /// Gates and bars together: when there is too much to do, gates come first. Exit 1 as both.
+    Mixed(Mixed),
     /// The same frames through a bare QUIC echo: the ceiling.
     Echo(Gate),
     /// Kills the server under load, again and again, and compares everything ever acknowledged with the journal.
@@ -51,36 +56,27 @@ impl Ack {
     }
 }
 
-/// `gate` and `echo`.
+/// What every run on a server needs.
 #[derive(Clone, Debug, Args)]
-pub struct Gate {
+pub struct Load {
     /// The HTTP door of a server that runs on this machine; its operator's key (ADMIN) comes in TAPGATE_KEY.
     #[arg(long, value_name = "ADDR", conflicts_with = "spawn", value_parser = on_this_machine)]
     pub connect: Option<SocketAddr>,
     /// Start a server of one's own in a fresh folder (what happens without --connect).
     #[arg(long)]
     pub spawn: bool,
-    /// Readers, each with a connection of its own.
+    /// Devices, each with a connection of its own.
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub connections: u32,
-    /// Scans without an answer a reader keeps under way [default: 8; with --rate 4096, as many as the protocol lets it].
+    /// Commands without an answer a device keeps under way [default: 8; with --rate 4096, as many as the protocol lets it].
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=4_096))]
     pub window: Option<u32>,
-    /// Open loop: scans a second, whether answers come or not. Without it the loop is closed.
+    /// Open loop: commands a second, whether answers come or not. Without it the loop is closed.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     pub rate: Option<u64>,
     /// How long.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3_600))]
     pub seconds: u64,
-    /// Tickets, over all readers.
-    #[arg(long, default_value_t = 200_000, value_parser = clap::value_parser!(u32).range(100..=10_000_000))]
-    pub tickets: u32,
-    /// When answers leave.
-    #[arg(long, value_enum, default_value_t = Ack::Durable)]
-    pub ack: Ack,
-    /// Readers that are connected beside them, and silent.
-    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=50_000))]
-    pub idle: u32,
     /// Threads of the load generator.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub threads: u32,
@@ -95,11 +91,79 @@ pub struct Gate {
     pub json: bool,
 }
 
-impl Gate {
-    /// Scans a reader keeps under way.
+impl Load {
+    /// Commands a device keeps under way.
     pub fn window(&self) -> usize {
         self.window.unwrap_or(if self.rate.is_some() { 4_096 } else { 8 }) as usize
     }
+}
+
+/// `gate` and `echo`.
+#[derive(Clone, Debug, Args)]
+pub struct Gate {
+    /// As everywhere.
+    #[command(flatten)]
+    pub load: Load,
+    /// Tickets, over all readers.
+    #[arg(long, default_value_t = 200_000, value_parser = clap::value_parser!(u32).range(100..=10_000_000))]
+    pub tickets: u32,
+    /// When answers leave.
+    #[arg(long, value_enum, default_value_t = Ack::Durable)]
+    pub ack: Ack,
+    /// Readers that are connected beside them, and silent.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=50_000))]
+    pub idle: u32,
+}
+
+/// `bar`
+#[derive(Clone, Debug, Args)]
+pub struct Bar {
+    /// As everywhere.
+    #[command(flatten)]
+    pub load: Load,
+    /// What is at the bar.
+    #[command(flatten)]
+    pub guests: Guests,
+}
+
+/// Who is at the bar.
+#[derive(Clone, Debug, Args)]
+pub struct Guests {
+    /// Wallets, over all terminals.
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(100..=20_000_000))]
+    pub wallets: u32,
+    /// Of these, so many have a wristband, which names them.
+    #[arg(long, default_value_t = 1_000)]
+    pub tags: u32,
+    /// Vendors; terminals take turns at them.
+    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    pub vendors: u16,
+    /// This share of all payments is made from one wallet, and this share of the terminals is one vendor's.
+    #[arg(long, default_value_t = 0.0, value_parser = a_share)]
+    pub hot: f64,
+    /// Operators that transfer money from wallet to wallet meanwhile, one call at a time each.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=64))]
+    pub transfers: u32,
+}
+
+/// `mixed`
+#[derive(Clone, Debug, Args)]
+pub struct Mixed {
+    /// As everywhere; half of the connections are gates, half are bars. The rate is that of the bars.
+    #[command(flatten)]
+    pub load: Load,
+    /// What is at the bar.
+    #[command(flatten)]
+    pub guests: Guests,
+    /// Scans a second at the gates, in an open loop.
+    #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    pub scans: u64,
+    /// Tickets, over all readers.
+    #[arg(long, default_value_t = 200_000, value_parser = clap::value_parser!(u32).range(100..=10_000_000))]
+    pub tickets: u32,
+    /// When the answers to scans leave.
+    #[arg(long, value_enum, default_value_t = Ack::Durable)]
+    pub ack: Ack,
 }
 
 /// `crash`
@@ -134,6 +198,11 @@ pub struct Crash {
     pub json: bool,
 }
 
+fn a_share(text: &str) -> Result<f64, String> {
+    let share: f64 = text.parse().map_err(|_| "must be a number from 0 to 1".to_owned())?;
+    if (0.0..=1.0).contains(&share) { Ok(share) } else { Err("must be a number from 0 to 1".into()) }
+}
+
 /// Load goes to this machine only: nobody wants to find out whose server that was.
 fn on_this_machine(text: &str) -> Result<SocketAddr, String> {
     let address: SocketAddr = text.parse().map_err(|_| "must be an address and a port, 127.0.0.1:8080".to_owned())?;
@@ -155,6 +224,9 @@ mod tests {
             "loadtest gate",
             "loadtest gate --spawn --connections 4 --window 256 --seconds 2 --tickets 1000 --ack decided --json",
             "loadtest gate --connect 127.0.0.1:8080 --rate 50000",
+            "loadtest bar --spawn --connections 4 --window 256 --seconds 2 --wallets 1000 --vendors 3 --hot 0.5 --json",
+            "loadtest bar --wallets 10000000 --rate 50000",
+            "loadtest mixed --scans 20000 --rate 100000 --seconds 2 --json",
             "loadtest echo --connections 32 --window 8 --seconds 3 --json",
             "loadtest crash --cycles 20 --json",
             "loadtest crash --cycles 2 --ack decided",
@@ -165,6 +237,9 @@ mod tests {
             "loadtest",
             "loadtest gate --connect 192.0.2.1:8080",
             "loadtest gate --connect 127.0.0.1:8080 --spawn",
+            "loadtest bar --hot 1.1",
+            "loadtest bar --hot NaN",
+            "loadtest bar --connect 192.0.2.1:8080",
             "loadtest gate --window 4097",
             "loadtest gate --connections 0",
             "loadtest crash --cycles 0",

@@ -79,7 +79,7 @@ pub fn run(args: &Crash) -> anyhow::Result<CrashReport> {
 
     report.ready_ms = Quantiles::of(&ready_ms);
     report.notes = home.complaints.into_iter().filter(|complaint| !complaint.contains("the server has gone")).collect();
-    compare(&home.readers, &server.data().join("journal"), &mut report)?;
+    compare(&home.players, &server.data().join("journal"), &mut report)?;
     report.notes.truncate(NOTES_MAX);
     Ok(report)
 }

@@ -1,4 +1,4 @@
-//! Drives one reader over one link: asks as its window or the schedule allows, hands it what arrives, until it has
+//! Drives one device over one link: asks as its window or the schedule allows, hands it what arrives, until it has
 //! all its answers.
 
 use std::cell::RefCell;
@@ -14,7 +14,7 @@ use tokio::time::{Instant as Moment, sleep_until};
 
 use crate::link::Link;
 use crate::pace::Pace;
-use crate::reader::{Latencies, Reader};
+use crate::player::{Latencies, Player};
 
 /// How long after the end answers are waited for on one connection.
 pub const DRAIN: Duration = Duration::from_secs(10);
@@ -43,13 +43,13 @@ impl Course {
     }
 }
 
-/// Until the reader has all its answers.
+/// Until the device has all its answers.
 ///
 /// # Errors
 /// The connection is over, or answers do not come: connect anew and resume.
 pub async fn drive(
     link: &mut Link,
-    reader: &mut Reader,
+    player: &mut impl Player,
     resumed: bool,
     course: &Course,
     latencies: &RefCell<Latencies>,
@@ -58,9 +58,10 @@ pub async fn drive(
     let mut out = Vec::new();
     let mut written = 0;
     if resumed {
-        reader.resume(course.ns(), &mut out);
+        player.resume(course.ns(), &mut out);
     }
-    let began_ns = course.ns();
+    // When it last heard an answer: refusals are none.
+    let mut heard_ns = course.ns();
     let mut alarm = pin!(sleep_until(course.moment(0)));
     let mut alarm_ns = 0;
     loop {
@@ -69,8 +70,11 @@ pub async fn drive(
         if written == out.len() {
             out.clear();
             written = 0;
-            reader.ask_again(now_ns, &mut out);
-            ask(reader, course, now_ns, end_ns, &mut out);
+            player.ask_again(now_ns, &mut out);
+            ask(player, course, now_ns, end_ns, &mut out);
+            if now_ns >= end_ns {
+                player.ask_at_the_end(now_ns, &mut out);
+            }
         }
         if written < out.len()
             && let Some(wrote) = link.send.write(&out[written..]).now_or_never()
@@ -78,14 +82,14 @@ pub async fn drive(
             written += wrote?;
         }
         let ended = now_ns >= end_ns;
-        let drain_ns = end_ns.max(began_ns).saturating_add(DRAIN.as_nanos() as u64);
-        if ended && reader.is_done() && written == out.len() {
+        let drain_ns = end_ns.max(heard_ns).saturating_add(DRAIN.as_nanos() as u64);
+        if ended && player.is_done() && written == out.len() {
             return Ok(());
         }
         if now_ns >= drain_ns {
-            bail!("{} scans have no answer after {} s", reader.open(), DRAIN.as_secs());
+            bail!("{} commands have no answer after {} s", player.open(), DRAIN.as_secs());
         }
-        let next_ns = reader.next_retry_ns().unwrap_or(u64::MAX).min(if ended { drain_ns } else { end_ns });
+        let next_ns = player.next_retry_ns().unwrap_or(u64::MAX).min(if ended { drain_ns } else { end_ns });
         // Set anew only where it would ring late: setting it costs more than ringing early once.
         if next_ns < alarm_ns || now_ns >= alarm_ns {
             alarm.as_mut().reset(course.moment(next_ns));
@@ -97,25 +101,29 @@ pub async fn drive(
                 arrived?;
                 let now_ns = course.ns();
                 let latencies = &mut *latencies.borrow_mut();
-                link.incoming.take(|frame| reader.heard(frame, now_ns, latencies))?;
+                let open = player.open();
+                link.incoming.take(|frame| player.heard(frame, now_ns, latencies))?;
+                if player.open() < open {
+                    heard_ns = now_ns;
+                }
             }
             wrote = link.send.write(&out[written..]), if written < out.len() => written += wrote?,
-            () = due(course, reader.number) => {}
+            () = due(course, player.number()) => {}
             () = &mut alarm => alarm_ns = 0,
             _ = incarnation.changed() => bail!("the server has gone"),
         }
     }
 }
 
-fn ask(reader: &mut Reader, course: &Course, now_ns: u64, end_ns: u64, out: &mut Vec<u8>) {
+fn ask(player: &mut impl Player, course: &Course, now_ns: u64, end_ns: u64, out: &mut Vec<u8>) {
     match &course.pace {
-        None if now_ns < end_ns => while reader.may_ask(out) && reader.ask(now_ns, now_ns, out) {},
+        None if now_ns < end_ns => while player.may_ask(out) && player.ask(now_ns, now_ns, out) {},
         None => {}
         Some(pace) => {
             while now_ns < end_ns
-                && reader.may_ask(out)
-                && let Some(due_ns) = pace.due(reader.number, reader.sent)
-                && reader.ask(due_ns, now_ns, out)
+                && player.may_ask(out)
+                && let Some(due_ns) = pace.due(player.number(), player.sent())
+                && player.ask(due_ns, now_ns, out)
             {}
         }
     }

@@ -18,13 +18,13 @@ use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Connection, Endpoint, EndpointConfig, ServerConfig, TokioRuntime};
 
 use crate::cli::Gate;
-use crate::gate::{now_ms, run_readers, window};
+use crate::gate::{add_up, now_ms, window};
 use crate::link::{Target, socket, transport};
 use crate::load::Seat;
-use crate::machine::usage;
 use crate::model::{Model, Visitor};
 use crate::reader::{Habits, Reader};
 use crate::report::GateReport;
+use crate::stage;
 use crate::workload::gate::Crowd;
 
 /// Runs it.
@@ -34,7 +34,7 @@ use crate::workload::gate::Crowd;
 pub fn run(args: &Gate) -> anyhow::Result<GateReport> {
     let window = window(args)?;
     let echo = Echo::start()?;
-    let readers = args.connections as usize;
+    let readers = args.load.connections as usize;
     let habits = Habits { window, keep: 0, remember: false, epoch_ms: now_ms(), echo: true };
     let seat = |number: usize| {
         let serials = (number as u32..args.tickets).step_by(readers);
@@ -43,12 +43,13 @@ pub fn run(args: &Gate) -> anyhow::Result<GateReport> {
             Visitor::new(QrClaim { ticket, version: 1, hash: [7; 32] }, false)
         };
         let model = Model::new(serials.map(visitor).collect(), ZoneNo(0), args.tickets);
-        let crowd = Crowd::new(&model, args.seed.wrapping_add(number as u64));
-        Seat { reader: Reader::new(number, model, crowd, habits), offer: None }
+        let crowd = Crowd::new(&model, args.load.seed.wrapping_add(number as u64));
+        Seat { player: Reader::new(number, model, crowd, habits), offer: None }
     };
     let seats = (0..readers).map(seat).collect();
-    let measured = run_readers(args, window, echo.target, seats, || usage(echo.child.id()))?;
-    Ok(GateReport { mode: "echo", ack: "none", ..measured.report })
+    let working = stage::start(&args.load, window, echo.target, seats, Some(echo.child.id()))?;
+    let report = add_up(args, working.come_home()?, None)?;
+    Ok(GateReport { mode: "echo", ack: "none", ..report })
 }
 
 /// The echo's process. It ends with its standard input.

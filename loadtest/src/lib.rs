@@ -5,6 +5,7 @@
 //! does is [`reader`]; what it must be answered is [`model`]; who comes next is [`workload`]. [`sim`] plays whole evenings
 //! in one thread, with every fault there is, each from one number.
 
+pub mod bar;
 pub mod cli;
 pub mod crash;
 pub mod drive;
@@ -13,11 +14,16 @@ pub mod gate;
 pub mod link;
 pub mod load;
 pub mod machine;
+pub mod mixed;
 pub mod model;
 pub mod office;
 pub mod pace;
+pub mod player;
 pub mod reader;
 pub mod report;
 pub mod server;
 pub mod sim;
+pub mod stage;
+pub mod tab;
+pub mod till;
 pub mod workload;

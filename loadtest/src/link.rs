@@ -151,6 +151,7 @@ impl Link {
         self.say(Frame::Proof(signature)).await?;
         let welcome = self.wait_for(|frame| match frame {
             Frame::Welcome(welcome) => Some(welcome.next_seq),
+            Frame::TerminalWelcome(welcome) => Some(welcome.next_seq),
             _ => None,
         });
         welcome.await.context("proving")

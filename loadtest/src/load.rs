@@ -1,4 +1,4 @@
-//! Readers on their threads: connects them all, starts them together, brings them home.
+//! Devices on their threads: connects them all, starts them together, brings them home.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -16,7 +16,7 @@ use tokio::task::LocalSet;
 use crate::drive::{Course, DRAIN, drive};
 use crate::link::{Identity, Link, Offer, Target, endpoint};
 use crate::pace::Pace;
-use crate::reader::{Latencies, Reader};
+use crate::player::{Latencies, Player};
 
 /// Handshakes at a time from one thread: the server gives an address 256 places for those who are not proven yet.
 const CONNECTING_MAX: usize = 32;
@@ -27,40 +27,40 @@ const TRY_AGAIN: Duration = Duration::from_millis(20);
 /// How long a server may be away before its readers give up.
 const AWAY_MAX: Duration = Duration::from_secs(60);
 
-/// A reader before it has connected.
-pub struct Seat {
+/// A device before it has connected.
+pub struct Seat<P> {
     /// Who will sit there.
-    pub reader: Reader,
+    pub player: P,
     /// Its place at the festival; an echo needs none.
     pub offer: Option<Offer>,
 }
 
 /// What is to be done.
-pub struct Plan {
+pub struct Plan<P> {
     /// Where.
     pub target: Target,
-    /// By whom; the reader at index `n` has number `n`.
-    pub seats: Vec<Seat>,
+    /// By whom; the one at index `n` has number `n`.
+    pub seats: Vec<Seat<P>>,
     /// On how many threads.
     pub threads: usize,
     /// For how long.
     pub lasts: Duration,
-    /// Scans a second, for an open loop.
+    /// Commands a second, for an open loop.
     pub rate: Option<u64>,
 }
 
-/// Readers that are at work.
-pub struct Running {
+/// Devices that are at work.
+pub struct Running<P> {
     /// Shared with all of them.
     pub course: Arc<Course>,
-    threads: Vec<JoinHandle<anyhow::Result<Home>>>,
+    threads: Vec<JoinHandle<anyhow::Result<Home<P>>>>,
     pacer: Option<JoinHandle<()>>,
 }
 
-/// What all readers brought home.
-pub struct Home {
+/// What all brought home.
+pub struct Home<P> {
     /// They.
-    pub readers: Vec<Reader>,
+    pub players: Vec<P>,
     /// How long it took them.
     pub latencies: Latencies,
     /// Connections made again.
@@ -73,14 +73,14 @@ pub struct Home {
 
 const COMPLAINTS_MAX: usize = 8;
 
-/// Connects every reader, then starts all of them at one moment.
+/// Connects every one, then starts all of them at one moment.
 ///
 /// # Errors
 /// One of them cannot connect.
-pub fn start(plan: Plan) -> anyhow::Result<Running> {
+pub fn start<P: Player>(plan: Plan<P>) -> anyhow::Result<Running<P>> {
     let Plan { target, seats, threads, lasts, rate } = plan;
-    let readers = seats.len();
-    let mut shares: Vec<Vec<Seat>> = (0..threads.max(1)).map(|_| Vec::new()).collect();
+    let players = seats.len();
+    let mut shares: Vec<Vec<Seat<P>>> = (0..threads.max(1)).map(|_| Vec::new()).collect();
     for (number, seat) in seats.into_iter().enumerate() {
         shares[number % threads.max(1)].push(seat);
     }
@@ -91,21 +91,21 @@ pub fn start(plan: Plan) -> anyhow::Result<Running> {
         let (start, started) = oneshot::channel();
         starts.push(start);
         let connected = connected.clone();
-        let thread = std::thread::Builder::new().name(format!("readers-{number}"));
+        let thread = std::thread::Builder::new().name(format!("devices-{number}"));
         homes.push(thread.spawn(move || thread_of(target, share, &connected, started))?);
     }
     drop(connected);
     for _ in 0..homes.len() {
-        connecting.recv().context("a thread of readers ended early")??;
+        connecting.recv().context("a thread of devices ended early")??;
     }
     let course = Arc::new(Course {
         start: Instant::now(),
         end_ns: AtomicU64::new(lasts.as_nanos() as u64),
-        pace: rate.map(|rate| Pace::new(rate, readers)),
+        pace: rate.map(|rate| Pace::new(rate, players)),
         incarnation: watch::Sender::new(0),
     });
     for start in starts {
-        start.send(Arc::clone(&course)).map_err(|_| anyhow!("a thread of readers ended early"))?;
+        start.send(Arc::clone(&course)).map_err(|_| anyhow!("a thread of devices ended early"))?;
     }
     let pacer = course.pace.is_some().then(|| {
         let course = Arc::clone(&course);
@@ -118,7 +118,7 @@ pub fn start(plan: Plan) -> anyhow::Result<Running> {
     Ok(Running { course, threads: homes, pacer: pacer.transpose()? })
 }
 
-impl Running {
+impl<P: Player> Running<P> {
     /// Ends the asking now.
     pub fn end(&self) {
         self.course.end_ns.fetch_min(self.course.ns(), Ordering::Relaxed);
@@ -130,18 +130,18 @@ impl Running {
     /// Waits for everybody.
     ///
     /// # Errors
-    /// A reader panicked: what it knew is lost, so nothing can be said of the run.
-    pub fn come_home(self) -> anyhow::Result<Home> {
+    /// One of them panicked: what it knew is lost, so nothing can be said of the run.
+    pub fn come_home(self) -> anyhow::Result<Home<P>> {
         let mut home = Home {
-            readers: Vec::new(),
+            players: Vec::new(),
             latencies: Latencies::default(),
             reconnects: 0,
             complaints: Vec::new(),
             done_ns: 0,
         };
         for thread in self.threads {
-            let of_thread = thread.join().map_err(|_| anyhow!("a thread of readers panicked"))??;
-            home.readers.extend(of_thread.readers);
+            let of_thread = thread.join().map_err(|_| anyhow!("a thread of devices panicked"))??;
+            home.players.extend(of_thread.players);
             home.latencies.add(&of_thread.latencies);
             home.reconnects += of_thread.reconnects;
             home.complaints.extend(of_thread.complaints);
@@ -151,7 +151,7 @@ impl Running {
             pacer.join().map_err(|_| anyhow!("the pacer panicked"))?;
         }
         home.complaints.truncate(COMPLAINTS_MAX);
-        home.readers.sort_by_key(|reader| reader.number);
+        home.players.sort_by_key(Player::number);
         Ok(home)
     }
 }
@@ -160,22 +160,22 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
 }
 
-/// A reader that is connected.
-struct Seated {
-    reader: Reader,
+/// A device that is connected.
+struct Seated<P> {
+    player: P,
     identity: Option<Identity>,
     link: Link,
 }
 
-fn thread_of(
+fn thread_of<P: Player>(
     target: Target,
-    seats: Vec<Seat>,
+    seats: Vec<Seat<P>>,
     connected: &mpsc::Sender<anyhow::Result<()>>,
     started: oneshot::Receiver<Arc<Course>>,
-) -> anyhow::Result<Home> {
+) -> anyhow::Result<Home<P>> {
     let latencies = Rc::new(RefCell::new(Latencies::default()));
     let mut home = Home {
-        readers: Vec::new(),
+        players: Vec::new(),
         latencies: Latencies::default(),
         reconnects: 0,
         complaints: Vec::new(),
@@ -185,7 +185,7 @@ fn thread_of(
         LocalSet::new().block_on(&runtime, async {
             let endpoint = endpoint(&target)?;
             let seated = stream::iter(seats.into_iter().map(|seat| sit_down(&endpoint, &target, seat)));
-            let seated: Vec<Seated> = seated.buffered(CONNECTING_MAX).try_collect().await?;
+            let seated: Vec<Seated<P>> = seated.buffered(CONNECTING_MAX).try_collect().await?;
             let _ = connected.send(Ok(()));
             let course = started.await.context("there is no start")?;
             let tasks: Vec<_> = seated
@@ -196,10 +196,10 @@ fn thread_of(
                 })
                 .collect();
             for task in tasks {
-                let attended = task.await.context("a reader panicked")?;
+                let attended = task.await.context("a device's task panicked")?;
                 home.reconnects += attended.reconnects;
                 home.complaints.extend(attended.complaint);
-                home.readers.push(attended.reader);
+                home.players.push(attended.player);
             }
             home.done_ns = course.ns();
             let _ = tokio::time::timeout(Duration::from_secs(1), endpoint.wait_idle()).await;
@@ -215,40 +215,40 @@ fn thread_of(
     Ok(home)
 }
 
-async fn sit_down(endpoint: &quinn::Endpoint, target: &Target, seat: Seat) -> anyhow::Result<Seated> {
-    let Seat { mut reader, offer } = seat;
+async fn sit_down<P: Player>(endpoint: &quinn::Endpoint, target: &Target, seat: Seat<P>) -> anyhow::Result<Seated<P>> {
+    let Seat { mut player, offer } = seat;
     let mut link = Link::open(endpoint, target).await?;
     let identity = match offer {
         None => None,
         Some(offer) => {
             let identity = link.enrol(&offer).await?;
             link.hello(&identity).await?;
-            reader.device = Some(identity.device);
+            player.enrolled(identity.device);
             Some(identity)
         }
     };
-    Ok(Seated { reader, identity, link })
+    Ok(Seated { player, identity, link })
 }
 
-struct Attended {
-    reader: Reader,
+struct Attended<P> {
+    player: P,
     reconnects: u64,
     complaint: Option<String>,
 }
 
-async fn attend(
-    seat: Seated,
+async fn attend<P: Player>(
+    seat: Seated<P>,
     endpoint: &quinn::Endpoint,
     target: Target,
     course: &Course,
     latencies: &RefCell<Latencies>,
-) -> Attended {
-    let Seated { mut reader, identity, mut link } = seat;
+) -> Attended<P> {
+    let Seated { mut player, identity, mut link } = seat;
     let (mut reconnects, mut rounds, mut complaint) = (0, 0, None);
     let mut resumed = false;
-    while let Err(error) = drive(&mut link, &mut reader, resumed, course, latencies).await {
+    while let Err(error) = drive(&mut link, &mut player, resumed, course, latencies).await {
         link.close();
-        complaint.get_or_insert_with(|| format!("reader {}: {error:#}", reader.number));
+        complaint.get_or_insert_with(|| format!("device {}: {error:#}", player.number()));
         rounds += u32::from(course.ns() >= course.end_ns.load(Ordering::Relaxed));
         if rounds > ROUNDS_AFTER_END {
             break;
@@ -258,7 +258,7 @@ async fn attend(
         reconnects += 1;
     }
     link.close();
-    Attended { reader, reconnects, complaint }
+    Attended { player, reconnects, complaint }
 }
 
 async fn come_back(endpoint: &quinn::Endpoint, target: Target, identity: Option<&Identity>) -> Option<Link> {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use loadtest::cli::{Cli, Command};
-use loadtest::{crash, echo, gate, sim};
+use loadtest::{bar, crash, echo, gate, mixed, sim};
 use serde::Serialize;
 
 #[global_allocator]
@@ -24,11 +24,19 @@ fn run() -> anyhow::Result<ExitCode> {
     match Cli::parse().command {
         Command::Gate(args) => {
             let report = gate::run(&args)?;
-            say(&report, args.json, report.is_good())
+            say(&report, args.load.json, report.is_good())
+        }
+        Command::Bar(args) => {
+            let report = bar::run(&args)?;
+            say(&report, args.load.json, report.is_good())
+        }
+        Command::Mixed(args) => {
+            let report = mixed::run(&args)?;
+            say(&report, args.load.json, report.is_good())
         }
         Command::Echo(args) => {
             let report = echo::run(&args)?;
-            say(&report, args.json, report.is_good())
+            say(&report, args.load.json, report.is_good())
         }
         Command::Crash(args) => {
             let report = crash::run(&args)?;

@@ -1,6 +1,8 @@
 //! The operator's side over the real HTTP API: makes a festival, issues its tickets, offers readers their places,
 //! reads the counters. One small blocking client, one connection a call.
 
+pub mod bar;
+
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -71,6 +73,11 @@ impl Office {
         // Without randomness runs on one server would collide, and be told so.
         let _ = aws_lc_rs::rand::fill(&mut run);
         Self { http, key, run: u64::from_le_bytes(run), calls: AtomicU64::new(0) }
+    }
+
+    /// Somebody else with the same key: no attempt of theirs is one of ours.
+    pub fn another(&self) -> Self {
+        Self::new(self.http, self.key.clone())
     }
 
     /// The server takes calls, and all its shards serve.
@@ -148,13 +155,17 @@ impl Office {
     pub fn offer(&self, festival: &Festival, name: &str) -> anyhow::Result<(Offer, Target)> {
         let path = format!("/festivals/{}/devices/enrolment-codes", festival.slug);
         let made = self.post(&path, &json!({ "gate": festival.gate, "name": name }))?;
+        self.read_offer(festival.id, &made)
+    }
+
+    fn read_offer(&self, festival: FestivalId, made: &Value) -> anyhow::Result<(Offer, Target)> {
         let text =
             |field: &str| made[field].as_str().map(str::to_owned).with_context(|| format!("an offer has a {field}"));
         let shown: gateway::client::Offer = text("offer")?.parse().context("the offer as readers read it")?;
         // What is advertised may be this machine's name as others know it; the load stays on the loopback all the same.
         let (_, port) = shown.server().rsplit_once(':').context("an offer has a port")?;
         let address = SocketAddr::new(self.http.ip(), port.parse()?);
-        let offer = Offer { festival: festival.id, code: shown.code().to_owned() };
+        let offer = Offer { festival, code: shown.code().to_owned() };
         Ok((offer, Target { address, fingerprint: shown.fingerprint() }))
     }
 
@@ -171,7 +182,11 @@ impl Office {
     }
 
     fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
-        let answer = self.call("POST", &format!("/api/v1{path}"), Some("application/json"), &body.to_string())?;
+        self.send("POST", path, body)
+    }
+
+    fn send(&self, method: &str, path: &str, body: &Value) -> anyhow::Result<Value> {
+        let answer = self.call(method, &format!("/api/v1{path}"), Some("application/json"), &body.to_string())?;
         if answer.is_empty() { Ok(Value::Null) } else { Ok(serde_json::from_slice(&answer)?) }
     }
 

@@ -1,5 +1,4 @@
-//! One simulated reader: what it has asked, what it has been told, what it still waits for. Knows no network and no
-//! clock: bytes and nanoseconds come in, bytes go out.
+//! One simulated reader: what it has asked, what it has been told, what it still waits for.
 //!
 //! A scan is **asked**, perhaps **refused** at the door (busy: it is sent again), perhaps **shown** (answered, not on
 //! disk yet), and **final** once its answer is on disk. The reader's floor is the lowest scan that is not final.
@@ -13,15 +12,10 @@ use engine::ids::DeviceId;
 use engine::rejection::Rejection;
 use engine::time::Timestamp;
 use gateway::wire::{Credential, Frame, Refusal, Scan, WINDOW_MAX};
-use hdrhistogram::Histogram;
 
 use crate::model::{Attempt, Model};
+use crate::player::{Latencies, Player, WRITE_MAX};
 use crate::workload::gate::Crowd;
-
-/// The most that is written at a time, in bytes: 840 packed scans.
-const WRITE_MAX: usize = 64 * 1_024;
-/// The longest latency that is told apart, in µs; what took longer counts as that.
-const LATENCY_MAX_US: u64 = 120_000_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -43,29 +37,6 @@ struct Slot {
     /// Of the answer, once there is one.
     verdict: Option<Verdict>,
     hash: u64,
-}
-
-/// How long answers and refusals took, in µs.
-pub struct Latencies {
-    /// From the moment a scan should have been sent to its answer.
-    pub answers: Histogram<u64>,
-    /// From the moment a scan was sent to its refusal at the door.
-    pub busy: Histogram<u64>,
-}
-
-impl Default for Latencies {
-    fn default() -> Self {
-        let histogram = || Histogram::new_with_bounds(1, LATENCY_MAX_US, 3).expect("the bounds are in order");
-        Self { answers: histogram(), busy: histogram() }
-    }
-}
-
-impl Latencies {
-    /// Adds another thread's.
-    pub fn add(&mut self, other: &Self) {
-        self.answers += &other.answers;
-        self.busy += &other.busy;
-    }
 }
 
 /// How a reader behaves.
@@ -146,77 +117,8 @@ impl Reader {
         (self.open + self.shown) as u64
     }
 
-    /// How many scans have no answer.
-    pub fn open(&self) -> usize {
-        self.open
-    }
-
-    /// Everything that was asked is answered, and on disk.
-    pub fn is_done(&self) -> bool {
-        self.open == 0 && self.shown == 0
-    }
-
-    /// When a refused scan is to be sent again, if there is one.
-    pub fn next_retry_ns(&self) -> Option<u64> {
-        self.retry.first().map(|(at, _)| *at)
-    }
-
     fn floor(&self) -> u64 {
         self.next_seq - self.slots.len() as u64
-    }
-
-    /// Whether one more may be asked, and there is room for it in `out`.
-    pub fn may_ask(&self, out: &[u8]) -> bool {
-        self.open < self.habits.window && (self.slots.len() as u64) < WINDOW_MAX && out.len() < WRITE_MAX
-    }
-
-    /// Asks for the next visitor. False if everybody is being scanned.
-    pub fn ask(&mut self, due_ns: u64, now_ns: u64, out: &mut Vec<u8>) -> bool {
-        let Some((visitor, attempt)) = self.crowd.next(&self.model, self.habits.window) else { return false };
-        if matches!(attempt, Attempt::Enter | Attempt::Exit) {
-            self.model.visitors[visitor].under_way = true;
-        }
-        let visitor = visitor as u32;
-        let phase = Phase::Asked;
-        self.slots.push_back(Slot { due_ns, sent_ns: now_ns, visitor, attempt, phase, verdict: None, hash: 0 });
-        self.next_seq += 1;
-        self.open += 1;
-        self.sent += 1;
-        self.write(self.next_seq - 1, false, out);
-        true
-    }
-
-    /// Sends again what was refused and is due.
-    pub fn ask_again(&mut self, now_ns: u64, out: &mut Vec<u8>) {
-        while out.len() < WRITE_MAX
-            && let Some(&(at, seq)) = self.retry.first()
-            && at <= now_ns
-        {
-            self.retry.remove(&(at, seq));
-            let Some(slot) = self.slot(seq) else { continue };
-            if slot.phase == Phase::Refused {
-                slot.phase = Phase::Asked;
-            }
-            slot.sent_ns = now_ns;
-            self.write(seq, false, out);
-        }
-    }
-
-    /// On a new connection: everything above the floor is asked again, in order; also what was answered, whose answers
-    /// must be the same again.
-    pub fn resume(&mut self, now_ns: u64, out: &mut Vec<u8>) {
-        self.retry.clear();
-        self.again.clear();
-        for seq in self.floor()..self.next_seq {
-            let floor = self.floor();
-            let slot = &mut self.slots[(seq - floor) as usize];
-            slot.sent_ns = now_ns;
-            if slot.phase == Phase::Refused {
-                slot.phase = Phase::Asked;
-            }
-            self.resent += 1;
-            self.write(seq, true, out);
-        }
     }
 
     fn write(&self, seq: u64, resent: bool, out: &mut Vec<u8>) {
@@ -251,30 +153,6 @@ impl Reader {
         .encode(out);
     }
 
-    /// A frame has arrived. `Err`: the server ends the connection, and why.
-    ///
-    /// # Errors
-    /// The server's refusal.
-    pub fn heard(&mut self, frame: &Frame<'_>, now_ns: u64, latencies: &mut Latencies) -> Result<(), Refusal> {
-        match frame {
-            Frame::Answer { seq, answer, durable } => self.answered(*seq, answer, *durable, now_ns, latencies),
-            Frame::Confirmed(ranges) => {
-                for range in *ranges {
-                    range.seqs().for_each(|seq| self.confirmed(seq));
-                }
-                self.forget();
-            }
-            Frame::Busy { seq, rejection, retry_after_ms } => {
-                self.refused(*seq, *rejection, *retry_after_ms, now_ns, latencies);
-            }
-            Frame::Notice(gateway::wire::Notice::SlowDown { .. }) => self.slowed += 1,
-            Frame::Notice(_) => {}
-            Frame::Refuse { refusal, .. } => return Err(*refusal),
-            other => self.model.tally.wrong(|| format!("a frame that has no place here: {other:?}")),
-        }
-        Ok(())
-    }
-
     fn slot(&mut self, seq: u64) -> Option<&mut Slot> {
         let at = seq.checked_sub(self.floor())?;
         self.slots.get_mut(at as usize)
@@ -299,8 +177,7 @@ impl Reader {
             Phase::Asked | Phase::Refused => {
                 self.open -= 1;
                 self.shown += usize::from(!durable);
-                let _ =
-                    latencies.answers.record((now_ns.saturating_sub(before.due_ns) / 1_000).clamp(1, LATENCY_MAX_US));
+                latencies.answered(before.due_ns, now_ns);
                 if before.phase == Phase::Refused {
                     self.retry.retain(|(_, retried)| *retried != seq);
                 }
@@ -385,10 +262,104 @@ impl Reader {
             // What was answered before and is asked again may find the door shut like any other.
             Phase::Shown | Phase::Final => {}
         }
-        let took_us = now_ns.saturating_sub(slot.sent_ns) / 1_000;
-        let _ = latencies.busy.record(took_us.clamp(1, LATENCY_MAX_US));
+        latencies.refused(slot.sent_ns, now_ns);
         self.busy += 1;
         self.retry.insert((now_ns + u64::from(retry_after_ms.max(1)) * 1_000_000, seq));
+    }
+}
+
+impl Player for Reader {
+    fn number(&self) -> usize {
+        self.number
+    }
+
+    fn enrolled(&mut self, device: DeviceId) {
+        self.device = Some(device);
+    }
+
+    fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    fn open(&self) -> usize {
+        self.open
+    }
+
+    fn is_done(&self) -> bool {
+        self.open == 0 && self.shown == 0
+    }
+
+    fn next_retry_ns(&self) -> Option<u64> {
+        self.retry.first().map(|(at, _)| *at)
+    }
+
+    fn may_ask(&self, out: &[u8]) -> bool {
+        self.open < self.habits.window && (self.slots.len() as u64) < WINDOW_MAX && out.len() < WRITE_MAX
+    }
+
+    fn ask(&mut self, due_ns: u64, now_ns: u64, out: &mut Vec<u8>) -> bool {
+        let Some((visitor, attempt)) = self.crowd.next(&self.model, self.habits.window) else { return false };
+        if matches!(attempt, Attempt::Enter | Attempt::Exit) {
+            self.model.visitors[visitor].under_way = true;
+        }
+        let visitor = visitor as u32;
+        let phase = Phase::Asked;
+        self.slots.push_back(Slot { due_ns, sent_ns: now_ns, visitor, attempt, phase, verdict: None, hash: 0 });
+        self.next_seq += 1;
+        self.open += 1;
+        self.sent += 1;
+        self.write(self.next_seq - 1, false, out);
+        true
+    }
+
+    fn ask_again(&mut self, now_ns: u64, out: &mut Vec<u8>) {
+        while out.len() < WRITE_MAX
+            && let Some(&(at, seq)) = self.retry.first()
+            && at <= now_ns
+        {
+            self.retry.remove(&(at, seq));
+            let Some(slot) = self.slot(seq) else { continue };
+            if slot.phase == Phase::Refused {
+                slot.phase = Phase::Asked;
+            }
+            slot.sent_ns = now_ns;
+            self.write(seq, false, out);
+        }
+    }
+
+    fn resume(&mut self, now_ns: u64, out: &mut Vec<u8>) {
+        self.retry.clear();
+        self.again.clear();
+        for seq in self.floor()..self.next_seq {
+            let floor = self.floor();
+            let slot = &mut self.slots[(seq - floor) as usize];
+            slot.sent_ns = now_ns;
+            if slot.phase == Phase::Refused {
+                slot.phase = Phase::Asked;
+            }
+            self.resent += 1;
+            self.write(seq, true, out);
+        }
+    }
+
+    fn heard(&mut self, frame: &Frame<'_>, now_ns: u64, latencies: &mut Latencies) -> Result<(), Refusal> {
+        match frame {
+            Frame::Answer { seq, answer, durable } => self.answered(*seq, answer, *durable, now_ns, latencies),
+            Frame::Confirmed(ranges) => {
+                for range in *ranges {
+                    range.seqs().for_each(|seq| self.confirmed(seq));
+                }
+                self.forget();
+            }
+            Frame::Busy { seq, rejection, retry_after_ms } => {
+                self.refused(*seq, *rejection, *retry_after_ms, now_ns, latencies);
+            }
+            Frame::Notice(gateway::wire::Notice::SlowDown { .. }) => self.slowed += 1,
+            Frame::Notice(_) => {}
+            Frame::Refuse { refusal, .. } => return Err(*refusal),
+            other => self.model.tally.wrong(|| format!("a frame that has no place here: {other:?}")),
+        }
+        Ok(())
     }
 }
 

@@ -8,8 +8,6 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 use storage::journal::bench::DiskReport;
 
-use crate::model::Tally;
-
 /// Quantiles, in µs.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Quantiles {
@@ -49,53 +47,36 @@ impl DiskUs {
     }
 }
 
-/// What `gate` and `echo` found.
+/// The figures that are the same whatever devices do.
 #[derive(Clone, Debug, Serialize)]
-pub struct GateReport {
-    /// `gate` or `echo`.
-    pub mode: &'static str,
-    /// Readers.
+pub struct Figures {
+    /// Devices.
     pub connections: u32,
-    /// Scans each of them kept under way at most.
+    /// Commands each of them kept under way at most.
     pub window: usize,
-    /// Scans a second that an open loop wanted.
+    /// Commands a second that an open loop wanted.
     pub target_rate: Option<u64>,
     /// How long it was meant to last.
     pub seconds: u64,
-    /// Tickets, over all readers.
-    pub tickets: u32,
-    /// `durable` or `decided`.
-    pub ack: &'static str,
-    /// Silent readers beside.
-    pub idle: u32,
-    /// Scans sent, each counted once.
+    /// Commands sent, each counted once.
     pub sent: u64,
-    /// Scans answered.
+    /// Commands answered.
     pub answered: u64,
-    /// Entries.
-    pub admitted: u64,
-    /// Exits.
-    pub exited: u64,
-    /// Rejections by code.
-    pub rejected: BTreeMap<&'static str, u64>,
     /// Refusals at the door; what they refused was sent again.
     pub busy: u64,
-    /// Answers other than the one that was due, and counters that differ from the model's.
-    pub wrong: u64,
-    /// Scans without an answer, or without its confirmation, after draining and resuming.
-    pub lost: u64,
-    /// Entries of somebody who was inside already.
-    pub double_admitted: u64,
-    /// Answers that stood against what the shard would have decided.
-    pub conflicts: u64,
-    /// Scans that were due in an open loop and never sent, since too many were under way. Their waiting counts as their
-    /// latency.
+    /// Commands that were due in an open loop and never sent, since too many were under way. Their waiting counts as
+    /// their latency.
     pub unsent: u64,
+    /// Commands without an answer, or without its confirmation, after draining and resuming.
+    pub lost: u64,
+    /// How long it took, in ns.
+    #[serde(skip)]
+    pub took_ns: u64,
     /// Answers a second.
     pub rate_per_s: u64,
-    /// From the moment a scan was due to its answer.
+    /// From the moment a command was due to its answer.
     pub latency_us: Quantiles,
-    /// From a scan to its refusal at the door.
+    /// From a command to its refusal at the door.
     pub busy_latency_us: Quantiles,
     /// The disk by itself.
     pub disk_us: DiskUs,
@@ -111,44 +92,31 @@ pub struct GateReport {
     pub steal_pct: f64,
     /// Connections made again.
     pub reconnects: u64,
-    /// Scans sent again on another connection.
+    /// Commands sent again on another connection.
     pub resent: u64,
-    /// How often the server asked a reader to slow down: its limits are too low for this run.
+    /// How often the server asked a device to slow down: its limits are too low for this run.
     pub slowed: u64,
-    /// The perimeter's counters at the end are the model's.
-    pub counts_agree: bool,
-    /// The first wrong answers and broken connections, in words.
-    pub notes: Vec<String>,
 }
 
-impl GateReport {
-    /// Nothing was wrong, lost or doubled.
-    pub fn is_good(&self) -> bool {
-        self.wrong == 0 && self.lost == 0 && self.double_admitted == 0 && self.counts_agree
+impl Figures {
+    /// So many were answered until `ns` after the start.
+    pub fn answered(&mut self, answered: u64, ns: u64) {
+        self.answered = answered;
+        self.rate_per_s = (answered as f64 / (ns.max(1) as f64 / 1e9)) as u64;
     }
-}
 
-/// Rejections that occurred, by code.
-pub fn rejected(tally: &Tally) -> BTreeMap<&'static str, u64> {
-    let all = Rejection::ALL.iter().map(|rejection| (rejection.code(), tally.rejected[*rejection as usize]));
-    all.filter(|(_, count)| *count > 0).collect()
-}
-
-impl fmt::Display for GateReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let loop_kind = match self.target_rate {
+    fn loop_kind(&self) -> String {
+        match self.target_rate {
             Some(rate) => format!("open loop, {rate}/s"),
             None => format!("closed loop, {} under way each", self.window),
-        };
-        let Self { mode, connections, seconds, ack, idle, .. } = self;
-        writeln!(f, "{mode}: {connections} readers, {idle} idle, {loop_kind}, {seconds} s, {ack}")?;
+        }
+    }
+
+    fn rows(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut row = |name: &str, value: String| writeln!(f, "  {name:<16} {value}");
         row("answers/s", self.rate_per_s.to_string())?;
-        row(
-            "scans",
-            format!("{} sent, {} answered, {} busy, {} unsent", self.sent, self.answered, self.busy, self.unsent),
-        )?;
-        row("answers", format!("{} admitted, {} exited, {:?}", self.admitted, self.exited, self.rejected))?;
+        let Self { sent, answered, busy, unsent, .. } = self;
+        row("commands", format!("{sent} sent, {answered} answered, {busy} busy, {unsent} unsent"))?;
         let quantiles =
             |q: &Quantiles| format!("p50 {}  p90 {}  p99 {}  p99.9 {}  max {} µs", q.p50, q.p90, q.p99, q.p999, q.max);
         row("latency", quantiles(&self.latency_us))?;
@@ -163,11 +131,68 @@ impl fmt::Display for GateReport {
             let Self { reconnects, resent, slowed, .. } = self;
             row(
                 "connections",
-                format!("{reconnects} made again, {resent} scans resent, {slowed} times told to slow down"),
+                format!("{reconnects} made again, {resent} sent again, {slowed} times told to slow down"),
             )?;
         }
-        let Self { wrong, lost, double_admitted, conflicts, .. } = self;
-        let agree = if self.counts_agree { "agree" } else { "DIFFER" };
+        Ok(())
+    }
+}
+
+/// What `gate` and `echo` found.
+#[derive(Clone, Debug, Serialize)]
+pub struct GateReport {
+    /// `gate` or `echo`.
+    pub mode: &'static str,
+    /// As everywhere.
+    #[serde(flatten)]
+    pub figures: Figures,
+    /// Tickets, over all readers.
+    pub tickets: u32,
+    /// `durable` or `decided`.
+    pub ack: &'static str,
+    /// Silent readers beside.
+    pub idle: u32,
+    /// Entries.
+    pub admitted: u64,
+    /// Exits.
+    pub exited: u64,
+    /// Rejections by code.
+    pub rejected: BTreeMap<&'static str, u64>,
+    /// Answers other than the one that was due, and counters that differ from the model's.
+    pub wrong: u64,
+    /// Entries of somebody who was inside already.
+    pub double_admitted: u64,
+    /// Answers that stood against what the shard would have decided.
+    pub conflicts: u64,
+    /// The perimeter's counters at the end are the model's.
+    pub counts_agree: bool,
+    /// The first wrong answers and broken connections, in words.
+    pub notes: Vec<String>,
+}
+
+impl GateReport {
+    /// Nothing was wrong, lost or doubled.
+    pub fn is_good(&self) -> bool {
+        self.wrong == 0 && self.figures.lost == 0 && self.double_admitted == 0 && self.counts_agree
+    }
+}
+
+/// Rejections that occurred, by code.
+pub fn rejected(counts: &[u64; Rejection::NUMBERS]) -> BTreeMap<&'static str, u64> {
+    let all = Rejection::ALL.iter().map(|rejection| (rejection.code(), counts[*rejection as usize]));
+    all.filter(|(_, count)| *count > 0).collect()
+}
+
+impl fmt::Display for GateReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { mode, figures, ack, idle, .. } = self;
+        let (connections, seconds, kind) = (figures.connections, figures.seconds, figures.loop_kind());
+        writeln!(f, "{mode}: {connections} readers, {idle} idle, {kind}, {seconds} s, {ack}")?;
+        figures.rows(f)?;
+        let mut row = |name: &str, value: String| writeln!(f, "  {name:<16} {value}");
+        row("answers", format!("{} admitted, {} exited, {:?}", self.admitted, self.exited, self.rejected))?;
+        let Self { wrong, double_admitted, conflicts, .. } = self;
+        let (lost, agree) = (figures.lost, if self.counts_agree { "agree" } else { "DIFFER" });
         row(
             "checked",
             format!(
@@ -175,6 +200,105 @@ impl fmt::Display for GateReport {
             ),
         )?;
         self.notes.iter().try_for_each(|note| writeln!(f, "  ! {note}"))
+    }
+}
+
+/// What `bar` found.
+#[derive(Clone, Debug, Serialize)]
+pub struct BarReport {
+    /// `bar`.
+    pub mode: &'static str,
+    /// As everywhere.
+    #[serde(flatten)]
+    pub figures: Figures,
+    /// Wallets, over all terminals.
+    pub wallets: u32,
+    /// Vendors.
+    pub vendors: u16,
+    /// The share of payments from one wallet, and of terminals at one vendor.
+    pub hot: f64,
+    /// Payments.
+    pub debits: u64,
+    /// Refunds.
+    pub refunds: u64,
+    /// Top-ups.
+    pub topups: u64,
+    /// Transfers from wallet to wallet.
+    pub transfers: u64,
+    /// Transfers a second.
+    pub transfers_per_s: u64,
+    /// Payments refused because there was not enough.
+    pub insufficient: u64,
+    /// Rejections by code.
+    pub rejected: BTreeMap<&'static str, u64>,
+    /// Answers other than the one that was due.
+    pub wrong: u64,
+    /// Wallets compared at the end, each to the cent.
+    pub balances_checked: u64,
+    /// Of these, those that were not what they should be.
+    pub balances_wrong: u64,
+    /// Minor units in the wallets that came from nowhere.
+    pub money_created: i64,
+    /// Minor units that should be in the wallets and are not.
+    pub money_lost: i64,
+    /// The books add up to zero, and say of vendors and cash what the model says.
+    pub books_agree: bool,
+    /// The first wrong answers and broken connections, in words.
+    pub notes: Vec<String>,
+}
+
+impl BarReport {
+    /// Nothing was wrong or lost, to the cent.
+    pub fn is_good(&self) -> bool {
+        let money = self.money_created == 0 && self.money_lost == 0 && self.books_agree;
+        self.wrong == 0 && self.figures.lost == 0 && self.balances_wrong == 0 && money
+    }
+}
+
+impl fmt::Display for BarReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { figures, wallets, vendors, hot, .. } = self;
+        let (connections, seconds, kind) = (figures.connections, figures.seconds, figures.loop_kind());
+        writeln!(
+            f,
+            "bar: {connections} terminals, {wallets} wallets, {vendors} vendors, {hot} hot, {kind}, {seconds} s"
+        )?;
+        figures.rows(f)?;
+        let mut row = |name: &str, value: String| writeln!(f, "  {name:<16} {value}");
+        let Self { debits, refunds, topups, transfers, transfers_per_s, rejected, .. } = self;
+        row("answers", format!("{debits} paid, {refunds} refunded, {topups} topped up, {rejected:?}"))?;
+        if *transfers > 0 {
+            row("transfers", format!("{transfers}, {transfers_per_s} a second"))?;
+        }
+        let Self { wrong, balances_checked, balances_wrong, money_created, money_lost, .. } = self;
+        let (lost, agree) = (figures.lost, if self.books_agree { "agree" } else { "DIFFER" });
+        row("checked", format!("{wrong} wrong, {lost} lost, {balances_wrong} of {balances_checked} balances wrong"))?;
+        row("money", format!("{money_created} created, {money_lost} lost, books {agree}"))?;
+        self.notes.iter().try_for_each(|note| writeln!(f, "  ! {note}"))
+    }
+}
+
+/// What `mixed` found.
+#[derive(Clone, Debug, Serialize)]
+pub struct MixedReport {
+    /// `mixed`.
+    pub mode: &'static str,
+    /// At the gates.
+    pub gate: GateReport,
+    /// At the bars.
+    pub bar: BarReport,
+}
+
+impl MixedReport {
+    /// Nothing was wrong anywhere.
+    pub fn is_good(&self) -> bool {
+        self.gate.is_good() && self.bar.is_good()
+    }
+}
+
+impl fmt::Display for MixedReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.gate, self.bar)
     }
 }
 

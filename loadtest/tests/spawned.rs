@@ -72,3 +72,28 @@ fn no_server_is_said_so() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("TAPGATE_KEY"), "{said}");
 }
+
+#[test]
+fn a_short_evening_at_the_bars() {
+    let line = "bar --spawn --connections 4 --window 16 --wallets 2000 --tags 500 --vendors 3 --hot 0.2 --transfers 2 \
+                --seconds 1 --json";
+    let report = report(&line.split_whitespace().collect::<Vec<_>>().join(" "));
+    for field in ["wrong", "lost", "balances_wrong", "money_created", "money_lost", "slowed", "reconnects"] {
+        assert_eq!(report[field], 0, "{field}: {report}");
+    }
+    assert_eq!((&report["sent"], &report["books_agree"]), (&report["answered"], &true.into()), "{report}");
+    assert_eq!(report["balances_checked"], 2_000 + 4, "every wallet, and the hot one by each terminal");
+    for field in ["debits", "refunds", "topups", "transfers", "insufficient"] {
+        assert!(report[field].as_u64().unwrap() > 0, "{field}: {report}");
+    }
+}
+
+#[test]
+fn gates_and_bars_together() {
+    let report =
+        report("mixed --connections 4 --window 16 --scans 500 --tickets 4000 --wallets 2000 --seconds 1 --json");
+    let (gate, bar) = (&report["gate"], &report["bar"]);
+    assert_eq!((&gate["wrong"], &gate["lost"], &gate["counts_agree"]), (&0.into(), &0.into(), &true.into()), "{gate}");
+    assert_eq!((&bar["wrong"], &bar["lost"], &bar["books_agree"]), (&0.into(), &0.into(), &true.into()), "{bar}");
+    assert!(gate["admitted"].as_u64().unwrap() > 0 && bar["debits"].as_u64().unwrap() > 0, "{report}");
+}

@@ -1,14 +1,17 @@
-//! Read models: what people ask about a festival's gates that the shards do not keep, as lists that follow the journal.
+//! Read models: what people ask about a festival's gates and tills that the shards do not keep, as lists that follow the
+//! journal.
 //!
 //! - the **access log**: each scan and undo, by zone and time, by ticket and time, by reader and time. Rejections that a
 //!   festival's policy leaves out of the log are left out here;
 //! - **tickets** in the order of their serials: by status, by category, by holder;
-//! - **counts** per minute, gate and zone: admitted, exited, undone, rejected by reason. All scans count, logged or not.
+//! - **counts** per minute, gate and zone: admitted, exited, undone, rejected by reason. All scans count, logged or not;
+//! - **money**: transactions, orders, sales, statements ([`cash`]).
 //!
 //! They are the [`fold`] of the journal at their position and nothing else, so they can be deleted and built again at
 //! any time. [`crate::projector`] writes them, one [`Batch`] in, and is the only one who does. [`embedded`] keeps them in
 //! one file; another store has to do what [`Views`] says, and passes the suite in `contract.rs`.
 
+pub mod cash;
 #[cfg(test)]
 pub(crate) mod contract;
 pub mod embedded;
@@ -26,13 +29,17 @@ use engine::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::journal::{Cursor, JournalError, Position};
+pub use cash::{
+    CashPosition, CashViews, Only, OrderRefund, OrderRow, ProductPosition, ProductRow, ProductTally, SalesPosition,
+    SalesRow, Statement, TransactionRow, Transactions, TransactionsOf, VendorAccount, VendorSpan,
+};
 pub use fold::{Batch, CountStep, TicketChange};
 
 /// The most rows of one answer: a door's page of 1,000 and one more, by which it sees that there is a next page.
 pub const PAGE_MAX: usize = 1_024;
 
 /// A store of read models. One writer, any number of readers, who see whole batches only.
-pub trait Views: Send + Sync + 'static {
+pub trait Views: CashViews {
     /// How far they have followed the journal; `None` if nothing was ever written.
     ///
     /// # Errors

@@ -75,7 +75,7 @@ fn a_night_in_a_real_folder() {
     while offline.next().expect("holds").is_some() {
         count += 1;
     }
-    assert_eq!((count, offline.shards()), (1200, Some(4)));
+    assert_eq!((count, offline.shards(), offline.ends_at()), (1200, Some(4), Some(1200)));
 }
 
 #[test]

@@ -17,6 +17,7 @@ impl Cash {
         &self,
         action: &CashAction,
         festival: Option<&Festival>,
+        number_of_order: impl Fn(u32) -> u32,
         now: Timestamp,
     ) -> Result<Decided, Rejection> {
         let event = match action {
@@ -109,11 +110,12 @@ impl Cash {
                 }
             }
             CashAction::TopUp { .. }
+            | CashAction::Pay { .. }
             | CashAction::Refund { .. }
             | CashAction::Transfer { .. }
             | CashAction::Correct { .. }
             | CashAction::CashOut { .. } => {
-                return self.decide_money(action).map(|t| Decided::Event(Event::Transaction(t)));
+                return self.decide_money(action, number_of_order).map(|t| Decided::Event(Event::Transaction(t)));
             }
         };
         Ok(Decided::Event(Event::Cash(event)))
@@ -133,13 +135,27 @@ impl Cash {
         Ok(CashEvent::WalletCreated { wallet, issuer: festival, currency, account })
     }
 
-    fn decide_money(&self, action: &CashAction) -> Result<Transaction, Rejection> {
+    fn decide_money(
+        &self,
+        action: &CashAction,
+        number_of_order: impl Fn(u32) -> u32,
+    ) -> Result<Transaction, Rejection> {
         match action {
             CashAction::TopUp { wallet, festival, amount, source, taken } => {
                 let mut t = self.begin(TransactionKind::TopUp, *festival, *wallet, amount.minor)?;
                 let at = self.directory.get(*festival)?;
                 check(source.festival == *festival && source.kind != SourceKind::Correction)?;
                 self.top_up(&mut t, at, *wallet, None, *amount, *source, *taken)?;
+                Ok(t)
+            }
+            CashAction::Pay { wallet, festival, vendor, amount, lines } => {
+                let at = self.directory.get(*festival)?;
+                let mut t = blank(TransactionKind::Payment, *festival, *wallet, at.policy.currency);
+                (t.amount, t.vendor) = (amount.minor, *vendor);
+                if let Ok(known) = self.wallets.get(*wallet) {
+                    (t.currency, t.before, t.after) = (known.currency, known.available, known.available);
+                }
+                self.pay(&mut t, (at, Some(*vendor)), *wallet, None, *amount, lines, number_of_order)?;
                 Ok(t)
             }
             CashAction::Refund { payment, festival, amount } => {

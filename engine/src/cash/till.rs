@@ -2,7 +2,7 @@
 //! that fails answers.
 
 use super::Cash;
-use super::directory::{CashFestival, Terminal};
+use super::directory::CashFestival;
 use super::wallet::Wallet;
 use crate::command::{
     CashVerdict, Line, OVER_LIMIT, Source, SourceKind, Tap, TerminalAction, TerminalAnswer, TerminalCommand,
@@ -60,7 +60,7 @@ impl Cash {
         let decided = match action {
             _ if revoked => Err(Rejection::DeviceRevoked),
             TerminalAction::Pay { wallet, tap, amount, lines } => {
-                self.pay(&mut t, (festival, terminal), *wallet, tap.as_ref(), *amount, lines, number_of_order)
+                self.pay(&mut t, (festival, terminal.vendor), *wallet, tap.as_ref(), *amount, lines, number_of_order)
             }
             TerminalAction::Refund { payment, amount } => {
                 self.refund(&mut t, festival, terminal.vendor, *payment, *amount)
@@ -126,17 +126,18 @@ impl Cash {
         Ok(wallet)
     }
 
-    fn pay(
+    /// Somebody pays. `vendor` is whose terminal asks, or whom the office names.
+    pub(super) fn pay(
         &self,
         t: &mut Transaction,
-        (festival, terminal): (&CashFestival, &Terminal),
+        (festival, vendor): (&CashFestival, Option<VendorNo>),
         wallet: WalletId,
         tap: Option<&Tap>,
         amount: Money,
         lines: &[Line],
         number_of_order: impl Fn(u32) -> u32,
     ) -> Result<(), Rejection> {
-        let vendor = festival.vendor(terminal.vendor.ok_or(Rejection::UnknownVendor)?)?;
+        let vendor = festival.vendor(vendor.ok_or(Rejection::UnknownVendor)?)?;
         in_currency(amount, festival)?;
         festival.is_active()?;
         if !vendor.values.open {

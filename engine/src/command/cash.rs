@@ -353,6 +353,19 @@ pub enum CashAction {
         /// It has been taken already (a card was charged): always credited, whatever the limits or a block say.
         taken: bool,
     },
+    /// Somebody pays a vendor from an app or at a help desk: the same decision as a terminal's, without a device.
+    Pay {
+        /// From which wallet.
+        wallet: WalletId,
+        /// At which festival.
+        festival: FestivalId,
+        /// Whom, at the festival.
+        vendor: VendorNo,
+        /// How much.
+        amount: Money,
+        /// For what; none for a bare amount. At most [`LINES_MAX`], and their sum is the amount.
+        lines: Box<[Line]>,
+    },
     /// Staff give back what a vendor took.
     Refund {
         /// Which payment.
@@ -429,6 +442,7 @@ impl CashAction {
             Self::CreateWallet { wallet, .. }
             | Self::Claim { wallet, .. }
             | Self::TopUp { wallet, .. }
+            | Self::Pay { wallet, .. }
             | Self::Transfer { from: wallet, .. }
             | Self::Correct { wallet, .. }
             | Self::CashOut { wallet, .. }

@@ -31,10 +31,7 @@ impl Shard {
             Seen::Refused(rejection) => return reply(TerminalAnswer::rejected(rejection, wallet, now), false),
         }
         let by = ByDevice { device, seq, floor: terminal.window.floor().max(command.floor), fingerprint };
-        // No two payments of a vendor share a number: each shard counts by as many as there are.
-        let (id, shards) = (u32::from(self.id.0), u32::from(self.shards));
-        let order = |payments: u32| payments.wrapping_mul(shards).wrapping_add(id + 1);
-        match self.cash.decide_till(by, command, order, now) {
+        match self.cash.decide_till(by, command, self.number_of_order(), now) {
             Ok(transaction) => {
                 self.cash.apply_transaction(&transaction, None, now);
                 writer.push_transaction(&transaction);
@@ -42,6 +39,13 @@ impl Shard {
             }
             Err(unrecorded) => reply(unrecorded, false),
         }
+    }
+
+    /// The number of a vendor's next payment after so many. No two of them share one: each shard counts by as many as
+    /// there are.
+    pub(super) fn number_of_order(&self) -> impl Fn(u32) -> u32 + use<> {
+        let (id, shards) = (u32::from(self.id.0), u32::from(self.shards));
+        move |payments| payments.wrapping_mul(shards).wrapping_add(id + 1)
     }
 
     /// Whether there is room for what an action would send and leave open.

@@ -316,11 +316,19 @@ impl Bar {
         }
     }
 
-    /// Reads it all, as `tapgate audit` does.
+    /// Reads it all, as `tapgate audit` does: also in three parts, which must find the same.
     pub fn audit(&self, more: &[(ShardId, Vec<u8>)]) -> Report {
-        let mut audit = Audit::new(self.shards.len() as u16);
-        self.journal.iter().chain(more).for_each(|(shard, record)| audit.record(*shard, record));
-        audit.finish()
+        let shards = self.shards.len() as u16;
+        let mut whole = Audit::new(shards);
+        let mut parts: Vec<Audit> = (0..3).map(|part| Audit::part(shards, part, 3)).collect();
+        for (nth, (shard, record)) in (1..).zip(self.journal.iter().chain(more)) {
+            whole.record(*shard, record);
+            parts[usize::from(shard.0 % 3)].record_at(nth, *shard, record);
+        }
+        parts[1].settle();
+        let report = whole.finish();
+        assert_eq!(format!("{:?}", Audit::join(parts)), format!("{report:?}"), "the same by parts");
+        report
     }
 
     /// A one-time code, shown and redeemed.

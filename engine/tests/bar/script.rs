@@ -211,6 +211,12 @@ impl Bar {
                     taken: rest.contains(&"taken"),
                 }
             }
+            ["buy", name, amount, of, ref rest @ ..] => {
+                let (festival, vendor) = self.vendors.get(of).copied().unwrap_or((here, VendorNo(999)));
+                let lines = option(rest, "lines").map_or(Vec::new(), |lines| lines.split(',').map(line_of).collect());
+                let (amount, lines) = (money(amount, rest), lines.into());
+                CashAction::Pay { wallet: wallet(name), festival, vendor, amount, lines }
+            }
             ["refund", name, ref rest @ ..] => CashAction::Refund {
                 payment: self.payments[name],
                 festival: here,
@@ -247,6 +253,11 @@ impl Bar {
         if let (["vendor", name, ..], OfficeAnswer::Vendor(no)) = (words, answer) {
             let here = if words.contains(&"elsewhere") { self.elsewhere } else { self.festival };
             self.vendors.insert((*name).into(), (here, no));
+        }
+        if let OfficeAnswer::Transaction { id, .. } = answer
+            && let Some(name) = option(words, "as")
+        {
+            self.payments.insert(name.into(), id);
         }
     }
 }

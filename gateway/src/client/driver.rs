@@ -1,4 +1,4 @@
-//! The task behind a [`super::Reader`]: keeps the connection, the numbers and the queue.
+//! The task behind a [`super::Reader`] or a [`super::Terminal`]: keeps the connection, the numbers and the queue.
 //!
 //! Every command is in `pending` from the moment it has a number until its final answer. `unsent` and `later` say which
 //! of them are to be sent now, or at a time the server named; after a broken connection that is all of them.
@@ -7,17 +7,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
-use engine::command::{DeviceAnswer, Direction, Verdict};
-use engine::ids::TicketId;
+use engine::command::{CashVerdict, DeviceAnswer, Direction, TerminalAnswer, Verdict};
 use engine::rejection::Rejection;
 use engine::time::Timestamp;
-use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
+use super::ask::{Ask, Reply, Trade};
 use super::link::Link;
 use super::queue::{Kept, QUEUE_MAX, Queue};
-use super::{Answered, BACKOFF_MAX, ClientError, Event, Identity, Read, ReaderOptions, State, Streamed};
-use crate::wire::{Credential, Frame, Notice, Scan, Undo, WINDOW_MAX, close, decode};
+use super::{Answered, BACKOFF_MAX, ClientError, Event, Identity, Read, ReaderOptions, State, Told};
+use crate::wire::{Balance, Credential, Frame, Notice, Pay, Refund, Scan, TopUp, Undo, WINDOW_MAX, close, decode};
 
 /// What is handed to QUIC at once, in bytes.
 const OUT_BYTES: usize = 32 * 1_024;
@@ -27,39 +27,18 @@ const BACKOFF: Duration = Duration::from_millis(100);
 /// How long a goodbye may take.
 const GOODBYE: Duration = Duration::from_secs(2);
 
-/// What a handle asks of the task.
-pub(super) enum Ask {
-    Scan { read: Read, direction: Direction, reply: Reply },
-    Undo { scan_seq: u64, ticket: TicketId, reply: Reply },
-    Close(oneshot::Sender<()>),
-}
-
-/// Who waits for an answer.
-pub(super) enum Reply {
-    Once(oneshot::Sender<Result<Answered, ClientError>>),
-    Streamed { token: u64, place: OwnedSemaphorePermit, replies: mpsc::UnboundedSender<Streamed> },
-}
-
-impl Reply {
-    fn send(self, outcome: Result<Answered, ClientError>) {
-        // Whoever stopped waiting needs no answer.
-        match self {
-            Self::Once(reply) => drop(reply.send(outcome)),
-            Self::Streamed { token, place, replies } => drop(replies.send(Streamed { token, outcome, _place: place })),
-        }
-    }
-}
-
 struct Pending {
     kept: Kept,
     reply: Option<Reply>,
-    ever_sent: bool,
+    /// Sent on another connection, and never heard of: the server may have decided it.
+    unsure: bool,
     /// Sent on this connection, and not answered there.
     in_flight: bool,
 }
 
 pub(super) struct Driver {
     identity: Identity,
+    trade: Trade,
     options: ReaderOptions,
     asks: mpsc::Receiver<Ask>,
     events: broadcast::Sender<Event>,
@@ -87,6 +66,7 @@ enum Over {
 impl Driver {
     pub(super) fn new(
         identity: Identity,
+        trade: Trade,
         options: ReaderOptions,
         asks: mpsc::Receiver<Ask>,
         events: broadcast::Sender<Event>,
@@ -101,9 +81,10 @@ impl Driver {
         };
         let unsent = kept.keys().copied().collect();
         // They may have been sent before the restart; saying so where they were not does no harm.
-        let pending = |kept| Pending { kept, reply: None, ever_sent: true, in_flight: false };
+        let pending = |kept| Pending { kept, reply: None, unsure: true, in_flight: false };
         Ok(Self {
             identity,
+            trade,
             options,
             asks,
             events,
@@ -163,7 +144,7 @@ impl Driver {
         let _ = self.events.send(Event::Ended(error.clone()));
         for pending in self.pending.into_values() {
             if let Some(reply) = pending.reply {
-                reply.send(Err(error.clone()));
+                reply.fail(error.clone());
             }
         }
         drop(self.queue); // Its lock goes before anybody hears that the reader is closed.
@@ -187,8 +168,19 @@ impl Driver {
         let mut opening = std::pin::pin!(async move { Link::open(endpoint.as_ref(), &identity).await });
         loop {
             tokio::select! {
-                link = &mut opening => return link.map_err(Over::Lost),
+                link = &mut opening => return link.and_then(|link| self.is_ours(link)).map_err(Over::Lost),
                 ask = self.asks.recv() => if self.take(ask) { return Err(Over::Goodbye) },
+            }
+        }
+    }
+
+    /// Whether the server knows this device as what it is.
+    fn is_ours(&self, link: Link) -> Result<Link, ClientError> {
+        match (self.trade, link.welcome.till.is_some()) {
+            (Trade::Reader, false) | (Trade::Terminal, true) => Ok(link),
+            (_, till) => {
+                link.connection.close(quinn::VarInt::from_u32(close::DONE), b"");
+                Err(ClientError::WrongTrade(if till { "a terminal" } else { "a reader" }))
             }
         }
     }
@@ -204,15 +196,18 @@ impl Driver {
             Some(Ask::Scan { read, direction, reply }) => self.take_scan(read, direction, reply),
             Some(Ask::Undo { scan_seq, ticket, reply }) => {
                 let frame = |seq| Frame::Undo(Undo { seq, floor: seq, scan_seq, ticket, resent: false }).to_bytes();
-                self.admit(frame, reply);
+                self.admit(frame, true, reply);
             }
+            // Before the first welcome nobody knows which numbers were used.
+            Some(Ask::Cash { reply, .. }) if self.queue.zone.is_none() => reply.fail(ClientError::NeverConnected),
+            Some(Ask::Cash { frame, kept, reply }) => self.admit(frame, kept, reply),
         }
         false
     }
 
     fn take_scan(&mut self, read: Read, direction: Direction, reply: Reply) {
         let Some(zone) = self.options.zone.or(self.queue.zone) else {
-            return reply.send(Err(ClientError::NoZoneYet));
+            return reply.fail(ClientError::NoZoneYet);
         };
         let captured_at = now();
         let frame = |seq| {
@@ -223,25 +218,28 @@ impl Driver {
             let scan = Scan { seq, floor: seq, captured_at, zone, direction, shown: None, resent: false, credential };
             Frame::Scan(scan).to_bytes()
         };
-        self.admit(frame, reply);
+        self.admit(frame, true, reply);
     }
 
-    /// Gives a command its number, and puts it in the queue.
-    fn admit(&mut self, frame: impl Fn(u64) -> Vec<u8>, reply: Reply) {
+    /// Gives a command its number, and puts it in the queue; in its file too, if it is to be kept.
+    fn admit(&mut self, frame: impl Fn(u64) -> Vec<u8>, keep: bool, reply: Reply) {
         if self.pending.len() >= QUEUE_MAX {
-            return reply.send(Err(ClientError::QueueFull));
+            return reply.fail(ClientError::QueueFull);
         }
         let seq = self.next_seq;
         let frame = frame(seq);
-        let kept = self.queue.reserve(seq).and_then(|()| self.queue.put(seq, &frame, !self.connected));
+        let kept = self.queue.reserve(seq).and_then(|()| match keep {
+            true => self.queue.put(seq, &frame, !self.connected),
+            false => Ok(()),
+        });
         // The number is spent even if the disk failed: its entry may be there.
         self.next_seq += 1;
         if let Err(error) = kept {
-            return reply.send(Err(error));
+            return reply.fail(error);
         }
         // From here it will be sent.
         let kept = Kept { frame, shown: None };
-        self.pending.insert(seq, Pending { kept, reply: Some(reply), ever_sent: false, in_flight: false });
+        self.pending.insert(seq, Pending { kept, reply: Some(reply), unsure: false, in_flight: false });
         self.unsent.insert(seq);
     }
 
@@ -320,7 +318,9 @@ impl Driver {
         self.paused_until = None;
         self.later.clear();
         self.unsent = self.pending.keys().copied().collect();
-        self.pending.values_mut().for_each(|pending| pending.in_flight = false);
+        for pending in self.pending.values_mut() {
+            pending.unsure |= std::mem::take(&mut pending.in_flight) || pending.kept.shown.is_some();
+        }
         if self.next_seq < welcome.next_seq || (self.options.queue.is_none() && self.next_seq == 0) {
             // Numbers were used that this queue knows nothing of (it is new, or an old copy), the latest of them
             // perhaps still unanswered; none of those is above the window.
@@ -347,17 +347,19 @@ impl Driver {
             }
             self.unsent.remove(&seq);
             let Some(pending) = self.pending.get_mut(&seq) else { continue };
-            match decode(&pending.kept.frame) {
-                Ok(Some((Frame::Scan(scan), _))) => {
-                    let (shown, resent) = (pending.kept.shown, pending.ever_sent);
-                    Frame::Scan(Scan { floor, shown, resent, ..scan }).encode(out);
-                }
-                Ok(Some((Frame::Undo(undo), _))) => {
-                    Frame::Undo(Undo { floor, resent: pending.ever_sent, ..undo }).encode(out);
-                }
+            let resent = pending.unsure;
+            let Ok(Some((frame, _))) = decode(&pending.kept.frame) else {
+                unreachable!("written by this file, checked by the queue")
+            };
+            match frame {
+                Frame::Scan(scan) => Frame::Scan(Scan { floor, shown: pending.kept.shown, resent, ..scan }).encode(out),
+                Frame::Undo(undo) => Frame::Undo(Undo { floor, resent, ..undo }).encode(out),
+                Frame::Pay(pay) => Frame::Pay(Pay { floor, resent, ..pay }).encode(out),
+                Frame::Refund(refund) => Frame::Refund(Refund { floor, resent, ..refund }).encode(out),
+                Frame::TopUp(top_up) => Frame::TopUp(TopUp { floor, resent, ..top_up }).encode(out),
+                Frame::Balance(balance) => Frame::Balance(Balance { floor, resent, ..balance }).encode(out),
                 _ => unreachable!("written by this file, checked by the queue"),
             }
-            pending.ever_sent = true;
             pending.in_flight = true;
             self.in_flight += 1;
         }
@@ -366,6 +368,10 @@ impl Driver {
     fn hear(&mut self, frame: &Frame<'_>) -> Result<(), ClientError> {
         match *frame {
             Frame::Answer { seq, answer, durable } => self.answered(seq, answer, durable),
+            Frame::CashAnswer { seq, answer } => {
+                self.told(seq, answer);
+                Ok(())
+            }
             Frame::Confirmed(ranges) => {
                 for seq in ranges.iter().flat_map(|range| range.seqs()) {
                     // Only what was shown can be confirmed.
@@ -409,7 +415,7 @@ impl Driver {
             self.in_flight -= 1;
         }
         if let Some(reply) = pending.reply.take() {
-            reply.send(Ok(Answered { seq, answer, durable }));
+            reply.answered(Answered { seq, answer, durable });
         }
         if durable {
             self.settle(seq);
@@ -420,6 +426,17 @@ impl Driver {
             }
         }
         Ok(())
+    }
+
+    /// A terminal's answer is final, unless it says that nothing could be done just now.
+    fn told(&mut self, seq: u64, answer: TerminalAnswer) {
+        if let CashVerdict::Rejected(Rejection::Busy | Rejection::Unavailable) = answer.verdict {
+            return self.again_in(seq, 100);
+        }
+        if let Some(reply) = self.pending.get_mut(&seq).and_then(|pending| pending.reply.take()) {
+            reply.told(Told { seq, answer });
+        }
+        self.settle(seq);
     }
 
     /// Answered for good.

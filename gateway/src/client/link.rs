@@ -1,11 +1,12 @@
-//! One connection to the server: hello, proof, welcome; then frames both ways. [`super::Reader`] keeps one alive; load
+//! One connection to the server: hello, proof, welcome; then frames both ways. [`super::Reader`] and [`super::Terminal`] keep one alive; load
 //! generators use it bare.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::ids::{DeviceId, FestivalId, GateNo, ZoneNo};
+use engine::ids::{DeviceId, FestivalId, GateNo, VendorNo, ZoneNo};
+use engine::money::Currency;
 use engine::status::ScanAck;
 use engine::time::Timestamp;
 use quinn::crypto::rustls::QuicClientConfig;
@@ -20,7 +21,7 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often a quiet device shows that it is still there; the server waits 30 s.
 pub const PING_EVERY: Duration = Duration::from_secs(10);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
-/// What the server may send unread: answers to 4,096 frames at 56 B are 224 KiB.
+/// What the server may send unread: answers to 4,096 frames at 61 B are 244 KiB.
 const WINDOW_BYTES: u32 = 256 * 1_024;
 
 /// A connection of a device that has proven itself.
@@ -60,6 +61,21 @@ pub struct Welcomed {
     pub gate_name: String,
     /// What the zone is called.
     pub zone_name: String,
+    /// What a terminal is told in place of gate and zone, which mean nothing for it.
+    pub till: Option<TillWelcomed>,
+}
+
+/// What a terminal may do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TillWelcomed {
+    /// For whom it takes payments; a pure cash desk takes none.
+    pub vendor: Option<VendorNo>,
+    /// What the vendor is called.
+    pub vendor_name: String,
+    /// It tops up with cash.
+    pub cashier: bool,
+    /// Of all the festival's prices.
+    pub currency: Currency,
 }
 
 /// A socket of one's own; connections can share it.
@@ -139,6 +155,26 @@ impl Link {
                         festival_name: w.festival_name.to_owned(),
                         gate_name: w.gate_name.to_owned(),
                         zone_name: w.zone_name.to_owned(),
+                        till: None,
+                    }),
+                    Frame::TerminalWelcome(w) => Some(Welcomed {
+                        server_time: w.server_time,
+                        next_seq: w.next_seq,
+                        festival: w.festival,
+                        gate: GateNo(0),
+                        zone: ZoneNo(0),
+                        ack: ScanAck::Durable,
+                        window: w.window,
+                        device_name: w.device_name.to_owned(),
+                        festival_name: w.festival_name.to_owned(),
+                        gate_name: String::new(),
+                        zone_name: String::new(),
+                        till: Some(TillWelcomed {
+                            vendor: w.vendor,
+                            vendor_name: w.vendor_name.to_owned(),
+                            cashier: w.cashier,
+                            currency: w.currency,
+                        }),
                     }),
                     _ => None,
                 })

@@ -25,7 +25,7 @@ use engine::ids::{DeviceId, ZONES_MAX, ZoneNo};
 
 use super::ClientError;
 use super::identity::{file, replace};
-use crate::wire::{Frame, decode};
+use crate::wire::decode;
 
 /// The most commands that wait: 10,000 raw QRs of 513 B are 5.5 MiB, 10,000 printed ones 0.9 MiB.
 pub const QUEUE_MAX: usize = 10_000;
@@ -44,7 +44,7 @@ const SHOWN: u8 = 3;
 const DONE: u8 = 4;
 const ZONE: u8 = 5;
 
-/// What was left unanswered: the Scan or Undo frame's bytes, and what was shown.
+/// What was left unanswered: the command's frame, and what was shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Kept {
     pub(super) frame: Vec<u8>,
@@ -183,7 +183,7 @@ impl Queue {
         Ok(())
     }
 
-    /// A Scan or Undo frame that is to be sent. `sync`: nobody else has it, so a power cut is not to take it.
+    /// A command's frame that is to be sent. `sync`: nobody else has it, so a power cut is not to take it.
     pub(super) fn put(&mut self, seq: u64, frame: &[u8], sync: bool) -> Result<(), ClientError> {
         let written = self.write(&[&[PUT], frame], sync)?;
         if let Some(disk) = &mut self.disk {
@@ -271,8 +271,7 @@ fn checksum(len: &[u8; 2], content: &[u8]) -> u32 {
 
 fn seq_of(frame: &[u8]) -> Option<u64> {
     match decode(frame) {
-        Ok(Some((Frame::Scan(scan), len))) if len == frame.len() => Some(scan.seq),
-        Ok(Some((Frame::Undo(undo), len))) if len == frame.len() => Some(undo.seq),
+        Ok(Some((command, len))) if len == frame.len() => command.seq(),
         _ => None,
     }
 }
@@ -280,7 +279,7 @@ fn seq_of(frame: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{Credential, Scan};
+    use crate::wire::{Credential, Frame, Scan};
     use engine::command::Direction;
     use engine::ids::FestivalId;
     use engine::time::Timestamp;

@@ -6,16 +6,16 @@
 
 use std::fmt::{self, Write as _};
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
-use engine::audit::{Audit as Books, Report};
-use indicatif::ProgressBar;
+use engine::audit::Report;
 use serde::Serialize;
 use storage::journal::{Entry, JournalError, offline};
 
+use super::hands::Hands;
 use super::journal_in;
+use super::progress::Progress;
 use crate::cli::DataFolder;
 
 /// `tapgate audit`
@@ -94,6 +94,9 @@ pub struct Torn {
     pub why: String,
 }
 
+/// After so many records it is said how far it is.
+const PROGRESS_EVERY: u64 = 256;
+
 /// Does it.
 ///
 /// # Errors
@@ -111,21 +114,20 @@ pub fn run(data: &Path) -> anyhow::Result<Findings> {
         damage: Vec::new(),
         torn,
     };
-    let mut books = Books::new(shards);
-    let spinner = ProgressBar::new_spinner();
-    spinner.enable_steady_tick(Duration::from_millis(100));
+    let mut books = Hands::new(shards).context("threads for the audit")?;
+    let mut progress = Progress::new(journal.ends_at());
     loop {
         match journal.next() {
             Ok(None) => break,
-            Ok(Some(Entry { shard, payload, .. })) => {
+            Ok(Some(Entry { shard, position, payload })) => {
                 chain.records += 1;
                 if chain.damage.is_empty() {
                     books.record(shard, payload);
                 } else {
                     chain.records_behind_damage += 1;
                 }
-                if chain.records.is_multiple_of(1_000) {
-                    spinner.set_message(format!("{} records", chain.records));
+                if chain.records.is_multiple_of(PROGRESS_EVERY) {
+                    progress.at(position.0 + 1);
                 }
             }
             Err(JournalError::Damaged { .. }) => {
@@ -142,7 +144,7 @@ pub fn run(data: &Path) -> anyhow::Result<Findings> {
             Err(other) => return Err(other.into()),
         }
     }
-    spinner.finish_and_clear();
+    progress.finish();
     for byte in journal.expected().unwrap_or_default().1 {
         write!(chain.chain, "{byte:02x}").expect("a String grows");
     }
@@ -195,8 +197,18 @@ impl fmt::Display for Findings {
         let gates = &self.gates;
         writeln!(
             f,
-            "gates     {} events: {} admitted, {} exited, {} rejected, {} undone; {} tickets issued\n",
+            "gates     {} events: {} admitted, {} exited, {} rejected, {} undone; {} tickets issued",
             gates.events, gates.admitted, gates.exited, gates.rejected, gates.undone, gates.tickets
+        )?;
+        writeln!(
+            f,
+            "money     {} transactions: {} debits, {} refunds, {} transfers of which {} came back; {} refused\n",
+            gates.transactions,
+            gates.debits,
+            gates.refunds,
+            gates.transfers,
+            gates.transfers_returned,
+            gates.cash_rejected
         )?;
         for check in &gates.checks {
             let outcome =

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use storage::journal::file::{FileJournal, Opened, Options};
 use storage::journal::log::LogOptions;
 use storage::journal::offline;
@@ -18,6 +17,7 @@ use storage::views::ViewsError;
 use storage::views::embedded::EmbeddedViews;
 
 use super::journal_in;
+use super::progress::Progress;
 use crate::cli::DataFolder;
 use crate::lists;
 
@@ -46,7 +46,7 @@ const PORTION: Portion = Portion { weight: 100_000, time: Duration::MAX };
 /// Made durable this often, in events: what a break-off costs, and how much of the file waits to be used anew.
 const FLUSH_EVENTS: u64 = 1_000_000;
 
-/// Does it, with a progress bar on the terminal, if there is one.
+/// Does it, and says on standard error how far it is.
 ///
 /// # Errors
 /// [`JournalError`](storage::journal::JournalError), in use above all; [`ViewsError`].
@@ -65,31 +65,24 @@ pub fn run(data: &Path) -> anyhow::Result<Rebuilt> {
         _ => {}
     }
     let records = journal.end().greatest().0;
-    let events = follow(&journal, Arc::new(lists::open(&path)?), &bar(records))?;
+    let events = follow(&journal, Arc::new(lists::open(&path)?), Progress::new(Some(records)))?;
     Ok(Rebuilt { records, events, took: began.elapsed() })
 }
 
-fn follow(journal: &Opened, views: Arc<EmbeddedViews>, bar: &ProgressBar) -> Result<u64, ViewsError> {
+fn follow(journal: &Opened, views: Arc<EmbeddedViews>, mut progress: Progress) -> Result<u64, ViewsError> {
     let mut following = Following::begin(journal, views)?;
     let (mut events, mut flushed) = (0, 0);
     loop {
         let step = following.step(journal, PORTION)?;
         events += step.events;
-        bar.set_position(following.followed().cursor.greatest().0);
+        progress.at(following.followed().cursor.greatest().0);
         if step.at_end || events - flushed >= FLUSH_EVENTS {
             following.flush()?;
             flushed = events;
         }
         if step.at_end {
-            bar.finish_and_clear();
+            progress.finish();
             return Ok(events);
         }
     }
-}
-
-fn bar(records: u64) -> ProgressBar {
-    let style =
-        ProgressStyle::with_template("{bar:40} {percent:>3} %  {human_pos} of {human_len} records  {eta} to go")
-            .expect("the template is well formed");
-    ProgressBar::new(records).with_style(style)
 }

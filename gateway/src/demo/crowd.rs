@@ -94,7 +94,7 @@ impl Crowd {
             pools: Default::default(),
             cancelled: Vec::new(),
             evacuated: [false; PLACES],
-            chance: Chance { seed, drawn: 0 },
+            chance: Chance::new(seed),
         }
     }
 
@@ -123,14 +123,7 @@ impl Crowd {
     /// How many step up to a gate in the next `ms` milliseconds: 35 to 85 a second, in waves.
     pub fn arrivals(&mut self, now_ms: i64, ms: f64) -> usize {
         let per_second = 60.0 + 18.0 * wave(now_ms, 150.0) + 7.0 * wave(now_ms, 37.0);
-        let expected = per_second * ms / 1000.0;
-        // Poisson by Knuth's product of uniforms: `expected` is a handful.
-        let (limit, mut product, mut count) = ((-expected).exp(), self.chance.share(), 0);
-        while product > limit && count < 100 {
-            product *= self.chance.share();
-            count += 1;
-        }
-        count
+        poisson(&mut self.chance, per_second * ms / 1000.0)
     }
 
     /// What somebody tries next; `None` if there happens to be nobody who could.
@@ -240,30 +233,43 @@ fn refused_at_gate(shown: Shown) -> Attempt {
     Attempt { gate_of: Place::Ground, direction: Direction::Enter, shown, who: None }
 }
 
+/// How many come where so many are expected: Poisson by Knuth's product of uniforms, since it is a handful.
+pub(super) fn poisson(chance: &mut Chance, expected: f64) -> usize {
+    let (limit, mut product, mut count) = ((-expected).exp(), chance.share(), 0);
+    while product > limit && count < 100 {
+        product *= chance.share();
+        count += 1;
+    }
+    count
+}
+
 /// −1 to 1, once around in `period_s`. Of the wall clock, so that it goes on where it was after a restart.
-fn wave(now_ms: i64, period_s: f64) -> f64 {
+pub(super) fn wave(now_ms: i64, period_s: f64) -> f64 {
     let seconds = (now_ms % 86_400_000) as f64 / 1000.0;
     (seconds / period_s * std::f64::consts::TAU).sin()
 }
 
 /// Chance for a play, not for keys.
-struct Chance {
+pub(super) struct Chance {
     seed: u64,
     drawn: u32,
 }
 
 impl Chance {
+    pub(super) fn new(seed: u64) -> Self {
+        Self { seed, drawn: 0 }
+    }
     /// 42 bits.
-    fn draw(&mut self) -> u64 {
+    pub(super) fn draw(&mut self) -> u64 {
         self.drawn = self.drawn.wrapping_add(1);
         nonce_at(self.seed, self.drawn)
     }
     /// `0 .. n`; the slant of a modulo over 42 bits is no matter here.
-    fn below(&mut self, n: u64) -> u64 {
+    pub(super) fn below(&mut self, n: u64) -> u64 {
         self.draw() % n
     }
     /// 0 to 1.
-    fn share(&mut self) -> f64 {
+    pub(super) fn share(&mut self) -> f64 {
         self.draw() as f64 / (1_u64 << 42) as f64
     }
 }

@@ -66,8 +66,8 @@ pub enum DemoError {
         /// Why.
         why: std::io::Error,
     },
-    /// A reader cannot be enrolled.
-    #[error("reader {name}: {why}")]
+    /// A reader or a terminal cannot be enrolled.
+    #[error("{name}: {why}")]
     Reader {
         /// Which.
         name: String,
@@ -246,7 +246,7 @@ pub async fn ask(node: &Node, what: &'static str, action: OfficeAction) -> Resul
 }
 
 /// 32 bytes that are this demo's own.
-fn secret(path: &Path) -> Result<[u8; 32], DemoError> {
+pub(super) fn secret(path: &Path) -> Result<[u8; 32], DemoError> {
     let text = crate::secret::kept(path).map_err(|why| DemoError::File { path: path.display().to_string(), why })?;
     Ok(Sha256::digest(text.as_bytes()).into())
 }

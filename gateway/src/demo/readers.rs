@@ -6,7 +6,7 @@ use std::path::Path;
 
 use actors::Node;
 use engine::command::{OfficeAction, OfficeAnswer};
-use engine::ids::{FestivalId, GateNo};
+use engine::ids::FestivalId;
 use engine::view::{FestivalView, Query, View};
 
 use super::crowd::Place;
@@ -69,7 +69,9 @@ pub async fn connect(node: &Node, view: &FestivalView, folder: &Path, server: Se
             let name = format!("{} {number}", gate.name);
             let named = |why: ClientError| DemoError::Reader { name: name.clone(), why: why.to_string() };
             let file = folder.join(format!("{}-{number}.json", gate.no.0));
-            let identity = enrolled(node, view.id, gate.no, &name, &file, server).await?;
+            let (festival, gate, called) = (view.id, gate.no, name.clone());
+            let offer = |code_hash| OfficeAction::OfferEnrolment { festival, gate, code_hash, name: called };
+            let identity = enrolled(node, festival, &name, &file, server, offer).await?;
             let options = ReaderOptions::with_queue(&file.with_extension("queue"));
             place.push(Reader::start(identity, options).map_err(named)?);
         }
@@ -77,13 +79,14 @@ pub async fn connect(node: &Node, view: &FestivalView, folder: &Path, server: Se
     Ok(readers)
 }
 
-async fn enrolled(
+/// The identity kept in a file, or a new one, for a code that is offered so.
+pub(super) async fn enrolled(
     node: &Node,
     festival: FestivalId,
-    gate: GateNo,
     name: &str,
     file: &Path,
     server: Server,
+    offer: impl FnOnce([u8; 32]) -> OfficeAction,
 ) -> Result<Identity, DemoError> {
     if let Ok(kept) = Identity::load(file) {
         let known = matches!(node.query(Query::Device(kept.device)).await, View::Device(device) if !device.revoked);
@@ -99,8 +102,7 @@ async fn enrolled(
     let failed = |why: String| DemoError::Reader { name: name.into(), why };
     let random = crate::secret::random().map_err(|why| failed(why.to_string()))?;
     let code = enrolment_code(festival, &random);
-    let (code_hash, name_shown) = (enrolment_code_hash(code.as_bytes()), name.to_owned());
-    let offer = OfficeAction::OfferEnrolment { festival, gate, code_hash, name: name_shown };
+    let offer = offer(enrolment_code_hash(code.as_bytes()));
     let OfficeAnswer::CodeUntil(_) = ask(node, "enrolment code", offer).await? else {
         return Err(failed("there is no code for it".into()));
     };

@@ -9,11 +9,12 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use engine::command::{IdempotencyKey, OfficeAction, OfficeAnswer, OfficeCommand};
-use engine::ids::{GateNo, TicketId};
+use engine::ids::{GateNo, ShardId, TicketId};
 use engine::rejection::Rejection;
 use engine::time::Timestamp;
 use engine::view::{Query, View};
 use serde::{Deserialize, Serialize};
+use storage::views::CashPosition;
 use utoipa::{IntoParams, ToSchema};
 
 use super::AppState;
@@ -219,6 +220,20 @@ impl Position for LogPosition {
         let (at, order) = bytes.split_at_checked(8)?;
         let at = Timestamp(i64::from_be_bytes(at.try_into().ok()?));
         Some(Self { at, order: u64::from_be_bytes(order.try_into().ok()?) })
+    }
+}
+impl Position for CashPosition {
+    fn to_bytes(&self) -> Vec<u8> {
+        [&self.at.0.to_be_bytes()[..], &self.shard.0.to_be_bytes(), &self.order.to_be_bytes()].concat()
+    }
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (at, rest) = bytes.split_at_checked(8)?;
+        let (shard, order) = rest.split_at_checked(2)?;
+        Some(Self {
+            at: Timestamp(i64::from_be_bytes(at.try_into().ok()?)),
+            shard: ShardId(u16::from_be_bytes(shard.try_into().ok()?)),
+            order: u64::from_be_bytes(order.try_into().ok()?),
+        })
     }
 }
 impl Position for CountPosition {

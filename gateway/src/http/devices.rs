@@ -93,11 +93,11 @@ impl From<&DeviceView> for Device {
     }
 }
 
-/// What a reader needs in order to enrol, as its QR says it.
+/// What a device needs in order to enrol, as its QR says it.
 ///
 /// # Errors
 /// `internal` where the server's own address is none, which its settings do not let through.
-fn offer_text(state: &AppState, festival: FestivalId, code: &str) -> Result<String, Problem> {
+pub fn offer_text(state: &AppState, festival: FestivalId, code: &str) -> Result<String, Problem> {
     let offer = Offer::new(&state.quic_address, state.fingerprint, festival, code).map_err(|error| {
         tracing::error!(%error, address = %state.quic_address, "no enrolment can be offered");
         Problem::from(Rejection::Internal)

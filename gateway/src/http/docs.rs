@@ -14,7 +14,7 @@ const KEY_SCHEME: &str = "key";
 #[derive(utoipa::OpenApi)]
 #[openapi(info(
     title = "Tapgate",
-    description = "The operators' API of a festival's gates.\n\n\
+    description = "The operators' API of a festival's gates and tills.\n\n\
         **Keys.** Send `Authorization: Bearer tgk_…`. A key has a role, and festivals; what it may not see answers as \
         if it did not exist.\n\n\
         **Doing it again.** Every change carries an `Idempotency-Key` that you make, a UUID of version 7 at best. The \
@@ -23,6 +23,11 @@ const KEY_SCHEME: &str = "key";
         hours. A version 7 UUID older than that is refused (`idempotency_key_expired`); any other key that was \
         forgotten is new. Some ten thousand keys of yours have room in that time; beyond that a change answers 409 \
         `limit_reached`, and nobody else's does.\n\n\
+        **Money.** Amounts are decimal text with a currency beside them (`\"12.50\"`, `\"EUR\"`), never numbers, and are \
+        taken exactly or refused (`invalid_amount`). Changes name a wallet by its id; `GET /api/v1/cashless/account` \
+        says which wallet a wristband names and finds or makes the one of an account. A wallet is seen by the staff of \
+        the festival that issued it, and is unknown to others. Where the answer to a change is `still_pending`, ask again \
+        with the same `Idempotency-Key`.\n\n\
         **Errors** are `application/problem+json` (RFC 9457) with a stable `code`; `/api/v1/problems` lists them. \
         A `validation` names each bad field in `errors`. Codes may be added."
 ))]

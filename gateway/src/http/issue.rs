@@ -8,45 +8,27 @@
 
 use std::convert::Infallible;
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use engine::credential::{self, QrKey};
-use engine::rejection::Rejection;
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Semaphore, SemaphorePermit};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::AppState;
 use super::answer::replayed;
+use super::ndjson::{ANSWER_LINES, CALL_TIME, LineError, MEDIA_TYPES, Turn, turn};
 use super::problem::{Fault, Problem};
 use super::request::{Path, call_hash, idempotency_key, key_header, media_type_is};
 use crate::auth::{Operator, Right};
 use call::{Call, Outcome};
 
 mod call;
-
-/// The most lines in one call.
-pub const LINES_MAX: u32 = 100_000;
-/// The longest line, in bytes; one with everything in it has about 90.
-pub const LINE_LEN_MAX: usize = 512;
-/// How many calls a node carries at a time. What a call keeps until it is answered is 100,000 × 48 B of ids, as many
-/// times 64 B where all are refused, and 1,000 × 200 B of explanations: 46 MB for four.
-const CALLS_MAX: usize = 4;
-/// How long a call waits for its turn, and for more of its body.
-const WAIT: Duration = Duration::from_secs(10);
-/// How long a whole call may take to arrive and be decided: 100,000 lines of 90 B at 15 KB/s.
-const CALL_TIME: Duration = Duration::from_secs(600);
-/// Lines of the answer that are made at a time: 128 × 330 B = 42 KB.
-const ANSWER_LINES: usize = 128;
-
-static CALLS: Semaphore = Semaphore::const_new(CALLS_MAX);
 
 /// The route of this file. It stands apart because it may take longer than others.
 pub fn router() -> OpenApiRouter<AppState> {
@@ -83,25 +65,6 @@ pub struct IssuedLine {
     pub error: Option<LineError>,
 }
 
-/// Why a line has no ticket.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-pub struct LineError {
-    /// The stable code, as in a problem.
-    pub code: &'static str,
-    /// What it was this time.
-    pub detail: std::borrow::Cow<'static, str>,
-    /// Which field of the line, if one is to blame.
-    #[serde(skip_serializing_if = "str::is_empty")]
-    #[schema(example = "/holder")]
-    pub pointer: String,
-}
-
-impl From<Rejection> for LineError {
-    fn from(rejection: Rejection) -> Self {
-        Self { code: rejection.code(), detail: rejection.say().into(), pointer: String::new() }
-    }
-}
-
 /// Issues up to 100,000 tickets. A line that is not good gets an error; the others go on.
 #[utoipa::path(post, path = "/festivals/{slug}/tickets", tag = "tickets", operation_id = "issue_tickets",
     params(("slug" = String, Path)),
@@ -117,14 +80,13 @@ async fn issue(
     let festival = operator.at(Right::ManageTickets, &slug)?;
     let (parts, mut body) = request.into_parts();
     let header = key_header(&parts.headers)?.ok_or(Fault::IdempotencyKeyMissing)?;
-    if !media_type_is(&parts.headers, &["application/x-ndjson", "application/ndjson", "application/jsonl"]) {
+    if !media_type_is(&parts.headers, MEDIA_TYPES) {
         return Err(Problem::from(Fault::UnsupportedMediaType).detail("Send application/x-ndjson."));
     }
     let request = call_hash(&parts);
     let key = idempotency_key(&operator, header, &request);
     let qr_version = state.festival(&slug).await?.qr_version;
-    let turn = tokio::time::timeout(WAIT, CALLS.acquire()).await.ok().and_then(Result::ok);
-    let turn = turn.ok_or(Fault::TooManyUploads)?;
+    let turn = turn().await?;
 
     let mut call = Call::new(&state, &operator, festival, key, request);
     match tokio::time::timeout(CALL_TIME, call.take(&mut body)).await {
@@ -152,7 +114,7 @@ struct Answer {
     qr_key: QrKey,
     qr_version: u32,
     /// Held until the last line has been made: the outcomes are what it bounds.
-    _turn: SemaphorePermit<'static>,
+    _turn: Turn,
 }
 
 impl Iterator for Answer {

@@ -57,6 +57,8 @@ pub enum Fault {
     ReadModelsUnavailable,
     /// More lines than one bulk call may have.
     TooManyLines,
+    /// Cards cannot be charged yet.
+    CardPaymentsUnavailable,
 }
 
 impl Fault {
@@ -81,6 +83,7 @@ impl Fault {
         Self::Timeout,
         Self::ReadModelsUnavailable,
         Self::TooManyLines,
+        Self::CardPaymentsUnavailable,
     ];
 
     fn row(self) -> (StatusCode, &'static str, &'static str) {
@@ -117,6 +120,9 @@ impl Fault {
                 (S::SERVICE_UNAVAILABLE, "read_models_unavailable", "Lists are being rebuilt. Please come again.")
             }
             Self::TooManyLines => (S::PAYLOAD_TOO_LARGE, "too_many_lines", "More lines than one call may have."),
+            Self::CardPaymentsUnavailable => {
+                (S::NOT_IMPLEMENTED, "card_payments_unavailable", "Cards are not taken here yet. Please pay in cash.")
+            }
         }
     }
 
@@ -172,7 +178,7 @@ pub struct ProblemBody {
     /// The stable code that programs go by.
     #[schema(example = "sold_out")]
     code: &'static str,
-    /// For `validation`: which fields, and why.
+    /// For `validation`, and for some others: which fields, and why.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<FieldError>,
     #[serde(skip)]
@@ -227,11 +233,25 @@ impl Problem {
         problem
     }
 
+    /// The same where one field is to blame.
+    #[must_use]
+    pub fn at(mut self, pointer: impl Into<String>, detail: impl Into<String>) -> Self {
+        let field = FieldError { pointer: pointer.into(), detail: detail.into() };
+        self.0.detail = format!("{}: {}", field.pointer, field.detail);
+        self.0.errors.push(field);
+        self
+    }
+
     /// The same, marked as the answer to an earlier request.
     #[must_use]
     pub fn replayed(mut self, replayed: bool) -> Self {
         self.0.replayed = replayed;
         self
+    }
+
+    /// Whether it is the answer to an earlier request.
+    pub fn is_replayed(&self) -> bool {
+        self.0.replayed
     }
 
     /// The same with a time to come again, in seconds.

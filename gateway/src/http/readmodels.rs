@@ -1,13 +1,17 @@
 //! What the door asks of the read models, in its own words: plain questions and plain rows, so that whatever stores
-//! them can be put behind [`ReadModels`] by a few lines.
+//! them can be put behind [`ReadModels`] by a few lines. Money's are many, and are asked for in the words of
+//! [`storage::views`], which are as plain.
 //!
-//! Every question names one festival, and an implementation answers from that festival alone: the door has checked
-//! that the operator may see it. Positions in cursors are only ever places *within* such an answer.
+//! Every question names one festival (or a wallet), and an implementation answers from that festival alone: the door has
+//! checked that the operator may see it. Positions in cursors are only ever places *within* such an answer.
+
+use std::sync::Arc;
 
 use engine::command::{Direction, FirstUse, Verdict};
 use engine::ids::{CategoryNo, DeviceId, FestivalId, GateNo, TicketId, ZoneNo};
 use engine::status::TicketStatus;
 use engine::time::Timestamp;
+use storage::views::{CashViews, ViewsError};
 
 /// The read models of this node. Calls may read from disk: the door makes them on the blocking pool.
 pub trait ReadModels: Send + Sync {
@@ -28,6 +32,12 @@ pub trait ReadModels: Send + Sync {
     /// # Errors
     /// [`ReadError`].
     fn counts(&self, of: Counts, page: PageOf<CountPosition>) -> Result<Vec<CountRow>, ReadError>;
+
+    /// Money's.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    fn cash(&self) -> Result<Arc<dyn CashViews>, ReadError>;
 
     /// How they are getting on. Cheap.
     fn condition(&self) -> Condition;
@@ -63,6 +73,12 @@ pub enum ReadError {
     /// They cannot be read; the sentence is for whoever is on call, not for the client.
     #[error("{0}")]
     Failed(String),
+}
+
+impl From<ViewsError> for ReadError {
+    fn from(why: ViewsError) -> Self {
+        Self::Failed(why.to_string())
+    }
 }
 
 /// Which part of a list.

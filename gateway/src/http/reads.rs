@@ -37,7 +37,7 @@ pub fn router() -> OpenApiRouter<AppState> {
 
 impl AppState {
     /// Reads, on the pool for what may block. At most one such read per connection is under way.
-    async fn read<R: Send + 'static>(
+    pub(super) async fn read<R: Send + 'static>(
         &self,
         read: impl FnOnce(&dyn ReadModels) -> Result<R, ReadError> + Send + 'static,
     ) -> Result<R, Problem> {
@@ -235,6 +235,14 @@ fn span(from: Option<Moment>, to: Option<Moment>) -> Result<Span, Problem> {
         return Ok(span);
     }
     Err(Problem::from(Fault::InvalidQuery).detail("from must be before to."))
+}
+
+/// The same for money's read models.
+///
+/// # Errors
+/// `invalid_query`.
+pub(super) fn views_span(from: Option<Moment>, to: Option<Moment>) -> Result<storage::views::Span, Problem> {
+    span(from, to).map(|span| storage::views::Span { from: span.from, until: span.until })
 }
 
 /// Lists what happened at a zone or a reader, oldest first.

@@ -212,13 +212,21 @@ pub struct Tag {
 
 impl Tag {
     fn parse(&self) -> Result<TagUid, Problem> {
-        let digits: Option<Vec<u8>> = self.uid.chars().map(|c| c.to_digit(16).map(|digit| digit as u8)).collect();
-        digits
-            .filter(|digits| digits.len() % 2 == 0)
-            .map(|digits| digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect::<Vec<u8>>())
-            .and_then(|bytes| TagUid::new(&bytes))
-            .ok_or_else(|| Problem::field("/uid", "must be 4, 7 or 10 bytes in hexadecimal"))
+        tag_at(&self.uid, "/uid")
     }
+}
+
+/// Reads a chip's UID, in hexadecimal of either case. `at` is its JSON pointer.
+///
+/// # Errors
+/// `validation`.
+pub fn tag_at(uid: &str, at: &str) -> Result<TagUid, Problem> {
+    let digits: Option<Vec<u8>> = uid.chars().map(|c| c.to_digit(16).map(|digit| digit as u8)).collect();
+    digits
+        .filter(|digits| digits.len() % 2 == 0)
+        .map(|digits| digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect::<Vec<u8>>())
+        .and_then(|bytes| TagUid::new(&bytes))
+        .ok_or_else(|| Problem::field(at, "must be 4, 7 or 10 bytes in hexadecimal"))
 }
 
 /// Binds a wristband to a ticket, in place of any it had.

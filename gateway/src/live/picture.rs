@@ -1,125 +1,159 @@
 //! What the live stream shows of a festival: a picture of how things stand, and what a second has brought, which is the
 //! difference of two pictures.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
+use engine::rejection::Rejection;
 use engine::view::LiveView;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::cash::{Cash, CashPoint};
 use crate::quic::Latency;
 
 /// The answer times shown are those of the last ten seconds; a point has those of its own.
 pub(super) const ANSWERS_S: u64 = 10;
 
 /// What one second has brought.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = LivePoint)]
 pub struct Point {
     /// When it ended.
-    pub(super) at: i64,
+    pub(crate) at: i64,
     /// How long it was: 1,000, or more after a hold-up.
-    span_ms: u32,
+    pub(crate) span_ms: u32,
     /// Entries, at all gates.
-    pub(super) admitted: u32,
+    pub(crate) admitted: u32,
     /// Exits.
-    exited: u32,
+    pub(crate) exited: u32,
     /// Rejections.
-    rejected: u32,
+    pub(crate) rejected: u32,
     /// How many were inside the perimeters at its end.
-    inside: u64,
+    pub(crate) inside: u64,
     /// Answer times of that second, of the whole server; null if nothing was answered.
-    p50_us: Option<u64>,
-    p99_us: Option<u64>,
+    pub(crate) p50_us: Option<u64>,
+    pub(crate) p99_us: Option<u64>,
     /// `[admitted, exited, rejected]` by gate number; empty when older than two minutes.
-    pub(super) gates: Vec<[u32; 3]>,
+    pub(crate) gates: Vec<[u32; 3]>,
     /// Rejections by code.
-    reasons: HashMap<&'static str, u32>,
+    pub(crate) reasons: HashMap<Cow<'static, str>, u32>,
+    /// What it has brought at the tills; null where the festival takes no cashless payments.
+    pub(crate) cash: Option<CashPoint>,
 }
 
 /// How things stand.
-#[derive(Clone, Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = LivePicture)]
 pub struct Picture {
     /// When this was asked.
-    at: i64,
+    pub(crate) at: i64,
     /// `ONGOING` and the like.
-    status: &'static str,
+    pub(crate) status: Cow<'static, str>,
     /// False while the journal takes no writes: readers answer `unavailable`.
-    recording: bool,
-    zones: Vec<Zone>,
-    gates: Vec<Gate>,
+    pub(crate) recording: bool,
+    pub(crate) zones: Vec<Zone>,
+    pub(crate) gates: Vec<Gate>,
     /// Since the festival was made.
-    rejections: Vec<Reason>,
+    pub(crate) rejections: Vec<Reason>,
     /// Scans whose shown answer stood against what would have been decided.
-    conflicts: u64,
+    pub(crate) conflicts: u64,
     /// The last rejections, newest first, at most 32.
-    latest: Vec<Refused>,
+    pub(crate) latest: Vec<Refused>,
     /// Answer times of the whole server; null if nothing was answered lately.
-    latency: Option<AnswerTime>,
+    pub(crate) latency: Option<AnswerTime>,
+    /// How it stands with the money; null where the festival takes no cashless payments.
+    pub(crate) cash: Option<Cash>,
 }
 
 /// A zone with who is in it.
-#[derive(Clone, Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = LiveZone)]
 pub struct Zone {
-    no: u8,
-    name: String,
+    pub(crate) no: u8,
+    pub(crate) name: String,
     /// The zone it lies in; null for a perimeter.
-    parent: Option<u8>,
-    capacity: u32,
-    occupancy: u32,
+    pub(crate) parent: Option<u8>,
+    pub(crate) capacity: u32,
+    pub(crate) occupancy: u32,
     /// `OPEN`, `CLOSED`, `EVACUATING`.
-    state: &'static str,
+    pub(crate) state: Cow<'static, str>,
 }
 
 /// A gate with what it has done since the festival was made.
-#[derive(Clone, Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = LiveGate)]
 pub struct Gate {
-    no: u16,
-    name: String,
+    pub(crate) no: u16,
+    pub(crate) name: String,
     /// The zone it leads into.
-    zone: u8,
-    admitted: u64,
-    exited: u64,
-    rejected: u64,
+    pub(crate) zone: u8,
+    pub(crate) admitted: u64,
+    pub(crate) exited: u64,
+    pub(crate) rejected: u64,
 }
 
 /// How often a reason was given.
-#[derive(Clone, Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = LiveReason)]
 pub struct Reason {
-    code: &'static str,
+    pub(crate) code: Cow<'static, str>,
     /// What the steward says.
-    say: &'static str,
-    count: u64,
+    pub(crate) say: Cow<'static, str>,
+    pub(crate) count: u64,
 }
 
 /// One of the last rejections.
-#[derive(Clone, Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = LiveRefused)]
 pub struct Refused {
-    at: i64,
-    gate: u16,
-    device: String,
-    code: &'static str,
-    say: &'static str,
-    ticket: Option<String>,
+    pub(crate) at: i64,
+    pub(crate) gate: u16,
+    pub(crate) device: String,
+    pub(crate) code: Cow<'static, str>,
+    pub(crate) say: Cow<'static, str>,
+    pub(crate) ticket: Option<String>,
     /// The reader had let somebody in before a crash, and that stands.
-    conflict: bool,
+    pub(crate) conflict: bool,
 }
 
 /// Answer times.
-#[derive(Clone, Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = LiveAnswerTime)]
 pub struct AnswerTime {
-    p50_us: u64,
-    p99_us: u64,
+    pub(crate) p50_us: u64,
+    pub(crate) p99_us: u64,
     /// How many answers this speaks of.
-    answers: u64,
+    pub(crate) answers: u64,
     /// Over how many seconds.
-    window_s: u64,
+    pub(crate) window_s: u64,
+}
+
+impl Reason {
+    pub(super) fn of(reason: Rejection, count: u64) -> Self {
+        Self { code: reason.code().into(), say: reason.say().into(), count }
+    }
+
+    /// How often each was given between two pictures.
+    pub(super) fn since(now: &[Self], before: &[Self]) -> HashMap<Cow<'static, str>, u32> {
+        let recent = now.iter().filter_map(|now| {
+            let then = before.iter().find(|then| then.code == now.code).map_or(0, |then| then.count);
+            Some((now.code.clone(), more(now.count, then))).filter(|&(_, n)| n > 0)
+        });
+        recent.collect()
+    }
+}
+
+/// How much a counter has grown. An undone scan takes one back; a second has no negative entries.
+pub(super) fn more(now: u64, then: u64) -> u32 {
+    u32::try_from(now.saturating_sub(then)).unwrap_or(u32::MAX)
 }
 
 impl AnswerTime {
@@ -134,10 +168,16 @@ impl AnswerTime {
 }
 
 impl Picture {
-    pub(super) fn of(view: &LiveView, at: i64, recording: bool, latency: Option<AnswerTime>) -> Self {
+    pub(super) fn of(
+        view: &LiveView,
+        cash: Option<Cash>,
+        at: i64,
+        recording: bool,
+        latency: Option<AnswerTime>,
+    ) -> Self {
         Self {
             at,
-            status: view.status.word(),
+            status: view.status.word().into(),
             recording,
             zones: view
                 .zones
@@ -148,7 +188,7 @@ impl Picture {
                     parent: zone.parent.map(|parent| parent.0),
                     capacity: zone.capacity,
                     occupancy: zone.occupancy,
-                    state: zone.state.word(),
+                    state: zone.state.word().into(),
                 })
                 .collect(),
             gates: view
@@ -163,11 +203,7 @@ impl Picture {
                     rejected: gate.rejected,
                 })
                 .collect(),
-            rejections: view
-                .rejections
-                .iter()
-                .map(|&(reason, count)| Reason { code: reason.code(), say: reason.say(), count })
-                .collect(),
+            rejections: view.rejections.iter().map(|&(reason, count)| Reason::of(reason, count)).collect(),
             conflicts: view.conflicts,
             latest: view
                 .latest
@@ -176,20 +212,19 @@ impl Picture {
                     at: refused.at.0,
                     gate: refused.gate.0,
                     device: refused.device.to_string(),
-                    code: refused.reason.code(),
-                    say: refused.reason.say(),
+                    code: refused.reason.code().into(),
+                    say: refused.reason.say().into(),
                     ticket: refused.ticket.map(|ticket| ticket.to_string()),
                     conflict: refused.conflict,
                 })
                 .collect(),
             latency,
+            cash,
         }
     }
 
     /// What has happened between `before` and this picture.
     pub(super) fn since(&self, before: &Self, span_ms: u32, answered: Option<AnswerTime>) -> Point {
-        // An undone scan takes a counter back by one; a second has no negative entries.
-        let more = |now: u64, then: u64| u32::try_from(now.saturating_sub(then)).unwrap_or(u32::MAX);
         let gates: Vec<[u32; 3]> = self
             .gates
             .iter()
@@ -199,10 +234,6 @@ impl Picture {
                 [more(now.admitted, then.0), more(now.exited, then.1), more(now.rejected, then.2)]
             })
             .collect();
-        let reasons = self.rejections.iter().filter_map(|now| {
-            let then = before.rejections.iter().find(|then| then.code == now.code).map_or(0, |then| then.count);
-            Some((now.code, more(now.count, then))).filter(|&(_, n)| n > 0)
-        });
         let sum = |what: usize| gates.iter().fold(0_u32, |sum, gate| sum.saturating_add(gate[what]));
         Point {
             at: self.at,
@@ -213,8 +244,9 @@ impl Picture {
             inside: self.zones.iter().filter(|z| z.parent.is_none()).map(|z| u64::from(z.occupancy)).sum(),
             p50_us: answered.as_ref().map(|times| times.p50_us),
             p99_us: answered.as_ref().map(|times| times.p99_us),
-            reasons: reasons.collect(),
+            reasons: Reason::since(&self.rejections, &before.rejections),
             gates,
+            cash: self.cash.as_ref().map(|now| now.since(before.cash.as_ref())),
         }
     }
 }
@@ -223,7 +255,6 @@ impl Picture {
 pub(super) mod tests {
     use super::*;
     use engine::ids::{GateNo, ZoneNo};
-    use engine::rejection::Rejection;
     use engine::status::{FestivalStatus, ZoneState};
     use engine::time::Timestamp;
     use engine::view::{GateView, ZoneView};
@@ -260,7 +291,7 @@ pub(super) mod tests {
     }
 
     pub(in crate::live) fn picture(at: i64, live: &LiveView) -> Picture {
-        Picture::of(live, at, true, None)
+        Picture::of(live, None, at, true, None)
     }
 
     #[test]
@@ -271,7 +302,7 @@ pub(super) mod tests {
         let point = now.since(&before, 1_000, None);
         assert_eq!((point.admitted, point.exited, point.rejected), (5, 2, 2));
         assert_eq!(point.gates, [[5, 1, 1], [0, 1, 1]]);
-        assert_eq!(point.reasons, HashMap::from([("already_inside", 1), ("zone_full", 1)]));
+        assert_eq!(point.reasons, HashMap::from([("already_inside".into(), 1), ("zone_full".into(), 1)]));
         assert_eq!(point.inside, 10, "who is in the deck is on the ground too, and is one person");
     }
 

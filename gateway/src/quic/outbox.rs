@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use actors::{Busy, DeviceReply, Inbox};
+use actors::{Busy, DeviceReply, Inbox, TerminalReply};
+use engine::rejection::Rejection;
 use quinn::{Connection, SendStream, VarInt};
 use tokio::sync::Notify;
 
@@ -107,8 +108,8 @@ struct State {
     confirm_due: bool,
     /// Frames read whose answer has not been handed to QUIC.
     open: usize,
-    /// When the frames at the shard were read, and how many of each read are not answered. A device's commands go to
-    /// one shard and are answered in order.
+    /// When the frames at the shard were read, and how many of each read are not answered. A reader's commands go to one
+    /// shard and are answered in order; a terminal's go to many, and an answer counts for the oldest read that waits.
     reads: VecDeque<(Instant, usize)>,
     reader_waits: bool,
     end: Option<End>,
@@ -161,11 +162,16 @@ impl Outbox {
         state.reads.push_back((read_at, count));
     }
 
-    /// The shard did not take them after all.
+    /// A shard did not take these of the latest read after all.
     pub(super) fn turned_away(&self, seqs: &[u64], busy: Busy) {
         {
             let mut state = self.lock();
-            state.reads.pop_back();
+            if let Some((_, count)) = state.reads.back_mut() {
+                *count = count.saturating_sub(seqs.len());
+                if *count == 0 {
+                    state.reads.pop_back();
+                }
+            }
             state.open = state.open.saturating_sub(seqs.len());
         }
         self.busy(seqs, busy);
@@ -182,6 +188,22 @@ impl Outbox {
             state.busies += seqs.len();
         });
         self.figures.busy.increment(seqs.len() as u64);
+    }
+
+    /// What became of a terminal's commands. Those named in `again` are to be sent once more, a little later: their chip
+    /// has moved.
+    pub(super) fn cash_answered(&self, replies: &[TerminalReply], again: &[u64], retry_after_ms: u32) {
+        self.put(|state| {
+            for &TerminalReply { seq, answer } in replies {
+                let frame = if again.contains(&seq) {
+                    Frame::Busy { seq, rejection: Rejection::TagMoved, retry_after_ms }
+                } else {
+                    Frame::CashAnswer { seq, answer }
+                };
+                frame.encode(&mut state.bytes);
+            }
+            state.answers += replies.len();
+        });
     }
 
     /// Something the device did not ask.

@@ -43,7 +43,8 @@ pub enum Refusal {
     /// 258: bytes that are no frame.
     #[error("malformed")]
     Malformed,
-    /// 259: a frame that has no place here: scans before the welcome, a second hello, a server's frame.
+    /// 259: a frame that has no place here: scans before the welcome, a second hello, a server's frame, a reader's payment, a
+    /// terminal's scan.
     #[error("out_of_place")]
     OutOfPlace,
     /// 260: no hello in time.

@@ -1,4 +1,4 @@
-//! Where each field of each frame lies, and the way from there to [`Frame`] and back.
+//! Where each field of each frame lies, and the way from there to [`Frame`] and back. Terminals' frames are in `cash`.
 
 use zerocopy::little_endian::{I64, U16, U32, U64, U128};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -13,6 +13,8 @@ macro_rules! layouts {
         pub(super) struct $name { $(pub(super) $field: $type,)* }
     )*};
 }
+
+mod cash;
 
 layouts! {
     /// Opens each frame.
@@ -78,8 +80,28 @@ const CONFIRMED: u8 = 0x91;
 const BUSY: u8 = 0x92;
 const NOTICE: u8 = 0x93;
 
-pub(super) const KINDS: [u8; 14] =
-    [HELLO, PROOF, ENROL, SCAN, UNDO, BYE, CHALLENGE, WELCOME, ENROLLED, REFUSE, ANSWER, CONFIRMED, BUSY, NOTICE];
+pub(super) const KINDS: [u8; 20] = [
+    HELLO,
+    PROOF,
+    ENROL,
+    SCAN,
+    UNDO,
+    BYE,
+    cash::PAY,
+    cash::REFUND,
+    cash::TOP_UP,
+    cash::BALANCE,
+    CHALLENGE,
+    WELCOME,
+    ENROLLED,
+    REFUSE,
+    cash::TERMINAL_WELCOME,
+    ANSWER,
+    CONFIRMED,
+    BUSY,
+    NOTICE,
+    cash::CASH_ANSWER,
+];
 
 const QR_PACKED: u8 = 1;
 const QR_RAW: u8 = 2;
@@ -97,7 +119,7 @@ pub(super) fn frame(kind: u8, flags: u8, body: &[u8]) -> Result<Frame<'_>, WireE
     let known_flags = match kind {
         SCAN | UNDO => RESENT,
         ANSWER => DURABLE | FIRST_USE,
-        _ => 0,
+        kind => cash::known_flags(kind),
     };
     ensure(flags & !known_flags == 0, "flags")?;
     // A whole body of one layout, or a layout with something behind it.
@@ -250,7 +272,7 @@ pub(super) fn frame(kind: u8, flags: u8, body: &[u8]) -> Result<Frame<'_>, WireE
             }
         }
         NOTICE => Frame::Notice(read_notice(whole!(NoticeBody))?),
-        kind => return Err(WireError::Kind(kind)),
+        kind => return cash::frame(kind, flags, body),
     })
 }
 
@@ -304,6 +326,12 @@ pub(super) fn body(frame: &Frame<'_>, out: &mut Vec<u8>) -> (u8, u8) {
             (UNDO, u8::from(resent) * RESENT)
         }
         Frame::Bye => (BYE, 0),
+        Frame::Pay(ref pay) => cash::pay(pay, out),
+        Frame::Refund(ref refund) => cash::refund(refund, out),
+        Frame::TopUp(ref top_up) => cash::top_up(top_up, out),
+        Frame::Balance(ref balance) => cash::balance(balance, out),
+        Frame::TerminalWelcome(ref welcome) => cash::terminal_welcome(welcome, out),
+        Frame::CashAnswer { seq, ref answer } => cash::cash_answer(seq, answer, out),
         Frame::Challenge { nonce, server_time } => {
             put(ChallengeBody { nonce: *nonce, server_time: server_time.0.into() }.as_bytes());
             (CHALLENGE, 0)

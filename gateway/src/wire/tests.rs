@@ -1,5 +1,7 @@
-use engine::credential::{QrSecret, text};
-use engine::ids::CategoryNo;
+use engine::command::{CashVerdict, LINES_MAX, Line};
+use engine::credential::{QrSecret, WalletClaim, text, wallet_text};
+use engine::ids::{CategoryNo, ProductNo, SERIAL_MAX, TransactionId, VendorNo, WalletId};
+use engine::money::{Currency, Money};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
@@ -15,6 +17,7 @@ struct Parts {
     bytes: Vec<u8>,
     texts: [String; 4],
     ranges: Vec<SeqRange>,
+    lines: Vec<LineItem>,
     a: u64,
     b: u64,
     c: u32,
@@ -25,21 +28,26 @@ struct Parts {
     extra: bool,
 }
 
+/// How many branches [`Parts::frame`] has.
+const KINDS_HERE: usize = 22;
+
 fn parts() -> impl Strategy<Value = Parts> {
-    let bytes = (0..16_usize, any::<[u8; 32]>(), any::<[u8; 32]>(), vec(any::<u8>(), 0..600));
+    let bytes = (0..KINDS_HERE, any::<[u8; 32]>(), any::<[u8; 32]>(), vec(any::<u8>(), 0..600));
     let range = (0..u64::MAX / 2, 1..=4_096_u32).prop_map(|(first, count)| SeqRange::new(first, count));
-    let texts = (any::<[String; 4]>(), vec(range, 1..=RANGES_MAX));
+    let line = (any::<u16>(), any::<u16>(), any::<i64>())
+        .prop_map(|(product, count, price)| LineItem::from(Line { product: ProductNo(product), count, price }));
+    let texts = (any::<[String; 4]>(), vec(range, 1..=RANGES_MAX), vec(line, 0..=LINES_MAX));
     let numbers = (any::<u64>(), any::<u64>(), any::<u32>(), any::<u16>());
     let small = (0..64_u8, any::<u8>(), any::<bool>(), any::<bool>());
     (bytes, texts, numbers, small).prop_map(
-        |((kind, bytes32, other32, bytes), (texts, ranges), (a, b, c, d), (zone, pick, flag, extra))| {
+        |((kind, bytes32, other32, bytes), (texts, ranges, lines), (a, b, c, d), (zone, pick, flag, extra))| {
             let mut bytes64 = [0; 64];
             bytes64[..32].copy_from_slice(&other32);
             let texts = texts.map(|mut text| {
                 text.truncate(text.floor_char_boundary(TEXT_LEN_MAX));
                 text
             });
-            Parts { kind, bytes64, bytes32, bytes, texts, ranges, a, b, c, d, zone, pick, flag, extra }
+            Parts { kind, bytes64, bytes32, bytes, texts, ranges, lines, a, b, c, d, zone, pick, flag, extra }
         },
     )
 }
@@ -61,6 +69,45 @@ impl Parts {
     }
     fn floor(&self) -> u64 {
         self.a.saturating_sub(u64::from(self.d))
+    }
+    fn money(&self) -> Money {
+        let letters = [self.pick, self.zone, self.bytes32[0]].map(|byte| b'A' + byte % 26);
+        Money { minor: self.b as i64, currency: Currency::from_bytes(letters).unwrap() }
+    }
+    fn wallet(&self) -> WalletId {
+        WalletId(self.b.rotate_left(9).max(1))
+    }
+    fn name(&self) -> WalletName<'_> {
+        match self.d % 4 {
+            0 => WalletName::Packed(WalletClaim {
+                wallet: self.wallet(),
+                festival: FestivalId(self.c),
+                version: self.c.rotate_left(5),
+                hash: self.bytes32,
+            }),
+            1 => WalletName::Raw(&self.bytes[..self.bytes.len().min(QR_SENT_MAX)]),
+            2 => WalletName::Tag(TagUid::new(&self.bytes32[..[4, 7, 10][usize::from(self.pick) % 3]]).unwrap()),
+            _ => WalletName::Id(self.wallet()),
+        }
+    }
+    fn cash_answer(&self) -> TerminalAnswer {
+        TerminalAnswer {
+            verdict: match self.pick % 5 {
+                0 => CashVerdict::Paid,
+                1 => CashVerdict::Refunded,
+                2 => CashVerdict::ToppedUp,
+                3 => CashVerdict::Balance,
+                _ => CashVerdict::Rejected(self.rejection()),
+            },
+            flags: self.pick,
+            currency: self.money().currency,
+            order: self.c,
+            amount: self.b as i64,
+            balance: self.a.rotate_left(3) as i64,
+            wallet: WalletId(self.b.rotate_left(9)),
+            serial: self.a & SERIAL_MAX,
+            at: Timestamp(self.b as i64),
+        }
     }
     fn frame(&self) -> Frame<'_> {
         let p = self;
@@ -132,13 +179,45 @@ impl Parts {
             },
             13 => Frame::Confirmed(&p.ranges),
             14 => Frame::Busy { seq: p.a, rejection: p.rejection(), retry_after_ms: p.c },
-            _ => Frame::Notice(match p.pick % 5 {
+            15 => Frame::Notice(match p.pick % 5 {
                 0 => Notice::Zone { zone: ZoneNo(p.zone), state: ZoneState::ALL[usize::from(p.d) % 3] },
                 1 => Notice::DeviceRevoked,
                 2 => Notice::SlowDown { retry_after_ms: p.c },
                 3 => Notice::PolicyChanged,
                 _ => Notice::Closing { retry_after_ms: p.c },
             }),
+            16 => Frame::Pay(Pay {
+                seq: p.a,
+                floor: p.floor(),
+                wallet: p.name(),
+                amount: p.money(),
+                lines: &p.lines,
+                resent: p.flag,
+            }),
+            17 => Frame::Refund(Refund {
+                seq: p.a,
+                floor: p.floor(),
+                payment: TransactionId { wallet: p.wallet(), serial: (p.b & SERIAL_MAX).max(1) },
+                amount: p.extra.then(|| p.money()),
+                resent: p.flag,
+            }),
+            18 => {
+                Frame::TopUp(TopUp { seq: p.a, floor: p.floor(), wallet: p.name(), amount: p.money(), resent: p.flag })
+            }
+            19 => Frame::Balance(Balance { seq: p.a, floor: p.floor(), wallet: p.name(), resent: p.flag }),
+            20 => Frame::TerminalWelcome(TerminalWelcome {
+                server_time: Timestamp(p.a as i64),
+                next_seq: p.b,
+                festival: FestivalId(p.c),
+                vendor: p.flag.then_some(VendorNo(p.d)),
+                cashier: p.extra,
+                window: p.d,
+                currency: p.money().currency,
+                device_name: &p.texts[0],
+                festival_name: &p.texts[1],
+                vendor_name: &p.texts[2],
+            }),
+            _ => Frame::CashAnswer { seq: p.a, answer: p.cash_answer() },
         }
     }
 }
@@ -254,6 +333,31 @@ fn what_is_no_frame_is_named() {
         bytes[4..6].copy_from_slice(&protocol.to_le_bytes());
         bytes
     };
+    // A payment of 5.00 by a wallet's id, and one byte of it something else.
+    let pay = |at: usize, value: u8| {
+        let mut bytes = header(35, 0x20, 0);
+        bytes[14..16].copy_from_slice(&500_u16.to_le_bytes());
+        bytes[22..25].copy_from_slice(b"EUR");
+        (bytes[4], bytes[26], bytes[27]) = (9, 4, 1);
+        bytes[at] = value;
+        bytes
+    };
+    let refund = |at: usize, value: u8| {
+        let mut bytes = header(30, 0x21, 0);
+        (bytes[4], bytes[14], bytes[22]) = (9, 1, 1);
+        bytes[at] = value;
+        bytes
+    };
+    let cash_answer = |at: usize, value: u8| {
+        let mut bytes = header(61, 0xA0, 0);
+        (bytes[4], bytes[12]) = (9, 210);
+        bytes[14..17].copy_from_slice(b"EUR");
+        bytes[at] = value;
+        bytes
+    };
+    for sound in [scan(25, 2), pay(4, 9), refund(4, 9), cash_answer(4, 9)] {
+        assert!(matches!(decode(&sound), Ok(Some(_))), "only the one byte is wrong below");
+    }
     let long_qr = {
         let mut bytes = header(26 + 514, 0x10, 0);
         bytes[25] = 2;
@@ -279,6 +383,25 @@ fn what_is_no_frame_is_named() {
         (scan(25, 3), WireError::Field("credential"), "a wristband without a UID"),
         (scan(25, 1), WireError::Field("credential"), "a packed QR that is not there"),
         (long_qr, WireError::Field("credential"), "a QR that should have been cut"),
+        (header(26, 0x20, 0), WireError::LengthOfKind { kind: 0x20, len: 26 }, "a payment that is cut short"),
+        (pay(25, 1), WireError::LengthOfKind { kind: 0x20, len: 35 }, "a line that is not there"),
+        (pay(25, 33), WireError::Field("lines"), "more lines than a payment has"),
+        (pay(3, 2), WireError::Field("flags"), "a flag nobody knows"),
+        (pay(12, 10), WireError::Field("floor"), "a floor below nothing"),
+        (pay(22, b'e'), WireError::Field("currency"), "a currency in small letters"),
+        (pay(26, 0), WireError::Field("wallet"), "no kind of name"),
+        (pay(26, 5), WireError::Field("wallet"), "a name of tomorrow"),
+        (pay(26, 3), WireError::Field("wallet"), "a wristband of eight bytes"),
+        (pay(26, 1), WireError::Field("wallet"), "a packed QR that is not there"),
+        (pay(27, 0), WireError::Field("wallet"), "the wallet that nobody has"),
+        (refund(3, 2), WireError::LengthOfKind { kind: 0x21, len: 30 }, "a part of how much?"),
+        (refund(22, 0), WireError::Field("payment"), "a transaction that never is"),
+        (refund(29, 1), WireError::Field("payment"), "a serial beyond all"),
+        (refund(14, 0), WireError::Field("payment"), "a payment by nobody"),
+        (header(15, 0x23, 0), WireError::Field("wallet"), "whose balance?"),
+        (cash_answer(12, 200), WireError::Field("verdict"), "a reader's verdict"),
+        (cash_answer(14, 0), WireError::Field("currency"), "an answer in no currency"),
+        (cash_answer(3, 1), WireError::Field("flags"), "it is always on disk"),
     ] {
         assert_eq!(decode(&bytes), Err(error), "{what}");
     }
@@ -311,6 +434,40 @@ fn a_scan_and_its_answer_are_small() {
         [scan(Credential::of_qr(qr.as_bytes())), scan(Credential::of_qr(b"an advert")), plain, with_first_use],
         [78, 35, 44, 56]
     );
+}
+
+#[test]
+fn a_payment_and_its_answer_are_small() {
+    let pay = |wallet, lines: &[LineItem]| {
+        let amount = Money { minor: 500, currency: Currency::EUR };
+        Frame::Pay(Pay { seq: 1, floor: 1, wallet, amount, lines, resent: false }).to_bytes().len()
+    };
+    let uid = TagUid::new(&[4, 1, 2, 3, 4, 5, 6]).unwrap();
+    let line = LineItem::from(Line { product: ProductNo(0), count: 1, price: 500 });
+    let longest = [b'x'; QR_SENT_MAX];
+    let answer = TerminalAnswer::rejected(Rejection::InsufficientFunds, WalletId(1), Timestamp(0));
+    assert_eq!(
+        [
+            pay(WalletName::Tag(uid), &[]),
+            pay(WalletName::Id(WalletId(1)), &[]),
+            pay(WalletName::Tag(uid), &[line; 2]),
+            pay(WalletName::Raw(&longest), &[line; LINES_MAX]),
+            Frame::CashAnswer { seq: 1, answer }.to_bytes().len(),
+        ],
+        [34, 35, 58, 924, 61]
+    );
+}
+
+#[test]
+fn a_wallets_qr_is_packed_and_nothing_else() {
+    let key = QrSecret::new(&[7; 32]).unwrap().key(FestivalId(1), 1);
+    let claim = key.sign_wallet(WalletId(7), FestivalId(1), 1);
+    let qr = wallet_text(&claim);
+    assert_eq!(WalletName::of_qr(format!("{qr}\r\n").as_bytes()), WalletName::Packed(claim));
+    let ticket = text(&key.sign(TicketId::new(FestivalId(1), CategoryNo(1), 1, 1), 1));
+    assert_eq!(WalletName::of_qr(ticket.as_bytes()), WalletName::Raw(ticket.as_bytes()));
+    let long = [b'x'; 2_000];
+    assert_eq!(WalletName::of_qr(&long), WalletName::Raw(&long[..513]));
 }
 
 #[test]

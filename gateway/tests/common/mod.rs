@@ -3,6 +3,7 @@
 
 pub mod night;
 pub mod process;
+pub mod till;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -28,8 +29,8 @@ pub struct House {
     pub tls: ServerTls,
     pub festival: FestivalId,
     pub tickets: Vec<TicketId>,
-    secret: QrSecret,
-    codes: AtomicU32,
+    pub secret: QrSecret,
+    pub codes: AtomicU32,
     _data: tempfile::TempDir,
 }
 
@@ -129,6 +130,23 @@ impl House {
 
     pub async fn revoke(&self, device: DeviceId) {
         assert_eq!(ask(&self.node, OfficeAction::RevokeDevice { device }).await, OfficeAnswer::Done);
+    }
+
+    /// The door closes, and another one opens at the same address.
+    pub async fn reopen(&mut self) {
+        let (node, secret, tls) = (self.node.clone(), self.secret.clone(), self.tls.clone());
+        let door = |addr| QuicServer::bind(node.clone(), secret.clone(), QuicConfig::at(addr), &tls);
+        self.server.stop().await;
+        // The old socket goes with its last owner.
+        self.server = door("127.0.0.1:0".parse().unwrap()).unwrap();
+        self.server = loop {
+            match door(self.addr) {
+                Ok(server) => break server,
+                Err(_) => tokio::time::sleep(std::time::Duration::from_millis(5)).await,
+            }
+        };
+        let running = self.server.clone();
+        tokio::spawn(async move { running.run().await });
     }
 
     pub async fn close(self) {

@@ -181,3 +181,46 @@ async fn other_lines_under_the_same_key_are_a_conflict_and_issue_nothing() {
     assert_eq!((&shown["categories"][0]["issued"], &shown["categories"][1]["issued"]), (&json!(1_500), &json!(0)));
     house.stop().await;
 }
+
+/// The wristbands of a whole festival, linked in one call; sent again, nothing happens twice.
+#[tokio::test]
+async fn wallets_in_bulk() {
+    let house = House::new().await;
+    let admin = house.bar("own").await;
+    let band = |n: usize| format!("{{\"tag\":\"{n:014x}\"}}\n");
+    let mut body: String = (0..3_000).map(|n| if n % 10 == 9 { "{}\n".into() } else { band(n) }).collect();
+    body += "{\"tag\":\"xyz\"}\n";
+    body += &band(5);
+    let (path, attempt) = ("/festivals/own/wallets", fresh());
+    let first = house.lines(&admin, path, &attempt, in_pieces(body.clone(), 777)).await;
+    first.is(200, "");
+    assert_eq!(
+        (&first.headers["tapgate-made"], &first.headers["tapgate-rejected"]),
+        (&"3000".parse().unwrap(), &"2".parse().unwrap())
+    );
+    assert!(!first.replayed());
+    let answers = lines(&first.text);
+    assert!(answers.iter().zip(1..).all(|(answer, line)| answer["line"] == line), "in their order");
+    assert_eq!(
+        (&answers[3_000]["error"]["code"], &answers[3_000]["error"]["pointer"]),
+        (&json!("validation"), &json!("/tag"))
+    );
+    assert_eq!(answers[3_001]["error"]["code"], "tag_taken", "one wristband, one wallet");
+    let wallets: BTreeSet<&str> = answers.iter().filter_map(|answer| answer["wallet"].as_str()).collect();
+    assert_eq!(wallets.len(), 3_000);
+    let shown = house.get(&admin, "/cashless/account?tag=00000000000007").await.is(200, "").json();
+    assert_eq!((&shown["wallet"], &shown["balance"]), (&answers[7]["wallet"], &json!("0.00")));
+    let secret = QrSecret::new(SECRET).unwrap();
+    let claim = engine::credential::parse_wallet(answers[9]["qr"].as_str().unwrap().as_bytes()).unwrap();
+    let verified = engine::credential::KeyCache::default().verify_wallet(&secret, &claim).unwrap();
+    assert_eq!(verified.id().to_string(), answers[9]["wallet"].as_str().unwrap());
+
+    let again = house.lines(&admin, path, &attempt, in_pieces(body, 65_536)).await;
+    assert!(again.replayed() && again.text == first.text, "the same answer to the last byte");
+    house.lines(&admin, path, &attempt, band(1)).await.is(409, "idempotency_conflict");
+    let empty = house.lines(&admin, path, &fresh(), "").await;
+    assert_eq!((empty.is(200, "").text.as_str(), &empty.headers["tapgate-made"]), ("", &"0".parse().unwrap()));
+    let bare = house.festival("bare", 1).await;
+    house.lines(&bare, "/festivals/bare/wallets", &fresh(), "{}").await.is(409, "not_cashless");
+    house.stop().await;
+}

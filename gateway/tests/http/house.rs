@@ -1,23 +1,27 @@
 //! A node behind the API, with a festival of its own for each test and keys for every role.
 
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use actors::{Node, NodeConfig};
+use actors::{Node, NodeConfig, TerminalInbox, TerminalReply};
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
-use engine::command::{OfficeAction, OfficeAnswer, OfficeCommand};
+use engine::command::{OfficeAction, OfficeAnswer, OfficeCommand, TerminalAction, TerminalAnswer, TerminalCommand};
 use engine::credential::QrSecret;
-use engine::ids::FestivalId;
+use engine::ids::{DeviceId, FestivalId};
 use engine::status::Role;
-use gateway::auth::{OneTime, key_hash, key_text};
-use gateway::http::readmodels::ReadModels;
+use gateway::auth::{OneTime, enrolment_code_hash, key_hash, key_text};
+use gateway::http::readmodels::{ReadModels, State};
 use gateway::http::{AppState, Limits, app};
+use gateway::lists::Lists;
 use gateway::live::{self, LiveHub};
 use gateway::quic::LatencyTracker;
 use gateway::tls::Fingerprint;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
+use tokio::sync::mpsc::UnboundedSender;
 use tower::ServiceExt;
 
 pub(crate) const SECRET: &[u8] = b"a secret of at least 32 bytes, for tests";
@@ -70,9 +74,32 @@ impl House {
     }
 
     pub(crate) async fn with(read_models: Option<Arc<dyn ReadModels>>) -> Self {
+        Self::of(|_, _| read_models).await
+    }
+
+    /// With the read models that follow the journal.
+    pub(crate) async fn listed() -> Self {
+        Self::of(|node, data| Some(Arc::new(Lists::follow(node.journal(), data).unwrap()))).await
+    }
+
+    /// Waits until the read models have all that has happened until now.
+    pub(crate) async fn listed_all(&self) {
+        let models = self.state.read_models.as_ref().unwrap();
+        for _ in 0..500 {
+            let condition = models.condition();
+            if condition.state == State::Following && condition.lag_records == 0 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("the read models do not follow: {:?}", models.condition());
+    }
+
+    async fn of(models: impl FnOnce(&Node, &Path) -> Option<Arc<dyn ReadModels>>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config = NodeConfig { shards: 4, threads: 1, ..NodeConfig::new(folder.path()) };
         let node = tokio::task::spawn_blocking(|| Node::start(config)).await.unwrap().unwrap();
+        let read_models = models(&node, folder.path());
         let state = AppState {
             node,
             qr_secret: QrSecret::new(SECRET).unwrap(),
@@ -145,7 +172,11 @@ impl House {
     }
 
     pub(crate) async fn bulk(&self, key: &str, slug: &str, attempt: &str, body: impl Into<Body>) -> Reply {
-        let request = Request::post(format!("/api/v1/festivals/{slug}/tickets"))
+        self.lines(key, &format!("/festivals/{slug}/tickets"), attempt, body).await
+    }
+
+    pub(crate) async fn lines(&self, key: &str, path: &str, attempt: &str, body: impl Into<Body>) -> Reply {
+        let request = Request::post(format!("/api/v1{path}"))
             .header("authorization", format!("Bearer {key}"))
             .header("content-type", "application/x-ndjson")
             .header("idempotency-key", attempt);
@@ -166,6 +197,57 @@ impl House {
         admin
     }
 
+    /// The same with cashless payments, on sale: vendor 0 with the products 0 at 5.00 and 1 at 2.50, 10 % commission.
+    pub(crate) async fn bar(&self, slug: &str) -> String {
+        let admin = self.festival(slug, 10).await;
+        let at = |rest: &str| format!("/festivals/{slug}/{rest}");
+        self.put(&admin, &at("cashless"), json!({"currency": "EUR"})).await.is(204, "");
+        self.post(&admin, &at("vendors"), json!({"name": "Bar 7", "commissionRate": "10"})).await.is(201, "");
+        for (name, price, vat) in [("Lager", "5.00", "19"), ("Water", "2.50", "7.00")] {
+            let product = json!({"name": name, "price": price, "vatRate": vat});
+            self.post(&admin, &at("vendors/0/products"), product).await.is(201, "");
+        }
+        self.post(&admin, &at("status"), json!({"status": "PUBLISHED"})).await.is(204, "");
+        admin
+    }
+
+    /// A wallet of an account of its own, with so much from the desk of whoever holds this key.
+    pub(crate) async fn wallet(&self, key: &str, slug: &str, amount: &str) -> String {
+        let path = format!("/cashless/account?account={}&festival={slug}", fresh());
+        let wallet = self.get(key, &path).await.is(200, "").json()["wallet"].as_str().unwrap().to_owned();
+        if amount != "0.00" {
+            let cash = json!({"wallet": wallet, "festival": slug, "amount": amount, "currency": "EUR"});
+            self.post(key, "/cashless/topup", cash).await.is(200, "");
+        }
+        wallet
+    }
+
+    /// A device that shows its code and the public half of its key.
+    pub(crate) async fn enrol(&self, slug: &str, code: &str, public_key: [u8; 32]) -> String {
+        let (festival, code_hash) = (FestivalId::of_slug(slug), enrolment_code_hash(code.as_bytes()));
+        let action = OfficeAction::EnrolDevice { festival, code_hash, public_key };
+        match self.state.node.ask(OfficeCommand { key: None, operator: 0, action }).await.0 {
+            OfficeAnswer::Device(device) => device.to_string(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// What a terminal asks, and its answer.
+    pub(crate) async fn till(&self, device: &str, seq: u64, action: TerminalAction) -> TerminalAnswer {
+        let device = DeviceId::parse(device).unwrap();
+        let (told, mut answers) = tokio::sync::mpsc::unbounded_channel();
+        let inbox: Arc<dyn TerminalInbox> = Arc::new(Told(told));
+        let command = TerminalCommand { device, seq, floor: 1, action };
+        assert!(self.state.node.submit_terminal(vec![command], &inbox).is_ok());
+        answers.recv().await.unwrap()
+    }
+
+    /// What is available in a wallet.
+    pub(crate) async fn balance(&self, key: &str, wallet: &str) -> String {
+        let shown = self.get(key, &format!("/cashless/account?wallet={wallet}")).await.is(200, "").json();
+        shown["balance"].as_str().unwrap().to_owned()
+    }
+
     /// One ticket of category 0.
     pub(crate) async fn ticket(&self, key: &str, slug: &str) -> String {
         let reply = self.bulk(key, slug, &fresh(), "{\"category\":0,\"paid\":true}\n").await;
@@ -177,6 +259,27 @@ pub(crate) fn fresh() -> String {
     let mut random = [0; 16];
     aws_lc_rs::rand::fill(&mut random).unwrap();
     uuid::Builder::from_random_bytes(random).into_uuid().to_string()
+}
+
+/// Where a terminal's answers go.
+struct Told(UnboundedSender<TerminalAnswer>);
+
+impl TerminalInbox for Told {
+    fn answered(&self, replies: &[TerminalReply]) {
+        for reply in replies {
+            self.0.send(reply.answer).unwrap();
+        }
+    }
+}
+
+/// A vendor's id.
+pub(crate) fn vendor_id(slug: &str, vendor: u16) -> String {
+    format!("{}-{vendor}", FestivalId::of_slug(slug))
+}
+
+/// A chip that nobody has.
+pub(crate) fn fresh_tag() -> String {
+    fresh().replace('-', "")[..14].to_owned()
 }
 
 pub(crate) fn festival(slug: &str) -> Value {

@@ -1,7 +1,12 @@
 //! The operators' API over a real node: what each role may, what is not there for others, doing it again, tickets in
-//! bulk, errors in one shape, and the OpenAPI document.
+//! bulk, money in wallets, errors in one shape, and the OpenAPI document.
 
 mod bulk;
+mod cash;
+mod cash_again;
+mod cash_input;
+mod cash_reads;
+mod cash_tenancy;
 mod changes;
 mod house;
 mod reads;

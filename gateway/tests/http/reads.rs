@@ -67,6 +67,10 @@ impl ReadModels for Few {
             .collect())
     }
 
+    fn cash(&self) -> Result<Arc<dyn storage::views::CashViews>, ReadError> {
+        Err(ReadError::Rebuilding)
+    }
+
     fn condition(&self) -> Condition {
         Condition { state: State::Following, lag_records: 7 }
     }
@@ -194,6 +198,9 @@ impl ReadModels for Asleep {
     fn counts(&self, _: Counts, _: PageOf<CountPosition>) -> Result<Vec<CountRow>, ReadError> {
         let _ = self.0.lock().unwrap().recv();
         Ok(vec![])
+    }
+    fn cash(&self) -> Result<Arc<dyn storage::views::CashViews>, ReadError> {
+        Err(ReadError::Rebuilding)
     }
     fn condition(&self) -> Condition {
         Condition { state: State::Following, lag_records: 0 }

@@ -6,7 +6,7 @@ use engine::ids::{DeviceId, FestivalId};
 use engine::status::Role;
 use serde_json::{Value, json};
 
-use crate::house::{House, category, festival, fresh};
+use crate::house::{House, category, festival, fresh, fresh_tag, vendor_id};
 
 /// Every route of the API with the roles that may use it at their own festival: A(DMIN without festivals), a (ADMIN of
 /// this festival), O(RGANIZER), T (STAFF), C(ASHIER), S(ECURITY), U(SER).
@@ -42,14 +42,78 @@ pub(crate) const ROUTES: &[(&str, &str, &str)] = &[
     ("AaO ..S.", "POST", "/tickets/{ticket}/unblock"),
     ("AaO T...", "POST", "/tickets/{ticket}/tag"),
     ("AaO T...", "POST", "/tickets/{ticket}/undo-scan"),
+    ("AaO TC..", "GET", "/festivals/{slug}/cashless"),
+    ("AaO ....", "PUT", "/festivals/{slug}/cashless"),
+    ("AaO TC..", "GET", "/festivals/{slug}/vendors"),
+    ("AaO ....", "POST", "/festivals/{slug}/vendors"),
+    ("AaO TC..", "GET", "/festivals/{slug}/vendors/{vendor}"),
+    ("AaO ....", "PUT", "/festivals/{slug}/vendors/{vendor}"),
+    ("AaO ....", "POST", "/festivals/{slug}/vendors/{vendor}/products"),
+    ("AaO ....", "PUT", "/festivals/{slug}/vendors/{vendor}/products/{product}"),
+    ("AaO T...", "POST", "/festivals/{slug}/terminals/enrolment-codes"),
+    ("AaO T...", "GET", "/festivals/{slug}/terminals"),
+    ("AaO TC..", "GET", "/cashless/account"),
+    ("AaO .C..", "POST", "/cashless/topup"),
+    ("AaO T...", "POST", "/cashless/pay"),
+    ("AaO T...", "POST", "/cashless/refund"),
+    ("AaO T...", "POST", "/cashless/transfer"),
+    ("AaO .C..", "POST", "/cashless/cash-out"),
+    ("Aa. ....", "POST", "/cashless/correction"),
+    ("AaO TC..", "POST", "/cashless/wallets"),
+    ("AaO TC..", "POST", "/festivals/{slug}/wallets"),
+    ("AaO T...", "POST", "/cashless/wallets/{wallet}/block"),
+    ("AaO T...", "POST", "/cashless/wallets/{wallet}/unblock"),
+    ("AaO TC..", "POST", "/cashless/wallets/{wallet}/claim"),
+    ("AaO TC..", "POST", "/cashless/wallets/{wallet}/tag"),
+    ("AaO TC..", "POST", "/cashless/wallets/{wallet}/tag/lost"),
+    ("AaO TC..", "GET", "/cashless/wallets/{wallet}/history"),
+    ("AaO T...", "GET", "/cashless/transactions/{transaction}"),
+    ("AaO T...", "GET", "/festivals/{slug}/transactions"),
+    ("AaO T...", "GET", "/festivals/{slug}/vendors/{vendor}/orders"),
+    ("AaO ....", "GET", "/festivals/{slug}/vendors/{vendor}/sales/hours"),
+    ("AaO ....", "GET", "/festivals/{slug}/vendors/{vendor}/sales/terminals"),
+    ("AaO ....", "GET", "/festivals/{slug}/vendors/{vendor}/sales/products"),
+    ("AaO ....", "GET", "/festivals/{slug}/settlement"),
+    ("AaO ....", "GET", "/ledger/{slug}/entries"),
+    ("AaO ....", "GET", "/ledger/{slug}/accounts"),
+    ("AaO ....", "GET", "/ledger/{slug}/trial-balance"),
     ("A.. ....", "GET", "/keys"),
     ("A.. ....", "POST", "/keys"),
     ("A.. ....", "DELETE", "/keys/{no}"),
 ];
 
+/// What stands in for the names in a route.
+struct Place {
+    slug: &'static str,
+    ticket: String,
+    device: String,
+    wallet: String,
+    payment: String,
+}
+
 /// A body that the route understands.
-fn body(path: &str) -> Option<Value> {
+fn body(path: &str, place: &Place) -> Option<Value> {
+    let Place { slug, wallet, payment, .. } = place;
     Some(match path {
+        "/festivals/{slug}/cashless" => json!({"currency": "EUR"}),
+        "/festivals/{slug}/vendors" | "/festivals/{slug}/vendors/{vendor}" => {
+            json!({"name": "Bar 8", "commissionRate": "0"})
+        }
+        "/festivals/{slug}/vendors/{vendor}/products" | "/festivals/{slug}/vendors/{vendor}/products/{product}" => {
+            json!({"name": "Stout", "price": "6.00", "vatRate": "19"})
+        }
+        "/festivals/{slug}/terminals/enrolment-codes" => json!({"name": "left till", "vendor": 0}),
+        "/cashless/topup" => json!({"wallet": wallet, "festival": slug, "amount": "5.00", "currency": "EUR"}),
+        "/cashless/pay" => {
+            json!({"wallet": wallet, "vendorId": vendor_id(slug, 0), "amount": "0.10", "currency": "EUR"})
+        }
+        "/cashless/refund" => json!({"transactionId": payment, "amount": "0.01", "currency": "EUR"}),
+        "/cashless/transfer" => json!({"from": wallet, "to": fresh(), "amount": "1.00", "currency": "EUR"}),
+        "/cashless/cash-out" => json!({"wallet": wallet}),
+        "/cashless/correction" => json!({"wallet": wallet, "amount": "1", "currency": "EUR", "reason": "test"}),
+        "/cashless/wallets" => json!({"festival": slug, "tag": fresh_tag()}),
+        "/cashless/wallets/{wallet}/claim" => json!({"account": fresh()}),
+        "/cashless/wallets/{wallet}/tag" => json!({"tag": fresh_tag(), "replace": true}),
         "/festivals" => festival(&format!("f-{}", fresh())),
         "/festivals/{slug}/status" => json!({"status": "CANCELLED"}),
         "/festivals/{slug}/policy" => json!({"entry": "reentry"}),
@@ -67,39 +131,65 @@ fn body(path: &str) -> Option<Value> {
     })
 }
 
-async fn call(
-    house: &House,
-    key: &str,
-    method: &str,
-    route: &str,
-    slug: &str,
-    ticket: &str,
-    device: &str,
-) -> (u16, String) {
+async fn call(house: &House, key: &str, method: &str, route: &str, place: &Place) -> (u16, String) {
     let path = route
-        .replace("{slug}", slug)
-        .replace("{ticket}", ticket)
-        .replace("{device}", device)
+        .replace("{slug}", place.slug)
+        .replace("{ticket}", &place.ticket)
+        .replace("{device}", &place.device)
+        .replace("{wallet}", &place.wallet)
+        .replace("{transaction}", &place.payment)
         .replace("{zone}", "0")
         .replace("{category}", "0")
+        .replace("{vendor}", "0")
+        .replace("{product}", "0")
         .replace("{no}", "99");
     if method == "GET" {
-        let query = if route.ends_with("access-log") { "?zone=0" } else { "" };
+        let query = match route {
+            "/festivals/{slug}/access-log" => "?zone=0".to_owned(),
+            "/cashless/account" => format!("?wallet={}", place.wallet),
+            _ => String::new(),
+        };
         return house.get(key, &format!("{path}{query}")).await.code();
     }
     if (method, route) == ("POST", "/festivals/{slug}/tickets") {
-        return house.bulk(key, slug, &fresh(), body(route).unwrap().to_string()).await.code();
+        return house.bulk(key, place.slug, &fresh(), body(route, place).unwrap().to_string()).await.code();
     }
-    house.call(key, method, &path, &fresh(), body(route)).await.code()
+    house.call(key, method, &path, &fresh(), body(route, place)).await.code()
+}
+
+/// A festival with a ticket, a wallet and a payment. What was never there has the like.
+async fn place(house: &House, slug: &'static str) -> Place {
+    let admin = house.bar(slug).await;
+    let wallet = house.wallet(&admin, slug, "50.00").await;
+    let pay = json!({"wallet": wallet, "vendorId": vendor_id(slug, 0), "amount": "10.00", "currency": "EUR"});
+    let paid = house.post(&admin, "/cashless/pay", pay).await.is(200, "").json();
+    Place {
+        slug,
+        ticket: house.ticket(&admin, slug).await,
+        device: DeviceId::new(FestivalId::of_slug(slug), 0).to_string(),
+        wallet,
+        payment: paid["transactionId"].as_str().unwrap().to_owned(),
+    }
+}
+
+fn never() -> Place {
+    let id = FestivalId::of_slug("never");
+    let wallet = engine::ids::WalletId(0x0123_4567_89AB_CDEF);
+    Place {
+        slug: "never",
+        ticket: engine::ids::TicketId::new(id, engine::ids::CategoryNo(0), 0, 7).to_string(),
+        device: DeviceId::new(id, 0).to_string(),
+        wallet: wallet.to_string(),
+        payment: engine::ids::TransactionId { wallet, serial: 1 }.to_string(),
+    }
 }
 
 #[tokio::test]
 async fn each_role_does_what_it_may_and_nothing_else() {
-    let house = House::new().await;
-    let admin = house.festival("own", 1_000).await;
-    house.festival("foreign", 10).await;
-    let ticket = house.ticket(&admin, "own").await;
-    let device = DeviceId::new(FestivalId::of_slug("own"), 0).to_string();
+    let house = House::listed().await;
+    let own = place(&house, "own").await;
+    house.bar("foreign").await;
+    house.listed_all().await;
     let keys = [
         ('A', house.key(Role::Admin, &[]).await),
         ('a', house.key(Role::Admin, &["own"]).await),
@@ -111,7 +201,7 @@ async fn each_role_does_what_it_may_and_nothing_else() {
     ];
     for (may, method, route) in ROUTES.iter().filter(|(_, _, route)| !route.ends_with("/status")) {
         for (role, key) in &keys {
-            let (status, code) = call(&house, key, method, route, "own", &ticket, &device).await;
+            let (status, code) = call(&house, key, method, route, &own).await;
             if may.contains(*role) {
                 assert!(
                     status != 401 && status != 403 && code != "unknown_festival" && code != "validation",
@@ -125,7 +215,7 @@ async fn each_role_does_what_it_may_and_nothing_else() {
     // The two that end something come last.
     for (may, method, route) in ROUTES.iter().filter(|(_, _, route)| route.ends_with("/status")) {
         for (role, key) in &keys {
-            let (status, code) = call(&house, key, method, route, "own", &ticket, &device).await;
+            let (status, code) = call(&house, key, method, route, &own).await;
             assert_eq!(status == 403, !may.contains(*role), "{role} {method} {route}: {status} {code}");
         }
     }
@@ -134,21 +224,15 @@ async fn each_role_does_what_it_may_and_nothing_else() {
 
 #[tokio::test]
 async fn a_foreign_festival_answers_like_one_that_never_was() {
-    let house = House::new().await;
-    house.festival("own", 10).await;
-    let admin = house.festival("foreign", 10).await;
-    let foreign_ticket = house.ticket(&admin, "foreign").await;
-    let foreign_device = DeviceId::new(FestivalId::of_slug("foreign"), 0).to_string();
-    let never_ticket = {
-        let own = FestivalId::of_slug("never");
-        engine::ids::TicketId::new(own, engine::ids::CategoryNo(0), 0, 7).to_string()
-    };
-    let never_device = DeviceId::new(FestivalId::of_slug("never"), 0).to_string();
+    let house = House::listed().await;
+    house.bar("own").await;
+    let (foreign_one, never_one) = (place(&house, "foreign").await, never());
+    house.listed_all().await;
     for role in [Role::Admin, Role::Organizer, Role::Staff, Role::Security, Role::Cashier, Role::User] {
         let key = house.key(role, &["own"]).await;
         for (_, method, route) in ROUTES.iter().filter(|(_, _, route)| route.contains('{') && !route.contains("{no}")) {
-            let foreign = call(&house, &key, method, route, "foreign", &foreign_ticket, &foreign_device).await;
-            let never = call(&house, &key, method, route, "never", &never_ticket, &never_device).await;
+            let foreign = call(&house, &key, method, route, &foreign_one).await;
+            let never = call(&house, &key, method, route, &never_one).await;
             assert_eq!(foreign, never, "{} can tell them apart by {method} {route}", role.word());
             assert_eq!(foreign.0, 404, "{} {method} {route}", role.word());
         }
@@ -159,7 +243,10 @@ async fn a_foreign_festival_answers_like_one_that_never_was() {
     assert_eq!(slugs, ["own"]);
     house.get(&key, "/festivals/foreign").await.is(404, "unknown_festival");
     // A device of a foreign festival cannot be reached by way of one's own either.
-    house.get(&key, &format!("/festivals/own/access-log?device={foreign_device}")).await.is(404, "unknown_device");
+    house
+        .get(&key, &format!("/festivals/own/access-log?device={}", foreign_one.device))
+        .await
+        .is(404, "unknown_device");
     house.stop().await;
 }
 

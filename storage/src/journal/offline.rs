@@ -45,6 +45,8 @@ pub struct Offline<D: Disk> {
     walker: Option<Walker<D::File>>,
     /// Where the last segment's durable records end, and its number.
     end: Option<(u64, u64)>,
+    /// The lsn behind the last of them.
+    end_lsn: Option<u64>,
     torn: Option<Torn>,
     /// The record that has to come next, and the chain hash before it.
     expected: Option<(u64, Chain)>,
@@ -67,6 +69,7 @@ impl<D: Disk> Offline<D> {
             next: 0,
             walker: None,
             end: None,
+            end_lsn: None,
             torn: None,
             expected: None,
             shards: None,
@@ -91,13 +94,16 @@ impl<D: Disk> Offline<D> {
             Err(JournalError::Damaged { .. }) => return Ok(()),
             Err(other) => return Err(other),
         };
+        let mut end_lsn = tail.mark.lsn;
         if let Verdict::Torn { why, kept, .. } = &tail.verdict {
             let kept = kept.as_ref().map_or(0, |kept| kept.records());
             let file = raw_name(last.number);
             self.torn = Some(Torn { file, offset: tail.mark.offset, kept, why: why.clone() });
+            end_lsn -= u64::from(kept); // they are not read here
         }
         if tail.verdict.damage().is_none() {
             self.end = Some((last.number, tail.mark.offset));
+            self.end_lsn = Some(end_lsn);
         }
         Ok(())
     }
@@ -105,6 +111,12 @@ impl<D: Disk> Offline<D> {
     /// How many shards the journal was created for, if any header still says so.
     pub fn shards(&self) -> Option<u16> {
         self.shards
+    }
+
+    /// The lsn at which reading will end, that is how many records there are from the very first on. `None` if the last
+    /// segment is damaged: nobody knows then.
+    pub fn ends_at(&self) -> Option<u64> {
+        self.end_lsn
     }
 
     /// The torn tail, if there is one: the remains of a write that was never acknowledged, or is under way. The next
@@ -200,10 +212,11 @@ impl<D: Disk> Offline<D> {
         self.next += 1;
         let (name, bytes) = read_whole(&*self.disk, number)?;
         let lost = |why: &str| JournalError::damaged(&name, 0, why);
-        let opened = Walker::memory(name.clone(), number, bytes.clone());
+        let opened = Walker::memory(name.clone(), number, bytes);
         let walker = match opened {
             Ok(Some(walker)) => walker,
             Ok(None) | Err(JournalError::Damaged { .. }) => {
+                let (name, bytes) = read_whole(&*self.disk, number)?; // seldom, so that no copy is kept for it
                 let (first_lsn, chain) = self.expected.unwrap_or_default();
                 let header = SegmentHeader {
                     number,

@@ -45,8 +45,13 @@ pub(crate) fn parse_name(name: &str) -> Option<(u64, bool)> {
 /// its end, what decodes: whoever walks it will find that it ends too soon.
 pub(crate) fn read_whole<D: Disk>(disk: &D, number: u64) -> Result<(String, Vec<u8>), JournalError> {
     let mut name = raw_name(number);
+    let mut bytes = Vec::new();
     let mut source = match disk.open(&name, Access::Read) {
-        Ok(file) => Source::Raw(file),
+        Ok(file) => {
+            let len = file.len().map_err(|error| JournalError::io("look at", &name, error))?;
+            bytes.reserve_exact(len as usize);
+            Source::Raw(file)
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             name = packed_name(number);
             let file = disk.open(&name, Access::Plain).map_err(|error| JournalError::io("open", &name, error))?;
@@ -54,7 +59,6 @@ pub(crate) fn read_whole<D: Disk>(disk: &D, number: u64) -> Result<(String, Vec<
         }
         Err(error) => return Err(JournalError::io("open", &name, error)),
     };
-    let mut bytes = Vec::new();
     let mut buffer = AlignedBuffer::zeroed(READ_AHEAD);
     loop {
         let at = bytes.len() as u64;

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use engine::ids::ShardId;
-use engine::ids::TicketId;
+use engine::ids::{TicketId, TransactionId};
 
 use super::*;
 use crate::journal::Position;
@@ -13,7 +13,9 @@ use crate::views::contract::{Embedded, Subject};
 use crate::views::embedded::EmbeddedViews;
 use crate::views::history::{Night, Nobody, SHARDS};
 use crate::views::{
-    AccessEntry, AccessLog, Batch, CountPosition, CountRow, Counts, Followed, LogPosition, Page, TicketRow, Tickets,
+    AccessEntry, AccessLog, Batch, CashPosition, CashViews, CountPosition, CountRow, Counts, Followed, LogPosition,
+    OrderRow, Page, ProductPosition, ProductRow, SalesPosition, SalesRow, Statement, TicketRow, Tickets,
+    TransactionRow, Transactions, VendorSpan,
 };
 
 const QUICK: Pace = Pace { pause_ms: 1, flush_ms: 5, retry_ms: 1, retry_ms_max: 4 };
@@ -167,6 +169,27 @@ impl Views for Moody {
     }
     fn counts(&self, of: Counts, page: Page<CountPosition>) -> Result<Vec<CountRow>, ViewsError> {
         self.views.counts(of, page)
+    }
+}
+
+impl CashViews for Moody {
+    fn transactions(&self, of: Transactions, page: Page<CashPosition>) -> Result<Vec<TransactionRow>, ViewsError> {
+        self.views.transactions(of, page)
+    }
+    fn transaction(&self, id: TransactionId) -> Result<Option<TransactionRow>, ViewsError> {
+        self.views.transaction(id)
+    }
+    fn orders(&self, of: VendorSpan, page: Page<CashPosition>) -> Result<Vec<OrderRow>, ViewsError> {
+        self.views.orders(of, page)
+    }
+    fn sales(&self, of: VendorSpan, page: Page<SalesPosition>) -> Result<Vec<SalesRow>, ViewsError> {
+        self.views.sales(of, page)
+    }
+    fn products_sold(&self, of: VendorSpan, page: Page<ProductPosition>) -> Result<Vec<ProductRow>, ViewsError> {
+        self.views.products_sold(of, page)
+    }
+    fn statement(&self, of: VendorSpan) -> Result<Statement, ViewsError> {
+        self.views.statement(of)
     }
 }
 

@@ -171,6 +171,24 @@ macro_rules! suite {
 }
 suite!(embedded, Embedded::default(), 12);
 
+/// What the cases above say is worth as much as what happens in their nights.
+#[test]
+fn nights_have_it_all() {
+    let mut seen = std::collections::BTreeMap::new();
+    for seed in 0..8 {
+        let mut night = Night::new(seed);
+        (0..60).for_each(|_| night.act());
+        night.count_tills(&mut seen);
+    }
+    let kinds = engine::event::TransactionKind::ALL.iter().map(|kind| format!("{kind:?}"));
+    let refused = ["InsufficientFunds", "WalletBlocked", "NotACashier", "UnknownVendor", "RefundExceedsPayment"];
+    let shapes =
+        ["by the office", "by the other side", "twice refunded", "with lines", "in a large record", "far lots"];
+    let all = kinds.chain(refused.into_iter().chain(shapes).map(str::to_owned));
+    let missing: Vec<_> = all.filter(|what| seen.get(what).copied().unwrap_or(0) < 3).collect();
+    assert!(missing.is_empty(), "too few of {missing:?} in {seen:?}");
+}
+
 #[test]
 fn however_the_journal_was_cut_the_tables_are_the_same() {
     for seed in 0..8 {

@@ -10,6 +10,15 @@
 //! | `holders` | festival, category, serial ÷ 256 | holder block |
 //! | `tickets_by_holder` | festival, holder, category, serial | nothing |
 //! | `counts` | festival, minute, gate, zone | tally |
+//! | `transactions` | festival, class, time, shard, place | transaction chunk: what one record says of one class |
+//! | `transactions_by_wallet` | wallet, time, shard, place | festival and class |
+//! | `transactions_by_terminal` | terminal, time, shard, place | pointer chunk |
+//! | `transactions_by_vendor` | festival, vendor, time, shard, place | pointer chunk |
+//! | `transactions_by_serial` | shard, serial | serial chunk |
+//! | `refunds` | shard, the payment's serial, the refund's | time, amount |
+//! | `sales` | festival, vendor, hour, terminal, shard | sums |
+//! | `products_sold` | festival, vendor, hour, terminal, product, VAT, shard | sums |
+//! | `vendor_accounts` | festival, vendor, shard, minute | sums of all until the end of that minute |
 //! | `about` | `format`, `followed` | |
 //!
 //! A chunk never holds lines of two records, so the tables depend on the journal alone, and not on how it was cut into
@@ -25,18 +34,21 @@ use redb::{
     TableDefinition, WriteTransaction,
 };
 
-use engine::ids::TicketId;
+use engine::ids::{TicketId, TransactionId};
 
 use super::layout::{self, BLOCK_TICKETS, CHUNK_LINES, Slot, StoredTally};
 use super::{
-    AccessEntry, AccessLog, Batch, CountPosition, CountRow, Counts, Followed, INDEX_BITS, LogPosition, Page,
-    TicketChange, TicketRow, Tickets, Views, ViewsError,
+    AccessEntry, AccessLog, Batch, CashPosition, CashViews, CountPosition, CountRow, Counts, Followed, INDEX_BITS,
+    LogPosition, OrderRow, Page, ProductPosition, ProductRow, SalesPosition, SalesRow, Statement, TicketChange,
+    TicketRow, Tickets, TransactionRow, Transactions, VendorSpan, Views, ViewsError,
 };
 
+mod cash;
 mod read;
+mod read_cash;
 
 /// The format of the file. One of another format is built anew from the journal.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// What the store may keep of the file in memory, in bytes. At 30,000 scans a second it is what ten seconds write.
 pub const CACHE_BYTES: usize = 64 << 20;
@@ -110,6 +122,7 @@ impl EmbeddedViews {
             txn.open_table(HOLDERS)?;
             txn.open_table(TICKETS_BY_HOLDER)?;
             txn.open_table(COUNTS)?;
+            cash::create(&txn)?;
             txn.commit()?;
             Ok(true)
         })
@@ -142,7 +155,16 @@ impl EmbeddedViews {
             all(&txn, TICKETS, &mut rows)?;
             all(&txn, HOLDERS, &mut rows)?;
             all(&txn, TICKETS_BY_HOLDER, &mut rows)?;
-            all(&txn, COUNTS, &mut rows)
+            all(&txn, COUNTS, &mut rows)?;
+            all(&txn, cash::TRANSACTIONS, &mut rows)?;
+            all(&txn, cash::BY_WALLET, &mut rows)?;
+            all(&txn, cash::BY_TERMINAL, &mut rows)?;
+            all(&txn, cash::BY_VENDOR, &mut rows)?;
+            all(&txn, cash::BY_SERIAL, &mut rows)?;
+            all(&txn, cash::REFUNDS, &mut rows)?;
+            all(&txn, cash::SALES, &mut rows)?;
+            all(&txn, cash::PRODUCTS, &mut rows)?;
+            all(&txn, cash::ACCOUNTS, &mut rows)
         })?;
         Ok(rows)
     }
@@ -176,6 +198,7 @@ impl Views for EmbeddedViews {
         write_log(&txn, &batch.access)?;
         write_tickets(&txn, &batch.tickets)?;
         write_counts(&txn, batch)?;
+        cash::write(&txn, &batch.transactions)?;
         attempt("write", || {
             let bytes = postcard::to_allocvec(&batch.followed).expect("plain data");
             txn.open_table(ABOUT)?.insert("followed", bytes.as_slice())?;
@@ -204,6 +227,32 @@ impl Views for EmbeddedViews {
 
     fn counts(&self, of: Counts, page: Page<CountPosition>) -> Result<Vec<CountRow>, ViewsError> {
         read::counts(&self.snapshot()?, of, page)
+    }
+}
+
+impl CashViews for EmbeddedViews {
+    fn transactions(&self, of: Transactions, page: Page<CashPosition>) -> Result<Vec<TransactionRow>, ViewsError> {
+        read_cash::transactions(&self.snapshot()?, of, page)
+    }
+
+    fn transaction(&self, id: TransactionId) -> Result<Option<TransactionRow>, ViewsError> {
+        read_cash::transaction(&self.snapshot()?, id)
+    }
+
+    fn orders(&self, of: VendorSpan, page: Page<CashPosition>) -> Result<Vec<OrderRow>, ViewsError> {
+        read_cash::orders(&self.snapshot()?, of, page)
+    }
+
+    fn sales(&self, of: VendorSpan, page: Page<SalesPosition>) -> Result<Vec<SalesRow>, ViewsError> {
+        read_cash::sales(&self.snapshot()?, of, page)
+    }
+
+    fn products_sold(&self, of: VendorSpan, page: Page<ProductPosition>) -> Result<Vec<ProductRow>, ViewsError> {
+        read_cash::products_sold(&self.snapshot()?, of, page)
+    }
+
+    fn statement(&self, of: VendorSpan) -> Result<Statement, ViewsError> {
+        read_cash::statement(&self.snapshot()?, of)
     }
 }
 

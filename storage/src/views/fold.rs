@@ -8,8 +8,14 @@ use engine::record;
 use engine::status::TicketStatus;
 use engine::time::{MINUTE_MS, Timestamp};
 
-use super::{AccessEntry, CountPosition, Followed, INDEX_BITS, LastRecord, LogPosition, Tally, ViewsError};
+use super::{
+    AccessEntry, CashPosition, CountPosition, Followed, INDEX_BITS, LastRecord, LogPosition, Tally, TransactionRow,
+    ViewsError,
+};
 use crate::journal::{Cursor, Entry};
+
+/// A transaction with its lots and lines is about as large as this many entries of the access log.
+const TRANSACTION_WEIGHT: usize = 3;
 
 /// What a run of whole records comes to, in the order in which it happened.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,6 +30,8 @@ pub struct Batch {
     pub tickets: Vec<TicketChange>,
     /// What is to be added up.
     pub counts: Vec<CountStep>,
+    /// What happened to money, and what each of it adds to sums.
+    pub transactions: Vec<TransactionRow>,
     events: u64,
     weight: usize,
 }
@@ -76,6 +84,7 @@ impl Batch {
             access: Vec::new(),
             tickets: Vec::new(),
             counts: Vec::new(),
+            transactions: Vec::new(),
             events: 0,
             weight: 0,
         }
@@ -87,6 +96,7 @@ impl Batch {
         self.access.clear();
         self.tickets.clear();
         self.counts.clear();
+        self.transactions.clear();
         self.events = 0;
         self.weight = 0;
     }
@@ -127,10 +137,24 @@ impl Batch {
         }
         let counts_before = self.counts.len();
         let orders = (record.seq << INDEX_BITS..).map(|order| LogPosition { at: record.at, order });
+        let mut operator = None;
         for (event, at) in record.events.into_iter().zip(orders) {
             self.events += 1;
             self.weight += 1;
-            self.fold(event, at, record.seq, counts_before);
+            // Who asked precedes what came of it.
+            let asked = match &event {
+                Event::Asked(asked) if asked.answer().is_none() => Some(asked.operator),
+                _ => None,
+            };
+            match event {
+                Event::Transaction(transaction) => {
+                    self.weight += TRANSACTION_WEIGHT - 1;
+                    let position = CashPosition::new(at, shard);
+                    self.transactions.push(TransactionRow::new(transaction, position, operator));
+                }
+                event => self.fold(event, at, record.seq, counts_before),
+            }
+            operator = asked;
         }
         self.followed.cursor.advance(shard, position.next());
         self.followed.last = Some(LastRecord { shard, position, crc: crc32c::crc32c(entry.payload) });
@@ -195,11 +219,11 @@ impl Batch {
             | Event::ApiKeyCreated { .. }
             | Event::ApiKeyRevoked { .. }
             | Event::Expired
-            | Event::Transaction(_)
             | Event::Cash(_)
             | Event::Sent { .. }
             | Event::Received { .. }
             | Event::Delivered { .. } => {}
+            Event::Transaction(_) => unreachable!("taken before"),
         }
     }
 
@@ -221,7 +245,7 @@ impl Batch {
 
 /// Where the minute of a moment begins.
 pub fn minute_of(at: Timestamp) -> Timestamp {
-    Timestamp(at.0 - at.0.rem_euclid(MINUTE_MS))
+    Timestamp(at.0.saturating_sub(at.0.rem_euclid(MINUTE_MS)))
 }
 
 fn line_of_scan(scanned: &Scanned, position: LogPosition) -> AccessEntry {

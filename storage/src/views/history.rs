@@ -1,6 +1,9 @@
-//! Nights at random gates, for tests: two festivals on two shards, decided by the real engine, with what the read models
-//! have to say about them kept beside it in the plainest way. The model hears questions and answers and asks the engine's
-//! state; it never looks at events.
+//! Nights at random gates and tills, for tests: two festivals and their guests' wallets on four shards, decided by the
+//! real engine, with what the read models have to say about them kept beside it in the plainest way. Of the gates the
+//! model hears questions and answers and asks the engine's state, and never looks at events; of the tills (`till.rs`) it
+//! keeps all that happened, and asks the books.
+
+mod till;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,6 +25,7 @@ use super::{AccessEntry, AccessLog, CountPosition, Counts, Page, Span, Tally, Ti
 use crate::journal::faults::Chance;
 use crate::journal::memory::{MemoryJournal, MemoryLog};
 use crate::journal::{Journal as _, Position, Sink};
+use till::Tills;
 
 pub(crate) const SHARDS: u16 = 4;
 
@@ -60,10 +64,10 @@ impl From<&AccessEntry> for Line {
     }
 }
 
-/// One festival, its shard, and the model of what lists say about it.
+/// One festival, where it lives, and the model of what lists say about it.
 pub(crate) struct Festival {
     pub(crate) id: FestivalId,
-    shard: Shard,
+    home: ShardId,
     /// Device and its gate; gates 0 and 1 lead into zone 0, gate 2 into zone 1 in it.
     devices: Vec<DeviceId>,
     seqs: Vec<u64>,
@@ -80,6 +84,8 @@ pub(crate) struct Night {
     pub(crate) log: Arc<MemoryLog>,
     pub(crate) journal: Arc<MemoryJournal>,
     pub(crate) now: Timestamp,
+    shards: Vec<Shard>,
+    tills: Tills,
     secret: QrSecret,
     records: usize,
 }
@@ -96,6 +102,8 @@ impl Night {
             log,
             journal: Arc::new(journal),
             now: Timestamp(1_780_000_000_000),
+            shards: (0..SHARDS).map(|id| Shard::new(ShardId(id), SHARDS)).collect(),
+            tills: Tills::default(),
             secret: QrSecret::new(&[7; 32]).expect("long enough"),
             records: 0,
         };
@@ -105,16 +113,17 @@ impl Night {
         ] {
             night.open(slug, policy);
         }
+        night.open_tills();
         night
     }
 
     fn open(&mut self, slug: &str, policy: Policy) {
         let id = FestivalId::of_slug(slug);
-        assert!(self.festivals.iter().all(|known| known.shard.id() != Home::Festival(id).shard(SHARDS)), "two shards");
-        let shard = Shard::new(Home::Festival(id).shard(SHARDS), SHARDS);
+        let home = Home::Festival(id).shard(SHARDS);
+        assert!(self.festivals.iter().all(|known| known.home != home), "two shards");
         let (devices, seqs) = (Vec::new(), Vec::new());
         let (tickets, lines, counts, asked) = (Vec::new(), Vec::new(), BTreeMap::new(), Vec::new());
-        self.festivals.push(Festival { id, shard, devices, seqs, tickets, lines, counts, asked });
+        self.festivals.push(Festival { id, home, devices, seqs, tickets, lines, counts, asked });
         let which = self.festivals.len() - 1;
         let (starts_at, ends_at) = (self.now, self.now.plus_ms(86_400_000));
         let mut acts =
@@ -146,9 +155,12 @@ impl Night {
         self.issue(which, 30);
     }
 
-    /// One record, or none if what was asked changes nothing. Time passes by up to half a minute.
+    /// A record, or none if what was asked changes nothing; at the tills several. Time passes by up to half a minute.
     pub(crate) fn act(&mut self) {
         self.now = self.now.plus_ms([0, 1, 40, 30_000][self.chance.below(4) as usize]);
+        if self.chance.below(3) == 0 {
+            return self.act_at_tills();
+        }
         let which = self.chance.below(self.festivals.len() as u64) as usize;
         if self.chance.below(20) == 0 {
             let count = [1, 3, 300, 1_024][self.chance.below(4) as usize];
@@ -229,18 +241,24 @@ impl Night {
     /// Decides a batch, hands its record to the journal, tells the model what it needs to know.
     fn decide(&mut self, which: usize, batch: Vec<(Command, Meaning)>) {
         let (commands, meanings): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
-        let festival = &mut self.festivals[which];
+        let answers = self.step(self.festivals[which].home, &commands);
+        let heard = commands.iter().zip(meanings).zip(&answers);
+        heard.for_each(|((command, meaning), answer)| self.festivals[which].hear(command, meaning, answer, self.now));
+    }
+
+    /// One shard decides.
+    fn step(&mut self, shard: ShardId, commands: &[Command]) -> Vec<Answer> {
         let mut step = Step::default();
-        festival.shard.step(self.now, &commands, &mut step);
-        let heard = commands.iter().zip(meanings).zip(&step.answers);
-        heard.for_each(|((command, meaning), answer)| festival.hear(command, meaning, answer, self.now));
+        self.shards[usize::from(shard.0)].step(self.now, commands, &mut step);
         if step.events > 0 {
-            self.journal.append(festival.shard.id(), step.record).expect("there is room");
+            self.tills.hear(&step.record);
+            self.journal.append(shard, step.record).expect("there is room");
             self.records += 1;
             while self.log.len() < self.records {
                 std::thread::yield_now();
             }
         }
+        step.answers
     }
 
     /// Whether `views`, which have followed everything so far, say what the model says: in whole and page by page, from
@@ -255,8 +273,9 @@ impl Night {
                 festival.check_log(views, span, festival.tickets[ticket].0, limit);
                 festival.check_counts(views, span, limit);
             }
-            festival.check_tickets(views, limit * 10);
+            festival.check_tickets(views, &self.shards[usize::from(festival.home.0)], limit * 10);
         }
+        self.check_tills(views);
     }
 }
 
@@ -379,8 +398,8 @@ impl Festival {
         assert_eq!(rows.iter().map(|row| (&row.position, &row.tally)).collect::<Vec<_>>(), expected);
     }
 
-    fn check_tickets(&self, views: &dyn Views, limit: usize) {
-        let mut rows: Vec<TicketRow> = self.tickets.iter().map(|(id, holder)| self.row(*id, *holder)).collect();
+    fn check_tickets(&self, views: &dyn Views, home: &Shard, limit: usize) {
+        let mut rows: Vec<TicketRow> = self.tickets.iter().map(|(id, holder)| row(home, *id, *holder)).collect();
         rows.sort_by_key(|row| (row.ticket.category(), row.ticket.serial()));
         let all = [None].into_iter().chain(TicketStatus::ALL.iter().copied().map(Some));
         let all =
@@ -400,11 +419,11 @@ impl Festival {
             }
         }
     }
+}
 
-    fn row(&self, ticket: TicketId, holder: Option<u128>) -> TicketRow {
-        let View::Ticket(view) = self.shard.query(&Query::Ticket(ticket)) else { panic!("issued") };
-        TicketRow { ticket, status: view.status, blocked: view.blocked, holder }
-    }
+fn row(home: &Shard, ticket: TicketId, holder: Option<u128>) -> TicketRow {
+    let View::Ticket(view) = home.query(&Query::Ticket(ticket)) else { panic!("issued") };
+    TicketRow { ticket, status: view.status, blocked: view.blocked, holder }
 }
 
 /// Reads a list page by page, forwards, and again backwards; both give the same.

@@ -10,6 +10,8 @@
 //!
 //! A change here needs a new [`super::embedded::FORMAT`]: files of another format are built anew.
 
+pub(super) mod cash;
+
 use engine::command::{Direction, FirstUse, Verdict};
 use engine::ids::{CategoryNo, DeviceId, FestivalId, GateNo, TicketId, ZoneNo, nonce_at};
 use engine::rejection::Rejection;

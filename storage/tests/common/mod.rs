@@ -116,7 +116,11 @@ pub(crate) fn read_all(disk: &FaultDisk) -> (Vec<(ShardId, Vec<u8>)>, Option<Jou
     loop {
         match offline.next() {
             Ok(Some(entry)) => read.push((entry.shard, entry.payload.to_vec())),
-            Ok(None) => return (read, None),
+            Ok(None) => {
+                let ended_at = offline.expected().map(|(lsn, _)| lsn);
+                assert!(offline.ends_at().is_none_or(|end| Some(end) == ended_at), "it said beforehand where it ends");
+                return (read, None);
+            }
             Err(error) => return (read, Some(error)),
         }
     }

@@ -42,6 +42,12 @@ impl MoneyBooks {
         Home::Wallet(wallet).shard(self.of) == self.id
     }
 
+    fn reserve(&mut self, wallet: WalletId, amount: i64) {
+        if let Some(wallet) = self.wallets.get_mut(wallet) {
+            wallet.reserved += amount;
+        }
+    }
+
     /// Money has left a wallet.
     pub(super) fn left(&mut self, t: &Transaction, found: &mut Found) {
         found.report.transfers += 1;
@@ -50,7 +56,7 @@ impl MoneyBooks {
             return;
         };
         found.check(Check::Transfer, to != t.wallet, || format!("{:?} goes to itself", t.id()));
-        self.wallets.entry(t.wallet).and_modify(|wallet| wallet.reserved += t.amount);
+        self.reserve(t.wallet, t.amount);
         self.op_begins(t.of, Op::Transfer { from: t.wallet, to, amount: t.amount, credited: false }, found);
     }
 
@@ -90,7 +96,7 @@ impl MoneyBooks {
         found.check(Check::Transfer, own && declined, || {
             format!("{:?} is back, though the other side did not say that it would not take it", t.id())
         });
-        self.wallets.entry(t.wallet).and_modify(|wallet| wallet.reserved -= t.amount);
+        self.reserve(t.wallet, -t.amount);
     }
 
     /// The other side has said that it has the money.
@@ -98,7 +104,7 @@ impl MoneyBooks {
         let said = self.answers.remove(&op) == Some(true);
         let settled = match self.ops.remove(&op) {
             Some(Op::Transfer { from, to, amount, credited }) => {
-                self.wallets.entry(from).and_modify(|wallet| wallet.reserved -= amount);
+                self.reserve(from, -amount);
                 if self.is_near(to) { credited } else { said }
             }
             _ => false,
@@ -157,7 +163,7 @@ impl MoneyBooks {
     /// A wallet has a chip.
     pub(super) fn attached(&mut self, wallet: WalletId, tag: TagUid, version: u32, found: &mut Found) {
         self.at_home(Home::Wallet(wallet), found);
-        let known = self.wallets.get_mut(&wallet);
+        let known = self.wallets.get_mut(wallet);
         let newer =
             known.as_ref().is_some_and(|known| known.tag.is_none_or(|before| before.0 != tag || before.1 < version));
         found.check(Check::Tag, newer, || format!("{wallet:?} has {tag:?} at {version} already, or is none"));
@@ -180,7 +186,7 @@ impl MoneyBooks {
         let near = self.is_near(wallet);
         let so = match near {
             false => said == Some(taken),
-            true => !taken || self.wallets.get(&wallet).is_some_and(|known| known.tag == Some((tag, version))),
+            true => !taken || self.wallets.get(wallet).is_some_and(|known| known.tag == Some((tag, version))),
         };
         found.check(Check::Tag, ours && open && so, || format!("{tag:?}: the wallet has not said so"));
     }
@@ -216,9 +222,9 @@ impl MoneyBooks {
             format!("{in_transit} in transit, transfers of {under_way} under way")
         });
         let mut holders = std::collections::BTreeMap::new();
-        for (wallet, known) in all.iter().flat_map(|books| &books.wallets) {
+        for (wallet, known) in all.iter().flat_map(|books| books.wallets.iter()) {
             let Some((tag, version)) = known.tag.filter(|_| !known.lost) else { continue };
-            let before = holders.insert(tag, (*wallet, version));
+            let before = holders.insert(tag, (wallet, version));
             found.check(Check::Tag, before.is_none(), || format!("{tag:?} is {wallet:?}'s and {before:?}'s"));
         }
     }
@@ -226,6 +232,6 @@ impl MoneyBooks {
     /// Whether this shard has credited another one's operation, be the word of it under way or not yet sent.
     fn has_taken(&self, shard: ShardId, op: u64) -> bool {
         self.credits.get(&(shard.0, op)).is_some_and(|credit| credit.credited)
-            || self.peers[usize::from(shard.0)].credited.contains(&op)
+            || self.peers[usize::from(shard.0)].has_credited(op)
     }
 }

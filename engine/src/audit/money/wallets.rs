@@ -2,6 +2,7 @@
 
 use super::{Accounts, MoneyBooks, Payment};
 use crate::audit::{Check, Found};
+use crate::cash::refundable::REFUNDABLE_MAX;
 use crate::command::{Source, SourceKind};
 use crate::event::{Lot, Posting, Transaction, TransactionKind};
 use crate::ids::Home;
@@ -51,11 +52,7 @@ impl MoneyBooks {
             return;
         };
         found.check(Check::OwnFestival, own, || format!("{} at festival {}", by.device, t.festival));
-        let new = by.seq >= terminal.floor && terminal.answered.insert(by.seq);
-        if by.floor > terminal.floor {
-            terminal.floor = by.floor;
-            terminal.answered = terminal.answered.split_off(&by.floor);
-        }
+        let new = terminal.answers(by.seq, by.floor);
         let refused = !terminal.revoked || t.rejection == Some(Rejection::DeviceRevoked);
         let allowed = match kind {
             TransactionKind::Payment | TransactionKind::Refund => terminal.vendor == Some(vendor),
@@ -68,7 +65,7 @@ impl MoneyBooks {
         if let Some((tag, version)) = t.tap
             && moved
         {
-            let wallet = self.wallets.get(&t.wallet);
+            let wallet = self.wallets.get(t.wallet);
             let own = wallet.is_some_and(|known| known.tag == Some((tag, version)) && !known.lost);
             found.check(Check::Tag, own, || format!("{tag:?} at {version} is not {:?}'s", t.wallet));
         }
@@ -102,7 +99,7 @@ impl MoneyBooks {
     }
 
     fn history(&mut self, t: &Transaction, found: &mut Found) {
-        let known = self.wallets.get_mut(&t.wallet);
+        let known = self.wallets.get_mut(t.wallet);
         if !found.check(Check::Known, known.is_some(), || format!("there is no {:?}", t.wallet)) {
             return;
         }
@@ -155,7 +152,10 @@ impl MoneyBooks {
         found.check(Check::Posting, t.lines.is_empty() || lines == i128::from(t.amount), || {
             format!("{:?}: its lines add up to {lines}", t.id())
         });
-        self.payments.push(Payment {
+        if self.payments.len() == REFUNDABLE_MAX {
+            self.payments.pop_front();
+        }
+        self.payments.push_back(Payment {
             serial: t.serial,
             wallet: t.wallet,
             amount: t.amount,

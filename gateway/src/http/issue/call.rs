@@ -13,24 +13,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use engine::command::{ISSUE_MAX, IdempotencyKey, OfficeAction, OfficeAnswer, OfficeCommand, issued};
 use engine::ids::{CategoryNo, FestivalId, TicketId};
 use engine::rejection::Rejection;
-use http_body_util::BodyExt;
 use sha2::{Digest, Sha256};
 
-use super::{LINE_LEN_MAX, LINES_MAX, LineError, NewTicket, WAIT};
+use super::NewTicket;
 use crate::auth::Operator;
 use crate::http::AppState;
 use crate::http::answer::odd;
-use crate::http::problem::{Fault, Problem};
+use crate::http::ndjson::{LINE_LEN_MAX, LINES_MAX, LineError, Lines};
+use crate::http::problem::Problem;
 use crate::http::request::{first, parse_json};
 
-/// The longest body: as many lines as can be, each as long as can be, and its end. 51 MB.
-const BODY_LEN_MAX: u64 = LINES_MAX as u64 * (LINE_LEN_MAX as u64 + 2);
-/// Beyond so many bad lines, a line says its code only.
-const EXPLAINED_MAX: usize = 1_000;
 /// A full queue is asked again after so long, so many times: 5 s, when readers' windows have long been let through.
 const BUSY_WAIT: Duration = Duration::from_millis(100);
 const BUSY_TRIES: u32 = 50;
@@ -58,9 +54,6 @@ pub(super) struct Call<'a> {
     key: IdempotencyKey,
     /// Method and path; the lines of a window go behind it.
     request: Sha256,
-    /// The line that is arriving, at most [`LINE_LEN_MAX`] + 1 bytes of it.
-    partial: Vec<u8>,
-    line: u32,
     windows: u32,
     window: Vec<(u32, Result<Wanted, Box<LineError>>)>,
     window_hash: Sha256,
@@ -70,7 +63,6 @@ pub(super) struct Call<'a> {
     commands: u32,
     /// Nothing is asked any more, and why.
     ended: Option<Rejection>,
-    explained: usize,
     pub(super) asked: bool,
     pub(super) all_repeated: bool,
     pub(super) outcomes: Vec<(u32, Outcome)>,
@@ -91,14 +83,11 @@ impl<'a> Call<'a> {
             key,
             window_hash: request.clone(),
             request,
-            partial: Vec::new(),
-            line: 0,
             windows: 0,
             window: Vec::new(),
             sold_out: BTreeSet::new(),
             commands: 0,
             ended: None,
-            explained: 0,
             asked: false,
             all_repeated: true,
             outcomes: Vec::new(),
@@ -107,63 +96,22 @@ impl<'a> Call<'a> {
 
     /// Reads and issues to the end of the body.
     pub(super) async fn take(&mut self, body: &mut Body) -> Result<(), Problem> {
-        let mut taken = 0;
-        while let Some(data) = next_data(body, WAIT).await? {
-            taken += data.len() as u64;
-            if taken > BODY_LEN_MAX {
-                return Err(Problem::from(Fault::BodyTooLarge).detail(format!("At most {BODY_LEN_MAX} bytes.")));
-            }
-            for piece in data.split_inclusive(|&byte| byte == b'\n') {
-                // One byte more than a line may have is enough to know that it is too long.
-                let room = (LINE_LEN_MAX + 1).saturating_sub(self.partial.len());
-                let text = piece.strip_suffix(b"\n").unwrap_or(piece);
-                self.partial.extend_from_slice(&text[..text.len().min(room)]);
-                if piece.ends_with(b"\n") && !self.end_of_line().await? {
-                    return Ok(());
-                }
-            }
-        }
-        if !self.partial.is_empty() {
-            self.end_of_line().await?;
-        }
-        self.end_of_window().await
-    }
-
-    /// `false` once there have been too many lines.
-    async fn end_of_line(&mut self) -> Result<bool, Problem> {
-        let mut line = core::mem::take(&mut self.partial);
-        self.line += 1;
-        let text = line.trim_ascii();
-        if !text.is_empty() {
-            if self.line > LINES_MAX {
+        let mut lines = Lines::new(body);
+        while let Some((line, text)) = lines.next().await? {
+            if line > LINES_MAX {
                 self.end_of_window().await?;
-                let problem = Problem::from(Fault::TooManyLines).detail(format!("At most {LINES_MAX} lines."));
-                let error = self.explain(&problem);
-                self.outcomes.push((self.line, Err(Box::new(error))));
-                return Ok(false);
+                self.outcomes.push((line, Err(Box::new(lines.too_many()))));
+                return Ok(());
             }
-            self.window_hash.update(text);
+            self.window_hash.update(&text);
             self.window_hash.update(b"\n");
-            let wanted = read_line(text).map_err(|problem| Box::new(self.explain(&problem)));
-            self.window.push((self.line, wanted));
+            let wanted = read_line(&text).map_err(|problem| Box::new(lines.explain(&problem)));
+            self.window.push((line, wanted));
             if self.window.len() == ISSUE_MAX {
                 self.end_of_window().await?;
             }
         }
-        line.clear();
-        self.partial = line;
-        Ok(true)
-    }
-
-    fn explain(&mut self, problem: &Problem) -> LineError {
-        self.explained += 1;
-        if self.explained > EXPLAINED_MAX {
-            return LineError { code: problem.code(), detail: "".into(), pointer: String::new() };
-        }
-        let field = problem.errors().first();
-        let detail: String = field.map_or(problem.what(), |field| &field.detail).chars().take(120).collect();
-        let pointer = field.map(|field| field.pointer.chars().take(40).collect()).unwrap_or_default();
-        LineError { code: problem.code(), detail: detail.into(), pointer }
+        self.end_of_window().await
     }
 
     /// Issues what the window asks for, and writes down what became of each of its lines.
@@ -316,22 +264,6 @@ fn is_about_the_call(rejection: Rejection) -> bool {
     )
 }
 
-/// The next piece of the body; `None` at its end. Who sends nothing for `wait` is not waited for.
-async fn next_data(body: &mut Body, wait: Duration) -> Result<Option<Bytes>, Problem> {
-    loop {
-        match tokio::time::timeout(wait, body.frame()).await {
-            Err(_) | Ok(Some(Err(_))) => return Err(Fault::BodyTimeout.into()),
-            Ok(None) => return Ok(None),
-            // Trailers say nothing here.
-            Ok(Some(Ok(frame))) => {
-                if let Ok(data) = frame.into_data() {
-                    return Ok(Some(data));
-                }
-            }
-        }
-    }
-}
-
 fn read_line(text: &[u8]) -> Result<Wanted, Problem> {
     if text.len() > LINE_LEN_MAX {
         return Err(Problem::field("", format!("a line has at most {LINE_LEN_MAX} bytes")));
@@ -348,8 +280,6 @@ fn read_line(text: &[u8]) -> Result<Wanted, Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use futures_util::stream;
-    use std::convert::Infallible;
 
     #[test]
     fn lines() {
@@ -368,15 +298,5 @@ mod tests {
         ] {
             assert_eq!(read(bad).unwrap_err().code(), code, "{bad}");
         }
-    }
-
-    #[tokio::test]
-    async fn who_sends_nothing_is_not_waited_for() {
-        let mut silent = Body::from_stream(stream::pending::<Result<Bytes, Infallible>>());
-        let problem = next_data(&mut silent, Duration::from_millis(1)).await.unwrap_err();
-        assert_eq!((problem.status().as_u16(), problem.code()), (408, "body_timeout"));
-        let mut whole = Body::from("a");
-        assert_eq!(next_data(&mut whole, WAIT).await.unwrap(), Some("a".into()));
-        assert_eq!(next_data(&mut whole, WAIT).await.unwrap(), None);
     }
 }

@@ -4,7 +4,7 @@ use std::ops::Bound;
 
 use engine::ids::{CategoryNo, FestivalId, GateNo, TicketId, ZoneNo};
 use engine::time::Timestamp;
-use redb::{Key, ReadOnlyTable, ReadTransaction, Value};
+use redb::{Key, ReadTransaction, ReadableTable, Value};
 
 use super::{
     COUNTS, HOLDERS, LOG_BY_DEVICE, LOG_BY_TICKET, LOG_BY_ZONE, TICKETS, TICKETS_BY_HOLDER, block_of, fault, open,
@@ -16,8 +16,8 @@ use crate::views::{
 };
 
 /// Walks the rows of `range`, forwards or backwards, until `each` says that it has enough.
-fn walk<'k, K: Key + 'static, V: Value + 'static>(
-    table: &ReadOnlyTable<K, V>,
+pub(super) fn walk<'k, K: Key + 'static, V: Value + 'static>(
+    table: &impl ReadableTable<K, V>,
     range: (Bound<K::SelfType<'k>>, Bound<K::SelfType<'k>>),
     backwards: bool,
     mut each: impl FnMut(K::SelfType<'_>, V::SelfType<'_>) -> Result<bool, ViewsError>,

@@ -1,0 +1,239 @@
+//! A terminal: takes payments, gives them back, tops up, says how much there is.
+
+use std::sync::Arc;
+
+use engine::command::{CashVerdict, LINES_MAX, Line, OVER_LIMIT, TerminalAnswer};
+use engine::ids::{DeviceId, TagUid, TransactionId, WalletId};
+use engine::money::{Currency, Money};
+use engine::rejection::Rejection;
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+use super::ask::{Ask, Reply, Trade};
+use super::driver::Driver;
+use super::{
+    ASKS_MAX, CONNECT_TIMEOUT, ClientError, EVENTS_MAX, Event, Identity, ReaderOptions, State, Welcomed, connected,
+    hand_over,
+};
+use crate::wire::{Balance, Frame, LineItem, Pay, Refund, TopUp, WalletName};
+
+/// What was held to the terminal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// A wristband's chip.
+    Tag(TagUid),
+    /// The bytes of a QR.
+    Qr(Vec<u8>),
+    /// The wallet itself, for whoever knows its id.
+    Wallet(WalletId),
+}
+
+impl Shown {
+    fn name(&self) -> WalletName<'_> {
+        match self {
+            Self::Tag(uid) => WalletName::Tag(*uid),
+            Self::Qr(qr) => WalletName::of_qr(qr),
+            Self::Wallet(wallet) => WalletName::Id(*wallet),
+        }
+    }
+}
+
+/// What became of a terminal's command. It is on the server's disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// The command's number.
+    pub seq: u64,
+    /// What.
+    pub answer: TerminalAnswer,
+}
+
+impl Told {
+    /// What to say to the person in front of you.
+    pub fn say(&self) -> String {
+        let TerminalAnswer { verdict, flags, currency, order, amount, balance, .. } = self.answer;
+        let money = |minor| Money { minor, currency };
+        let said = match verdict {
+            CashVerdict::Paid => format!("{} paid, order {order}. {} left.", money(amount), money(balance)),
+            CashVerdict::Refunded => format!("{} given back. {} on it now.", money(amount), money(balance)),
+            CashVerdict::ToppedUp => format!("{} topped up. {} on it now.", money(amount), money(balance)),
+            CashVerdict::Balance => format!("{} on it.", money(balance)),
+            CashVerdict::Rejected(rejection @ Rejection::InsufficientFunds) => {
+                format!("{} {} left.", rejection.say(), money(balance))
+            }
+            // The domain's sentences on these are a gate's.
+            CashVerdict::Rejected(Rejection::InvalidQr) => "This is not the code of a wallet.".to_owned(),
+            CashVerdict::Rejected(Rejection::TamperedQr) => "This wallet's code has been altered.".to_owned(),
+            CashVerdict::Rejected(Rejection::KeyRetired) => {
+                "This code was replaced. Please open the newest one in your account.".to_owned()
+            }
+            CashVerdict::Rejected(Rejection::Busy) => "One moment, please tap again.".to_owned(),
+            CashVerdict::Rejected(rejection) => rejection.say().to_owned(),
+        };
+        if flags & OVER_LIMIT == 0 { said } else { said + " That is more than a wallet should hold." }
+    }
+
+    /// The payment, for a refund; the refund or top-up, for a receipt.
+    pub fn transaction(&self) -> Option<TransactionId> {
+        self.answer.transaction()
+    }
+}
+
+/// A terminal that stays connected. Clones are the same terminal; it ends when the last one goes.
+///
+/// A command is in the queue's file before it is sent, and stays there until its answer, through broken connections and
+/// restarts: a call that was given up is carried out all the same, once, as soon as the server can be reached. Whoever
+/// does not want it then, gives it back ([`Self::refund`]).
+#[derive(Clone)]
+pub struct Terminal {
+    device: DeviceId,
+    asks: mpsc::Sender<Ask>,
+    events: broadcast::Sender<Event>,
+    state: watch::Receiver<State>,
+}
+
+impl Terminal {
+    /// Opens the queue and begins to connect. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// The queue's file cannot be used.
+    pub fn start(identity: Identity, options: ReaderOptions) -> Result<Self, ClientError> {
+        let (asks, inbox) = mpsc::channel(ASKS_MAX);
+        let events = broadcast::Sender::new(EVENTS_MAX);
+        let (state_out, state) = watch::channel(State::default());
+        let device = identity.device;
+        let driver = Driver::new(identity, Trade::Terminal, options, inbox, events.clone(), state_out)?;
+        tokio::spawn(driver.run());
+        Ok(Self { device, asks, events, state })
+    }
+
+    /// The same, and waits until the terminal is connected.
+    ///
+    /// # Errors
+    /// As [`Self::start`]; the server's refusal, if it is final; [`ClientError::WrongTrade`] for a reader's identity;
+    /// [`ClientError::Timeout`] after twice [`CONNECT_TIMEOUT`].
+    pub async fn connect(identity: Identity, options: ReaderOptions) -> Result<Self, ClientError> {
+        let terminal = Self::start(identity, options)?;
+        tokio::time::timeout(2 * CONNECT_TIMEOUT, terminal.connected()).await.unwrap_or(Err(ClientError::Timeout))?;
+        Ok(terminal)
+    }
+
+    /// Its id.
+    pub fn device(&self) -> DeviceId {
+        self.device
+    }
+
+    /// Waits until it is connected.
+    ///
+    /// # Errors
+    /// It never will be.
+    pub async fn connected(&self) -> Result<Arc<Welcomed>, ClientError> {
+        connected(&self.state).await
+    }
+
+    /// The festival's currency, once connected.
+    ///
+    /// # Errors
+    /// As [`Self::connected`].
+    pub async fn currency(&self) -> Result<Currency, ClientError> {
+        let welcome = self.connected().await?;
+        welcome.till.as_ref().map(|till| till.currency).ok_or(ClientError::WrongTrade("a reader"))
+    }
+
+    /// Somebody pays. Lines may be left out; given, their sum is the amount.
+    ///
+    /// # Errors
+    /// [`ClientError::TooManyLines`], [`ClientError::QueueFull`], [`ClientError::NeverConnected`], the queue's file; the
+    /// server's final refusal.
+    pub async fn pay(&self, shown: Shown, amount: Money, lines: &[Line]) -> Result<Told, ClientError> {
+        if lines.len() > LINES_MAX {
+            return Err(ClientError::TooManyLines);
+        }
+        let lines: Vec<LineItem> = lines.iter().copied().map(LineItem::from).collect();
+        self.ask(true, move |seq| {
+            let wallet = shown.name();
+            Frame::Pay(Pay { seq, floor: seq, wallet, amount, lines: &lines, resent: false }).to_bytes()
+        })
+        .await
+    }
+
+    /// Gives back a payment of this vendor's, or a part of it.
+    ///
+    /// # Errors
+    /// As [`Self::pay`].
+    pub async fn refund(&self, payment: TransactionId, amount: Option<Money>) -> Result<Told, ClientError> {
+        self.ask(true, move |seq| Frame::Refund(Refund { seq, floor: seq, payment, amount, resent: false }).to_bytes())
+            .await
+    }
+
+    /// Cash goes into a wallet. Only where the terminal tops up: see [`super::TillWelcomed::cashier`].
+    ///
+    /// # Errors
+    /// As [`Self::pay`].
+    pub async fn top_up(&self, shown: Shown, amount: Money) -> Result<Told, ClientError> {
+        self.ask(true, move |seq| {
+            let wallet = shown.name();
+            Frame::TopUp(TopUp { seq, floor: seq, wallet, amount, resent: false }).to_bytes()
+        })
+        .await
+    }
+
+    /// How much there is. Forgotten when the terminal is switched off.
+    ///
+    /// # Errors
+    /// As [`Self::pay`].
+    pub async fn balance(&self, shown: Shown) -> Result<Told, ClientError> {
+        self.ask(false, move |seq| {
+            let wallet = shown.name();
+            Frame::Balance(Balance { seq, floor: seq, wallet, resent: false }).to_bytes()
+        })
+        .await
+    }
+
+    /// What happens from now on. A listener that lags loses the oldest and is told so.
+    pub fn events(&self) -> broadcast::Receiver<Event> {
+        self.events.subscribe()
+    }
+
+    /// Says goodbye and ends the terminal; what is unanswered stays in the queue's file.
+    pub async fn close(&self) {
+        let (done, closed) = oneshot::channel();
+        if hand_over(&self.asks, &self.state, Ask::Close(done)).await.is_ok() {
+            let _ = closed.await;
+        }
+    }
+
+    async fn ask(&self, kept: bool, frame: impl Fn(u64) -> Vec<u8> + Send + 'static) -> Result<Told, ClientError> {
+        let (reply, answer) = oneshot::channel();
+        let ask = Ask::Cash { frame: Box::new(frame), kept, reply: Reply::Cash(reply) };
+        hand_over(&self.asks, &self.state, ask).await?;
+        answer.await.map_err(|_| ClientError::Gone)?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use engine::time::Timestamp;
+
+    #[test]
+    fn every_answer_can_be_read_aloud() {
+        let answer = TerminalAnswer::rejected(Rejection::InsufficientFunds, WalletId(1), Timestamp(0));
+        let say = |answer| Told { seq: 1, answer }.say();
+        let paid = TerminalAnswer { verdict: CashVerdict::Paid, order: 42, amount: 1_250, balance: 3_750, ..answer };
+        for (answer, said) in [
+            (paid, "12.50 EUR paid, order 42. 37.50 EUR left."),
+            (TerminalAnswer { verdict: CashVerdict::Refunded, ..paid }, "12.50 EUR given back. 37.50 EUR on it now."),
+            (
+                TerminalAnswer { verdict: CashVerdict::ToppedUp, flags: OVER_LIMIT, ..paid },
+                "12.50 EUR topped up. 37.50 EUR on it now. That is more than a wallet should hold.",
+            ),
+            (TerminalAnswer { verdict: CashVerdict::Balance, ..paid }, "37.50 EUR on it."),
+            (TerminalAnswer { balance: 350, ..answer }, "There is not enough money on this wristband. 3.50 EUR left."),
+        ] {
+            assert_eq!(say(answer), said);
+        }
+        for &rejection in Rejection::ALL {
+            let said = say(TerminalAnswer { verdict: CashVerdict::Rejected(rejection), ..answer });
+            assert!(said.ends_with('.') && said.len() > 10, "{said}");
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Staff give back what a vendor took, or part of it.
+
+use axum::extract::State;
+use engine::command::CashAction;
+use engine::ids::{FestivalId, TransactionId};
+use engine::rejection::Rejection;
+use engine::view::{Query, View};
+use serde::Deserialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::{Moved, amount, uuid_at};
+use crate::auth::Right;
+use crate::http::AppState;
+use crate::http::answer::{Changed, odd};
+use crate::http::problem::Problem;
+use crate::http::request::Change;
+
+/// The routes of this file.
+pub fn router() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(refund))
+}
+
+/// What is to be given back.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Refund {
+    /// The payment.
+    #[schema(format = Uuid)]
+    pub transaction_id: String,
+    /// How much, as decimal text; all that is left of the payment unless told.
+    #[schema(example = "2.50")]
+    pub amount: Option<String>,
+    /// ISO 4217, with an amount.
+    #[schema(example = "EUR")]
+    pub currency: Option<String>,
+}
+
+/// Gives back a payment or part of it, to where it came from.
+#[utoipa::path(post, path = "/cashless/refund", tag = "cashless", request_body = Refund,
+    responses((status = 200, body = Moved)))]
+async fn refund(State(state): State<AppState>, change: Change<Refund>) -> Result<Changed<Moved>, Problem> {
+    change.operator.anywhere(Right::MoveMoney)?;
+    let body = change.body.read()?;
+    let id = uuid_at(&body.transaction_id, "/transactionId")?.as_u128();
+    let payment = TransactionId::from_u128(id).ok_or(Rejection::UnknownTransaction)?;
+    let amount = match (&body.amount, &body.currency) {
+        (None, None) => None,
+        (Some(amount), Some(currency)) => Some(amount::money(amount, currency)?),
+        (Some(_), None) => return Err(Problem::field("/currency", "must come with an amount")),
+        (None, Some(_)) => return Err(Problem::field("/amount", "must come with a currency")),
+    };
+    let festival = state.taken_at(payment).await?;
+    change.operator.within(Right::MoveMoney, festival, Rejection::UnknownTransaction)?;
+    state.move_money(&change.operator, change.key, CashAction::Refund { payment, festival, amount }).await
+}
+
+impl AppState {
+    /// The festival whose staff may ask about a transaction: where a payment was taken; for anything else, or a payment
+    /// too old to be known, the wallet's own. The engine then says what is wrong with it, or says again what it said.
+    async fn taken_at(&self, payment: TransactionId) -> Result<FestivalId, Problem> {
+        match self.node.query(Query::Payment(payment)).await {
+            View::Payment(view) => return Ok(view.festival),
+            View::No(Rejection::UnknownTransaction | Rejection::NotAPayment | Rejection::RefundTooLate) => {}
+            View::No(rejection) => return Err(rejection.into()),
+            _ => return Err(odd()),
+        }
+        match self.node.query(Query::Wallet(payment.wallet)).await {
+            View::Wallet(view) => Ok(view.issuer),
+            View::No(Rejection::UnknownWallet) => Err(Rejection::UnknownTransaction.into()),
+            View::No(rejection) => Err(rejection.into()),
+            _ => Err(odd()),
+        }
+    }
+}

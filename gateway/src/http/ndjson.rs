@@ -1,0 +1,192 @@
+//! Bodies of many lines: taken apart as they arrive, however they are cut into pieces.
+
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use engine::rejection::Rejection;
+use http_body_util::BodyExt;
+use serde::Serialize;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use utoipa::ToSchema;
+
+use super::problem::{Fault, Problem};
+
+/// The most lines in one call.
+pub const LINES_MAX: u32 = 100_000;
+/// The longest line, in bytes; one with everything in it has about 90.
+pub const LINE_LEN_MAX: usize = 512;
+/// The longest body: as many lines as can be, each as long as can be, and its end. 51 MB.
+const BODY_LEN_MAX: u64 = LINES_MAX as u64 * (LINE_LEN_MAX as u64 + 2);
+/// How many calls a node carries at a time. What a call keeps until it is answered is 100,000 × 48 B of ids, as many
+/// times 64 B where all are refused, and 1,000 × 200 B of explanations: 46 MB for four.
+const CALLS_MAX: usize = 4;
+/// How long a call waits for its turn, and for more of its body.
+const WAIT: Duration = Duration::from_secs(10);
+/// How long a whole call may take to arrive and be decided: 100,000 lines of 90 B at 15 KB/s.
+pub const CALL_TIME: Duration = Duration::from_secs(600);
+/// Lines of an answer that are made at a time: 128 × 330 B = 42 KB.
+pub const ANSWER_LINES: usize = 128;
+
+static CALLS: Semaphore = Semaphore::const_new(CALLS_MAX);
+/// Beyond so many bad lines, a line says its code only.
+const EXPLAINED_MAX: usize = 1_000;
+
+/// Media types by which such a body is known.
+pub const MEDIA_TYPES: &[&str] = &["application/x-ndjson", "application/ndjson", "application/jsonl"];
+
+/// Why a line was not carried out.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct LineError {
+    /// The stable code, as in a problem.
+    pub code: &'static str,
+    /// What it was this time.
+    pub detail: std::borrow::Cow<'static, str>,
+    /// Which field of the line, if one is to blame.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    #[schema(example = "/holder")]
+    pub pointer: String,
+}
+
+impl From<Rejection> for LineError {
+    fn from(rejection: Rejection) -> Self {
+        Self { code: rejection.code(), detail: rejection.say().into(), pointer: String::new() }
+    }
+}
+
+/// A call's turn among all of them, held until its answer has been made.
+pub type Turn = SemaphorePermit<'static>;
+
+/// Waits for a call's turn.
+///
+/// # Errors
+/// `too_many_uploads`.
+pub async fn turn() -> Result<Turn, Problem> {
+    let turn = tokio::time::timeout(WAIT, CALLS.acquire()).await.ok().and_then(Result::ok);
+    turn.ok_or_else(|| Fault::TooManyUploads.into())
+}
+
+/// The lines of a body on its way.
+pub struct Lines<'a> {
+    body: &'a mut Body,
+    wait: Duration,
+    /// Has arrived, and is not taken apart yet.
+    piece: Bytes,
+    /// The line that is arriving, at most [`LINE_LEN_MAX`] + 1 bytes of it.
+    partial: Vec<u8>,
+    line: u32,
+    taken: u64,
+    explained: usize,
+}
+
+impl<'a> Lines<'a> {
+    /// Of this body.
+    pub fn new(body: &'a mut Body) -> Self {
+        Self { body, wait: WAIT, piece: Bytes::new(), partial: Vec::new(), line: 0, taken: 0, explained: 0 }
+    }
+
+    /// The next line that says something, without white space around it, and its number from 1; `None` at the end. Of a
+    /// line that is too long there is one byte more than it may have.
+    ///
+    /// # Errors
+    /// `body_too_large`, `body_timeout`.
+    pub async fn next(&mut self) -> Result<Option<(u32, Vec<u8>)>, Problem> {
+        loop {
+            if self.piece.is_empty() {
+                let Some(data) = next_data(self.body, self.wait).await? else {
+                    let last = core::mem::take(&mut self.partial);
+                    return Ok(self.whole(last));
+                };
+                self.taken += data.len() as u64;
+                if self.taken > BODY_LEN_MAX {
+                    return Err(Problem::from(Fault::BodyTooLarge).detail(format!("At most {BODY_LEN_MAX} bytes.")));
+                }
+                self.piece = data;
+            }
+            let end = self.piece.iter().position(|&byte| byte == b'\n');
+            let text = self.piece.split_to(end.unwrap_or(self.piece.len()));
+            // One byte more than a line may have is enough to know that it is too long.
+            let room = (LINE_LEN_MAX + 1).saturating_sub(self.partial.len());
+            self.partial.extend_from_slice(&text[..text.len().min(room)]);
+            if end.is_some() {
+                let _line_end = self.piece.split_to(1);
+                let line = core::mem::take(&mut self.partial);
+                if let Some(line) = self.whole(line) {
+                    return Ok(Some(line));
+                }
+            }
+        }
+    }
+
+    fn whole(&mut self, line: Vec<u8>) -> Option<(u32, Vec<u8>)> {
+        self.line += 1;
+        let text = line.trim_ascii();
+        (!text.is_empty()).then(|| (self.line, text.to_vec()))
+    }
+
+    /// What is wrong with a line, in a few words; after the first thousand, in one.
+    pub fn explain(&mut self, problem: &Problem) -> LineError {
+        self.explained += 1;
+        if self.explained > EXPLAINED_MAX {
+            return LineError { code: problem.code(), detail: "".into(), pointer: String::new() };
+        }
+        let field = problem.errors().first();
+        let detail: String = field.map_or(problem.what(), |field| &field.detail).chars().take(120).collect();
+        let pointer = field.map(|field| field.pointer.chars().take(40).collect()).unwrap_or_default();
+        LineError { code: problem.code(), detail: detail.into(), pointer }
+    }
+
+    /// What the first line beyond the last one is told.
+    pub fn too_many(&mut self) -> LineError {
+        let problem = Problem::from(Fault::TooManyLines).detail(format!("At most {LINES_MAX} lines."));
+        self.explain(&problem)
+    }
+}
+
+/// The next piece of a body; `None` at its end. Who sends nothing for `wait` is not waited for.
+async fn next_data(body: &mut Body, wait: Duration) -> Result<Option<Bytes>, Problem> {
+    loop {
+        match tokio::time::timeout(wait, body.frame()).await {
+            Err(_) | Ok(Some(Err(_))) => return Err(Fault::BodyTimeout.into()),
+            Ok(None) => return Ok(None),
+            // Trailers and empty pieces say nothing here.
+            Ok(Some(Ok(frame))) => {
+                if let Ok(data) = frame.into_data()
+                    && !data.is_empty()
+                {
+                    return Ok(Some(data));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::stream;
+    use std::convert::Infallible;
+
+    #[tokio::test]
+    async fn lines_are_the_same_however_they_are_cut() {
+        let long = "x".repeat(LINE_LEN_MAX * 3);
+        let text = format!("one\n\n  two\r\n{long}\nlast");
+        for size in [1, 2, 3, 7, 512, 5_000] {
+            let pieces: Vec<_> = text.as_bytes().chunks(size).map(Bytes::copy_from_slice).collect();
+            let mut body = Body::from_stream(stream::iter(pieces.into_iter().map(Ok::<_, Infallible>)));
+            let mut lines = Lines::new(&mut body);
+            let mut found = Vec::new();
+            while let Some((number, line)) = lines.next().await.unwrap() {
+                found.push((number, line.len()));
+            }
+            assert_eq!(found, [(1, 3), (3, 3), (4, LINE_LEN_MAX + 1), (5, 4)], "in pieces of {size}");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_sends_nothing_is_not_waited_for() {
+        let mut silent = Body::from_stream(stream::pending::<Result<Bytes, Infallible>>());
+        let mut lines = Lines { wait: Duration::from_millis(1), ..Lines::new(&mut silent) };
+        let problem = lines.next().await.unwrap_err();
+        assert_eq!((problem.status().as_u16(), problem.code()), (408, "body_timeout"));
+    }
+}

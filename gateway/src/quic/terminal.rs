@@ -1,0 +1,468 @@
+//! A terminal's frames: money. Each goes to its wallet's shard; which wallet that is, the frame says by id, by a signed QR,
+//! or by a chip, which is looked up once ([`super::tags`]) and from then on known.
+//!
+//! Chips move. The link's version travels with the command, and a wallet that was linked anew since says `tag_moved` and
+//! has done nothing: the device is told to send the frame again (Busy), and this time the chip is looked up. A second
+//! `tag_moved` to the same frame stands. A frame that was sent before, on another connection, may have been decided by a
+//! wallet which the chip named then: those are asked first, oldest first ([`Chase`]); whichever has decided it answers
+//! again.
+//!
+//! What is refused here (a chip that names nothing, a forged QR) has no record: the shards do not know that number, and the
+//! same frame is looked at anew if it comes again. A terminal sends again only what it has no answer to, so nobody has
+//! acted on the first one.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use actors::{Busy, Node, TerminalInbox, TerminalReply};
+use bytes::Bytes;
+use engine::command::{CashVerdict, Tap, TerminalAction, TerminalAnswer, TerminalCommand};
+use engine::credential::{KeyCache, VerifiedWallet, parse_wallet};
+use engine::ids::{FestivalId, TagUid, WalletId};
+use engine::rejection::Rejection;
+use engine::view::{Query, TagState, TagView, View};
+use futures_util::stream::{self, StreamExt as _};
+use tokio::sync::oneshot;
+
+use super::Door;
+use super::handshake::now;
+use super::outbox::{End, Outbox};
+use super::session::Intake;
+use super::tags::Link;
+use crate::wire::{Frame, Refusal, WalletName};
+
+/// Questions that one session has under way at once.
+const ASKED_AT_ONCE: usize = 64;
+/// Frames that may be sent again because their chip moved; an older one that is, counts as new.
+const MOVED_MAX: usize = 64;
+/// When to send a frame again whose chip moved, or whose chip's home did not say.
+const COME_AGAIN_MS: u32 = 10;
+
+pub(super) struct Terminal {
+    inbox: Arc<dyn TerminalInbox>,
+    replies: Arc<Replies>,
+    keys: KeyCache,
+}
+
+/// Frames of one read of which some name a wallet that has to be asked for.
+pub(super) struct Asks {
+    /// In the order of the stream.
+    commands: Vec<TerminalCommand>,
+    /// What is to be asked for which of them, in the same order.
+    open: Vec<(usize, Ask)>,
+}
+
+/// Why a command cannot go yet.
+enum Ask {
+    /// Which wallet does this chip name?
+    Tag { tag: TagUid, resent: bool },
+    /// Is its key still accepted?
+    Key(VerifiedWallet),
+}
+
+/// What names the wallet, as far as that can be said at once.
+enum Named {
+    Wallet(WalletId, Option<Tap>),
+    Ask(Ask),
+    No(Rejection),
+}
+
+/// What became of an [`Ask`].
+enum Found {
+    Wallet(WalletId, Option<Tap>),
+    Chase(Chase),
+    No(Rejection),
+    /// Its shard does not say now.
+    Busy(Rejection),
+}
+
+/// Wallets to be asked one after the other, until one does not say `tag_moved`.
+struct Chase {
+    tag: TagUid,
+    hops: Vec<(WalletId, u32)>,
+    /// What it comes to if they all do.
+    otherwise: Rejection,
+}
+
+thread_local! {
+    /// What has arrived while it is taken apart: at most 46 KiB, kept by the thread.
+    static BYTES: RefCell<Vec<u8>> = RefCell::default();
+}
+
+impl Terminal {
+    pub(super) fn new(outbox: &Arc<Outbox>) -> Self {
+        let replies = Arc::new(Replies { outbox: Arc::clone(outbox), moved: Mutex::default() });
+        Self { inbox: Arc::<Replies>::clone(&replies), replies, keys: KeyCache::default() }
+    }
+
+    /// All whole frames that have arrived: handed to the shards if it is known where they go, else given back for
+    /// [`Self::look_up`], all of them, so that they keep their order. Says so when there is nothing more to come.
+    pub(super) fn take_in(&mut self, intake: &mut Intake, chunks: &mut [Bytes]) -> (Option<End>, Option<Box<Asks>>) {
+        BYTES.with_borrow_mut(|bytes| self.take_batch(intake, chunks, bytes))
+    }
+
+    fn take_batch(
+        &mut self,
+        intake: &mut Intake,
+        chunks: &mut [Bytes],
+        bytes: &mut Vec<u8>,
+    ) -> (Option<End>, Option<Box<Asks>>) {
+        let read_at = Instant::now();
+        intake.gather(chunks, bytes, read_at);
+        let moved = self.replies.moved();
+        let mut commands = Vec::new();
+        let (mut open, mut told, mut refused) = (Vec::new(), Vec::new(), Vec::new());
+        let mut rest = &bytes[..];
+        let end = loop {
+            let frame = match intake.next(&mut rest) {
+                Ok(Some(frame)) => frame,
+                Ok(None) => break None,
+                Err(end) => break Some(end),
+            };
+            let (seq, floor, name, resent) = match &frame {
+                Frame::Pay(pay) => (pay.seq, pay.floor, Some(&pay.wallet), pay.resent),
+                Frame::Refund(refund) => (refund.seq, refund.floor, None, refund.resent),
+                Frame::TopUp(top_up) => (top_up.seq, top_up.floor, Some(&top_up.wallet), top_up.resent),
+                Frame::Balance(balance) => (balance.seq, balance.floor, Some(&balance.wallet), balance.resent),
+                Frame::Bye => break Some(End::BYE),
+                _ => break Some(End::refused(Refusal::OutOfPlace)),
+            };
+            // The cheap checks come first: what is refused at the door costs no signature and no question.
+            if !intake.may() {
+                refused.push(seq);
+                continue;
+            }
+            let named = match name {
+                None => Named::Wallet(NOBODY, None),
+                Some(name) => self.name(&intake.door, name, resent, moved.contains(&seq), read_at),
+            };
+            let (wallet, tap) = match named {
+                Named::Wallet(wallet, tap) => (wallet, tap),
+                Named::Ask(ask) => {
+                    open.push((commands.len(), ask));
+                    (NOBODY, None)
+                }
+                Named::No(rejection) => {
+                    told.push(no(seq, rejection));
+                    continue;
+                }
+            };
+            let Some(action) = action(&frame, wallet, tap) else { continue };
+            if commands.is_empty() {
+                commands.reserve(1 + rest.len() / 33);
+            }
+            // Who asks is proven by the connection; no frame can name another device.
+            commands.push(TerminalCommand { device: intake.device, seq, floor, action });
+        };
+        let taken = commands.len() + told.len();
+        intake.door.figures.frames.increment((taken + refused.len()) as u64);
+        if taken > 0 {
+            // Before the shards have them: their answers may be faster than we are.
+            intake.outbox.submitted(taken, read_at);
+        }
+        if !told.is_empty() {
+            intake.outbox.cash_answered(&told, &[], 0);
+        }
+        if !refused.is_empty() {
+            intake.slow_down(&refused);
+        }
+        if open.is_empty() {
+            self.submit(intake, commands);
+            return (end, None);
+        }
+        (end, Some(Box::new(Asks { commands, open })))
+    }
+
+    /// `afresh`: what is known of its chip was found to be old.
+    fn name(&mut self, door: &Door, name: &WalletName<'_>, resent: bool, afresh: bool, now: Instant) -> Named {
+        let verified = match name {
+            WalletName::Id(wallet) => return Named::Wallet(*wallet, None),
+            WalletName::Tag(tag) => {
+                return match door.tags.get(tag) {
+                    Some(link) if !(afresh || resent && link.had_others) => {
+                        Named::Wallet(link.wallet, Some(Tap { tag: *tag, version: link.version }))
+                    }
+                    _ => Named::Ask(Ask::Tag { tag: *tag, resent }),
+                };
+            }
+            WalletName::Packed(claim) => self.keys.verify_wallet(&door.secret, claim),
+            WalletName::Raw(qr) => parse_wallet(qr).and_then(|claim| self.keys.verify_wallet(&door.secret, &claim)),
+        };
+        match verified {
+            Err(rejection) => Named::No(rejection),
+            Ok(verified) => match door.tags.key(verified.festival(), now) {
+                None => Named::Ask(Ask::Key(verified)),
+                Some(current) => match check_key(current, verified.version()) {
+                    Ok(()) => Named::Wallet(verified.id(), None),
+                    Err(rejection) => Named::No(rejection),
+                },
+            },
+        }
+    }
+
+    fn submit(&self, intake: &Intake, commands: Vec<TerminalCommand>) {
+        if !commands.is_empty()
+            && let Err(away) = intake.door.node.submit_terminal(commands, &self.inbox)
+        {
+            intake.outbox.turned_away(&away.seqs, away.busy);
+        }
+    }
+
+    /// Asks what has to be asked, then hands on what [`Self::take_in`] could not. Nothing more is read meanwhile.
+    pub(super) async fn look_up(&self, intake: &Intake, asks: Asks) {
+        let Asks { commands, open } = asks;
+        let door = &intake.door;
+        let views = views(door, &open).await;
+        let mut open = open.into_iter().peekable();
+        let (mut known, mut chases, mut told, mut busy) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        known.reserve(commands.len());
+        for (index, mut command) in commands.into_iter().enumerate() {
+            let Some((_, ask)) = open.next_if(|(at, _)| *at == index) else {
+                known.push(command);
+                continue;
+            };
+            match found(door, &ask, &views) {
+                Found::Wallet(wallet, tap) => {
+                    aim(&mut command.action, wallet, tap);
+                    known.push(command);
+                }
+                Found::Chase(chase) => chases.push((command, chase)),
+                Found::No(rejection) => told.push(no(command.seq, rejection)),
+                Found::Busy(rejection) => busy.push((command.seq, Busy { rejection, retry_after_ms: COME_AGAIN_MS })),
+            }
+        }
+        if !told.is_empty() {
+            intake.outbox.cash_answered(&told, &[], 0);
+        }
+        let mut ended =
+            stream::iter(chases).map(|(command, chase)| chase.run(&door.node, command)).buffered(ASKED_AT_ONCE);
+        while let Some(ended) = ended.next().await {
+            match ended {
+                Ok(reply) => self.inbox.answered(&[reply]),
+                Err(turned_away) => busy.push(turned_away),
+            }
+        }
+        for (seq, busy) in busy {
+            intake.outbox.turned_away(&[seq], busy);
+        }
+        self.submit(intake, known);
+    }
+}
+
+/// Stands where the wallet is not known yet.
+const NOBODY: WalletId = WalletId(0);
+
+/// An answer that is given here.
+fn no(seq: u64, rejection: Rejection) -> TerminalReply {
+    TerminalReply { seq, answer: TerminalAnswer::rejected(rejection, NOBODY, now()) }
+}
+
+fn action(frame: &Frame<'_>, wallet: WalletId, tap: Option<Tap>) -> Option<TerminalAction> {
+    Some(match frame {
+        Frame::Pay(pay) => {
+            let lines = pay.lines.iter().map(|line| line.line()).collect();
+            TerminalAction::Pay { wallet, tap, amount: pay.amount, lines }
+        }
+        Frame::Refund(refund) => TerminalAction::Refund { payment: refund.payment, amount: refund.amount },
+        Frame::TopUp(top_up) => TerminalAction::TopUp { wallet, tap, amount: top_up.amount },
+        Frame::Balance(_) => TerminalAction::Balance { wallet, tap },
+        _ => return None,
+    })
+}
+
+/// Names the wallet after all.
+fn aim(action: &mut TerminalAction, to: WalletId, by: Option<Tap>) {
+    match action {
+        TerminalAction::Pay { wallet, tap, .. }
+        | TerminalAction::TopUp { wallet, tap, .. }
+        | TerminalAction::Balance { wallet, tap } => (*wallet, *tap) = (to, by),
+        TerminalAction::Refund { .. } => {}
+    }
+}
+
+/// As for tickets: the current key and the one before are accepted.
+fn check_key(current: u32, version: u32) -> Result<(), Rejection> {
+    if version == 0 || version > current {
+        return Err(Rejection::TamperedQr); // whoever signed with a key that there never was, it was not us
+    }
+    if version + 1 < current { Err(Rejection::KeyRetired) } else { Ok(()) }
+}
+
+/// What the homes say, each asked once.
+#[derive(Default)]
+struct Views {
+    tags: HashMap<TagUid, Result<TagView, Rejection>>,
+    keys: HashMap<FestivalId, Result<u32, Rejection>>,
+}
+
+async fn views(door: &Door, open: &[(usize, Ask)]) -> Views {
+    let (mut tags, mut festivals) = (Vec::new(), Vec::new());
+    for (_, ask) in open {
+        match ask {
+            Ask::Tag { tag, .. } => tags.push(*tag),
+            Ask::Key(verified) => festivals.push(verified.festival()),
+        }
+    }
+    tags.sort_unstable();
+    tags.dedup();
+    festivals.sort_unstable();
+    festivals.dedup();
+    let tag = async |tag| {
+        let view = match door.node.query(Query::Tag(tag)).await {
+            View::Tag(view) => Ok(view),
+            View::No(rejection) => Err(rejection),
+            _ => Err(Rejection::Internal),
+        };
+        (tag, view)
+    };
+    let key = async |festival| {
+        let version = match door.node.query(Query::Festival(festival)).await {
+            View::Festival(view) => Ok(view.qr_version),
+            View::No(rejection) => Err(rejection),
+            _ => Err(Rejection::Internal),
+        };
+        (festival, version)
+    };
+    Views {
+        tags: stream::iter(tags).map(tag).buffer_unordered(ASKED_AT_ONCE).collect().await,
+        keys: stream::iter(festivals).map(key).buffer_unordered(ASKED_AT_ONCE).collect().await,
+    }
+}
+
+/// What an answer to an [`Ask`] means, and learns it.
+fn found(door: &Door, ask: &Ask, views: &Views) -> Found {
+    match ask {
+        Ask::Key(verified) => {
+            let festival = verified.festival();
+            match views.keys.get(&festival).copied().unwrap_or(Err(Rejection::Internal)) {
+                Ok(current) => {
+                    door.tags.put_key(festival, current, Instant::now());
+                    match check_key(current, verified.version()) {
+                        Ok(()) => Found::Wallet(verified.id(), None),
+                        Err(rejection) => Found::No(rejection),
+                    }
+                }
+                // Its signature held, so we have known it once.
+                Err(Rejection::UnknownFestival) => Found::No(Rejection::TamperedQr),
+                Err(rejection) => Found::Busy(rejection),
+            }
+        }
+        Ask::Tag { tag, resent } => match views.tags.get(tag) {
+            Some(Ok(view)) => {
+                let link = match (view.state, view.wallet) {
+                    (TagState::Linked, Some(wallet)) => {
+                        Some(Link { wallet, version: view.version, had_others: !view.earlier.is_empty() })
+                    }
+                    _ => None,
+                };
+                door.tags.put(*tag, link);
+                named_by(view, *resent)
+            }
+            Some(Err(Rejection::UnknownTag)) => Found::No(Rejection::UnknownTag),
+            Some(Err(rejection)) => Found::Busy(*rejection),
+            None => Found::Busy(Rejection::Internal),
+        },
+    }
+}
+
+/// Where a frame goes that names this chip.
+fn named_by(view: &TagView, resent: bool) -> Found {
+    let (tag, version) = (view.tag, view.version);
+    let mut hops = if resent { view.earlier.clone() } else { Vec::new() };
+    match (view.state, view.wallet) {
+        (TagState::Linked | TagState::Linking, Some(wallet)) if hops.is_empty() => {
+            Found::Wallet(wallet, Some(Tap { tag, version }))
+        }
+        (TagState::Linked | TagState::Linking, Some(wallet)) => {
+            hops.push((wallet, version));
+            Found::Chase(Chase { tag, hops, otherwise: Rejection::TagMoved })
+        }
+        (TagState::Lost, _) => {
+            // The wallet that it named last knows that it was lost, and writes down that somebody has tried.
+            if hops.is_empty() {
+                hops.extend(view.earlier.last());
+            }
+            Found::Chase(Chase { tag, hops, otherwise: Rejection::TagLost })
+        }
+        _ => Found::Chase(Chase { tag, hops, otherwise: Rejection::UnknownTag }),
+    }
+}
+
+impl Chase {
+    async fn run(self, node: &Node, mut command: TerminalCommand) -> Result<TerminalReply, (u64, Busy)> {
+        let (tag, seq) = (self.tag, command.seq);
+        for (wallet, version) in self.hops {
+            aim(&mut command.action, wallet, Some(Tap { tag, version }));
+            let answer = ask(node, command.clone()).await.map_err(|busy| (seq, busy))?;
+            if !is_moved(&answer) {
+                return Ok(TerminalReply { seq, answer });
+            }
+        }
+        Ok(no(seq, self.otherwise))
+    }
+}
+
+fn is_moved(answer: &TerminalAnswer) -> bool {
+    answer.verdict == CashVerdict::Rejected(Rejection::TagMoved)
+}
+
+/// One command, and its answer.
+async fn ask(node: &Node, command: TerminalCommand) -> Result<TerminalAnswer, Busy> {
+    let (answered, answer) = oneshot::channel();
+    let inbox: Arc<dyn TerminalInbox> = Arc::new(One(Mutex::new(Some(answered))));
+    node.submit_terminal(vec![command], &inbox).map_err(|away| away.busy)?;
+    drop(inbox);
+    answer.await.map_err(|_| Busy { rejection: Rejection::Unavailable, retry_after_ms: COME_AGAIN_MS })
+}
+
+struct One(Mutex<Option<oneshot::Sender<TerminalAnswer>>>);
+
+impl TerminalInbox for One {
+    fn answered(&self, replies: &[TerminalReply]) {
+        let waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let (Some(waiting), Some(reply)) = (waiting, replies.first()) {
+            let _ = waiting.send(reply.answer);
+        }
+    }
+}
+
+/// Where the shards put a terminal's answers.
+struct Replies {
+    outbox: Arc<Outbox>,
+    /// Frames that were to be sent again because their chip had moved.
+    moved: Mutex<Vec<u64>>,
+}
+
+impl Replies {
+    fn moved(&self) -> Vec<u64> {
+        self.moved.lock().unwrap_or_else(PoisonError::into_inner).clone() // nearly always empty
+    }
+
+    /// Which of these are to be sent again, the first time that their chip has moved.
+    fn once_more(&self, replies: &[TerminalReply]) -> Vec<u64> {
+        let mut moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut again = Vec::new();
+        for reply in replies.iter().filter(|reply| is_moved(&reply.answer)) {
+            if let Some(at) = moved.iter().position(|seq| *seq == reply.seq) {
+                moved.remove(at);
+                continue;
+            }
+            if moved.len() == MOVED_MAX {
+                moved.remove(0);
+            }
+            moved.push(reply.seq);
+            again.push(reply.seq);
+        }
+        again
+    }
+}
+
+impl TerminalInbox for Replies {
+    fn answered(&self, replies: &[TerminalReply]) {
+        let moved = replies.iter().any(|reply| is_moved(&reply.answer));
+        let again = if moved { self.once_more(replies) } else { Vec::new() };
+        self.outbox.cash_answered(replies, &again, COME_AGAIN_MS);
+    }
+}

@@ -1,0 +1,283 @@
+//! Where each field of terminals' frames lies.
+
+use engine::command::{CashVerdict, LINES_MAX, TerminalAnswer};
+use engine::credential::WalletClaim;
+use engine::ids::{SERIAL_MAX, TransactionId, VendorNo, WalletId};
+use engine::money::{Currency, Money};
+
+use super::*;
+
+layouts! {
+    PayBody { seq: U64, floor: U16, amount: I64, currency: [u8; 3], lines: u8, wallet: u8, }
+    RefundBody { seq: U64, floor: U16, wallet: U64, serial: U64, }
+    PartBody { amount: I64, currency: [u8; 3], }
+    TopUpBody { seq: U64, floor: U16, amount: I64, currency: [u8; 3], wallet: u8, }
+    BalanceBody { seq: U64, floor: U16, wallet: u8, }
+    PackedWallet { wallet: U64, festival: U32, version: U32, hash: [u8; 32], }
+    TerminalWelcomeBody {
+        server_time: I64, next_seq: U64, festival: U32, vendor: U16, window: U16, currency: [u8; 3], reserved: u8,
+    }
+    CashAnswerBody {
+        seq: U64, verdict: u8, flags: u8, currency: [u8; 3], order: U32, amount: I64, balance: I64, wallet: U64,
+        serial: U64, at: I64,
+    }
+}
+
+pub(super) const PAY: u8 = 0x20;
+pub(super) const REFUND: u8 = 0x21;
+pub(super) const TOP_UP: u8 = 0x22;
+pub(super) const BALANCE: u8 = 0x23;
+pub(super) const TERMINAL_WELCOME: u8 = 0x85;
+pub(super) const CASH_ANSWER: u8 = 0xA0;
+
+/// Of [`REFUND`]: a part of the payment.
+const PART: u8 = 2;
+/// Of [`TERMINAL_WELCOME`].
+const VENDOR: u8 = 1;
+const CASHIER: u8 = 2;
+
+const WALLET_ID: u8 = 4;
+
+/// The flags that a kind knows.
+pub(super) fn known_flags(kind: u8) -> u8 {
+    match kind {
+        PAY | TOP_UP | BALANCE => RESENT,
+        REFUND => RESENT | PART,
+        TERMINAL_WELCOME => VENDOR | CASHIER,
+        _ => 0,
+    }
+}
+
+/// The frame of this kind with this body, if the kind is a terminal's.
+pub(super) fn frame(kind: u8, flags: u8, body: &[u8]) -> Result<Frame<'_>, WireError> {
+    let wrong_len = || WireError::LengthOfKind { kind, len: HEADER_LEN + body.len() };
+    macro_rules! front {
+        ($layout:ty) => {
+            <$layout>::ref_from_prefix(body).map_err(|_| wrong_len())?
+        };
+    }
+    let resent = flags & RESENT != 0;
+    Ok(match kind {
+        PAY => {
+            let (pay, rest) = front!(PayBody);
+            let seq = pay.seq.get();
+            let count = usize::from(pay.lines);
+            ensure(count <= LINES_MAX, "lines")?;
+            let (lines, name) = <[LineItem]>::ref_from_prefix_with_elems(rest, count).map_err(|_| wrong_len())?;
+            Frame::Pay(Pay {
+                seq,
+                floor: floor(seq, pay.floor)?,
+                wallet: read_name(pay.wallet, name)?,
+                amount: money(pay.amount, pay.currency)?,
+                lines,
+                resent,
+            })
+        }
+        REFUND => {
+            let (refund, rest) = front!(RefundBody);
+            let seq = refund.seq.get();
+            let amount = if flags & PART == 0 {
+                ensure_len(rest.is_empty(), wrong_len)?;
+                None
+            } else {
+                let part = PartBody::ref_from_bytes(rest).map_err(|_| wrong_len())?;
+                Some(money(part.amount, part.currency)?)
+            };
+            let payment = TransactionId { wallet: WalletId(refund.wallet.get()), serial: refund.serial.get() };
+            ensure(payment.wallet.0 != 0 && (1..=SERIAL_MAX).contains(&payment.serial), "payment")?;
+            Frame::Refund(Refund { seq, floor: floor(seq, refund.floor)?, payment, amount, resent })
+        }
+        TOP_UP => {
+            let (top_up, name) = front!(TopUpBody);
+            let seq = top_up.seq.get();
+            Frame::TopUp(TopUp {
+                seq,
+                floor: floor(seq, top_up.floor)?,
+                wallet: read_name(top_up.wallet, name)?,
+                amount: money(top_up.amount, top_up.currency)?,
+                resent,
+            })
+        }
+        BALANCE => {
+            let (balance, name) = front!(BalanceBody);
+            let seq = balance.seq.get();
+            let wallet = read_name(balance.wallet, name)?;
+            Frame::Balance(Balance { seq, floor: floor(seq, balance.floor)?, wallet, resent })
+        }
+        TERMINAL_WELCOME => {
+            let (welcome, texts) = front!(TerminalWelcomeBody);
+            ensure(welcome.reserved == 0, "reserved")?;
+            ensure(flags & VENDOR != 0 || welcome.vendor.get() == 0, "vendor")?;
+            let (device_name, texts) = read_text(texts)?;
+            let (festival_name, texts) = read_text(texts)?;
+            let (vendor_name, rest) = read_text(texts)?;
+            ensure_len(rest.is_empty(), wrong_len)?;
+            Frame::TerminalWelcome(TerminalWelcome {
+                server_time: Timestamp(welcome.server_time.get()),
+                next_seq: welcome.next_seq.get(),
+                festival: FestivalId(welcome.festival.get()),
+                vendor: (flags & VENDOR != 0).then_some(VendorNo(welcome.vendor.get())),
+                cashier: flags & CASHIER != 0,
+                window: welcome.window.get(),
+                currency: currency(welcome.currency)?,
+                device_name,
+                festival_name,
+                vendor_name,
+            })
+        }
+        CASH_ANSWER => {
+            let answer = CashAnswerBody::ref_from_bytes(body).map_err(|_| wrong_len())?;
+            ensure(answer.serial.get() <= SERIAL_MAX, "serial")?;
+            Frame::CashAnswer {
+                seq: answer.seq.get(),
+                answer: TerminalAnswer {
+                    verdict: CashVerdict::from_number(answer.verdict).ok_or(WireError::Field("verdict"))?,
+                    flags: answer.flags,
+                    currency: currency(answer.currency)?,
+                    order: answer.order.get(),
+                    amount: answer.amount.get(),
+                    balance: answer.balance.get(),
+                    wallet: WalletId(answer.wallet.get()),
+                    serial: answer.serial.get(),
+                    at: Timestamp(answer.at.get()),
+                },
+            }
+        }
+        kind => return Err(WireError::Kind(kind)),
+    })
+}
+
+/// Appends a payment's body.
+pub(super) fn pay(pay: &Pay<'_>, out: &mut Vec<u8>) -> (u8, u8) {
+    let lines = &pay.lines[..pay.lines.len().min(LINES_MAX)];
+    let body = PayBody {
+        seq: pay.seq.into(),
+        floor: below(pay.seq, pay.floor),
+        amount: pay.amount.minor.into(),
+        currency: pay.amount.currency.as_bytes(),
+        lines: lines.len() as u8,
+        wallet: name_kind(&pay.wallet),
+    };
+    out.extend_from_slice(body.as_bytes());
+    out.extend_from_slice(lines.as_bytes());
+    put_name(&pay.wallet, out);
+    (PAY, u8::from(pay.resent) * RESENT)
+}
+
+/// Appends a refund's body.
+pub(super) fn refund(refund: &Refund, out: &mut Vec<u8>) -> (u8, u8) {
+    let Refund { seq, floor, payment, amount, resent } = *refund;
+    let (wallet, serial) = (payment.wallet.0.into(), payment.serial.into());
+    out.extend_from_slice(RefundBody { seq: seq.into(), floor: below(seq, floor), wallet, serial }.as_bytes());
+    if let Some(Money { minor, currency }) = amount {
+        out.extend_from_slice(PartBody { amount: minor.into(), currency: currency.as_bytes() }.as_bytes());
+    }
+    (REFUND, (u8::from(resent) * RESENT) | (u8::from(amount.is_some()) * PART))
+}
+
+/// Appends a top-up's body.
+pub(super) fn top_up(top_up: &TopUp<'_>, out: &mut Vec<u8>) -> (u8, u8) {
+    let body = TopUpBody {
+        seq: top_up.seq.into(),
+        floor: below(top_up.seq, top_up.floor),
+        amount: top_up.amount.minor.into(),
+        currency: top_up.amount.currency.as_bytes(),
+        wallet: name_kind(&top_up.wallet),
+    };
+    out.extend_from_slice(body.as_bytes());
+    put_name(&top_up.wallet, out);
+    (TOP_UP, u8::from(top_up.resent) * RESENT)
+}
+
+/// Appends a balance's body.
+pub(super) fn balance(balance: &Balance<'_>, out: &mut Vec<u8>) -> (u8, u8) {
+    let (seq, floor) = (balance.seq, below(balance.seq, balance.floor));
+    out.extend_from_slice(BalanceBody { seq: seq.into(), floor, wallet: name_kind(&balance.wallet) }.as_bytes());
+    put_name(&balance.wallet, out);
+    (BALANCE, u8::from(balance.resent) * RESENT)
+}
+
+/// Appends a terminal's welcome.
+pub(super) fn terminal_welcome(welcome: &TerminalWelcome<'_>, out: &mut Vec<u8>) -> (u8, u8) {
+    let body = TerminalWelcomeBody {
+        server_time: welcome.server_time.0.into(),
+        next_seq: welcome.next_seq.into(),
+        festival: welcome.festival.0.into(),
+        vendor: welcome.vendor.map_or(0, |vendor| vendor.0).into(),
+        window: welcome.window.into(),
+        currency: welcome.currency.as_bytes(),
+        reserved: 0,
+    };
+    out.extend_from_slice(body.as_bytes());
+    for text in [welcome.device_name, welcome.festival_name, welcome.vendor_name] {
+        put_text(text, out);
+    }
+    (TERMINAL_WELCOME, (u8::from(welcome.vendor.is_some()) * VENDOR) | (u8::from(welcome.cashier) * CASHIER))
+}
+
+/// Appends an answer to a terminal.
+pub(super) fn cash_answer(seq: u64, answer: &TerminalAnswer, out: &mut Vec<u8>) -> (u8, u8) {
+    let body = CashAnswerBody {
+        seq: seq.into(),
+        verdict: answer.verdict.number(),
+        flags: answer.flags,
+        currency: answer.currency.as_bytes(),
+        order: answer.order.into(),
+        amount: answer.amount.into(),
+        balance: answer.balance.into(),
+        wallet: answer.wallet.0.into(),
+        serial: answer.serial.into(),
+        at: answer.at.0.into(),
+    };
+    out.extend_from_slice(body.as_bytes());
+    (CASH_ANSWER, 0)
+}
+
+fn currency(code: [u8; 3]) -> Result<Currency, WireError> {
+    Currency::from_bytes(code).ok_or(WireError::Field("currency"))
+}
+
+fn money(minor: I64, code: [u8; 3]) -> Result<Money, WireError> {
+    Ok(Money { minor: minor.get(), currency: currency(code)? })
+}
+
+fn read_name(kind: u8, bytes: &[u8]) -> Result<WalletName<'_>, WireError> {
+    const BAD: WireError = WireError::Field("wallet");
+    let wallet = |id: U64| if id.get() == 0 { Err(BAD) } else { Ok(WalletId(id.get())) };
+    match kind {
+        QR_PACKED => {
+            let packed = PackedWallet::ref_from_bytes(bytes).map_err(|_| BAD)?;
+            Ok(WalletName::Packed(WalletClaim {
+                wallet: wallet(packed.wallet)?,
+                festival: FestivalId(packed.festival.get()),
+                version: packed.version.get(),
+                hash: packed.hash,
+            }))
+        }
+        QR_RAW if bytes.len() <= QR_SENT_MAX => Ok(WalletName::Raw(bytes)),
+        TAG => TagUid::new(bytes).map(WalletName::Tag).ok_or(BAD),
+        WALLET_ID => wallet(U64::read_from_bytes(bytes).map_err(|_| BAD)?).map(WalletName::Id),
+        _ => Err(BAD),
+    }
+}
+
+fn name_kind(name: &WalletName<'_>) -> u8 {
+    match name {
+        WalletName::Packed(_) => QR_PACKED,
+        WalletName::Raw(_) => QR_RAW,
+        WalletName::Tag(_) => TAG,
+        WalletName::Id(_) => WALLET_ID,
+    }
+}
+
+fn put_name(name: &WalletName<'_>, out: &mut Vec<u8>) {
+    match name {
+        WalletName::Packed(WalletClaim { wallet, festival, version, hash }) => {
+            let (wallet, festival, version) = (wallet.0.into(), festival.0.into(), (*version).into());
+            out.extend_from_slice(PackedWallet { wallet, festival, version, hash: *hash }.as_bytes());
+        }
+        WalletName::Raw(qr) => out.extend_from_slice(&qr[..qr.len().min(QR_SENT_MAX)]),
+        WalletName::Tag(uid) => out.extend_from_slice(uid.as_bytes()),
+        WalletName::Id(wallet) => out.extend_from_slice(&wallet.0.to_le_bytes()),
+    }
+}

@@ -1,0 +1,53 @@
+//! `mixed`: gates and bars on one server. The gates follow a schedule; the bars ask as much as they are told to, or can.
+
+use crate::bar::{self, Evening, Transfers};
+use crate::cli::{Gate, Load, Mixed};
+use crate::gate::{self, DISK_S, Night, now_ms};
+use crate::office::Office;
+use crate::reader::Habits;
+use crate::report::{DiskUs, MixedReport};
+use crate::server::Server;
+use crate::stage::{self, on_a_server};
+use storage::journal::bench::bench_disk;
+
+/// Runs it.
+///
+/// # Errors
+/// The server does not start, or refuses to be set up. What it answers wrongly is in the report.
+pub fn run(args: &Mixed) -> anyhow::Result<MixedReport> {
+    let (mut report, stopped) = on_a_server(&args.load, |server, office, folder| {
+        let disk = bench_disk(&folder, DISK_S)?;
+        let mut report = measure(args, server, office)?;
+        report.gate.figures.disk_us = DiskUs::of(&disk);
+        report.bar.figures.disk_us = DiskUs::of(&disk);
+        Ok(report)
+    })?;
+    if let Some(why) = stopped {
+        report.bar.wrong += 1;
+        report.bar.notes.push(why);
+    }
+    Ok(report)
+}
+
+fn measure(args: &Mixed, server: Option<&Server>, office: &Office) -> anyhow::Result<MixedReport> {
+    let connections = (args.load.connections / 2).max(1);
+    let bars = Load { connections, ..args.load.clone() };
+    let gates = Load { rate: Some(args.scans), window: None, ..bars.clone() };
+    let gates = Gate { load: gates, tickets: args.tickets, ack: args.ack, idle: 0 };
+    let (scans, commands) = (gate::window(&gates)?, bar::window(&bars, &args.guests, connections)?);
+    let night = Night::prepare(office, &gates, scans)?;
+    let habits = Habits { window: commands, keep: 0, remember: false, epoch_ms: now_ms(), echo: false };
+    // The same operator has no two attempts with one key.
+    let barkeeper = office.another();
+    let mut evening = Evening::prepare(&barkeeper, &args.guests, connections, bars.seed, habits)?;
+    let pid = server.and_then(Server::pid);
+    let seats = core::mem::take(&mut evening.seats);
+    let Night { festival, target, seats: readers } = night;
+    let at_the_gates = stage::start(&gates.load, scans, target, readers, pid)?;
+    let at_the_bars = stage::start(&bars, commands, evening.target, seats, pid)?;
+    let transfers = Transfers::start(&barkeeper, &evening, bars.seconds);
+    let gate = gate::add_up(&gates, at_the_gates.come_home()?, Some((office, &festival)))?;
+    let worked = at_the_bars.come_home()?;
+    let bar = bar::add_up(&args.guests, worked, transfers.come_home()?, (&barkeeper, &evening))?;
+    Ok(MixedReport { mode: "mixed", gate, bar })
+}

@@ -1,0 +1,578 @@
+//! Read models of money: what has happened to wallets, what vendors sold and what is payable to them.
+//!
+//! - **transactions**, and what was refused: by festival, kind and time; by wallet; by terminal; by vendor;
+//! - **orders**: what a vendor was paid for, line by line, with what was given back of each;
+//! - **sales**: per vendor, hour and terminal; and per product within that, with the VAT in it;
+//! - **statements**: what a vendor's account had come to at any two moments. The account is kept cumulatively, as the
+//!   shards' books keep it, so a statement over a year costs what one over an hour does.
+//!
+//! A wallet's transactions lie in its shard's records, a vendor's in many shards'. Rows stand in the order of time, then
+//! shard, then place in the shard's history ([`CashPosition`]), so pages are stable: a row never moves, and nothing is
+//! put in front of one of the same shard. A shard that is behind may still add rows between others' of the same moments.
+//!
+//! Names of vendors and products are the festival's own state (`Query::Cash`); rows have their numbers.
+//!
+//! What a row adds to sums is said here, once, for every store: [`TransactionRow::entry`], [`TransactionRow::sale`],
+//! [`TransactionRow::products`], [`TransactionRow::products_given_back`]. Stores keep absolute sums per shard and bucket, with the number of the last record in them.
+
+use engine::event::{Lot, Posting, SoldLine, Transaction, TransactionKind};
+use engine::ids::{DeviceId, FestivalId, ProductNo, ShardId, TransactionId, VendorNo, WalletId};
+use engine::money::{Currency, vendor_share};
+use engine::rejection::Rejection;
+use engine::time::{HOUR_MS, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::{INDEX_BITS, LogPosition, Page, Span, ViewsError};
+
+/// Money's half of a store of read models. All of it is written by [`super::Views::write`]; each answer is one snapshot.
+pub trait CashViews: Send + Sync + 'static {
+    /// Transactions in their order (or, `page.backwards`, newest first), strictly behind `page.after`.
+    ///
+    /// # Errors
+    /// [`ViewsError::Store`], [`ViewsError::Damaged`].
+    fn transactions(&self, of: Transactions, page: Page<CashPosition>) -> Result<Vec<TransactionRow>, ViewsError>;
+
+    /// One transaction, if there is such a one.
+    ///
+    /// # Errors
+    /// As [`CashViews::transactions`].
+    fn transaction(&self, id: TransactionId) -> Result<Option<TransactionRow>, ViewsError>;
+
+    /// A vendor's orders in their order, strictly behind `page.after`, each with what was given back of it until now.
+    ///
+    /// # Errors
+    /// As [`CashViews::transactions`].
+    fn orders(&self, of: VendorSpan, page: Page<CashPosition>) -> Result<Vec<OrderRow>, ViewsError>;
+
+    /// A vendor's sales by hour and terminal, strictly behind `page.after`. Hours without any have no row; an hour is in
+    /// the span if it begins in it.
+    ///
+    /// # Errors
+    /// As [`CashViews::transactions`].
+    fn sales(&self, of: VendorSpan, page: Page<SalesPosition>) -> Result<Vec<SalesRow>, ViewsError>;
+
+    /// What a vendor sold by hour, terminal, product and VAT, strictly behind `page.after`. As [`CashViews::sales`].
+    ///
+    /// # Errors
+    /// As [`CashViews::transactions`].
+    fn products_sold(&self, of: VendorSpan, page: Page<ProductPosition>) -> Result<Vec<ProductRow>, ViewsError>;
+
+    /// What a vendor's account had come to when the span began and when it ended, to the millisecond, and now.
+    ///
+    /// # Errors
+    /// As [`CashViews::transactions`].
+    fn statement(&self, of: VendorSpan) -> Result<Statement, ViewsError>;
+}
+
+/// Which transactions. Of a span as always: from its first moment until before its last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transactions {
+    /// Whose.
+    pub of: TransactionsOf,
+    /// Of these, which.
+    pub only: Only,
+    /// From when until when.
+    pub span: Span,
+}
+
+/// Whose transactions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransactionsOf {
+    /// All that happened at a festival.
+    Festival(FestivalId),
+    /// A wallet's history; with a festival what happened there, which is all that its staff may see of another's wallet.
+    Wallet(WalletId, Option<FestivalId>),
+    /// What a terminal asked; its id names its festival.
+    Terminal(DeviceId),
+    /// What a vendor was paid and gave back: the entries of its account. Nothing that was refused.
+    Vendor(FestivalId, VendorNo),
+}
+
+/// Which kinds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Only {
+    /// Whatever moved money, and what was refused.
+    Everything,
+    /// What moved money.
+    Moved,
+    /// What moved money, of this kind.
+    Kind(TransactionKind),
+    /// What was refused.
+    Refused,
+}
+
+impl Only {
+    /// Whether it lets this class in.
+    pub(crate) fn fits(self, class: u8) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Moved => class != REFUSED,
+            Self::Kind(kind) => class == kind as u8,
+            Self::Refused => class == REFUSED,
+        }
+    }
+}
+
+/// The class of what was refused; what moved money has its kind's number, from 1.
+pub(crate) const REFUSED: u8 = 0;
+
+/// A place among transactions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct CashPosition {
+    /// The shard's time of the decision.
+    pub at: Timestamp,
+    /// Which shard's.
+    pub shard: ShardId,
+    /// Where it lies in the shard's history: see [`LogPosition::order`].
+    pub order: u64,
+}
+
+impl CashPosition {
+    pub(crate) fn new(place: LogPosition, shard: ShardId) -> Self {
+        Self { at: place.at, shard, order: place.order }
+    }
+    /// The number of the record within its shard.
+    pub fn seq(&self) -> u64 {
+        self.order >> INDEX_BITS
+    }
+    /// The number of the event in its record.
+    pub(crate) fn index(&self) -> u32 {
+        (self.order & ((1 << INDEX_BITS) - 1)) as u32
+    }
+}
+
+/// A transaction, or what was refused.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TransactionRow {
+    /// Where it stands, and when it was.
+    pub position: CashPosition,
+    /// Its id; `None`: it was refused and nothing moved.
+    pub id: Option<TransactionId>,
+    /// What it is, or would have been.
+    pub kind: TransactionKind,
+    /// Why it was refused; for a transfer that came back, why the other side would not have it.
+    pub rejection: Option<Rejection>,
+    /// As in `engine::command`: `OVER_LIMIT`.
+    pub flags: u8,
+    /// Where it happened.
+    pub festival: FestivalId,
+    /// Whose.
+    pub wallet: WalletId,
+    /// For a transfer the other wallet.
+    pub other: Option<WalletId>,
+    /// Who was paid or gave back; for a refused payment who would have been paid.
+    pub vendor: Option<VendorNo>,
+    /// For a payment the vendor's number for it.
+    pub order: Option<u32>,
+    /// The terminal that asked.
+    pub terminal: Option<DeviceId>,
+    /// The operator's key that asked, by number. Neither terminal nor operator: the other side of a transfer.
+    pub operator: Option<u32>,
+    /// Of what.
+    pub currency: Currency,
+    /// What was asked for, in minor units; negative for a correction downwards only.
+    pub amount: i64,
+    /// Available in the wallet before.
+    pub before: i64,
+    /// Available afterwards.
+    pub after: i64,
+    /// For a refund the payment.
+    pub refund_of: Option<TransactionId>,
+    /// For a payment what was given back of it until now: it rises while everything else stays.
+    pub refunded: i64,
+    /// For a transfer the number of the operation at the sender's shard; both sides have it.
+    pub transfer: Option<u64>,
+    /// The legs: they sum to zero. `vendor` is the vendor's share, `commission` the organiser's.
+    pub posting: Posting,
+    /// For a payment and its refund the organiser's part, in basis points.
+    pub commission_bp: u16,
+    /// The parts of the wallet's money that came or went, with their sources: of a top-up where it came from.
+    pub lots: Vec<Lot>,
+    /// For a payment what was sold; empty for a bare amount.
+    pub lines: Vec<SoldLine>,
+    /// For a correction why.
+    pub reason: String,
+}
+
+impl TransactionRow {
+    /// What an event of a shard shows. `operator`: who asked, if the office did.
+    pub(crate) fn new(t: Transaction, position: CashPosition, operator: Option<u32>) -> Self {
+        use TransactionKind::{Payment, Refund, TransferBack, TransferIn, TransferOut};
+        let (id, kind) = (t.id(), t.kind);
+        let moved = id.is_some();
+        // A desk's terminal has no vendor, and its record says the first; it is refused for one of these reasons.
+        let has_vendor = match kind {
+            Payment => !matches!(t.rejection, Some(Rejection::UnknownVendor | Rejection::DeviceRevoked)),
+            Refund => moved,
+            _ => false,
+        };
+        Self {
+            position,
+            id,
+            kind,
+            rejection: t.rejection,
+            flags: t.flags,
+            festival: t.festival,
+            wallet: t.wallet,
+            other: t.other,
+            vendor: has_vendor.then_some(t.vendor),
+            order: (moved && kind == Payment).then_some(t.order),
+            terminal: t.by.map(|by| by.device),
+            operator,
+            currency: t.currency,
+            amount: t.amount,
+            before: t.before,
+            after: t.after,
+            refund_of: (moved && kind == Refund).then_some(TransactionId { wallet: t.wallet, serial: t.of }),
+            refunded: 0,
+            transfer: matches!(kind, TransferOut | TransferIn | TransferBack).then_some(t.of),
+            posting: t.posting,
+            commission_bp: t.commission_bp,
+            lots: t.lots.iter().copied().collect(),
+            lines: t.lines,
+            reason: t.reason,
+        }
+    }
+
+    /// Its class: the kind's number, or [`REFUSED`].
+    pub(crate) fn class(&self) -> u8 {
+        if self.id.is_some() { self.kind as u8 } else { REFUSED }
+    }
+
+    /// Nothing moved.
+    pub fn is_refused(&self) -> bool {
+        self.id.is_none()
+    }
+
+    /// Whose account it is an entry of, if a vendor's.
+    pub fn vendor_account(&self) -> Option<(FestivalId, VendorNo)> {
+        Some((self.festival, self.vendor.filter(|_| !self.is_refused())?))
+    }
+
+    /// What it adds to a vendor's account. Nothing if it is no entry of one.
+    pub fn entry(&self) -> VendorAccount {
+        let mut account = VendorAccount::default();
+        let amount = i128::from(self.amount);
+        match self.kind {
+            _ if self.vendor_account().is_none() => return account,
+            TransactionKind::Payment => (account.payments, account.sold) = (1, amount),
+            _ => (account.refunds, account.refunded) = (1, amount),
+        }
+        account.payable = i128::from(self.posting.vendor);
+        account.commission = i128::from(self.posting.commission);
+        account
+    }
+
+    /// Which row of sales it adds its [`TransactionRow::entry`] to.
+    pub fn sale(&self) -> Option<(FestivalId, VendorNo, SalesPosition)> {
+        let (festival, vendor) = self.vendor_account()?;
+        Some((festival, vendor, SalesPosition { hour: hour_of(self.position.at), terminal: self.terminal }))
+    }
+
+    /// What a payment adds to which rows of products: its lines, or its bare amount, each with its part of the commission.
+    /// Nothing of anything else.
+    pub fn products(&self) -> Vec<(ProductPosition, ProductTally)> {
+        let place = self.sale().filter(|_| self.kind == TransactionKind::Payment);
+        let Some((.., place)) = place else { return Vec::new() };
+        let commissions = self.parts(self.posting.commission);
+        let rows = self.goods().into_iter().zip(self.parts(self.amount)).zip(commissions);
+        let row = |(((product, vat_bp, count), gross), commission)| {
+            (place.of(product, vat_bp), ProductTally { count, gross, refunded: 0, commission })
+        };
+        rows.map(row).collect()
+    }
+
+    /// What a refund takes off which rows of products: each line of its `payment` bears as much of it as it was of the
+    /// payment, to the cent, `before` having been given back already. Adds up to the refund's [`TransactionRow::entry`].
+    pub fn products_given_back(&self, payment: &Self, before: i64) -> Vec<(ProductPosition, ProductTally)> {
+        let Some((.., place)) = self.sale() else { return Vec::new() };
+        let until = before + self.amount;
+        // As the till reckons it: what was kept of all that was given back so far.
+        let commission = |given: i64| given - vendor_share(given, payment.commission_bp);
+        let between = |from: i64, until: i64| {
+            let parts = payment.parts(from).into_iter().zip(payment.parts(until));
+            parts.map(|(from, until)| until - from).collect::<Vec<_>>()
+        };
+        let sums = between(before, until).into_iter().zip(between(commission(before), commission(until)));
+        let row = |((product, vat_bp, _), (refunded, commission)): ((_, _, _), (_, i128))| {
+            (place.of(product, vat_bp), ProductTally { count: 0, gross: 0, refunded, commission: -commission })
+        };
+        payment.goods().into_iter().zip(sums).map(row).collect()
+    }
+
+    /// A payment's lines as product, VAT and count; a bare amount is one of no product.
+    fn goods(&self) -> Vec<(Option<ProductNo>, u16, u64)> {
+        match self.lines.is_empty() {
+            true => vec![(None, 0, 1)],
+            false => self.lines.iter().map(|line| (Some(line.product), line.vat_bp, line.count.into())).collect(),
+        }
+    }
+
+    /// A sum, taken apart over a payment's lines by what they came to, to the cent: what the first lines get together is
+    /// rounded down, so that the parts add up to the sum.
+    fn parts(&self, sum: i64) -> Vec<i128> {
+        if self.lines.is_empty() {
+            return vec![sum.into()];
+        }
+        let (mut gross, mut given) = (0_i128, 0_i128);
+        let whole = i128::from(self.amount).max(1);
+        let part = |line: &SoldLine| {
+            gross += i128::from(line.count) * i128::from(line.price);
+            let until = gross * i128::from(sum) / whole;
+            until - std::mem::replace(&mut given, until)
+        };
+        self.lines.iter().map(part).collect()
+    }
+}
+
+/// A vendor, from when until when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VendorSpan {
+    /// At which festival.
+    pub festival: FestivalId,
+    /// Which.
+    pub vendor: VendorNo,
+    /// From when until when.
+    pub span: Span,
+}
+
+/// An order: a payment, and what was given back of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OrderRow {
+    /// The payment, with its lines.
+    pub payment: TransactionRow,
+    /// What was given back of it until now, in order; `payment.refunded` is their sum.
+    pub refunds: Vec<OrderRefund>,
+}
+
+/// Something that was given back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OrderRefund {
+    /// The refund.
+    pub id: TransactionId,
+    /// When.
+    pub at: Timestamp,
+    /// How much.
+    pub amount: i64,
+}
+
+/// A place in a vendor's sales.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SalesPosition {
+    /// Where the hour begins.
+    pub hour: Timestamp,
+    /// At which terminal; `None`: through the office.
+    pub terminal: Option<DeviceId>,
+}
+
+impl SalesPosition {
+    fn of(self, product: Option<ProductNo>, vat_bp: u16) -> ProductPosition {
+        ProductPosition { hour: self.hour, terminal: self.terminal, product, vat_bp }
+    }
+}
+
+/// What a vendor sold in one hour at one terminal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SalesRow {
+    /// Which hour and terminal.
+    pub position: SalesPosition,
+    /// How much came and went. Refunds count where and when they were made.
+    pub tally: VendorAccount,
+}
+
+/// A place in what a vendor sold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ProductPosition {
+    /// Where the hour begins.
+    pub hour: Timestamp,
+    /// At which terminal; `None`: through the office.
+    pub terminal: Option<DeviceId>,
+    /// Which product; `None`: bare amounts, of which nobody said what for.
+    pub product: Option<ProductNo>,
+    /// The VAT in the price at that moment, in basis points; 0 for bare amounts.
+    pub vat_bp: u16,
+}
+
+/// How much of a product a vendor sold in one hour at one terminal, and what was given back in that hour there. Over the
+/// products of an hour and terminal these add up to [`SalesRow::tally`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProductRow {
+    /// Which hour, terminal, product and VAT.
+    pub position: ProductPosition,
+    /// How much.
+    pub tally: ProductTally,
+}
+
+/// How much of a product.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProductTally {
+    /// How many pieces were sold; of bare amounts how many payments.
+    pub count: u64,
+    /// What they cost, VAT included.
+    pub gross: i128,
+    /// What was given back. A refund says no product: each line of its payment bears its part.
+    pub refunded: i128,
+    /// The organiser's commission on what was sold, less that on what was given back.
+    pub commission: i128,
+}
+
+impl ProductTally {
+    /// Adds another.
+    pub fn add(&mut self, other: &Self) {
+        self.count += other.count;
+        self.gross += other.gross;
+        self.refunded += other.refunded;
+        self.commission += other.commission;
+    }
+}
+
+/// What a vendor's account comes to, or what is added to it: the fields of `engine::view::VendorSums`, and what the
+/// organiser got. `sold − refunded = payable + commission`, always.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VendorAccount {
+    /// How many payments.
+    pub payments: u64,
+    /// What they came to.
+    pub sold: i128,
+    /// How many refunds.
+    pub refunds: u64,
+    /// What they came to.
+    pub refunded: i128,
+    /// What is payable to the vendor.
+    pub payable: i128,
+    /// The organiser's commission.
+    pub commission: i128,
+}
+
+impl VendorAccount {
+    /// Adds another.
+    pub fn add(&mut self, other: &Self) {
+        self.payments += other.payments;
+        self.sold += other.sold;
+        self.refunds += other.refunds;
+        self.refunded += other.refunded;
+        self.payable += other.payable;
+        self.commission += other.commission;
+    }
+
+    /// What came between an earlier moment and this one.
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            payments: self.payments - earlier.payments,
+            sold: self.sold - earlier.sold,
+            refunds: self.refunds - earlier.refunds,
+            refunded: self.refunded - earlier.refunded,
+            payable: self.payable - earlier.payable,
+            commission: self.commission - earlier.commission,
+        }
+    }
+}
+
+/// A vendor's account at three moments, from one snapshot.
+///
+/// Its proof against the books: `now` is what the shards' ledgers say (`Query::Ledger`: `payable`, `sold`, `refunded`),
+/// if `payments` and `refunds` are theirs, that is if the read models have everything; and what came in the span is the
+/// sum of the entries in [`TransactionsOf::Vendor`] over the same span.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Statement {
+    /// Just before the span's first moment.
+    pub opening: VendorAccount,
+    /// Just before the first moment that is no longer in it.
+    pub closing: VendorAccount,
+    /// With all that the read models know.
+    pub now: VendorAccount,
+}
+
+impl Statement {
+    /// What came in the span.
+    pub fn sums(&self) -> VendorAccount {
+        self.closing.since(&self.opening)
+    }
+}
+
+/// Where the hour of a moment begins.
+pub fn hour_of(at: Timestamp) -> Timestamp {
+    Timestamp(at.0.saturating_sub(at.0.rem_euclid(HOUR_MS)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn row(kind: TransactionKind, amount: i64, commission: i64, serial: u64) -> TransactionRow {
+        let (wallet, at) = (WalletId(1), Timestamp(HOUR_MS + 7));
+        TransactionRow {
+            position: CashPosition { at, shard: ShardId(0), order: serial << INDEX_BITS },
+            id: Some(TransactionId { wallet, serial }),
+            kind,
+            rejection: None,
+            flags: 0,
+            festival: FestivalId(1),
+            wallet,
+            other: None,
+            vendor: Some(VendorNo(0)),
+            order: None,
+            terminal: None,
+            operator: Some(1),
+            currency: Currency::EUR,
+            amount,
+            before: 0,
+            after: 0,
+            refund_of: None,
+            refunded: 0,
+            transfer: None,
+            posting: Posting { commission, ..Posting::default() },
+            commission_bp: 0,
+            lots: Vec::new(),
+            lines: Vec::new(),
+            reason: String::new(),
+        }
+    }
+
+    proptest! {
+        /// In however many pieces a payment is given back, each line ends where it began, and on the way nothing is lost.
+        #[test]
+        fn a_payment_wholly_given_back_leaves_no_cent_at_any_product(
+            lines in prop::collection::vec((1..4_u16, 0..1_000_i64), 0..5),
+            pieces in prop::collection::vec(1..700_i64, 1..9),
+            commission_bp in 0..=10_000_u16,
+        ) {
+            let sold = |(no, (count, price)): (usize, (u16, i64))| {
+                SoldLine { product: ProductNo(no as u16), count, price, vat_bp: 1_900 }
+            };
+            let lines: Vec<_> = lines.into_iter().enumerate().map(sold).collect();
+            let amount = match lines.iter().map(|line| i64::from(line.count) * line.price).sum() {
+                0 => 583,
+                sum => sum,
+            };
+            let kept = |sum: i64| sum - vendor_share(sum, commission_bp);
+            let mut payment = row(TransactionKind::Payment, amount, kept(amount), 1);
+            payment.commission_bp = commission_bp;
+            payment.lines = if amount == 583 { Vec::new() } else { lines };
+
+            let mut products = payment.products();
+            let sum = |of: &dyn Fn(&ProductTally) -> i128, rows: &[(ProductPosition, ProductTally)]| -> i128 {
+                rows.iter().map(|(_, tally)| of(tally)).sum()
+            };
+            prop_assert_eq!(sum(&|tally| tally.gross, &products), i128::from(amount));
+            prop_assert_eq!(sum(&|tally| tally.commission, &products), i128::from(kept(amount)));
+            let (mut before, mut serial) = (0, 2);
+            for piece in pieces.into_iter().chain([amount]) {
+                let piece = piece.min(amount - before);
+                let refund = row(TransactionKind::Refund, piece, kept(before) - kept(before + piece), serial);
+                let given = refund.products_given_back(&payment, before);
+                prop_assert_eq!(sum(&|tally| tally.refunded, &given), refund.entry().refunded);
+                prop_assert_eq!(sum(&|tally| tally.commission, &given), refund.entry().commission);
+                for ((known, sums), (place, tally)) in products.iter_mut().zip(&given) {
+                    prop_assert_eq!(known, place);
+                    sums.add(tally);
+                }
+                (before, serial) = (before + piece, serial + 1);
+            }
+            for (_, tally) in products {
+                prop_assert_eq!((tally.refunded, tally.commission), (tally.gross, 0));
+            }
+        }
+    }
+}
