@@ -338,6 +338,26 @@ fn wallets_are_found_made_and_claimed() {
     assert_eq!(bar.cash(nobody), OfficeAnswer::Rejected(Rejection::InvalidValue));
 }
 
+/// A wristband has moved on, a terminal has paid by it, the answer was lost, the terminal was revoked: asked again, first
+/// where the wristband was before, it still is what was decided.
+#[test]
+fn what_a_terminal_has_paid_stays_so_when_it_is_revoked() {
+    nights(
+        "
+        topup W1 50.00
+        topup W2 50.00
+        link T1 W1
+        link T2 W1 replace
+        link T1 W2
+        pay T1 1.00 bar-7b seq 40            → 49.00
+        revoke bar-7b
+        pay W1 1.00 bar-7b tap T1@1 seq 41   → rejected: tag_moved
+        pay W2 1.00 bar-7b tap T1@2 seq 40   → 49.00, again
+        pay W2 1.00 bar-7b tap T1@2 seq 41   → rejected: device_revoked
+        ",
+    );
+}
+
 /// The books of a festival are in its one currency, whoever's wallets it takes.
 #[test]
 fn nothing_of_another_currency_comes_into_a_festivals_books() {

@@ -49,14 +49,14 @@ impl Cash {
         if let Some(wallet) = wallet {
             (t.currency, t.before, t.after) = (wallet.currency, wallet.available, wallet.available);
         }
-        let revoked = terminal.revoked && !planted(Plant::RevocationIgnored);
-        if !revoked
-            && let (Some(wallet), Some(tap)) = (wallet, tap)
+        // A revoked terminal too: what it asks again may have been decided at the wallet that the chip names now.
+        if let (Some(wallet), Some(tap)) = (wallet, tap)
             && !wallet.is_tapped_by(tap)
         {
             t.rejection = Some(Rejection::TagMoved);
             return Err(t.answer(now));
         }
+        let revoked = terminal.revoked && !planted(Plant::RevocationIgnored);
         let decided = match action {
             _ if revoked => Err(Rejection::DeviceRevoked),
             TerminalAction::Pay { wallet, tap, amount, lines } => {

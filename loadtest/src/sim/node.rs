@@ -22,6 +22,9 @@ use super::door::Door;
 use super::world::{Asker, World};
 use super::{Check, breach};
 
+/// A segment's header is less than one sector of the disk.
+const HEADER_BYTES: usize = 512;
+
 /// A running node.
 pub(super) struct Node {
     pub(super) pipelines: Vec<Pipeline<Asker>>,
@@ -288,8 +291,13 @@ impl World {
         let group_max = u64::from(options().log.group_bytes_max);
         for number in end.segment.. {
             let Some(bytes) = before.contents(&format!("{number:010}.log")) else { break };
-            // A record of the torn group itself may be there; behind the longest group nothing may be.
-            let from = if number == end.segment { (end.offset + group_max) as usize } else { 0 };
+            // A record of the torn group itself may be there, or the header of a segment that had just begun; behind
+            // the longest group nothing may be.
+            let from = match number - end.segment {
+                0 => (end.offset + group_max) as usize,
+                1 => HEADER_BYTES,
+                _ => 0,
+            };
             if bytes.get(from..).is_some_and(|rest| rest.iter().any(|byte| *byte != 0)) {
                 let what =
                     format!("the log ends in segment {} at {}, and goes on in {number}", end.segment, end.offset);

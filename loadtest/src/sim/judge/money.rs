@@ -27,7 +27,9 @@ impl World {
             let ask = till.and_then(|till| till.asked(seq));
             let asked_anew = matches!(ask, Some(Ask::Balance { .. }));
             let stale = answer.verdict == CashVerdict::Rejected(Rejection::StaleSeq) && seq < decided.floor(device);
-            if recorded != answer && !asked_anew && !stale {
+            // Asked by an older link, before it was asked by the present one in the same record.
+            let moved = answer.verdict == CashVerdict::Rejected(Rejection::TagMoved) && recorded.at == answer.at;
+            if recorded != answer && !asked_anew && !stale && !moved {
                 return breach("same id, same answer", format!("{}, in the books {recorded:?}", said()));
             }
             return self.judge_refusal(shard, device, ask, reply);

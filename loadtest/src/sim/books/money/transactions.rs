@@ -77,12 +77,12 @@ impl MoneyBook {
             Some(by) => Some(*page.tills.get(&by.device.number()).ok_or(Rejection::UnknownDevice)?),
             None => None,
         };
-        if till.is_some_and(|till| till.revoked) {
-            return Err(Rejection::DeviceRevoked);
-        }
         let tapped = |wallet: &WalletBook| t.tap.is_none_or(|tap| wallet.tag == Some(tap));
         if self.wallets.get(&t.wallet).is_some_and(|wallet| !tapped(wallet)) {
             return Err(Rejection::TagMoved); // of which nothing is recorded
+        }
+        if till.is_some_and(|till| till.revoked) {
+            return Err(Rejection::DeviceRevoked);
         }
         match t.kind {
             TransactionKind::Payment => {
