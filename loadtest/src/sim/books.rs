@@ -383,6 +383,7 @@ fn told_of(event: &Event) -> OfficeAnswer {
             amount: Money { minor: t.amount, currency: t.currency },
             balance: t.after,
             over_limit: t.flags & OVER_LIMIT != 0,
+            order: t.order,
         },
         Event::Cash(CashEvent::VendorPut { vendor, .. }) => OfficeAnswer::Vendor(*vendor),
         Event::Cash(CashEvent::ProductPut { product, .. }) => OfficeAnswer::Product(*product),

@@ -155,7 +155,7 @@ impl MoneyBook {
             return breach("a transfer is settled when the other side has the money", format!("operation {op}"));
         }
         self.wallet(id.wallet)?.reserved -= amount.minor;
-        Ok(self.told(op, OfficeAnswer::Transaction { id, amount, balance: after, over_limit: false }))
+        Ok(self.told(op, OfficeAnswer::Transaction { id, amount, balance: after, over_limit: false, order: 0 }))
     }
 
     /// What another shard is told must be so.
