@@ -1,14 +1,15 @@
-//! The seeded simulator: a whole evening at the gates, in one thread, from one number.
+//! The seeded simulator: a whole evening at the gates and the bars, in one thread, from one number.
 //!
 //! It drives the real code, [`actors::pipeline::Pipeline`] over the real log and the real recovery, on a disk that
-//! fails, over a network that loses, delays and doubles, with a node that may end between any two steps, under clocks
-//! that jump. What must always hold is checked at every step against books of its own. A run that breaks a rule names
+//! fails, over networks to the devices and between the shards that lose, delay, double and reorder, with a node that may
+//! end between any two steps, under clocks that jump. What must always hold is checked at every step against books of its own. A run that breaks a rule names
 //! its seed; the same seed runs the same evening again, to the last bit.
 //!
 //! ```text
-//! devices, office ─→ net ─→ node: pipelines ─→ log ─→ disk
-//!        ↑                    │ judge: what leaves, against the books of what is durable
-//!        └────────────────────┘
+//! readers, terminals, office ─→ net ─→ node: door, pipelines ─→ log ─→ disk
+//!        ↑               ↑              │ couriers
+//!        │               └── messages ──┤
+//!        └──────────────────────────────┘ judge: what leaves, against the books of what is durable
 //! ```
 
 mod bank;
@@ -23,6 +24,7 @@ mod node;
 mod office;
 mod people;
 mod post;
+mod rest;
 pub mod seeds;
 mod setup;
 mod till;
@@ -123,7 +125,7 @@ pub fn run_seed(seed: u64, steps: u64) -> (Counts, Option<Violation>) {
     (counts, violation)
 }
 
-/// `loadtest sim`: whole evenings at the gates, each from one number.
+/// `loadtest sim`: whole evenings at the gates and the bars, each from one number.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// Run the seeds 0 .. N, and those that once found something.

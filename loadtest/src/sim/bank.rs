@@ -134,6 +134,10 @@ impl Bank {
                 let cashier = dice.one_in(3);
                 offer_till(festival, Some(vendor), cashier, dice.draw())
             }
+            63 => {
+                let vendor = VendorNo(dice.below(vendors + 1) as u16);
+                CashAction::Pay { wallet, festival, vendor, amount: money(amount(dice, 30)), lines: Box::new([]) }
+            }
             _ => return None,
         };
         Some(OfficeAction::Cash(action))
@@ -362,10 +366,10 @@ impl World {
                 let (festival, code_hash, public_key) = (*festival, *code_hash, *code_hash);
                 self.office_asks(OfficeAction::EnrolDevice { festival, code_hash, public_key });
             }
-            (CashAction::LinkTag { create: true, .. }, OfficeAnswer::Wallet(wallet)) => {
-                if !self.bank.wallets.contains(&wallet) {
-                    self.bank.wallets.push(wallet);
-                }
+            (CashAction::LinkTag { create: true, .. }, OfficeAnswer::Wallet(wallet))
+                if !self.bank.wallets.contains(&wallet) =>
+            {
+                self.bank.wallets.push(wallet);
             }
             _ => {}
         }

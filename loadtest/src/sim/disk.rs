@@ -9,7 +9,8 @@ use storage::journal::file::Options;
 use storage::journal::log::LogOptions;
 use storage::snapshots::{KEPT, SnapshotError, SnapshotMeta, Snapshots};
 
-/// How many shards the simulated node has: two festivals and the platform, each on its own or not.
+/// How many shards the simulated node has: two festivals and the platform, each on its own or not; and two thirds of
+/// all transfers go from one to another.
 pub(super) const SHARDS: u16 = 3;
 
 /// A small log: a run crosses a dozen segments, and a group spans several of the disk's sectors.

@@ -1,5 +1,5 @@
-//! The simulated world: one festival with conflicts at every gate, one small one beside it, readers, the office, a
-//! network, a node and its disk. Each step is one throw of the dice.
+//! The simulated world: one festival with conflicts at every gate and at every bar, one small one beside it, readers,
+//! terminals, the office, a network, a node and its disk. Each step is one throw of the dice.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +14,6 @@ use engine::view::Query;
 use storage::journal::faults::{FaultDisk, Faults};
 
 use super::bank::Bank;
-use super::books::money::{all_quiet, all_together};
 use super::device::Reader;
 use super::dice::Dice;
 use super::disk::{SHARDS, SpoiltSnapshots};
@@ -22,7 +21,7 @@ use super::net::{Net, Packet};
 use super::node::{Ledger, Node};
 use super::office::{Office, Site};
 use super::till::Till;
-use super::{Check, Counts, breach};
+use super::{Check, Counts};
 
 /// Who waits for an answer.
 #[derive(Clone, Debug)]
@@ -89,8 +88,6 @@ pub(super) struct World {
 
 /// An evening in the future of whoever wrote this.
 pub(super) const DOORS_OPEN: i64 = 1_800_000_000_000;
-/// When faults have stopped, everything has to be answered within this time.
-const QUIET_MS_MAX: i64 = 30_000;
 
 impl World {
     /// A world at its beginning: the festivals are set up, nobody is inside.
@@ -158,100 +155,8 @@ impl World {
         self.come_to_rest()
     }
 
-    /// Faults stop: everything is answered, everything agrees, once more after a last crash.
-    fn come_to_rest(&mut self) -> Check {
-        if self.lied {
-            self.crash();
-            return self.start().map(|_| ());
-        }
-        self.net.calm = true;
-        self.disk.set(Faults::default());
-        self.down_until = self.step;
-        // Connections stand again, and whoever waits for an answer asks again at once.
-        (0..self.readers.len()).for_each(|reader| self.reconnect(reader));
-        (0..self.tills.len()).for_each(|till| self.till_reconnects(till));
-        self.office.hurry();
-        let began = self.true_ms;
-        while !self.is_at_rest() {
-            if self.true_ms - began > QUIET_MS_MAX {
-                return breach("when faults stop, every command is answered within 30 s", self.who_waits());
-            }
-            if self.step.is_multiple_of(5) {
-                self.tick();
-            }
-            self.everything_moves()?;
-        }
-        self.audit(true)?;
-        self.everything_heard_is_kept()?;
-        self.books_at_rest()?;
-        self.snapshot()?;
-        self.crash();
-        self.start()?;
-        self.everything_heard_is_kept()?;
-        self.audit(true)
-    }
-
-    /// A moment in which nothing goes wrong: packets arrive, every shard decides, the disk keeps up.
-    pub(super) fn everything_moves(&mut self) -> Check {
-        self.advance()?;
-        for shard in 0..usize::from(SHARDS) {
-            self.pump(shard)?;
-            self.post(shard)?;
-        }
-        self.stage(u64::MAX)?;
-        self.flush();
-        while self.node.as_ref().is_some_and(Node::has_untold) {
-            self.tell()?;
-        }
-        Ok(())
-    }
-
-    fn who_waits(&self) -> String {
-        let readers = self.readers.iter().filter(|reader| !reader.is_content()).count();
-        let tills = self.tills.iter().filter(|till| !till.is_content()).count();
-        let office = if self.office.is_content() { "" } else { ", the office" };
-        let idle = self.node.as_ref().is_some_and(Node::is_idle);
-        format!("{readers} readers, {tills} terminals{office} wait; shards at rest: {idle}")
-    }
-
-    /// Nothing is under way: neither in the books nor for anybody who still waits, and the audit agrees.
-    fn books_at_rest(&mut self) -> Check {
-        let money: Vec<_> = self.ledgers.iter().map(|ledger| &ledger.books.money).collect();
-        all_together(&money)?;
-        all_quiet(&money)?;
-        self.audit_journal()?;
-        let Some(node) = &mut self.node else { return Ok(()) };
-        let waiting: Vec<_> = node.pipelines.iter_mut().flat_map(|pipeline| pipeline.abandon()).collect();
-        match waiting.first() {
-            None => Ok(()),
-            Some((_, asker)) => breach("whoever waits is told when it is over", format!("{asker:?}")),
-        }
-    }
-
-    fn is_at_rest(&self) -> bool {
-        self.node.as_ref().is_some_and(Node::is_idle)
-            && self.net.is_empty()
-            && self.office.is_content()
-            && self.readers.iter().all(Reader::is_content)
-            && self.tills.iter().all(Till::is_content)
-    }
-
-    /// Every final answer that anybody ever heard is in the books, to the last bit.
-    fn everything_heard_is_kept(&mut self) -> Check {
-        for reader in &self.readers {
-            let books = &self.ledgers[shard_of(reader.id.festival())].books;
-            for (seq, answer) in reader.answers() {
-                if books.answer_of(reader.id, seq) != Some(*answer) {
-                    let what = format!("{} seq {seq} was told {answer:?}", reader.id);
-                    return breach("every acknowledged command is in the fold", what);
-                }
-            }
-        }
-        self.tills_heard_the_books()
-    }
-
     /// Time passes, packets arrive, the patient lose their patience.
-    fn advance(&mut self) -> Check {
+    pub(super) fn advance(&mut self) -> Check {
         self.step += 1;
         self.counts.steps += 1;
         self.true_ms += self.dice.below(400) as i64;
@@ -390,12 +295,12 @@ impl World {
         self.clock_off_ms = self.dice.below(2 * far as u64) as i64 - far;
     }
 
-    fn tick(&mut self) {
+    pub(super) fn tick(&mut self) {
         let Some(node) = &mut self.node else { return };
         node.pipelines.iter_mut().for_each(|pipeline| pipeline.take(Work::Tick, Asker::Nobody));
     }
 
-    fn reconnect(&mut self, index: usize) {
+    pub(super) fn reconnect(&mut self, index: usize) {
         let commands = self.readers[index].reconnect(self.step);
         // In frames of a few, as they come off the stream.
         for some in commands.chunks(4) {

@@ -118,7 +118,9 @@ impl World {
         let wrong = || format!("{command:?}: {answer:?}");
         let right = match (action, answer) {
             (
-                CashAction::TopUp { wallet, amount, .. } | CashAction::Transfer { from: wallet, amount, .. },
+                CashAction::TopUp { wallet, amount, .. }
+                | CashAction::Pay { wallet, amount, .. }
+                | CashAction::Transfer { from: wallet, amount, .. },
                 OfficeAnswer::Transaction { id, amount: moved, .. },
             ) => id.wallet == *wallet && moved == *amount,
             (CashAction::Correct { wallet, delta, .. }, OfficeAnswer::Transaction { id, amount, .. }) => {

@@ -86,7 +86,8 @@ impl MoneyBook {
         }
         match t.kind {
             TransactionKind::Payment => {
-                let vendor = till.and_then(|till| till.vendor).ok_or(Rejection::UnknownVendor)?;
+                // The office names whom it pays.
+                let vendor = till.map_or(Some(t.vendor), |till| till.vendor).ok_or(Rejection::UnknownVendor)?;
                 self.judge_payment(t, page, vendor)
             }
             TransactionKind::Refund => self.judge_refund(t, page, till.map(|till| till.vendor)),
@@ -149,7 +150,7 @@ impl MoneyBook {
     }
 
     fn judge_payment(&self, t: &Transaction, page: &CashBook, vendor: VendorNo) -> Judged {
-        let vendor = &page.vendors[usize::from(vendor.0)];
+        let vendor = page.vendors.get(usize::from(vendor.0)).ok_or(Rejection::UnknownVendor)?;
         is_amount(t.amount)?;
         is_active(page)?;
         if !vendor.values.open {
