@@ -40,6 +40,8 @@ struct Slot {
     counts: bool,
     /// The answer was a no.
     refused: bool,
+    /// It is answered, and was asked again since: that answer is still to come.
+    again: bool,
     hash: u64,
 }
 
@@ -139,6 +141,7 @@ impl Till {
             phase,
             counts,
             refused: false,
+            again: false,
             hash: 0,
         });
         self.next_seq += 1;
@@ -181,6 +184,8 @@ impl Till {
         let before = *slot;
         if before.phase == Phase::Final {
             // Asked again: to the last bit the same. A balance is looked up anew.
+            slot.again = false;
+            self.forget();
             if before.hash != hash && before.order != Order::Balance {
                 self.tab.takings.wrong(|| format!("command {seq} had an answer, then another: {answer:?}"));
             }
@@ -211,7 +216,14 @@ impl Till {
             }
         }
         self.tab.guests[guest].under_way = false;
-        while self.slots.len() > self.habits.keep && self.slots.front().is_some_and(|slot| slot.phase == Phase::Final) {
+        self.forget();
+    }
+
+    /// Forgets the oldest commands as far as nothing more is heard of them. Their shards do not answer in the order of
+    /// the questions: what was asked again may be answered after what is new.
+    fn forget(&mut self) {
+        let done = |slot: &Slot| slot.phase == Phase::Final && !slot.again;
+        while self.slots.len() > self.habits.keep && self.slots.front().is_some_and(done) {
             self.slots.pop_front();
         }
     }
@@ -305,8 +317,10 @@ impl Player for Till {
                 continue;
             }
             slot.sent_ns = now_ns;
-            if slot.phase == Phase::Refused {
-                slot.phase = Phase::Asked;
+            match slot.phase {
+                Phase::Asked => {}
+                Phase::Refused => slot.phase = Phase::Asked,
+                Phase::Final => slot.again = true,
             }
             self.resent += 1;
             self.write(seq, true, out);
@@ -445,6 +459,22 @@ mod tests {
         out.clear();
         till.resume(10, &mut out);
         assert_eq!(frames(&out), [(1, 1, true)]);
+    }
+
+    #[test]
+    fn an_answer_that_comes_again_may_come_after_newer_ones() {
+        let mut till = till(2, 1);
+        let mut out = Vec::new();
+        assert!(till.ask(0, 0, &mut out));
+        let first = right(&till, 1);
+        hear(&mut till, 1);
+        till.resume(1, &mut out);
+        assert!(till.ask(2, 2, &mut out) && till.ask(2, 2, &mut out));
+        hear(&mut till, 2);
+        hear(&mut till, 3);
+        assert_eq!(till.floor(), 1, "it waits for the first");
+        till.heard(&Frame::CashAnswer { seq: 1, answer: first }, 3, &mut Latencies::default()).unwrap();
+        assert_eq!((till.floor(), till.tab.takings.wrong), (3, 0), "{:?}", till.tab.takings.explained);
     }
 
     #[test]
