@@ -28,7 +28,7 @@ pub enum Command {
     /// The same frames through a bare QUIC echo: the ceiling.
     Echo(Gate),
     /// Kills the server under load, again and again, and compares everything ever acknowledged with the journal.
-    /// Exit 1 if anything was lost or happened twice.
+    /// Exit 1 if anything was lost or happened twice, or a cent too many or too few is anywhere.
     Crash(Crash),
     /// Whole evenings at the gates in one thread, with every fault there is, each from one number. Exit 1 if a rule broke.
     Sim(crate::sim::Args),

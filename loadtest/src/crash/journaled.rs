@@ -220,3 +220,83 @@ impl MoneyBook {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use engine::command::TerminalAnswer;
+    use engine::event::{ByDevice, Lots, Posting};
+    use engine::ids::{DeviceId, FestivalId, VendorNo};
+    use engine::money::Currency;
+
+    const WALLET: WalletId = WalletId(7);
+
+    fn moved(kind: TransactionKind, serial: u64, amount: i64, of: u64) -> Transaction {
+        Transaction {
+            by: None,
+            kind,
+            rejection: None,
+            flags: 0,
+            festival: FestivalId(1),
+            wallet: WALLET,
+            tap: None,
+            serial,
+            amount,
+            currency: Currency::EUR,
+            before: 0,
+            after: 0,
+            posting: Posting::default(),
+            lots: Lots::default(),
+            vendor: VendorNo(0),
+            order: 0,
+            commission_bp: 0,
+            of,
+            other: Some(WalletId(8)),
+            lines: Vec::new(),
+            reason: String::new(),
+        }
+    }
+
+    #[test]
+    fn what_must_not_be_is_seen() {
+        let tag = TagUid::new(&[4, 1, 2, 3]).unwrap();
+        let by = |seq| Some(ByDevice { device: DeviceId(5), seq, floor: 1, fingerprint: 0 });
+        let paid = |version, serial| Transaction {
+            tap: Some((tag, version)),
+            by: by(serial),
+            ..moved(TransactionKind::Payment, serial, 500, 0)
+        };
+        let refund = |serial, amount| moved(TransactionKind::Refund, serial, amount, 1);
+        let came = |serial| moved(TransactionKind::TransferIn, serial, 5, 3);
+        let twice = Transaction { by: by(1), ..paid(1, 2) };
+        let table = [
+            ("as it should be", vec![paid(1, 1), refund(2, 200), refund(3, 300), came(4)], (0, 0)),
+            ("a refund too much", vec![paid(1, 1), refund(2, 200), refund(3, 301)], (0, 1)),
+            ("a refund of nothing", vec![refund(2, 200)], (0, 1)),
+            ("by an older link", vec![paid(0, 1)], (0, 1)),
+            ("one command twice", vec![paid(1, 1), twice], (1, 0)),
+            ("one transfer twice", vec![came(1), came(2)], (1, 0)),
+        ];
+        for (what, night, counts) in table {
+            let mut book = MoneyBook::default();
+            book.happened(&CashEvent::TagAttached { wallet: WALLET, tag, version: 1 });
+            night.iter().for_each(|transaction| book.transaction(transaction, Timestamp(1)));
+            assert_eq!((book.doubled, book.wrong), counts, "{what}: {:?}", book.notes);
+            let told: TerminalAnswer = night[0].answer(Timestamp(1));
+            let journaled = book.answers.get(&5).and_then(|answers| answers.get(&1)).copied();
+            let as_told = night[0].by.is_none() || counts.0 > 0 || journaled == Some(till::hash_of(1, &told));
+            assert!(as_told, "{what}");
+        }
+        let mut book = MoneyBook::default();
+        book.happened(&CashEvent::TagAttached { wallet: WALLET, tag, version: 1 });
+        book.happened(&CashEvent::WalletTagLost { wallet: WALLET, tag, version: 1 });
+        book.transaction(&paid(1, 1), Timestamp(1));
+        book.happened(&CashEvent::TagAttached { wallet: WalletId(9), tag, version: 1 });
+        assert_eq!(
+            (book.doubled, book.wrong),
+            (1, 1),
+            "a lost one pays, and one link is two wallets': {:?}",
+            book.notes
+        );
+    }
+}

@@ -175,13 +175,8 @@ impl Wristbands {
         FUNDS * self.wearers.len() as i64
     }
 
-    /// Whether a wristband named this wallet at some moment between the question and the answer.
     fn could_pay(&self, tapped: &Tapped) -> bool {
-        let changes = self.named.get(&tapped.tag).map_or(&[][..], Vec::as_slice);
-        changes.iter().enumerate().any(|(nth, change)| {
-            let until_ns = changes.get(nth + 1).map_or(u64::MAX, |next| next.told_ns);
-            change.wallet == Some(tapped.wallet) && change.asked_ns <= tapped.told_ns && tapped.asked_ns <= until_ns
-        })
+        could_pay(self.named.get(&tapped.tag).map_or(&[][..], Vec::as_slice), tapped)
     }
 
     /// Each payment came to a wallet that its wristband named, and both hold what is left.
@@ -244,4 +239,40 @@ impl Wristbands {
 
 fn link(wallet: WalletId, tag: TagUid) -> (String, Value) {
     (format!("/cashless/wallets/{wallet}/tag"), json!({ "tag": hex(&tag), "replace": true }))
+}
+
+/// Whether a wristband of which this became named the payment's wallet at some moment between the question and the
+/// answer.
+fn could_pay(changes: &[Change], tapped: &Tapped) -> bool {
+    changes.iter().enumerate().any(|(nth, change)| {
+        let until_ns = changes.get(nth + 1).map_or(u64::MAX, |next| next.told_ns);
+        change.wallet == Some(tapped.wallet) && change.asked_ns <= tapped.told_ns && tapped.asked_ns <= until_ns
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_wallet_that_was_named_meanwhile_can_have_paid() {
+        let tag = TagUid::new(&[4, 1, 2, 3]).unwrap();
+        let (one, other) = (WalletId(1), WalletId(2));
+        let change = |wallet, asked_ns, told_ns| Change { wallet, asked_ns, told_ns };
+        let changes = [change(Some(one), 10, 20), change(None, 30, 40), change(Some(other), 50, 60)];
+        for (what, wallet, asked_ns, told_ns, could) in [
+            ("before it was asked for", one, 1, 9, false),
+            ("while it was asked for", one, 1, 10, true),
+            ("while it was worn", one, 22, 23, true),
+            ("while it was replaced", one, 40, 41, true),
+            ("after it was replaced", one, 41, 45, false),
+            ("not yet the other's", other, 41, 49, false),
+            ("the other's", other, 61, 62, true),
+            ("asked when it was the first one's", one, 25, 99, true),
+            ("nobody's at all", WalletId(3), 1, 99, false),
+        ] {
+            let tapped = Tapped { seq: 1, tag, wallet, amount: 1, asked_ns, told_ns };
+            assert_eq!(could_pay(&changes, &tapped), could, "{what}");
+        }
+    }
 }
