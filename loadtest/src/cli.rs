@@ -28,7 +28,7 @@ pub enum Command {
     /// The same frames through a bare QUIC echo: the ceiling.
     Echo(Gate),
     /// Kills the server under load, again and again, and compares everything ever acknowledged with the journal.
-    /// Exit 1 if anything was lost or happened twice.
+    /// Exit 1 if anything was lost or happened twice, or a cent too many or too few is anywhere.
     Crash(Crash),
     /// Whole evenings at the gates in one thread, with every fault there is, each from one number. Exit 1 if a rule broke.
     Sim(crate::sim::Args),
@@ -175,7 +175,7 @@ pub struct Crash {
     /// Readers.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub connections: u32,
-    /// Scans without an answer a reader keeps under way.
+    /// Commands without an answer a reader or terminal keeps under way.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1_024))]
     pub window: u32,
     /// Scans a second, all readers together: what is remembered of each takes 16 bytes here.
@@ -184,6 +184,15 @@ pub struct Crash {
     /// Tickets, over all readers.
     #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
     pub tickets: u32,
+    /// Terminals beside them; one more pays by wristbands that are moved from wallet to wallet.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub terminals: u32,
+    /// Commands a second, all terminals together: what is remembered of each takes 16 bytes here.
+    #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(1..=200_000))]
+    pub payments: u64,
+    /// Wallets, over all terminals.
+    #[arg(long, default_value_t = 4_000, value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
+    pub wallets: u32,
     /// When answers leave; with `decided`, only those count as acknowledged that were confirmed.
     #[arg(long, value_enum, default_value_t = Ack::Durable)]
     pub ack: Ack,
@@ -230,6 +239,7 @@ mod tests {
             "loadtest echo --connections 32 --window 8 --seconds 3 --json",
             "loadtest crash --cycles 20 --json",
             "loadtest crash --cycles 2 --ack decided",
+            "loadtest crash --cycles 2 --wallets 1000 --terminals 2 --payments 500",
         ] {
             Cli::try_parse_from(line.split(' ')).unwrap_or_else(|why| panic!("{line}: {why}"));
         }
@@ -243,6 +253,7 @@ mod tests {
             "loadtest gate --window 4097",
             "loadtest gate --connections 0",
             "loadtest crash --cycles 0",
+            "loadtest crash --wallets 0",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
         }

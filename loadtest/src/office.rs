@@ -1,6 +1,7 @@
 //! The operator's side over the real HTTP API: makes a festival, issues its tickets, offers readers their places,
 //! reads the counters. One small blocking client, one connection a call.
 
+pub mod again;
 pub mod bar;
 
 use std::io::{Read as _, Write as _};
@@ -211,17 +212,32 @@ impl Office {
         body: &str,
         within: Duration,
     ) -> anyhow::Result<Answer> {
+        self.once_as(&self.fresh_key(), method, path, media, body, within)
+    }
+
+    /// A key that no attempt of anybody has had.
+    fn fresh_key(&self) -> String {
+        format!("{:016x}-{}", self.run, self.calls.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn once_as(
+        &self,
+        key: &str,
+        method: &str,
+        path: &str,
+        media: Option<&str>,
+        body: &str,
+        within: Duration,
+    ) -> anyhow::Result<Answer> {
         let mut stream = TcpStream::connect_timeout(&self.http, within.min(Duration::from_secs(5)))?;
         stream.set_read_timeout(Some(within))?;
         stream.set_write_timeout(Some(within))?;
-        let call = self.calls.fetch_add(1, Ordering::Relaxed);
         let media = media.map(|media| format!("Content-Type: {media}\r\n")).unwrap_or_default();
         let head = format!(
             "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nAuthorization: Bearer {}\r\n\
-             Idempotency-Key: {:016x}-{call}\r\n{media}Content-Length: {}\r\n\r\n",
+             Idempotency-Key: {key}\r\n{media}Content-Length: {}\r\n\r\n",
             self.http,
             self.key,
-            self.run,
             body.len()
         );
         stream.write_all(head.as_bytes())?;

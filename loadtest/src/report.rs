@@ -302,6 +302,62 @@ impl fmt::Display for MixedReport {
     }
 }
 
+/// What `crash` found about money.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct MoneyFigures {
+    /// Terminals.
+    pub terminals: u32,
+    /// Wallets, over all terminals.
+    pub wallets: u32,
+    /// Answers with which money moved, as terminals were told.
+    pub acknowledged: u64,
+    /// Commands of terminals in the journal, refused ones too.
+    pub journaled: u64,
+    /// Of the acknowledged: payments.
+    pub payments: u64,
+    /// Of these, by a wristband that was moved meanwhile.
+    pub taps: u64,
+    /// Of the acknowledged: refunds.
+    pub refunds: u64,
+    /// Of the acknowledged: top-ups.
+    pub topups: u64,
+    /// Transfers acknowledged to operators.
+    pub transfers: u64,
+    /// Transfers that were refused, as there was not enough.
+    pub transfers_refused: u64,
+    /// Changes of wristbands acknowledged to operators.
+    pub tag_changes: u64,
+    /// Of these, reports of a loss.
+    pub tags_lost: u64,
+    /// Commands that terminals sent again after a crash.
+    pub resent: u64,
+    /// Calls that operators made again, under the same key.
+    pub asked_again: u64,
+    /// Of what was acknowledged, what the journal does not have, or has otherwise; and what never was answered.
+    pub lost: u64,
+    /// What happened twice.
+    pub doubled: u64,
+    /// Answers other than the one that was due, or other than before; payments from a wallet that the wristband did not
+    /// name; refunds beyond their payment.
+    pub wrong: u64,
+    /// Wallets compared at the end, each to the cent.
+    pub balances_checked: u64,
+    /// Of these, those that were not what the answers say.
+    pub balances_wrong: u64,
+    /// What the books have between two wallets at the end, in minor units.
+    pub in_transit: i64,
+    /// The books add up to zero, and say of wallets, vendors and cash what the answers say.
+    pub books_agree: bool,
+}
+
+impl MoneyFigures {
+    /// Nothing was lost, nothing happened twice, not a cent is missing.
+    pub fn is_good(&self) -> bool {
+        let books = self.balances_wrong == 0 && self.in_transit == 0 && self.books_agree;
+        self.lost == 0 && self.doubled == 0 && self.wrong == 0 && books
+    }
+}
+
 /// What `crash` found.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct CrashReport {
@@ -327,6 +383,12 @@ pub struct CrashReport {
     pub killed_recovering: u32,
     /// From the start of the process to readiness, in ms.
     pub ready_ms: Quantiles,
+    /// At the bars.
+    pub money: MoneyFigures,
+    /// Records that the engine's audit read at the end.
+    pub audited: u64,
+    /// What it found.
+    pub violations: u64,
     /// The first things that were wrong, in words.
     pub notes: Vec<String>,
 }
@@ -334,7 +396,7 @@ pub struct CrashReport {
 impl CrashReport {
     /// Nothing was lost, nothing happened twice.
     pub fn is_good(&self) -> bool {
-        self.lost == 0 && self.doubled == 0 && self.wrong == 0
+        self.lost == 0 && self.doubled == 0 && self.wrong == 0 && self.money.is_good() && self.violations == 0
     }
 }
 
@@ -347,6 +409,29 @@ impl fmt::Display for CrashReport {
         row("ready again", format!("p50 {} ms, max {} ms", self.ready_ms.p50, self.ready_ms.max))?;
         let Self { lost, doubled, wrong, conflicts, .. } = self;
         row("checked", format!("{lost} lost, {doubled} doubled, {wrong} wrong, {conflicts} conflicts"))?;
+        let MoneyFigures { acknowledged, journaled, payments, taps, refunds, topups, .. } = &self.money;
+        let kinds =
+            format!("{payments} paid, {taps} of them by moving wristbands; {refunds} refunded, {topups} topped up");
+        row("money", format!("{acknowledged} acknowledged, {journaled} in the journal ({kinds})"))?;
+        let MoneyFigures { transfers, transfers_refused, tag_changes, tags_lost, resent, asked_again, .. } =
+            &self.money;
+        row(
+            "office",
+            format!(
+                "{transfers} transfers, {transfers_refused} more refused, {tag_changes} changes of wristbands, {tags_lost} of them lost"
+            ),
+        )?;
+        row("again", format!("{resent} commands and {asked_again} calls"))?;
+        let MoneyFigures { lost, doubled, wrong, balances_checked, balances_wrong, in_transit, .. } = &self.money;
+        let agree = if self.money.books_agree { "agree" } else { "DIFFER" };
+        row(
+            "money checked",
+            format!(
+                "{lost} lost, {doubled} doubled, {wrong} wrong, {balances_wrong} of {balances_checked} balances wrong"
+            ),
+        )?;
+        row("books", format!("{agree}, {in_transit} in transit"))?;
+        row("audit", format!("{} violations in {} records", self.violations, self.audited))?;
         self.notes.iter().try_for_each(|note| writeln!(f, "  ! {note}"))
     }
 }

@@ -3,7 +3,8 @@
 //! Each wallet belongs to one terminal of the load test, and at most one command about it is under way at any time: so its
 //! balance when a command is sent is its balance when that is decided, and the answer is known beforehand. One wallet may
 //! be **shared** by all terminals, so that it is hot: it has enough for everybody, and what is left in it is compared once
-//! the run is over.
+//! the run is over. And a wristband may **roam**: an operator moves it from wallet to wallet meanwhile, so that whoever is
+//! answered has been seen to afterwards ([`crate::crash`]).
 
 use engine::command::{CashVerdict, TerminalAnswer};
 use engine::ids::{TagUid, TransactionId, WalletId};
@@ -53,12 +54,38 @@ pub struct Guest {
     pub paid: Option<(TransactionId, i64)>,
     /// Other terminals serve it too.
     pub shared: bool,
+    /// Its wristband is moved meanwhile: which wallet pays, if any, is not known beforehand.
+    pub roams: bool,
 }
 
 impl Guest {
     /// Somebody with so much.
     pub fn new(wallet: WalletId, tag: Option<TagUid>, balance: i64) -> Self {
-        Self { wallet, tag, balance, under_way: false, paid: None, shared: false }
+        Self { wallet, tag, balance, under_way: false, paid: None, shared: false, roams: false }
+    }
+
+    /// Somebody whose wristband is moved meanwhile.
+    pub fn roaming(tag: TagUid) -> Self {
+        Self { roams: true, ..Self::new(WalletId(0), Some(tag), 0) }
+    }
+
+    /// Whether a wristband that is moved may be answered so: it pays, or names nothing at this moment.
+    fn may_be(&self, order: Order, answer: &TerminalAnswer) -> bool {
+        let plain = answer.currency == Currency::EUR && answer.flags == 0;
+        plain
+            && match (order, answer.verdict) {
+                (Order::Pay { amount, .. }, CashVerdict::Paid) => {
+                    answer.amount == amount && answer.serial > 0 && answer.order > 0
+                }
+                (Order::Refund { payment, amount }, CashVerdict::Refunded) => {
+                    (answer.amount, answer.wallet) == (amount, payment.wallet) && answer.serial > 0
+                }
+                (Order::Pay { .. }, CashVerdict::Rejected(rejection)) => {
+                    answer.serial == 0
+                        && matches!(rejection, Rejection::UnknownTag | Rejection::TagMoved | Rejection::TagLost)
+                }
+                _ => false,
+            }
     }
 
     /// What a command must be answered: the verdict, the amount that it names, the balance after it.
@@ -176,14 +203,18 @@ impl Tab {
         takings.answered += 1;
         let (verdict, amount, balance) = guest.due(order);
         let moved = matches!(answer.verdict, CashVerdict::Paid | CashVerdict::Refunded | CashVerdict::ToppedUp);
-        let as_due = answer.verdict == verdict
-            && answer.amount == amount
-            && (answer.balance == balance || (guest.shared && answer.balance >= 0))
-            && answer.wallet == guest.wallet
-            && answer.currency == Currency::EUR
-            && answer.flags == 0
-            && (answer.serial > 0) == moved
-            && (answer.order > 0) == (answer.verdict == CashVerdict::Paid);
+        let as_due = if guest.roams {
+            guest.may_be(order, answer)
+        } else {
+            answer.verdict == verdict
+                && answer.amount == amount
+                && (answer.balance == balance || (guest.shared && answer.balance >= 0))
+                && answer.wallet == guest.wallet
+                && answer.currency == Currency::EUR
+                && answer.flags == 0
+                && (answer.serial > 0) == moved
+                && (answer.order > 0) == (answer.verdict == CashVerdict::Paid)
+        };
         if !as_due {
             let was = guest.balance;
             takings.wrong(|| {
@@ -212,7 +243,7 @@ impl Tab {
             CashVerdict::Balance => {}
             CashVerdict::Rejected(rejection) => takings.rejected[rejection as usize] += 1,
         }
-        if !guest.shared {
+        if !guest.shared && !guest.roams {
             guest.balance = answer.balance;
         }
     }
@@ -220,6 +251,9 @@ impl Tab {
     /// The answer to the question at the end.
     pub fn counted(&mut self, guest: usize, answer: &TerminalAnswer) {
         let guest = &self.guests[guest];
+        if guest.roams {
+            return;
+        }
         self.takings.counted += 1;
         if guest.shared {
             return;
@@ -260,6 +294,32 @@ mod tests {
     }
 
     const POOR: CashVerdict = CashVerdict::Rejected(Rejection::InsufficientFunds);
+
+    #[test]
+    fn a_wristband_that_roams_may_be_anybodys_or_nobodys() {
+        let tag = TagUid::new(&[4, 1, 2, 3]).unwrap();
+        let pay = Order::Pay { amount: 600, count: 0 };
+        let payment = TransactionId { wallet: WalletId(1), serial: 7 };
+        let refund = Order::Refund { payment, amount: 100 };
+        let no = |rejection| answer(CashVerdict::Rejected(rejection), 0, 0);
+        let of_another = TerminalAnswer { wallet: WalletId(2), ..answer(CashVerdict::Refunded, 100, 1) };
+        let table = [
+            ("paid", pay, answer(CashVerdict::Paid, 600, 12), 0),
+            ("names nothing", pay, no(Rejection::UnknownTag), 0),
+            ("moved", pay, no(Rejection::TagMoved), 0),
+            ("lost", pay, no(Rejection::TagLost), 0),
+            ("given back", refund, answer(CashVerdict::Refunded, 100, 1), 0),
+            ("another amount", pay, answer(CashVerdict::Paid, 601, 12), 1),
+            ("poor", pay, no(Rejection::InsufficientFunds), 1),
+            ("not given back", refund, no(Rejection::TagLost), 1),
+            ("given back to another", refund, of_another, 1),
+        ];
+        for (what, order, answer, wrong) in table {
+            let mut tab = Tab::new(vec![Guest::roaming(tag)]);
+            tab.answered(0, order, 1, &answer);
+            assert_eq!((tab.takings.wrong, tab.guests[0].balance), (wrong, 0), "{what}");
+        }
+    }
 
     #[test]
     fn a_right_night_has_nothing_wrong() {

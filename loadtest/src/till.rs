@@ -8,14 +8,14 @@ use std::collections::{BTreeSet, VecDeque};
 use std::hash::{DefaultHasher, Hasher as _};
 
 use engine::command::{CashVerdict, Line, TerminalAnswer};
-use engine::ids::{DeviceId, ProductNo};
+use engine::ids::{DeviceId, ProductNo, TagUid, WalletId};
 use engine::money::{Currency, Money};
 use engine::rejection::Rejection;
 use gateway::wire::{self, Frame, LineItem, Refusal, WINDOW_MAX, WalletName};
 
 use crate::player::{Latencies, Player, WRITE_MAX};
 use crate::reader::Habits;
-use crate::tab::{Order, Tab};
+use crate::tab::{Guest, Order, Tab};
 use crate::workload::bar::{PRICE, Round};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +29,8 @@ enum Phase {
 struct Slot {
     /// When it should have been sent.
     due_ns: u64,
+    /// When it was for the first time.
+    asked_ns: u64,
     /// When it was, last.
     sent_ns: u64,
     guest: u32,
@@ -36,7 +38,28 @@ struct Slot {
     phase: Phase,
     /// It belongs to the count at the end.
     counts: bool,
+    /// The answer was a no.
+    refused: bool,
+    /// It is answered, and was asked again since: that answer is still to come.
+    again: bool,
     hash: u64,
+}
+
+/// Money that moved by a wristband which roams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tapped {
+    /// The command.
+    pub seq: u64,
+    /// The chip.
+    pub tag: TagUid,
+    /// Whose money it was.
+    pub wallet: WalletId,
+    /// What it paid, in minor units; negative: was given back.
+    pub amount: i64,
+    /// When the command was sent for the first time, in ns after the start.
+    pub asked_ns: u64,
+    /// When its answer came.
+    pub told_ns: u64,
 }
 
 /// A simulated terminal.
@@ -59,6 +82,8 @@ pub struct Till {
     pub last_ns: u64,
     /// The final answers, `(seq, hash)`, where they are remembered.
     pub remembered: Vec<(u64, u64)>,
+    /// What wristbands paid that roam, and got back.
+    pub tapped: Vec<Tapped>,
     round: Round,
     habits: Habits,
     /// The next wallet to be counted at the end.
@@ -84,6 +109,7 @@ impl Till {
             slowed: 0,
             last_ns: 0,
             remembered: Vec::new(),
+            tapped: Vec::new(),
             round,
             habits,
             to_count: 0,
@@ -106,7 +132,18 @@ impl Till {
     fn push(&mut self, guest: usize, order: Order, counts: bool, (due_ns, now_ns): (u64, u64), out: &mut Vec<u8>) {
         self.tab.guests[guest].under_way = true;
         let (guest, phase) = (guest as u32, Phase::Asked);
-        self.slots.push_back(Slot { due_ns, sent_ns: now_ns, guest, order, phase, counts, hash: 0 });
+        self.slots.push_back(Slot {
+            due_ns,
+            asked_ns: now_ns,
+            sent_ns: now_ns,
+            guest,
+            order,
+            phase,
+            counts,
+            refused: false,
+            again: false,
+            hash: 0,
+        });
         self.next_seq += 1;
         self.open += 1;
         self.write(self.next_seq - 1, false, out);
@@ -147,12 +184,15 @@ impl Till {
         let before = *slot;
         if before.phase == Phase::Final {
             // Asked again: to the last bit the same. A balance is looked up anew.
+            slot.again = false;
+            self.forget();
             if before.hash != hash && before.order != Order::Balance {
                 self.tab.takings.wrong(|| format!("command {seq} had an answer, then another: {answer:?}"));
             }
             return;
         }
-        (slot.phase, slot.hash) = (Phase::Final, hash);
+        let refused = matches!(answer.verdict, CashVerdict::Rejected(_));
+        (slot.phase, slot.hash, slot.refused) = (Phase::Final, hash, refused);
         self.open -= 1;
         if before.phase == Phase::Refused {
             self.retry.retain(|(_, retried)| *retried != seq);
@@ -168,9 +208,22 @@ impl Till {
             if self.habits.remember && moved {
                 self.remembered.push((seq, hash));
             }
+            if moved && let Guest { roams: true, tag: Some(tag), .. } = self.tab.guests[guest] {
+                let given_back = answer.verdict == CashVerdict::Refunded;
+                let amount = if given_back { -answer.amount } else { answer.amount };
+                let (wallet, asked_ns, told_ns) = (answer.wallet, before.asked_ns, now_ns);
+                self.tapped.push(Tapped { seq, tag, wallet, amount, asked_ns, told_ns });
+            }
         }
         self.tab.guests[guest].under_way = false;
-        while self.slots.len() > self.habits.keep && self.slots.front().is_some_and(|slot| slot.phase == Phase::Final) {
+        self.forget();
+    }
+
+    /// Forgets the oldest commands as far as nothing more is heard of them. Their shards do not answer in the order of
+    /// the questions: what was asked again may be answered after what is new.
+    fn forget(&mut self) {
+        let done = |slot: &Slot| slot.phase == Phase::Final && !slot.again;
+        while self.slots.len() > self.habits.keep && self.slots.front().is_some_and(done) {
             self.slots.pop_front();
         }
     }
@@ -258,9 +311,16 @@ impl Player for Till {
         for seq in self.floor()..self.next_seq {
             let floor = self.floor();
             let slot = &mut self.slots[(seq - floor) as usize];
+            // That a chip names nothing is not recorded, and may be otherwise by now: whoever was told so and sends it
+            // again wants to pay after all.
+            if slot.refused && self.tab.guests[slot.guest as usize].roams {
+                continue;
+            }
             slot.sent_ns = now_ns;
-            if slot.phase == Phase::Refused {
-                slot.phase = Phase::Asked;
+            match slot.phase {
+                Phase::Asked => {}
+                Phase::Refused => slot.phase = Phase::Asked,
+                Phase::Final => slot.again = true,
             }
             self.resent += 1;
             self.write(seq, true, out);
@@ -294,8 +354,6 @@ pub fn hash_of(seq: u64, answer: &TerminalAnswer) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tab::Guest;
-    use engine::ids::WalletId;
     use engine::time::Timestamp;
     use gateway::wire::decode;
 
@@ -380,6 +438,43 @@ mod tests {
             "{:?}",
             takings.explained
         );
+    }
+
+    #[test]
+    fn a_wristband_that_roams_is_written_down_and_a_no_to_it_is_not_asked_again() {
+        let tag = TagUid::new(&[4, 1, 2, 3]).unwrap();
+        let mut till = till(2, 8);
+        till.tab = Tab::new(vec![Guest::roaming(tag), Guest::roaming(tag)]);
+        let mut out = Vec::new();
+        while till.may_ask(&out) && till.ask(0, 3, &mut out) {}
+        let Order::Pay { amount, .. } = till.slots[0].order else { panic!("it pays") };
+        let no = TerminalAnswer::rejected(Rejection::UnknownTag, WalletId(0), Timestamp(1));
+        let paid =
+            TerminalAnswer { verdict: CashVerdict::Paid, amount, wallet: WalletId(7), serial: 1, order: 1, ..no };
+        for (seq, answer) in [(1, paid), (2, no)] {
+            till.heard(&Frame::CashAnswer { seq, answer }, 9, &mut Latencies::default()).unwrap();
+        }
+        let tapped = Tapped { seq: 1, tag, wallet: WalletId(7), amount, asked_ns: 3, told_ns: 9 };
+        assert_eq!((till.tab.takings.wrong, &till.tapped), (0, &vec![tapped]), "{:?}", till.tab.takings.explained);
+        out.clear();
+        till.resume(10, &mut out);
+        assert_eq!(frames(&out), [(1, 1, true)]);
+    }
+
+    #[test]
+    fn an_answer_that_comes_again_may_come_after_newer_ones() {
+        let mut till = till(2, 1);
+        let mut out = Vec::new();
+        assert!(till.ask(0, 0, &mut out));
+        let first = right(&till, 1);
+        hear(&mut till, 1);
+        till.resume(1, &mut out);
+        assert!(till.ask(2, 2, &mut out) && till.ask(2, 2, &mut out));
+        hear(&mut till, 2);
+        hear(&mut till, 3);
+        assert_eq!(till.floor(), 1, "it waits for the first");
+        till.heard(&Frame::CashAnswer { seq: 1, answer: first }, 3, &mut Latencies::default()).unwrap();
+        assert_eq!((till.floor(), till.tab.takings.wrong), (3, 0), "{:?}", till.tab.takings.explained);
     }
 
     #[test]

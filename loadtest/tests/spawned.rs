@@ -56,12 +56,23 @@ fn the_echo_answers_everything() {
 #[test]
 fn what_was_acknowledged_survives_kills() {
     for ack in ["durable", "decided"] {
-        let report = report(&format!("crash --cycles 2 --connections 3 --rate 1000 --tickets 2000 --ack {ack} --json"));
-        for field in ["lost", "doubled", "wrong"] {
+        let gates = format!("--connections 3 --rate 1000 --tickets 2000 --ack {ack}");
+        let report = report(&format!("crash --cycles 2 {gates} --terminals 2 --payments 500 --wallets 400 --json"));
+        for field in ["lost", "doubled", "wrong", "violations"] {
             assert_eq!(report[field], 0, "{field}: {report}");
         }
         assert_eq!(report["cycles"], 2);
         assert!(report["acknowledged"].as_u64().unwrap() > 0 && report["resent"].as_u64().unwrap() > 0, "{report}");
+        let money = &report["money"];
+        for field in ["lost", "doubled", "wrong", "balances_wrong", "in_transit"] {
+            assert_eq!(money[field], 0, "{field}: {report}");
+        }
+        assert_eq!(money["books_agree"], true, "{report}");
+        assert_eq!(money["balances_checked"], 400 + 2 * 4 + 2, "every wallet that has money: {report}");
+        for field in ["acknowledged", "payments", "taps", "topups", "transfers", "tag_changes", "resent", "asked_again"]
+        {
+            assert!(money[field].as_u64().unwrap() > 0, "{field}: {report}");
+        }
     }
 }
 

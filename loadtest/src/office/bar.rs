@@ -37,6 +37,15 @@ pub struct Books {
     pub balanced: bool,
 }
 
+/// What the server says of one wallet, in minor units.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// What can be spent.
+    pub balance: i64,
+    /// On its way to another wallet.
+    pub reserved: i64,
+}
+
 /// As the API spells an amount.
 pub fn euros(minor: i64) -> String {
     format!("{}.{:02}", minor / 100, minor % 100)
@@ -93,7 +102,6 @@ impl Office {
             wallet: Option<String>,
             error: Option<Value>,
         }
-        let hex = |tag: &TagUid| tag.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         let body: String = tags
             .iter()
             .map(|tag| tag.as_ref().map_or("{}\n".into(), |tag| format!("{{\"tag\":\"{}\"}}\n", hex(tag))))
@@ -143,6 +151,16 @@ impl Office {
         minor(&self.post("/cashless/transfer", &transfer)?["balance"])
     }
 
+    /// A wallet now.
+    ///
+    /// # Errors
+    /// The server refuses.
+    pub fn account(&self, wallet: WalletId) -> anyhow::Result<Account> {
+        let body = self.call("GET", &format!("/api/v1/cashless/account?wallet={wallet}"), None, "")?;
+        let account: Value = serde_json::from_slice(&body)?;
+        Ok(Account { balance: minor(&account["balance"])?, reserved: minor(&account["reserved"])? })
+    }
+
     /// The books now.
     ///
     /// # Errors
@@ -168,8 +186,13 @@ impl Office {
     }
 }
 
-/// The chip of the nth wallet.
-fn tag(nth: usize) -> Option<TagUid> {
+/// A chip as the API spells it.
+pub fn hex(tag: &TagUid) -> String {
+    tag.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The nth chip: that of the nth wallet, where that has one.
+pub fn tag(nth: usize) -> Option<TagUid> {
     let nth = (nth as u32).to_be_bytes();
     TagUid::new(&[4, 0xA5, 0x5A, nth[0], nth[1], nth[2], nth[3]])
 }

@@ -53,14 +53,14 @@ impl Round {
                 continue;
             }
             let order = match (draw % 1_024, guest.paid) {
-                (0..TOO_MUCH, _) => Order::Pay { amount: guest.balance + amount, count: 0 },
+                (0..TOO_MUCH, _) if !guest.roams => Order::Pay { amount: guest.balance + amount, count: 0 },
                 (TOO_MUCH..REFUND, Some((payment, left))) if left > 0 => {
                     // The whole of it, or a part.
                     let amount = if draw & 1 << 20 == 0 { left } else { 1 + i64::from(draw >> 16) % left };
                     Order::Refund { payment, amount }
                 }
-                (REFUND..BALANCE, _) => Order::Balance,
-                _ if guest.balance < PAY_MAX => Order::TopUp { amount: TOP_UP },
+                (REFUND..BALANCE, _) if !guest.roams => Order::Balance,
+                _ if !guest.roams && guest.balance < PAY_MAX => Order::TopUp { amount: TOP_UP },
                 (BALANCE..WITH_LINES, _) => {
                     let count = 1 + (draw >> 16) as u16 % 3;
                     Order::Pay { amount: PRICE * i64::from(count), count }
