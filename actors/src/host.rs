@@ -3,6 +3,7 @@
 //! Messages carry batches. The journal's thread tells of durable records through two atomics and at most one message,
 //! so that its news can neither be lost in a full mailbox nor fill it.
 
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
@@ -18,7 +19,7 @@ use tokio::sync::{broadcast, oneshot};
 
 use crate::clock;
 use crate::courier::Courier;
-use crate::limits::{IN_FLIGHT_MAX, MAILBOX_MAX};
+use crate::limits::{GATHER_BYTES, IN_FLIGHT_MAX, MAILBOX_MAX};
 use crate::node::{Inbox, TerminalInbox};
 use crate::pipeline::{Pipeline, Release, Stepped, Work};
 use crate::post::Post;
@@ -175,6 +176,21 @@ impl Message for Control {
     type Result = ();
 }
 
+thread_local! {
+    /// Records of this thread's shards on their way to the journal.
+    static HANDED_OVER: RefCell<Vec<(ShardId, Vec<u8>)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Hands over to the journal what has gathered.
+fn write_down(journal: &dyn Journal, links: &[Arc<Link>]) {
+    for (shard, record) in HANDED_OVER.take() {
+        if let Err(refused) = journal.append(shard, record) {
+            tracing::error!(reason = ?refused.reason, "the journal refused a record");
+            links[usize::from(shard.0)].tell(Control::Failed);
+        }
+    }
+}
+
 /// Asks for a shard to be rebuilt from snapshot and journal. The answer is [`Control::Rebuilt`] or [`Control::Lost`].
 pub(crate) type Rebuild = Box<dyn Fn(ShardId) + Send>;
 
@@ -238,10 +254,7 @@ impl ShardActor {
             let buffer = self.link.spare.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop();
             match self.pipeline.step(clock::now(), buffer.unwrap_or_default()) {
                 Stepped::Record(record, releases) => {
-                    if let Err(refused) = self.journal.append(self.pipeline.shard().id(), record) {
-                        tracing::error!(reason = ?refused.reason, "the journal refused a record");
-                        return self.fail();
-                    }
+                    self.hand_over(record);
                     self.release(releases);
                 }
                 Stepped::Nothing(releases) => self.release(releases),
@@ -257,6 +270,24 @@ impl ShardActor {
             (self.rebuild)(self.pipeline.shard().id());
         }
         self.send();
+    }
+
+    /// Hands a record to the journal when everybody on this thread who is ready now has had a turn, or when there is
+    /// enough: the journal's thread is quick to write the first record it sees, and the others would have to wait for the
+    /// next write.
+    fn hand_over(&self, record: Vec<u8>) {
+        let shard = self.pipeline.shard().id();
+        let (alone, enough) = HANDED_OVER.with_borrow_mut(|records| {
+            records.push((shard, record));
+            let bytes: usize = records.iter().map(|(_, record)| record.len()).sum();
+            (records.len() == 1, bytes >= GATHER_BYTES)
+        });
+        if enough {
+            write_down(&*self.journal, &self.links);
+        } else if alone {
+            let (journal, links) = (Arc::clone(&self.journal), Arc::clone(&self.links));
+            actix::spawn(async move { write_down(&*journal, &links) });
+        }
     }
 
     /// Takes in what other shards have sent, as soon as a step would find room: until then it lies in slots that have

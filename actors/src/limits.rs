@@ -26,6 +26,10 @@ pub const MAILBOX_MAX: usize = 4_096;
 /// Commands in one step, hence in one record: 4,096 × about 90 B = 370 KiB, decided in about 2 ms.
 pub const STEP_MAX: usize = 4_096;
 
+/// Records of a thread's shards gather up to so many bytes before they go to the journal, if others are about to add
+/// theirs: a write of 64 KiB takes no longer than one of 4 KiB.
+pub const GATHER_BYTES: usize = 64 * 1_024;
+
 /// Records of one shard on their way to the disk: one being written, one behind it, so that the disk never waits. More
 /// would only make batches smaller.
 pub const IN_FLIGHT_MAX: usize = 2;
