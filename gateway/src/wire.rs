@@ -69,6 +69,9 @@
 //! Resent must be set on what was sent on another connection and not answered: a wristband may have been given another
 //! wallet since, and the ones before are asked first.
 //!
+//! Once a device is welcomed, an older connection of the same device has been closed, and what was sent there takes effect
+//! only if it had reached its wallet by then. So an answer on the newest connection stands.
+//!
 //! A new verdict, field or kind that a device of the same sort can meet is a new protocol number.
 
 mod cash;

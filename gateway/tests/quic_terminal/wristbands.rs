@@ -11,7 +11,7 @@ use crate::common::till::*;
 use crate::link::*;
 
 /// `wallet` gets a new wristband; the old one names somebody else.
-async fn moves(house: &House, old: TagUid, from: WalletId, new: TagUid, to: WalletId) {
+pub(crate) async fn moves(house: &House, old: TagUid, from: WalletId, new: TagUid, to: WalletId) {
     link(house, new, from, true).await;
     settled(house, old, None).await;
     link(house, old, to, false).await;
