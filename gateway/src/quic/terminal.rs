@@ -16,6 +16,9 @@
 //! What the older one has handed on by then needs no care. It lies at its wallet's shard before anything that the newer
 //! one asks there; and the newer one asks every wallet that the chip has named, unless the wallet never got the chip.
 //! Of a QR that is not so: if its key was retired since, it is told `key_retired` even if the older one's was paid.
+//!
+//! A chip remembers [`EARLIER_MAX`] wallets. If it has named more, a frame that was sent before may have been decided by
+//! one that is forgotten; if nobody else knows it, it is not decided anew but told `stale_seq` ([`has_forgotten`]).
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -24,6 +27,7 @@ use std::time::Instant;
 
 use actors::{Busy, TerminalInbox, TerminalReply};
 use bytes::Bytes;
+use engine::cash::tag::EARLIER_MAX;
 use engine::command::{CashVerdict, Tap, TerminalAction, TerminalAnswer, TerminalCommand};
 use engine::credential::{KeyCache, VerifiedWallet, parse_wallet};
 use engine::ids::{FestivalId, TagUid, WalletId};
@@ -388,13 +392,18 @@ fn found(door: &Door, ask: &Ask, views: &Views) -> Found {
 fn named_by(view: &TagView, resent: bool) -> Found {
     let (tag, version) = (view.tag, view.version);
     let mut hops = if resent { view.earlier.clone() } else { Vec::new() };
+    let forgotten = resent && has_forgotten(view);
     match (view.state, view.wallet) {
         (TagState::Linked | TagState::Linking, Some(wallet)) if hops.is_empty() => {
             Found::Wallet(wallet, Some(Tap { tag, version }))
         }
         (TagState::Linked | TagState::Linking, Some(wallet)) => {
-            hops.push((wallet, version));
-            Found::Chase(Chase { tag, hops, otherwise: Rejection::TagMoved })
+            hops.push((wallet, if forgotten { NO_VERSION } else { version }));
+            Found::Chase(Chase {
+                tag,
+                hops,
+                otherwise: if forgotten { Rejection::StaleSeq } else { Rejection::TagMoved },
+            })
         }
         (TagState::Lost, _) => {
             // The wallet that it named last knows that it was lost, and writes down that somebody has tried.
@@ -403,8 +412,17 @@ fn named_by(view: &TagView, resent: bool) -> Found {
             }
             Found::Chase(Chase { tag, hops, otherwise: Rejection::TagLost })
         }
+        _ if forgotten => Found::Chase(Chase { tag, hops, otherwise: Rejection::StaleSeq }),
         _ => Found::Chase(Chase { tag, hops, otherwise: Rejection::UnknownTag }),
     }
+}
+
+/// Versions begin at 1: a wallet that is asked by this one answers again what it has decided, and decides nothing.
+const NO_VERSION: u32 = 0;
+
+/// Whether a chip may have named wallets that it does not remember. It remembers the latest; the very first has version 1.
+fn has_forgotten(view: &TagView) -> bool {
+    view.earlier.len() >= EARLIER_MAX && view.earlier.first().is_some_and(|(_, version)| *version > 1)
 }
 
 impl Chase {
