@@ -269,12 +269,16 @@ impl Door {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The device's connection is this one from now on; an older one is closed.
+    /// The device's connection is this one from now on; an older one is closed, and when this returns nothing of it will
+    /// go to a shard any more.
     fn enter(self: &Arc<Self>, device: DeviceId, outbox: Arc<Outbox>) -> Entered {
         let number = self.session_number.fetch_add(1, Ordering::Relaxed);
-        let older = self.sessions().insert(device, (number, outbox));
-        if let Some((_, older)) = older {
-            older.end(End::refused(Refusal::Replaced));
+        {
+            // Ended before the next one can enter: that one's older connections are all of them.
+            let mut sessions = self.sessions();
+            if let Some((_, older)) = sessions.insert(device, (number, outbox)) {
+                older.end(End::refused(Refusal::Replaced));
+            }
         }
         self.figures.connections.increment(1.0);
         Entered { door: Arc::clone(self), device, number }

@@ -67,7 +67,11 @@
 //! wallet any more, and the QR's rejections are answered at the door and not remembered; the same frame, sent again, is
 //! looked at anew, and since a terminal sends again only what it has no answer to, nobody was told otherwise before.
 //! Resent must be set on what was sent on another connection and not answered: a wristband may have been given another
-//! wallet since, and the ones before are asked first.
+//! wallet since, and the ones before are asked first. It remembers eight; of one that has had more, what was sent before and
+//! nobody knows is `stale_seq`: it may have been paid by a wallet that is forgotten.
+//!
+//! Once a device is welcomed, an older connection of the same device has been closed, and what was sent there takes effect
+//! only if it had reached its wallet by then. So an answer on the newest connection stands.
 //!
 //! A new verdict, field or kind that a device of the same sort can meet is a new protocol number.
 

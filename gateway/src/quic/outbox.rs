@@ -82,6 +82,8 @@ impl Unconfirmed {
 pub(super) struct Outbox {
     me: Weak<Self>,
     state: Mutex<State>,
+    /// Held while commands go to the shards, and while the session is ended.
+    handing_on: Mutex<()>,
     /// Something is to be written, or the session has ended.
     wake: Notify,
     /// There is room to read again.
@@ -122,6 +124,7 @@ impl Outbox {
         Arc::new_cyclic(|me| Self {
             me: Weak::clone(me),
             state: Mutex::default(),
+            handing_on: Mutex::default(),
             wake: Notify::new(),
             room: Notify::new(),
             figures,
@@ -153,6 +156,13 @@ impl Outbox {
     /// How the session ended, if it has.
     pub(super) fn ended(&self) -> Option<End> {
         self.lock().end
+    }
+
+    /// To be held while commands go to the shards; `None` once the session has ended. Whoever ends it waits for this: when
+    /// that is done, nothing of the session is on its way to a shard, and nothing will be.
+    pub(super) fn handing_on(&self) -> Option<MutexGuard<'_, ()>> {
+        let handing_on = self.handing_on.lock().unwrap_or_else(PoisonError::into_inner);
+        self.ended().is_none().then_some(handing_on)
     }
 
     /// `count` frames of one read go to the shard.
@@ -213,7 +223,10 @@ impl Outbox {
 
     /// The session is over; the first word stands.
     pub(super) fn end(&self, end: End) {
-        self.lock().end.get_or_insert(end);
+        {
+            let _nothing_is_handed_on = self.handing_on.lock().unwrap_or_else(PoisonError::into_inner);
+            self.lock().end.get_or_insert(end);
+        }
         self.wake.notify_one();
         self.room.notify_one();
     }
@@ -247,7 +260,8 @@ impl Outbox {
         let end = self.write_answers(send).await;
         {
             let mut state = self.lock();
-            *state = State { dead: true, ..State::default() };
+            // It stays ended: frames may still arrive, and questions be under way, while the last words are.
+            *state = State { dead: true, end: state.end.or(Some(end)), ..State::default() };
         }
         part(connection, send, end).await;
     }
@@ -369,4 +383,28 @@ pub(super) async fn part(connection: &Connection, send: &mut SendStream, end: En
     let _ = tokio::time::timeout(PARTING, last_words).await;
     let reason = end.refusal.map_or("", Refusal::say);
     connection.close(VarInt::from_u32(end.close_code), reason.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn who_has_ended_a_session_knows_that_nothing_more_of_it_is_handed_on() {
+        let outbox = Outbox::new(&Limits::default(), Arc::new(Figures::new(Arc::default())), Arc::default());
+        let handing_on = outbox.handing_on().expect("it has not ended");
+        let end = End::refused(Refusal::Replaced);
+        let ending = thread::spawn({
+            let outbox = Arc::clone(&outbox);
+            move || outbox.end(end)
+        });
+        thread::sleep(Duration::from_millis(50));
+        assert!(!ending.is_finished() && outbox.ended().is_none(), "waits for what is being handed on");
+        drop(handing_on);
+        ending.join().unwrap();
+        assert_eq!(outbox.ended(), Some(end));
+        assert!(outbox.handing_on().is_none());
+    }
 }

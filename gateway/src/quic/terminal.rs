@@ -10,14 +10,24 @@
 //! What is refused here (a chip that names nothing, a forged QR) has no record: the shards do not know that number, and the
 //! same frame is looked at anew if it comes again. A terminal sends again only what it has no answer to, so nobody has
 //! acted on the first one.
+//!
+//! **Once a newer connection of the device is welcomed, nothing goes to a shard that an older one has still to resolve**
+//! ([`Outbox::handing_on`]): the terminal may be told no on the newer one (`unknown_tag`, `key_retired`), and believes it.
+//! What the older one has handed on by then needs no care. It lies at its wallet's shard before anything that the newer
+//! one asks there; and the newer one asks every wallet that the chip has named, unless the wallet never got the chip.
+//! Of a QR that is not so: if its key was retired since, it is told `key_retired` even if the older one's was paid.
+//!
+//! A chip remembers [`EARLIER_MAX`] wallets. If it has named more, a frame that was sent before may have been decided by
+//! one that is forgotten; if nobody else knows it, it is not decided anew but told `stale_seq` ([`has_forgotten`]).
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use actors::{Busy, Node, TerminalInbox, TerminalReply};
+use actors::{Busy, TerminalInbox, TerminalReply};
 use bytes::Bytes;
+use engine::cash::tag::EARLIER_MAX;
 use engine::command::{CashVerdict, Tap, TerminalAction, TerminalAnswer, TerminalCommand};
 use engine::credential::{KeyCache, VerifiedWallet, parse_wallet};
 use engine::ids::{FestivalId, TagUid, WalletId};
@@ -207,9 +217,14 @@ impl Terminal {
     }
 
     fn submit(&self, intake: &Intake, commands: Vec<TerminalCommand>) {
-        if !commands.is_empty()
-            && let Err(away) = intake.door.node.submit_terminal(commands, &self.inbox)
-        {
+        if commands.is_empty() {
+            return;
+        }
+        let handed_on = {
+            let Some(_handing_on) = intake.outbox.handing_on() else { return };
+            intake.door.node.submit_terminal(commands, &self.inbox)
+        };
+        if let Err(away) = handed_on {
             intake.outbox.turned_away(&away.seqs, away.busy);
         }
     }
@@ -243,8 +258,7 @@ impl Terminal {
         if !told.is_empty() {
             intake.outbox.cash_answered(&told, &[], 0);
         }
-        let mut ended =
-            stream::iter(chases).map(|(command, chase)| chase.run(&door.node, command)).buffered(ASKED_AT_ONCE);
+        let mut ended = stream::iter(chases).map(|(command, chase)| chase.run(intake, command)).buffered(ASKED_AT_ONCE);
         while let Some(ended) = ended.next().await {
             match ended {
                 Ok(reply) => self.inbox.answered(&[reply]),
@@ -378,13 +392,18 @@ fn found(door: &Door, ask: &Ask, views: &Views) -> Found {
 fn named_by(view: &TagView, resent: bool) -> Found {
     let (tag, version) = (view.tag, view.version);
     let mut hops = if resent { view.earlier.clone() } else { Vec::new() };
+    let forgotten = resent && has_forgotten(view);
     match (view.state, view.wallet) {
         (TagState::Linked | TagState::Linking, Some(wallet)) if hops.is_empty() => {
             Found::Wallet(wallet, Some(Tap { tag, version }))
         }
         (TagState::Linked | TagState::Linking, Some(wallet)) => {
-            hops.push((wallet, version));
-            Found::Chase(Chase { tag, hops, otherwise: Rejection::TagMoved })
+            hops.push((wallet, if forgotten { NO_VERSION } else { version }));
+            Found::Chase(Chase {
+                tag,
+                hops,
+                otherwise: if forgotten { Rejection::StaleSeq } else { Rejection::TagMoved },
+            })
         }
         (TagState::Lost, _) => {
             // The wallet that it named last knows that it was lost, and writes down that somebody has tried.
@@ -393,16 +412,25 @@ fn named_by(view: &TagView, resent: bool) -> Found {
             }
             Found::Chase(Chase { tag, hops, otherwise: Rejection::TagLost })
         }
+        _ if forgotten => Found::Chase(Chase { tag, hops, otherwise: Rejection::StaleSeq }),
         _ => Found::Chase(Chase { tag, hops, otherwise: Rejection::UnknownTag }),
     }
 }
 
+/// Versions begin at 1: a wallet that is asked by this one answers again what it has decided, and decides nothing.
+const NO_VERSION: u32 = 0;
+
+/// Whether a chip may have named wallets that it does not remember. It remembers the latest; the very first has version 1.
+fn has_forgotten(view: &TagView) -> bool {
+    view.earlier.len() >= EARLIER_MAX && view.earlier.first().is_some_and(|(_, version)| *version > 1)
+}
+
 impl Chase {
-    async fn run(self, node: &Node, mut command: TerminalCommand) -> Result<TerminalReply, (u64, Busy)> {
+    async fn run(self, intake: &Intake, mut command: TerminalCommand) -> Result<TerminalReply, (u64, Busy)> {
         let (tag, seq) = (self.tag, command.seq);
         for (wallet, version) in self.hops {
             aim(&mut command.action, wallet, Some(Tap { tag, version }));
-            let answer = ask(node, command.clone()).await.map_err(|busy| (seq, busy))?;
+            let answer = ask(intake, command.clone()).await.map_err(|busy| (seq, busy))?;
             if !is_moved(&answer) {
                 return Ok(TerminalReply { seq, answer });
             }
@@ -416,12 +444,15 @@ fn is_moved(answer: &TerminalAnswer) -> bool {
 }
 
 /// One command, and its answer.
-async fn ask(node: &Node, command: TerminalCommand) -> Result<TerminalAnswer, Busy> {
+async fn ask(intake: &Intake, command: TerminalCommand) -> Result<TerminalAnswer, Busy> {
+    let unavailable = Busy { rejection: Rejection::Unavailable, retry_after_ms: COME_AGAIN_MS };
     let (answered, answer) = oneshot::channel();
-    let inbox: Arc<dyn TerminalInbox> = Arc::new(One(Mutex::new(Some(answered))));
-    node.submit_terminal(vec![command], &inbox).map_err(|away| away.busy)?;
-    drop(inbox);
-    answer.await.map_err(|_| Busy { rejection: Rejection::Unavailable, retry_after_ms: COME_AGAIN_MS })
+    {
+        let Some(_handing_on) = intake.outbox.handing_on() else { return Err(unavailable) };
+        let inbox: Arc<dyn TerminalInbox> = Arc::new(One(Mutex::new(Some(answered))));
+        intake.door.node.submit_terminal(vec![command], &inbox).map_err(|away| away.busy)?;
+    }
+    answer.await.map_err(|_| unavailable)
 }
 
 struct One(Mutex<Option<oneshot::Sender<TerminalAnswer>>>);

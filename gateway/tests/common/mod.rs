@@ -39,10 +39,15 @@ pub async fn open() -> House {
 }
 
 pub async fn open_with(limits: Limits, policy: Policy) -> House {
+    open_on(1, limits, policy).await
+}
+
+/// Its two shards on so many threads.
+pub async fn open_on(threads: usize, limits: Limits, policy: Policy) -> House {
     let data = tempfile::tempdir().unwrap();
     let mut config = NodeConfig::new(data.path());
     config.shards = 2;
-    config.threads = 1;
+    config.threads = threads;
     config.journal.log.segment_bytes = 16 << 20;
     let node = tokio::task::spawn_blocking(move || Node::start(config).expect("starts")).await.unwrap();
     let (festival, tickets) = found(&node, policy).await;

@@ -5,6 +5,7 @@ mod again;
 mod bad_input;
 mod evening;
 mod link;
+mod replaced;
 mod wristbands;
 
 #[path = "../common/mod.rs"]

@@ -4,14 +4,14 @@ use engine::command::*;
 use engine::ids::*;
 use engine::rejection::Rejection;
 use gateway::client::{Link, Shown};
-use gateway::wire::WalletName;
+use gateway::wire::{Frame, WalletName};
 
 use crate::common::House;
 use crate::common::till::*;
 use crate::link::*;
 
 /// `wallet` gets a new wristband; the old one names somebody else.
-async fn moves(house: &House, old: TagUid, from: WalletId, new: TagUid, to: WalletId) {
+pub(crate) async fn moves(house: &House, old: TagUid, from: WalletId, new: TagUid, to: WalletId) {
     link(house, new, from, true).await;
     settled(house, old, None).await;
     link(house, old, to, false).await;
@@ -103,5 +103,67 @@ async fn lost_and_unknown_wristbands() {
     assert_eq!((paid.verdict, paid.balance), (CashVerdict::Paid, 9_900));
     assert_eq!(one(&mut bare, again(pay(1, band, 100))).await, Heard::Told(paid));
     assert_eq!(wallet(&house, ben).await.available, 9_900);
+    house.close().await;
+}
+
+/// The answer, once the door has found out which wallet the wristband names now.
+async fn told(bare: &mut Link, frame: Frame<'_>) -> TerminalAnswer {
+    for _ in 0..3 {
+        if let Heard::Told(answer) = one(bare, frame).await {
+            return answer;
+        }
+    }
+    panic!("{frame:?} is busy for ever");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_forgotten_wallet_may_have_paid_is_not_paid_by_another() {
+    let house = bar().await;
+    let identity = enrolled(&house, Some(BAR), false).await;
+    // The first on a shard of its own: the others' does not know what that one has decided.
+    let on = |shard| (11..).map(WalletId).filter(move |id| Home::Wallet(*id).shard(2) == ShardId(shard));
+    let guests: Vec<_> = on(0).take(1).chain(on(1).take(9)).collect();
+    for id in &guests {
+        guest(&house, id.0, 10_000).await;
+    }
+    let band = WalletName::Tag(tag(1));
+    let moved = async |n: u32| {
+        let [from, to] = [n, n + 1].map(|n| guests[n as usize]);
+        moves(&house, tag(1), from, tag(100 + n), to).await;
+    };
+    link(&house, tag(1), guests[0], false).await;
+    let mut bare = Link::open(None, &identity).await.unwrap();
+    let first = told(&mut bare, pay(1, band, 100)).await;
+    assert_eq!((first.verdict, first.wallet), (CashVerdict::Paid, guests[0]));
+    bare.connection.close(0_u32.into(), b"");
+
+    for n in 0..8 {
+        moved(n).await;
+    }
+    let mut bare = Link::open(None, &identity).await.unwrap();
+    let second = told(&mut bare, again(pay(2, band, 100))).await;
+    assert_eq!((second.verdict, second.wallet), (CashVerdict::Paid, guests[8]), "all eight before say that it is new");
+    assert_eq!(told(&mut bare, again(pay(1, band, 100))).await, first, "and the first of them that it is not");
+    bare.connection.close(0_u32.into(), b"");
+
+    moved(8).await;
+    let mut bare = Link::open(None, &identity).await.unwrap();
+    for (what, seq, verdict) in [
+        ("paid by the one that is forgotten", 1, rejected(Rejection::StaleSeq)),
+        ("the same once more", 1, rejected(Rejection::StaleSeq)),
+        ("new, but who is to know?", 9, rejected(Rejection::StaleSeq)),
+    ] {
+        assert_eq!(told(&mut bare, again(pay(seq, band, 100))).await.verdict, verdict, "{what}");
+    }
+    assert_eq!(told(&mut bare, again(pay(2, band, 100))).await, second, "who has paid is remembered");
+    let third = told(&mut bare, pay(10, band, 100)).await;
+    assert_eq!((third.verdict, third.wallet), (CashVerdict::Paid, guests[9]), "never sent before");
+    assert_eq!(told(&mut bare, again(pay(10, band, 100))).await, third, "paid by the one that it names now");
+    let mut left = Vec::new();
+    for id in guests {
+        left.push(wallet(&house, id).await.available);
+    }
+    assert_eq!(left, [9_900, 10_000, 10_000, 10_000, 10_000, 10_000, 10_000, 10_000, 9_900, 9_900]);
+    bare.close().await;
     house.close().await;
 }
