@@ -22,8 +22,9 @@ const STOP_WITHIN: Duration = Duration::from_secs(30);
 pub struct Program(PathBuf);
 
 impl Program {
-    /// The one that TAPGATE_PROGRAM names, as it is; else the one beside this executable. Where this is a checkout, cargo brings it up to date first: `cargo run -p
-    /// loadtest` builds the load test alone, and a server of yesterday's source would be measured instead of today's.
+    /// The one that TAPGATE_PROGRAM names, as it is; else the one beside this executable. Where this is a checkout, cargo
+    /// brings it up to date first: `cargo run -p loadtest` builds the load test alone, and a server of yesterday's source
+    /// would be measured instead of today's.
     ///
     /// # Errors
     /// There is none, and none can be built.

@@ -22,9 +22,9 @@ use utoipa_axum::routes;
 
 use super::AppState;
 use super::answer::replayed;
-use super::ndjson::{ANSWER_LINES, CALL_TIME, LineError, MEDIA_TYPES, Turn, turn};
+use super::ndjson::{ANSWER_LINES, CALL_TIME, LineError, Turn, attempt, turn};
 use super::problem::{Fault, Problem};
-use super::request::{Path, call_hash, idempotency_key, key_header, media_type_is};
+use super::request::Path;
 use crate::auth::{Operator, Right};
 use call::{Call, Outcome};
 
@@ -79,12 +79,7 @@ async fn issue(
 ) -> Result<Response, Problem> {
     let festival = operator.at(Right::ManageTickets, &slug)?;
     let (parts, mut body) = request.into_parts();
-    let header = key_header(&parts.headers)?.ok_or(Fault::IdempotencyKeyMissing)?;
-    if !media_type_is(&parts.headers, MEDIA_TYPES) {
-        return Err(Problem::from(Fault::UnsupportedMediaType).detail("Send application/x-ndjson."));
-    }
-    let request = call_hash(&parts);
-    let key = idempotency_key(&operator, header, &request);
+    let (key, request) = attempt(&operator, &parts)?;
     let qr_version = state.festival(&slug).await?.qr_version;
     let turn = turn().await?;
 

@@ -3,13 +3,18 @@
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
+use axum::http::request::Parts;
+use engine::command::IdempotencyKey;
 use engine::rejection::Rejection;
 use http_body_util::BodyExt;
 use serde::Serialize;
+use sha2::Sha256;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use utoipa::ToSchema;
 
 use super::problem::{Fault, Problem};
+use super::request::{call_hash, idempotency_key, key_header, media_type_is};
+use crate::auth::Operator;
 
 /// The most lines in one call.
 pub const LINES_MAX: u32 = 100_000;
@@ -32,7 +37,7 @@ static CALLS: Semaphore = Semaphore::const_new(CALLS_MAX);
 const EXPLAINED_MAX: usize = 1_000;
 
 /// Media types by which such a body is known.
-pub const MEDIA_TYPES: &[&str] = &["application/x-ndjson", "application/ndjson", "application/jsonl"];
+const MEDIA_TYPES: &[&str] = &["application/x-ndjson", "application/ndjson", "application/jsonl"];
 
 /// Why a line was not carried out.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -51,6 +56,19 @@ impl From<Rejection> for LineError {
     fn from(rejection: Rejection) -> Self {
         Self { code: rejection.code(), detail: rejection.say().into(), pointer: String::new() }
     }
+}
+
+/// A bulk call's attempt: its key, and a hash of method and path behind which its lines go.
+///
+/// # Errors
+/// `idempotency_key_missing` and what else is wrong with the header, `unsupported_media_type`.
+pub fn attempt(operator: &Operator, parts: &Parts) -> Result<(IdempotencyKey, Sha256), Problem> {
+    let header = key_header(&parts.headers)?.ok_or(Fault::IdempotencyKeyMissing)?;
+    if !media_type_is(&parts.headers, MEDIA_TYPES) {
+        return Err(Problem::from(Fault::UnsupportedMediaType).detail("Send application/x-ndjson."));
+    }
+    let request = call_hash(parts);
+    Ok((idempotency_key(operator, header, &request), request))
 }
 
 /// A call's turn among all of them, held until its answer has been made.

@@ -27,11 +27,9 @@ use utoipa_axum::routes;
 use crate::auth::{Operator, Right};
 use crate::http::AppState;
 use crate::http::answer::{odd, replayed};
-use crate::http::ndjson::{
-    ANSWER_LINES, CALL_TIME, LINE_LEN_MAX, LINES_MAX, LineError, Lines, MEDIA_TYPES, Turn, turn,
-};
+use crate::http::ndjson::{ANSWER_LINES, CALL_TIME, LINE_LEN_MAX, LINES_MAX, LineError, Lines, Turn, attempt, turn};
 use crate::http::problem::{Fault, Problem};
-use crate::http::request::{Path, call_hash, first, idempotency_key, key_header, media_type_is, parse_json};
+use crate::http::request::{Path, first, parse_json};
 use crate::http::tickets::tag_at;
 
 /// Lines that are being decided at a time.
@@ -95,12 +93,7 @@ async fn make_wallets(
 ) -> Result<Response, Problem> {
     let festival = operator.at(Right::ServeWallets, &slug)?;
     let (parts, mut body) = request.into_parts();
-    let header = key_header(&parts.headers)?.ok_or(Fault::IdempotencyKeyMissing)?;
-    if !media_type_is(&parts.headers, MEDIA_TYPES) {
-        return Err(Problem::from(Fault::UnsupportedMediaType).detail("Send application/x-ndjson."));
-    }
-    let request = call_hash(&parts);
-    let key = idempotency_key(&operator, header, &request);
+    let (key, request) = attempt(&operator, &parts)?;
     let qr_version = state.festival(&slug).await?.qr_version;
     let turn = turn().await?;
     let carried = tokio::time::timeout(CALL_TIME, async {
