@@ -80,6 +80,8 @@ pub(crate) struct Link {
     pub(crate) serving: AtomicBool,
     /// Takes in no more messages of some shards, because one of them panics.
     pub(crate) stuck: AtomicBool,
+    /// The journal has refused a record of this shard: it gets no other.
+    refused: AtomicBool,
 }
 
 impl Link {
@@ -95,6 +97,7 @@ impl Link {
             post: Post::default(),
             serving: AtomicBool::new(false),
             stuck: AtomicBool::new(false),
+            refused: AtomicBool::new(false),
         }
     }
 
@@ -181,12 +184,18 @@ thread_local! {
     static HANDED_OVER: RefCell<Vec<(ShardId, Vec<u8>)>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Hands over to the journal what has gathered.
+/// Hands over to the journal what has gathered. Behind a record that was refused no other of that shard may come: the
+/// journal would have a gap, and could not be replayed.
 fn write_down(journal: &dyn Journal, links: &[Arc<Link>]) {
     for (shard, record) in HANDED_OVER.take() {
+        let link = &links[usize::from(shard.0)];
+        if link.refused.load(Ordering::Acquire) {
+            continue;
+        }
         if let Err(refused) = journal.append(shard, record) {
-            tracing::error!(reason = ?refused.reason, "the journal refused a record");
-            links[usize::from(shard.0)].tell(Control::Failed);
+            tracing::error!(shard = shard.0, reason = ?refused.reason, "the journal refused a record");
+            link.refused.store(true, Ordering::Release);
+            link.tell(Control::Failed);
         }
     }
 }
@@ -454,5 +463,55 @@ impl Handler<Control> for ShardActor {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use storage::journal::{Cursor, JournalError, Reader, Reason, Refused};
+
+    /// Has room for short records only.
+    #[derive(Default)]
+    struct Narrow(Mutex<Vec<(ShardId, Vec<u8>)>>);
+
+    impl Journal for Narrow {
+        fn shards(&self) -> u16 {
+            2
+        }
+        fn append(&self, shard: ShardId, record: Vec<u8>) -> Result<(), Refused> {
+            if record.len() > 2 {
+                return Err(Refused { reason: Reason::Full, record });
+            }
+            self.0.lock().unwrap().push((shard, record));
+            Ok(())
+        }
+        fn reader(&self, _: &Cursor) -> Result<Box<dyn Reader>, JournalError> {
+            unreachable!("nobody reads")
+        }
+        fn end(&self) -> Cursor {
+            Cursor::start(2)
+        }
+        fn failure(&self) -> Option<String> {
+            None
+        }
+        fn close(&self) -> Result<(), JournalError> {
+            Ok(())
+        }
+    }
+
+    /// Behind a gap nothing can be replayed, so a shard whose record found no room gets none for the next, shorter one;
+    /// neither of those that were gathered with it nor of later ones.
+    #[test]
+    fn behind_a_refused_record_comes_no_other() {
+        let (journal, links) = (Narrow::default(), [0, 1].map(|_| Arc::new(Link::new(Arc::default()))));
+        let (one, other) = (ShardId(0), ShardId(1));
+        for gathered in
+            [vec![(one, vec![1]), (one, vec![2; 3]), (one, vec![3]), (other, vec![4])], vec![(one, vec![5])]]
+        {
+            HANDED_OVER.set(gathered);
+            write_down(&journal, &links);
+        }
+        assert_eq!(*journal.0.lock().unwrap(), [(one, vec![1]), (other, vec![4])]);
     }
 }
