@@ -196,8 +196,9 @@ rejections! {
 }
 
 impl Rejection {
-    /// How many counters a tally by reason needs: numbers are below this.
-    pub const NUMBERS: usize = 128;
+    /// How many counters a tally by reason needs: numbers are below this, since verdicts that are no rejection begin here
+    /// ([`crate::command::Verdict::number`]).
+    pub const NUMBERS: usize = 200;
 }
 
 #[cfg(test)]
