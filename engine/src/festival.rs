@@ -236,6 +236,9 @@ impl Festival {
             }
             OfficeAction::BindTag { ticket, tag } => {
                 self.ticket(*ticket)?;
+                if !tag.can_name_anybody() {
+                    return Err(Rejection::UnusableTag);
+                }
                 match self.tags.get(tag) {
                     Some(bound) if bound == ticket => return Ok(Decided::Already(Already::Done)),
                     Some(_) => return Err(Rejection::TagTaken),

@@ -318,6 +318,15 @@ impl TagUid {
         bytes[..uid.len()].copy_from_slice(uid);
         Some(Self { len: uid.len() as u8, bytes })
     }
+    /// Whether it can name anybody. A chip makes a UID of four bytes that begins with 08 anew each time it is read, and
+    /// 88 is no UID's first byte but the mark that more of it follows (ISO/IEC 14443-3, 6.5.4); a reader that has read
+    /// nothing, and a chip that was never written, give all zeros or all ones.
+    pub fn can_name_anybody(&self) -> bool {
+        let uid = self.as_bytes();
+        let made_anew = uid.len() == 4 && uid[0] == 0x08;
+        let all = |byte: u8| uid.iter().all(|&found| found == byte);
+        !(made_anew || uid[0] == 0x88 || all(0x00) || all(0xFF))
+    }
     /// The UID's own bytes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len)]
@@ -404,6 +413,27 @@ mod tests {
         assert_eq!(id.to_string(), "00001a2b-17");
         assert_eq!(DeviceId::parse("00001a2b-17"), Some(id));
         assert_eq!(DeviceId::parse("1a2b-17"), None);
+    }
+
+    #[test]
+    fn uids_that_cannot_name_anybody() {
+        let table: [(&[u8], bool); 12] = [
+            (&[0x08, 0x01, 0x02, 0x03], false),
+            (&[0x08, 0x00, 0x00, 0x00], false),
+            (&[0x08, 1, 2, 3, 4, 5, 6], true), // seven bytes are never made anew: 08 is a manufacturer
+            (&[0x00; 4], false),
+            (&[0x00; 7], false),
+            (&[0xFF; 4], false),
+            (&[0xFF; 10], false),
+            (&[0x88, 0x04, 0x01, 0x02], false),
+            (&[0x88, 1, 2, 3, 4, 5, 6], false),
+            (&[0x04, 0x88, 0, 0, 0, 0, 0], true),
+            (&[0x04, 0, 0, 0], true),
+            (&[0xFE, 0xFF, 0xFF, 0xFF], true),
+        ];
+        for (uid, can) in table {
+            assert_eq!(TagUid::new(uid).unwrap().can_name_anybody(), can, "{uid:02x?}");
+        }
     }
 
     #[test]

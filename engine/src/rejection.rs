@@ -191,6 +191,8 @@ rejections! {
     AlreadyTagged = 126, "already_tagged", "This wallet has a wristband already.";
     /// The festival has no cashless payments, or this shard does not know of them yet.
     NotCashless = 127, "not_cashless", "This festival takes no cashless payments.";
+    /// A UID that cannot name anybody: made anew at each reading, or no whole UID ([`crate::ids::TagUid::can_name_anybody`]).
+    UnusableTag = 136, "unusable_tag", "This wristband cannot be used: its number is not its own. Please take another one.";
     /// A wallet that another festival issued, where only the own ones are taken.
     ForeignWallet = 80, "foreign_wallet", "This wallet belongs to another festival.";
 }

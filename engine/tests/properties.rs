@@ -81,7 +81,7 @@ fn command(world: &World, next: &mut [u64], deed: &Deed) -> Command {
             let own = world.readers[readers[reader % readers.len()]].zone;
             let zone = if zone < 6 { ZoneNo(zone as u8) } else { own };
             let credential = match by_tag {
-                true => Credential::Tag(TagUid::new(&[ticket as u8 % 3; 4]).unwrap()),
+                true => Credential::Tag(TagUid::new(&[1 + ticket as u8 % 3; 4]).unwrap()),
                 false => world.credential(tickets[ticket % tickets.len()]),
             };
             let direction = if exit { Direction::Exit } else { Direction::Enter };
@@ -100,7 +100,7 @@ fn command(world: &World, next: &mut [u64], deed: &Deed) -> Command {
             let action = match action {
                 0 => OfficeAction::SetTicketStatus { ticket, to: TicketStatus::ALL[n as usize] },
                 1 => OfficeAction::BlockTicket { ticket, blocked: n.is_multiple_of(2) },
-                2 => OfficeAction::BindTag { ticket, tag: TagUid::new(&[n as u8 % 3; 4]).unwrap() },
+                2 => OfficeAction::BindTag { ticket, tag: TagUid::new(&[1 + n as u8 % 3; 4]).unwrap() },
                 3 | 4 => OfficeAction::UndoScan { ticket },
                 5 => OfficeAction::SetZoneState { festival, zone, state: ZoneState::ALL[n as usize % 3] },
                 6 => OfficeAction::PutZone { festival, zone: Some(zone), name: "z".into(), parent: None, capacity: n },

@@ -43,9 +43,12 @@ impl Tags {
     /// Whether a chip can be linked to a wallet.
     ///
     /// # Errors
-    /// [`Rejection::TagLost`]; [`Rejection::TagTaken`] if it names another wallet, or is about to name any;
+    /// [`Rejection::UnusableTag`]; [`Rejection::TagLost`]; [`Rejection::TagTaken`] if it names another wallet, or is about to name any;
     /// [`Rejection::LimitReached`].
     pub(super) fn decide_link(&self, tag: TagUid, wallet: WalletId) -> Result<Linking, Rejection> {
+        if !tag.can_name_anybody() {
+            return Err(Rejection::UnusableTag);
+        }
         let Some(known) = self.tags.get(&tag) else {
             return if self.tags.len() < TAGS_MAX { Ok(Linking::Next(1)) } else { Err(Rejection::LimitReached) };
         };

@@ -186,6 +186,13 @@ async fn wristbands() {
     house.post(&cashier, &format!("/cashless/wallets/{plain}/tag"), json!({"tag": other})).await.is(409, "tag_lost");
     house.post(&cashier, &format!("/cashless/wallets/{plain}/tag/lost"), json!({})).await.is(404, "unknown_tag");
 
+    for unusable in ["08a1b2c3", "00000000", "ffffffffffffff", "88a1b2c3"] {
+        let body = json!({"tag": unusable, "replace": true});
+        house.post(&cashier, &at("tag"), body).await.is(422, "unusable_tag");
+        let body = json!({"festival": "own", "tag": unusable});
+        house.post(&cashier, "/cashless/wallets", body).await.is(422, "unusable_tag");
+    }
+
     let account = fresh();
     house.post(&cashier, &at("claim"), json!({"account": account})).await.is(204, "");
     house.post(&admin, &at("claim"), json!({"account": account})).await.is(204, "");
