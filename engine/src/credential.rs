@@ -5,6 +5,7 @@
 //! HMAC-SHA256 in unpadded URL-safe base 64, and the number of the key. What is signed is 41 bytes, so that the hash
 //! needs one block after the key's own: label (13) · ticket id (16) · code (8) · version (4), integers big endian.
 
+mod scanned;
 mod wallet;
 
 use base64::Engine as _;
@@ -16,6 +17,7 @@ use sha2::Sha256;
 use crate::ids::{FestivalId, TicketId};
 use crate::rejection::Rejection;
 
+pub use scanned::without_additions;
 pub use wallet::{VerifiedWallet, WalletClaim, parse_wallet, wallet_text};
 
 /// The longest QR that is looked at, in bytes.
@@ -167,8 +169,8 @@ impl KeyCache {
     }
 }
 
-/// Reads a QR. White space around it is forgiven (hand scanners add line ends); every value must be in its one
-/// canonical form, so that a flipped bit is never a ticket.
+/// Reads a QR. What scanners add around it is forgiven ([`without_additions`]); every value must be in its one canonical
+/// form, so that a flipped bit is never a ticket.
 ///
 /// # Errors
 /// [`Rejection::InvalidQr`].
@@ -176,7 +178,7 @@ pub fn parse(qr: &[u8]) -> Result<QrClaim, Rejection> {
     if qr.len() > QR_LEN_MAX {
         return Err(Rejection::InvalidQr);
     }
-    let qr = qr.trim_ascii();
+    let qr = without_additions(qr);
     parse_canonical(qr).or_else(|| parse_json(qr)).ok_or(Rejection::InvalidQr)
 }
 

@@ -36,6 +36,14 @@
 //! | 2, a raw QR | what was read, 0..=513 bytes. A reader cuts longer ones to 513, and they are `invalid_qr` |
 //! | 3, a wristband | the chip's UID: 4, 7 or 10 bytes |
 //!
+//! What is none of these is `invalid_qr`. What scanners put around a QR (AIM identifiers such as `]Q1`, a byte order mark,
+//! STX, ETX, EOT, NUL, GS, white space) is taken off here as well; [`engine::credential::without_additions`] is the rule.
+//!
+//! **No content of a command ends a connection.** A Scan, Undo, Pay, Refund, TopUp or Balance that can be told apart, and
+//! says something that cannot be, is answered like any other: `unknown_zone`, `unknown_ticket`, `invalid_qr`,
+//! `unknown_tag`, `unknown_wallet`, `wrong_currency`, `lines_mismatch`, `unknown_transaction`, or `invalid_value` for all
+//! else, flags and lengths included. That answer follows from the frame alone and is not remembered.
+//!
 //! | wallet | bytes |
 //! |---|---|
 //! | 1, a packed QR | wallet u64 · festival u32 · version u32 · hash 32: what a wallet's QR says |
@@ -81,7 +89,7 @@ mod layout;
 pub mod proof;
 
 use engine::command::{DeviceAnswer, Direction, FirstUse, TerminalAnswer, Verdict};
-use engine::credential::{self, QR_LEN_MAX, QrClaim};
+use engine::credential::{self, QR_LEN_MAX, QrClaim, without_additions};
 use engine::ids::{DeviceId, FestivalId, GateNo, TagUid, TicketId, ZONES_MAX, ZoneNo};
 use engine::rejection::Rejection;
 use engine::status::{ScanAck, ZoneState};
@@ -258,13 +266,21 @@ pub enum Credential<'a> {
     Raw(&'a [u8]),
     /// A wristband's chip.
     Tag(TagUid),
+    /// What no reader of ours sends: a packed QR with an id that is no ticket's, a UID of five bytes, a kind of credential
+    /// that there is not. The shard is told that it was no ticket, and writes it down.
+    Unreadable {
+        /// The number of the kind it says it is of.
+        kind: u8,
+        /// All the rest of the frame.
+        bytes: &'a [u8],
+    },
 }
 
 impl<'a> Credential<'a> {
-    /// Packs a QR if it is spelled as tickets are printed, white space around it aside; else keeps it as it was read.
+    /// Packs a QR if it is spelled as tickets are printed, what the scanner has added aside; else keeps it as it was read.
     pub fn of_qr(qr: &'a [u8]) -> Self {
         match credential::parse(qr) {
-            Ok(claim) if credential::text(&claim).as_bytes() == qr.trim_ascii() => Self::Packed(claim),
+            Ok(claim) if credential::text(&claim).as_bytes() == without_additions(qr) => Self::Packed(claim),
             _ => Self::Raw(&qr[..qr.len().min(QR_SENT_MAX)]),
         }
     }
@@ -358,6 +374,42 @@ pub fn decode(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>, WireError> {
     let Some(body) = bytes.get(HEADER_LEN..len) else { return Ok(None) };
     let frame = layout::frame(header.kind, header.flags, body)?;
     Ok(Some((frame, len)))
+}
+
+/// A command that can be told apart, but not carried out: a zone beyond all zones, a currency in small letters, a payment
+/// of 33 lines, a body that is too short for its kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unusable {
+    /// Its number.
+    pub seq: u64,
+    /// The frame's kind.
+    pub kind: u8,
+    /// What its sender is told. It follows from the frame alone, so that the same frame gets the same answer.
+    pub rejection: Rejection,
+    /// The frame's length.
+    pub len: usize,
+}
+
+/// What is at the front of `bytes`, where [`decode`] has said `error`: a device's command whose content cannot be. Whoever
+/// sent it is answered, and the connection goes on; it would only come again from the device's queue, for ever.
+pub fn unusable(bytes: &[u8], error: WireError) -> Option<Unusable> {
+    let (header, _) = Header::ref_from_prefix(bytes).ok()?;
+    let (kind, len) = (header.kind, usize::from(header.len.get()));
+    let (WireError::Field(_) | WireError::LengthOfKind { .. }) = error else { return None };
+    let body = bytes.get(HEADER_LEN..len).filter(|_| layout::is_command(kind))?;
+    let seq = u64::from_le_bytes(*body.first_chunk()?);
+    let rejection = match error {
+        WireError::Field("zone") => Rejection::UnknownZone,
+        WireError::Field("ticket") => Rejection::UnknownTicket,
+        WireError::Field("qr") => Rejection::InvalidQr,
+        WireError::Field("tag") => Rejection::UnknownTag,
+        WireError::Field("wallet") => Rejection::UnknownWallet,
+        WireError::Field("currency") => Rejection::WrongCurrency,
+        WireError::Field("lines") => Rejection::LinesMismatch,
+        WireError::Field("payment") => Rejection::UnknownTransaction,
+        _ => Rejection::InvalidValue,
+    };
+    Some(Unusable { seq, kind, rejection, len })
 }
 
 impl Frame<'_> {

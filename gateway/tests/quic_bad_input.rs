@@ -195,6 +195,75 @@ async fn after_the_welcome() {
     house.close().await;
 }
 
+/// A scan with something in it that cannot be is answered, and the next one on the same connection is decided.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_content_of_a_frame_ends_a_readers_connection() {
+    use Rejection::{InvalidQr, InvalidValue, UnknownTicket, UnknownZone};
+    let house = open().await;
+    let Link { mut send, mut frames, .. } = Link::open(None, &house.device().await).await.unwrap();
+    let sound = scan(0, &house.qr(house.tickets[0]));
+    let changed = |at: usize, value: u8| {
+        let mut bytes = sound.clone();
+        bytes[at] = value;
+        bytes
+    };
+    // The version in the ticket's UUID: somebody else's numbers in our layout.
+    let foreign = changed(26 + 9, 0x40);
+    let undo = |ticket: u128| {
+        let mut bytes = vec![38, 0, 0x11, 0];
+        bytes.resize(22, 0);
+        bytes.extend(ticket.to_le_bytes());
+        bytes
+    };
+    let mut short = sound[..20].to_vec();
+    short[0] = 20;
+    let mut longest = sound[..26].to_vec();
+    longest[25] = 2;
+    longest.resize(1_024, b'x');
+    longest[..2].copy_from_slice(&1_024_u16.to_le_bytes());
+    let cases = [
+        ("a packed QR with an id that is not ours", foreign, InvalidQr),
+        ("no kind of credential", changed(25, 0), InvalidQr),
+        ("a credential of tomorrow", changed(25, 200), InvalidQr),
+        ("a wristband of 52 bytes", changed(25, 3), InvalidQr),
+        ("a raw QR that was not cut", longest, InvalidQr),
+        ("a zone beyond all zones", changed(22, 64), UnknownZone),
+        ("neither in nor out", changed(23, 2), InvalidValue),
+        ("a verdict that nobody can have shown", changed(24, 199), InvalidValue),
+        ("a flag nobody knows", changed(3, 0x80), InvalidValue),
+        ("a floor below nothing", changed(13, 0xFF), InvalidValue),
+        ("a scan that is cut short", short, InvalidValue),
+        ("an undo of somebody else's ticket", undo(7), UnknownTicket),
+    ];
+    for (seq, (what, mut bytes, rejection)) in (1..).zip(cases) {
+        bytes[4..12].copy_from_slice(&u64::to_le_bytes(seq));
+        let mut next = scan(100 + seq, &house.qr(house.tickets[seq as usize]));
+        next[12] = 99 + seq as u8; // The floor stays at 1: the numbers from there on may come again.
+        let mut heard = std::collections::BTreeMap::new();
+        // Twice: what comes again gets the same answer.
+        for bytes in [[bytes.clone(), next].concat(), bytes] {
+            send.write_all(&bytes).await.unwrap();
+        }
+        let mut answers = 0;
+        while answers < 3 {
+            assert!(frames.fill().await.unwrap(), "{what}: the connection stands");
+            let each = |frame: &Frame<'_>| match *frame {
+                Frame::Answer { seq, answer, durable } => {
+                    assert!(durable);
+                    answers += 1;
+                    let before = heard.insert(seq, answer.verdict);
+                    assert!(before.is_none_or(|before| before == answer.verdict), "{what}");
+                }
+                other => panic!("{what}: {other:?}"),
+            };
+            frames.take(each).unwrap();
+        }
+        assert_eq!(heard[&seq], Verdict::Rejected(rejection), "{what}");
+        assert_eq!(heard[&(100 + seq)], Verdict::Admitted, "after {what}");
+    }
+    house.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn proofs_that_prove_nothing() {
     let house = open().await;

@@ -305,6 +305,7 @@ fn fields(frame: Frame<'_>) -> Value {
                 }),
                 Credential::Raw(qr) => json!({"raw": hex(qr)}),
                 Credential::Tag(uid) => json!({"tag": hex(uid.as_bytes())}),
+                Credential::Unreadable { kind, bytes } => json!({"unreadable": {"kind": kind, "bytes": hex(bytes)}}),
             },
         }),
         Frame::Undo(undo) => json!({

@@ -11,7 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
 
-use super::{KeyCache, QR_LEN_MAX, QrKey, QrSecret, version_number};
+use super::{KeyCache, QR_LEN_MAX, QrKey, QrSecret, version_number, without_additions};
 use crate::ids::{FestivalId, WalletId};
 use crate::rejection::Rejection;
 
@@ -101,7 +101,7 @@ pub fn wallet_text(claim: &WalletClaim) -> String {
     format!(r#"{{"walletId":"{wallet}","festival":"{festival}","hash":"{hash}","version":{version}}}"#)
 }
 
-/// Reads a wallet's QR. White space around it is forgiven, as hand scanners add line ends; nothing else is.
+/// Reads a wallet's QR. What scanners add around it is forgiven ([`without_additions`]); nothing else is.
 ///
 /// # Errors
 /// [`Rejection::InvalidQr`].
@@ -109,7 +109,7 @@ pub fn parse_wallet(qr: &[u8]) -> Result<WalletClaim, Rejection> {
     if qr.len() > QR_LEN_MAX {
         return Err(Rejection::InvalidQr);
     }
-    read(qr.trim_ascii()).ok_or(Rejection::InvalidQr)
+    read(without_additions(qr)).ok_or(Rejection::InvalidQr)
 }
 
 fn read(qr: &[u8]) -> Option<WalletClaim> {

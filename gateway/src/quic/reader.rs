@@ -4,18 +4,19 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Instant;
 
-use actors::Inbox;
+use actors::{DeviceReply, Inbox};
 use bytes::Bytes;
-use engine::command::{Credential as Checked, DeviceAction, DeviceCommand, Scan, Undo};
+use engine::command::{Credential as Checked, DeviceAction, DeviceAnswer, DeviceCommand, Scan, Undo};
 use engine::credential::{self, KeyCache, QrClaim, VerifiedTicket};
-use engine::ids::{DeviceId, Home};
+use engine::ids::{DeviceId, Home, ZoneNo};
 use engine::rejection::Rejection;
 use sha2::{Digest as _, Sha256};
 
 use super::Door;
+use super::handshake::now;
 use super::outbox::{End, Outbox};
-use super::session::Intake;
-use crate::wire::{self, Credential, Frame, Refusal};
+use super::session::{Intake, Taken};
+use crate::wire::{self, Credential, Frame, Refusal, Unusable};
 
 pub(super) struct Reader {
     inbox: Arc<dyn Inbox>,
@@ -52,11 +53,19 @@ impl Reader {
         seqs.clear();
         refused.clear();
         let shut = intake.door.node.has_room(Home::Festival(intake.device.festival())).err();
-        let mut commands = Vec::new();
+        let (mut commands, mut told) = (Vec::new(), Vec::new());
         let mut rest = &bytes[..];
         let end = loop {
             let frame = match intake.next(&mut rest) {
-                Ok(Some(frame)) => frame,
+                Ok(Some(Taken::Frame(frame))) => frame,
+                Ok(Some(Taken::Unusable(command))) if shut.is_some() || !intake.may() => {
+                    refused.push(command.seq);
+                    continue;
+                }
+                Ok(Some(Taken::Unusable(command))) => {
+                    told.push(no(command));
+                    continue;
+                }
                 Ok(None) => break None,
                 Err(end) => break Some(end),
             };
@@ -79,7 +88,11 @@ impl Reader {
                 commands.push(command);
             }
         };
-        intake.door.figures.frames.increment((seqs.len() + refused.len()) as u64);
+        intake.door.figures.frames.increment((seqs.len() + told.len() + refused.len()) as u64);
+        if !told.is_empty() {
+            intake.outbox.submitted(told.len(), read_at);
+            self.inbox.answered(&told);
+        }
         if !commands.is_empty() {
             // Before the shard has them: its answers may be faster than we are.
             intake.outbox.submitted(seqs.len(), read_at);
@@ -114,6 +127,7 @@ impl Reader {
                 credential::parse(qr).and_then(|claim| self.check(door, &claim)).map(Checked::Ticket)
             }
             Credential::Tag(uid) => Ok(Checked::Tag(uid)),
+            Credential::Unreadable { .. } => Err(Rejection::InvalidQr),
         };
         let action = DeviceAction::Scan(Scan {
             zone: scan.zone,
@@ -130,6 +144,12 @@ impl Reader {
     }
 }
 
+/// An answer that is given here: what was asked can be decided without the shard.
+fn no(command: Unusable) -> DeviceReply {
+    let answer = DeviceAnswer::rejected(command.rejection, ZoneNo(0), now());
+    DeviceReply { seq: command.seq, answer, durable: true }
+}
+
 /// Tells one refused credential from another; the same one, sent again, has the same number.
 fn attempt(credential: &Credential<'_>) -> u32 {
     let digest = match credential {
@@ -139,6 +159,7 @@ fn attempt(credential: &Credential<'_>) -> u32 {
             .chain_update(hash),
         Credential::Raw(qr) => Sha256::new().chain_update(qr),
         Credential::Tag(uid) => Sha256::new().chain_update(uid.as_bytes()),
+        Credential::Unreadable { kind, bytes } => Sha256::new().chain_update([*kind]).chain_update(bytes),
     }
     .finalize();
     u32::from_le_bytes([digest[0], digest[1], digest[2], digest[3]])

@@ -20,7 +20,7 @@ use super::reader::Reader;
 use super::terminal::Terminal;
 use super::welcome::welcome;
 use super::{Door, Entered};
-use crate::wire::{Frame, Notice, Refusal, WireError, close, decode};
+use crate::wire::{Frame, Notice, Refusal, Unusable, WireError, close, decode, unusable};
 
 /// Packets taken in one read: 32 × 1,452 B = 45 KiB, about 590 packed scans or 1,360 payments by wristband.
 const CHUNKS: usize = 32;
@@ -160,6 +160,13 @@ impl Session {
     }
 }
 
+/// What lay at the front of the stream.
+pub(super) enum Taken<'a> {
+    Frame(Frame<'a>),
+    /// To be answered with its rejection, and nothing else.
+    Unusable(Unusable),
+}
+
 impl Intake {
     /// Puts what has arrived behind what was there.
     pub(super) fn gather(&mut self, chunks: &mut [Bytes], bytes: &mut Vec<u8>, now: Instant) {
@@ -177,11 +184,11 @@ impl Intake {
     }
 
     /// The next whole frame; without one, what is left is kept for later.
-    pub(super) fn next<'a>(&mut self, rest: &mut &'a [u8]) -> Result<Option<Frame<'a>>, End> {
+    pub(super) fn next<'a>(&mut self, rest: &mut &'a [u8]) -> Result<Option<Taken<'a>>, End> {
         match decode(rest) {
             Ok(Some((frame, len))) => {
                 *rest = &rest[len..];
-                Ok(Some(frame))
+                Ok(Some(Taken::Frame(frame)))
             }
             Ok(None) => {
                 self.carry.extend_from_slice(rest);
@@ -189,6 +196,11 @@ impl Intake {
             }
             Err(WireError::Protocol(_)) => Err(End::refused(Refusal::BadVersion)),
             Err(error) => {
+                if let Some(command) = unusable(rest, error) {
+                    tracing::debug!(device = %self.device, seq = command.seq, %error, "cannot be carried out");
+                    *rest = &rest[command.len..];
+                    return Ok(Some(Taken::Unusable(command)));
+                }
                 tracing::debug!(device = %self.device, %error, "malformed");
                 self.door.figures.malformed.increment(1);
                 Err(End::refused(Refusal::Malformed))

@@ -39,7 +39,7 @@ use tokio::sync::oneshot;
 use super::Door;
 use super::handshake::now;
 use super::outbox::{End, Outbox};
-use super::session::Intake;
+use super::session::{Intake, Taken};
 use super::tags::Link;
 use crate::wire::{Frame, Refusal, WalletName};
 
@@ -129,7 +129,15 @@ impl Terminal {
         let mut rest = &bytes[..];
         let end = loop {
             let frame = match intake.next(&mut rest) {
-                Ok(Some(frame)) => frame,
+                Ok(Some(Taken::Frame(frame))) => frame,
+                Ok(Some(Taken::Unusable(command))) if !intake.may() => {
+                    refused.push(command.seq);
+                    continue;
+                }
+                Ok(Some(Taken::Unusable(command))) => {
+                    told.push(no(command.seq, command.rejection));
+                    continue;
+                }
                 Ok(None) => break None,
                 Err(end) => break Some(end),
             };

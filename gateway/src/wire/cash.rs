@@ -1,7 +1,7 @@
 //! What terminals send and are sent: money. Layouts are in the tables of [`super`].
 
 use engine::command::Line;
-use engine::credential::{WalletClaim, parse_wallet, wallet_text};
+use engine::credential::{WalletClaim, parse_wallet, wallet_text, without_additions};
 use engine::ids::{FestivalId, ProductNo, TagUid, TransactionId, VendorNo, WalletId};
 use engine::money::{Currency, Money};
 use engine::time::Timestamp;
@@ -24,10 +24,10 @@ pub enum WalletName<'a> {
 }
 
 impl<'a> WalletName<'a> {
-    /// Packs a QR if it is a wallet's, white space around it aside; else keeps it as it was read.
+    /// Packs a QR if it is a wallet's, what the scanner has added aside; else keeps it as it was read.
     pub fn of_qr(qr: &'a [u8]) -> Self {
         match parse_wallet(qr) {
-            Ok(claim) if wallet_text(&claim).as_bytes() == qr.trim_ascii() => Self::Packed(claim),
+            Ok(claim) if wallet_text(&claim).as_bytes() == without_additions(qr) => Self::Packed(claim),
             _ => Self::Raw(&qr[..qr.len().min(QR_SENT_MAX)]),
         }
     }

@@ -103,6 +103,11 @@ pub(super) const KINDS: [u8; 20] = [
     cash::CASH_ANSWER,
 ];
 
+/// The commands, which all open with their number: a reader's but for Bye, and a terminal's.
+pub(super) fn is_command(kind: u8) -> bool {
+    KINDS.contains(&kind) && (matches!(kind, SCAN..BYE) || matches!(kind, cash::PAY..CHALLENGE))
+}
+
 const QR_PACKED: u8 = 1;
 const QR_RAW: u8 = 2;
 const TAG: u8 = 3;
@@ -166,7 +171,7 @@ pub(super) fn frame(kind: u8, flags: u8, body: &[u8]) -> Result<Frame<'_>, WireE
                     number => Some(Verdict::from_number(number).ok_or(WireError::Field("shown"))?),
                 },
                 resent: flags & RESENT != 0,
-                credential: read_credential(scan.credential, credential)?,
+                credential: read_credential(scan.credential, credential),
             })
         }
         UNDO => {
@@ -317,6 +322,10 @@ pub(super) fn body(frame: &Frame<'_>, out: &mut Vec<u8>) -> (u8, u8) {
                     put(body(TAG).as_bytes());
                     put(uid.as_bytes());
                 }
+                Credential::Unreadable { kind, bytes } => {
+                    put(body(kind).as_bytes());
+                    put(&bytes[..bytes.len().min(FRAME_LEN_MAX - HEADER_LEN - size_of::<ScanBody>())]);
+                }
             }
             (SCAN, u8::from(scan.resent) * RESENT)
         }
@@ -435,18 +444,19 @@ fn ticket(bits: U128) -> Result<TicketId, WireError> {
     TicketId::from_u128(bits.get()).ok_or(WireError::Field("ticket"))
 }
 
-fn read_credential(kind: u8, bytes: &[u8]) -> Result<Credential<'_>, WireError> {
-    const BAD: WireError = WireError::Field("credential");
-    match kind {
-        QR_PACKED => {
-            let packed = PackedQr::ref_from_bytes(bytes).map_err(|_| BAD)?;
-            let ticket = ticket(packed.ticket)?;
-            Ok(Credential::Packed(QrClaim { ticket, version: packed.version.get(), hash: packed.hash }))
-        }
-        QR_RAW if bytes.len() <= QR_SENT_MAX => Ok(Credential::Raw(bytes)),
-        TAG => TagUid::new(bytes).map(Credential::Tag).ok_or(BAD),
-        _ => Err(BAD),
-    }
+fn read_credential(kind: u8, bytes: &[u8]) -> Credential<'_> {
+    let packed = || {
+        let packed = PackedQr::ref_from_bytes(bytes).ok()?;
+        let ticket = ticket(packed.ticket).ok()?;
+        Some(Credential::Packed(QrClaim { ticket, version: packed.version.get(), hash: packed.hash }))
+    };
+    let readable = match kind {
+        QR_PACKED => packed(),
+        QR_RAW => (bytes.len() <= QR_SENT_MAX).then_some(Credential::Raw(bytes)),
+        TAG => TagUid::new(bytes).map(Credential::Tag),
+        _ => None,
+    };
+    readable.unwrap_or(Credential::Unreadable { kind, bytes })
 }
 
 fn read_notice(body: &NoticeBody) -> Result<Notice, WireError> {

@@ -379,31 +379,42 @@ fn what_is_no_frame_is_named() {
         (scan(22, 64), WireError::Field("zone"), "a zone no festival has"),
         (scan(23, 2), WireError::Field("direction"), "neither in nor out"),
         (scan(24, 199), WireError::Field("shown"), "no verdict"),
-        (scan(25, 0), WireError::Field("credential"), "no kind of credential"),
-        (scan(25, 3), WireError::Field("credential"), "a wristband without a UID"),
-        (scan(25, 1), WireError::Field("credential"), "a packed QR that is not there"),
-        (long_qr, WireError::Field("credential"), "a QR that should have been cut"),
         (header(26, 0x20, 0), WireError::LengthOfKind { kind: 0x20, len: 26 }, "a payment that is cut short"),
         (pay(25, 1), WireError::LengthOfKind { kind: 0x20, len: 35 }, "a line that is not there"),
         (pay(25, 33), WireError::Field("lines"), "more lines than a payment has"),
         (pay(3, 2), WireError::Field("flags"), "a flag nobody knows"),
         (pay(12, 10), WireError::Field("floor"), "a floor below nothing"),
         (pay(22, b'e'), WireError::Field("currency"), "a currency in small letters"),
-        (pay(26, 0), WireError::Field("wallet"), "no kind of name"),
-        (pay(26, 5), WireError::Field("wallet"), "a name of tomorrow"),
-        (pay(26, 3), WireError::Field("wallet"), "a wristband of eight bytes"),
-        (pay(26, 1), WireError::Field("wallet"), "a packed QR that is not there"),
+        (pay(26, 0), WireError::Field("qr"), "no kind of name"),
+        (pay(26, 5), WireError::Field("qr"), "a name of tomorrow"),
+        (pay(26, 3), WireError::Field("tag"), "a wristband of eight bytes"),
+        (pay(26, 1), WireError::Field("qr"), "a packed QR that is not there"),
         (pay(27, 0), WireError::Field("wallet"), "the wallet that nobody has"),
         (refund(3, 2), WireError::LengthOfKind { kind: 0x21, len: 30 }, "a part of how much?"),
         (refund(22, 0), WireError::Field("payment"), "a transaction that never is"),
         (refund(29, 1), WireError::Field("payment"), "a serial beyond all"),
         (refund(14, 0), WireError::Field("payment"), "a payment by nobody"),
-        (header(15, 0x23, 0), WireError::Field("wallet"), "whose balance?"),
+        (header(15, 0x23, 0), WireError::Field("qr"), "whose balance?"),
         (cash_answer(12, 200), WireError::Field("verdict"), "a reader's verdict"),
         (cash_answer(14, 0), WireError::Field("currency"), "an answer in no currency"),
         (cash_answer(3, 1), WireError::Field("flags"), "it is always on disk"),
     ] {
         assert_eq!(decode(&bytes), Err(error), "{what}");
+        // A command with its number is answered, whatever else it says; all else ends the connection.
+        let answered = unusable(&bytes, error);
+        let is_framed = matches!(error, WireError::Field(_) | WireError::LengthOfKind { .. });
+        let has_number = is_framed && bytes.len() >= 12 && matches!(bytes[2], 0x10 | 0x11 | 0x20..=0x23);
+        assert_eq!(answered.is_some(), has_number, "{what}");
+        assert!(answered.is_none_or(|command| command.len == bytes.len()), "{what}");
+    }
+    for (bytes, what) in [
+        (scan(25, 0), "no kind of credential"),
+        (scan(25, 3), "a wristband without a UID"),
+        (scan(25, 1), "a packed QR that is not there"),
+        (long_qr, "a QR that should have been cut"),
+    ] {
+        let Ok(Some((Frame::Scan(read), _))) = decode(&bytes) else { panic!("{what}") };
+        assert!(matches!(read.credential, Credential::Unreadable { .. }), "{what}");
     }
 }
 

@@ -9,7 +9,7 @@ use engine::rejection::Rejection;
 use engine::status::{FestivalStatus, Policy};
 use engine::time::Timestamp;
 use gateway::client::{ClientError, Event, Link, ReaderOptions, Shown, Terminal};
-use gateway::wire::{Frame, Pay, Refusal, WalletName, close};
+use gateway::wire::{Frame, Pay, Refusal, TopUp, WalletName, close};
 
 use crate::common::ask;
 use crate::common::till::*;
@@ -210,6 +210,53 @@ async fn a_revoked_terminal_takes_no_more_money() {
     house.close().await;
 }
 
+/// A payment with something in it that cannot be is answered, and the next one on the same connection is paid.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_content_of_a_frame_ends_a_terminals_connection() {
+    use Rejection::*;
+    let house = bar().await;
+    let anna = guest(&house, 11, 10_000).await;
+    let mut link = Link::open(None, &enrolled(&house, Some(BAR), false).await).await.unwrap();
+    let sound = pay(0, WalletName::Id(anna), 500).to_bytes();
+    let changed = |at: usize, value: u8| {
+        let mut bytes = sound.clone();
+        bytes[at] = value;
+        bytes
+    };
+    let of_nobody = pay(0, WalletName::Id(WalletId(0)), 500).to_bytes();
+    let mut packed = pay(0, WalletName::of_qr(&wallet_qr(&house, anna, 1)), 500).to_bytes();
+    packed[27..35].fill(0);
+    let mut refund = vec![30, 0, 0x21, 0];
+    refund.resize(30, 0);
+    let wallet_name = WalletName::Id(anna);
+    let top_up = TopUp { seq: 0, floor: 0, wallet: wallet_name, amount: eur(1_000), resent: false };
+    let mut top_up = Frame::TopUp(top_up).to_bytes();
+    top_up[22] = b'e';
+    for (seq, (what, mut bytes, rejection)) in (1..).zip([
+        ("33 lines", changed(25, 33), LinesMismatch),
+        ("a line that is not there", changed(25, 1), InvalidValue),
+        ("a flag nobody knows", changed(3, 0x80), InvalidValue),
+        ("a floor below nothing", changed(13, 0xFF), InvalidValue),
+        ("a currency in small letters", changed(22, b'e'), WrongCurrency),
+        ("no kind of name", changed(26, 0), InvalidQr),
+        ("a name of tomorrow", changed(26, 9), InvalidQr),
+        ("a wristband of eight bytes", changed(26, 3), UnknownTag),
+        ("nobody's wallet", of_nobody, UnknownWallet),
+        ("a packed QR with an id that is no wallet's", packed, InvalidQr),
+        ("a refund of nothing that ever was", refund, UnknownTransaction),
+        ("a top-up in small letters", top_up, WrongCurrency),
+    ]) {
+        bytes[4..12].copy_from_slice(&u64::to_le_bytes(seq));
+        let next = pay(100 + seq, WalletName::Id(anna), 100).to_bytes();
+        link.send.write_all(&[bytes, next].concat()).await.unwrap();
+        let heard = std::collections::BTreeMap::from_iter(hear(&mut link, 2).await);
+        assert_eq!(heard[&seq].verdict(), rejected(rejection), "{what}");
+        assert_eq!(heard[&(100 + seq)].verdict(), CashVerdict::Paid, "after {what}");
+    }
+    assert_eq!(wallet(&house, anna).await.available, 10_000 - 12 * 100);
+    house.close().await;
+}
+
 /// What a device of one trade sends that is for the other, and what no terminal sends.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn frames_that_have_no_place() {
@@ -228,15 +275,13 @@ async fn frames_that_have_no_place() {
     });
     let balance = gateway::wire::Balance { seq: 2, floor: 1, wallet: WalletName::Id(anna), resent: false };
     let answer = Frame::CashAnswer { seq: 1, answer: TerminalAnswer::rejected(Rejection::Busy, anna, Timestamp(0)) };
-    let mut many = pay(2, WalletName::Id(anna), 500).to_bytes();
-    many[25] = 33;
     for (what, identity, bytes, refusal) in [
         ("a reader's payment", &gate, pay(2, WalletName::Id(anna), 1).to_bytes(), Refusal::OutOfPlace),
         ("a reader's balance", &gate, Frame::Balance(balance).to_bytes(), Refusal::OutOfPlace),
         ("a terminal's scan", &till, scan.to_bytes(), Refusal::OutOfPlace),
         ("a terminal's second hello", &till, Frame::Hello(till.device).to_bytes(), Refusal::OutOfPlace),
         ("a server's answer", &till, answer.to_bytes(), Refusal::OutOfPlace),
-        ("33 lines", &till, many, Refusal::Malformed),
+        ("a payment without its number", &till, vec![4, 0, 0x20, 0], Refusal::Malformed),
         ("a frame of no kind", &till, vec![4, 0, 0x2F, 0], Refusal::Malformed),
     ] {
         let Link { connection, mut send, mut frames, .. } = Link::open(None, identity).await.unwrap();

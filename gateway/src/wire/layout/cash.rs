@@ -242,21 +242,22 @@ fn money(minor: I64, code: [u8; 3]) -> Result<Money, WireError> {
 }
 
 fn read_name(kind: u8, bytes: &[u8]) -> Result<WalletName<'_>, WireError> {
-    const BAD: WireError = WireError::Field("wallet");
-    let wallet = |id: U64| if id.get() == 0 { Err(BAD) } else { Ok(WalletId(id.get())) };
+    const BAD: WireError = WireError::Field("qr");
+    const NOBODYS: WireError = WireError::Field("wallet");
+    let wallet = |id: U64, error| if id.get() == 0 { Err(error) } else { Ok(WalletId(id.get())) };
     match kind {
         QR_PACKED => {
             let packed = PackedWallet::ref_from_bytes(bytes).map_err(|_| BAD)?;
             Ok(WalletName::Packed(WalletClaim {
-                wallet: wallet(packed.wallet)?,
+                wallet: wallet(packed.wallet, BAD)?,
                 festival: FestivalId(packed.festival.get()),
                 version: packed.version.get(),
                 hash: packed.hash,
             }))
         }
         QR_RAW if bytes.len() <= QR_SENT_MAX => Ok(WalletName::Raw(bytes)),
-        TAG => TagUid::new(bytes).map(WalletName::Tag).ok_or(BAD),
-        WALLET_ID => wallet(U64::read_from_bytes(bytes).map_err(|_| BAD)?).map(WalletName::Id),
+        TAG => TagUid::new(bytes).map(WalletName::Tag).ok_or(WireError::Field("tag")),
+        WALLET_ID => wallet(U64::read_from_bytes(bytes).map_err(|_| NOBODYS)?, NOBODYS).map(WalletName::Id),
         _ => Err(BAD),
     }
 }
