@@ -316,6 +316,19 @@ impl Festival {
         Ok(now.plus_ms(CODE_KEPT_MS))
     }
 
+    /// The key that has used this code, if one has.
+    ///
+    /// # Errors
+    /// [`Rejection::UnknownCode`], [`Rejection::CodeExpired`].
+    pub(crate) fn code_used_by(&self, code_hash: &[u8; 32], now: Timestamp) -> Result<Option<[u8; 32]>, Rejection> {
+        let offer = self.offers.get(code_hash).ok_or(Rejection::UnknownCode)?;
+        match offer.used_by {
+            Some(number) => Ok(Some(self.devices[number as usize].public_key)),
+            None if now > offer.until => Err(Rejection::CodeExpired),
+            None => Ok(None),
+        }
+    }
+
     fn check_category(&self, values: &CategoryValues) -> Result<(), Rejection> {
         let known_zones = self.zones.iter().fold(0, |mask, zone| mask | zone.no.bit());
         if values.zones & !known_zones != 0 {

@@ -444,6 +444,9 @@ impl Shard {
                 .map_err(|_| Rejection::UnknownDevice)
                 .and_then(|festival| device_view(festival, id.number()))
                 .map(View::Device),
+            Query::EnrolmentCode(id, code_hash) => festival(id)
+                .and_then(|festival| festival.code_used_by(code_hash, self.now))
+                .map(|used_by| View::EnrolmentCode { used_by }),
             Query::Devices { festival: id, from, limit } => festival(id).map(|festival| {
                 let devices = (*from..festival.devices.len() as u32).take(*limit as usize);
                 View::Devices(devices.filter_map(|number| device_view(festival, number).ok()).collect())

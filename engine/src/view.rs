@@ -33,6 +33,8 @@ pub enum Query {
         /// How many at most.
         limit: u32,
     },
+    /// What became of an enrolment code, by its SHA-256.
+    EnrolmentCode(FestivalId, [u8; 32]),
     /// Counters of gates, zones and reasons, and the latest rejections.
     Live(FestivalId),
     /// Who is in a zone: tickets after `after`, at most `limit`.
@@ -67,7 +69,7 @@ impl Query {
     pub fn home(&self) -> Option<Home> {
         match self {
             Self::Festivals | Self::Ledger(_) => None,
-            Self::Festival(f) | Self::Live(f) | Self::Cash(f) => Some(Home::Festival(*f)),
+            Self::Festival(f) | Self::EnrolmentCode(f, _) | Self::Live(f) | Self::Cash(f) => Some(Home::Festival(*f)),
             Self::Devices { festival, .. } | Self::Inside { festival, .. } => Some(Home::Festival(*festival)),
             Self::Ticket(ticket) => Some(Home::Festival(ticket.festival())),
             Self::Device(device) => Some(Home::Festival(device.festival())),
@@ -92,6 +94,11 @@ pub enum View {
     Device(DeviceView),
     /// To [`Query::Devices`].
     Devices(Vec<DeviceView>),
+    /// To [`Query::EnrolmentCode`]: it is good, or was.
+    EnrolmentCode {
+        /// The key that has used it.
+        used_by: Option<[u8; 32]>,
+    },
     /// To [`Query::Live`].
     Live(Box<LiveView>),
     /// To [`Query::Inside`].

@@ -4,6 +4,7 @@
 //! (its frames, in batches: a `reader`'s to its festival's shard, a `terminal`'s to the wallets'), while `outbox` takes
 //! what comes back. Nothing here blocks: the endpoint may run on a shard's own thread.
 
+mod failures;
 mod handshake;
 pub mod latency;
 pub mod limits;
@@ -33,6 +34,7 @@ use quinn::{Endpoint, VarInt};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 
+use failures::Failures;
 pub use latency::{Latency, LatencyTracker};
 pub use limits::Limits;
 use limits::{AddressBook, Knock};
@@ -89,6 +91,7 @@ struct Door {
     secret: QrSecret,
     limits: Limits,
     book: Arc<AddressBook>,
+    failures: Failures,
     /// One connection a device: the newest. At most `connections_max` entries of about 60 B.
     sessions: Mutex<HashMap<DeviceId, (u64, Arc<Outbox>)>>,
     session_number: AtomicU64,
@@ -178,6 +181,7 @@ impl QuicServer {
             node,
             secret,
             book: AddressBook::new(limits.clone()),
+            failures: Failures::new(&limits),
             limits,
             sessions: Mutex::default(),
             session_number: AtomicU64::new(0),

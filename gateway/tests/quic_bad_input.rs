@@ -390,34 +390,73 @@ async fn more_connections_than_allowed() {
     let third = third.await.expect("one that goes makes room");
     third.close().await;
     links.1.close().await;
-
-    let silent = (knock(&house).await.unwrap(), knock(&house).await.unwrap());
-    let refused = knock(&house).await.unwrap_err();
-    assert!(matches!(refused, ConnectionError::ConnectionClosed(_)), "a third that has not proven itself: {refused}");
-    drop(silent);
     house.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn guessing_codes_is_slow() {
+async fn places_that_are_only_held_are_given_to_who_comes_after() {
+    let limits = Limits { unproven_per_address_max: 2, hello_timeout: Duration::from_secs(60), ..Limits::default() };
+    let house = open_with(limits, Policy::default()).await;
+    let identity = house.device().await;
+    let silent = (knock(&house).await.unwrap(), knock(&house).await.unwrap());
+    let link = Link::open(None, &identity).await.expect("a device behind the same address");
+    assert_eq!(code(&silent.0.closed().await), close::LIMITS, "the one that has been silent for longest");
+    assert!(silent.1.close_reason().is_none(), "and no other");
+    link.close().await;
+    house.close().await;
+}
+
+/// What the server says to a wrong code, or to an id that nobody has: its code, and whether it says when to come again.
+fn told(refused: ClientError) -> (&'static str, bool) {
+    match refused {
+        ClientError::Refused { refusal: Refusal::Rejected(rejection), retry_after_ms } => {
+            (rejection.code(), retry_after_ms > 0)
+        }
+        ClientError::Refused { refusal: Refusal::TooMany, retry_after_ms } => ("too_many", retry_after_ms > 0),
+        ClientError::Refused { refusal: Refusal::BadProof, retry_after_ms } => ("bad_proof", retry_after_ms > 0),
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn failures_of_others_are_nobody_elses() {
     let limits = Limits { failures_burst: 3, failure_refill: Duration::from_secs(3_600), ..Limits::default() };
     let house = open_with(limits, Policy::default()).await;
+    let identity = house.device().await;
     let offer = house.offer().await;
-    let guess =
-        |n: u32| Offer::new(offer.server(), offer.fingerprint(), offer.festival(), &format!("GUESS-{n}")).unwrap();
-    let mut waits = Vec::new();
-    for n in 0..3 {
-        match enrol_key(None, &guess(n), DeviceKey::generate().unwrap()).await.err().unwrap() {
-            ClientError::Refused { refusal, retry_after_ms } => {
-                assert_eq!(refusal, Refusal::Rejected(Rejection::UnknownCode));
-                waits.push(retry_after_ms > 0);
-            }
-            other => panic!("{other}"),
-        }
+    let guess = |code: &str| Offer::new(offer.server(), offer.fingerprint(), offer.festival(), code).unwrap();
+    let enrol = async |code: &str, key: &DeviceKey| enrol_key(None, &guess(code), key.clone()).await;
+
+    // Guessing: each code and each key is a new one, so it is the address that is told to wait.
+    let mut answers = Vec::new();
+    for n in 0..5 {
+        let key = DeviceKey::generate().unwrap();
+        answers.push(told(enrol(&format!("GUESS-{n}"), &key).await.err().unwrap()));
     }
-    assert_eq!(waits, [false, false, true]);
-    let refused = enrol_key(None, &offer, DeviceKey::generate().unwrap()).await.err().unwrap();
-    assert!(matches!(refused, ClientError::Net(_)), "even the right code has to wait: {refused}");
+    let (unknown, wait) = (("unknown_code", false), ("too_many", true));
+    assert_eq!(answers, [unknown, unknown, unknown, wait, wait]);
+    let stranger = Identity { device: DeviceId::new(house.festival, 4_000), ..identity.clone() };
+    assert_eq!(told(Link::open(None, &stranger).await.err().unwrap()), wait, "nor is an id that nobody has looked at");
+
+    // Behind the same address: who is enrolled comes and goes, and a good code is good.
+    for _ in 0..3 {
+        Link::open(None, &identity).await.expect("a right proof always gets in").close().await;
+    }
+    let fresh = enrol_key(None, &offer, DeviceKey::generate().unwrap()).await.expect("so does a right code");
+    Link::open(None, &fresh).await.expect("as a device from now on").close().await;
+    let taken = DeviceKey::generate().unwrap();
+    assert_eq!(told(enrol(offer.code(), &taken).await.err().unwrap()), wait, "a code that another key has used");
+
+    // In a device's name, with another key: the device itself is not hurt.
+    let impostor = Identity { key: DeviceKey::generate().unwrap(), ..identity.clone() };
+    let mut answers = Vec::new();
+    for _ in 0..4 {
+        answers.push(told(Link::open(None, &impostor).await.err().unwrap()));
+    }
+    let bad = ("bad_proof", false);
+    assert_eq!(answers, [bad, bad, bad, wait]);
+    Link::open(None, &identity).await.expect("a right proof always gets in").close().await;
+    all_is_well(&house, 0).await;
     house.close().await;
 }
 

@@ -1,6 +1,6 @@
 //! Who is it? Hello, challenge, proof, welcome; and before that, for a new device, its enrolment.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
 use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
@@ -13,6 +13,7 @@ use quinn::{Connection, RecvStream, SendStream};
 use sha2::{Digest as _, Sha256};
 
 use super::Door;
+use super::failures::Blamed;
 use super::limits::Permit;
 use super::outbox::End;
 use crate::wire::{FRAME_LEN_MAX, Frame, Refusal, WireError, decode, proof};
@@ -63,13 +64,16 @@ pub(super) async fn prove(
     let Opening::Proof(signature) = next(recv, &mut ahead).await? else {
         return Err(End::refused(Refusal::OutOfPlace));
     };
+    // Asked however often this id has failed: what others say in its name is not its fault.
     let view = look_up(door, device).await.map_err(|rejection| match rejection {
-        Rejection::UnknownDevice => failed(permit, Refusal::Rejected(rejection)),
+        Rejection::UnknownDevice => {
+            failed(door, &[Blamed::Device(device), Blamed::Strangers(permit.address)], Refusal::Rejected(rejection))
+        }
         rejection => unavailable(rejection),
     })?;
     UnparsedPublicKey::new(&ED25519, view.public_key)
         .verify(&proof::message(&nonce, device, &binding), &signature)
-        .map_err(|_| failed(permit, Refusal::BadProof))?;
+        .map_err(|_| failed(door, &[Blamed::Device(device)], Refusal::BadProof))?;
     if view.revoked {
         return Err(End::refused(Refusal::Rejected(Rejection::DeviceRevoked)));
     }
@@ -93,6 +97,23 @@ async fn enrol(
     public_key: [u8; 32],
     code_hash: [u8; 32],
 ) -> Result<DeviceId, End> {
+    let strangers = Blamed::Strangers(permit.address);
+    let blamed = [Blamed::Code(code_hash), Blamed::Key(public_key), strangers];
+    if let Some(wait) = door.failures.wait(&blamed[..2], Instant::now()) {
+        return Err(too_many(wait));
+    }
+    // Somebody here guesses, or has an old list of codes. A good code is not made to wait for that, and a bad one is told
+    // so without leaving a trace in the journal.
+    if door.failures.wait(&[strangers], Instant::now()).is_some() {
+        match door.node.query(Query::EnrolmentCode(festival, code_hash)).await {
+            View::EnrolmentCode { used_by } if used_by.is_none_or(|key| key == public_key) => {}
+            View::No(rejection @ (Rejection::Busy | Rejection::Unavailable | Rejection::Internal)) => {
+                return Err(unavailable(rejection));
+            }
+            View::No(rejection) => return Err(failed(door, &blamed, Refusal::Rejected(rejection))),
+            _ => return Err(failed(door, &blamed, Refusal::Rejected(Rejection::UnknownCode))),
+        }
+    }
     // The same code with the same key is the same attempt: a device whose answer was lost asks again and gets its id.
     let digest = Sha256::new()
         .chain_update(b"tapgate/1 enrol")
@@ -112,15 +133,22 @@ async fn enrol(
         OfficeAnswer::Rejected(rejection @ (Rejection::Busy | Rejection::Unavailable | Rejection::Internal)) => {
             Err(unavailable(rejection))
         }
-        OfficeAnswer::Rejected(rejection) => Err(failed(permit, Refusal::Rejected(rejection))),
+        OfficeAnswer::Rejected(rejection) => Err(failed(door, &blamed, Refusal::Rejected(rejection))),
         _ => Err(unavailable(Rejection::Internal)),
     }
 }
 
-/// A bad code or proof: counted against the address.
-fn failed(permit: &Permit, refusal: Refusal) -> End {
-    let wait = permit.failed(Instant::now()).unwrap_or_default();
-    End { retry_after_ms: wait.as_millis() as u32, ..End::refused(refusal) }
+/// A bad code, id or proof: counted against these. Whoever has failed too often is told no more than when to come again.
+fn failed(door: &Door, blamed: &[Blamed], refusal: Refusal) -> End {
+    match door.failures.failed(blamed, Instant::now()) {
+        Some(wait) => too_many(wait),
+        None => End::refused(refusal),
+    }
+}
+
+fn too_many(wait: Duration) -> End {
+    let wait_ms = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX).max(1);
+    End { retry_after_ms: wait_ms, ..End::refused(Refusal::TooMany) }
 }
 
 /// Nobody's fault out there: to be tried again.

@@ -1,11 +1,12 @@
 //! What a connection may take: every bound of the QUIC door, with its sum, and who has taken how much.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr, UdpSocket};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use quinn::{IdleTimeout, TransportConfig, VarInt};
+use tokio::sync::Notify;
 
 /// The bounds of one QUIC door.
 ///
@@ -20,7 +21,8 @@ pub struct Limits {
     /// Connections that have not proven themselves yet, in all (default 1,024).
     pub unproven_max: usize,
     /// The same from one address (default 256: a gate's whole network behind one router coming back at once). An IPv6
-    /// address counts as its /64.
+    /// address counts as its /64. Beyond it the one that has been silent for longest gives way to the newcomer: devices
+    /// prove themselves within some round trips, whoever only holds a place does not.
     pub unproven_per_address_max: usize,
     /// Proven devices from one address (default 12,288: a whole festival may be behind one).
     pub devices_per_address_max: usize,
@@ -29,10 +31,13 @@ pub struct Limits {
     pub handshakes_per_s: u32,
     /// Handshakes at once from one address (default 4,096).
     pub handshakes_burst: u32,
-    /// Bad codes and bad proofs at once from one address (default 10); then one every [`Self::failure_refill`].
+    /// How often one code, one key, one device's id, or one address's strangers may fail at once (default 10) before they
+    /// are told to wait.
     pub failures_burst: u32,
-    /// How long it takes to be forgiven one failure (default 6 s: 14,400 guesses a day at codes of 40 bits and more).
+    /// How long it takes to be forgiven one failure (default 6 s).
     pub failure_refill: Duration,
+    /// Codes, keys, ids and addresses whose failures are remembered (default 16,384, of about 100 B: 1.6 MiB).
+    pub failures_max: usize,
     /// Addresses remembered (default 16,384, of about 100 B: 1.6 MiB).
     pub addresses_max: usize,
     /// From the first packet to the proof (default 5 s).
@@ -72,6 +77,7 @@ impl Default for Limits {
             handshakes_burst: 4_096,
             failures_burst: 10,
             failure_refill: Duration::from_secs(6),
+            failures_max: 16_384,
             addresses_max: 16_384,
             hello_timeout: Duration::from_secs(5),
             write_timeout: Duration::from_secs(10),
@@ -145,15 +151,16 @@ impl TokenBucket {
         }
         has
     }
-    fn holds_one(&self) -> bool {
-        self.tokens >= 1.0
+    /// Of what one token is missing.
+    pub(super) fn missing(&self) -> f64 {
+        (1.0 - self.tokens).max(0.0)
     }
     pub(super) fn is_at_least(&self, tokens: f64) -> bool {
         self.tokens >= tokens
     }
 }
 
-/// Who has how many connections, and how they have behaved.
+/// Who has how many connections.
 pub(super) struct AddressBook {
     limits: Limits,
     state: Mutex<Book>,
@@ -163,14 +170,16 @@ pub(super) struct AddressBook {
 struct Book {
     connections: usize,
     unproven: usize,
+    /// How many have come.
+    arrivals: u64,
     addresses: HashMap<IpAddr, Address>,
 }
 
 struct Address {
-    unproven: usize,
+    /// Those that have not proven themselves, in the order in which they came, and how they hear that they have to go.
+    unproven: BTreeMap<u64, Arc<Notify>>,
     devices: usize,
     handshakes: TokenBucket,
-    failures: TokenBucket,
 }
 
 /// What to do with somebody who knocks.
@@ -186,7 +195,10 @@ pub(super) enum Knock {
 /// A place taken, given back when this is dropped.
 pub(super) struct Permit {
     book: Arc<AddressBook>,
-    address: IpAddr,
+    /// From where; an IPv6 address is its /64.
+    pub(super) address: IpAddr,
+    number: u64,
+    displaced: Arc<Notify>,
     proven: bool,
 }
 
@@ -199,12 +211,13 @@ impl AddressBook {
     pub(super) fn knock(self: &Arc<Self>, address: IpAddr, validated: bool, now: Instant) -> Knock {
         let limits = &self.limits;
         let address = counted_as(address);
-        let mut book = self.lock();
+        let mut guard = self.lock();
+        let book = &mut *guard;
         // An eighth of the places may be taken by senders that may not even exist.
         if !validated && book.unproven >= limits.unproven_max / 8 {
             return Knock::ProveAddress;
         }
-        if book.connections >= limits.connections_max || book.unproven >= limits.unproven_max {
+        if book.connections >= limits.connections_max {
             return Knock::Refused;
         }
         if book.addresses.len() >= limits.addresses_max && !book.addresses.contains_key(&address) {
@@ -214,23 +227,26 @@ impl AddressBook {
             }
         }
         let entry = book.addresses.entry(address).or_insert_with(|| Address {
-            unproven: 0,
+            unproven: BTreeMap::new(),
             devices: 0,
             handshakes: TokenBucket::full(limits.handshakes_burst, now),
-            failures: TokenBucket::full(limits.failures_burst, now),
         });
         entry.refill(limits, now);
-        if entry.unproven >= limits.unproven_per_address_max
-            || entry.devices >= limits.devices_per_address_max
-            || !entry.failures.holds_one()
-            || !entry.handshakes.take()
-        {
+        if entry.devices >= limits.devices_per_address_max || !entry.handshakes.take() {
             return Knock::Refused;
         }
-        entry.unproven += 1;
+        // Who has come from the same address and only holds a place makes room: nobody else pays for them.
+        if entry.unproven.len() >= limits.unproven_per_address_max || book.unproven >= limits.unproven_max {
+            let Some((_, displaced)) = entry.unproven.pop_first() else { return Knock::Refused };
+            displaced.notify_one();
+            book.unproven -= 1;
+        }
+        let (number, displaced) = (book.arrivals, Arc::new(Notify::new()));
+        entry.unproven.insert(number, Arc::clone(&displaced));
+        book.arrivals += 1;
         book.unproven += 1;
         book.connections += 1;
-        Knock::Welcome(Permit { book: Arc::clone(self), address, proven: false })
+        Knock::Welcome(Permit { book: Arc::clone(self), address, number, displaced, proven: false })
     }
 
     fn lock(&self) -> MutexGuard<'_, Book> {
@@ -242,8 +258,7 @@ impl Book {
     fn forget_the_blameless(&mut self, limits: &Limits, now: Instant) {
         self.addresses.retain(|_, address| {
             address.refill(limits, now);
-            address.unproven + address.devices > 0
-                || !address.failures.is_at_least(f64::from(limits.failures_burst))
+            address.unproven.len() + address.devices > 0
                 || !address.handshakes.is_at_least(f64::from(limits.handshakes_burst))
         });
     }
@@ -252,11 +267,15 @@ impl Book {
 impl Address {
     fn refill(&mut self, limits: &Limits, now: Instant) {
         self.handshakes.refill(f64::from(limits.handshakes_per_s), limits.handshakes_burst, now);
-        self.failures.refill(1.0 / limits.failure_refill.as_secs_f64().max(0.001), limits.failures_burst, now);
     }
 }
 
 impl Permit {
+    /// Waits until this place, not yet proven, was given to somebody who came later.
+    pub(super) async fn displaced(&self) {
+        self.displaced.notified().await;
+    }
+
     /// The device has proven itself. False if there are too many from its address.
     pub(super) fn prove(&mut self) -> bool {
         let mut guard = self.book.lock();
@@ -265,36 +284,26 @@ impl Permit {
         if self.proven || address.devices >= self.book.limits.devices_per_address_max {
             return self.proven;
         }
-        address.unproven -= 1;
+        // One that was asked to go and proves itself in the same moment may stay.
+        if address.unproven.remove(&self.number).is_some() {
+            book.unproven -= 1;
+        }
         address.devices += 1;
-        book.unproven -= 1;
         self.proven = true;
         true
-    }
-
-    /// A bad code or a bad proof came from here. How long until the next attempt is looked at, if not at once.
-    pub(super) fn failed(&self, now: Instant) -> Option<Duration> {
-        let limits = &self.book.limits;
-        let mut book = self.book.lock();
-        let address = book.addresses.get_mut(&self.address)?;
-        address.refill(limits, now);
-        address.failures.take();
-        (!address.failures.holds_one()).then_some(limits.failure_refill)
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let mut book = self.book.lock();
+        let mut guard = self.book.lock();
+        let book = &mut *guard;
         book.connections -= 1;
-        if !self.proven {
-            book.unproven -= 1;
-        }
         if let Some(address) = book.addresses.get_mut(&self.address) {
             if self.proven {
                 address.devices -= 1;
-            } else {
-                address.unproven -= 1;
+            } else if address.unproven.remove(&self.number).is_some() {
+                book.unproven -= 1;
             }
         }
     }
@@ -339,47 +348,44 @@ mod tests {
         let now = Instant::now();
         let mut first = come_in(&book, 1, now).unwrap();
         let _second = come_in(&book, 1, now).unwrap();
-        assert!(come_in(&book, 1, now).is_none(), "two unproven from one address");
-        assert!(come_in(&book, 2, now).is_some(), "another address is not hurt");
         assert!(first.prove() && first.prove());
         let mut third = come_in(&book, 1, now).expect("a proven one makes room");
-        let mut others = vec![come_in(&book, 1, now).is_none()];
         assert!(third.prove());
         let mut fourth = come_in(&book, 1, now).unwrap();
         assert!(fourth.prove());
-        others.push(come_in(&book, 1, now).is_none());
-        assert_eq!(others, [true, true], "three devices and no more");
+        assert!(come_in(&book, 1, now).is_none(), "three devices and no more");
+        assert!(come_in(&book, 2, now).is_some(), "another address is not hurt");
         drop((first, third, fourth));
         let book_now = book.lock();
         assert_eq!((book_now.connections, book_now.unproven), (1, 1));
     }
 
-    #[test]
-    fn bad_codes_are_forgiven_slowly() {
+    #[tokio::test]
+    async fn whoever_only_holds_a_place_gives_way_to_who_comes_after() {
         let book = AddressBook::new(small());
         let now = Instant::now();
-        let permit = come_in(&book, 1, now).unwrap();
-        assert_eq!(permit.failed(now), None);
-        assert_eq!(permit.failed(now), Some(Duration::from_secs(6)));
-        assert!(come_in(&book, 1, now).is_none());
-        assert!(come_in(&book, 1, now + Duration::from_secs(7)).is_some());
+        let silent = [1, 1, 2].map(|host| come_in(&book, host, now).unwrap());
+        let newcomer = come_in(&book, 1, now).expect("the third of an address that may have two");
+        silent[0].displaced().await;
+        for stays in [&silent[1], &silent[2], &newcomer] {
+            assert!(tokio::time::timeout(Duration::ZERO, stays.displaced()).await.is_err());
+        }
+        assert_eq!(book.lock().unproven, 3);
+        drop((silent, newcomer));
+        let book_now = book.lock();
+        assert_eq!((book_now.connections, book_now.unproven), (0, 0));
     }
 
     #[test]
-    fn the_book_is_bounded_and_remembers_who_misbehaved() {
+    fn the_book_is_bounded() {
         let book = AddressBook::new(small());
         let now = Instant::now();
-        for _ in 0..2 {
-            come_in(&book, 1, now).unwrap().failed(now);
-        }
-        let (two, three) = (come_in(&book, 2, now), come_in(&book, 3, now));
-        assert!(two.is_some() && three.is_some());
+        let [one, two, three] = [1, 2, 3].map(|host| come_in(&book, host, now));
+        assert!(one.is_some() && two.is_some() && three.is_some());
         assert!(come_in(&book, 4, now).is_none(), "no page left");
         drop(two);
         assert!(come_in(&book, 4, now).is_none(), "its handshakes are not forgotten yet");
-        let later = now + Duration::from_secs(3);
-        assert!(come_in(&book, 4, later).is_some());
-        assert!(come_in(&book, 1, later).is_none(), "still remembered");
+        assert!(come_in(&book, 4, now + Duration::from_secs(3)).is_some());
     }
 
     #[test]

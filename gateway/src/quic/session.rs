@@ -27,21 +27,34 @@ const CHUNKS: usize = 32;
 
 /// From the first packet to the last word.
 pub(super) async fn serve(door: Arc<Door>, incoming: Incoming, mut permit: Permit) {
-    let patience = door.limits.hello_timeout;
-    let deadline = tokio::time::Instant::now() + patience;
+    let deadline = tokio::time::Instant::now() + door.limits.hello_timeout;
     let Ok(connecting) = incoming.accept() else { return door.figures.refused.increment(1) };
-    let Ok(Ok(connection)) = timeout(patience, connecting).await else { return door.figures.refused.increment(1) };
-    let (mut send, mut recv) = match timeout_at(deadline, connection.accept_bi()).await {
+    let connected = tokio::select! {
+        connected = timeout_at(deadline, connecting) => connected,
+        () = permit.displaced() => return door.figures.refused.increment(1),
+    };
+    let Ok(Ok(connection)) = connected else { return door.figures.refused.increment(1) };
+    let stream = tokio::select! {
+        stream = timeout_at(deadline, connection.accept_bi()) => stream.map_err(|_| Refusal::TooSlow),
+        () = permit.displaced() => Err(Refusal::TooMany),
+    };
+    let (mut send, mut recv) = match stream {
         Ok(Ok(stream)) => stream,
         Ok(Err(_)) => return door.figures.refused.increment(1),
-        Err(_) => {
+        Err(refusal) => {
             door.figures.refused.increment(1);
-            return connection.close(VarInt::from_u32(close::TOO_SLOW), Refusal::TooSlow.say().as_bytes());
+            return connection.close(VarInt::from_u32(refusal.close_code()), refusal.say().as_bytes());
         }
     };
     let outbox = Outbox::new(&door.limits, Arc::clone(&door.figures), Arc::clone(&door.unconfirmed));
+    let proven = tokio::select! {
+        proven = timeout_at(deadline, prove(&door, &permit, &connection, &mut send, &mut recv)) => {
+            proven.unwrap_or(Err(End::refused(Refusal::TooSlow)))
+        }
+        () = permit.displaced() => Err(End { retry_after_ms: 1_000, ..End::refused(Refusal::TooMany) }),
+    };
     let opening = async {
-        let proven = prove(&door, &permit, &connection, &mut send, &mut recv).await?;
+        let proven = proven?;
         if !permit.prove() {
             return Err(End { retry_after_ms: 5_000, ..End::refused(Refusal::TooMany) });
         }
