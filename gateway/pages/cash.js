@@ -1,8 +1,8 @@
 // The cashless half of the live page. It is there where the festival takes cashless payments, and nowhere else.
 
 import { Chart, sparkline } from './chart.js';
-import { count, duration, el, money, percent, rate, text, time, wholeMoney } from './format.js';
-import { MEAN_S, SPARK_S, at, empty, fill, latest, reasons, rows, smooth, sum } from './lists.js';
+import { count, duration, el, figure, major, money, percent, rate, short, text, time, wholeMoney } from './format.js';
+import { MEAN_S, SPARK_S, at, empty, fill, latest, levels, newest, reasons, rows, sum } from './lists.js';
 
 const TILLS = ['payments', 'refunds', 'topUps', 'rejected', 'soldMinor', 'toppedUpMinor'];
 const VENDORS_SHOWN = 50; // a thousand rows a second would be for nobody's eyes
@@ -29,7 +29,8 @@ export function show(now, points) {
   currency = cash.currency;
   half.classList.toggle('stale', !cash.current);
   figures(cash, points);
-  chart.show(levels(points));
+  const sold = cash.payments > 0 || cash.rejections.length > 0;
+  chart.show(lines(points), sold ? null : 'No sales yet');
   terminals(now.at, cash);
   vendors(cash, points);
   reasons(at('cash-reasons'), cash.rejections, points, (point) => point.cash?.reasons, 'Nothing has been refused.');
@@ -40,45 +41,47 @@ export function show(now, points) {
 export function alarm(cash) {
   if (!cash) return null;
   if (Number(cash.trialBalance) !== 0) {
-    return ['bad', `The books do not add up: ${money(cash.trialBalance, cash.currency)} too much or too little. Call whoever is on duty for the server, and run “tapgate audit”.`];
+    return ['bad', `The books do not balance: they are off by ${money(cash.trialBalance, cash.currency)}. Call whoever is on duty for the server, and run “tapgate audit”.`];
   }
   if (!cash.current) return ['warn', 'A part of the server does not answer: the cashless figures are the last that were known.'];
   return null;
 }
 
 /** Sales per minute, payments and refusals per second, each as the mean of ten seconds. */
-function levels(points) {
-  const per = (pick) => smooth(points.map((point) => (pick(point.cash) ?? 0) * 1000 / point.spanMs), MEAN_S);
+function lines(points) {
+  const per = (pick) => levels(points, MEAN_S, (point) => pick(point.cash));
   const sales = per((cash) => cash?.soldMinor);
   const payments = per((cash) => cash?.payments);
   const refused = per((cash) => cash?.rejected);
   return points.map(({ at, spanMs, cash }, i) => (cash
-    ? { at, spanMs, sales: sales[i] * 60 / 100, payments: payments[i], refused: refused[i] }
+    ? { at, spanMs, sales: major(sales[i] * 60, currency), payments: payments[i], refused: refused[i] }
     : { at, spanMs, sales: null, payments: null, refused: null }));
 }
 
 function figures(cash, points) {
-  text(at('in-wallets'), money(cash.inWallets, cash.currency));
+  figure(at('in-wallets'), money(cash.inWallets, cash.currency));
   const zero = Number(cash.trialBalance) === 0;
   const proof = at('proof');
   proof.className = `proof ${zero ? 'holds' : 'broken'}`;
   proof.title = 'All accounts of the books, added up over all shards: wallets, vendors, commission, where the money came from, corrections, transfers.';
-  text(proof, `${zero ? '✓' : '✗'} books come to ${cash.trialBalance}`);
+  text(proof, zero ? '✓ The books balance' : `✗ The books are off by ${money(cash.trialBalance, cash.currency)}`);
 
   const minute = sum(points, 60, TILLS, (point) => point.cash);
   const perMinute = (n) => n * 60 / minute.seconds;
-  text(at('sales'), wholeMoney(perMinute(minute.soldMinor) / 100, cash.currency));
+  const sales = wholeMoney(major(perMinute(minute.soldMinor), cash.currency), cash.currency);
+  figure(at('sales'), sales);
   text(at('sales-sub'), `${wholeMoney(cash.sold, cash.currency)} in all`);
-  text(at('payments'), count(Math.round(perMinute(minute.payments))));
+  figure(at('payments'), short(perMinute(minute.payments)));
   text(at('payments-sub'), `${count(cash.payments)} in all`);
-  text(at('refused'), count(Math.round(perMinute(minute.rejected))));
+  figure(at('refused'), short(perMinute(minute.rejected)));
   text(at('refused-sub'), `${percent(minute.rejected, minute.rejected + minute.payments + minute.refunds + minute.topUps)} of what was asked`);
 
   const { heard, silent, unused, silentAfterS } = cash.terminals;
-  text(at('heard'), count(heard));
-  text(at('heard-of'), `of ${count(heard + silent + unused)} in ${duration(silentAfterS)}`);
-  fill(at('heard-bar'), heard, heard + silent + unused, false);
-  at('cash-chart').setAttribute('aria-label', `Sales per minute over the last minutes. Now ${wholeMoney(perMinute(minute.soldMinor) / 100, cash.currency)}, ${count(Math.round(perMinute(minute.payments)))} payments and ${count(Math.round(perMinute(minute.rejected)))} refusals a minute.`);
+  const all = heard + silent + unused;
+  figure(at('heard'), count(heard));
+  text(at('heard-of'), all ? `of ${count(all)} in ${duration(silentAfterS)}` : 'no terminals yet');
+  fill(at('heard-bar'), heard, all, false);
+  at('cash-chart').setAttribute('aria-label', `Sales per minute over the last minutes. Now ${sales}, ${count(Math.round(perMinute(minute.payments)))} payments and ${count(Math.round(perMinute(minute.rejected)))} refusals a minute.`);
 }
 
 // ---- Terminals ----
@@ -93,7 +96,8 @@ function terminals(now, cash) {
     text(row.parts.of, terminal.vendor == null ? 'Cash desk' : vendorName.get(terminal.vendor) ?? `Vendor ${terminal.vendor}`);
     text(row.parts.last, `last heard ${time(terminal.lastSeenAt)}`);
   });
-  empty(at('terminals'), silentList.length, `All that were ever used were heard within ${duration(silentAfterS)}.`);
+  const all = cash.terminals.heard + silent + unused;
+  empty(at('terminals'), silentList.length, !all ? 'No terminals yet.' : unused === all ? 'No terminal has been used yet.' : `All that were ever used were heard within ${duration(silentAfterS)}.`);
 }
 
 function terminalRow() {
@@ -108,8 +112,8 @@ function terminalRow() {
 function vendors(cash, points) {
   const top = [...cash.vendors].sort((a, b) => b.sold - a.sold || a.no - b.no).slice(0, VENDORS_SHOWN);
   const open = cash.vendors.filter((vendor) => vendor.open).length;
-  text(at('vendors-sub'), `${count(open)} of ${count(cash.vendors.length)} open · line: 2 min`);
-  const recent = points.slice(-SPARK_S);
+  text(at('vendors-sub'), cash.vendors.length ? `${count(open)} of ${count(cash.vendors.length)} open · line: 2 min` : '');
+  const recent = newest(points, SPARK_S);
   rows(at('vendors'), top, (vendor) => vendor.no, vendorRow, (vendor, row) => {
     const of = (point) => {
       const [payments, soldMinor] = point.cash?.vendors[vendor.no] ?? [0, 0];
@@ -119,18 +123,19 @@ function vendors(cash, points) {
     text(row.parts.name, vendor.name);
     text(row.parts.heard, vendor.open ? (vendor.terminals ? `${vendor.heard} of ${vendor.terminals} heard` : 'no terminal') : 'closed');
     row.parts.heard.classList.toggle('bad', vendor.open && vendor.heard < vendor.terminals);
-    text(row.parts.sales, wholeMoney(minute.soldMinor * 60 / minute.seconds / 100, cash.currency));
+    text(row.parts.sales, wholeMoney(major(minute.soldMinor * 60 / minute.seconds, cash.currency), cash.currency));
     text(row.parts.payments, count(Math.round(minute.payments * 60 / minute.seconds)));
     text(row.parts.sold, wholeMoney(vendor.sold, cash.currency));
     text(row.parts.refunded, wholeMoney(vendor.refunded, cash.currency));
     text(row.parts.payable, wholeMoney(vendor.payable, cash.currency));
-    sparkline(row.parts.spark, smooth(recent.map((point) => of(point).soldMinor), MEAN_S), [], SPARK_S);
+    sparkline(row.parts.spark, recent, levels(recent, MEAN_S, (point) => of(point).soldMinor), [], SPARK_S);
   });
+  empty(at('vendors'), top.length, 'No vendors yet.');
 }
 
 function vendorRow() {
   const parts = {
-    name: el('b', 'name'), heard: el('span', 'muted'), spark: sparkline(null, [], [], SPARK_S),
+    name: el('b', 'name'), heard: el('span', 'muted'), spark: sparkline(null, [], [], [], SPARK_S),
     sales: el('td', 'num in'), payments: el('td', 'num out roomy'), sold: el('td', 'num'),
     refunded: el('td', 'num total'), payable: el('td', 'num total'),
   };

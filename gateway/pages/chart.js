@@ -1,10 +1,12 @@
 // The rolling chart: two panes over one time, drawn by hand on one canvas.
 
-import { count, minute, time } from './format.js';
+import { compact, minute, time } from './format.js';
 
 const PAD = { left: 52, right: 14, top: 12, bottom: 24 };
 const GAP = 26; // between the two panes
 const LOWER_SHARE = 0.3;
+const GAP_MS = 3_000; // of longer silences nothing is drawn
+const SHORT_MS = 250; // a sample this short says nothing of a rate
 const FLOOR = -1; // the answer times' scale begins at 10^-1 ms
 
 /**
@@ -20,14 +22,17 @@ export class Chart {
     this.points = [];
     this.minutes = null; // until somebody chooses: as much as there is, two to five
     this.pointer = null;
+    this.nothing = 'No data yet';
     new ResizeObserver(() => this.draw()).observe(canvas.parentElement);
     matchMedia('(prefers-color-scheme: light)').addEventListener('change', () => this.draw());
     canvas.addEventListener('pointermove', (event) => { this.pointer = event.offsetX; this.draw(); });
     canvas.addEventListener('pointerleave', () => { this.pointer = null; this.draw(); });
   }
 
-  show(points) {
+  /** `nothing` says what is missing, in place of axes, where there has never been anything to draw. */
+  show(points, nothing = null) {
     this.points = points;
+    this.nothing = nothing;
     this.draw();
   }
 
@@ -52,6 +57,7 @@ export class Chart {
     pen.clearRect(0, 0, width, height);
     pen.font = '11px system-ui, sans-serif';
     this.ink = palette(canvas);
+    if (this.nothing) { this.words(pen, width, height); return; }
 
     const inner = height - PAD.top - PAD.bottom;
     const below = Math.round(inner * LOWER_SHARE);
@@ -60,7 +66,7 @@ export class Chart {
     const until = this.points.at(-1)?.at ?? Date.now();
     const minutes = this.shownMinutes;
     const from = until - minutes * 60_000;
-    const shown = this.points.filter((point) => point.at >= from - 1_000);
+    const shown = this.points.filter((point) => point.at >= from - 1_000 && point.spanMs >= SHORT_MS);
     const x = (at) => PAD.left + (width - PAD.left - PAD.right) * (at - from) / (until - from);
 
     this.grid(pen, upper, minutes, from, until, x, width, height);
@@ -68,6 +74,15 @@ export class Chart {
     if (this.spec.lowerIsTime) this.times(pen, lower, shown, x, width, height);
     else this.pane(pen, lower, this.spec.lower, 1, 2, shown, x, width, height);
     this.crosshair(pen, shown, x, upper, lower, width);
+  }
+
+  words(pen, width, height) {
+    this.tip.hidden = true;
+    pen.font = '14px system-ui, sans-serif';
+    pen.fillStyle = this.ink.muted;
+    pen.textAlign = 'center';
+    pen.textBaseline = 'middle';
+    pen.fillText(this.nothing, width / 2, height / 2);
   }
 
   /** Series on one scale from zero, with about `lines` level lines. */
@@ -125,7 +140,7 @@ export class Chart {
     const step = niceStep(most / lines);
     const top = Math.max(step, Math.ceil(most / step) * step);
     for (let value = 0; value <= top + step / 2; value += step) {
-      this.level(pen, pane, value / top, width, value >= 1_000 ? count(value) : String(Math.round(value * 100) / 100));
+      this.level(pen, pane, value / top, width, compact(value));
     }
     return top;
   }
@@ -155,7 +170,6 @@ export class Chart {
   series(pen, points, x, pane, top, value, colour, filled) {
     const y = (n) => pane.top + pane.height * (1 - n / top);
     pen.lineJoin = 'round';
-    // A silence of more than three seconds is a gap, not a slope.
     let run = [];
     const flush = () => {
       if (run.length > 1) {
@@ -180,8 +194,14 @@ export class Chart {
     let before = null;
     for (const point of points) {
       const n = value(point);
-      if (n == null || (before && point.at - point.spanMs - before > 3_000)) flush();
-      if (n != null) run.push([x(point.at), y(n)]);
+      const began = point.at - point.spanMs;
+      // A silence is a gap, not a slope.
+      if (n == null || (before && began - before > GAP_MS)) flush();
+      if (n != null) {
+        // After a hold-up: so much on average, all the time.
+        if (point.spanMs > GAP_MS) run.push([x(began), y(n)]);
+        run.push([x(point.at), y(n)]);
+      }
       before = point.at;
     }
     flush();
@@ -228,9 +248,9 @@ function palette(canvas) {
 
 const SVG = 'http://www.w3.org/2000/svg';
 
-/** The last two minutes of a gate or vendor: what went well in green, what was refused in red, both on the same scale.
- * Makes it once, then updates it. */
-export function sparkline(svg, admitted, rejected, span) {
+/** The last `seconds` of a gate or vendor, of as many points as `admitted` and `rejected` have values: what went well in
+ * green, what was refused in red, both on the same scale. Makes it once, then updates it. */
+export function sparkline(svg, points, admitted, rejected, seconds) {
   if (!svg) {
     svg = document.createElementNS(SVG, 'svg');
     svg.setAttribute('class', 'spark');
@@ -243,15 +263,23 @@ export function sparkline(svg, admitted, rejected, span) {
       svg.append(path);
     }
   }
+  const until = points.at(-1)?.at ?? 0;
   const most = Math.max(1, ...admitted, ...rejected);
-  const path = (values) => values
-    .map((n, i) => `${i ? 'L' : 'M'}${(120 * (span - values.length + i + 1) / span).toFixed(1)} ${(26 - 24 * n / most).toFixed(1)}`)
-    .join('');
+  const x = (at) => Math.max(0, 120 - 120 * (until - at) / (1000 * seconds)).toFixed(1);
+  const y = (n) => (26 - 24 * n / most).toFixed(1);
+  // After a hold-up: so much on average, all the time.
+  const step = ({ at, spanMs }, level) => `${spanMs > GAP_MS ? `${x(at - spanMs)} ${level}L` : ''}${x(at)} ${level}`;
+  // As in the chart, where nothing was measured nothing is drawn.
+  const runs = [];
+  points.forEach(({ at, spanMs }, i) => {
+    if (i === 0 || at - spanMs - points[i - 1].at > GAP_MS) runs.push([]);
+    runs.at(-1).push(i);
+  });
+  const line = (values) => (values.length ? runs.map((run) => `M${run.map((i) => step(points[i], y(values[i]))).join('L')}`) : []);
   const [area, green, red] = svg.children;
-  const line = path(admitted);
-  green.setAttribute('d', line);
-  red.setAttribute('d', path(rejected));
-  const start = 120 * (span - admitted.length + 1) / span;
-  area.setAttribute('d', line && `${line}L120 28L${start.toFixed(1)} 28Z`);
+  const upper = line(admitted);
+  green.setAttribute('d', upper.join(''));
+  red.setAttribute('d', line(rejected).join(''));
+  area.setAttribute('d', upper.map((d, n) => `${d}L${x(points[runs[n].at(-1)].at)} 28L${x(points[runs[n][0]].at)} 28Z`).join(''));
   return svg;
 }

@@ -1,8 +1,8 @@
 // The gates' half of the live page.
 
 import { Chart, sparkline } from './chart.js';
-import { count, el, ms, percent, rate, text } from './format.js';
-import { MEAN_S, SPARK_S, at, empty, fill, latest, reasons, rows, smooth, sum } from './lists.js';
+import { compact, count, el, figure, ms, percent, rate, text } from './format.js';
+import { MEAN_S, SPARK_S, at, empty, fill, latest, levels, newest, reasons, rows, sum } from './lists.js';
 
 const SCANS = ['admitted', 'exited', 'rejected'];
 
@@ -19,7 +19,7 @@ export const chart = new Chart(at('chart'), at('tip'), {
   tip(point) {
     const per = (name) => rate(perSecond(name)(point));
     const lines = [['in', `${per('admitted')} admitted`], ['out', `${per('exited')} left`], ['no', `${per('rejected')} rejected`]];
-    if (point.p99Us != null) lines.push(['p99', `${ms(point.p50Us)} / ${ms(point.p99Us)} ms p50 / p99`]);
+    if (point.p99Us != null) lines.push(['p50', `half answered within ${ms(point.p50Us)} ms`], ['p99', `99 of 100 within ${ms(point.p99Us)} ms`]);
     return lines;
   },
 });
@@ -27,7 +27,8 @@ export const chart = new Chart(at('chart'), at('tip'), {
 /** Shows how things stand at the gates. */
 export function show(now, points) {
   figures(now, points);
-  chart.show(points);
+  const scanned = now.gates.some((gate) => gate.admitted || gate.exited || gate.rejected);
+  chart.show(points, scanned ? null : 'No scans yet');
   zones(now);
   gates(now, points);
   reasons(at('reasons'), now.rejections, points, (point) => point.reasons, 'Nobody has been turned away.');
@@ -38,22 +39,22 @@ function figures(now, points) {
   const perimeters = now.zones.filter((zone) => zone.parent == null);
   const inside = perimeters.reduce((n, zone) => n + zone.occupancy, 0);
   const capacity = perimeters.reduce((n, zone) => n + zone.capacity, 0);
-  text(at('inside'), count(inside));
-  text(at('inside-of'), capacity ? `of ${count(capacity)} · ${percent(inside, capacity)}` : '');
+  figure(at('inside'), count(inside));
+  text(at('inside-of'), capacity ? `of ${count(capacity)} · ${percent(inside, capacity)}` : 'no zones yet');
   fill(at('inside-bar'), inside, capacity);
 
   const mean = sum(points, MEAN_S, SCANS);
-  text(at('admitted'), rate(mean.admitted / mean.seconds));
-  text(at('exited'), rate(mean.exited / mean.seconds));
-  text(at('rejected'), rate(mean.rejected / mean.seconds));
+  figure(at('admitted'), rate(mean.admitted / mean.seconds));
+  figure(at('exited'), rate(mean.exited / mean.seconds));
+  figure(at('rejected'), rate(mean.rejected / mean.seconds));
   const minute = sum(points, 60, SCANS);
   const scans = minute.admitted + minute.exited + minute.rejected;
-  text(at('admitted-sub'), `${count(minute.admitted)} in the last minute`);
-  text(at('exited-sub'), `${count(minute.exited)} in the last minute`);
+  text(at('admitted-sub'), `${count(Math.round(minute.admitted))} in the last minute`);
+  text(at('exited-sub'), `${count(Math.round(minute.exited))} in the last minute`);
   text(at('rejected-sub'), `${percent(minute.rejected, scans)} of the last minute’s scans`);
 
-  text(at('p50'), now.latency ? ms(now.latency.p50Us) : '–');
-  text(at('p99'), now.latency ? ms(now.latency.p99Us) : '–');
+  figure(at('p50'), now.latency ? ms(now.latency.p50Us) : '–');
+  figure(at('p99'), now.latency ? ms(now.latency.p99Us) : '–');
   text(at('latency-sub'), now.latency ? `${count(now.latency.answers)} answers in ${now.latency.windowS} s` : 'no answers in the last seconds');
   at('chart').setAttribute('aria-label', points.length
     ? `Scans per second over the last minutes. Now ${rate(mean.admitted / mean.seconds)} admitted, ${rate(mean.exited / mean.seconds)} left, ${rate(mean.rejected / mean.seconds)} rejected.`
@@ -112,6 +113,7 @@ function zoneRow() {
 
 function gates(now, points) {
   const zoneName = new Map(now.zones.map((zone) => [zone.no, zone.name]));
+  const recent = newest(points, SPARK_S);
   rows(at('gates'), now.gates, (gate) => gate.no, gateRow, (gate, row) => {
     const of = (point) => {
       const [admitted, exited, rejected] = point.gates[gate.no] ?? [0, 0, 0];
@@ -124,17 +126,17 @@ function gates(now, points) {
     text(row.parts.out, rate(mean.exited / mean.seconds));
     text(row.parts.no, rate(mean.rejected / mean.seconds));
     row.parts.no.classList.toggle('none', mean.rejected === 0);
-    text(row.parts.admitted, count(gate.admitted));
-    text(row.parts.rejected, count(gate.rejected));
-    const recent = points.slice(-SPARK_S).map(of);
-    const step = (name) => smooth(recent.map((part) => part[name]), 5);
-    sparkline(row.parts.spark, step('admitted'), step('rejected'), SPARK_S);
+    text(row.parts.admitted, compact(gate.admitted));
+    text(row.parts.rejected, compact(gate.rejected));
+    const step = (name) => levels(recent, 5, (point) => of(point)[name]);
+    sparkline(row.parts.spark, recent, step('admitted'), step('rejected'), SPARK_S);
   });
+  empty(at('gates'), now.gates.length, 'No gates yet.');
 }
 
 function gateRow() {
   const parts = {
-    name: el('b', 'name'), zone: el('span', 'muted'), spark: sparkline(null, [], [], SPARK_S),
+    name: el('b', 'name'), zone: el('span', 'muted'), spark: sparkline(null, [], [], [], SPARK_S),
     in: el('td', 'num in'), out: el('td', 'num out'), no: el('td', 'num no'),
     admitted: el('td', 'num total'), rejected: el('td', 'num total'),
   };
@@ -150,8 +152,8 @@ function gateRow() {
 function refusals(now) {
   const gateName = new Map(now.gates.map((gate) => [gate.no, gate.name]));
   latest(at('latest'), now.latest, (entry) => ({
-    where: `${gateName.get(entry.gate) ?? `Gate ${entry.gate}`} · ${entry.device}`,
-    title: entry.ticket ? `Ticket ${entry.ticket}` : 'No ticket known',
+    where: `${gateName.get(entry.gate) ?? `Gate ${entry.gate}`} · ${entry.reader ?? entry.device}`,
+    title: `${entry.ticket ? `Ticket ${entry.ticket}` : 'No ticket known'} · reader ${entry.device}`,
     mark: entry.conflict ? 'Let in: conflict' : null,
   }), 'No rejections yet.');
   text(at('latest-sub'), now.conflicts ? `${count(now.conflicts)} conflict${now.conflicts === 1 ? '' : 's'} to look at` : 'no conflicts');

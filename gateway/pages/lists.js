@@ -24,11 +24,17 @@ export function rows(parent, items, keyOf, make, update) {
   for (const [id, row] of known) if (!kept.has(id)) { row.remove(); known.delete(id); }
 }
 
-/** Says so where a list has nothing. */
+/** Says so where a list, or a table's body, has nothing. */
 export function empty(parent, n, sentence) {
   const note = parent.querySelector('.empty');
-  if (n && note) note.remove();
-  else if (!n && !note) parent.append(el('li', 'empty muted', sentence));
+  if (n) (note?.closest('tr') ?? note)?.remove();
+  else if (note) text(note, sentence);
+  else if (parent.tagName !== 'TBODY') parent.append(el('li', 'empty muted', sentence));
+  else {
+    const cell = el('td', 'empty muted', sentence);
+    cell.colSpan = 7;
+    parent.append(el('tr', '', cell));
+  }
 }
 
 /** How full; `levels` marks what is nearly full. */
@@ -38,25 +44,42 @@ export function fill(bar, part, all, levels = true) {
   bar.dataset.level = !levels ? 'ok' : share >= 0.98 ? 'full' : share >= 0.85 ? 'high' : 'ok';
 }
 
-/** Sums of some fields over the newest seconds, and `seconds`, how many those really were. */
+/**
+ * Sums of some fields over the newest seconds, and `seconds`, how many of those were measured. A sample that took longer,
+ * after a hold-up, counts with the part of it that lies within; where the stream was away nothing was measured.
+ */
 export function sum(points, seconds, fields, pick = (point) => point) {
   const total = { seconds: 0 };
   for (const field of fields) total[field] = 0;
-  for (let i = points.length - 1; i >= 0 && total.seconds < seconds; i -= 1) {
+  const since = (points.at(-1)?.at ?? 0) - 1000 * seconds;
+  for (let i = points.length - 1; i >= 0 && points[i].at > since; i -= 1) {
+    const { at, spanMs } = points[i];
+    const withinMs = Math.min(spanMs, at - since);
     const part = pick(points[i]);
-    for (const field of fields) total[field] += part?.[field] ?? 0;
-    total.seconds += points[i].spanMs / 1000;
+    for (const field of fields) total[field] += (part?.[field] ?? 0) * withinMs / spanMs;
+    total.seconds += withinMs / 1000;
   }
   total.seconds = Math.max(total.seconds, 1);
   return total;
 }
 
-/** The running mean of `n` values, so that single scans and sales read as a level. */
-export function smooth(values, n) {
-  let running = 0;
-  return values.map((value, i) => {
-    running += value - (i >= n ? values[i - n] : 0);
-    return running / Math.min(n, i + 1);
+/** The points of the newest seconds. */
+export function newest(points, seconds) {
+  const since = (points.at(-1)?.at ?? 0) - 1000 * seconds;
+  return points.filter((point) => point.at > since);
+}
+
+/** What `pick` gives of each point, per second, over the last `seconds` that were measured: single sales read as a level. */
+export function levels(points, seconds, pick) {
+  let [from, n, ms] = [0, 0, 0];
+  return points.map((point, i) => {
+    n += pick(point) ?? 0;
+    ms += point.spanMs;
+    for (; from < i && points[from].at <= point.at - 1000 * seconds; from += 1) {
+      n -= pick(points[from]) ?? 0;
+      ms -= points[from].spanMs;
+    }
+    return 1000 * n / Math.max(ms, 1000);
   });
 }
 

@@ -18,6 +18,8 @@ let last = null; // the newest picture
 
 // ---- Connection ----
 
+let trouble = null; // [kind, sentence, link]: what the server said, or that it says nothing
+
 async function follow() {
   let failures = 0;
   for (;;) {
@@ -26,6 +28,7 @@ async function follow() {
     setConnection(last ? 'reconnecting' : 'connecting', last ? 'Reconnecting' : 'Connecting');
     let wait = Math.min(10_000, 500 * 2 ** failures) * (0.75 + Math.random() / 2);
     failures += 1;
+    trouble = null;
     try {
       await read(`/api/v1/festivals/${encodeURIComponent(slug)}/live/stream`, bearer(), (event, data) => {
         failures = 0;
@@ -44,16 +47,16 @@ async function follow() {
           continue;
         }
         if (error.status === 403 || error.status === 404) {
-          setConnection('refused', 'Not connected');
-          say('bad', error.status === 403
+          trouble = ['bad', error.status === 403
             ? 'This key may not see this festival. Sign out and use another one, or ask an administrator.'
-            : `There is no festival called “${slug}” here.`, { label: 'All festivals', href: '/' });
+            : `There is no festival called “${slug}” here.`, { label: 'All festivals', href: '/' }];
+          setConnection('refused', 'Not connected');
           return;
         }
-        if (error.code === 'unavailable') say('bad', UNAVAILABLE);
-        else say('warn', error.status === 503 || error.status === 429
+        if (error.code === 'unavailable') trouble = ['bad', UNAVAILABLE];
+        else trouble = ['warn', error.status === 503 || error.status === 429
           ? 'The server is busy or has too many viewers. This page tries again by itself.'
-          : `The server answered: ${error.message}. This page tries again by itself.`);
+          : `The server answered: ${error.message}. This page tries again by itself.`];
         wait = Math.max(wait, error.retryAfterMs || 0, 2_000);
       }
     }
@@ -65,7 +68,9 @@ async function follow() {
 function setConnection(state, word) {
   at('connection').dataset.state = state;
   text(at('connection-word'), word);
-  at('board').classList.toggle('stale', state !== 'live' && last != null);
+  document.body.classList.toggle('away', state !== 'live' && last != null);
+  banner();
+  if (last && state !== 'live') for (const chart of charts) chart.draw(); // in the colours of what is past
 }
 
 function say(kind, sentence, link) {
@@ -104,7 +109,8 @@ function second(data) {
 function picture(now) {
   last = now;
   text(at('updated'), `updated ${time(now.at)}`);
-  banner(now);
+  status(now);
+  banner();
   gates.show(now, points);
   cash.show(now, points);
   pressed();
@@ -119,18 +125,25 @@ const STATUS = {
   CANCELLED: ['Cancelled', 'bad'],
 };
 
-function banner(now) {
+/** The one sentence that matters most now. */
+function banner() {
+  const live = at('connection').dataset.state === 'live';
+  const evacuating = last?.zones.filter((zone) => zone.state === 'EVACUATING') ?? [];
+  if (trouble) say(...trouble);
+  else if (last && !live) say('bad', `No contact with the server. These are the figures of ${time(last.at)}; this page tries again by itself.`);
+  else if (last && !last.recording) say('bad', UNAVAILABLE);
+  else if (evacuating.length) {
+    const list = evacuating.map((zone) => `${zone.name}: ${count(zone.occupancy)} still inside`).join(' · ');
+    say('bad', `Evacuation. Entries are off, exits are free. ${list}.`);
+  } else say(...(cash.alarm(last?.cash) ?? ['', '']));
+}
+
+function status(now) {
   const [word, kind] = STATUS[now.status] ?? [now.status, ''];
   const pill = at('status');
   pill.hidden = false;
   pill.className = `pill ${kind}`;
   text(pill, word);
-  const evacuating = now.zones.filter((zone) => zone.state === 'EVACUATING');
-  if (!now.recording) say('bad', UNAVAILABLE);
-  else if (evacuating.length) {
-    const list = evacuating.map((zone) => `${zone.name}: ${count(zone.occupancy)} still inside`).join(' · ');
-    say('bad', `Evacuation. Entries are off, exits are free. ${list}.`);
-  } else say(...(cash.alarm(now.cash) ?? ['', '']));
 }
 
 // ---- Buttons ----

@@ -35,7 +35,11 @@ function show(answer) {
   at('notice').hidden = true;
   at('sign-out').hidden = false;
   at('festivals').replaceChildren(...festivals.map(card));
-  if (festivals.length === 0) at('festivals').append(el('li', 'empty muted', 'None yet. Festivals are made over the API.'));
+  if (festivals.length === 0) {
+    const guide = el('a', '', 'the guide in the API’s documentation');
+    guide.href = '/api/docs';
+    at('festivals').append(el('li', 'empty muted', 'No festival yet. One is made over the API: see ', guide, '.'));
+  }
 }
 
 function card(festival) {
