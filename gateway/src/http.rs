@@ -10,7 +10,7 @@ use std::time::Duration;
 use actors::Node;
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderName, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use engine::credential::QrSecret;
@@ -113,7 +113,9 @@ pub fn app(
         .merge(api)
         .merge(docs)
         .merge(pages::routes())
-        .fallback(|| async { Problem::from(Fault::UnknownRoute) })
+        .fallback(async |uri: Uri, asked: HeaderMap| {
+            pages::lost(&uri, &asked).unwrap_or_else(|| Problem::from(Fault::UnknownRoute).into_response())
+        })
         .method_not_allowed_fallback(|| async { Problem::from(Fault::MethodNotAllowed) })
         .with_state(state.clone());
     let (router, forget) = limits.guard(router);

@@ -1,4 +1,5 @@
-//! The live stream: a festival's counters and its money, once a second, as server-sent events.
+//! The live stream: a festival's counters and its money, once a second, as server-sent events, compressed for those who
+//! take gzip.
 //!
 //! `GET /api/v1/festivals/{slug}/live/stream` sends `history` first ([`History`]: the festival, the last ten minutes, and
 //! the present picture) and then `second` ([`Second`]) as each second ends. One sampler a festival asks its shard once
@@ -15,7 +16,7 @@ use actors::Node;
 use axum::Extension;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use engine::ids::FestivalId;
 use engine::rejection::Rejection;
@@ -23,7 +24,7 @@ use engine::view::{LiveView, Query, View};
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::timeout;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -33,11 +34,17 @@ use crate::http::AppState;
 use crate::http::problem::Problem;
 use crate::quic::LatencyTracker;
 use books::Books;
+use names::Names;
 use picture::{ANSWERS_S, AnswerTime, Picture, Point};
+use seconds::Seconds;
+use zip::Zipped;
 
 mod books;
 pub mod cash;
+mod names;
 pub mod picture;
+mod seconds;
+mod zip;
 
 /// How much history a viewer is given: ten minutes.
 const HISTORY_S: usize = 600;
@@ -46,7 +53,7 @@ const GATE_HISTORY_S: usize = 120;
 /// Watching at once. Each may hold one history on its way, 250 KiB for ten gates and twelve vendors, and 3 MiB for the
 /// 1,024 of each that there can be: 128 × 3 MiB = 384 MiB at the very worst.
 const VIEWERS_MAX: usize = 128;
-/// Festivals sampled at once: 32 × (600 × 400 B + 120 × (1,024 gates × 12 B + 1,024 vendors × 8 B) + 65,536 terminals'
+/// Festivals sampled at once: 32 × (600 × 400 B + 120 × (1,024 gates × 12 B + 1,024 vendors × 8 B) + 65,536 devices'
 /// names × 60 B) = 204 MiB at the very worst.
 const FESTIVALS_MAX: usize = 32;
 /// Seconds a slow viewer may be behind before it misses some.
@@ -100,7 +107,7 @@ async fn stream(
             }
         }
     };
-    Ok(watching.into_response(still_allowed))
+    Ok(watching.into_response(zip::wanted(&headers), still_allowed))
 }
 
 /// The first event, `history`.
@@ -185,6 +192,12 @@ fn event(name: &str, data: &impl Serialize) -> Bytes {
 #[derive(Clone)]
 pub struct LiveHub(Arc<Hub>);
 
+/// What a sampler has asked about its festival beside the counters.
+struct Asked {
+    names: Names,
+    books: Books,
+}
+
 struct Hub {
     node: Node,
     latency: Arc<LatencyTracker>,
@@ -233,8 +246,8 @@ impl LiveHub {
             return Err(Rejection::Internal);
         };
         let View::Live(live) = self.0.ask(Query::Live(festival)).await? else { return Err(Rejection::Internal) };
-        let mut books = Books::of(festival);
-        let now = self.0.picture(&live, &mut books, true).await;
+        let mut asked = Asked { names: Names::of(festival), books: Books::of(festival) };
+        let now = self.0.picture(&live, &mut asked, true).await;
         let mut festivals = lock(&self.0.festivals);
         let festivals = festivals.as_mut().ok_or(Rejection::Busy)?;
         if let Some(sampled) = festivals.get(&festival) {
@@ -253,7 +266,7 @@ impl LiveHub {
             watchers: broadcast::Sender::new(BEHIND_MAX),
         }));
         festivals.insert(festival, Arc::clone(&sampled));
-        tokio::spawn(Arc::clone(&self.0).sample(festival, live, books));
+        tokio::spawn(Arc::clone(&self.0).sample(festival, live, asked));
         Ok(sampled)
     }
 }
@@ -270,20 +283,20 @@ impl Hub {
         }
     }
 
-    async fn picture(&self, live: &LiveView, books: &mut Books, recording: bool) -> Picture {
+    async fn picture(&self, live: &LiveView, asked: &mut Asked, recording: bool) -> Picture {
         let at = jiff::Timestamp::now().as_millisecond();
-        let cash = books.look(&self.node, at).await;
-        Picture::of(live, cash, at, recording, AnswerTime::of(self.latency.last(ANSWERS_S)))
+        asked.names.learn(&self.node, live.latest.iter().map(|refused| refused.device)).await;
+        let cash = asked.books.look(&self.node, &mut asked.names, at).await;
+        let latency = AnswerTime::of(self.latency.last(ANSWERS_S));
+        Picture::of(live, cash, &asked.names, at, recording, latency)
     }
 
     /// Asks once a second, until nobody has watched for [`REST_AFTER`] or the hub closes.
-    async fn sample(self: Arc<Self>, festival: FestivalId, mut live: Box<LiveView>, mut books: Books) {
-        let mut every_second = interval(Duration::from_secs(1));
-        every_second.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        every_second.tick().await;
+    async fn sample(self: Arc<Self>, festival: FestivalId, mut live: Box<LiveView>, mut about: Asked) {
+        let mut seconds = Seconds::from_now();
         let (mut asked_at, mut watched_at) = (Instant::now(), Instant::now());
         loop {
-            every_second.tick().await;
+            seconds.next().await;
             // A shard that cannot answer leaves the last picture standing, marked as such.
             let answered = match self.ask(Query::Live(festival)).await {
                 Ok(View::Live(view)) => {
@@ -293,7 +306,7 @@ impl Hub {
                 _ => false,
             };
             let recording = answered && self.node.health().ready;
-            let picture = self.picture(&live, &mut books, recording).await;
+            let picture = self.picture(&live, &mut about, recording).await;
             let span = asked_at.elapsed();
             asked_at = Instant::now();
             let Ok(Some(sampled)) = self.sampled(festival) else { return };
@@ -320,8 +333,8 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 impl Watching {
     /// The stream as a response. `still_allowed` is asked every few seconds; the first no ends it, so that the viewer
-    /// comes again and is told why.
-    pub fn into_response<F, A>(self, still_allowed: F) -> Response
+    /// comes again and is told why. `zipped` compresses it.
+    pub fn into_response<F, A>(self, zipped: bool, still_allowed: F) -> Response
     where
         F: Fn() -> A + Send + 'static,
         A: Future<Output = bool> + Send,
@@ -329,15 +342,26 @@ impl Watching {
         struct State<F> {
             watching: Watching,
             first: bool,
+            zipped: Option<Zipped>,
             checked_at: Instant,
             still_allowed: F,
         }
-        let state = State { watching: self, first: true, checked_at: Instant::now(), still_allowed };
+        let state = State {
+            watching: self,
+            first: true,
+            zipped: zipped.then(Zipped::new),
+            checked_at: Instant::now(),
+            still_allowed,
+        };
         let stream = futures_util::stream::unfold(state, async |mut state| {
+            let send = |plain: Bytes, mut state: State<F>| {
+                let bytes = state.zipped.as_mut().map(|zipped| zipped.frame(&plain)).unwrap_or(plain);
+                Some((Ok::<_, Infallible>(bytes), state))
+            };
             if std::mem::take(&mut state.first) {
                 let history = state.watching.history.clone();
                 state.watching.history = Bytes::new(); // not held for as long as they watch
-                return Some((Ok::<_, Infallible>(history), state));
+                return send(history, state);
             }
             if state.checked_at.elapsed() > KEY_CHECK {
                 if !(state.still_allowed)().await {
@@ -347,10 +371,10 @@ impl Watching {
             }
             loop {
                 return match timeout(KEEP_ALIVE, state.watching.seconds.recv()).await {
-                    Ok(Ok(second)) => Some((Ok(second), state)),
+                    Ok(Ok(second)) => send(second, state),
                     Ok(Err(RecvError::Lagged(_))) => continue,
                     Ok(Err(RecvError::Closed)) => None,
-                    Err(_) => Some((Ok(Bytes::from_static(b": still here\n\n")), state)),
+                    Err(_) => send(Bytes::from_static(b": still here\n\n"), state),
                 };
             }
         });
@@ -359,8 +383,13 @@ impl Watching {
             (header::CACHE_CONTROL, "no-store"),
             // Proxies that buffer would turn a second into a minute.
             (header::HeaderName::from_static("x-accel-buffering"), "no"),
+            (header::VARY, "accept-encoding"),
         ];
-        (headers, Body::from_stream(stream)).into_response()
+        let mut response = (headers, Body::from_stream(stream)).into_response();
+        if zipped {
+            response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+        response
     }
 }
 

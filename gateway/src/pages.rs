@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use axum::Router;
 use axum::extract::Path;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use base64::Engine as _;
@@ -31,6 +31,7 @@ macro_rules! pages {
 static PAGES: LazyLock<Vec<Page>> = pages! {
     "index.html": "text/html; charset=utf-8",
     "live.html": "text/html; charset=utf-8",
+    "lost.html": "text/html; charset=utf-8",
     "app.css": "text/css; charset=utf-8",
     "icon.svg": "image/svg+xml",
     "cash.js": "text/javascript; charset=utf-8",
@@ -80,6 +81,13 @@ fn page(name: &str, asked: &HeaderMap) -> Response {
     }
 }
 
+/// For a browser that asks for a page which is not there: one that says so. `None` for everybody else, who reads JSON.
+pub fn lost(uri: &Uri, asked: &HeaderMap) -> Option<Response> {
+    let accepts = asked.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let for_people = !uri.path().starts_with("/api/") && accepts.contains("text/html");
+    for_people.then(|| (StatusCode::NOT_FOUND, page("lost.html", &HeaderMap::new())).into_response())
+}
+
 /// `/`, `/live/{slug}` and what they load. They hold no data: that comes over the API, with a key.
 pub fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     Router::new()
@@ -117,6 +125,19 @@ mod tests {
         let zipped = fetch("/live/demo", &[(header::ACCEPT_ENCODING, "gzip")]).await;
         assert_eq!(zipped.headers()[header::CONTENT_ENCODING], "gzip");
         assert!(zipped.into_body().collect().await.unwrap().to_bytes().len() < plain.len());
+    }
+
+    #[test]
+    fn a_page_that_is_not_there_is_a_page_to_people_only() {
+        let browser =
+            HeaderMap::from_iter([(header::ACCEPT, "text/html,application/xhtml+xml,*/*;q=0.8".parse().unwrap())]);
+        let lost = lost(&"/nope".parse().unwrap(), &browser).expect("a browser");
+        assert_eq!(
+            (lost.status(), &lost.headers()[header::CONTENT_TYPE]),
+            (StatusCode::NOT_FOUND, &PAGES[0].kind.parse().unwrap())
+        );
+        assert!(super::lost(&"/api/v1/nope".parse().unwrap(), &browser).is_none());
+        assert!(super::lost(&"/nope".parse().unwrap(), &HeaderMap::new()).is_none());
     }
 
     /// Every address that a page or module names is one that is served, and none is on another host: a file that was

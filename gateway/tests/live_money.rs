@@ -22,7 +22,7 @@ impl Viewer {
         let hub = LiveHub::new(house.node.clone(), Arc::new(LatencyTracker::new()));
         let watching = hub.watch(house.festival).await.unwrap();
         // The hub's samplers hold it; its handle here may go.
-        Self(watching.into_response(async || true).into_body().into_data_stream())
+        Self(watching.into_response(false, async || true).into_body().into_data_stream())
     }
 
     /// The data of the next event.

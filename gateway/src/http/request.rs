@@ -4,6 +4,7 @@
 //! bound and in time (413, 408); then the handler asks for its right (403, 404), and only then is the body understood
 //! (400, 422): whoever may not do a thing is not told how to do it.
 
+use std::borrow::Cow;
 use std::marker::PhantomData;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use axum::body::Bytes;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, OriginalUri, Request};
 use axum::http::request::Parts;
+use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderMap, header};
 use engine::command::IdempotencyKey;
 use engine::time::Timestamp;
@@ -106,7 +108,7 @@ impl<T: DeserializeOwned> FromRequest<AppState> for Change<T> {
         if !bytes.is_empty() && !media_type_is(&parts.headers, &["application/json"]) {
             return Err(Problem::from(Fault::UnsupportedMediaType).detail("Send application/json."));
         }
-        let key = idempotency_key(&operator, &header, &call_hash(&parts).chain_update(&bytes));
+        let key = idempotency_key(&operator, &header, &call_hash(&parts).chain_update(canonical(&bytes)));
         Ok(Self { operator, key, body: Unread(bytes, PhantomData) })
     }
 }
@@ -130,10 +132,23 @@ pub fn key_header(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
     if good { Ok(Some(text)) } else { Err(Fault::IdempotencyKeyInvalid.into()) }
 }
 
-/// Method and path, hashed; what else makes the request goes behind.
+/// Method, path and query, hashed; what else makes the request goes behind.
 pub fn call_hash(parts: &Parts) -> Sha256 {
     let uri = parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |OriginalUri(uri)| uri);
-    Sha256::new().chain_update(parts.method.as_str()).chain_update(b" ").chain_update(uri.path()).chain_update(b"\n")
+    Sha256::new()
+        .chain_update(parts.method.as_str())
+        .chain_update(b" ")
+        .chain_update(uri.path_and_query().map_or("/", PathAndQuery::as_str))
+        .chain_update(b"\n")
+}
+
+/// A body in one spelling: the same fields in another order, or with other white space, are the same request. A client
+/// that sends again may well have built its body anew. What is no JSON stays as it came, and is refused later.
+fn canonical(body: &[u8]) -> Cow<'_, [u8]> {
+    let body = if body.is_empty() { b"{}" } else { body };
+    // Objects are sorted maps here.
+    serde_json::from_slice::<serde_json::Value>(body)
+        .map_or(Cow::Borrowed(body), |value| Cow::Owned(value.to_string().into_bytes()))
 }
 
 /// The key in the form in which the engine remembers it. Keys belong to whoever is signed in.
@@ -244,6 +259,17 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn the_same_json_in_another_order_is_the_same_request() {
+        let same = [r#"{"a":1,"b":{"c":[1,2],"d":"x"}}"#, "{ \"b\": {\"d\":\"\\u0078\",\n\"c\":[1, 2]},\"a\":1}"];
+        assert_eq!(canonical(same[0].as_bytes()), canonical(same[1].as_bytes()));
+        assert_eq!(canonical(b""), canonical(b" { } "), "a body that may be left out");
+        for other in [r#"{"a":2,"b":{"c":[1,2],"d":"x"}}"#, r#"{"a":1,"b":{"c":[2,1],"d":"x"}}"#, r#"{"a":1}"#, "{"] {
+            assert_ne!(canonical(same[0].as_bytes()), canonical(other.as_bytes()), "{other}");
+        }
+        assert_eq!(&*canonical(b"{\"a\":"), b"{\"a\":", "what is no JSON stays as it came");
     }
 
     #[test]

@@ -1,20 +1,18 @@
 //! What a sampler asks about a festival's money: the books of every shard once a second, and now and then what rarely
 //! changes. All are questions that change nothing, a few a second however much is sold.
 
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use actors::Node;
 use engine::ids::FestivalId;
 use engine::rejection::Rejection;
-use engine::view::{CashView, LedgerView, Query, View};
+use engine::view::{CashView, Query, View};
 
 use super::cash::Cash;
+use super::names::Names;
 
 /// How often the vendors are asked for, with all that they sell: what is new or renamed shows within this.
 const VENDORS_EVERY: Duration = Duration::from_secs(10);
-/// How many devices are looked up at once for their names; more follow a second later.
-const NAMES_AT_ONCE: u32 = 256;
 
 /// What is known of a festival's money.
 pub(super) struct Books {
@@ -22,19 +20,17 @@ pub(super) struct Books {
     /// Its vendors; `None` while it takes no cashless payments.
     about: Option<Box<CashView>>,
     asked_at: Option<Instant>,
-    /// What its terminals are called, by number: at most 65,536, 60 B each.
-    names: HashMap<u32, String>,
     shown: Option<Cash>,
 }
 
 impl Books {
     pub(super) fn of(festival: FestivalId) -> Self {
-        Self { festival, about: None, asked_at: None, names: HashMap::new(), shown: None }
+        Self { festival, about: None, asked_at: None, shown: None }
     }
 
     /// How it stands with the money now; `None` where the festival takes no cashless payments. Whatever does not answer
     /// leaves the last figures standing, marked as such.
-    pub(super) async fn look(&mut self, node: &Node, at: i64) -> Option<Cash> {
+    pub(super) async fn look(&mut self, node: &Node, names: &mut Names, at: i64) -> Option<Cash> {
         if self.asked_at.is_none_or(|asked| asked.elapsed() >= VENDORS_EVERY) {
             match node.query(Query::Cash(self.festival)).await {
                 View::Cash(about) => (self.about, self.asked_at) = (Some(about), Some(Instant::now())),
@@ -45,7 +41,7 @@ impl Books {
         self.about.as_ref()?;
         let answer = node.query(Query::Ledger(self.festival)).await;
         if let View::Ledger(books) = &answer {
-            self.learn_names(node, books).await;
+            names.learn(node, books.terminals.iter().map(|terminal| terminal.device)).await;
         }
         let about = self.about.as_ref()?;
         self.shown = match (answer, self.shown.take()) {
@@ -53,20 +49,10 @@ impl Books {
                 if books.vendors.iter().any(|sums| about.vendors.iter().all(|known| known.no != sums.vendor)) {
                     self.asked_at = None; // a stand that is new and has sold already
                 }
-                Some(Cash::of(about, &books, &self.names, at))
+                Some(Cash::of(about, &books, names, at))
             }
             (_, shown) => shown.map(|shown| Cash { current: false, ..shown }),
         };
         self.shown.clone()
-    }
-
-    async fn learn_names(&mut self, node: &Node, books: &LedgerView) {
-        let unknown = books.terminals.iter().map(|terminal| terminal.device.number());
-        let Some(from) = unknown.filter(|number| !self.names.contains_key(number)).min() else { return };
-        let query = Query::Devices { festival: self.festival, from, limit: NAMES_AT_ONCE };
-        let View::Devices(devices) = node.query(query).await else { return };
-        for device in devices.into_iter().filter(|device| device.terminal.is_some()) {
-            self.names.insert(device.id.number(), device.name);
-        }
     }
 }

@@ -6,12 +6,13 @@ use std::collections::HashMap;
 use std::fmt;
 
 use engine::event::TransactionKind;
-use engine::ids::VendorNo;
+use engine::ids::{DeviceId, VendorNo};
 use engine::view::{CashView, LedgerView, TerminalSeen};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use utoipa::ToSchema;
 
+use super::names::Names;
 use super::picture::{Reason, more};
 
 /// A terminal of which nothing was recorded for so long is called silent. Looking up a balance is not recorded.
@@ -201,7 +202,7 @@ pub struct CashPoint {
 
 impl Cash {
     /// From a festival's vendors, the books of all shards, and what its terminals are called.
-    pub(super) fn of(about: &CashView, books: &LedgerView, names: &HashMap<u32, String>, at: i64) -> Self {
+    pub(super) fn of(about: &CashView, books: &LedgerView, names: &Names, at: i64) -> Self {
         let kind = |kind| books.kinds.iter().find(|(k, ..)| *k == kind).map_or((0, 0), |&(_, n, sum)| (n, sum));
         let (payments, sold) = kind(TransactionKind::Payment);
         let (refunds, refunded) = kind(TransactionKind::Refund);
@@ -209,7 +210,7 @@ impl Cash {
         let payable = books.vendors.iter().map(|vendor| vendor.payable).sum::<i128>();
         let sources = books.sources.iter().map(|(_, sum)| sum).sum::<i128>();
         let terminals: Vec<&TerminalSeen> = books.terminals.iter().filter(|one| !one.revoked).collect();
-        let name = |number: u32| names.get(&number).cloned();
+        let name = |device: DeviceId| names.get(device).map(str::to_owned);
         Self {
             currency: about.policy.currency.as_str().to_owned(),
             current: true,
@@ -235,7 +236,7 @@ impl Cash {
                 .map(|refused| RefusedCash {
                     at: refused.at.0,
                     device: refused.device.map(|device| device.to_string()),
-                    terminal: refused.device.and_then(|device| name(device.number())),
+                    terminal: refused.device.and_then(name),
                     vendor: refused
                         .device
                         .and_then(|device| books.terminals.iter().find(|one| one.device == device)?.vendor)
@@ -309,13 +310,13 @@ fn vendors(about: &CashView, books: &LedgerView, terminals: &[&TerminalSeen], at
 }
 
 impl Terminals {
-    fn of(terminals: &[&TerminalSeen], name: impl Fn(u32) -> Option<String>, at: i64) -> Self {
+    fn of(terminals: &[&TerminalSeen], name: impl Fn(DeviceId) -> Option<String>, at: i64) -> Self {
         let (unused, used): (Vec<&TerminalSeen>, Vec<_>) = terminals.iter().copied().partition(|one| is_unused(one));
         let (heard, mut silent): (Vec<&TerminalSeen>, Vec<_>) = used.into_iter().partition(|one| is_heard(one, at));
         silent.sort_by_key(|one| (std::cmp::Reverse(one.last_seen_at), one.device));
         let shown = silent.iter().take(SILENT_MAX).map(|one| SilentTerminal {
             device: one.device.to_string(),
-            name: name(one.device.number()).unwrap_or_else(|| one.device.to_string()),
+            name: name(one.device).unwrap_or_else(|| one.device.to_string()),
             vendor: one.vendor.map(|vendor| vendor.0),
             last_seen_at: one.last_seen_at.0,
         });
@@ -333,7 +334,7 @@ impl Terminals {
 pub(super) mod tests {
     use super::*;
     use engine::command::{CashPolicy, ProductValues, Source, SourceKind, VendorValues};
-    use engine::ids::{DeviceId, FestivalId, ProductNo, WalletId};
+    use engine::ids::{FestivalId, ProductNo, WalletId};
     use engine::rejection::Rejection;
     use engine::status::FestivalStatus;
     use engine::time::Timestamp;
@@ -381,8 +382,7 @@ pub(super) mod tests {
     }
 
     pub(in crate::live) fn cash(books: &LedgerView) -> Cash {
-        let names = HashMap::from([(3, "Lake bar 1".to_owned())]);
-        Cash::of(&about(), books, &names, NOW)
+        Cash::of(&about(), books, &Names::known(FESTIVAL, &[(3, "Lake bar 1")]), NOW)
     }
 
     fn seen(number: u32, vendor: Option<u16>, ago_s: i64) -> TerminalSeen {

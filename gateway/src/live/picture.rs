@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::cash::{Cash, CashPoint};
+use super::names::Names;
 use crate::quic::Latency;
 
 /// The answer times shown are those of the last ten seconds; a point has those of its own.
@@ -116,6 +117,8 @@ pub struct Refused {
     pub(crate) at: i64,
     pub(crate) gate: u16,
     pub(crate) device: String,
+    /// What that reader is called; null until the server has looked it up, a second or so.
+    pub(crate) reader: Option<String>,
     pub(crate) code: Cow<'static, str>,
     pub(crate) say: Cow<'static, str>,
     pub(crate) ticket: Option<String>,
@@ -171,6 +174,7 @@ impl Picture {
     pub(super) fn of(
         view: &LiveView,
         cash: Option<Cash>,
+        names: &Names,
         at: i64,
         recording: bool,
         latency: Option<AnswerTime>,
@@ -212,6 +216,7 @@ impl Picture {
                     at: refused.at.0,
                     gate: refused.gate.0,
                     device: refused.device.to_string(),
+                    reader: names.get(refused.device).map(str::to_owned),
                     code: refused.reason.code().into(),
                     say: refused.reason.say().into(),
                     ticket: refused.ticket.map(|ticket| ticket.to_string()),
@@ -254,10 +259,10 @@ impl Picture {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use engine::ids::{GateNo, ZoneNo};
+    use engine::ids::{DeviceId, FestivalId, GateNo, ZoneNo};
     use engine::status::{FestivalStatus, ZoneState};
     use engine::time::Timestamp;
-    use engine::view::{GateView, ZoneView};
+    use engine::view::{GateView, RecentRejection, ZoneView};
 
     /// A festival with a ground (zone 0) and a deck in it (zone 1), and one gate to each.
     pub(in crate::live) fn live(
@@ -291,7 +296,7 @@ pub(super) mod tests {
     }
 
     pub(in crate::live) fn picture(at: i64, live: &LiveView) -> Picture {
-        Picture::of(live, None, at, true, None)
+        Picture::of(live, None, &Names::known(FestivalId(7), &[(3, "North 1")]), at, true, None)
     }
 
     #[test]
@@ -304,6 +309,23 @@ pub(super) mod tests {
         assert_eq!(point.gates, [[5, 1, 1], [0, 1, 1]]);
         assert_eq!(point.reasons, HashMap::from([("already_inside".into(), 1), ("zone_full".into(), 1)]));
         assert_eq!(point.inside, 10, "who is in the deck is on the ground too, and is one person");
+    }
+
+    #[test]
+    fn a_refusal_names_its_reader() {
+        let mut view = live([(0, 0, 1); 2], [0, 0], &[]);
+        view.latest = [3, 4]
+            .map(|number| RecentRejection {
+                at: Timestamp(5),
+                gate: GateNo(1),
+                device: DeviceId::new(FestivalId(7), number),
+                reason: Rejection::ZoneFull,
+                ticket: None,
+                conflict: false,
+            })
+            .to_vec();
+        let named: Vec<_> = picture(6, &view).latest.into_iter().map(|refused| refused.reader).collect();
+        assert_eq!(named, [Some("North 1".to_owned()), None]);
     }
 
     #[test]
