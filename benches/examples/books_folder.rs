@@ -285,7 +285,7 @@ impl Evening {
         self.seqs[device] += 1;
         let floor = floors[device];
         let device = DeviceId::new(festival, device as u32);
-        (shard, Command::Terminal(TerminalCommand { device, seq, floor, action }))
+        (shard, Command::Terminal(TerminalCommand { device, seq, floor, expires_at: Timestamp(0), action }))
     }
 
     /// What the last step said.

@@ -194,7 +194,13 @@ impl Bar {
                 let action =
                     TerminalAction::Pay { wallet: self.wallets[i as usize], tap: None, amount, lines: [].into() };
                 let floor = self.seq.saturating_sub(window).max(1);
-                Command::Terminal(TerminalCommand { device: self.till, seq: self.seq, floor, action })
+                Command::Terminal(TerminalCommand {
+                    device: self.till,
+                    seq: self.seq,
+                    floor,
+                    expires_at: Timestamp(0),
+                    action,
+                })
             })
             .collect()
     }

@@ -134,7 +134,7 @@ impl Cash {
             CashEvent::WalletTagLost { wallet, .. } => self.wallet_mut(*wallet).set_tag_lost(),
             CashEvent::TagAttached { wallet, tag, version } => self.wallet_mut(*wallet).attach(*tag, *version),
             CashEvent::TagLinking { tag, wallet, version, op } => {
-                self.tags.linking(*tag, *wallet, *version);
+                self.tags.linking(*tag, *wallet, *version, at);
                 let kind = OpKind::Link { tag: *tag, wallet: *wallet };
                 self.ops.begin(*op, Op { asker, since: at, cancel_asked: false, kind });
             }

@@ -195,6 +195,12 @@ rejections! {
     UnusableTag = 136, "unusable_tag", "This wristband cannot be used: its number is not its own. Please take another one.";
     /// A wallet that another festival issued, where only the own ones are taken.
     ForeignWallet = 80, "foreign_wallet", "This wallet belongs to another festival.";
+
+    // What was given up.
+    /// It reached its shard after the time that it carried. Nothing has happened, and nothing will.
+    Expired = 128, "expired", "This took too long, and nothing was charged. Please tap again.";
+    /// It was sent before, and who may have decided it is not remembered any more. Nothing is decided now.
+    OutcomeUnknown = 129, "outcome_unknown", "Nobody knows whether this went through. Please ask at the office.";
 }
 
 impl Rejection {

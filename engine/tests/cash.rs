@@ -5,6 +5,7 @@ use bar::{Bar, eur};
 use engine::command::*;
 use engine::ids::*;
 use engine::rejection::Rejection;
+use engine::time::Timestamp;
 use engine::view::{Query, View};
 
 /// The same night whatever the number of shards.
@@ -34,6 +35,26 @@ fn an_evening() {
         correct W2 -5.00 miscounted   → 15.00
         cashout W2                    → 0.00
         cashout W2                    → rejected: nothing_left
+        ",
+    );
+}
+
+#[test]
+fn what_comes_too_late_is_not_done_and_is_remembered() {
+    nights(
+        "
+        topup W1 50.00                → 50.00
+        pay W1 1.00 bar-7 left 0 as P1 → 49.00
+        pay W1 1.00 bar-7 left -1     → rejected: expired
+        pay W1 1.00 bar-7 left -1 seq 9 → rejected: expired
+        pay W1 1.00 bar-7 left 60000 seq 9 → rejected: expired, again # its time is no part of the question
+        pay W1 1.00 bar-7 left 5 seq 10 → 48.00
+        wait 6
+        pay W1 1.00 bar-7 left -6 seq 10 → 48.00, again # and a yes stays one
+        link T1 W1
+        pay T1 1.00 bar-7 left -1     → rejected: expired
+        refund P1 1.00 by bar-7 left -1 → 49.00 # a refund has no such time
+        balance W1                    → 49.00
         ",
     );
 }
@@ -112,7 +133,7 @@ fn a_terminal_of_another_festival() {
     let (wallet, amount, lines) = (bar.wallets["W1"], eur(100), [].into());
     let device = DeviceId::new(bar.elsewhere, 99);
     let action = TerminalAction::Pay { wallet, tap: None, amount, lines };
-    let (answer, _) = bar.terminal(TerminalCommand { device, seq: 1, floor: 1, action });
+    let (answer, _) = bar.terminal(TerminalCommand { device, seq: 1, floor: 1, expires_at: Timestamp(0), action });
     assert_eq!(answer.verdict, CashVerdict::Rejected(Rejection::UnknownDevice), "never enrolled");
 }
 
@@ -201,7 +222,13 @@ fn a_refund_twice_at_once() {
     let refund = |bar: &Bar, till: &str| {
         let till = bar.tills[till];
         let action = TerminalAction::Refund { payment, amount: Some(eur(600)) };
-        Command::Terminal(TerminalCommand { device: till.id, seq: till.next_seq, floor: 1, action })
+        Command::Terminal(TerminalCommand {
+            device: till.id,
+            seq: till.next_seq,
+            floor: 1,
+            expires_at: Timestamp(0),
+            action,
+        })
     };
     let both = [refund(&bar, "bar-7"), refund(&bar, "bar-7b")];
     let home = both[0].home().unwrap().shard(3);
@@ -525,7 +552,13 @@ fn ten_thousand_debits_for_the_last_euro() {
             let till = tills[n as usize % 3];
             let seq = till.next_seq + n / 3;
             let action = TerminalAction::Pay { wallet, tap: None, amount, lines: [].into() };
-            Command::Terminal(TerminalCommand { device: till.id, seq, floor: seq.saturating_sub(4_000).max(1), action })
+            Command::Terminal(TerminalCommand {
+                device: till.id,
+                seq,
+                floor: seq.saturating_sub(4_000).max(1),
+                expires_at: Timestamp(0),
+                action,
+            })
         })
         .collect();
     let home = debits[0].home().unwrap().shard(3);
@@ -646,7 +679,8 @@ fn orders_have_numbers() {
         let till = bar.tills["bar-7"];
         bar.tills.get_mut("bar-7").unwrap().next_seq += 1;
         let action = TerminalAction::Pay { wallet: bar.wallets[wallet], tap: None, amount: eur(100), lines: [].into() };
-        let command = TerminalCommand { device: till.id, seq: till.next_seq, floor: 1, action };
+        let command =
+            TerminalCommand { device: till.id, seq: till.next_seq, floor: 1, expires_at: Timestamp(0), action };
         let (answer, _) = bar.terminal(command);
         assert!(orders.insert(answer.order), "a vendor's number is one payment's");
     }

@@ -10,6 +10,7 @@ use engine::command::*;
 use engine::ids::*;
 use engine::rejection::Rejection;
 use engine::shard::Shard;
+use engine::time::Timestamp;
 use proptest::prelude::*;
 
 /// One thing that happens. Small numbers, so that they meet often; taken modulo what there is.
@@ -107,7 +108,7 @@ impl Night {
         let till = TILLS[till % TILLS.len()];
         let (seq, floor) = self.number(till, seq);
         let device = self.bar.tills[till].id;
-        let command = TerminalCommand { device, seq, floor, action };
+        let command = TerminalCommand { device, seq, floor, expires_at: Timestamp(0), action };
         let (home, answer) = self.bar.ask(Command::Terminal(command.clone()));
         let Answer::Terminal { answer, repeated, .. } = answer else { panic!("{answer:?}") };
         let recorded = !self.bar.step.record.is_empty();

@@ -12,6 +12,7 @@ use bar::{Bar, eur};
 use common::World;
 use engine::command::*;
 use engine::shard::Step;
+use engine::time::Timestamp;
 
 struct Counting;
 
@@ -105,7 +106,13 @@ fn round(bar: &Bar, round: u64, paid: &mut Vec<engine::ids::TransactionId>, comm
     let (till, desk) = (bar.tills["bar-7"].id, bar.tills["desk"].id);
     let mut push = |device, n: u64, action| {
         let seq = 100 + round * 64 + n;
-        commands.push(Command::Terminal(TerminalCommand { device, seq, floor: seq - 48, action }));
+        commands.push(Command::Terminal(TerminalCommand {
+            device,
+            seq,
+            floor: seq - 48,
+            expires_at: Timestamp(0),
+            action,
+        }));
     };
     for n in 0..32 {
         let (wallet, tap) = if n % 8 == 0 { (tap.0, Some(tap.1)) } else { (wallets[n as usize % 4], None) };

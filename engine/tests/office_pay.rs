@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use bar::{Bar, eur};
 use engine::command::*;
 use engine::ids::TransactionId;
+use engine::time::Timestamp;
 use engine::view::{Query, View};
 
 #[test]
@@ -133,7 +134,7 @@ fn the_vendors_number_is_told() {
             till.next_seq += 1;
             let (device, seq) = (till.id, till.next_seq);
             let action = TerminalAction::Pay { wallet, tap: None, amount, lines: [].into() };
-            bar.terminal(TerminalCommand { device, seq, floor: 1, action }).0.order
+            bar.terminal(TerminalCommand { device, seq, floor: 1, expires_at: Timestamp(0), action }).0.order
         };
         assert!(orders.insert(order), "a vendor's number is one payment's");
     }

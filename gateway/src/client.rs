@@ -67,7 +67,7 @@ pub enum ClientError {
     #[error("the server did not answer in time")]
     Timeout,
     /// The server sent what is no frame, or one out of place.
-    #[error("the server does not speak tapgate/1: {0}")]
+    #[error("the server does not speak tapgate/2: {0}")]
     Server(WireError),
     /// The queue holds [`QUEUE_MAX`] commands; nothing was taken.
     #[error("the queue is full: {QUEUE_MAX} commands wait for the server")]

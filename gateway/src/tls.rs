@@ -244,7 +244,7 @@ mod tests {
         let again = ServerTls::kept_in(data.path()).unwrap();
         assert_eq!(first.fingerprint, again.fingerprint, "devices have pinned it");
         assert_eq!(fs::metadata(data.path().join(FILE)).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(first.config.alpn_protocols, [b"tapgate/1"]);
+        assert_eq!(first.config.alpn_protocols, [b"tapgate/2"]);
         let elsewhere = tempfile::tempdir().unwrap();
         assert_ne!(ServerTls::kept_in(elsewhere.path()).unwrap().fingerprint, first.fingerprint);
     }

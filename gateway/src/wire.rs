@@ -1,4 +1,4 @@
-//! The frames that devices and server exchange: protocol `tapgate/1`.
+//! The frames that devices and server exchange: protocol `tapgate/2`.
 //!
 //! A device opens one bidirectional QUIC stream (ALPN [`ALPN`], TLS 1.3) and both sides write frames into it. Every
 //! number is little endian; nothing is aligned; reserved bytes are written as 0 and must be 0. Golden vectors lie in
@@ -16,19 +16,25 @@
 //!
 //! | kind | frame | fields |
 //! |---|---|---|
-//! | 0x01 | Hello | 4 protocol u16 (= 1) · 6 reserved 2 · 8 device u64 |
+//! | 0x01 | Hello | 4 protocol u16 (= 2) · 6 reserved 2 · 8 device u64 |
 //! | 0x02 | Proof | 4 signature 64: Ed25519 over [`proof::message`] |
-//! | 0x03 | Enrol | 4 protocol u16 (= 1) · 6 reserved 2 · 8 festival u32 · 12 public key 32 · 44 code 1..=64 bytes |
+//! | 0x03 | Enrol | 4 protocol u16 (= 2) · 6 reserved 2 · 8 festival u32 · 12 public key 32 · 44 code 1..=64 bytes |
 //! | 0x10 | Scan | 4 seq u64 · 12 floor u16, how far below `seq` · 14 captured_at i64 ms · 22 zone u8 (< 64) · 23 direction u8 (0 in, 1 out) · 24 shown u8 (a verdict, 0 none) · 25 credential u8 · 26 credential's bytes. Flag 1: resent |
 //! | 0x11 | Undo | 4 seq u64 · 12 floor u16 · 14 scan_seq u64 · 22 ticket u128. Flag 1: resent |
 //! | 0x1F | Bye | nothing; the device has all its answers and goes |
-//! | 0x20 | Pay | 4 seq u64 · 12 floor u16 · 14 amount i64 · 22 currency 3 · 25 lines u8 (<= 32) · 26 wallet u8 · 27 so many lines, each product u16 · count u16 · price i64 · then the wallet's bytes. Flag 1: resent |
+//! | 0x20 | Pay | 4 seq u64 · 12 floor u16 · 14 captured_at i64 ms · 22 expires_at i64 ms · 30 amount i64 · 38 currency 3 · 41 lines u8 (<= 32) · 42 wallet u8 · 43 so many lines, each product u16 · count u16 · price i64 · then the wallet's bytes. Flag 1: resent |
 //! | 0x21 | Refund | 4 seq u64 · 12 floor u16 · 14 the payment: wallet u64 · 22 serial u64; with flag 2 only a part of it: 30 amount i64 · 38 currency 3. Flag 1: resent |
-//! | 0x22 | TopUp | 4 seq u64 · 12 floor u16 · 14 amount i64 · 22 currency 3 · 25 wallet u8 · 26 the wallet's bytes. Flag 1: resent |
-//! | 0x23 | Balance | 4 seq u64 · 12 floor u16 · 14 wallet u8 · 15 the wallet's bytes. Flag 1: resent |
+//! | 0x22 | TopUp | 4 seq u64 · 12 floor u16 · 14 captured_at i64 ms · 22 expires_at i64 ms · 30 amount i64 · 38 currency 3 · 41 wallet u8 · 42 the wallet's bytes. Flag 1: resent |
+//! | 0x23 | Balance | 4 seq u64 · 12 floor u16 · 14 captured_at i64 ms · 22 wallet u8 · 23 the wallet's bytes. Flag 1: resent |
 //!
 //! Scan and Undo are readers', 0x20 to 0x23 terminals'; from the wrong one they are out of place. Amounts are minor units
 //! and any i64 arrives (the shard says `invalid_amount`), currencies three capital letters.
+//!
+//! Terminals' times are the server's: a terminal adds to its own clock what the last welcome's `server_time` was ahead of
+//! it. `captured_at` is when the wallet was held to it, and stays the same however often the frame is sent. A wristband
+//! whose link was begun more than two seconds after that names somebody else by now: `tag_moved`, in a CashAnswer, and that
+//! is final. A payment or top-up that is not decided by `expires_at` (0: no such time) is `expired`: nothing has happened,
+//! nothing will, and that is remembered like any answer.
 //!
 //! | credential | bytes |
 //! |---|---|
@@ -76,7 +82,7 @@
 //! looked at anew, and since a terminal sends again only what it has no answer to, nobody was told otherwise before.
 //! Resent must be set on what was sent on another connection and not answered: a wristband may have been given another
 //! wallet since, and the ones before are asked first. It remembers eight; of one that has had more, what was sent before and
-//! nobody knows is `stale_seq`: it may have been paid by a wallet that is forgotten.
+//! nobody knows is `outcome_unknown`: it may have been paid by a wallet that is forgotten. Nobody can tell, and nothing is done.
 //!
 //! Once a device is welcomed, an older connection of the same device has been closed, and what was sent there takes effect
 //! only if it had reached its wallet by then. So an answer on the newest connection stands.
@@ -102,11 +108,11 @@ pub use layout::SeqRange;
 use layout::{HEADER_LEN, Header};
 
 /// What this side speaks, in TLS's own list of protocols.
-pub const ALPN: &[u8] = b"tapgate/1";
+pub const ALPN: &[u8] = b"tapgate/2";
 /// The same as a number, in the first frame.
-pub const PROTOCOL: u16 = 1;
+pub const PROTOCOL: u16 = 2;
 /// The longest frame, in bytes: a raw QR takes 539, a Welcome with four full names 834, a payment of 32 lines by a raw QR
-/// 924.
+/// 940.
 pub const FRAME_LEN_MAX: usize = 1_024;
 /// The most bytes of a raw QR that are sent: one more than is looked at, so that too long stays too long.
 pub const QR_SENT_MAX: usize = QR_LEN_MAX + 1;

@@ -131,9 +131,20 @@ fn money(mut check: impl FnMut(&str, Frame<'_>)) {
     let lines = [(0, 2, 500), (7, 1, 250)]
         .map(|(product, count, price)| LineItem::from(Line { product: ProductNo(product), count, price }));
     let tag = WalletName::Tag(TagUid::new(&[4, 1, 2, 3, 4, 5, 6]).unwrap());
-    let pay = Pay { seq: 258, floor: 256, wallet: tag, amount: eur(1_250), lines: &[], resent: false };
+    let never = Timestamp(0);
+    let pay = Pay {
+        seq: 258,
+        floor: 256,
+        captured_at: AT,
+        expires_at: never,
+        wallet: tag,
+        amount: eur(1_250),
+        lines: &[],
+        resent: false,
+    };
     check("pay: a wristband, a bare amount", Frame::Pay(pay));
     check("pay: two lines, sent again", Frame::Pay(Pay { lines: &lines, resent: true, ..pay }));
+    check("pay: within ten seconds", Frame::Pay(Pay { expires_at: Timestamp(AT.0 + 10_000), ..pay }));
     check("pay: the wallet's id", Frame::Pay(Pay { wallet: WalletName::Id(wallet), ..pay }));
     check("pay: the wallet's QR", Frame::Pay(Pay { wallet: WalletName::Packed(claim), ..pay }));
     check("pay: somebody's advert", Frame::Pay(Pay { wallet: WalletName::Raw(b"https://example.org"), ..pay }));
@@ -144,10 +155,12 @@ fn money(mut check: impl FnMut(&str, Frame<'_>)) {
     check("refund: a part, sent again", Frame::Refund(Refund { amount: Some(eur(250)), resent: true, ..refund }));
     let payment = TransactionId { wallet: WalletId(u64::MAX), serial: SERIAL_MAX };
     check("refund: the last there can be", Frame::Refund(Refund { payment, ..refund }));
-    let top_up = TopUp { seq: 260, floor: 1, wallet: tag, amount: eur(5_000), resent: false };
+    let (captured_at, amount) = (AT, eur(5_000));
+    let top_up = TopUp { seq: 260, floor: 1, captured_at, expires_at: never, wallet: tag, amount, resent: false };
     check("top up", Frame::TopUp(top_up));
+    check("top up: within ten seconds", Frame::TopUp(TopUp { expires_at: Timestamp(AT.0 + 10_000), ..top_up }));
     check("top up: sent again", Frame::TopUp(TopUp { resent: true, ..top_up }));
-    let balance = Balance { seq: 261, floor: 261, wallet: tag, resent: false };
+    let balance = Balance { seq: 261, floor: 261, captured_at, wallet: tag, resent: false };
     check("balance", Frame::Balance(balance));
     check("balance: the wallet's id", Frame::Balance(Balance { wallet: WalletName::Id(wallet), ..balance }));
 
@@ -202,18 +215,22 @@ const REFUSED: &[(&str, &str, WireError)] = &[
     ("longer than any frame", "01041000", WireError::Length(1_025)),
     ("shorter than its header", "03001f00", WireError::Length(3)),
     ("no such kind", "04005500", WireError::Kind(0x55)),
-    ("another protocol", "1000010002000000000000000000 0000", WireError::Protocol(2)),
+    ("another protocol", "1000010001000000000000000000 0000", WireError::Protocol(1)),
     ("a bye with a body", "05001f0000", WireError::LengthOfKind { kind: 0x1F, len: 5 }),
     ("a bye with a flag", "04001f01", WireError::Field("flags")),
-    ("33 lines", "2300200009000000000000000000f40100000000000045555221040100000000000000", WireError::Field("lines")),
+    (
+        "33 lines",
+        "330020000900000000000000000000000000000000000000000000000000f40100000000000045555221040100000000000000",
+        WireError::Field("lines"),
+    ),
     (
         "a currency in small letters",
-        "2300200009000000000000000000f40100000000000065757200040100000000000000",
+        "330020000900000000000000000000000000000000000000000000000000f40100000000000065757200040100000000000000",
         WireError::Field("currency"),
     ),
     (
         "the wallet that nobody has",
-        "2300200009000000000000000000f40100000000000045555200040000000000000000",
+        "330020000900000000000000000000000000000000000000000000000000f40100000000000045555200040000000000000000",
         WireError::Field("wallet"),
     ),
     ("a challenge's length for a busy", "2c009200", WireError::LengthOfKind { kind: 0x92, len: 44 }),
@@ -252,8 +269,8 @@ fn fields(frame: Frame<'_>) -> Value {
     };
     match frame {
         Frame::Pay(pay) => json!({
-            "frame": "pay", "seq": n(pay.seq), "floor": n(pay.floor), "wallet": name(pay.wallet),
-            "amount": amount(pay.amount), "resent": pay.resent,
+            "frame": "pay", "seq": n(pay.seq), "floor": n(pay.floor), "captured_at": pay.captured_at.0,
+            "expires_at": pay.expires_at.0, "wallet": name(pay.wallet), "amount": amount(pay.amount), "resent": pay.resent,
             "lines": pay.lines.iter().map(|line| line.line()).map(|line| json!({
                 "product": line.product.0, "count": line.count, "price": line.price,
             })).collect::<Vec<_>>(),
@@ -263,12 +280,12 @@ fn fields(frame: Frame<'_>) -> Value {
             "payment": transaction(refund.payment), "amount": refund.amount.map(amount), "resent": refund.resent,
         }),
         Frame::TopUp(top_up) => json!({
-            "frame": "top_up", "seq": n(top_up.seq), "floor": n(top_up.floor), "wallet": name(top_up.wallet),
-            "amount": amount(top_up.amount), "resent": top_up.resent,
+            "frame": "top_up", "seq": n(top_up.seq), "floor": n(top_up.floor), "captured_at": top_up.captured_at.0,
+            "expires_at": top_up.expires_at.0, "wallet": name(top_up.wallet), "amount": amount(top_up.amount), "resent": top_up.resent,
         }),
         Frame::Balance(balance) => json!({
-            "frame": "balance", "seq": n(balance.seq), "floor": n(balance.floor), "wallet": name(balance.wallet),
-            "resent": balance.resent,
+            "frame": "balance", "seq": n(balance.seq), "floor": n(balance.floor), "captured_at": balance.captured_at.0,
+            "wallet": name(balance.wallet), "resent": balance.resent,
         }),
         Frame::TerminalWelcome(w) => json!({
             "frame": "terminal_welcome", "server_time": w.server_time.0, "next_seq": n(w.next_seq),
@@ -385,7 +402,7 @@ fn the_vectors_read_both_ways() {
         .map(|(name, hex, error)| json!({"name": name, "hex": hex.replace(' ', ""), "error": error.to_string()}))
         .collect();
     let ours = json!({
-        "protocol": "tapgate/1", "frames": frames, "refused": refused, "proof": proof_vector(),
+        "protocol": "tapgate/2", "frames": frames, "refused": refused, "proof": proof_vector(),
     });
     if std::env::var_os("TAPGATE_WRITE_VECTORS").is_some() {
         std::fs::write(&path, serde_json::to_string_pretty(&ours).unwrap() + "\n").unwrap();

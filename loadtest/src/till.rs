@@ -11,6 +11,7 @@ use engine::command::{CashVerdict, Line, TerminalAnswer};
 use engine::ids::{DeviceId, ProductNo, TagUid, WalletId};
 use engine::money::{Currency, Money};
 use engine::rejection::Rejection;
+use engine::time::Timestamp;
 use gateway::wire::{self, Frame, LineItem, Refusal, WINDOW_MAX, WalletName};
 
 use crate::player::{Latencies, Player, WRITE_MAX};
@@ -155,19 +156,26 @@ impl Till {
         let guest = &self.tab.guests[slot.guest as usize];
         let wallet = guest.tag.map_or(WalletName::Id(guest.wallet), WalletName::Tag);
         let eur = |minor| Money { minor, currency: Currency::EUR };
+        let captured_at = Timestamp(self.habits.epoch_ms + (slot.asked_ns / 1_000_000) as i64);
+        let expires_at = Timestamp(0);
         match slot.order {
             Order::Pay { amount, count } => {
                 let line = [LineItem::from(Line { product: ProductNo(0), count, price: PRICE })];
                 let lines = if count > 0 { &line[..] } else { &[] };
-                Frame::Pay(wire::Pay { seq, floor, wallet, amount: eur(amount), lines, resent }).encode(out);
+                let amount = eur(amount);
+                Frame::Pay(wire::Pay { seq, floor, captured_at, expires_at, wallet, amount, lines, resent })
+                    .encode(out);
             }
             Order::Refund { payment, amount } => {
                 Frame::Refund(wire::Refund { seq, floor, payment, amount: Some(eur(amount)), resent }).encode(out);
             }
             Order::TopUp { amount } => {
-                Frame::TopUp(wire::TopUp { seq, floor, wallet, amount: eur(amount), resent }).encode(out);
+                let amount = eur(amount);
+                Frame::TopUp(wire::TopUp { seq, floor, captured_at, expires_at, wallet, amount, resent }).encode(out);
             }
-            Order::Balance => Frame::Balance(wire::Balance { seq, floor, wallet, resent }).encode(out),
+            Order::Balance => {
+                Frame::Balance(wire::Balance { seq, floor, captured_at, wallet, resent }).encode(out);
+            }
         }
     }
 
@@ -354,7 +362,6 @@ pub fn hash_of(seq: u64, answer: &TerminalAnswer) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use engine::time::Timestamp;
     use gateway::wire::decode;
 
     fn till(window: usize, keep: usize) -> Till {

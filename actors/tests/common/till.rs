@@ -115,7 +115,7 @@ impl Bar {
 
     pub fn pay(&self, seq: u64, wallet: WalletId, minor: i64) -> TerminalCommand {
         let action = TerminalAction::Pay { wallet, tap: None, amount: eur(minor), lines: Box::new([]) };
-        TerminalCommand { device: self.terminal, seq, floor: 1, action }
+        TerminalCommand { device: self.terminal, seq, floor: 1, expires_at: Timestamp(0), action }
     }
 }
 

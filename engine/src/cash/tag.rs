@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{TagUid, WalletId};
 use crate::rejection::Rejection;
+use crate::time::Timestamp;
 use crate::view::{TagState, TagView};
 
 /// How many wallets a chip remembers that it named before.
@@ -27,6 +28,8 @@ struct Tag {
     /// Which wallet it names, is about to, or did.
     wallet: WalletId,
     version: u32,
+    /// When that link was begun.
+    linked_at: Timestamp,
     /// Oldest first.
     earlier: Vec<(WalletId, u32)>,
 }
@@ -67,9 +70,10 @@ impl Tags {
             .is_some_and(|known| known.state == TagState::Linked && (known.wallet, known.version) == (wallet, version))
     }
 
-    pub(super) fn linking(&mut self, tag: TagUid, wallet: WalletId, version: u32) {
-        let known = self.tags.entry(tag).or_insert(Tag { state: TagState::Free, wallet, version, earlier: Vec::new() });
-        (known.state, known.wallet, known.version) = (TagState::Linking, wallet, version);
+    pub(super) fn linking(&mut self, tag: TagUid, wallet: WalletId, version: u32, at: Timestamp) {
+        let new = Tag { state: TagState::Free, wallet, version, linked_at: at, earlier: Vec::new() };
+        let known = self.tags.entry(tag).or_insert(new);
+        (known.state, known.wallet, known.version, known.linked_at) = (TagState::Linking, wallet, version, at);
     }
 
     pub(super) fn linked(&mut self, tag: TagUid) {
@@ -116,6 +120,7 @@ impl Tags {
             state: known.state,
             wallet: matches!(known.state, TagState::Linking | TagState::Linked).then_some(known.wallet),
             version: known.version,
+            linked_at: known.linked_at,
             earlier: known.earlier.clone(),
         })
     }

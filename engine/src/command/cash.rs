@@ -22,8 +22,20 @@ pub struct TerminalCommand {
     pub seq: u64,
     /// The lowest `seq` for which the device has no final answer.
     pub floor: u64,
+    /// A payment or top-up that is not decided by then, in the server's time, is [`Rejection::Expired`]; 0: never. No part
+    /// of the question: the same number with another time gets the answer that the first one got.
+    pub expires_at: Timestamp,
     /// What it asks.
     pub action: TerminalAction,
+}
+
+impl TerminalCommand {
+    /// Whether its time is over.
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        self.expires_at != Timestamp(0)
+            && now > self.expires_at
+            && matches!(self.action, TerminalAction::Pay { .. } | TerminalAction::TopUp { .. })
+    }
 }
 
 /// How a terminal came to a wallet: the chip that was held to it, and the link's version as it was resolved.

@@ -46,9 +46,21 @@ pub struct TagView {
     pub wallet: Option<WalletId>,
     /// The version of that link; rises with each.
     pub version: u32,
+    /// When that link was begun, by its shard's time.
+    pub linked_at: Timestamp,
     /// The wallets that it named before with their links' versions, oldest first, at most
     /// [`crate::cash::tag::EARLIER_MAX`]: a frame that a terminal sends again is asked there first.
     pub earlier: Vec<(WalletId, u32)>,
+}
+
+/// How much later than a tap a link may have been begun and still be what was tapped: terminals know the server's time
+/// from their welcome, so they are off by what that took, and by what their clock has drifted since.
+pub const TAP_SLACK_MS: i64 = 2_000;
+
+/// Whether a link that was begun at `linked_at` is younger than the tap: the wristband named something else then, or
+/// nothing.
+pub fn is_younger_than_tap(linked_at: Timestamp, captured_at: Timestamp) -> bool {
+    linked_at.since_ms(captured_at) > TAP_SLACK_MS
 }
 
 /// Where a chip is in its life.

@@ -144,7 +144,10 @@ impl Bar {
         let floor = option(rest, "floor").map_or(1, |floor| floor.parse().unwrap());
         known.next_seq = known.next_seq.max(seq.saturating_add(1));
         let device = known.id;
-        self.terminal(TerminalCommand { device, seq, floor, action })
+        // Of a time that it carries, so many milliseconds are left; fewer than none: it is over.
+        let expires_at =
+            option(rest, "left").map_or(Timestamp(0), |left| Timestamp(self.now.0 + left.parse::<i64>().unwrap()));
+        self.terminal(TerminalCommand { device, seq, floor, expires_at, action })
     }
 
     fn action(&mut self, words: &[&str]) -> OfficeAction {

@@ -2,6 +2,7 @@
 
 use engine::command::Direction;
 use engine::ids::TicketId;
+use engine::time::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::{Answered, ClientError, Read, Streamed, Told};
@@ -20,11 +21,19 @@ pub(super) enum Ask {
     },
     /// A terminal's command under the number that it gets; `kept`: it is to outlive this process.
     Cash {
-        frame: Box<dyn Fn(u64) -> Vec<u8> + Send>,
+        frame: Box<dyn Fn(Numbered) -> Vec<u8> + Send>,
         kept: bool,
         reply: Reply,
     },
     Close(oneshot::Sender<()>),
+}
+
+/// What a command gets when it is taken.
+#[derive(Clone, Copy)]
+pub(super) struct Numbered {
+    pub(super) seq: u64,
+    /// When that is, in the server's time.
+    pub(super) at: Timestamp,
 }
 
 /// What a device is enrolled as.

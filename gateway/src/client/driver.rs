@@ -13,7 +13,7 @@ use engine::time::Timestamp;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::ask::{Ask, Reply, Trade};
+use super::ask::{Ask, Numbered, Reply, Trade};
 use super::link::Link;
 use super::queue::{Kept, QUEUE_MAX, Queue};
 use super::{Answered, BACKOFF_MAX, ClientError, Event, Identity, Read, ReaderOptions, State, Told};
@@ -48,6 +48,8 @@ pub(super) struct Driver {
     unsent: BTreeSet<u64>,
     later: BTreeSet<(Instant, u64)>,
     next_seq: u64,
+    /// How far the server's clock is ahead of this one, as the last welcome said.
+    ahead_ms: i64,
     in_flight: usize,
     connected: bool,
     paused_until: Option<Instant>,
@@ -94,6 +96,7 @@ impl Driver {
             unsent,
             later: BTreeSet::new(),
             next_seq,
+            ahead_ms: 0,
             in_flight: 0,
             connected: false,
             paused_until: None,
@@ -200,7 +203,10 @@ impl Driver {
             }
             // Before the first welcome nobody knows which numbers were used.
             Some(Ask::Cash { reply, .. }) if self.queue.zone.is_none() => reply.fail(ClientError::NeverConnected),
-            Some(Ask::Cash { frame, kept, reply }) => self.admit(frame, kept, reply),
+            Some(Ask::Cash { frame, kept, reply }) => {
+                let at = Timestamp(now().0.saturating_add(self.ahead_ms));
+                self.admit(|seq| frame(Numbered { seq, at }), kept, reply);
+            }
         }
         false
     }
@@ -314,6 +320,7 @@ impl Driver {
     /// A connection begins: whatever has no final answer is to be sent again, in its old order, under its old number.
     fn welcomed(&mut self, welcome: &super::Welcomed) {
         self.connected = true;
+        self.ahead_ms = welcome.server_time.since_ms(now());
         self.in_flight = 0;
         self.paused_until = None;
         self.later.clear();

@@ -1,14 +1,16 @@
 //! A terminal: takes payments, gives them back, tops up, says how much there is.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use engine::command::{CashVerdict, LINES_MAX, Line, OVER_LIMIT, TerminalAnswer};
 use engine::ids::{DeviceId, TagUid, TransactionId, WalletId};
 use engine::money::{Currency, Money};
 use engine::rejection::Rejection;
+use engine::time::Timestamp;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use super::ask::{Ask, Reply, Trade};
+use super::ask::{Ask, Numbered, Reply, Trade};
 use super::driver::Driver;
 use super::{
     ASKS_MAX, CONNECT_TIMEOUT, ClientError, EVENTS_MAX, Event, Identity, ReaderOptions, State, Welcomed, connected,
@@ -88,6 +90,7 @@ pub struct Terminal {
     asks: mpsc::Sender<Ask>,
     events: broadcast::Sender<Event>,
     state: watch::Receiver<State>,
+    patience: Option<Duration>,
 }
 
 impl Terminal {
@@ -102,7 +105,7 @@ impl Terminal {
         let device = identity.device;
         let driver = Driver::new(identity, Trade::Terminal, options, inbox, events.clone(), state_out)?;
         tokio::spawn(driver.run());
-        Ok(Self { device, asks, events, state })
+        Ok(Self { device, asks, events, state, patience: None })
     }
 
     /// The same, and waits until the terminal is connected.
@@ -114,6 +117,13 @@ impl Terminal {
         let terminal = Self::start(identity, options)?;
         tokio::time::timeout(2 * CONNECT_TIMEOUT, terminal.connected()).await.unwrap_or(Err(ClientError::Timeout))?;
         Ok(terminal)
+    }
+
+    /// The same terminal, whose payments and top-ups hold only so long: one that the server has not decided by then is
+    /// [`Rejection::Expired`], whenever it arrives.
+    #[must_use]
+    pub fn within(&self, patience: Duration) -> Self {
+        Self { patience: Some(patience), ..self.clone() }
     }
 
     /// Its id.
@@ -148,9 +158,12 @@ impl Terminal {
             return Err(ClientError::TooManyLines);
         }
         let lines: Vec<LineItem> = lines.iter().copied().map(LineItem::from).collect();
-        self.ask(true, move |seq| {
-            let wallet = shown.name();
-            Frame::Pay(Pay { seq, floor: seq, wallet, amount, lines: &lines, resent: false }).to_bytes()
+        let patience = self.patience;
+        self.ask(true, move |Numbered { seq, at }| {
+            let (wallet, captured_at, expires_at) = (shown.name(), at, end_of(patience, at));
+            let lines = &lines;
+            Frame::Pay(Pay { seq, floor: seq, captured_at, expires_at, wallet, amount, lines, resent: false })
+                .to_bytes()
         })
         .await
     }
@@ -160,8 +173,10 @@ impl Terminal {
     /// # Errors
     /// As [`Self::pay`].
     pub async fn refund(&self, payment: TransactionId, amount: Option<Money>) -> Result<Told, ClientError> {
-        self.ask(true, move |seq| Frame::Refund(Refund { seq, floor: seq, payment, amount, resent: false }).to_bytes())
-            .await
+        self.ask(true, move |Numbered { seq, .. }| {
+            Frame::Refund(Refund { seq, floor: seq, payment, amount, resent: false }).to_bytes()
+        })
+        .await
     }
 
     /// Cash goes into a wallet. Only where the terminal tops up: see [`super::TillWelcomed::cashier`].
@@ -169,9 +184,10 @@ impl Terminal {
     /// # Errors
     /// As [`Self::pay`].
     pub async fn top_up(&self, shown: Shown, amount: Money) -> Result<Told, ClientError> {
-        self.ask(true, move |seq| {
-            let wallet = shown.name();
-            Frame::TopUp(TopUp { seq, floor: seq, wallet, amount, resent: false }).to_bytes()
+        let patience = self.patience;
+        self.ask(true, move |Numbered { seq, at }| {
+            let (wallet, captured_at, expires_at) = (shown.name(), at, end_of(patience, at));
+            Frame::TopUp(TopUp { seq, floor: seq, captured_at, expires_at, wallet, amount, resent: false }).to_bytes()
         })
         .await
     }
@@ -181,9 +197,9 @@ impl Terminal {
     /// # Errors
     /// As [`Self::pay`].
     pub async fn balance(&self, shown: Shown) -> Result<Told, ClientError> {
-        self.ask(false, move |seq| {
+        self.ask(false, move |Numbered { seq, at }| {
             let wallet = shown.name();
-            Frame::Balance(Balance { seq, floor: seq, wallet, resent: false }).to_bytes()
+            Frame::Balance(Balance { seq, floor: seq, captured_at: at, wallet, resent: false }).to_bytes()
         })
         .await
     }
@@ -201,7 +217,7 @@ impl Terminal {
         }
     }
 
-    async fn ask(&self, kept: bool, frame: impl Fn(u64) -> Vec<u8> + Send + 'static) -> Result<Told, ClientError> {
+    async fn ask(&self, kept: bool, frame: impl Fn(Numbered) -> Vec<u8> + Send + 'static) -> Result<Told, ClientError> {
         let (reply, answer) = oneshot::channel();
         let ask = Ask::Cash { frame: Box::new(frame), kept, reply: Reply::Cash(reply) };
         hand_over(&self.asks, &self.state, ask).await?;
@@ -209,10 +225,14 @@ impl Terminal {
     }
 }
 
+/// When somebody's patience ends who taps at this moment; 0: never.
+fn end_of(patience: Option<Duration>, at: Timestamp) -> Timestamp {
+    patience.map_or(Timestamp(0), |patience| Timestamp(at.0.saturating_add(patience.as_millis() as i64)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use engine::time::Timestamp;
 
     #[test]
     fn every_answer_can_be_read_aloud() {

@@ -146,7 +146,8 @@ pub fn status_of(rejection: Rejection) -> StatusCode {
         | SlugTaken | InvalidTransition | SoldOut | LimitReached | TagTaken | DeviceRevoked | AboveMaxBalance
         | InsufficientFunds | WalletBlocked | SameWallet | NotAPayment | AlreadyRefunded | RefundExceedsPayment
         | RefundTooLate | NotYourPayment | VendorClosed | NotACashier | TagLost | TagMoved | NothingLeft
-        | TransferCancelled | WalletClaimed | AlreadyTagged | NotCashless | ForeignWallet => StatusCode::CONFLICT,
+        | TransferCancelled | WalletClaimed | AlreadyTagged | NotCashless | ForeignWallet | Expired
+        | OutcomeUnknown => StatusCode::CONFLICT,
         CodeExpired => StatusCode::GONE,
         IdempotencyKeyExpired => StatusCode::BAD_REQUEST,
         InvalidQr | TamperedQr | InvalidValue | InvalidAmount | WrongCurrency | BelowMinTopup | AboveMaxTopup

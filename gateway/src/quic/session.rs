@@ -22,7 +22,7 @@ use super::welcome::welcome;
 use super::{Door, Entered};
 use crate::wire::{Frame, Notice, Refusal, Unusable, WireError, close, decode, unusable};
 
-/// Packets taken in one read: 32 × 1,452 B = 45 KiB, about 590 packed scans or 1,360 payments by wristband.
+/// Packets taken in one read: 32 × 1,452 B = 45 KiB, about 590 packed scans or 930 payments by wristband.
 const CHUNKS: usize = 32;
 
 /// From the first packet to the last word.

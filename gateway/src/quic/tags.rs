@@ -8,8 +8,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use engine::ids::{FestivalId, TagUid, WalletId};
+use engine::time::Timestamp;
 
-/// Half of the chips that are remembered: 2 × 131,072 × about 40 B = 10 MiB. A festival of 100,000 guests fits.
+/// Half of the chips that are remembered: 2 × 131,072 × about 48 B = 12 MiB. A festival of 100,000 guests fits.
 const TAGS_HALF: usize = 131_072;
 /// How long a retired key may still be taken.
 pub(super) const KEY_FRESH: Duration = Duration::from_secs(5);
@@ -21,6 +22,8 @@ const KEYS_MAX: usize = 1_024;
 pub(super) struct Link {
     pub(super) wallet: WalletId,
     pub(super) version: u32,
+    /// When it was begun.
+    pub(super) linked_at: Timestamp,
     /// It has named others before: what is sent again must be asked there first.
     pub(super) had_others: bool,
 }
@@ -95,7 +98,7 @@ mod tests {
     }
 
     fn link(n: u32) -> Link {
-        Link { wallet: WalletId(u64::from(n) + 1), version: n, had_others: false }
+        Link { wallet: WalletId(u64::from(n) + 1), version: n, linked_at: Timestamp(0), had_others: false }
     }
 
     #[test]

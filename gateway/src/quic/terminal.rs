@@ -3,7 +3,8 @@
 //!
 //! Chips move. The link's version travels with the command, and a wallet that was linked anew since says `tag_moved` and
 //! has done nothing: the device is told to send the frame again (Busy), and this time the chip is looked up. A second
-//! `tag_moved` to the same frame stands. A frame that was sent before, on another connection, may have been decided by a
+//! `tag_moved` to the same frame stands. A link that is younger than the tap is not what was tapped: that is `tag_moved`
+//! too, at once and for good, for the link's moment and the tap's never change. A frame that was sent before, on another connection, may have been decided by a
 //! wallet which the chip named then: those are asked first, oldest first ([`Chase`]); whichever has decided it answers
 //! again.
 //!
@@ -18,7 +19,7 @@
 //! Of a QR that is not so: if its key was retired since, it is told `key_retired` even if the older one's was paid.
 //!
 //! A chip remembers [`EARLIER_MAX`] wallets. If it has named more, a frame that was sent before may have been decided by
-//! one that is forgotten; if nobody else knows it, it is not decided anew but told `stale_seq` ([`has_forgotten`]).
+//! one that is forgotten; if nobody else knows it, it is not decided anew but told `outcome_unknown` ([`has_forgotten`]).
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -32,7 +33,8 @@ use engine::command::{CashVerdict, Tap, TerminalAction, TerminalAnswer, Terminal
 use engine::credential::{KeyCache, VerifiedWallet, parse_wallet};
 use engine::ids::{FestivalId, TagUid, WalletId};
 use engine::rejection::Rejection;
-use engine::view::{Query, TagState, TagView, View};
+use engine::time::Timestamp;
+use engine::view::{Query, TagState, TagView, View, is_younger_than_tap};
 use futures_util::stream::{self, StreamExt as _};
 use tokio::sync::oneshot;
 
@@ -69,9 +71,19 @@ pub(super) struct Asks {
 /// Why a command cannot go yet.
 enum Ask {
     /// Which wallet does this chip name?
-    Tag { tag: TagUid, resent: bool },
+    Tag(Tapped),
     /// Is its key still accepted?
     Key(VerifiedWallet),
+}
+
+/// A chip that was held to the terminal.
+#[derive(Clone, Copy)]
+struct Tapped {
+    tag: TagUid,
+    /// When, as the frame says.
+    captured_at: Timestamp,
+    /// The frame was sent before.
+    resent: bool,
 }
 
 /// What names the wallet, as far as that can be said at once.
@@ -96,6 +108,8 @@ struct Chase {
     hops: Vec<(WalletId, u32)>,
     /// What it comes to if they all do.
     otherwise: Rejection,
+    /// Whether that is final, even if it is `tag_moved`: none of them is what the chip names now.
+    is_final: bool,
 }
 
 thread_local! {
@@ -141,11 +155,12 @@ impl Terminal {
                 Ok(None) => break None,
                 Err(end) => break Some(end),
             };
-            let (seq, floor, name, resent) = match &frame {
-                Frame::Pay(pay) => (pay.seq, pay.floor, Some(&pay.wallet), pay.resent),
-                Frame::Refund(refund) => (refund.seq, refund.floor, None, refund.resent),
-                Frame::TopUp(top_up) => (top_up.seq, top_up.floor, Some(&top_up.wallet), top_up.resent),
-                Frame::Balance(balance) => (balance.seq, balance.floor, Some(&balance.wallet), balance.resent),
+            const NEVER: Timestamp = Timestamp(0);
+            let (seq, floor, name, resent, expires_at) = match &frame {
+                Frame::Pay(p) => (p.seq, p.floor, Some((&p.wallet, p.captured_at)), p.resent, p.expires_at),
+                Frame::Refund(r) => (r.seq, r.floor, None, r.resent, NEVER),
+                Frame::TopUp(t) => (t.seq, t.floor, Some((&t.wallet, t.captured_at)), t.resent, t.expires_at),
+                Frame::Balance(b) => (b.seq, b.floor, Some((&b.wallet, b.captured_at)), b.resent, NEVER),
                 Frame::Bye => break Some(End::BYE),
                 _ => break Some(End::refused(Refusal::OutOfPlace)),
             };
@@ -156,8 +171,9 @@ impl Terminal {
             }
             let named = match name {
                 None => Named::Wallet(NOBODY, None),
-                Some(name) => {
-                    self.name(&intake.door, name, resent || seq < self.answered_below, moved.contains(&seq), read_at)
+                Some((name, captured_at)) => {
+                    let resent = resent || seq < self.answered_below;
+                    self.name(&intake.door, name, (captured_at, resent), moved.contains(&seq), read_at)
                 }
             };
             let (wallet, tap) = match named {
@@ -173,10 +189,10 @@ impl Terminal {
             };
             let Some(action) = action(&frame, wallet, tap) else { continue };
             if commands.is_empty() {
-                commands.reserve(1 + rest.len() / 33);
+                commands.reserve(1 + rest.len() / 49);
             }
             // Who asks is proven by the connection; no frame can name another device.
-            commands.push(TerminalCommand { device: intake.device, seq, floor, action });
+            commands.push(TerminalCommand { device: intake.device, seq, floor, expires_at, action });
         };
         let taken = commands.len() + told.len();
         intake.door.figures.frames.increment((taken + refused.len()) as u64);
@@ -198,15 +214,25 @@ impl Terminal {
     }
 
     /// `afresh`: what is known of its chip was found to be old.
-    fn name(&mut self, door: &Door, name: &WalletName<'_>, resent: bool, afresh: bool, now: Instant) -> Named {
+    fn name(
+        &mut self,
+        door: &Door,
+        name: &WalletName<'_>,
+        (captured_at, resent): (Timestamp, bool),
+        afresh: bool,
+        now: Instant,
+    ) -> Named {
         let verified = match name {
             WalletName::Id(wallet) => return Named::Wallet(*wallet, None),
             WalletName::Tag(tag) => {
                 return match door.tags.get(tag) {
                     Some(link) if !(afresh || resent && link.had_others) => {
-                        Named::Wallet(link.wallet, Some(Tap { tag: *tag, version: link.version }))
+                        match is_younger_than_tap(link.linked_at, captured_at) {
+                            true => Named::No(Rejection::TagMoved), // and so is each link that came after it
+                            false => Named::Wallet(link.wallet, Some(Tap { tag: *tag, version: link.version })),
+                        }
                     }
-                    _ => Named::Ask(Ask::Tag { tag: *tag, resent }),
+                    _ => Named::Ask(Ask::Tag(Tapped { tag: *tag, captured_at, resent })),
                 };
             }
             WalletName::Packed(claim) => self.keys.verify_wallet(&door.secret, claim),
@@ -269,7 +295,8 @@ impl Terminal {
         let mut ended = stream::iter(chases).map(|(command, chase)| chase.run(intake, command)).buffered(ASKED_AT_ONCE);
         while let Some(ended) = ended.next().await {
             match ended {
-                Ok(reply) => self.inbox.answered(&[reply]),
+                Ok((reply, false)) => self.inbox.answered(&[reply]),
+                Ok((reply, true)) => intake.outbox.cash_answered(&[reply], &[], 0),
                 Err(turned_away) => busy.push(turned_away),
             }
         }
@@ -330,7 +357,7 @@ async fn views(door: &Door, open: &[(usize, Ask)]) -> Views {
     let (mut tags, mut festivals) = (Vec::new(), Vec::new());
     for (_, ask) in open {
         match ask {
-            Ask::Tag { tag, .. } => tags.push(*tag),
+            Ask::Tag(tapped) => tags.push(tapped.tag),
             Ask::Key(verified) => festivals.push(verified.festival()),
         }
     }
@@ -378,16 +405,17 @@ fn found(door: &Door, ask: &Ask, views: &Views) -> Found {
                 Err(rejection) => Found::Busy(rejection),
             }
         }
-        Ask::Tag { tag, resent } => match views.tags.get(tag) {
+        Ask::Tag(tapped) => match views.tags.get(&tapped.tag) {
             Some(Ok(view)) => {
                 let link = match (view.state, view.wallet) {
                     (TagState::Linked, Some(wallet)) => {
-                        Some(Link { wallet, version: view.version, had_others: !view.earlier.is_empty() })
+                        let had_others = !view.earlier.is_empty();
+                        Some(Link { wallet, version: view.version, linked_at: view.linked_at, had_others })
                     }
                     _ => None,
                 };
-                door.tags.put(*tag, link);
-                named_by(view, *resent)
+                door.tags.put(tapped.tag, link);
+                named_by(view, tapped)
             }
             Some(Err(Rejection::UnknownTag)) => Found::No(Rejection::UnknownTag),
             Some(Err(rejection)) => Found::Busy(*rejection),
@@ -397,31 +425,30 @@ fn found(door: &Door, ask: &Ask, views: &Views) -> Found {
 }
 
 /// Where a frame goes that names this chip.
-fn named_by(view: &TagView, resent: bool) -> Found {
+fn named_by(view: &TagView, tapped: &Tapped) -> Found {
     let (tag, version) = (view.tag, view.version);
-    let mut hops = if resent { view.earlier.clone() } else { Vec::new() };
-    let forgotten = resent && has_forgotten(view);
+    let mut hops = if tapped.resent { view.earlier.clone() } else { Vec::new() };
+    let forgotten = tapped.resent && has_forgotten(view);
+    let unknown_or = |otherwise| if forgotten { Rejection::OutcomeUnknown } else { otherwise };
     match (view.state, view.wallet) {
+        (TagState::Linked | TagState::Linking, Some(_)) if is_younger_than_tap(view.linked_at, tapped.captured_at) => {
+            Found::Chase(Chase { tag, hops, otherwise: unknown_or(Rejection::TagMoved), is_final: true })
+        }
         (TagState::Linked | TagState::Linking, Some(wallet)) if hops.is_empty() => {
             Found::Wallet(wallet, Some(Tap { tag, version }))
         }
         (TagState::Linked | TagState::Linking, Some(wallet)) => {
             hops.push((wallet, if forgotten { NO_VERSION } else { version }));
-            Found::Chase(Chase {
-                tag,
-                hops,
-                otherwise: if forgotten { Rejection::StaleSeq } else { Rejection::TagMoved },
-            })
+            Found::Chase(Chase { tag, hops, otherwise: unknown_or(Rejection::TagMoved), is_final: false })
         }
         (TagState::Lost, _) => {
             // The wallet that it named last knows that it was lost, and writes down that somebody has tried.
             if hops.is_empty() {
                 hops.extend(view.earlier.last());
             }
-            Found::Chase(Chase { tag, hops, otherwise: Rejection::TagLost })
+            Found::Chase(Chase { tag, hops, otherwise: Rejection::TagLost, is_final: true })
         }
-        _ if forgotten => Found::Chase(Chase { tag, hops, otherwise: Rejection::StaleSeq }),
-        _ => Found::Chase(Chase { tag, hops, otherwise: Rejection::UnknownTag }),
+        _ => Found::Chase(Chase { tag, hops, otherwise: unknown_or(Rejection::UnknownTag), is_final: true }),
     }
 }
 
@@ -434,16 +461,17 @@ fn has_forgotten(view: &TagView) -> bool {
 }
 
 impl Chase {
-    async fn run(self, intake: &Intake, mut command: TerminalCommand) -> Result<TerminalReply, (u64, Busy)> {
+    /// The answer, and whether it is final whatever it says.
+    async fn run(self, intake: &Intake, mut command: TerminalCommand) -> Result<(TerminalReply, bool), (u64, Busy)> {
         let (tag, seq) = (self.tag, command.seq);
         for (wallet, version) in self.hops {
             aim(&mut command.action, wallet, Some(Tap { tag, version }));
             let answer = ask(intake, command.clone()).await.map_err(|busy| (seq, busy))?;
             if !is_moved(&answer) {
-                return Ok(TerminalReply { seq, answer });
+                return Ok((TerminalReply { seq, answer }, true));
             }
         }
-        Ok(no(seq, self.otherwise))
+        Ok((no(seq, self.otherwise), self.is_final))
     }
 }
 

@@ -62,6 +62,10 @@ pub struct Pay<'a> {
     pub seq: u64,
     /// As in [`super::Scan`].
     pub floor: u64,
+    /// When the wallet was held to the terminal, in the server's time.
+    pub captured_at: Timestamp,
+    /// The last moment for it, in the server's time; 0: none.
+    pub expires_at: Timestamp,
     /// Whose money.
     pub wallet: WalletName<'a>,
     /// How much. Whether it is an amount at all, the shard says.
@@ -94,6 +98,10 @@ pub struct TopUp<'a> {
     pub seq: u64,
     /// As in [`super::Scan`].
     pub floor: u64,
+    /// When the wallet was held to the terminal, in the server's time.
+    pub captured_at: Timestamp,
+    /// The last moment for it, in the server's time; 0: none.
+    pub expires_at: Timestamp,
     /// Into which wallet.
     pub wallet: WalletName<'a>,
     /// How much.
@@ -109,6 +117,8 @@ pub struct Balance<'a> {
     pub seq: u64,
     /// As in [`super::Scan`].
     pub floor: u64,
+    /// When the wallet was held to the terminal, in the server's time.
+    pub captured_at: Timestamp,
     /// In which wallet.
     pub wallet: WalletName<'a>,
     /// As in [`super::Scan`].

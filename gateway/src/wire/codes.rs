@@ -112,7 +112,7 @@ impl Refusal {
     pub fn say(self) -> &'static str {
         match self {
             Self::Rejected(rejection) => rejection.say(),
-            Self::BadVersion => "This server speaks tapgate/1.",
+            Self::BadVersion => "This server speaks tapgate/2.",
             Self::BadProof => "The proof does not hold for this device and connection.",
             Self::Malformed => "These bytes are no frame.",
             Self::OutOfPlace => "This frame has no place here.",

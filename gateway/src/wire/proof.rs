@@ -9,7 +9,7 @@ pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-tapgate-device-proof";
 /// 32 bytes that only the two ends of one TLS connection know.
 pub type Binding = [u8; 32];
 
-const LABEL: &[u8; 22] = b"tapgate/1 device proof";
+const LABEL: &[u8; 22] = b"tapgate/2 device proof";
 
 /// Label (22) · nonce (32) · device id (8, little endian) · binding (32).
 pub fn message(nonce: &[u8; 32], device: DeviceId, binding: &Binding) -> [u8; 94] {

@@ -189,6 +189,8 @@ impl Parts {
             16 => Frame::Pay(Pay {
                 seq: p.a,
                 floor: p.floor(),
+                captured_at: Timestamp(p.b as i64),
+                expires_at: Timestamp(i64::from(p.c)),
                 wallet: p.name(),
                 amount: p.money(),
                 lines: &p.lines,
@@ -202,9 +204,14 @@ impl Parts {
                 resent: p.flag,
             }),
             18 => {
-                Frame::TopUp(TopUp { seq: p.a, floor: p.floor(), wallet: p.name(), amount: p.money(), resent: p.flag })
+                let (captured_at, expires_at) = (Timestamp(p.b as i64), Timestamp(i64::from(p.c)));
+                let (seq, floor, wallet, amount) = (p.a, p.floor(), p.name(), p.money());
+                Frame::TopUp(TopUp { seq, floor, captured_at, expires_at, wallet, amount, resent: p.flag })
             }
-            19 => Frame::Balance(Balance { seq: p.a, floor: p.floor(), wallet: p.name(), resent: p.flag }),
+            19 => {
+                let captured_at = Timestamp(p.b as i64);
+                Frame::Balance(Balance { seq: p.a, floor: p.floor(), captured_at, wallet: p.name(), resent: p.flag })
+            }
             20 => Frame::TerminalWelcome(TerminalWelcome {
                 server_time: Timestamp(p.a as i64),
                 next_seq: p.b,
@@ -335,10 +342,10 @@ fn what_is_no_frame_is_named() {
     };
     // A payment of 5.00 by a wallet's id, and one byte of it something else.
     let pay = |at: usize, value: u8| {
-        let mut bytes = header(35, 0x20, 0);
-        bytes[14..16].copy_from_slice(&500_u16.to_le_bytes());
-        bytes[22..25].copy_from_slice(b"EUR");
-        (bytes[4], bytes[26], bytes[27]) = (9, 4, 1);
+        let mut bytes = header(51, 0x20, 0);
+        bytes[30..32].copy_from_slice(&500_u16.to_le_bytes());
+        bytes[38..41].copy_from_slice(b"EUR");
+        (bytes[4], bytes[42], bytes[43]) = (9, 4, 1);
         bytes[at] = value;
         bytes
     };
@@ -380,21 +387,21 @@ fn what_is_no_frame_is_named() {
         (scan(23, 2), WireError::Field("direction"), "neither in nor out"),
         (scan(24, 199), WireError::Field("shown"), "no verdict"),
         (header(26, 0x20, 0), WireError::LengthOfKind { kind: 0x20, len: 26 }, "a payment that is cut short"),
-        (pay(25, 1), WireError::LengthOfKind { kind: 0x20, len: 35 }, "a line that is not there"),
-        (pay(25, 33), WireError::Field("lines"), "more lines than a payment has"),
+        (pay(41, 1), WireError::LengthOfKind { kind: 0x20, len: 51 }, "a line that is not there"),
+        (pay(41, 33), WireError::Field("lines"), "more lines than a payment has"),
         (pay(3, 2), WireError::Field("flags"), "a flag nobody knows"),
         (pay(12, 10), WireError::Field("floor"), "a floor below nothing"),
-        (pay(22, b'e'), WireError::Field("currency"), "a currency in small letters"),
-        (pay(26, 0), WireError::Field("qr"), "no kind of name"),
-        (pay(26, 5), WireError::Field("qr"), "a name of tomorrow"),
-        (pay(26, 3), WireError::Field("tag"), "a wristband of eight bytes"),
-        (pay(26, 1), WireError::Field("qr"), "a packed QR that is not there"),
-        (pay(27, 0), WireError::Field("wallet"), "the wallet that nobody has"),
+        (pay(38, b'e'), WireError::Field("currency"), "a currency in small letters"),
+        (pay(42, 0), WireError::Field("qr"), "no kind of name"),
+        (pay(42, 5), WireError::Field("qr"), "a name of tomorrow"),
+        (pay(42, 3), WireError::Field("tag"), "a wristband of eight bytes"),
+        (pay(42, 1), WireError::Field("qr"), "a packed QR that is not there"),
+        (pay(43, 0), WireError::Field("wallet"), "the wallet that nobody has"),
         (refund(3, 2), WireError::LengthOfKind { kind: 0x21, len: 30 }, "a part of how much?"),
         (refund(22, 0), WireError::Field("payment"), "a transaction that never is"),
         (refund(29, 1), WireError::Field("payment"), "a serial beyond all"),
         (refund(14, 0), WireError::Field("payment"), "a payment by nobody"),
-        (header(15, 0x23, 0), WireError::Field("qr"), "whose balance?"),
+        (header(23, 0x23, 0), WireError::Field("qr"), "whose balance?"),
         (cash_answer(12, 200), WireError::Field("verdict"), "a reader's verdict"),
         (cash_answer(14, 0), WireError::Field("currency"), "an answer in no currency"),
         (cash_answer(3, 1), WireError::Field("flags"), "it is always on disk"),
@@ -451,7 +458,10 @@ fn a_scan_and_its_answer_are_small() {
 fn a_payment_and_its_answer_are_small() {
     let pay = |wallet, lines: &[LineItem]| {
         let amount = Money { minor: 500, currency: Currency::EUR };
-        Frame::Pay(Pay { seq: 1, floor: 1, wallet, amount, lines, resent: false }).to_bytes().len()
+        let (captured_at, expires_at) = (Timestamp(1), Timestamp(0));
+        Frame::Pay(Pay { seq: 1, floor: 1, captured_at, expires_at, wallet, amount, lines, resent: false })
+            .to_bytes()
+            .len()
     };
     let uid = TagUid::new(&[4, 1, 2, 3, 4, 5, 6]).unwrap();
     let line = LineItem::from(Line { product: ProductNo(0), count: 1, price: 500 });
@@ -465,7 +475,7 @@ fn a_payment_and_its_answer_are_small() {
             pay(WalletName::Raw(&longest), &[line; LINES_MAX]),
             Frame::CashAnswer { seq: 1, answer }.to_bytes().len(),
         ],
-        [34, 35, 58, 924, 61]
+        [50, 51, 74, 940, 61]
     );
 }
 

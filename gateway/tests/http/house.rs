@@ -12,6 +12,7 @@ use engine::command::{OfficeAction, OfficeAnswer, OfficeCommand, TerminalAction,
 use engine::credential::QrSecret;
 use engine::ids::{DeviceId, FestivalId};
 use engine::status::Role;
+use engine::time::Timestamp;
 use gateway::auth::{OneTime, enrolment_code_hash, key_hash, key_text};
 use gateway::http::readmodels::{ReadModels, State};
 use gateway::http::{AppState, Limits, app};
@@ -237,7 +238,7 @@ impl House {
         let device = DeviceId::parse(device).unwrap();
         let (told, mut answers) = tokio::sync::mpsc::unbounded_channel();
         let inbox: Arc<dyn TerminalInbox> = Arc::new(Told(told));
-        let command = TerminalCommand { device, seq, floor: 1, action };
+        let command = TerminalCommand { device, seq, floor: 1, expires_at: Timestamp(0), action };
         assert!(self.state.node.submit_terminal(vec![command], &inbox).is_ok());
         answers.recv().await.unwrap()
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use engine::command::*;
 use engine::rejection::Rejection;
 use gateway::client::{ClientError, Event, Identity, Link, ReaderOptions, Shown, Terminal};
-use gateway::wire::{Frame, LineItem, Pay, Refund, TopUp, WalletName};
+use gateway::wire::{Frame, LineItem, Refund, WalletName};
 
 use crate::common::till::*;
 use crate::link::*;
@@ -26,8 +26,8 @@ async fn everything_twice_happens_once() {
         pay(1, band, 1_000),
         pay(2, WalletName::Id(anna), 500),
         pay(3, WalletName::of_qr(&qr), 250),
-        Frame::Pay(Pay { seq: 4, floor: 1, wallet: band, amount: eur(1_000), lines: &lines, resent: false }),
-        Frame::TopUp(TopUp { seq: 5, floor: 1, wallet: band, amount: eur(5_000), resent: false }),
+        with_lines(pay(4, band, 1_000), &lines),
+        top_up(5, band, 5_000),
         Frame::Refund(Refund { seq: 6, floor: 1, payment, amount: Some(eur(400)), resent: false }),
         Frame::Refund(Refund { seq: 7, floor: 1, payment, amount: None, resent: false }),
         pay(8, band, 999_999),
@@ -55,11 +55,7 @@ async fn everything_twice_happens_once() {
         ("another amount", pay(1, band, 1_001), Rejection::IdempotencyConflict),
         ("another wallet", pay(2, band, 500), Rejection::IdempotencyConflict),
         ("too far ahead", pay(2 + 4_096, band, 500), Rejection::WindowFull),
-        (
-            "number 0",
-            Frame::Pay(Pay { seq: 0, floor: 0, wallet: band, amount: eur(1), lines: &[], resent: false }),
-            Rejection::StaleSeq,
-        ),
+        ("number 0", pay(0, band, 1), Rejection::StaleSeq),
     ] {
         assert_eq!(one(&mut link, frame).await.verdict(), rejected(rejection), "{what}");
     }

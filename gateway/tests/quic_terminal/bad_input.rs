@@ -9,7 +9,7 @@ use engine::rejection::Rejection;
 use engine::status::{FestivalStatus, Policy};
 use engine::time::Timestamp;
 use gateway::client::{ClientError, Event, Link, ReaderOptions, Shown, Terminal};
-use gateway::wire::{Frame, Pay, Refusal, TopUp, WalletName, close};
+use gateway::wire::{Frame, Pay, Refusal, WalletName, close};
 
 use crate::common::ask;
 use crate::common::till::*;
@@ -133,8 +133,8 @@ async fn ten_thousand_at_once_on_a_wallet_that_holds_enough_for_one() {
             let frames: Vec<_> = (1..=500)
                 .map(|n| {
                     let name = if n % 2 == 0 { WalletName::Id(anna) } else { WalletName::Tag(tag(1)) };
-                    let (seq, floor) = (part * 500 + n, part * 500 + 1);
-                    Frame::Pay(Pay { seq, floor, wallet: name, amount: eur(500), lines: &[], resent: false })
+                    let Frame::Pay(paying) = pay(part * 500 + n, name, 500) else { unreachable!() };
+                    Frame::Pay(Pay { floor: part * 500 + 1, ..paying })
                 })
                 .collect();
             say(link, &frames).await;
@@ -225,22 +225,21 @@ async fn no_content_of_a_frame_ends_a_terminals_connection() {
     };
     let of_nobody = pay(0, WalletName::Id(WalletId(0)), 500).to_bytes();
     let mut packed = pay(0, WalletName::of_qr(&wallet_qr(&house, anna, 1)), 500).to_bytes();
-    packed[27..35].fill(0);
+    packed[43..51].fill(0);
     let mut refund = vec![30, 0, 0x21, 0];
     refund.resize(30, 0);
     let wallet_name = WalletName::Id(anna);
-    let top_up = TopUp { seq: 0, floor: 0, wallet: wallet_name, amount: eur(1_000), resent: false };
-    let mut top_up = Frame::TopUp(top_up).to_bytes();
-    top_up[22] = b'e';
+    let mut top_up = top_up(0, wallet_name, 1_000).to_bytes();
+    top_up[38] = b'e';
     for (seq, (what, mut bytes, rejection)) in (1..).zip([
-        ("33 lines", changed(25, 33), LinesMismatch),
-        ("a line that is not there", changed(25, 1), InvalidValue),
+        ("33 lines", changed(41, 33), LinesMismatch),
+        ("a line that is not there", changed(41, 1), InvalidValue),
         ("a flag nobody knows", changed(3, 0x80), InvalidValue),
         ("a floor below nothing", changed(13, 0xFF), InvalidValue),
-        ("a currency in small letters", changed(22, b'e'), WrongCurrency),
-        ("no kind of name", changed(26, 0), InvalidQr),
-        ("a name of tomorrow", changed(26, 9), InvalidQr),
-        ("a wristband of eight bytes", changed(26, 3), UnknownTag),
+        ("a currency in small letters", changed(38, b'e'), WrongCurrency),
+        ("no kind of name", changed(42, 0), InvalidQr),
+        ("a name of tomorrow", changed(42, 9), InvalidQr),
+        ("a wristband of eight bytes", changed(42, 3), UnknownTag),
         ("nobody's wallet", of_nobody, UnknownWallet),
         ("a packed QR with an id that is no wallet's", packed, InvalidQr),
         ("a refund of nothing that ever was", refund, UnknownTransaction),
@@ -273,7 +272,8 @@ async fn frames_that_have_no_place() {
         resent: false,
         credential: gateway::wire::Credential::Tag(tag(1)),
     });
-    let balance = gateway::wire::Balance { seq: 2, floor: 1, wallet: WalletName::Id(anna), resent: false };
+    let balance =
+        gateway::wire::Balance { seq: 2, floor: 1, captured_at: now(), wallet: WalletName::Id(anna), resent: false };
     let answer = Frame::CashAnswer { seq: 1, answer: TerminalAnswer::rejected(Rejection::Busy, anna, Timestamp(0)) };
     for (what, identity, bytes, refusal) in [
         ("a reader's payment", &gate, pay(2, WalletName::Id(anna), 1).to_bytes(), Refusal::OutOfPlace),

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use engine::command::*;
 use engine::rejection::Rejection;
+use engine::time::Timestamp;
 use gateway::client::Link;
-use gateway::wire::{Frame, Pay, Refund, TopUp, WalletName};
+use gateway::wire::{Frame, LineItem, Pay, Refund, TopUp, WalletName};
 
 use crate::common::till::*;
 use crate::common::{House, open};
@@ -33,6 +34,11 @@ impl Heard {
             Self::Busy(rejection) => panic!("busy: {rejection:?}"),
         }
     }
+}
+
+/// This machine's clock, which is also the server's.
+pub(crate) fn now() -> Timestamp {
+    Timestamp(jiff::Timestamp::now().as_millisecond())
 }
 
 /// So many answers, by number.
@@ -70,7 +76,23 @@ pub(crate) async fn one(link: &mut Link, frame: Frame<'_>) -> Heard {
 }
 
 pub(crate) fn pay(seq: u64, wallet: WalletName<'_>, minor: i64) -> Frame<'_> {
-    Frame::Pay(Pay { seq, floor: 1, wallet, amount: eur(minor), lines: &[], resent: false })
+    pay_at(now(), seq, wallet, minor)
+}
+
+/// A payment that was tapped at this moment.
+pub(crate) fn pay_at(captured_at: Timestamp, seq: u64, wallet: WalletName<'_>, minor: i64) -> Frame<'_> {
+    let (amount, expires_at) = (eur(minor), Timestamp(0));
+    Frame::Pay(Pay { seq, floor: 1, captured_at, expires_at, wallet, amount, lines: &[], resent: false })
+}
+
+pub(crate) fn with_lines<'a>(frame: Frame<'a>, lines: &'a [LineItem]) -> Frame<'a> {
+    let Frame::Pay(pay) = frame else { panic!("{frame:?}") };
+    Frame::Pay(Pay { lines, ..pay })
+}
+
+pub(crate) fn top_up(seq: u64, wallet: WalletName<'_>, minor: i64) -> Frame<'_> {
+    let (captured_at, expires_at, amount) = (now(), Timestamp(0), eur(minor));
+    Frame::TopUp(TopUp { seq, floor: 1, captured_at, expires_at, wallet, amount, resent: false })
 }
 
 pub(crate) fn again(frame: Frame<'_>) -> Frame<'_> {

@@ -9,6 +9,7 @@ use engine::command::{
 use engine::ids::{DeviceId, FestivalId, Home, ProductNo, TagUid, TransactionId, VendorNo, WalletId};
 use engine::money::{Currency, Money};
 use engine::status::FestivalStatus;
+use engine::time::Timestamp;
 use engine::view::Query;
 
 use super::dice::Dice;
@@ -325,7 +326,7 @@ impl World {
         let seq = self.dice.pick(&numbers);
         let amount = Money { minor: 400_000 + self.dice.below(1 << 16) as i64, currency: Currency::EUR };
         let action = TerminalAction::Pay { wallet: *wallet, tap: None, amount, lines: Box::new([]) };
-        let command = TerminalCommand { device: id, seq, floor: 1, action };
+        let command = TerminalCommand { device: id, seq, floor: 1, expires_at: Timestamp(0), action };
         self.take(shard, Work::Terminal(vec![command]), Asker::Thief { device: id });
     }
 

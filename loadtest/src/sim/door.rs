@@ -9,6 +9,7 @@ use actors::pipeline::Work;
 use engine::command::{CashVerdict, Tap, TerminalAction, TerminalAnswer, TerminalCommand};
 use engine::ids::{DeviceId, Home, ShardId, TagUid, WalletId};
 use engine::rejection::Rejection;
+use engine::time::Timestamp;
 use engine::view::{Query, TagState, View};
 
 use super::disk::SHARDS;
@@ -76,7 +77,7 @@ impl Frame {
             }
             Ask::Refund { payment, amount } => TerminalAction::Refund { payment: *payment, amount: *amount },
         };
-        TerminalCommand { device, seq: self.seq, floor: self.floor, action }
+        TerminalCommand { device, seq: self.seq, floor: self.floor, expires_at: Timestamp(0), action }
     }
 }
 

@@ -8,11 +8,15 @@ use engine::money::{Currency, Money};
 use super::*;
 
 layouts! {
-    PayBody { seq: U64, floor: U16, amount: I64, currency: [u8; 3], lines: u8, wallet: u8, }
+    PayBody {
+        seq: U64, floor: U16, captured_at: I64, expires_at: I64, amount: I64, currency: [u8; 3], lines: u8, wallet: u8,
+    }
     RefundBody { seq: U64, floor: U16, wallet: U64, serial: U64, }
     PartBody { amount: I64, currency: [u8; 3], }
-    TopUpBody { seq: U64, floor: U16, amount: I64, currency: [u8; 3], wallet: u8, }
-    BalanceBody { seq: U64, floor: U16, wallet: u8, }
+    TopUpBody {
+        seq: U64, floor: U16, captured_at: I64, expires_at: I64, amount: I64, currency: [u8; 3], wallet: u8,
+    }
+    BalanceBody { seq: U64, floor: U16, captured_at: I64, wallet: u8, }
     PackedWallet { wallet: U64, festival: U32, version: U32, hash: [u8; 32], }
     TerminalWelcomeBody {
         server_time: I64, next_seq: U64, festival: U32, vendor: U16, window: U16, currency: [u8; 3], reserved: u8,
@@ -67,6 +71,8 @@ pub(super) fn frame(kind: u8, flags: u8, body: &[u8]) -> Result<Frame<'_>, WireE
             Frame::Pay(Pay {
                 seq,
                 floor: floor(seq, pay.floor)?,
+                captured_at: Timestamp(pay.captured_at.get()),
+                expires_at: Timestamp(pay.expires_at.get()),
                 wallet: read_name(pay.wallet, name)?,
                 amount: money(pay.amount, pay.currency)?,
                 lines,
@@ -93,6 +99,8 @@ pub(super) fn frame(kind: u8, flags: u8, body: &[u8]) -> Result<Frame<'_>, WireE
             Frame::TopUp(TopUp {
                 seq,
                 floor: floor(seq, top_up.floor)?,
+                captured_at: Timestamp(top_up.captured_at.get()),
+                expires_at: Timestamp(top_up.expires_at.get()),
                 wallet: read_name(top_up.wallet, name)?,
                 amount: money(top_up.amount, top_up.currency)?,
                 resent,
@@ -102,7 +110,8 @@ pub(super) fn frame(kind: u8, flags: u8, body: &[u8]) -> Result<Frame<'_>, WireE
             let (balance, name) = front!(BalanceBody);
             let seq = balance.seq.get();
             let wallet = read_name(balance.wallet, name)?;
-            Frame::Balance(Balance { seq, floor: floor(seq, balance.floor)?, wallet, resent })
+            let captured_at = Timestamp(balance.captured_at.get());
+            Frame::Balance(Balance { seq, floor: floor(seq, balance.floor)?, captured_at, wallet, resent })
         }
         TERMINAL_WELCOME => {
             let (welcome, texts) = front!(TerminalWelcomeBody);
@@ -153,6 +162,8 @@ pub(super) fn pay(pay: &Pay<'_>, out: &mut Vec<u8>) -> (u8, u8) {
     let body = PayBody {
         seq: pay.seq.into(),
         floor: below(pay.seq, pay.floor),
+        captured_at: pay.captured_at.0.into(),
+        expires_at: pay.expires_at.0.into(),
         amount: pay.amount.minor.into(),
         currency: pay.amount.currency.as_bytes(),
         lines: lines.len() as u8,
@@ -180,6 +191,8 @@ pub(super) fn top_up(top_up: &TopUp<'_>, out: &mut Vec<u8>) -> (u8, u8) {
     let body = TopUpBody {
         seq: top_up.seq.into(),
         floor: below(top_up.seq, top_up.floor),
+        captured_at: top_up.captured_at.0.into(),
+        expires_at: top_up.expires_at.0.into(),
         amount: top_up.amount.minor.into(),
         currency: top_up.amount.currency.as_bytes(),
         wallet: name_kind(&top_up.wallet),
@@ -191,8 +204,13 @@ pub(super) fn top_up(top_up: &TopUp<'_>, out: &mut Vec<u8>) -> (u8, u8) {
 
 /// Appends a balance's body.
 pub(super) fn balance(balance: &Balance<'_>, out: &mut Vec<u8>) -> (u8, u8) {
-    let (seq, floor) = (balance.seq, below(balance.seq, balance.floor));
-    out.extend_from_slice(BalanceBody { seq: seq.into(), floor, wallet: name_kind(&balance.wallet) }.as_bytes());
+    let body = BalanceBody {
+        seq: balance.seq.into(),
+        floor: below(balance.seq, balance.floor),
+        captured_at: balance.captured_at.0.into(),
+        wallet: name_kind(&balance.wallet),
+    };
+    out.extend_from_slice(body.as_bytes());
     put_name(&balance.wallet, out);
     (BALANCE, u8::from(balance.resent) * RESENT)
 }

@@ -239,7 +239,13 @@ impl Night {
         let device = self.tills.devices[self.chance.below(2 * DEVICES as u64) as usize];
         let seq = self.tills.seqs.entry(device).or_insert(0);
         *seq += 1;
-        let command = TerminalCommand { device, seq: *seq, floor: seq.saturating_sub(1_000).max(1), action };
+        let command = TerminalCommand {
+            device,
+            seq: *seq,
+            floor: seq.saturating_sub(1_000).max(1),
+            expires_at: Timestamp(0),
+            action,
+        };
         self.tills.asked.push(command.clone());
         Command::Terminal(command)
     }
