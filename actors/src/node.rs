@@ -500,6 +500,7 @@ impl Node {
 fn gather(parts: Vec<View>) -> View {
     let mut festivals = Vec::new();
     let mut ledger: Option<Box<LedgerView>> = None;
+    let mut next_seq: Option<u64> = None;
     let mut unknown = None;
     for part in parts {
         match part {
@@ -508,10 +509,14 @@ fn gather(parts: Vec<View>) -> View {
                 Some(sum) => sum.add(&part),
                 None => ledger = Some(part),
             },
+            View::NextSeq(part) => next_seq = next_seq.max(Some(part)),
             // It has not heard of that festival yet, so it has none of its money.
             View::No(Rejection::UnknownFestival | Rejection::NotCashless) => unknown = Some(part),
             other => return other,
         }
+    }
+    if let Some(next_seq) = next_seq {
+        return View::NextSeq(next_seq);
     }
     match (ledger, unknown) {
         (Some(sum), _) => View::Ledger(sum),

@@ -14,7 +14,7 @@ use crate::ids::{CategoryNo, DeviceId, FestivalId, GateNo, TagUid, TicketId, ZON
 use crate::rejection::Rejection;
 use crate::status::{FestivalStatus, Policy, ScanAck, TicketStatus};
 use crate::time::Timestamp;
-use crate::view::{FestivalView, LiveView, RecentRejection, TicketView, Till};
+use crate::view::{AboutView, FestivalView, LiveView, RecentRejection, TicketView, Till};
 use crate::zone::{Gate, Zone};
 
 /// The most gates of one festival.
@@ -314,6 +314,19 @@ impl Festival {
             return Err(Rejection::LimitReached);
         }
         Ok(now.plus_ms(CODE_KEPT_MS))
+    }
+
+    /// Few words about it.
+    pub(crate) fn about(&self) -> AboutView {
+        AboutView {
+            id: self.id,
+            slug: self.slug.clone(),
+            name: self.name.clone(),
+            starts_at: self.starts_at,
+            ends_at: self.ends_at,
+            status: self.status,
+            qr_version: self.qr_version,
+        }
     }
 
     /// The key that has used this code, if one has.

@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::admission;
 use crate::cash::Cash;
+use crate::cash::directory::CashFestival;
 use crate::command::{
     Answer, Command, CommandRef, Credential, DeviceAction, DeviceAnswer, DeviceCommand, OfficeAction, OfficeAnswer,
     OfficeCommand,
@@ -27,9 +28,9 @@ use crate::outbox::{Entry, Message, Outbox};
 use crate::plants::{Plant, planted};
 use crate::record::{self, Record, RecordError, Writer};
 use crate::rejection::Rejection;
-use crate::status::ScanAck;
+use crate::status::{ScanAck, ZoneState};
 use crate::time::Timestamp;
-use crate::view::{Notice, Query, View};
+use crate::view::{DeviceView, Notice, Query, StandView, StandingView, View};
 
 /// The most festivals of one shard.
 pub const FESTIVALS_MAX: usize = 4_096;
@@ -433,8 +434,20 @@ impl Shard {
     pub fn query(&self, query: &Query) -> View {
         let festival = |id: &FestivalId| self.festivals.get(id).ok_or(Rejection::UnknownFestival);
         let view = match query {
-            Query::Festivals => Ok(View::Festivals(self.festivals.values().map(Festival::view).collect())),
+            Query::Festivals => Ok(View::Festivals(self.festivals.values().map(Festival::about).collect())),
             Query::Festival(id) => festival(id).map(|festival| View::Festival(Box::new(festival.view()))),
+            Query::About(id) => festival(id).map(|festival| View::About(Box::new(festival.about()))),
+            Query::Standing(id) => festival(&id.festival())
+                .map_err(|_| Rejection::UnknownDevice)
+                .and_then(|festival| {
+                    let device = device_view(festival, id.number())?;
+                    Ok(standing(festival, device, self.cash.directory.get(id.festival()).ok()))
+                })
+                .map(|standing| View::Standing(Box::new(standing))),
+            Query::NextSeq(id) => {
+                let festival = self.cash.directory.get(id.festival());
+                festival.map(|festival| View::NextSeq(festival.next_seq(id.number())))
+            }
             Query::Live(id) => festival(id).map(|festival| View::Live(Box::new(festival.live(self.now)))),
             Query::Ticket(id) => festival(&id.festival())
                 .map_err(|_| Rejection::UnknownTicket)
@@ -463,6 +476,11 @@ impl Shard {
                 found.map(|payment| View::Payment(payment.view()))
             }
             Query::Cash(id) => self.cash.directory.get(*id).map(|festival| View::Cash(Box::new(festival.view(*id)))),
+            Query::CashPolicy(id) => self.cash.directory.get(*id).map(|festival| View::CashPolicy(festival.policy)),
+            Query::Stand(id, vendor) => self.cash.directory.get(*id).and_then(|festival| {
+                let vendor = festival.vendor_view(*vendor)?;
+                Ok(View::Stand(Box::new(StandView { policy: festival.policy, vendor })))
+            }),
             Query::Ledger(id) => {
                 let festival = self.cash.directory.get(*id);
                 festival.map(|festival| View::Ledger(Box::new(festival.ledger_view(*id))))
@@ -497,7 +515,23 @@ impl Shard {
     }
 }
 
-fn device_view(festival: &Festival, number: u32) -> Result<crate::view::DeviceView, Rejection> {
+fn standing(festival: &Festival, device: DeviceView, cash: Option<&CashFestival>) -> StandingView {
+    let gate = festival.gates.get(usize::from(device.gate.0)).filter(|_| device.terminal.is_none());
+    let vendor = device.terminal.and_then(|till| till.vendor);
+    let vendor = cash.zip(vendor).and_then(|(cash, vendor)| cash.vendor(vendor).ok());
+    let not_open = festival.zones.iter().filter(|zone| zone.state != ZoneState::Open);
+    StandingView {
+        festival_name: festival.name.clone(),
+        gate_name: gate.map_or(String::new(), |gate| gate.name.clone()),
+        zone_name: gate.and_then(|gate| festival.zone(gate.zone).ok()).map_or(String::new(), |zone| zone.name.clone()),
+        not_open: not_open.map(|zone| (zone.no, zone.state)).collect(),
+        currency: cash.map(|cash| cash.policy.currency),
+        vendor_name: vendor.map_or(String::new(), |vendor| vendor.values.name.clone()),
+        device,
+    }
+}
+
+fn device_view(festival: &Festival, number: u32) -> Result<DeviceView, Rejection> {
     let device = festival.devices.get(number as usize).ok_or(Rejection::UnknownDevice)?;
     let zone = festival.gates.get(usize::from(device.gate.0)).map_or(ZoneNo(0), |gate| gate.zone);
     Ok(device.view(festival.id, number, zone, festival.policy.ack))

@@ -1,11 +1,13 @@
 //! What can be asked of a shard without changing anything, and what it shows. A view is released, like any answer,
 //! only when the record it depends on is durable.
 
+mod brief;
 mod cash;
 
+pub use brief::*;
 pub use cash::*;
 
-use crate::command::{CategoryValues, FirstUse};
+use crate::command::{CashPolicy, CategoryValues, FirstUse};
 use crate::ids::{
     CategoryNo, DeviceId, FestivalId, GateNo, Home, TagUid, TicketId, TransactionId, VendorNo, WalletId, ZoneNo,
 };
@@ -16,14 +18,20 @@ use crate::time::Timestamp;
 /// A question to one home.
 #[derive(Clone, Copy, Debug)]
 pub enum Query {
-    /// All festivals of this shard. Asked of each shard in turn.
+    /// All festivals of this shard, in few words. Asked of each shard in turn.
     Festivals,
     /// One festival with its zones, gates and categories.
     Festival(FestivalId),
+    /// The same without those.
+    About(FestivalId),
     /// One ticket.
     Ticket(TicketId),
     /// One device.
     Device(DeviceId),
+    /// One device, and what it is told when it connects.
+    Standing(DeviceId),
+    /// The lowest number that a terminal has not used. Asked of each shard in turn: each has answered some.
+    NextSeq(DeviceId),
     /// The devices of a festival with numbers from `from`, at most `limit`.
     Devices {
         /// Whose.
@@ -60,6 +68,10 @@ pub enum Query {
     Payment(TransactionId),
     /// A festival's cashless policy and vendors.
     Cash(FestivalId),
+    /// Its cashless policy alone.
+    CashPolicy(FestivalId),
+    /// One of its vendors, with the policy.
+    Stand(FestivalId, VendorNo),
     /// One shard's part of a festival's books. Asked of each shard in turn.
     Ledger(FestivalId),
 }
@@ -68,11 +80,12 @@ impl Query {
     /// Whose question it is; `None` for one that each shard answers for itself.
     pub fn home(&self) -> Option<Home> {
         match self {
-            Self::Festivals | Self::Ledger(_) => None,
+            Self::Festivals | Self::Ledger(_) | Self::NextSeq(_) => None,
             Self::Festival(f) | Self::EnrolmentCode(f, _) | Self::Live(f) | Self::Cash(f) => Some(Home::Festival(*f)),
             Self::Devices { festival, .. } | Self::Inside { festival, .. } => Some(Home::Festival(*festival)),
             Self::Ticket(ticket) => Some(Home::Festival(ticket.festival())),
-            Self::Device(device) => Some(Home::Festival(device.festival())),
+            Self::About(f) | Self::CashPolicy(f) | Self::Stand(f, _) => Some(Home::Festival(*f)),
+            Self::Device(device) | Self::Standing(device) => Some(Home::Festival(device.festival())),
             Self::ApiKey(_) | Self::ApiKeys => Some(Home::Platform),
             Self::Wallet(wallet) => Some(Home::Wallet(*wallet)),
             Self::Tag(tag) => Some(Home::Tag(*tag)),
@@ -85,13 +98,19 @@ impl Query {
 #[derive(Clone, Debug)]
 pub enum View {
     /// To [`Query::Festivals`].
-    Festivals(Vec<FestivalView>),
+    Festivals(Vec<AboutView>),
     /// To [`Query::Festival`].
     Festival(Box<FestivalView>),
+    /// To [`Query::About`].
+    About(Box<AboutView>),
     /// To [`Query::Ticket`].
     Ticket(TicketView),
     /// To [`Query::Device`].
     Device(DeviceView),
+    /// To [`Query::Standing`].
+    Standing(Box<StandingView>),
+    /// To [`Query::NextSeq`].
+    NextSeq(u64),
     /// To [`Query::Devices`].
     Devices(Vec<DeviceView>),
     /// To [`Query::EnrolmentCode`]: it is good, or was.
@@ -115,6 +134,10 @@ pub enum View {
     Payment(PaymentView),
     /// To [`Query::Cash`].
     Cash(Box<CashView>),
+    /// To [`Query::CashPolicy`].
+    CashPolicy(CashPolicy),
+    /// To [`Query::Stand`].
+    Stand(Box<StandView>),
     /// To [`Query::Ledger`].
     Ledger(Box<LedgerView>),
     /// There is no such thing (`unknown_…`), or the shard cannot answer now (`busy`, `unavailable`).

@@ -180,17 +180,21 @@ impl CashFestival {
 
     /// For the office.
     pub fn view(&self, festival: FestivalId) -> CashView {
-        let vendor = |(vendor, no): (&Vendor, u16)| VendorView {
-            no: VendorNo(no),
-            values: vendor.values.clone(),
-            products: vendor.products.iter().zip(0..).map(|(values, no)| (ProductNo(no), values.clone())).collect(),
-        };
-        CashView {
-            festival,
-            policy: self.policy,
-            status: self.status,
-            vendors: self.vendors.iter().zip(0..).map(vendor).collect(),
-        }
+        let vendors = self.vendors.iter().zip(0..).map(|(vendor, no)| vendor.view(VendorNo(no)));
+        CashView { festival, policy: self.policy, status: self.status, vendors: vendors.collect() }
+    }
+
+    /// One of its vendors.
+    ///
+    /// # Errors
+    /// [`Rejection::UnknownVendor`].
+    pub fn vendor_view(&self, vendor: VendorNo) -> Result<VendorView, Rejection> {
+        Ok(self.vendor(vendor)?.view(vendor))
+    }
+
+    /// The lowest number that this shard has not seen of a terminal; 0 if it has seen none.
+    pub fn next_seq(&self, terminal: u32) -> u64 {
+        self.terminals.get(&terminal).map_or(0, |terminal| terminal.window.next_seq())
     }
 
     /// This shard's part of the books, with the terminals as it has seen them.
@@ -208,6 +212,11 @@ impl CashFestival {
 }
 
 impl Vendor {
+    fn view(&self, no: VendorNo) -> VendorView {
+        let products = self.products.iter().zip(0..).map(|(values, no)| (ProductNo(no), values.clone()));
+        VendorView { no, values: self.values.clone(), products: products.collect() }
+    }
+
     /// # Errors
     /// [`Rejection::UnknownProduct`].
     pub fn product(&self, product: ProductNo) -> Result<&ProductValues, Rejection> {

@@ -5,7 +5,7 @@ use axum::extract::State;
 use engine::command::{OfficeAction, OfficeAnswer};
 use engine::rejection::Rejection;
 use engine::status;
-use engine::view::{FestivalView, Query, View};
+use engine::view::{AboutView, FestivalView, Query, View};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -241,6 +241,17 @@ impl AppState {
     /// `unknown_festival`, also when another slug happens to lead to the same number.
     pub async fn festival(&self, slug: &str) -> Result<Box<FestivalView>, Problem> {
         let View::Festival(view) = self.look(Query::Festival(engine::ids::FestivalId::of_slug(slug))).await? else {
+            return Err(odd());
+        };
+        if view.slug == slug { Ok(view) } else { Err(Rejection::UnknownFestival.into()) }
+    }
+
+    /// The same in few words: whether there is one, and with which key it signs.
+    ///
+    /// # Errors
+    /// As [`AppState::festival`].
+    pub async fn about(&self, slug: &str) -> Result<Box<AboutView>, Problem> {
+        let View::About(view) = self.look(Query::About(engine::ids::FestivalId::of_slug(slug))).await? else {
             return Err(odd());
         };
         if view.slug == slug { Ok(view) } else { Err(Rejection::UnknownFestival.into()) }

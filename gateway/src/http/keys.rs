@@ -107,7 +107,7 @@ async fn create_key(State(state): State<AppState>, change: Change<NewKey>) -> Re
     let NewKey { name, role, festivals } = change.body.read()?;
     // The keys' home does not know the festivals': a slip of the pen would make a key that opens nothing.
     for (i, slug) in festivals.iter().enumerate() {
-        state.festival(slug).await.map_err(|problem| match problem.code() {
+        state.about(slug).await.map_err(|problem| match problem.code() {
             code if code == Rejection::UnknownFestival.code() => {
                 Problem::field(format!("/festivals/{i}"), "there is no such festival")
             }

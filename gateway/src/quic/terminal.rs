@@ -374,8 +374,8 @@ async fn views(door: &Door, open: &[(usize, Ask)]) -> Views {
         (tag, view)
     };
     let key = async |festival| {
-        let version = match door.node.query(Query::Festival(festival)).await {
-            View::Festival(view) => Ok(view.qr_version),
+        let version = match door.node.query(Query::About(festival)).await {
+            View::About(view) => Ok(view.qr_version),
             View::No(rejection) => Err(rejection),
             _ => Err(Rejection::Internal),
         };

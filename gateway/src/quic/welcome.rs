@@ -2,85 +2,73 @@
 //! be told.
 
 use engine::rejection::Rejection;
-use engine::status::ZoneState;
-use engine::view::{CashView, DeviceView, FestivalView, LedgerView, Query, Till, View};
+use engine::view::{DeviceView, Query, StandingView, Till, View};
 use quinn::SendStream;
 
 use super::Door;
-use super::handshake::{look_up, now, unavailable};
+use super::handshake::{now, unavailable};
 use super::outbox::End;
 use crate::wire::{Frame, Notice, Refusal, TerminalWelcome, WINDOW_MAX, Welcome};
 
 /// The first frames that a proven device gets. The lowest number that it can use without asking again, as it is told.
 pub(super) async fn welcome(door: &Door, device: &DeviceView, send: &mut SendStream) -> Result<u64, End> {
-    let device = look_up(door, device.id).await.map_err(unavailable)?;
-    if device.revoked {
-        return Err(End::refused(Refusal::Rejected(Rejection::DeviceRevoked)));
-    }
-    let festival: Box<FestivalView> = match door.node.query(Query::Festival(device.id.festival())).await {
-        View::Festival(view) => view,
+    let standing = match door.node.query(Query::Standing(device.id)).await {
+        View::Standing(standing) => standing,
         other => return Err(unavailable(no(&other))),
     };
+    if standing.device.revoked {
+        return Err(End::refused(Refusal::Rejected(Rejection::DeviceRevoked)));
+    }
     let mut bytes = Vec::new();
-    let next_seq = match device.terminal {
-        None => reader(door, &device, &festival, &mut bytes),
-        Some(till) => terminal(door, &device, till, &festival, &mut bytes).await?,
+    let next_seq = match standing.device.terminal {
+        None => reader(door, &standing, &mut bytes),
+        Some(till) => terminal(door, &standing, till, &mut bytes).await?,
     };
     send.write_all(&bytes).await.map_err(|_| End::RESUME)?;
     Ok(next_seq)
 }
 
-fn reader(door: &Door, device: &DeviceView, festival: &FestivalView, bytes: &mut Vec<u8>) -> u64 {
+fn reader(door: &Door, standing: &StandingView, bytes: &mut Vec<u8>) -> u64 {
+    let device = &standing.device;
     Frame::Welcome(Welcome {
         server_time: now(),
         next_seq: device.next_seq,
-        festival: festival.id,
+        festival: device.id.festival(),
         gate: device.gate,
         zone: device.zone,
         ack: device.ack,
         window: window(door),
         device_name: &device.name,
-        festival_name: &festival.name,
-        gate_name: festival.gates.iter().find(|gate| gate.no == device.gate).map_or("", |gate| &gate.name),
-        zone_name: festival.zones.iter().find(|zone| zone.no == device.zone).map_or("", |zone| &zone.name),
+        festival_name: &standing.festival_name,
+        gate_name: &standing.gate_name,
+        zone_name: &standing.zone_name,
     })
     .encode(bytes);
-    for zone in festival.zones.iter().filter(|zone| zone.state != ZoneState::Open) {
-        Frame::Notice(Notice::Zone { zone: zone.no, state: zone.state }).encode(bytes);
+    for &(zone, state) in &standing.not_open {
+        Frame::Notice(Notice::Zone { zone, state }).encode(bytes);
     }
     device.next_seq
 }
 
-async fn terminal(
-    door: &Door,
-    device: &DeviceView,
-    till: Till,
-    festival: &FestivalView,
-    bytes: &mut Vec<u8>,
-) -> Result<u64, End> {
-    let cash: Box<CashView> = match door.node.query(Query::Cash(festival.id)).await {
-        View::Cash(view) => view,
+async fn terminal(door: &Door, standing: &StandingView, till: Till, bytes: &mut Vec<u8>) -> Result<u64, End> {
+    let device = &standing.device;
+    let Some(currency) = standing.currency else { return Err(unavailable(Rejection::NotCashless)) };
+    // Each shard has answered some of its numbers: the highest over all of them holds. No shard takes 0.
+    let next_seq = match door.node.query(Query::NextSeq(device.id)).await {
+        View::NextSeq(next_seq) => next_seq.max(1),
         other => return Err(unavailable(no(&other))),
     };
-    // Each shard has answered some of its numbers: the highest over all of them holds.
-    let books: Box<LedgerView> = match door.node.query(Query::Ledger(festival.id)).await {
-        View::Ledger(view) => view,
-        other => return Err(unavailable(no(&other))),
-    };
-    let seen = books.terminals.iter().find(|seen| seen.device == device.id);
-    let next_seq = seen.map_or(0, |seen| seen.next_seq).max(1); // no shard takes 0
-    let vendor = till.vendor.and_then(|no| cash.vendors.iter().find(|vendor| vendor.no == no));
     Frame::TerminalWelcome(TerminalWelcome {
         server_time: now(),
         next_seq,
-        festival: festival.id,
+        festival: device.id.festival(),
         vendor: till.vendor,
         cashier: till.cashier,
         window: window(door),
-        currency: cash.policy.currency,
+        currency,
         device_name: &device.name,
-        festival_name: &festival.name,
-        vendor_name: vendor.map_or("", |vendor| &vendor.values.name),
+        festival_name: &standing.festival_name,
+        vendor_name: &standing.vendor_name,
     })
     .encode(bytes);
     Ok(next_seq)

@@ -190,8 +190,8 @@ impl AppState {
     /// Whether a festival takes other festivals' wallets.
     async fn is_taken_at(&self, festival: Option<FestivalId>) -> Result<bool, Problem> {
         let Some(festival) = festival else { return Ok(false) };
-        match self.node.query(Query::Cash(festival)).await {
-            View::Cash(view) => Ok(view.policy.foreign_wallets),
+        match self.node.query(Query::CashPolicy(festival)).await {
+            View::CashPolicy(policy) => Ok(policy.foreign_wallets),
             View::No(Rejection::NotCashless) => Ok(false),
             View::No(rejection) => Err(rejection.into()),
             _ => Err(odd()),

@@ -96,9 +96,19 @@ impl AppState {
     /// # Errors
     /// `not_cashless` for a festival that takes no cashless payments.
     pub(super) async fn cash_of(&self, slug: &str) -> Result<Box<CashView>, Problem> {
-        let festival = self.festival(slug).await?.id;
+        let festival = self.about(slug).await?.id;
         let View::Cash(view) = self.look(Query::Cash(festival)).await? else { return Err(odd()) };
         Ok(view)
+    }
+
+    /// A festival's policy alone.
+    ///
+    /// # Errors
+    /// As [`AppState::cash_of`].
+    pub(super) async fn cash_policy_of(&self, slug: &str) -> Result<CashPolicy, Problem> {
+        let festival = self.about(slug).await?.id;
+        let View::CashPolicy(policy) = self.look(Query::CashPolicy(festival)).await? else { return Err(odd()) };
+        Ok(policy)
     }
 }
 
@@ -111,7 +121,7 @@ async fn show_cash_policy(
     Path(slug): Path<String>,
 ) -> Result<Json<Cashless>, Problem> {
     operator.at(Right::ServeWallets, &slug)?;
-    Ok(Json(state.cash_of(&slug).await?.policy.into()))
+    Ok(Json(state.cash_policy_of(&slug).await?.into()))
 }
 
 /// Makes a festival take cashless payments, or sets other limits, from the next command on.

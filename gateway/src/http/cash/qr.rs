@@ -32,7 +32,7 @@ async fn wallet_qr(
 ) -> Result<impl IntoResponse, Problem> {
     let wallet = wallet_in_path(&wallet)?;
     let issuer = state.wallet_for(&operator, Right::ServeWallets, wallet).await?.issuer;
-    let View::Festival(festival) = state.look(Query::Festival(issuer)).await? else { return Err(odd()) };
+    let View::About(festival) = state.look(Query::About(issuer)).await? else { return Err(odd()) };
     let version = festival.qr_version;
     let claim = state.qr_secret.key(issuer, version).sign_wallet(wallet, issuer, version);
     Ok(([(header::CONTENT_TYPE, "image/svg+xml")], qr_svg(&wallet_text(&claim))?))

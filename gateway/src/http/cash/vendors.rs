@@ -4,8 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use engine::command::{CashAction, OfficeAction, OfficeAnswer, VendorValues};
 use engine::ids::{FestivalId, VendorNo};
-use engine::rejection::Rejection;
-use engine::view::VendorView;
+use engine::view::{Query, StandView, VendorView, View};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -134,11 +133,10 @@ impl AppState {
     /// # Errors
     /// `not_cashless`, `unknown_vendor`.
     pub(super) async fn vendor_of(&self, slug: &str, vendor: u16) -> Result<(String, VendorView), Problem> {
-        let mut cash = self.cash_of(slug).await?;
-        if usize::from(vendor) >= cash.vendors.len() {
-            return Err(Rejection::UnknownVendor.into());
-        }
-        Ok((cash.policy.currency.as_str().to_owned(), cash.vendors.swap_remove(usize::from(vendor))))
+        let festival = self.about(slug).await?.id;
+        let View::Stand(stand) = self.look(Query::Stand(festival, VendorNo(vendor))).await? else { return Err(odd()) };
+        let StandView { policy, vendor } = *stand;
+        Ok((policy.currency.as_str().to_owned(), vendor))
     }
 }
 
