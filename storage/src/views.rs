@@ -19,6 +19,7 @@ pub mod fold;
 #[cfg(test)]
 pub(crate) mod history;
 mod layout;
+pub mod wanted;
 
 use engine::command::{Direction, FirstUse, Verdict};
 use engine::ids::{CategoryNo, DeviceId, FestivalId, GateNo, ShardId, TicketId, ZoneNo};
@@ -311,6 +312,9 @@ pub enum ViewsError {
         /// What the store said.
         why: String,
     },
+    /// Whoever asked has gone ([`wanted`]).
+    #[error("nobody waits for this read any more")]
+    NobodyWaits,
     /// The disk is full.
     #[error("disk is full: the read models cannot follow until some space is free")]
     DiskFull,

@@ -258,6 +258,7 @@ impl CashViews for EmbeddedViews {
 
 impl EmbeddedViews {
     fn snapshot(&self) -> Result<ReadTransaction, ViewsError> {
+        super::wanted::still()?;
         self.db.begin_read().map_err(|why| fault("read", why.into()))
     }
 }

@@ -12,7 +12,7 @@ use super::{
 use crate::views::layout::{self, BLOCK_TICKETS, StoredTally};
 use crate::views::{
     AccessEntry, AccessLog, CountPosition, CountRow, Counts, INDEX_BITS, LogPosition, PAGE_MAX, Page, Span, TicketRow,
-    Tickets, ViewsError,
+    Tickets, ViewsError, wanted,
 };
 
 /// Walks the rows of `range`, forwards or backwards, until `each` says that it has enough.
@@ -24,6 +24,7 @@ pub(super) fn walk<'k, K: Key + 'static, V: Value + 'static>(
 ) -> Result<(), ViewsError> {
     let mut rows = table.range(range).map_err(|why| fault("read", why.into()))?;
     while let Some(row) = if backwards { rows.next_back() } else { rows.next() } {
+        wanted::still()?;
         let (key, value) = row.map_err(|why| fault("read", why.into()))?;
         if !each(key.value(), value.value())? {
             break;
