@@ -109,6 +109,13 @@ impl Link {
         })
     }
 
+    /// The same past the mailbox's bound: whoever calls this has counted.
+    pub(crate) fn send_urgently(&self, work: Work, asker: Asker) {
+        if let Some(addr) = self.addr.get() {
+            addr.do_send(Enter(work, asker));
+        }
+    }
+
     /// Brings a shard what another has sent; `put` lays it down.
     fn bring(&self, put: impl FnOnce(&Post) -> bool) {
         if put(&self.post) {

@@ -4,6 +4,13 @@
 /// (1 M scans/s), so what is let in is answered soon; at about 200 B each it is 6.5 MiB a shard.
 pub const PENDING_MAX: usize = 32_768;
 
+/// Questions about operators' keys that a shard holds beyond [`PENDING_MAX`], since nobody can evacuate a zone who is not
+/// known: one for each HTTP connection and each device that is proving itself, of which there are fewer; 4,096 × 100 B.
+pub const KEYS_MAX: usize = 4_096;
+/// Commands that protect people ([`engine::command::OfficeAction::protects_people`]), beyond both and beyond
+/// [`MAILBOX_MAX`]: 256 × about 300 B. So they pass while a shard turns everything else away.
+pub const URGENT_MAX: usize = 256;
+
 /// Terminals' commands that all shards of one thread hold together. Fewer than [`PENDING_MAX`], and counted by thread
 /// since wallets lie in all shards: when there is more to do than a thread can, bars are turned away and gates are not.
 /// 16,384 are answered in about 20 ms.

@@ -19,7 +19,9 @@ use storage::snapshots::{FileSnapshots, SnapshotError, Snapshots};
 use tokio::sync::{broadcast, oneshot};
 
 use crate::host::{Acks, Asker, Control, Link, Once, ShardActor};
-use crate::limits::{CLOCK_BEHIND_MS_MAX, NOTICES_MAX, PENDING_MAX, RETRY_AFTER_MS, STOP_MS_MAX, TERMINALS_MAX};
+use crate::limits::{
+    CLOCK_BEHIND_MS_MAX, KEYS_MAX, NOTICES_MAX, PENDING_MAX, RETRY_AFTER_MS, STOP_MS_MAX, TERMINALS_MAX, URGENT_MAX,
+};
 use crate::pipeline::Work;
 use crate::recover::{self, RecoverError, Recovering};
 use crate::supervisor::{House, Order, Supervisor};
@@ -457,10 +459,14 @@ impl Node {
     }
 
     fn check(&self, link: &Link, commands: usize) -> Result<(), Rejection> {
+        self.check_within(link, commands, PENDING_MAX)
+    }
+
+    fn check_within(&self, link: &Link, commands: usize, pending_max: usize) -> Result<(), Rejection> {
         if self.0.failed.load(Ordering::Acquire) || self.0.stopping.load(Ordering::Acquire) {
             return Err(Rejection::Unavailable);
         }
-        if link.pending.load(Ordering::Acquire) + commands > PENDING_MAX {
+        if link.pending.load(Ordering::Acquire) + commands > pending_max {
             return Err(Rejection::Busy);
         }
         Ok(())
@@ -475,7 +481,17 @@ impl Node {
     }
 
     fn send_to(&self, link: &Link, work: Work, asker: Asker) -> Result<(), Rejection> {
-        self.check(link, work.len())?;
+        let (pending_max, urgent) = match &work {
+            Work::Office(command) if command.action.protects_people() => (PENDING_MAX + KEYS_MAX + URGENT_MAX, true),
+            Work::Query(Query::ApiKey(_)) => (PENDING_MAX + KEYS_MAX, true),
+            _ => (PENDING_MAX, false),
+        };
+        self.check_within(link, work.len(), pending_max)?;
+        if urgent {
+            link.pending.fetch_add(work.len(), Ordering::AcqRel);
+            link.send_urgently(work, asker);
+            return Ok(());
+        }
         self.put(link, work, asker).map_err(|_| Rejection::Busy)
     }
 

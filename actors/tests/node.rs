@@ -4,11 +4,13 @@ mod common;
 
 use std::sync::Arc;
 
+use actors::limits::PENDING_MAX;
 use actors::{Inbox, Node, NodeConfig};
 use common::*;
-use engine::command::Verdict;
+use engine::command::{OfficeAction, OfficeAnswer, OfficeCommand, Verdict};
+use engine::ids::ZoneNo;
 use engine::rejection::Rejection;
-use engine::status::{Policy, ScanAck};
+use engine::status::{Policy, ScanAck, ZoneState};
 use engine::view::{Query, View};
 
 #[tokio::test]
@@ -58,6 +60,40 @@ async fn a_decided_answer_is_confirmed_once_it_is_durable() {
     assert!(!got.wait(1)[0].durable);
     node.stop().await;
     assert_eq!(*got.confirmed.lock().unwrap(), [1]);
+}
+
+/// While a shard has as much to do as it takes, a zone can still be evacuated.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_protects_people_passes_where_everything_else_is_turned_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = start(dir.path());
+    let (festival, device, tickets) = festival(&node, 1, Policy::default()).await;
+    let got = Arc::new(Got::default());
+    let inbox: Arc<dyn Inbox> = got.clone();
+    // Its threads stand still, so that what is let in stays in.
+    let held: Vec<_> = (0..node.threads())
+        .map(|thread| {
+            let (let_go, wait) = std::sync::mpsc::channel::<()>();
+            node.spawn_on(thread, async move {
+                let _ = wait.recv();
+            });
+            let_go
+        })
+        .collect();
+    let scans = (1..=PENDING_MAX as u64).map(|seq| scan(device, seq, tickets[0])).collect();
+    node.submit(scans, &inbox).expect("room for as many");
+    let ask = |action| {
+        let node = node.clone();
+        async move { node.ask(OfficeCommand { key: None, operator: 0, action }).await.0 }
+    };
+    assert_eq!(ask(OfficeAction::RotateQrKey { festival }).await, OfficeAnswer::Rejected(Rejection::Busy));
+    let (zone, state) = (ZoneNo(0), ZoneState::Evacuating);
+    let evacuated = tokio::spawn(ask(OfficeAction::SetZoneState { festival, zone, state }));
+    let revoked = tokio::spawn(ask(OfficeAction::RevokeDevice { device }));
+    drop(held);
+    assert_eq!((evacuated.await.unwrap(), revoked.await.unwrap()), (OfficeAnswer::Done, OfficeAnswer::Done));
+    got.wait(PENDING_MAX);
+    node.stop().await;
 }
 
 #[tokio::test]

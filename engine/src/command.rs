@@ -454,6 +454,19 @@ pub struct CategoryValues {
 }
 
 impl OfficeAction {
+    /// It protects people, or what they own, from what is happening now: it has places of its own wherever others may be
+    /// told to come again.
+    pub fn protects_people(&self) -> bool {
+        matches!(
+            self,
+            Self::SetZoneState { .. }
+                | Self::BlockTicket { .. }
+                | Self::RevokeDevice { .. }
+                | Self::RevokeApiKey { .. }
+                | Self::Cash(CashAction::Block { .. } | CashAction::ReportLost { .. })
+        )
+    }
+
     /// The home of the actor that decides it.
     pub fn home(&self) -> Home {
         match self {

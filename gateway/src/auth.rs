@@ -4,6 +4,8 @@
 //! engine knows its SHA-256 only, and is asked on every request: a revoked key is refused by the next one.
 //! What a key may not see does not exist for it: a foreign festival answers exactly as one that was never made.
 
+use std::cell::Cell;
+
 use aws_lc_rs::hmac;
 use axum::extract::FromRequestParts;
 use axum::http::header::AUTHORIZATION;
@@ -18,6 +20,7 @@ use engine::view::{ApiKeyView, Query, View};
 use sha2::{Digest, Sha256};
 
 use crate::http::AppState;
+use crate::http::limits::Shown;
 use crate::http::problem::{Fault, Problem};
 
 /// What every key begins with, so that one that has leaked can be found.
@@ -159,6 +162,23 @@ impl Operator {
     }
 }
 
+tokio::task_local! {
+    /// The number of the key of the request that this task carries out, once it is known.
+    static ASKING: Cell<u32>;
+}
+
+impl Operator {
+    /// Carries out a request; in it, [`Operator::asking`] knows whose it is.
+    pub async fn on_behalf<R>(request: impl Future<Output = R>) -> R {
+        ASKING.scope(Cell::new(0), request).await
+    }
+
+    /// The number of the key with which this task's request was made; 0 for none.
+    pub fn asking() -> u32 {
+        ASKING.try_with(Cell::get).unwrap_or(0)
+    }
+}
+
 impl FromRequestParts<AppState> for Operator {
     type Rejection = Problem;
 
@@ -175,12 +195,19 @@ impl FromRequestParts<AppState> for Operator {
         }
         // What cannot be a key costs the shard nothing.
         let hash = key_hash(key.trim()).ok_or_else(unknown)?;
-        let operator = match state.node.query(Query::ApiKey(hash)).await {
-            View::ApiKey(view) => Self::of(&view).ok_or_else(unknown)?,
-            View::No(Rejection::UnknownKey) => return Err(unknown()),
-            View::No(rejection) => return Err(rejection.into()),
+        let shown = parts.extensions.get::<Shown>();
+        let found = state.node.query(Query::ApiKey(hash)).await;
+        let operator = match &found {
+            View::ApiKey(view) => Self::of(view),
+            View::No(Rejection::UnknownKey) => None,
+            View::No(rejection) => return Err((*rejection).into()),
             _ => return Err(Rejection::Internal.into()),
         };
+        if let Some(shown) = shown {
+            shown.is(operator.is_some());
+        }
+        let operator = operator.ok_or_else(unknown)?;
+        let _ = ASKING.try_with(|asking| asking.set(operator.no));
         parts.extensions.insert(operator.clone());
         Ok(operator)
     }

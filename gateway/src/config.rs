@@ -9,6 +9,13 @@ use std::path::{Path, PathBuf};
 use engine::credential::SECRET_LEN_MIN;
 use serde::Deserialize;
 
+use crate::http::ndjson::CALLS_MAX;
+use crate::http::reads::READS_MAX;
+use crate::listen::Connections;
+use crate::live::{PER_KEY_MAX, VIEWERS_MAX};
+use crate::proxies::{ProxyHeader, TrustedProxies};
+use crate::quic;
+
 /// The settings file, as it is written.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -37,8 +44,34 @@ pub struct File {
     /// Scans a second that one reader may send in the long run, to 10,000,000; 0 for as many as it likes. Default 2,000:
     /// a person scans one.
     pub device_scans_per_s: Option<u32>,
-    /// HTTP requests a second from one address in the long run, to 1,000,000; 0 for as many as it likes. Default 100.
+    /// HTTP requests a second of one key in the long run, to 1,000,000; 0 for as many as it likes. Default 100.
+    pub http_requests_per_key_s: Option<u32>,
+    /// The same from one address, of requests without a known key. Default 100.
     pub http_requests_per_s: Option<u32>,
+    /// HTTP connections at once, 16 to 65,536. Default 2,048.
+    pub http_connections: Option<usize>,
+    /// The same from one address. Default 256.
+    pub http_connections_per_address: Option<usize>,
+    /// Networks (CIDR) or addresses of proxies that are believed about where a request comes from. Default none.
+    pub trusted_proxies: Option<Vec<String>>,
+    /// Where they write it: `x-forwarded-for` or `forwarded`. Default `x-forwarded-for`.
+    pub proxy_header: Option<ProxyHeader>,
+    /// Live streams at once, 1 to 4,096. Default 128.
+    pub live_streams: Option<usize>,
+    /// The same of one key. Default 16.
+    pub live_streams_per_key: Option<usize>,
+    /// Bulk calls at once, 1 to 64. Default 8.
+    pub bulk_calls: Option<usize>,
+    /// Reads of the read models at once, 1 to 256. Default 8.
+    pub reads: Option<usize>,
+    /// Devices' connections at once, 16 to 1,000,000. Default 20,480.
+    pub device_connections: Option<usize>,
+    /// Devices from one address, to 1,000,000. Default 12,288.
+    pub devices_per_address: Option<usize>,
+    /// Connections from one address that have not proven themselves yet, 16 to 1,024. Default 256.
+    pub unproven_per_address: Option<usize>,
+    /// Devices' handshakes a second from one address in the long run, to 1,000,000. Default 1,000.
+    pub handshakes_per_s: Option<u32>,
     /// How long requests under way get to end when the server is stopped, 1 to 300 seconds. Default 10.
     pub stop_within_s: Option<u64>,
     /// What goes to the log, as `RUST_LOG` says it. Default `info`.
@@ -79,8 +112,28 @@ pub struct Config {
     pub tls: Option<(PathBuf, PathBuf)>,
     /// Scans a second from one reader; 0: no limit.
     pub device_scans_per_s: u32,
+    /// HTTP requests a second of one key; 0: no limit.
+    pub http_requests_per_key_s: u32,
     /// HTTP requests a second from one address; 0: no limit.
     pub http_requests_per_s: u32,
+    /// HTTP connections, and who is believed about them.
+    pub http_connections: Connections,
+    /// Live streams at once.
+    pub live_streams: usize,
+    /// Of one key.
+    pub live_streams_per_key: usize,
+    /// Bulk calls at once.
+    pub bulk_calls: usize,
+    /// Reads of the read models at once.
+    pub reads: usize,
+    /// Devices' connections at once.
+    pub device_connections: usize,
+    /// Devices from one address.
+    pub devices_per_address: usize,
+    /// Connections of one address that have not proven themselves.
+    pub unproven_per_address: usize,
+    /// Devices' handshakes a second from one address.
+    pub handshakes_per_s: u32,
     /// How long requests under way get, in seconds.
     pub stop_within_s: u64,
     /// What goes to the log.
@@ -153,6 +206,7 @@ impl Config {
     /// [`ConfigError::Refused`] with the setting's name.
     pub fn new(file: File, flags: Flags) -> Result<Self, ConfigError> {
         let quic_default = if flags.demo { [127, 0, 0, 1] } else { [0, 0, 0, 0] };
+        let (connections, devices) = (Connections::default(), quic::Limits::default());
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let config = Self {
             data: flags.data.or(file.data).unwrap_or_else(|| "./data".into()),
@@ -174,11 +228,64 @@ impl Config {
                 0,
                 DEVICE_SCANS_PER_S_MAX,
             )?,
+            http_requests_per_key_s: within(
+                "http_requests_per_key_s",
+                file.http_requests_per_key_s.unwrap_or(100),
+                0,
+                HTTP_REQUESTS_PER_S_MAX,
+            )?,
             http_requests_per_s: within(
                 "http_requests_per_s",
                 file.http_requests_per_s.unwrap_or(100),
                 0,
                 HTTP_REQUESTS_PER_S_MAX,
+            )?,
+            http_connections: Connections {
+                max: within("http_connections", file.http_connections.unwrap_or(connections.max), 16, 65_536)?,
+                per_address_max: within(
+                    "http_connections_per_address",
+                    file.http_connections_per_address.unwrap_or(connections.per_address_max),
+                    1,
+                    65_536,
+                )?,
+                proxies: TrustedProxies::new(
+                    &file.trusted_proxies.unwrap_or_default(),
+                    file.proxy_header.unwrap_or_default(),
+                )
+                .map_err(|bad| refused("trusted_proxies", &format!("{bad} is no network and no address")))?,
+            },
+            live_streams: within("live_streams", file.live_streams.unwrap_or(VIEWERS_MAX), 1, 4_096)?,
+            live_streams_per_key: within(
+                "live_streams_per_key",
+                file.live_streams_per_key.unwrap_or(PER_KEY_MAX),
+                1,
+                4_096,
+            )?,
+            bulk_calls: within("bulk_calls", file.bulk_calls.unwrap_or(CALLS_MAX), 1, 64)?,
+            reads: within("reads", file.reads.unwrap_or(READS_MAX), 1, 256)?,
+            device_connections: within(
+                "device_connections",
+                file.device_connections.unwrap_or(devices.connections_max),
+                16,
+                1_000_000,
+            )?,
+            devices_per_address: within(
+                "devices_per_address",
+                file.devices_per_address.unwrap_or(devices.devices_per_address_max),
+                1,
+                1_000_000,
+            )?,
+            unproven_per_address: within(
+                "unproven_per_address",
+                file.unproven_per_address.unwrap_or(devices.unproven_per_address_max),
+                16,
+                devices.unproven_max,
+            )?,
+            handshakes_per_s: within(
+                "handshakes_per_s",
+                file.handshakes_per_s.unwrap_or(devices.handshakes_per_s),
+                1,
+                1_000_000,
             )?,
             stop_within_s: within("stop_within_s", file.stop_within_s.unwrap_or(10), 1, STOP_WITHIN_S_MAX)?,
             log: file.log.unwrap_or_else(|| "info".into()),
@@ -262,6 +369,10 @@ mod tests {
             ("stop_within_s = 301", "`stop_within_s`"),
             ("device_scans_per_s = 10000001", "`device_scans_per_s`"),
             ("http_requests_per_s = 1000001", "`http_requests_per_s`"),
+            ("trusted_proxies = ['10.0.0.0/33']", "`trusted_proxies`"),
+            ("proxy_header = 'via'", "proxy_header"),
+            ("bulk_calls = 0", "`bulk_calls`"),
+            ("unproven_per_address = 4096", "`unproven_per_address`"),
             ("qr_secret = 'too short'", "`qr_secret`"),
             ("quic_advertised = 'gates.example.org'", "`quic_advertised`"),
             ("tls_certificate = 'a.pem'", "`tls_key`"),

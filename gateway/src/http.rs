@@ -25,6 +25,7 @@ use crate::metrics as metrics_of;
 use crate::metrics::PrometheusHandle;
 use crate::pages;
 use crate::quic::LatencyTracker;
+use crate::shares::Turns;
 use crate::tls::Fingerprint;
 use problem::{Fault, Problem};
 use readmodels::ReadModels;
@@ -71,6 +72,10 @@ pub struct AppState {
     pub latency: Arc<LatencyTracker>,
     /// Renders `/metrics`.
     pub metrics: PrometheusHandle,
+    /// Turns of bulk calls: [`ndjson::turns`].
+    pub uploads: Turns,
+    /// Turns of reads of the read models: [`reads::turns`].
+    pub reads: Turns,
 }
 
 /// Every route under `/api/v1` with its OpenAPI document.

@@ -9,7 +9,7 @@
 use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use actors::Node;
@@ -23,7 +23,6 @@ use engine::rejection::Rejection;
 use engine::view::{LiveView, Query, View};
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast::{self, error::RecvError};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -31,8 +30,9 @@ use utoipa_axum::routes;
 
 use crate::auth::{Operator, Right, key_hash};
 use crate::http::AppState;
-use crate::http::problem::Problem;
+use crate::http::problem::{Fault, Problem};
 use crate::quic::LatencyTracker;
+use crate::shares::{Holder, Most, NoSeat, Seat, Seats};
 use books::Books;
 use names::Names;
 use picture::{ANSWERS_S, AnswerTime, Picture, Point};
@@ -50,9 +50,12 @@ mod zip;
 const HISTORY_S: usize = 600;
 /// For how long each gate's and each vendor's own history is kept: what a sparkline shows.
 const GATE_HISTORY_S: usize = 120;
-/// Watching at once. Each may hold one history on its way, 250 KiB for ten gates and twelve vendors, and 3 MiB for the
-/// 1,024 of each that there can be: 128 × 3 MiB = 384 MiB at the very worst.
-const VIEWERS_MAX: usize = 128;
+/// Watching at once, unless told. Each may hold one history on its way, 250 KiB for ten gates and twelve vendors, and 3 MiB
+/// for the 1,024 of each that there can be: 128 × 3 MiB = 384 MiB at the very worst. A key may have [`PER_KEY_MAX`] of them;
+/// when all are taken, the organiser with most gives one to an organiser with fewer.
+pub const VIEWERS_MAX: usize = 128;
+/// Of one key: some screens with some festivals each.
+pub const PER_KEY_MAX: usize = 16;
 /// Festivals sampled at once: 32 × (600 × 400 B + 120 × (1,024 gates × 12 B + 1,024 vendors × 8 B) + 65,536 devices'
 /// names × 60 B) = 204 MiB at the very worst.
 const FESTIVALS_MAX: usize = 32;
@@ -92,7 +95,7 @@ async fn stream(
     Path(slug): Path<String>,
 ) -> Result<Response, Problem> {
     let festival = operator.at(Right::LookUp, &slug)?;
-    let watching = hub.watch(festival).await?;
+    let watching = hub.watch_as(operator.no, festival).await?;
     let key =
         headers.get(header::AUTHORIZATION).and_then(|h| h.to_str().ok()?.split_once(' ')).and_then(|h| key_hash(h.1));
     let still_allowed = move || {
@@ -201,7 +204,7 @@ struct Asked {
 struct Hub {
     node: Node,
     latency: Arc<LatencyTracker>,
-    seats: Arc<Semaphore>,
+    seats: Seats,
     festivals: Mutex<Option<HashMap<FestivalId, Arc<Mutex<Sampled>>>>>,
 }
 
@@ -209,30 +212,50 @@ struct Hub {
 pub struct Watching {
     history: Bytes,
     seconds: broadcast::Receiver<Bytes>,
-    _seat: OwnedSemaphorePermit,
+    /// `None`: the server itself watches.
+    seat: Option<Seat>,
 }
 
 impl LiveHub {
     /// Samples nothing until somebody watches.
     pub fn new(node: Node, latency: Arc<LatencyTracker>) -> Self {
-        let seats = Arc::new(Semaphore::new(VIEWERS_MAX));
+        Self::with_seats(node, latency, VIEWERS_MAX, PER_KEY_MAX)
+    }
+
+    /// The same, with so many viewers in all and of one key.
+    pub fn with_seats(node: Node, latency: Arc<LatencyTracker>, viewers_max: usize, per_key_max: usize) -> Self {
+        let seats = Seats::new(Most { all: viewers_max, per_key: per_key_max, per_organiser: viewers_max });
         Self(Arc::new(Hub { node, latency, seats, festivals: Mutex::new(Some(HashMap::new())) }))
     }
 
-    /// A place in front of this festival, and its sampler started if it rests.
+    /// A seat for this key in front of this festival, and its sampler started if it rests.
     ///
     /// # Errors
-    /// [`Rejection::UnknownFestival`]; [`Rejection::Busy`] when all places are taken, too many festivals are watched,
-    /// or the server goes down.
+    /// `too_many_streams`; `unknown_festival`; `busy` when too many festivals are watched, or the server goes down.
+    pub async fn watch_as(&self, key: u32, festival: FestivalId) -> Result<Watching, Problem> {
+        let seat = self.0.seats.take(Holder { key, organiser: festival }).map_err(|why| {
+            let detail = match why {
+                NoSeat::OfKey => "Your key watches as many streams as one key may.",
+                NoSeat::OfAll => "All streams are watched, and no other organiser has more of them.",
+            };
+            Problem::from(Fault::TooManyStreams).detail(detail)
+        })?;
+        let watching = self.watch(festival).await?;
+        Ok(Watching { seat: Some(seat), ..watching })
+    }
+
+    /// The same for the server itself, which needs no seat.
+    ///
+    /// # Errors
+    /// [`Rejection::UnknownFestival`]; [`Rejection::Busy`] when too many festivals are watched, or the server goes down.
     pub async fn watch(&self, festival: FestivalId) -> Result<Watching, Rejection> {
-        let seat = Arc::clone(&self.0.seats).try_acquire_owned().map_err(|_| Rejection::Busy)?;
         let sampled = match self.0.sampled(festival)? {
             Some(sampled) => sampled,
             None => self.start(festival).await?,
         };
         let sampled = lock(&sampled);
         // Both under one lock: no second is missed between them, and none is seen twice.
-        Ok(Watching { history: sampled.history(), seconds: sampled.watchers.subscribe(), _seat: seat })
+        Ok(Watching { history: sampled.history(), seconds: sampled.watchers.subscribe(), seat: None })
     }
 
     /// Ends every stream; from here on there are none.
@@ -242,7 +265,7 @@ impl LiveHub {
     }
 
     async fn start(&self, festival: FestivalId) -> Result<Arc<Mutex<Sampled>>, Rejection> {
-        let View::Festival(about) = self.0.ask(Query::Festival(festival)).await? else {
+        let View::About(about) = self.0.ask(Query::About(festival)).await? else {
             return Err(Rejection::Internal);
         };
         let View::Live(live) = self.0.ask(Query::Live(festival)).await? else { return Err(Rejection::Internal) };
@@ -254,7 +277,10 @@ impl LiveHub {
             return Ok(Arc::clone(sampled)); // somebody else came first
         }
         if festivals.len() == FESTIVALS_MAX {
-            return Err(Rejection::Busy);
+            // One that nobody watches any more, and whose history only waits for somebody to come back, makes room.
+            let unwatched = |sampled: &Arc<Mutex<Sampled>>| lock(sampled).watchers.receiver_count() == 0;
+            let resting = festivals.iter().find(|(_, sampled)| unwatched(sampled)).map(|(id, _)| *id);
+            festivals.remove(&resting.ok_or(Rejection::Busy)?);
         }
         let sampled = Arc::new(Mutex::new(Sampled {
             slug: about.slug,
@@ -266,7 +292,7 @@ impl LiveHub {
             watchers: broadcast::Sender::new(BEHIND_MAX),
         }));
         festivals.insert(festival, Arc::clone(&sampled));
-        tokio::spawn(Arc::clone(&self.0).sample(festival, live, asked));
+        tokio::spawn(Arc::clone(&self.0).sample(festival, Arc::downgrade(&sampled), live, asked));
         Ok(sampled)
     }
 }
@@ -292,7 +318,13 @@ impl Hub {
     }
 
     /// Asks once a second, until nobody has watched for [`REST_AFTER`] or the hub closes.
-    async fn sample(self: Arc<Self>, festival: FestivalId, mut live: Box<LiveView>, mut about: Asked) {
+    async fn sample(
+        self: Arc<Self>,
+        festival: FestivalId,
+        own: Weak<Mutex<Sampled>>,
+        mut live: Box<LiveView>,
+        mut about: Asked,
+    ) {
         let mut seconds = Seconds::from_now();
         let (mut asked_at, mut watched_at) = (Instant::now(), Instant::now());
         loop {
@@ -310,6 +342,9 @@ impl Hub {
             let span = asked_at.elapsed();
             asked_at = Instant::now();
             let Ok(Some(sampled)) = self.sampled(festival) else { return };
+            if !std::ptr::eq(own.as_ptr(), Arc::as_ptr(&sampled)) {
+                return; // this one had made room, and somebody has come back meanwhile
+            }
             let mut sampled = lock(&sampled);
             let span_ms = u32::try_from(span.as_millis()).unwrap_or(u32::MAX).max(1);
             let second = sampled.add(picture, span_ms, AnswerTime::of(self.latency.last(1)));
@@ -370,7 +405,19 @@ impl Watching {
                 state.checked_at = Instant::now();
             }
             loop {
-                return match timeout(KEEP_ALIVE, state.watching.seconds.recv()).await {
+                let Watching { seconds, seat, .. } = &mut state.watching;
+                let displaced = async {
+                    match seat {
+                        Some(seat) => seat.displaced().await,
+                        None => std::future::pending().await,
+                    }
+                };
+                let second = tokio::select! {
+                    // Another organiser has the seat now: this viewer comes again, and is told why.
+                    () = displaced => return None,
+                    second = timeout(KEEP_ALIVE, seconds.recv()) => second,
+                };
+                return match second {
                     Ok(Ok(second)) => send(second, state),
                     Ok(Err(RecvError::Lagged(_))) => continue,
                     Ok(Err(RecvError::Closed)) => None,

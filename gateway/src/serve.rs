@@ -19,10 +19,10 @@ use crate::auth::OneTime;
 use crate::config::Config;
 use crate::demo;
 use crate::demo::festival::DemoError;
-use crate::http::{self, AppState};
+use crate::http::{self, AppState, ndjson, reads};
 use crate::lists::Lists;
 use crate::live::{self, LiveHub, Watching};
-use crate::quic::{LatencyTracker, QuicConfig, QuicError, QuicServer};
+use crate::quic::{self, LatencyTracker, QuicConfig, QuicError, QuicServer};
 use crate::tls::{Fingerprint, ServerTls, TlsError};
 use crate::{control, listen, metrics, secret};
 
@@ -158,6 +158,8 @@ impl Opened {
             fingerprint,
             latency: Arc::new(LatencyTracker::new()),
             metrics,
+            uploads: ndjson::turns(self.config.bulk_calls),
+            reads: reads::turns(self.config.reads),
         })
     }
 }
@@ -258,7 +260,14 @@ impl Doors {
         state.read_models = Some(Arc::clone(&lists) as _);
 
         let mut quic_config = QuicConfig { latency: Arc::clone(&state.latency), ..QuicConfig::at(quic_at) };
-        quic_config.limits.frames_per_s = config.device_scans_per_s;
+        quic_config.limits = quic::Limits {
+            frames_per_s: config.device_scans_per_s,
+            connections_max: config.device_connections,
+            devices_per_address_max: config.devices_per_address,
+            unproven_per_address_max: config.unproven_per_address,
+            handshakes_per_s: config.handshakes_per_s,
+            ..quic_config.limits
+        };
         let (quic, quic_ended) = readers_door(quic, node.clone(), state.qr_secret.clone(), quic_config, &tls).await?;
         let (stop, stopping) = watch::channel(false);
         let mut serving = Vec::new();
@@ -271,15 +280,19 @@ impl Doors {
             setting: "--http",
             why,
         })?;
-        let live = LiveHub::new(node.clone(), Arc::clone(&state.latency));
-        let http_limits =
-            http::Limits { requests_per_s: NonZeroU32::new(config.http_requests_per_s), ..http::Limits::default() };
+        let (viewers, per_key) = (config.live_streams, config.live_streams_per_key);
+        let live = LiveHub::with_seats(node.clone(), Arc::clone(&state.latency), viewers, per_key);
+        let http_limits = http::Limits {
+            key_requests_per_s: NonZeroU32::new(config.http_requests_per_key_s),
+            requests_per_s: NonZeroU32::new(config.http_requests_per_s),
+            ..http::Limits::default()
+        };
         let (app, beside) = http::app(state.clone(), live::router(live.clone()), http_limits);
         let figures = Arc::clone(&lists).figures();
         let upkeep = tokio::spawn(async {
             tokio::join!(beside, figures);
         });
-        serving.push(tokio::spawn(listen::http(listener, app, stopping.clone())));
+        serving.push(tokio::spawn(listen::http(listener, app, config.http_connections.clone(), stopping.clone())));
         let socket = control::path(&config.data);
         match control::bind(&config.data) {
             Ok(listener) => {

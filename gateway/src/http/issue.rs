@@ -6,8 +6,9 @@
 //! send everything first and read afterwards without either side waiting for the other. A call that breaks off before
 //! its end leaves its last, unfinished window undone.
 
-use std::convert::Infallible;
 use std::fmt::Write as _;
+use std::io;
+use std::time::Instant;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
@@ -22,10 +23,11 @@ use utoipa_axum::routes;
 
 use super::AppState;
 use super::answer::replayed;
-use super::ndjson::{ANSWER_LINES, CALL_TIME, LineError, Turn, attempt, turn};
+use super::ndjson::{ANSWER_LINES, CALL_TIME, LineError, attempt, in_time, turn};
 use super::problem::{Fault, Problem};
 use super::request::Path;
 use crate::auth::{Operator, Right};
+use crate::shares::Turn;
 use call::{Call, Outcome};
 
 mod call;
@@ -80,8 +82,8 @@ async fn issue(
     let festival = operator.at(Right::ManageTickets, &slug)?;
     let (parts, mut body) = request.into_parts();
     let (key, request) = attempt(&operator, &parts)?;
-    let qr_version = state.festival(&slug).await?.qr_version;
-    let turn = turn().await?;
+    let qr_version = state.about(&slug).await?.qr_version;
+    let turn = turn(&state, &operator, festival).await?;
 
     let mut call = Call::new(&state, &operator, festival, key, request);
     match tokio::time::timeout(CALL_TIME, call.take(&mut body)).await {
@@ -98,7 +100,14 @@ async fn issue(
         count("tapgate-rejected", outcomes.len() - issued),
     ];
     let qr_key = state.qr_secret.key(festival, qr_version);
-    let body = Body::from_stream(stream::iter(Answer { outcomes, at: 0, qr_key, qr_version, _turn: turn }));
+    let body = Body::from_stream(stream::iter(Answer {
+        outcomes,
+        at: 0,
+        qr_key,
+        qr_version,
+        began: Instant::now(),
+        _turn: turn,
+    }));
     Ok((headers, replayed(all_repeated), body).into_response())
 }
 
@@ -108,15 +117,20 @@ struct Answer {
     at: usize,
     qr_key: QrKey,
     qr_version: u32,
+    began: Instant,
     /// Held until the last line has been made: the outcomes are what it bounds.
     _turn: Turn,
 }
 
 impl Iterator for Answer {
-    type Item = Result<Bytes, Infallible>;
+    type Item = io::Result<Bytes>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let lines = self.outcomes.get(self.at..).filter(|rest| !rest.is_empty())?;
+        if let Err(late) = in_time(self.began) {
+            self.at = self.outcomes.len();
+            return Some(Err(late));
+        }
         let lines = &lines[..lines.len().min(ANSWER_LINES)];
         let mut text = String::with_capacity(lines.len() * 340);
         for (line, outcome) in lines {

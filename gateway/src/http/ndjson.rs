@@ -1,20 +1,23 @@
 //! Bodies of many lines: taken apart as they arrive, however they are cut into pieces.
 
-use std::time::Duration;
+use std::io;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
 use axum::http::request::Parts;
 use engine::command::IdempotencyKey;
+use engine::ids::FestivalId;
 use engine::rejection::Rejection;
 use http_body_util::BodyExt;
 use serde::Serialize;
 use sha2::Sha256;
-use tokio::sync::{Semaphore, SemaphorePermit};
 use utoipa::ToSchema;
 
+use super::AppState;
 use super::problem::{Fault, Problem};
 use super::request::{call_hash, idempotency_key, key_header, media_type_is};
 use crate::auth::Operator;
+use crate::shares::{Holder, Most, Turn, Turns};
 
 /// The most lines in one call.
 pub const LINES_MAX: u32 = 100_000;
@@ -22,17 +25,20 @@ pub const LINES_MAX: u32 = 100_000;
 pub const LINE_LEN_MAX: usize = 512;
 /// The longest body: as many lines as can be, each as long as can be, and its end. 51 MB.
 const BODY_LEN_MAX: u64 = LINES_MAX as u64 * (LINE_LEN_MAX as u64 + 2);
-/// How many calls a node carries at a time. What a call keeps until it is answered is 100,000 × 48 B of ids, as many
-/// times 64 B where all are refused, and 1,000 × 200 B of explanations: 46 MB for four.
-const CALLS_MAX: usize = 4;
+/// How many calls a node carries at a time, unless told. What a call keeps until it is answered is 100,000 × 48 B of ids,
+/// as many times 64 B where all are refused, and 1,000 × 200 B of explanations: 92 MB for eight. Of these a key may have
+/// two, and an organiser half.
+pub const CALLS_MAX: usize = 8;
 /// How long a call waits for its turn, and for more of its body.
 const WAIT: Duration = Duration::from_secs(10);
-/// How long a whole call may take to arrive and be decided: 100,000 lines of 90 B at 15 KB/s.
+/// How long a whole call may take to arrive and be decided: 100,000 lines of 90 B at 15 KB/s. Its answer has as long.
 pub const CALL_TIME: Duration = Duration::from_secs(600);
+/// What has to arrive for each second that a call waits for more of its body, in bytes, beyond [`WAIT`]: whoever trickles
+/// holds a turn that others wait for.
+const BYTES_PER_S_MIN: u32 = 8 * 1_024;
 /// Lines of an answer that are made at a time: 128 × 330 B = 42 KB.
 pub const ANSWER_LINES: usize = 128;
 
-static CALLS: Semaphore = Semaphore::const_new(CALLS_MAX);
 /// Beyond so many bad lines, a line says its code only.
 const EXPLAINED_MAX: usize = 1_000;
 
@@ -71,22 +77,35 @@ pub fn attempt(operator: &Operator, parts: &Parts) -> Result<(IdempotencyKey, Sh
     Ok((idempotency_key(operator, header, &request), request))
 }
 
-/// A call's turn among all of them, held until its answer has been made.
-pub type Turn = SemaphorePermit<'static>;
+/// The turns of a node that carries so many calls at a time.
+pub fn turns(calls_max: usize) -> Turns {
+    Turns::new(Most { all: calls_max, per_key: 2, per_organiser: calls_max.div_ceil(2) }, WAIT)
+}
 
-/// Waits for a call's turn.
+/// Waits for a call's turn. It is held until its answer has been made.
 ///
 /// # Errors
 /// `too_many_uploads`.
-pub async fn turn() -> Result<Turn, Problem> {
-    let turn = tokio::time::timeout(WAIT, CALLS.acquire()).await.ok().and_then(Result::ok);
+pub async fn turn(state: &AppState, operator: &Operator, festival: FestivalId) -> Result<Turn, Problem> {
+    let turn = state.uploads.take(Holder { key: operator.no, organiser: festival }).await;
     turn.ok_or_else(|| Fault::TooManyUploads.into())
+}
+
+/// The error that ends an answer which nobody has taken within [`CALL_TIME`].
+///
+/// # Errors
+/// Always, once that time is over.
+pub fn in_time(began: Instant) -> Result<(), io::Error> {
+    if began.elapsed() < CALL_TIME { Ok(()) } else { Err(io::ErrorKind::TimedOut.into()) }
 }
 
 /// The lines of a body on its way.
 pub struct Lines<'a> {
     body: &'a mut Body,
     wait: Duration,
+    bytes_per_s_min: u32,
+    /// How long more of the body was waited for, in all.
+    waited: Duration,
     /// Has arrived, and is not taken apart yet.
     piece: Bytes,
     /// The line that is arriving, at most [`LINE_LEN_MAX`] + 1 bytes of it.
@@ -99,7 +118,17 @@ pub struct Lines<'a> {
 impl<'a> Lines<'a> {
     /// Of this body.
     pub fn new(body: &'a mut Body) -> Self {
-        Self { body, wait: WAIT, piece: Bytes::new(), partial: Vec::new(), line: 0, taken: 0, explained: 0 }
+        Self {
+            body,
+            wait: WAIT,
+            bytes_per_s_min: BYTES_PER_S_MIN,
+            waited: Duration::ZERO,
+            piece: Bytes::new(),
+            partial: Vec::new(),
+            line: 0,
+            taken: 0,
+            explained: 0,
+        }
     }
 
     /// The next line that says something, without white space around it, and its number from 1; `None` at the end. Of a
@@ -110,7 +139,7 @@ impl<'a> Lines<'a> {
     pub async fn next(&mut self) -> Result<Option<(u32, Vec<u8>)>, Problem> {
         loop {
             if self.piece.is_empty() {
-                let Some(data) = next_data(self.body, self.wait).await? else {
+                let Some(data) = self.arrives().await? else {
                     let last = core::mem::take(&mut self.partial);
                     return Ok(self.whole(last));
                 };
@@ -133,6 +162,16 @@ impl<'a> Lines<'a> {
                 }
             }
         }
+    }
+
+    /// The next piece of the body, if enough of it has come for the time that it took.
+    async fn arrives(&mut self) -> Result<Option<Bytes>, Problem> {
+        let earned = Duration::from_secs(self.taken) / self.bytes_per_s_min;
+        let left = (self.wait + earned).saturating_sub(self.waited);
+        let began = Instant::now();
+        let data = next_data(self.body, left.min(self.wait)).await?;
+        self.waited += began.elapsed();
+        Ok(data)
     }
 
     fn whole(&mut self, line: Vec<u8>) -> Option<(u32, Vec<u8>)> {
@@ -206,5 +245,29 @@ mod tests {
         let mut lines = Lines { wait: Duration::from_millis(1), ..Lines::new(&mut silent) };
         let problem = lines.next().await.unwrap_err();
         assert_eq!((problem.status().as_u16(), problem.code()), (408, "body_timeout"));
+    }
+
+    #[tokio::test]
+    async fn who_sends_a_byte_now_and_then_is_not_waited_for_either() {
+        // One byte each time that is waited for at all, for as long as anybody listens.
+        let trickle = stream::unfold((), async |()| {
+            tokio::time::sleep(Duration::from_millis(4)).await;
+            Some((Ok::<_, Infallible>(Bytes::from_static(b"x")), ()))
+        });
+        let mut body = Body::from_stream(Box::pin(trickle));
+        let wait = Duration::from_millis(60);
+        let mut lines = Lines { wait, bytes_per_s_min: 1_000, ..Lines::new(&mut body) };
+        assert_eq!(lines.next().await.unwrap_err().code(), "body_timeout");
+        assert!(lines.waited >= wait && lines.taken > 1, "although each byte came in time: {}", lines.taken);
+        // The same with enough for each second.
+        let pieces = (0..40).map(|_| Ok::<_, Infallible>(Bytes::from_static(b"{}\n")));
+        let steady = stream::unfold(pieces, async |mut pieces| {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            pieces.next().map(|piece| (piece, pieces))
+        });
+        let mut body = Body::from_stream(Box::pin(steady));
+        let mut lines = Lines { wait: Duration::from_secs(5), bytes_per_s_min: 1, ..Lines::new(&mut body) };
+        while lines.next().await.unwrap().is_some() {}
+        assert_eq!(lines.taken, 120);
     }
 }

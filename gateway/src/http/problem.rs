@@ -49,8 +49,14 @@ pub enum Fault {
     IdempotencyKeyInvalid,
     /// More requests from this address than it may make.
     TooManyRequests,
+    /// Too many connections at once: only what protects people is answered.
+    TooManyConnections,
     /// As many bulk calls as the node carries are under way.
     TooManyUploads,
+    /// As many live streams as there can be are watched.
+    TooManyStreams,
+    /// As many reads of the read models as the node carries are under way.
+    TooManyReads,
     /// The answer took too long.
     Timeout,
     /// What follows the journal is not there, or is being rebuilt.
@@ -79,7 +85,10 @@ impl Fault {
         Self::IdempotencyKeyMissing,
         Self::IdempotencyKeyInvalid,
         Self::TooManyRequests,
+        Self::TooManyConnections,
         Self::TooManyUploads,
+        Self::TooManyStreams,
+        Self::TooManyReads,
         Self::Timeout,
         Self::ReadModelsUnavailable,
         Self::TooManyLines,
@@ -110,7 +119,18 @@ impl Fault {
                 (S::BAD_REQUEST, "idempotency_key_invalid", "An Idempotency-Key has 1 to 255 visible ASCII characters.")
             }
             Self::TooManyRequests => {
-                (S::TOO_MANY_REQUESTS, "too_many_requests", "Too many requests from your address.")
+                (S::TOO_MANY_REQUESTS, "too_many_requests", "Too many requests with your key, or from your address.")
+            }
+            Self::TooManyConnections => (
+                S::SERVICE_UNAVAILABLE,
+                "too_many_connections",
+                "Too many connections at once. Please close some, or come again.",
+            ),
+            Self::TooManyStreams => {
+                (S::SERVICE_UNAVAILABLE, "too_many_streams", "Too many live streams are watched. Please close some.")
+            }
+            Self::TooManyReads => {
+                (S::SERVICE_UNAVAILABLE, "too_many_reads", "Too many lists are being read. Please come again.")
             }
             Self::TooManyUploads => {
                 (S::SERVICE_UNAVAILABLE, "too_many_uploads", "Too many bulk calls are under way. Please come again.")
@@ -293,7 +313,12 @@ impl From<Fault> for Problem {
         let (status, code, title) = fault.row();
         let problem = Self::new(status, code, title);
         match fault {
-            Fault::TooManyUploads | Fault::ReadModelsUnavailable | Fault::Timeout => problem.retry_after_s(5),
+            Fault::TooManyUploads
+            | Fault::TooManyStreams
+            | Fault::TooManyReads
+            | Fault::ReadModelsUnavailable
+            | Fault::Timeout => problem.retry_after_s(5),
+            Fault::TooManyConnections => problem.retry_after_s(1),
             _ => problem,
         }
     }

@@ -70,6 +70,9 @@ pub enum ReadError {
     /// They are being rebuilt.
     #[error("the read models are being rebuilt")]
     Rebuilding,
+    /// Whoever asked has gone.
+    #[error("nobody waits for this read any more")]
+    NobodyWaits,
     /// They cannot be read; the sentence is for whoever is on call, not for the client.
     #[error("{0}")]
     Failed(String),
@@ -77,7 +80,10 @@ pub enum ReadError {
 
 impl From<ViewsError> for ReadError {
     fn from(why: ViewsError) -> Self {
-        Self::Failed(why.to_string())
+        match why {
+            ViewsError::NobodyWaits => Self::NobodyWaits,
+            why => Self::Failed(why.to_string()),
+        }
     }
 }
 

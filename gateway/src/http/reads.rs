@@ -2,14 +2,17 @@
 //! counts per minute. They may be a moment behind, and answer 503 while they are being rebuilt.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
 use engine::command::{CONFLICT, FIRST_ENTRY, Verdict, WAS_NOT_INSIDE};
-use engine::ids::{CategoryNo, DeviceId, TicketId};
+use engine::ids::{CategoryNo, DeviceId, FestivalId, TicketId};
 use engine::rejection::Rejection;
 use engine::time::Timestamp;
 use serde::{Deserialize, Serialize};
+use storage::views::wanted::while_wanted;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -25,6 +28,7 @@ use super::tickets::{FirstUse, ticket_for};
 use super::words::{Moment, TicketStatus, direction_word};
 use super::zones::zone_no;
 use crate::auth::{Operator, Right};
+use crate::shares::{Holder, Most, Turns};
 
 /// The routes of this file.
 pub fn router() -> OpenApiRouter<AppState> {
@@ -35,16 +39,45 @@ pub fn router() -> OpenApiRouter<AppState> {
         .routes(routes!(ticket_history))
 }
 
+/// Reads at a time, unless told: each holds a thread of the pool for what may block, one snapshot of the store, and at most
+/// 1,024 rows of some 400 B or the sums of a vendor's hours. Of these a key may have half.
+pub const READS_MAX: usize = 8;
+/// How long a read waits for its turn. It is below what the door waits for an answer.
+const WAIT: Duration = Duration::from_secs(10);
+
+/// The turns of a node that carries so many reads at a time.
+pub fn turns(reads_max: usize) -> Turns {
+    Turns::new(Most { all: reads_max, per_key: reads_max.div_ceil(2), per_organiser: reads_max }, WAIT)
+}
+
+/// Says to a read that nobody waits for it any more, when this is dropped.
+struct Wanted(Arc<AtomicBool>);
+
+impl Drop for Wanted {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
 impl AppState {
-    /// Reads, on the pool for what may block. At most one such read per connection is under way.
+    /// Reads, on the pool for what may block, when it is this key's turn. Whoever stops waiting stops the read.
     pub(super) async fn read<R: Send + 'static>(
         &self,
         read: impl FnOnce(&dyn ReadModels) -> Result<R, ReadError> + Send + 'static,
     ) -> Result<R, Problem> {
         let models = Arc::clone(self.read_models.as_ref().ok_or(Fault::ReadModelsUnavailable)?);
-        match tokio::task::spawn_blocking(move || read(&*models)).await {
+        let key = Operator::asking();
+        let turn = self.reads.take(Holder { key, organiser: FestivalId(key) }).await.ok_or(Fault::TooManyReads)?;
+        let wanted = Wanted(Arc::new(AtomicBool::new(true)));
+        let still_wanted = Arc::clone(&wanted.0);
+        let reading = move || {
+            // Held until the read has ended, whoever waits for it.
+            let _turn = turn;
+            while_wanted(still_wanted, || read(&*models))
+        };
+        match tokio::task::spawn_blocking(reading).await {
             Ok(Ok(rows)) => Ok(rows),
-            Ok(Err(ReadError::Rebuilding)) => Err(Fault::ReadModelsUnavailable.into()),
+            Ok(Err(ReadError::Rebuilding | ReadError::NobodyWaits)) => Err(Fault::ReadModelsUnavailable.into()),
             Ok(Err(ReadError::Failed(reason))) => {
                 tracing::error!(reason, "the read models cannot be read");
                 Err(Fault::ReadModelsUnavailable.into())

@@ -110,8 +110,10 @@ impl House {
             fingerprint: Fingerprint([0xAB; 32]),
             latency: Arc::new(LatencyTracker::new()),
             metrics: gateway::metrics::install().unwrap(),
+            uploads: gateway::http::ndjson::turns(gateway::http::ndjson::CALLS_MAX),
+            reads: gateway::http::reads::turns(gateway::http::reads::READS_MAX),
         };
-        let unlimited = Limits { requests_per_s: None, ..Limits::default() };
+        let unlimited = Limits { requests_per_s: None, key_requests_per_s: None, ..Limits::default() };
         let streams = live::router(LiveHub::new(state.node.clone(), Arc::clone(&state.latency)));
         let (router, _beside) = app(state.clone(), streams, unlimited);
         Self { state, router, folder }

@@ -12,3 +12,4 @@ mod house;
 mod reads;
 mod rights;
 mod shape;
+mod shares;

@@ -5,9 +5,9 @@
 //! sent again: what was made is found, and the rest is made now. The first command carries the call's key and a
 //! fingerprint of all its lines; other lines under the same key are a conflict, and nothing is done.
 
-use std::convert::Infallible;
 use std::fmt::Write as _;
-use std::time::Duration;
+use std::io;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
@@ -27,10 +27,11 @@ use utoipa_axum::routes;
 use crate::auth::{Operator, Right};
 use crate::http::AppState;
 use crate::http::answer::{odd, replayed};
-use crate::http::ndjson::{ANSWER_LINES, CALL_TIME, LINE_LEN_MAX, LINES_MAX, LineError, Lines, Turn, attempt, turn};
+use crate::http::ndjson::{ANSWER_LINES, CALL_TIME, LINE_LEN_MAX, LINES_MAX, LineError, Lines, attempt, in_time, turn};
 use crate::http::problem::{Fault, Problem};
 use crate::http::request::{Path, first, parse_json};
 use crate::http::tickets::tag_at;
+use crate::shares::Turn;
 
 /// Lines that are being decided at a time.
 const AT_A_TIME: usize = 512;
@@ -94,8 +95,8 @@ async fn make_wallets(
     let festival = operator.at(Right::ServeWallets, &slug)?;
     let (parts, mut body) = request.into_parts();
     let (key, request) = attempt(&operator, &parts)?;
-    let qr_version = state.festival(&slug).await?.qr_version;
-    let turn = turn().await?;
+    let qr_version = state.about(&slug).await?.qr_version;
+    let turn = turn(&state, &operator, festival).await?;
     let carried = tokio::time::timeout(CALL_TIME, async {
         let wanted = read(Wanted { hash: request, ..Wanted::default() }, &mut body).await?;
         make(&state, &operator, festival, key, wanted).await
@@ -110,7 +111,7 @@ async fn make_wallets(
         count("tapgate-rejected", outcomes.len() - made),
     ];
     let qr_key = state.qr_secret.key(festival, qr_version);
-    let answer = Answer { outcomes, at: 0, festival, qr_key, qr_version, _turn: turn };
+    let answer = Answer { outcomes, at: 0, festival, qr_key, qr_version, began: Instant::now(), _turn: turn };
     Ok((headers, replayed(repeated), Body::from_stream(stream::iter(answer))).into_response())
 }
 
@@ -211,15 +212,20 @@ struct Answer {
     festival: FestivalId,
     qr_key: QrKey,
     qr_version: u32,
+    began: Instant,
     /// Held until the last line has been made: the outcomes are what it bounds.
     _turn: Turn,
 }
 
 impl Iterator for Answer {
-    type Item = Result<Bytes, Infallible>;
+    type Item = io::Result<Bytes>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let lines = self.outcomes.get(self.at..).filter(|rest| !rest.is_empty())?;
+        if let Err(late) = in_time(self.began) {
+            self.at = self.outcomes.len();
+            return Some(Err(late));
+        }
         let lines = &lines[..lines.len().min(ANSWER_LINES)];
         let mut text = String::with_capacity(lines.len() * 300);
         for (line, outcome) in lines {
