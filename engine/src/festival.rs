@@ -351,6 +351,7 @@ impl Festival {
             is_name(&values.name)
                 && values.quota <= QUOTA_MAX
                 && values.price.minor >= 0
+                && values.price.currency.is_known()
                 && values.valid_from < values.valid_until,
         )
     }

@@ -1,24 +1,59 @@
-//! Money: an integer count of minor units with its currency. It never is a float; decimals exist only at the edges.
+//! Money: an integer count of minor units with its currency. It never is a float; decimals exist only at the edges, and
+//! are read and printed here for all of them ([`Currency::read`], [`Currency::text`]).
+
+pub mod decimal;
+mod iso;
 
 use core::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::rejection::Rejection;
 
-/// An ISO 4217 code of a currency with two decimals, such as `EUR`.
+use decimal::{Decimal, Misread};
+
+/// A currency by its ISO 4217 code, such as `EUR`. A minor unit is a cent, a whole yen, a fils: see
+/// [`Currency::decimals`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Currency([u8; 3]);
 
 impl Currency {
     /// The euro.
     pub const EUR: Self = Self(*b"EUR");
-    /// Three capital letters, or `None`.
+    /// The currency with this code; `None` for a code that ISO 4217 has not, or that is no money.
     pub fn parse(code: &str) -> Option<Self> {
-        Self::from_bytes(code.as_bytes().try_into().ok()?)
+        Self::from_bytes(code.as_bytes().try_into().ok()?).filter(|currency| currency.is_known())
     }
-    /// The same from three bytes.
+    /// As frames and records have it: any three capital letters. What is asked in a currency that there is not is
+    /// `wrong_currency` everywhere, since no festival can have chosen it.
     pub fn from_bytes(code: [u8; 3]) -> Option<Self> {
         code.iter().all(u8::is_ascii_uppercase).then_some(Self(code))
+    }
+    /// Every currency of ISO 4217 that is money.
+    pub fn all() -> impl Iterator<Item = Self> {
+        iso::codes().filter_map(Self::parse)
+    }
+    /// Whether ISO 4217 has it.
+    pub fn is_known(self) -> bool {
+        iso::decimals(self.0).is_some()
+    }
+    /// How many decimals its amounts are written with: 2 for the euro, 0 for the yen, 3 for the Kuwaiti dinar.
+    pub fn decimals(self) -> u8 {
+        iso::decimals(self.0).unwrap_or(2)
+    }
+    /// How many minor units make one: 100 for the euro, 1 for the yen.
+    pub fn unit(self) -> i64 {
+        10_i64.pow(u32::from(self.decimals()))
+    }
+    /// An amount of it as decimal text, `12.50`, without its name.
+    pub fn text(self, minor: impl Into<i128>) -> String {
+        Decimal { units: minor.into(), decimals: self.decimals() }.to_string()
+    }
+    /// Reads an amount of it, in minor units.
+    ///
+    /// # Errors
+    /// It is no decimal number, has more decimals than the currency, or does not fit.
+    pub fn read(self, text: &str) -> Result<i64, Misread> {
+        decimal::read(text, self.decimals())
     }
     /// The three letters as a number, for records.
     pub(crate) fn to_word(self) -> u32 {
@@ -39,10 +74,10 @@ impl Currency {
     }
 }
 
-/// An amount in minor units (cents). Negative amounts exist (corrections, legs of postings).
+/// An amount in minor units. Negative amounts exist (corrections, legs of postings).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Money {
-    /// Cents.
+    /// How many of the currency's smallest unit.
     pub minor: i64,
     /// Of what.
     pub currency: Currency,
@@ -74,9 +109,8 @@ pub fn vendor_share(amount: i64, commission_bp: u16) -> i64 {
 
 impl fmt::Display for Money {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sign = if self.minor < 0 { "-" } else { "" };
-        let minor = self.minor.unsigned_abs();
-        write!(f, "{sign}{}.{:02} {}", minor / 100, minor % 100, self.currency.as_str())
+        let amount = Decimal { units: self.minor.into(), decimals: self.currency.decimals() };
+        write!(f, "{amount} {}", self.currency.as_str())
     }
 }
 
@@ -91,7 +125,22 @@ mod tests {
             [eur(1250), eur(5), eur(-5), eur(i64::MIN)],
             ["12.50 EUR", "0.05 EUR", "-0.05 EUR", "-92233720368547758.08 EUR"]
         );
-        assert_eq!(Currency::parse("eur"), None);
+    }
+
+    #[test]
+    fn each_currency_has_its_own_scale() {
+        for (code, decimals, text) in
+            [("JPY", 0, "1250"), ("EUR", 2, "12.50"), ("KWD", 3, "1.250"), ("CLF", 4, "0.1250")]
+        {
+            let currency = Currency::parse(code).expect(code);
+            assert_eq!((currency.decimals(), currency.text(1_250)), (decimals, text.to_owned()));
+            assert_eq!(currency.read(text), Ok(1_250));
+            assert_eq!(currency.unit(), 10_i64.pow(u32::from(decimals)));
+        }
+        for code in ["eur", "EU", "EURO", "XXX", "XTS", "XAU", "ABC", ""] {
+            assert_eq!(Currency::parse(code), None, "{code}");
+        }
+        assert_eq!(Currency::all().count(), 164);
     }
 
     #[test]

@@ -195,6 +195,8 @@ rejections! {
     UnusableTag = 136, "unusable_tag", "This wristband cannot be used: its number is not its own. Please take another one.";
     /// A wallet that another festival issued, where only the own ones are taken.
     ForeignWallet = 80, "foreign_wallet", "This wallet belongs to another festival.";
+    /// ISO 4217 has no such currency, or it is one without amounts, such as gold.
+    UnknownCurrency = 144, "unknown_currency", "There is no such currency.";
 
     // What was given up.
     /// It reached its shard after the time that it carried. Nothing has happened, and nothing will.

@@ -475,8 +475,8 @@ impl Shard {
                 let found = self.cash.refundable.find(*id, self.cash.serial());
                 found.map(|payment| View::Payment(payment.view()))
             }
-            Query::Cash(id) => self.cash.directory.get(*id).map(|festival| View::Cash(Box::new(festival.view(*id)))),
             Query::CashPolicy(id) => self.cash.directory.get(*id).map(|festival| View::CashPolicy(festival.policy)),
+            Query::Cash(id) => self.cash.directory.get(*id).map(|festival| View::Cash(Box::new(festival.view(*id)))),
             Query::Stand(id, vendor) => self.cash.directory.get(*id).and_then(|festival| {
                 let vendor = festival.vendor_view(*vendor)?;
                 Ok(View::Stand(Box::new(StandView { policy: festival.policy, vendor })))

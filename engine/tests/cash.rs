@@ -705,6 +705,13 @@ fn what_the_office_sets_up_is_checked() {
     };
     for (action, rejection) in [
         (CashAction::SetPolicy { festival: nowhere, policy }, Rejection::UnknownFestival),
+        (
+            CashAction::SetPolicy {
+                festival,
+                policy: CashPolicy { currency: engine::money::Currency::from_bytes(*b"XAU").unwrap(), ..policy },
+            },
+            Rejection::UnknownCurrency,
+        ),
         (CashAction::SetPolicy { festival, policy: CashPolicy { min_topup: 0, ..policy } }, Rejection::InvalidValue),
         (CashAction::SetPolicy { festival, policy: CashPolicy { max_topup: 1, ..policy } }, Rejection::InvalidValue),
         (

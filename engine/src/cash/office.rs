@@ -23,6 +23,9 @@ impl Cash {
         let event = match action {
             CashAction::SetPolicy { festival: id, policy } => {
                 let status = festival.ok_or(Rejection::UnknownFestival)?.status;
+                if !policy.currency.is_known() {
+                    return Err(Rejection::UnknownCurrency);
+                }
                 let limits = [policy.min_topup, policy.max_topup, policy.max_balance, policy.min_payment];
                 check(limits.iter().all(|limit| (1..AMOUNT_LIMIT).contains(limit)))?;
                 check(policy.min_topup <= policy.max_topup)?;

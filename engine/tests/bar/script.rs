@@ -274,20 +274,16 @@ fn line_of(text: &str) -> Line {
 
 /// `12.50` → 1250; `12` → 1200; `-0.05` → −5.
 pub fn amount_of(text: &str) -> i64 {
-    let (whole, part) = text.split_once('.').unwrap_or((text, "00"));
-    let sign = if whole.starts_with('-') { -1 } else { 1 };
-    let whole: i64 = whole.trim_start_matches('-').parse().unwrap_or_else(|_| panic!("no amount: {text}"));
-    sign * (whole * 100 + part.parse::<i64>().unwrap())
+    Currency::EUR.read(text).unwrap_or_else(|why| panic!("{text} {why}"))
 }
 
 fn money(text: &str, rest: &[&str]) -> Money {
     let currency = option(rest, "in").map_or(Currency::EUR, |code| Currency::parse(code).unwrap());
-    Money { minor: amount_of(text), currency }
+    Money { minor: currency.read(text).unwrap_or_else(|why| panic!("{text} {why}")), currency }
 }
 
 pub fn cents(minor: i64) -> String {
-    let text = eur(minor).to_string();
-    text.trim_end_matches(" EUR").to_owned()
+    Currency::EUR.text(minor)
 }
 
 fn words_of(answer: &TerminalAnswer, repeated: bool) -> String {

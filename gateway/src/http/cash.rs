@@ -118,9 +118,9 @@ impl AppState {
         let body = Moved {
             transaction_id: id.to_string(),
             wallet: id.wallet.to_string(),
-            amount: amount::text(amount.minor),
+            amount: amount.currency.text(amount.minor),
             currency: amount.currency.as_str().to_owned(),
-            balance: amount::text(balance),
+            balance: amount.currency.text(balance),
             over_limit,
             order: Some(order).filter(|order| *order > 0),
         };

@@ -171,7 +171,7 @@ pub fn status_of(rejection: Rejection) -> StatusCode {
         CodeExpired => StatusCode::GONE,
         IdempotencyKeyExpired => StatusCode::BAD_REQUEST,
         InvalidQr | TamperedQr | InvalidValue | InvalidAmount | WrongCurrency | BelowMinTopup | AboveMaxTopup
-        | BelowMinPayment | LinesMismatch | UnusableTag => StatusCode::UNPROCESSABLE_ENTITY,
+        | BelowMinPayment | LinesMismatch | UnusableTag | UnknownCurrency => StatusCode::UNPROCESSABLE_ENTITY,
         Internal => StatusCode::INTERNAL_SERVER_ERROR,
         Busy | Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         StillPending => StatusCode::GATEWAY_TIMEOUT,

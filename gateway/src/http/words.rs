@@ -7,15 +7,14 @@ use engine::command::Direction;
 use engine::money::{Currency, Money};
 use engine::status;
 use engine::time::Timestamp;
-use rust_decimal::Decimal;
-use rust_decimal::prelude::ToPrimitive;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type};
 use utoipa::{PartialSchema, ToSchema};
 
-use super::problem::{FieldError, Problem};
+use super::cash::amount;
+use super::problem::Problem;
 
 macro_rules! words {
     ($($(#[$doc:meta])* $name:ident = $engine:path;)*) => {$(
@@ -106,12 +105,13 @@ impl PartialSchema for Moment {
 }
 impl ToSchema for Moment {}
 
-/// An amount of money. Decimals exist here, at the edge, only; inside it is a number of cents.
+/// An amount of money. Decimals exist here, at the edge, only; inside it is a number of the currency's smallest unit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Price {
-    /// A decimal number of at most two places, as text: a JSON number could lose a cent on its way.
-    #[schema(example = "89.00", pattern = r"^\d{1,16}(\.\d{1,2})?$")]
+    /// A decimal number of at most as many places as the currency has, as text: a JSON number could lose a cent on its
+    /// way.
+    #[schema(example = "89.00", pattern = r"^\d{1,16}(\.\d{1,4})?$")]
     pub amount: String,
     /// ISO 4217.
     #[schema(example = "EUR", pattern = "^[A-Z]{3}$")]
@@ -120,32 +120,25 @@ pub struct Price {
 
 impl From<Money> for Price {
     fn from(money: Money) -> Self {
-        Self { amount: Decimal::new(money.minor, 2).to_string(), currency: money.currency.as_str().to_owned() }
+        Self { amount: money.currency.text(money.minor), currency: money.currency.as_str().to_owned() }
     }
 }
 
 impl Price {
-    /// In cents. `at` is the JSON pointer of this price.
+    /// In the smallest unit. `at` is the JSON pointer of this price.
     ///
     /// # Errors
     /// `validation`.
     pub fn money(&self, at: &str) -> Result<Money, Problem> {
-        let plain = self.amount.bytes().all(|c| c.is_ascii_digit() || c == b'.');
-        let minor = plain
-            .then(|| Decimal::from_str_exact(&self.amount).ok())
-            .flatten()
-            .and_then(|amount| amount.checked_mul(Decimal::ONE_HUNDRED))
-            .filter(Decimal::is_integer)
-            .and_then(|cents| cents.to_i64());
-        let currency = Currency::parse(&self.currency);
-        if let (Some(minor), Some(currency)) = (minor, currency) {
-            return Ok(Money { minor, currency });
-        }
-        let bad = |field: &str, detail: &str| FieldError { pointer: format!("{at}/{field}"), detail: detail.into() };
-        let amount = "must be a decimal number of at most two places, such as \"89.00\"";
-        let amount = minor.is_none().then(|| bad("amount", amount));
-        let currency = currency.is_none().then(|| bad("currency", "must be three capital letters, such as \"EUR\""));
-        Err(Problem::fields(amount.into_iter().chain(currency).collect()))
+        let amount_at = format!("{at}/amount");
+        let currency = amount::currency(&self.currency, &format!("{at}/currency")).map_err(|wrong| {
+            // What is wrong with the amount in any currency is said together with it.
+            match amount::price(&self.amount, Currency::EUR, &amount_at) {
+                Ok(_) => wrong,
+                Err(too) => Problem::fields([too.errors(), wrong.errors()].concat()),
+            }
+        })?;
+        Ok(Money { minor: amount::price(&self.amount, currency, &amount_at)?, currency })
     }
 }
 
@@ -171,6 +164,8 @@ mod tests {
         }
         assert_eq!(Price::from(Money { minor: 8900, currency: Currency::EUR }).amount, "89.00");
         assert!(Price { amount: "1".into(), currency: "eur".into() }.money("").is_err());
+        let yen = Price { amount: "8900".into(), currency: "JPY".into() };
+        assert_eq!(Price::from(yen.money("").unwrap()).amount, "8900");
     }
 
     #[test]

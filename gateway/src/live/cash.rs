@@ -7,6 +7,7 @@ use std::fmt;
 
 use engine::event::TransactionKind;
 use engine::ids::{DeviceId, VendorNo};
+use engine::money::decimal::{self, DECIMALS_MAX, Decimal};
 use engine::view::{CashView, LedgerView, TerminalSeen};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -20,24 +21,27 @@ pub const SILENT_AFTER_S: u64 = 5 * 60;
 /// How many silent terminals are named; all are counted.
 pub const SILENT_MAX: usize = 32;
 
-/// An amount in minor units; in JSON a decimal string such as `"1234.50"`.
+/// An amount in minor units; in JSON a decimal string such as `"1234.50"`, with its currency's decimals.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Amount(pub i128);
+pub struct Amount {
+    /// How many minor units.
+    pub minor: i128,
+    /// Its currency's.
+    pub decimals: u8,
+}
 
 impl fmt::Display for Amount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (sign, minor) = (if self.0 < 0 { "-" } else { "" }, self.0.unsigned_abs());
-        write!(f, "{sign}{}.{:02}", minor / 100, minor % 100)
+        Decimal { units: self.minor, decimals: self.decimals }.fmt(f)
     }
 }
 
 impl Amount {
-    /// What [`fmt::Display`] has written.
+    /// What [`fmt::Display`] has written: its decimals are the currency's.
     fn parse(text: &str) -> Option<Self> {
-        let (sign, digits) = text.strip_prefix('-').map_or((1, text), |digits| (-1, digits));
-        let (whole, cents) = digits.split_once('.').filter(|(_, cents)| cents.len() == 2)?;
-        let number = |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse::<i128>().ok())?;
-        number(whole)?.checked_mul(100)?.checked_add(number(cents)?).map(|minor| Self(sign * minor))
+        let decimals = text.split_once('.').map_or(0, |(_, decimals)| decimals.len());
+        let decimals = u8::try_from(decimals).ok().filter(|decimals| *decimals <= DECIMALS_MAX)?;
+        Some(Self { minor: decimal::read_wide(text, decimals).ok()?, decimals })
     }
 }
 
@@ -50,7 +54,7 @@ impl Serialize for Amount {
 impl<'de> Deserialize<'de> for Amount {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = Cow::<str>::deserialize(from)?;
-        Self::parse(&text).ok_or_else(|| D::Error::custom("not a decimal string with two places"))
+        Self::parse(&text).ok_or_else(|| D::Error::custom("not a decimal string"))
     }
 }
 
@@ -62,6 +66,9 @@ pub struct Cash {
     /// Of all amounts here.
     #[schema(example = "EUR")]
     pub(crate) currency: String,
+    /// How many decimals these have: minor units over 10 to this are whole ones.
+    #[schema(example = 2)]
+    pub(crate) decimals: u8,
     /// False while a shard does not answer: these are the last figures that all of them gave.
     pub(crate) current: bool,
     /// What can be spent: the balances of all wallets.
@@ -211,21 +218,24 @@ impl Cash {
         let sources = books.sources.iter().map(|(_, sum)| sum).sum::<i128>();
         let terminals: Vec<&TerminalSeen> = books.terminals.iter().filter(|one| !one.revoked).collect();
         let name = |device: DeviceId| names.get(device).map(str::to_owned);
+        let decimals = about.policy.currency.decimals();
+        let amount = |minor: i128| Amount { minor, decimals };
         Self {
             currency: about.policy.currency.as_str().to_owned(),
+            decimals,
             current: true,
-            in_wallets: Amount(books.wallets),
-            in_transit: Amount(books.in_transit),
-            sold: Amount(sold),
-            refunded: Amount(refunded),
-            topped_up: Amount(topped_up),
-            payable: Amount(payable),
-            commission: Amount(books.commission),
+            in_wallets: amount(books.wallets),
+            in_transit: amount(books.in_transit),
+            sold: amount(sold),
+            refunded: amount(refunded),
+            topped_up: amount(topped_up),
+            payable: amount(payable),
+            commission: amount(books.commission),
             payments,
             refunds,
             top_ups,
             transfers: kind(TransactionKind::TransferOut).0,
-            trial_balance: Amount(
+            trial_balance: amount(
                 books.wallets + payable + books.commission + sources + books.corrections + books.in_transit,
             ),
             vendors: vendors(about, books, &terminals, at),
@@ -245,7 +255,7 @@ impl Cash {
                     code: refused.reason.code().into(),
                     say: refused.reason.say().into(),
                     wallet: refused.wallet.to_string(),
-                    amount: Amount(i128::from(refused.amount)),
+                    amount: amount(refused.amount.into()),
                 })
                 .collect(),
             terminals: Terminals::of(&terminals, name, at),
@@ -255,9 +265,10 @@ impl Cash {
     /// What has happened between `before` and this. Nothing, where nothing was known before.
     pub(super) fn since(&self, before: Option<&Self>) -> CashPoint {
         let Some(before) = before else { return CashPoint::default() };
-        let minor = |now: Amount, then: Amount| (now.0 - then.0).clamp(0, i128::from(u64::MAX)) as u64;
+        let minor = |now: Amount, then: Amount| (now.minor - then.minor).clamp(0, i128::from(u64::MAX)) as u64;
         let vendors = self.vendors.iter().enumerate().map(|(i, now)| {
-            let (payments, sold) = before.vendors.get(i).map_or((0, Amount(0)), |then| (then.payments, then.sold));
+            let (payments, sold) =
+                before.vendors.get(i).map_or((0, Amount::default()), |then| (then.payments, then.sold));
             [more(now.payments, payments), u32::try_from(minor(now.sold, sold)).unwrap_or(u32::MAX)]
         });
         let reasons = Reason::since(&self.rejections, &before.rejections);
@@ -290,6 +301,8 @@ fn vendors(about: &CashView, books: &LedgerView, terminals: &[&TerminalSeen], at
         *counted = (counted.0 + u32::from(is_heard(terminal, at)), counted.1 + 1);
     }
     let sums: HashMap<VendorNo, _> = books.vendors.iter().map(|sums| (sums.vendor, *sums)).collect();
+    let decimals = about.policy.currency.decimals();
+    let amount = |minor: i128| Amount { minor, decimals };
     let vendor = |vendor: &engine::view::VendorView| {
         let sums = sums.get(&vendor.no).copied().unwrap_or_default();
         let (heard, all) = heard_and_all.get(&vendor.no).copied().unwrap_or_default();
@@ -299,9 +312,9 @@ fn vendors(about: &CashView, books: &LedgerView, terminals: &[&TerminalSeen], at
             open: vendor.values.open,
             payments: sums.payments,
             refunds: sums.refunds,
-            sold: Amount(sums.sold),
-            refunded: Amount(sums.refunded),
-            payable: Amount(sums.payable),
+            sold: amount(sums.sold),
+            refunded: amount(sums.refunded),
+            payable: amount(sums.payable),
             heard,
             terminals: all,
         }
@@ -398,18 +411,21 @@ pub(super) mod tests {
 
     #[test]
     fn amounts_are_decimal_strings_there_and_back() {
-        for (minor, text) in [
-            (0, "0.00"),
-            (5, "0.05"),
-            (-5, "-0.05"),
-            (123_450, "1234.50"),
-            (-100, "-1.00"),
-            (i128::from(i64::MAX) * 1_000, "92233720368547758070.00"),
+        for (minor, decimals, text) in [
+            (0, 2, "0.00"),
+            (5, 2, "0.05"),
+            (-5, 2, "-0.05"),
+            (123_450, 2, "1234.50"),
+            (-100, 2, "-1.00"),
+            (1_250, 0, "1250"),
+            (1_250, 3, "1.250"),
+            (i128::from(i64::MAX) * 1_000, 2, "92233720368547758070.00"),
         ] {
-            assert_eq!(Amount(minor).to_string(), text);
-            assert_eq!(Amount::parse(text), Some(Amount(minor)));
+            let amount = Amount { minor, decimals };
+            assert_eq!(amount.to_string(), text);
+            assert_eq!(Amount::parse(text), Some(amount));
         }
-        for bad in ["", "1", "1.5", "1.234", "x.00", "--1.00", "1.-5", "+1.00", ".00e"] {
+        for bad in ["", "x.00", "--1.00", "1.-5", "+1.00", ".00e", "1.0000000000", "1."] {
             assert_eq!(Amount::parse(bad), None, "{bad}");
         }
     }

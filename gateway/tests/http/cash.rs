@@ -33,7 +33,7 @@ async fn a_festival_sets_up_its_stands() {
         "foreignWallets": false,
     });
     assert_eq!(shown, all);
-    house.put(&admin, "/festivals/own/cashless", json!({"currency": "USD"})).await.is(422, "wrong_currency");
+    house.put(&admin, "/festivals/own/cashless", json!({"currency": "XAU"})).await.is(422, "validation");
 
     let made = house.post(&admin, "/festivals/own/vendors", early).await;
     assert_eq!(made.headers["location"], "/api/v1/festivals/own/vendors/0");

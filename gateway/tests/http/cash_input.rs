@@ -306,7 +306,7 @@ async fn the_rest() {
         ("/festivals/own/cashless", limits(json!({"minPayment": "-1"})), 422, "validation"),
         ("/festivals/own/cashless", limits(json!({"minPayment": "0.001"})), 422, "validation"),
         ("/festivals/own/cashless", json!({"currency": "euro"}), 422, "validation"),
-        ("/festivals/own/cashless", json!({"currency": "CHF"}), 422, "wrong_currency"),
+        ("/festivals/own/cashless", json!({"currency": "CHF"}), 422, "validation"),
         ("/festivals/own/vendors/0", json!({"name": "x", "commissionRate": "100.01"}), 422, "validation"),
         ("/festivals/own/vendors/0", json!({"name": "x", "commissionRate": 10}), 422, "validation"),
         ("/festivals/own/vendors/0", json!({"name": " ", "commissionRate": "0"}), 422, "invalid_value"),

@@ -88,7 +88,7 @@ fn alarm(now: &Picture) -> Option<String> {
         return Some(format!("Evacuation. {}.", zones.collect::<Vec<_>>().join(", ")));
     }
     match &now.cash {
-        Some(cash) if cash.trial_balance.0 != 0 => {
+        Some(cash) if cash.trial_balance.minor != 0 => {
             Some(format!("The books do not add up: all accounts come to {}. Run `tapgate audit`.", cash.trial_balance))
         }
         Some(cash) if !cash.current => {
@@ -181,7 +181,7 @@ fn gates_half(night: &Night, now: &Picture, area: Rect, buffer: &mut Buffer) {
 
 fn cash_half(night: &Night, cash: &Cash, at: i64, area: Rect, buffer: &mut Buffer) {
     let mut rows = half("Cashless", area, buffer);
-    let zero = cash.trial_balance.0 == 0;
+    let zero = cash.trial_balance.minor == 0;
     let proof = format!("   {} books come to {}", if zero { "✓" } else { "✗" }, cash.trial_balance);
     let proof = if zero { Span::from(proof).green() } else { Span::from(proof).red().bold() };
     let per_minute = |rate: Option<f64>| rate.map(|per_s| per_s * 60.0);
@@ -202,7 +202,7 @@ fn cash_half(night: &Night, cash: &Cash, at: i64, area: Rect, buffer: &mut Buffe
         figure(
             "Per min",
             Line::from(vec![
-                Span::from(format!("{} {}", whole(per_minute(sales)), cash.currency)).green(),
+                Span::from(format!("{} {}", whole(per_minute(sales), cash.decimals), cash.currency)).green(),
                 Span::from(format!("  {} payments", rounded(per_minute(payments)))).light_blue(),
                 Span::from(format!("  {} refused", rounded(per_minute(refused)))).red(),
             ]),
@@ -231,9 +231,9 @@ fn cash_half(night: &Night, cash: &Cash, at: i64, area: Rect, buffer: &mut Buffe
         let quiet = vendor.open && vendor.heard < vendor.terminals;
         Row::new([
             Cell::from(vendor.name.clone()),
-            right(whole(per_minute(each(1)))).green(),
+            right(whole(per_minute(each(1)), cash.decimals)).green(),
             right(rounded(per_minute(each(0)))).light_blue(),
-            right(money(Amount(vendor.sold.0 - vendor.refunded.0))),
+            right(money(Amount { minor: vendor.sold.minor - vendor.refunded.minor, ..vendor.sold })),
             if quiet { heard.yellow() } else { heard },
         ])
     });
@@ -359,13 +359,15 @@ fn count(n: impl Into<u128>) -> String {
 
 /// 412,380.50
 fn money(amount: Amount) -> String {
-    let (sign, minor) = (if amount.0 < 0 { "-" } else { "" }, amount.0.unsigned_abs());
-    format!("{sign}{}.{:02}", count(minor / 100), minor % 100)
+    let sign = if amount.minor < 0 { "-" } else { "" };
+    let size = Amount { minor: amount.minor.saturating_abs(), ..amount }.to_string();
+    let (whole, point) = size.split_at(size.find('.').unwrap_or(size.len()));
+    format!("{sign}{}{point}", count(whole.parse::<u128>().unwrap_or(0)))
 }
 
 /// Minor units as whole ones: for rates.
-fn whole(minor: Option<f64>) -> String {
-    rounded(minor.map(|minor| minor / 100.0))
+fn whole(minor: Option<f64>, decimals: u8) -> String {
+    rounded(minor.map(|minor| minor / 10_f64.powi(i32::from(decimals))))
 }
 
 fn rounded(n: Option<f64>) -> String {

@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use engine::command::{CashAction, OfficeAction, OfficeAnswer};
 use engine::ids::{FestivalId, TagUid, WalletId};
+use engine::money::Currency;
 use engine::rejection::Rejection;
 use engine::view::{Query, TagState, View, WalletView};
 use serde::{Deserialize, Serialize};
@@ -11,7 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{account_at, amount, wallet_at, wallet_in_path};
+use super::{account_at, wallet_at, wallet_in_path};
 use crate::auth::{Operator, Right};
 use crate::http::AppState;
 use crate::http::answer::{Done, odd};
@@ -89,9 +90,9 @@ pub struct Lot {
     pub amount: String,
 }
 
-impl From<&engine::event::Lot> for Lot {
-    fn from(lot: &engine::event::Lot) -> Self {
-        Self { source: super::ledger::source_account(lot.source), amount: amount::text(lot.amount) }
+impl Lot {
+    pub(super) fn of(lot: &engine::event::Lot, currency: Currency) -> Self {
+        Self { source: super::ledger::source_account(lot.source), amount: currency.text(lot.amount) }
     }
 }
 
@@ -106,14 +107,14 @@ impl From<&WalletView> for Account {
             wallet: view.id.to_string(),
             account: view.account.map(|account| uuid::Uuid::from_u128(account).to_string()),
             issuer: view.issuer.to_string(),
-            balance: amount::text(view.available),
-            reserved: amount::text(view.reserved),
+            balance: view.currency.text(view.available),
+            reserved: view.currency.text(view.reserved),
             currency: view.currency.as_str().to_owned(),
             blocked: view.blocked,
             nfc_tag_id: view.tag.map(|(tag, _)| tag_text(tag)),
             tag_lost: view.tag_lost,
             transactions: view.transactions,
-            sources: view.lots.iter().map(Lot::from).collect(),
+            sources: view.lots.iter().map(|lot| Lot::of(lot, view.currency)).collect(),
         }
     }
 }

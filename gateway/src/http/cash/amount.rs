@@ -1,41 +1,26 @@
-//! Amounts and rates as JSON spells them: decimal text, read exactly or refused. Nothing is ever rounded here.
+//! Amounts and rates as JSON spells them: decimal text, read exactly or refused. Nothing is ever rounded here. What a
+//! decimal is, and how many decimals a currency has, only `engine::money` knows.
 
-use engine::money::{Currency, Money, WHOLE_BP, check_amount};
+use engine::money::decimal::{self, Decimal};
+use engine::money::{AMOUNT_LIMIT, Currency, Money, WHOLE_BP, check_amount};
 use engine::rejection::Rejection;
-use rust_decimal::Decimal;
-use rust_decimal::prelude::ToPrimitive;
 
 use crate::http::problem::Problem;
 
-/// What an amount has to look like.
-const LOOKS: &str = "must be a decimal number of at most two places, as text, such as \"12.50\"";
-
-/// In hundredths: digits, a point with digits behind it, a minus sign if it may have one.
-fn hundredths(text: &str, signed: bool) -> Result<i64, &'static str> {
-    let digits = text.strip_prefix('-').filter(|_| signed).unwrap_or(text);
-    let (whole, part) = digits.split_once('.').unwrap_or((digits, "0"));
-    let plain = [whole, part].iter().all(|half| !half.is_empty() && half.bytes().all(|c| c.is_ascii_digit()));
-    if !plain {
-        return Err(LOOKS);
-    }
-    let exact = Decimal::from_str_exact(text).ok().and_then(|amount| amount.checked_mul(Decimal::ONE_HUNDRED));
-    let exact = exact.ok_or("is out of bounds")?;
-    if !exact.is_integer() {
-        return Err("must not have more than two places");
-    }
-    exact.to_i64().ok_or("is out of bounds")
-}
-
-fn currency(text: &str) -> Result<Currency, Problem> {
-    let wrong = || Problem::field("/currency", "must be three capital letters, such as \"EUR\"");
+/// A currency by its ISO 4217 code. `at` is its JSON pointer.
+///
+/// # Errors
+/// `validation` for a code that is none, or that stands for no money, such as gold.
+pub fn currency(text: &str, at: &str) -> Result<Currency, Problem> {
+    let wrong = || Problem::field(at, "must be the code of a currency by ISO 4217, in capitals, such as \"EUR\"");
     Currency::parse(text).ok_or_else(wrong)
 }
 
 /// An amount to be moved, from the fields `amount` and `currency`.
 ///
 /// # Errors
-/// `invalid_amount` for what is no amount, for 0 and less, more than two places, and 10^10 and more; `validation` for
-/// what is no currency.
+/// `invalid_amount` for what is no amount, for 0 and less, for more decimals than the currency has, and for 10^12 of its
+/// smallest unit and more; `validation` for what is no currency.
 pub fn money(amount: &str, of: &str) -> Result<Money, Problem> {
     read(amount, of, false)
 }
@@ -49,13 +34,15 @@ pub fn signed_money(amount: &str, of: &str) -> Result<Money, Problem> {
 }
 
 fn read(amount: &str, of: &str, signed: bool) -> Result<Money, Problem> {
-    let currency = currency(of)?;
-    let no = |why: &str| Problem::from(Rejection::InvalidAmount).at("/amount", why);
+    let currency = currency(of, "/currency")?;
+    let no = |why: String| Problem::from(Rejection::InvalidAmount).at("/amount", why);
     // Read with its sign either way: what is wrong with "-1" is not its spelling.
-    let minor = hundredths(amount, true).map_err(no)?;
+    let minor = currency.read(amount).map_err(|why| no(why.to_string()))?;
     let size = if signed { minor.saturating_abs() } else { minor };
-    check_amount(size)
-        .map_err(|_| no(if size <= 0 { "must be more than 0" } else { "must be less than 10000000000" }))?;
+    check_amount(size).map_err(|_| match size {
+        ..=0 => no("must be more than 0".into()),
+        _ => no(format!("must be less than {}", currency.text(AMOUNT_LIMIT))),
+    })?;
     Ok(Money { minor, currency })
 }
 
@@ -63,8 +50,9 @@ fn read(amount: &str, of: &str, signed: bool) -> Result<Money, Problem> {
 ///
 /// # Errors
 /// `validation`.
-pub fn price(text: &str, at: &str) -> Result<i64, Problem> {
-    hundredths(text, false).map_err(|why| Problem::field(at, why))
+pub fn price(text: &str, of: Currency, at: &str) -> Result<i64, Problem> {
+    let minor = of.read(text).map_err(|why| Problem::field(at, why.to_string()))?;
+    if minor < 0 { Err(Problem::field(at, "must not be negative")) } else { Ok(minor) }
 }
 
 /// A rate in per cent of at most two places, in basis points. `at` is its JSON pointer.
@@ -73,16 +61,13 @@ pub fn price(text: &str, at: &str) -> Result<i64, Problem> {
 /// `validation`.
 pub fn rate(text: &str, at: &str) -> Result<u16, Problem> {
     let bounds = "must be 0 to 100 per cent, of at most two places, as text, such as \"12.50\"";
-    let bp = hundredths(text, false).ok().and_then(|bp| u16::try_from(bp).ok()).filter(|bp| *bp <= WHOLE_BP);
+    let bp = decimal::read(text, 2).ok().and_then(|bp| u16::try_from(bp).ok()).filter(|bp| *bp <= WHOLE_BP);
     bp.ok_or_else(|| Problem::field(at, bounds))
 }
 
-/// Hundredths as text: `12.50`. Sums of books have 128 bits, more than a decimal.
-pub fn text(minor: impl Into<i128>) -> String {
-    let minor = minor.into();
-    let sign = if minor < 0 { "-" } else { "" };
-    let size = minor.unsigned_abs();
-    format!("{sign}{}.{:02}", size / 100, size % 100)
+/// Basis points as per cent: `12.50`.
+pub fn percent(bp: u16) -> String {
+    Decimal { units: bp.into(), decimals: 2 }.to_string()
 }
 
 #[cfg(test)]
@@ -122,9 +107,21 @@ mod tests {
         ] {
             assert_eq!(read(bad), Err("invalid_amount"), "{bad}");
         }
-        for bad in ["", "eur", "EURO", "€"] {
+        for bad in ["", "eur", "EURO", "€", "XXX", "ABC"] {
             assert_eq!(money("5", bad).unwrap_err().errors()[0].pointer, "/currency", "{bad}");
         }
+    }
+
+    #[test]
+    fn each_currency_has_its_own_decimals() {
+        let read =
+            |amount: &str, of: &str| money(amount, of).map(|m| m.minor).map_err(|p| p.errors()[0].detail.clone());
+        assert_eq!(read("1250", "JPY"), Ok(1_250));
+        assert_eq!(read("1.250", "KWD"), Ok(1_250));
+        assert!(read("12.50", "JPY").unwrap_err().contains("has no decimals"));
+        assert!(read("1.2505", "KWD").unwrap_err().contains("more than 3 decimals"));
+        assert_eq!(read("1000000000000", "JPY").unwrap_err(), "must be less than 1000000000000");
+        assert_eq!(read("1000000000", "KWD").unwrap_err(), "must be less than 1000000000.000");
     }
 
     #[test]
@@ -145,7 +142,13 @@ mod tests {
         for bad in ["100.01", "-1", "1.005", "ten", ""] {
             assert_eq!(rate(bad, "/r").unwrap_err().code(), "validation", "{bad}");
         }
-        assert_eq!([text(1_250), text(-5), text(0)], ["12.50", "-0.05", "0.00"]);
-        assert_eq!(text(i128::MIN), "-1701411834604692317316873037158841057.28");
+        assert_eq!([percent(1_250), percent(5), percent(0)], ["12.50", "0.05", "0.00"]);
+        assert_eq!(
+            (price("5.5", Currency::EUR, "/p").ok(), price("0", Currency::EUR, "/p").ok()),
+            (Some(550), Some(0))
+        );
+        for bad in ["-1", "0.001", "x"] {
+            assert_eq!(price(bad, Currency::EUR, "/p").unwrap_err().errors()[0].pointer, "/p", "{bad}");
+        }
     }
 }

@@ -9,7 +9,6 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::amount;
 use super::ledger::source_account;
 use super::transactions::kind_word;
 use crate::auth::{Operator, Right};
@@ -76,7 +75,7 @@ impl From<TransactionRow> for LedgerEntry {
             at: Moment(row.position.at),
             kind: kind_word(row.kind),
             currency: row.currency.as_str().to_owned(),
-            legs: moved.map(|(account, minor)| Leg { account, amount: amount::text(minor) }).collect(),
+            legs: moved.map(|(account, minor)| Leg { account, amount: row.currency.text(minor) }).collect(),
             reason: Some(row.reason).filter(|reason| !reason.is_empty()),
         }
     }

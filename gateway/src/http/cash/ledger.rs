@@ -15,7 +15,6 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::amount;
 use crate::auth::{Operator, Right};
 use crate::http::AppState;
 use crate::http::answer::odd;
@@ -174,18 +173,20 @@ async fn ledger_accounts(
 ) -> Result<Json<LedgerAccounts>, Problem> {
     let festival = operator.at(Right::SeeBooks, &slug)?;
     let (cash, ledger) = (state.cash_of(&slug).await?, state.books_of(festival).await?);
+    let currency = cash.policy.currency;
+    let text = |minor: i128| currency.text(minor);
     let accounts = entries(&cash, &ledger).into_iter().map(|entry| LedgerAccount {
         account: entry.account,
         name: entry.name,
-        balance: amount::text(entry.balance),
+        balance: text(entry.balance),
         sales: entry.vendor.map(|sums| VendorSales {
-            sold: amount::text(sums.sold),
+            sold: text(sums.sold),
             payments: sums.payments,
-            refunded: amount::text(sums.refunded),
+            refunded: text(sums.refunded),
             refunds: sums.refunds,
         }),
     });
-    Ok(Json(LedgerAccounts { currency: cash.policy.currency.as_str().to_owned(), accounts: accounts.collect() }))
+    Ok(Json(LedgerAccounts { currency: currency.as_str().to_owned(), accounts: accounts.collect() }))
 }
 
 /// Adds a festival's books up.
@@ -198,14 +199,16 @@ async fn trial_balance(
 ) -> Result<Json<TrialBalance>, Problem> {
     let festival = operator.at(Right::SeeBooks, &slug)?;
     let (cash, ledger) = (state.cash_of(&slug).await?, state.books_of(festival).await?);
+    let currency = cash.policy.currency;
+    let text = |minor: i128| currency.text(minor);
     let (mut debit, mut credit) = (0_i128, 0_i128);
     let mut rows = Vec::new();
     for entry in entries(&cash, &ledger) {
         let (owed, received) = (entry.balance.max(0), (-entry.balance).max(0));
         (debit, credit) = (debit + received, credit + owed);
-        rows.push(TrialRow { account: entry.account, debit: amount::text(received), credit: amount::text(owed) });
+        rows.push(TrialRow { account: entry.account, debit: text(received), credit: text(owed) });
     }
-    let currency = cash.policy.currency.as_str().to_owned();
-    let (balanced, debit, credit) = (debit == credit, amount::text(debit), amount::text(credit));
+    let (balanced, debit, credit) = (debit == credit, text(debit), text(credit));
+    let currency = currency.as_str().to_owned();
     Ok(Json(TrialBalance { currency, rows, debit, credit, balanced }))
 }

@@ -9,7 +9,6 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::amount;
 use super::transactions::Transaction;
 use crate::auth::{Operator, Right};
 use crate::http::AppState;
@@ -52,7 +51,7 @@ impl Order {
         let refunds = row.refunds.iter().map(|refund| OrderRefund {
             transaction_id: refund.id.to_string(),
             at: Moment(refund.at),
-            amount: amount::text(refund.amount),
+            amount: row.payment.currency.text(refund.amount),
         });
         Self { refunds: refunds.collect(), payment: Transaction::seen_by(operator, row.payment) }
     }

@@ -69,7 +69,7 @@ async fn pay(State(state): State<AppState>, change: Change<Pay>) -> Result<Chang
     let wallet = wallet_at(&body.wallet, "/wallet")?;
     let amount = amount::money(&body.amount, &body.currency)?;
     let line = |(at, line): (usize, &PayLine)| {
-        let price = amount::price(&line.price, &format!("/lines/{at}/price"))?;
+        let price = amount::price(&line.price, amount.currency, &format!("/lines/{at}/price"))?;
         Ok::<_, Problem>(Line { product: ProductNo(line.product), count: line.count, price })
     };
     let lines = body.lines.iter().enumerate().map(line).collect::<Result<_, _>>()?;

@@ -3,7 +3,6 @@
 use axum::Json;
 use axum::extract::State;
 use engine::command::{CashAction, CashPolicy, OfficeAction};
-use engine::money::Currency;
 use engine::view::{CashView, Query, View};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -22,69 +21,63 @@ pub fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(show_cash_policy, set_cash_policy))
 }
 
-/// A festival's cashless policy. Amounts are decimal text in its currency.
+/// A festival's cashless policy. Amounts are decimal text in its currency, with as many places as that has: `5.00` euros,
+/// `500` yen. For euros each limit has a default; in another currency a festival must say its own.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Cashless {
     /// ISO 4217, of all its prices and wallets. It cannot be changed later.
     #[schema(example = "EUR", pattern = "^[A-Z]{3}$")]
     pub currency: String,
-    /// The least top-up.
-    #[serde(default = "min_topup")]
+    /// The least top-up; 5.00 for euros unless told.
     #[schema(example = "5.00")]
-    pub min_topup: String,
-    /// The largest top-up.
-    #[serde(default = "max_topup")]
+    pub min_topup: Option<String>,
+    /// The largest top-up; 500.00 for euros unless told.
     #[schema(example = "500.00")]
-    pub max_topup: String,
-    /// The most that a wallet may hold through top-ups and incoming transfers.
-    #[serde(default = "max_balance")]
+    pub max_topup: Option<String>,
+    /// The most that a wallet may hold through top-ups and incoming transfers; 1000.00 for euros unless told.
     #[schema(example = "1000.00")]
-    pub max_balance: String,
-    /// The least payment.
-    #[serde(default = "min_payment")]
+    pub max_balance: Option<String>,
+    /// The least payment; the currency's smallest unit unless told.
     #[schema(example = "0.01")]
-    pub min_payment: String,
+    pub min_payment: Option<String>,
     /// Wallets that another festival issued are taken too.
     #[serde(default)]
     pub foreign_wallets: bool,
 }
 
-fn min_topup() -> String {
-    amount::text(CashPolicy::default().min_topup)
-}
-fn max_topup() -> String {
-    amount::text(CashPolicy::default().max_topup)
-}
-fn max_balance() -> String {
-    amount::text(CashPolicy::default().max_balance)
-}
-fn min_payment() -> String {
-    amount::text(CashPolicy::default().min_payment)
-}
-
 impl From<CashPolicy> for Cashless {
     fn from(policy: CashPolicy) -> Self {
+        let text = |minor| Some(policy.currency.text(minor));
         Self {
             currency: policy.currency.as_str().to_owned(),
-            min_topup: amount::text(policy.min_topup),
-            max_topup: amount::text(policy.max_topup),
-            max_balance: amount::text(policy.max_balance),
-            min_payment: amount::text(policy.min_payment),
+            min_topup: text(policy.min_topup),
+            max_topup: text(policy.max_topup),
+            max_balance: text(policy.max_balance),
+            min_payment: text(policy.min_payment),
             foreign_wallets: policy.foreign_wallets,
         }
     }
 }
 
 impl Cashless {
+    /// What is left out has a default in euros. In any other currency a number of ours could be a fortune or nothing, so
+    /// the festival has to say its own; the least payment is the smallest unit there is.
     fn policy(&self) -> Result<CashPolicy, Problem> {
-        let wrong = || Problem::field("/currency", "must be three capital letters, such as \"EUR\"");
+        let currency = amount::currency(&self.currency, "/currency")?;
+        let euros = CashPolicy::default();
+        let limit = |said: &Option<String>, default: i64, at: &str| match said {
+            Some(text) => amount::price(text, currency, at),
+            None if currency == euros.currency => Ok(default),
+            None => Err(Problem::field(at, "is needed: only a festival in EUR has a default")),
+        };
+        let least = self.min_payment.as_deref().map_or(Ok(1), |text| amount::price(text, currency, "/minPayment"));
         Ok(CashPolicy {
-            currency: Currency::parse(&self.currency).ok_or_else(wrong)?,
-            min_topup: amount::price(&self.min_topup, "/minTopup")?,
-            max_topup: amount::price(&self.max_topup, "/maxTopup")?,
-            max_balance: amount::price(&self.max_balance, "/maxBalance")?,
-            min_payment: amount::price(&self.min_payment, "/minPayment")?,
+            currency,
+            min_topup: limit(&self.min_topup, euros.min_topup, "/minTopup")?,
+            max_topup: limit(&self.max_topup, euros.max_topup, "/maxTopup")?,
+            max_balance: limit(&self.max_balance, euros.max_balance, "/maxBalance")?,
+            min_payment: least?,
             foreign_wallets: self.foreign_wallets,
         })
     }

@@ -3,6 +3,7 @@
 use axum::extract::State;
 use engine::command::{CashAction, OfficeAction, OfficeAnswer, ProductValues};
 use engine::ids::{ProductNo, VendorNo};
+use engine::money::Currency;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -44,8 +45,9 @@ fn on_sale() -> bool {
 }
 
 impl ProductTerms {
-    fn values(self) -> Result<ProductValues, Problem> {
-        let (price, vat_bp) = (amount::price(&self.price, "/price")?, amount::rate(&self.vat_rate, "/vatRate")?);
+    fn values(self, currency: Currency) -> Result<ProductValues, Problem> {
+        let (price, vat_bp) =
+            (amount::price(&self.price, currency, "/price")?, amount::rate(&self.vat_rate, "/vatRate")?);
         Ok(ProductValues { name: self.name, price, vat_bp, on_sale: self.on_sale })
     }
 }
@@ -68,13 +70,13 @@ pub struct Product {
     pub on_sale: bool,
 }
 
-impl From<&(ProductNo, ProductValues)> for Product {
-    fn from((no, values): &(ProductNo, ProductValues)) -> Self {
+impl Product {
+    pub(super) fn of((no, values): &(ProductNo, ProductValues), currency: Currency) -> Self {
         Self {
             product: no.0,
             name: values.name.clone(),
-            price: amount::text(values.price),
-            vat_rate: amount::text(values.vat_bp),
+            price: currency.text(values.price),
+            vat_rate: amount::percent(values.vat_bp),
             on_sale: values.on_sale,
         }
     }
@@ -97,7 +99,8 @@ async fn create_product(
     change: Change<ProductTerms>,
 ) -> Result<Created<NumberedProduct>, Problem> {
     let festival = change.operator.at(Right::ManageCash, &slug)?;
-    let values = change.body.read()?.values()?;
+    let values = change.body.read()?;
+    let values = values.values(state.cash_policy_of(&slug).await?.currency)?;
     let put = CashAction::PutProduct { festival, vendor: VendorNo(vendor), product: None, values };
     let asked = state.ask(&change.operator, Some(change.key), OfficeAction::Cash(put)).await?;
     let (OfficeAnswer::Product(product), replayed) = asked else { return Err(odd()) };
@@ -116,7 +119,8 @@ async fn change_product(
     change: Change<ProductTerms>,
 ) -> Result<Done, Problem> {
     let festival = change.operator.at(Right::ManageCash, &slug)?;
-    let values = change.body.read()?.values()?;
+    let values = change.body.read()?;
+    let values = values.values(state.cash_policy_of(&slug).await?.currency)?;
     let (vendor, product) = (VendorNo(vendor), Some(ProductNo(product)));
     let put = CashAction::PutProduct { festival, vendor, product, values };
     state.ask_done(&change.operator, Some(change.key), OfficeAction::Cash(put)).await

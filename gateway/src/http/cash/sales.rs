@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use axum::Json;
 use axum::extract::State;
 use engine::ids::{DeviceId, ProductNo, VendorNo};
-use engine::money::WHOLE_BP;
+use engine::money::{Currency, WHOLE_BP};
 use engine::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use storage::views::{CashViews, PAGE_MAX, Page, ProductTally, VendorAccount, VendorSpan};
@@ -62,15 +62,15 @@ pub struct Sums {
     pub payable: String,
 }
 
-impl From<&VendorAccount> for Sums {
-    fn from(account: &VendorAccount) -> Self {
+impl Sums {
+    pub(super) fn of(account: &VendorAccount, currency: Currency) -> Self {
         Self {
             payments: account.payments,
-            sold: amount::text(account.sold),
+            sold: currency.text(account.sold),
             refunds: account.refunds,
-            refunded: amount::text(account.refunded),
-            commission: amount::text(account.commission),
-            payable: amount::text(account.payable),
+            refunded: currency.text(account.refunded),
+            commission: currency.text(account.commission),
+            payable: currency.text(account.payable),
         }
     }
 }
@@ -207,8 +207,9 @@ async fn sales_by_hour(
     let (currency, _) = state.vendor_of(&slug, vendor).await?;
     let of = VendorSpan { festival, vendor: VendorNo(vendor), span: views_span(query.from, query.to)? };
     let sums = state.read(move |models| summed(&*models.cash()?, of, |hour, _| hour)).await?;
-    let items = sums.iter().map(|(hour, account)| HourOfSales { hour: Moment(*hour), sums: account.into() });
-    Ok(Json(SalesByHour { currency, items: items.collect() }))
+    let items =
+        sums.iter().map(|(hour, account)| HourOfSales { hour: Moment(*hour), sums: Sums::of(account, currency) });
+    Ok(Json(SalesByHour { currency: currency.as_str().to_owned(), items: items.collect() }))
 }
 
 /// Sums a vendor's sales by terminal.
@@ -227,9 +228,9 @@ async fn sales_by_terminal(
     let sums = state.read(move |models| summed(&*models.cash()?, of, |_, terminal| terminal)).await?;
     let row = |(device, account): (&Option<DeviceId>, &VendorAccount)| TerminalsSales {
         device_id: device.map(|device| device.to_string()),
-        sums: account.into(),
+        sums: Sums::of(account, currency),
     };
-    Ok(Json(SalesByTerminal { currency, items: sums.iter().map(row).collect() }))
+    Ok(Json(SalesByTerminal { currency: currency.as_str().to_owned(), items: sums.iter().map(row).collect() }))
 }
 
 /// Sums a vendor's sales by product.
@@ -250,12 +251,12 @@ async fn sales_by_product(
     let items = sums.into_iter().map(|((product, vat_bp), tally)| ProductsSales {
         product: product.map(|product| product.0),
         name: product.and_then(named),
-        vat_rate: amount::text(vat_bp),
+        vat_rate: amount::percent(vat_bp),
         count: tally.count,
-        gross: amount::text(tally.gross),
-        vat: amount::text(vat_in(tally.gross, vat_bp)),
+        gross: currency.text(tally.gross),
+        vat: currency.text(vat_in(tally.gross, vat_bp)),
     });
-    Ok(Json(SalesByProduct { currency, items: items.collect() }))
+    Ok(Json(SalesByProduct { currency: currency.as_str().to_owned(), items: items.collect() }))
 }
 
 #[cfg(test)]

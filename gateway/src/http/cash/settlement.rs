@@ -5,6 +5,7 @@ use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use engine::ids::VendorNo;
+use engine::money::Currency;
 use engine::rejection::Rejection;
 use engine::time::Timestamp;
 use engine::view::VendorView;
@@ -14,7 +15,6 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::amount;
 use super::sales::Sums;
 use super::vendors::vendor_id;
 use crate::auth::{Operator, Right};
@@ -164,12 +164,12 @@ async fn settlement(
             proven,
         })
         .collect();
-    let currency = cash.policy.currency.as_str();
+    let currency = cash.policy.currency;
     Ok(match query.format {
         Format::Json => {
-            let vendors = all.iter().map(|settled| row(settled, vendor_id(festival, settled.no))).collect();
+            let vendors = all.iter().map(|settled| row(settled, vendor_id(festival, settled.no), currency)).collect();
             let proven = all.iter().all(Settled::is_proven);
-            let (currency, from) = (currency.to_owned(), query.from);
+            let (currency, from) = (currency.as_str().to_owned(), query.from);
             Json(Settlement { currency, from, to, vendors, proven }).into_response()
         }
         Format::Csv => {
@@ -185,19 +185,19 @@ async fn settlement(
     })
 }
 
-fn row(settled: &Settled, vendor_id: String) -> VendorSettlement {
+fn row(settled: &Settled, vendor_id: String, currency: Currency) -> VendorSettlement {
     let Settled { name, statement, proven, .. } = settled;
     VendorSettlement {
         vendor_id,
         name: name.clone(),
-        opening: amount::text(statement.opening.payable),
-        period: Sums::from(&statement.sums()),
-        closing: amount::text(statement.closing.payable),
+        opening: currency.text(statement.opening.payable),
+        period: Sums::of(&statement.sums(), currency),
+        closing: currency.text(statement.closing.payable),
         proof: Proof {
-            posted: proven.posted.map(|posted| amount::text(posted.payable)),
+            posted: proven.posted.map(|posted| currency.text(posted.payable)),
             postings: proven.postings,
-            now: amount::text(statement.now.payable),
-            in_books: amount::text(proven.in_books.payable),
+            now: currency.text(statement.now.payable),
+            in_books: currency.text(proven.in_books.payable),
             books: proven.books,
         },
     }
@@ -206,14 +206,14 @@ fn row(settled: &Settled, vendor_id: String) -> VendorSettlement {
 const CSV_HEAD: &str = "vendor_id,name,currency,opening,payments,sold,refunds,refunded,commission,payable,closing,\
                         posted,postings,now,in_books,books,proven\r\n";
 
-fn csv_line(settled: &Settled, vendor_id: &str, currency: &str) -> String {
+fn csv_line(settled: &Settled, vendor_id: &str, currency: Currency) -> String {
     let Settled { name, statement, proven, .. } = settled;
     let VendorAccount { payments, sold, refunds, refunded, payable, commission } = statement.sums();
-    let text = |minor: i128| amount::text(minor);
+    let text = |minor: i128| currency.text(minor);
     let fields = [
         vendor_id.to_owned(),
         csv_text(name),
-        currency.to_owned(),
+        currency.as_str().to_owned(),
         text(statement.opening.payable),
         payments.to_string(),
         text(sold),

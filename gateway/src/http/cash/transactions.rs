@@ -7,6 +7,7 @@ use axum::Json;
 use axum::extract::State;
 use engine::event::{SoldLine, TransactionKind};
 use engine::ids::{DeviceId, FestivalId, TransactionId, VendorNo};
+use engine::money::Currency;
 use engine::rejection::Rejection;
 use serde::{Deserialize, Serialize};
 use storage::views::{
@@ -169,13 +170,13 @@ pub struct SaleLine {
     pub vat_rate: String,
 }
 
-impl From<&SoldLine> for SaleLine {
-    fn from(line: &SoldLine) -> Self {
+impl SaleLine {
+    fn of(line: &SoldLine, currency: Currency) -> Self {
         Self {
             product: line.product.0,
             count: line.count,
-            price: amount::text(line.price),
-            vat_rate: amount::text(line.vat_bp),
+            price: currency.text(line.price),
+            vat_rate: amount::percent(line.vat_bp),
         }
     }
 }
@@ -191,6 +192,8 @@ impl Transaction {
             Some(Rejection::ForeignWallet) if came_back => Some(Rejection::UnknownWallet),
             rejection => rejection,
         };
+        let currency = row.currency;
+        let text = |minor: i64| currency.text(minor);
         let is_payment = row.kind == TransactionKind::Payment && row.id.is_some();
         Self {
             transaction_id: row.id.map(|id| id.to_string()),
@@ -202,19 +205,19 @@ impl Transaction {
             festival: row.festival.to_string(),
             wallet: row.wallet.to_string(),
             other_wallet: row.other.map(|other| other.to_string()),
-            amount: amount::text(row.amount),
+            amount: text(row.amount),
             currency: row.currency.as_str().to_owned(),
-            balance_before: amount::text(row.before),
-            balance_after: amount::text(row.after),
+            balance_before: text(row.before),
+            balance_after: text(row.after),
             over_limit: row.flags & engine::command::OVER_LIMIT != 0,
             vendor_id: row.vendor.filter(|_| here).map(at),
             order: row.order.filter(|_| here),
             device_id: row.terminal.filter(|_| here).map(|device| device.to_string()),
             operator: row.operator.filter(|_| here),
             refund_of: row.refund_of.filter(|_| here).map(|id| id.to_string()),
-            refunded: (is_payment && here).then(|| amount::text(row.refunded)),
-            lines: if here { row.lines.iter().map(SaleLine::from).collect() } else { Vec::new() },
-            sources: if here { row.lots.iter().map(Lot::from).collect() } else { Vec::new() },
+            refunded: (is_payment && here).then(|| text(row.refunded)),
+            lines: if here { row.lines.iter().map(|line| SaleLine::of(line, currency)).collect() } else { Vec::new() },
+            sources: if here { row.lots.iter().map(|lot| Lot::of(lot, currency)).collect() } else { Vec::new() },
             reason: Some(row.reason).filter(|reason| here && !reason.is_empty()),
         }
     }

@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use engine::command::{CashAction, OfficeAction, OfficeAnswer, VendorValues};
 use engine::ids::{FestivalId, VendorNo};
+use engine::money::Currency;
 use engine::view::{Query, StandView, VendorView, View};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -74,7 +75,7 @@ impl Vendor {
             vendor: view.no.0,
             vendor_id: vendor_id(festival, view.no),
             name: view.values.name.clone(),
-            commission_rate: amount::text(view.values.commission_bp),
+            commission_rate: amount::percent(view.values.commission_bp),
             open: view.values.open,
         }
     }
@@ -132,11 +133,11 @@ impl AppState {
     ///
     /// # Errors
     /// `not_cashless`, `unknown_vendor`.
-    pub(super) async fn vendor_of(&self, slug: &str, vendor: u16) -> Result<(String, VendorView), Problem> {
+    pub(super) async fn vendor_of(&self, slug: &str, vendor: u16) -> Result<(Currency, VendorView), Problem> {
         let festival = self.about(slug).await?.id;
         let View::Stand(stand) = self.look(Query::Stand(festival, VendorNo(vendor))).await? else { return Err(odd()) };
         let StandView { policy, vendor } = *stand;
-        Ok((policy.currency.as_str().to_owned(), vendor))
+        Ok((policy.currency, vendor))
     }
 }
 
@@ -162,8 +163,8 @@ async fn show_vendor(
     Path((slug, vendor)): Path<(String, u16)>,
 ) -> Result<Json<VendorAndProducts>, Problem> {
     let festival = operator.at(Right::ServeWallets, &slug)?;
-    let (_, view) = state.vendor_of(&slug, vendor).await?;
-    let products = view.products.iter().map(Product::from).collect();
+    let (currency, view) = state.vendor_of(&slug, vendor).await?;
+    let products = view.products.iter().map(|product| Product::of(product, currency)).collect();
     Ok(Json(VendorAndProducts { vendor: Vendor::of(festival, &view), products }))
 }
 

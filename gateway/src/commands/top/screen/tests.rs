@@ -37,7 +37,7 @@ fn history(zone_state: &str, cash: Value) -> Value {
 
 fn cash(trial_balance: &str, current: bool) -> Value {
     json!({
-        "currency": "EUR", "current": current, "inWallets": "412380.50", "inTransit": "0.00", "sold": "1250.00",
+        "currency": "EUR", "decimals": 2, "current": current, "inWallets": "412380.50", "inTransit": "0.00", "sold": "1250.00",
         "refunded": "50.00", "toppedUp": "0.00", "payable": "0.00", "commission": "0.00", "payments": 2, "refunds": 0,
         "topUps": 0, "transfers": 0, "trialBalance": trial_balance,
         "vendors": [
@@ -179,8 +179,10 @@ fn numbers_read_as_people_write_them() {
     for (n, text) in [(0_u64, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
         assert_eq!(count(n), text);
     }
-    for (minor, text) in [(0, "0.00"), (-5, "-0.05"), (123_456, "1,234.56")] {
-        assert_eq!(money(Amount(minor)), text);
+    for (minor, decimals, text) in
+        [(0, 2, "0.00"), (-5, 2, "-0.05"), (123_456, 2, "1,234.56"), (-123_456, 0, "-123,456"), (123_456, 3, "123.456")]
+    {
+        assert_eq!(money(Amount { minor, decimals }), text);
     }
     for (per_s, text) in
         [(None, "–"), (Some(0.04), "0.0"), (Some(9.94), "9.9"), (Some(9.96), "10"), (Some(1e4), "10,000")]
