@@ -1,4 +1,7 @@
-//! Figures for Prometheus: the recorder behind `/metrics`, and what keeps it from growing.
+//! Figures for Prometheus: the recorder behind `/metrics`, and what keeps it from growing. `deploy/grafana` draws them.
+
+pub mod festivals;
+pub mod node;
 
 use std::time::Duration;
 

@@ -108,6 +108,7 @@ struct Figures {
     malformed: Counter,
     connections: Gauge,
     handshakes: Counter,
+    enrolments: Counter,
     refused: Counter,
     latency: Arc<LatencyTracker>,
 }
@@ -123,12 +124,14 @@ impl Figures {
             "tapgate_handshakes_failed_total",
             "Connections that ended before a device was proven"
         );
+        metrics::describe_counter!("tapgate_enrolments_total", "Devices that have enrolled with a one-time code");
         Self {
             frames: metrics::counter!("tapgate_frames_received_total"),
             busy: metrics::counter!("tapgate_frames_busy_total"),
             malformed: metrics::counter!("tapgate_frames_malformed_total"),
             connections: metrics::gauge!("tapgate_devices_connected"),
             handshakes: metrics::counter!("tapgate_handshakes_total"),
+            enrolments: metrics::counter!("tapgate_enrolments_total"),
             refused: metrics::counter!("tapgate_handshakes_failed_total"),
             latency,
         }

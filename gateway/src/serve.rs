@@ -102,6 +102,7 @@ pub struct Opened {
     pub node: Node,
     config: Config,
     secret: String,
+    metrics: metrics::PrometheusHandle,
 }
 
 /// Opens the data folder. Blocks until every shard has recovered.
@@ -109,6 +110,9 @@ pub struct Opened {
 /// # Errors
 /// [`ServeError::Data`], [`ServeError::File`].
 pub fn open(config: &Config) -> Result<Opened, ServeError> {
+    // Before the journal, which looks its figures up once.
+    let metrics = metrics::install()
+        .map_err(|why| ServeError::System { what: "figures", why: io::Error::other(why.to_string()) })?;
     let folder = config.data.clone();
     // For its owner only: it holds secrets, and who was where and when.
     std::fs::DirBuilder::new()
@@ -126,7 +130,7 @@ pub fn open(config: &Config) -> Result<Opened, ServeError> {
             secret::kept(&path).map_err(|why| ServeError::File { path, why })?
         }
     };
-    Ok(Opened { node, config: config.clone(), secret })
+    Ok(Opened { node, config: config.clone(), secret, metrics })
 }
 
 impl Opened {
@@ -146,8 +150,6 @@ impl Opened {
     }
 
     fn state_with(&self, fingerprint: Fingerprint, quic_address: &str) -> Result<AppState, ServeError> {
-        let metrics = metrics::install()
-            .map_err(|why| ServeError::System { what: "figures", why: io::Error::other(why.to_string()) })?;
         Ok(AppState {
             node: self.node.clone(),
             qr_secret: self.qr_secret()?,
@@ -157,7 +159,7 @@ impl Opened {
             quic_address: quic_address.into(),
             fingerprint,
             latency: Arc::new(LatencyTracker::new()),
-            metrics,
+            metrics: self.metrics.clone(),
             uploads: ndjson::turns(self.config.bulk_calls),
             reads: reads::turns(self.config.reads),
         })
@@ -288,9 +290,13 @@ impl Doors {
             ..http::Limits::default()
         };
         let (app, beside) = http::app(state.clone(), live::router(live.clone()), http_limits);
-        let figures = Arc::clone(&lists).figures();
+        let figures = (
+            Arc::clone(&lists).figures(),
+            metrics::node::figures(config.data.clone(), tls.certificate.to_vec()),
+            metrics::festivals::figures(node.clone()),
+        );
         let upkeep = tokio::spawn(async {
-            tokio::join!(beside, figures);
+            tokio::join!(beside, figures.0, figures.1, figures.2);
         });
         serving.push(tokio::spawn(listen::http(listener, app, config.http_connections.clone(), stopping.clone())));
         let socket = control::path(&config.data);

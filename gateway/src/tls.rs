@@ -76,6 +76,8 @@ pub struct ServerTls {
     pub config: Arc<ServerConfig>,
     /// What devices pin.
     pub fingerprint: Fingerprint,
+    /// The certificate itself.
+    pub certificate: CertificateDer<'static>,
 }
 
 /// Why there is no certificate.
@@ -134,7 +136,7 @@ impl ServerTls {
             .collect::<Result<_, _>>()
             .map_err(|error| content(certificate, "certificate")(error.to_string()))?;
         let leaf = chain.first().ok_or_else(|| content(certificate, "certificate")("none in there".into()))?;
-        let fingerprint = Fingerprint::of(leaf);
+        let (fingerprint, certificate) = (Fingerprint::of(leaf), leaf.clone());
         let secret = PrivateKeyDer::from_pem_slice(&read(key)?)
             .map_err(|error| content(key, "private key")(error.to_string()))?;
         let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
@@ -146,7 +148,7 @@ impl ServerTls {
         config.alpn_protocols = vec![ALPN.to_vec()];
         // Devices stay connected for hours: tickets would be memory and a second way in, for nothing.
         config.send_tls13_tickets = 0;
-        Ok(Self { config: Arc::new(config), fingerprint })
+        Ok(Self { config: Arc::new(config), fingerprint, certificate })
     }
 }
 

@@ -47,6 +47,7 @@ pub(super) async fn prove(
             Opening::Hello(device) => break device,
             Opening::Enrol { festival, public_key, code_hash } => {
                 let device = enrol(door, permit, festival, public_key, code_hash).await?;
+                door.figures.enrolments.increment(1);
                 say(send, Frame::Enrolled { device, server_time: now() }).await?;
             }
             Opening::Bye => return Err(End::BYE),

@@ -71,7 +71,10 @@ pub(super) async fn serve(door: Arc<Door>, incoming: Incoming, mut permit: Permi
             session.run(&connection, send, recv).await;
         }
         Err(end) => {
-            door.figures.refused.increment(1);
+            // Who has enrolled and goes is done, and has not failed.
+            if end != End::BYE {
+                door.figures.refused.increment(1);
+            }
             part(&connection, &mut send, end).await;
         }
     }

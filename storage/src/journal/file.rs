@@ -10,6 +10,7 @@ use std::{
     path::Path,
     sync::{Arc, Mutex, OnceLock},
     thread::{self, JoinHandle},
+    time::Instant,
 };
 
 use engine::ids::ShardId;
@@ -122,6 +123,7 @@ impl<D: Disk> Opened<D> {
         };
         let flusher = Flusher {
             acks: Acks::new(tip.shards),
+            figures: Figures::new(),
             spin_us: options.spin_us,
             shared: Arc::clone(&shared),
             tip: Arc::clone(&tip),
@@ -262,6 +264,35 @@ impl<D: Disk> Drop for FileJournal<D> {
     }
 }
 
+/// What the disk takes, for whoever draws it. Made once: looking figures up costs more than counting.
+struct Figures {
+    write: metrics::Histogram,
+    bytes: metrics::Counter,
+    failures: metrics::Counter,
+}
+
+impl Figures {
+    fn new() -> Self {
+        metrics::describe_histogram!(
+            "tapgate_journal_write_seconds",
+            metrics::Unit::Seconds,
+            "Writing one group and making it durable."
+        );
+        metrics::describe_counter!("tapgate_journal_written_bytes_total", "Bytes of the groups that are durable.");
+        metrics::describe_counter!(
+            "tapgate_journal_failures_total",
+            "Writes that failed. After one, nothing more is acknowledged until a restart."
+        );
+        let failures = metrics::counter!("tapgate_journal_failures_total");
+        failures.absolute(0); // there before the first one, or an alert could not see it rise
+        Self {
+            write: metrics::histogram!("tapgate_journal_write_seconds"),
+            bytes: metrics::counter!("tapgate_journal_written_bytes_total"),
+            failures,
+        }
+    }
+}
+
 /// The journal's own thread.
 struct Flusher<D: Disk> {
     writer: LogWriter<D>,
@@ -271,6 +302,7 @@ struct Flusher<D: Disk> {
     sink: Arc<dyn Sink>,
     acks: Acks,
     spin_us: u32,
+    figures: Figures,
 }
 
 impl<D: Disk> Flusher<D> {
@@ -280,6 +312,7 @@ impl<D: Disk> Flusher<D> {
             Ok(Err(error)) => error.to_string(),
             Err(_) => "the journal's thread panicked".to_owned(),
         };
+        self.figures.failures.increment(1);
         tracing::error!(why, "the journal has failed: nothing more is acknowledged");
         let why = self.shared.failure.get_or_init(|| why);
         self.shared.queue.fail();
@@ -304,8 +337,11 @@ impl<D: Disk> Flusher<D> {
                 self.housekeeper.want(number);
                 self.writer.offer_next(self.housekeeper.wait()?);
             }
+            let began = Instant::now();
             if self.writer.flush()?.is_some() {
                 let (end, group) = (self.writer.end(), self.writer.last_group());
+                self.figures.write.record(began.elapsed());
+                self.figures.bytes.increment(group.len() as u64);
                 self.tip.recent.wrote(end.segment, end.offset - group.len() as u64, group);
                 self.tip.moved_to(end);
             }
