@@ -149,6 +149,7 @@ impl Evening {
             starts_at: EVENING,
             ends_at: EVENING.plus_ms(72 * HOUR_MS),
             policy: Policy::default(),
+            calendar: engine::time::Calendar::default(),
         })?;
         self.office(OfficeAction::SetFestivalStatus { festival, to: FestivalStatus::Published })?;
         self.office(OfficeAction::Cash(CashAction::SetPolicy { festival, policy: CashPolicy::default() }))?;

@@ -88,7 +88,14 @@ async fn ask(node: &Node, action: OfficeAction) -> OfficeAnswer {
 
 async fn festival(node: &Node) -> FestivalId {
     let (starts_at, ends_at, policy) = (Timestamp(0), Timestamp(i64::MAX), Policy::default());
-    let made = OfficeAction::CreateFestival { slug: "bench".into(), name: "Bench".into(), starts_at, ends_at, policy };
+    let made = OfficeAction::CreateFestival {
+        slug: "bench".into(),
+        name: "Bench".into(),
+        starts_at,
+        ends_at,
+        policy,
+        calendar: engine::time::Calendar::default(),
+    };
     let OfficeAnswer::Festival(festival) = ask(node, made).await else { panic!("no festival") };
     let policy = CashAction::SetPolicy { festival, policy: CashPolicy::default() };
     assert_eq!(ask(node, OfficeAction::Cash(policy)).await, OfficeAnswer::Done);

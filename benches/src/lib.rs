@@ -42,7 +42,14 @@ impl World {
         let (starts_at, ends_at) = (Timestamp(0), Timestamp(i64::MAX));
         let policy = Policy { entry: EntryPolicy::Reentry, ..Policy::default() };
         let name = || "Bench".to_owned();
-        world.office(OfficeAction::CreateFestival { slug, name: name(), starts_at, ends_at, policy });
+        world.office(OfficeAction::CreateFestival {
+            slug,
+            name: name(),
+            starts_at,
+            ends_at,
+            policy,
+            calendar: engine::time::Calendar::default(),
+        });
         world.office(OfficeAction::PutZone { festival, zone: None, name: name(), parent: None, capacity: u32::MAX });
         world.office(OfficeAction::AddGate { festival, zone: ZoneNo(0), name: name() });
         let values = CategoryValues {
@@ -104,6 +111,7 @@ impl World {
                         direction,
                         credential: Credential::Ticket(verified),
                         captured_at: Timestamp(1),
+                        resent: false,
                         shown: None,
                     }),
                 })
@@ -149,7 +157,14 @@ impl Bar {
             seq: 0,
         };
         let (starts_at, ends_at, policy) = (Timestamp(0), Timestamp(i64::MAX), Policy::default());
-        bar.office(OfficeAction::CreateFestival { slug, name: name(), starts_at, ends_at, policy });
+        bar.office(OfficeAction::CreateFestival {
+            slug,
+            name: name(),
+            starts_at,
+            ends_at,
+            policy,
+            calendar: engine::time::Calendar::default(),
+        });
         bar.office(OfficeAction::SetFestivalStatus { festival, to: FestivalStatus::Published });
         bar.cash(CashAction::SetPolicy { festival, policy: CashPolicy::default() });
         let values = VendorValues { name: name(), commission_bp: 1_000, open: true };

@@ -10,7 +10,7 @@ use crate::category::Ticket;
 use crate::command::{
     CONFLICT, Credential, Direction, FIRST_ENTRY, FirstUse, Scan, UNLOGGED, Undo, Verdict, WAS_NOT_INSIDE,
 };
-use crate::event::{ByDevice, Scanned, Undone};
+use crate::event::{ByDevice, Scanned, TakenBack, Undone};
 use crate::festival::Festival;
 use crate::ids::{DeviceId, GateNo, TicketId, ZoneNo};
 use crate::plants::{Plant, planted, tripwire};
@@ -32,10 +32,11 @@ struct Known {
 
 /// Decides a scan of a device that is known here and has not asked this before.
 pub(crate) fn decide_scan(festival: &Festival, by: ByDevice, scan: &Scan, now: Timestamp) -> Scanned {
-    let gate = festival.devices[by.device.number() as usize].gate;
+    let device = &festival.devices[by.device.number() as usize];
+    let gate = device.gate;
     let mut known = Known::default();
     let decided = check(festival, by.device, gate, scan, now, &mut known);
-    let (verdict, instead_of) = what_was_shown_stands(festival, scan, decided, &mut known);
+    let (verdict, instead_of) = what_was_shown_stands(festival, by.device, scan, decided, &mut known);
     if let Verdict::Rejected(_) = verdict
         && known.flags & CONFLICT == 0
         && !by.seq.is_multiple_of(u64::from(festival.policy.log_one_rejection_in.max(1)))
@@ -56,6 +57,7 @@ pub(crate) fn decide_scan(festival: &Festival, by: ByDevice, scan: &Scan, now: T
         occupancy: occupancy_after(festival, scan.zone, verdict, &known),
         first_use: known.first_use,
         captured_at: scan.captured_at,
+        taken_at: device.taken_at(scan, now),
         instead_of,
         credential: if let Credential::Refused(_, number) = scan.credential { number } else { 0 },
     }
@@ -134,11 +136,12 @@ fn check(
     if festival.status != FestivalStatus::Ongoing {
         return Err(Rejection::FestivalNotActive);
     }
-    // Row 6: the category's window.
-    if now < category.values.valid_from {
+    // Row 6: the category's window, when the scan was taken.
+    let taken_at = festival.devices[device.number() as usize].taken_at(scan, now);
+    if taken_at < category.values.valid_from {
         return Err(Rejection::NotYetValid);
     }
-    if now >= category.values.valid_until {
+    if taken_at >= category.values.valid_until {
         return Err(Rejection::NoLongerValid);
     }
     // Row 7: the zone's door.
@@ -181,11 +184,12 @@ fn check_key(current: u32, version: u32, direction: Direction) -> Result<(), Rej
 /// shown green.
 fn what_was_shown_stands(
     festival: &Festival,
+    device: DeviceId,
     scan: &Scan,
     decided: Result<Verdict, Rejection>,
     known: &mut Known,
 ) -> (Verdict, Option<Rejection>) {
-    let shown = scan.shown.filter(|_| festival.has_ever_decided());
+    let shown = scan.shown.filter(|_| festival.may_have_shown(device, scan) || planted(Plant::ShownByAnybody));
     match (shown, decided) {
         (Some(Verdict::Admitted), Err(rejection)) if known.ticket.is_some() && scan.direction == Direction::Enter => {
             known.flags |= CONFLICT;
@@ -262,6 +266,7 @@ pub(crate) fn apply_scan(festival: &mut Festival, scanned: &Scanned, at: Timesta
         device: scanned.device.number(),
         zone: scanned.zone,
         first_entry: scanned.flags & FIRST_ENTRY != 0,
+        minutes_late: (at.minute().since_ms(scanned.taken_at.minute()) / MINUTE_MS) as u16,
     };
     let changed = before ^ ticket.inside;
     if scanned.flags & FIRST_ENTRY != 0 {
@@ -296,6 +301,7 @@ pub(crate) fn decide_undo(festival: &Festival, by: Option<ByDevice>, undo: &Undo
         inside: 0,
         unused: false,
         occupancy: 0,
+        scan: None,
     };
     if let Err(rejection) = check_undo(festival, by, undo, now, &mut undone) {
         undone.verdict = Verdict::Rejected(rejection);
@@ -342,6 +348,12 @@ fn check_undo(
     } else if ticket.inside & zone == 0 && last.inside_before & zone != 0 {
         undone.occupancy += 1;
     }
+    undone.scan = Some(TakenBack {
+        gate: festival.devices[last.device as usize].gate,
+        // Who was not inside before it came in by it.
+        direction: if last.inside_before & zone == 0 { Direction::Enter } else { Direction::Exit },
+        minute: last.minute(),
+    });
     Ok(())
 }
 
@@ -354,6 +366,11 @@ pub(crate) fn apply_undo(festival: &mut Festival, undone: &Undone, at: Timestamp
     }
     if undone.verdict != Verdict::Undone {
         return;
+    }
+    if let Some(scan) = undone.scan
+        && !planted(Plant::UndoKeepsTheCount)
+    {
+        festival.gates[usize::from(scan.gate.0)].take_back(scan.direction);
     }
     let category = &mut festival.categories[usize::from(undone.ticket.category().0)];
     let ticket = category.ticket_mut(undone.ticket);

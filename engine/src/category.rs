@@ -8,7 +8,7 @@ use crate::ids::{CategoryNo, GateNo, TicketId, ZoneNo, nonce_at};
 use crate::plants::{Plant, planted};
 use crate::rejection::Rejection;
 use crate::status::TicketStatus;
-use crate::time::Timestamp;
+use crate::time::{MINUTE_MS, Timestamp};
 use crate::view::CategoryView;
 
 /// A kind of ticket, and its tickets.
@@ -62,6 +62,15 @@ pub struct LastScan {
     pub zone: ZoneNo,
     /// It made the ticket USED.
     pub first_entry: bool,
+    /// By how many minutes the minute in which it counts lies before [`LastScan::at`]'s.
+    pub minutes_late: u16,
+}
+
+impl LastScan {
+    /// Where the minute in which it counts begins.
+    pub fn minute(&self) -> Timestamp {
+        self.at.minute().plus_ms(-i64::from(self.minutes_late) * MINUTE_MS)
+    }
 }
 
 const _: () = assert!(size_of::<Ticket>() == 64, "a ticket is one cache line");
@@ -79,6 +88,7 @@ impl Ticket {
                 device: 0,
                 zone: ZoneNo(0),
                 first_entry: false,
+                minutes_late: 0,
             },
             first_zone: ZoneNo(0),
             first_gate: GateNo(0),

@@ -15,7 +15,7 @@ use crate::money::Money;
 use crate::outbox::Message;
 use crate::rejection::Rejection;
 use crate::status::{CategoryKind, FestivalStatus, Policy, Role, TicketStatus, ZoneState};
-use crate::time::Timestamp;
+use crate::time::{Calendar, Timestamp};
 
 /// One command with the id that makes doing it again harmless.
 #[derive(Clone, Debug)]
@@ -131,10 +131,14 @@ pub struct Scan {
     pub direction: Direction,
     /// What was read.
     pub credential: Credential,
-    /// The reader's own clock when it read it. Recorded, never used to decide.
+    /// The reader's own clock when it read it. It counts only for what waited in the reader's queue, and only as far
+    /// as the reader's connections allow: [`crate::device::Device::taken_at`].
     pub captured_at: Timestamp,
+    /// It was sent before, on another connection.
+    pub resent: bool,
     /// What the reader has shown already, where a festival lets it show an answer before that is durable
-    /// (`scan_ack = decided`). That answer stands.
+    /// (`scan_ack = decided`). That answer stands, where it can have been shown:
+    /// [`crate::festival::Festival::may_have_shown`].
     pub shown: Option<Verdict>,
 }
 
@@ -285,6 +289,8 @@ pub enum OfficeAction {
         ends_at: Timestamp,
         /// How its gates behave.
         policy: Policy,
+        /// How its days are told.
+        calendar: Calendar,
     },
     /// Along DRAFT → PUBLISHED → ONGOING → COMPLETED, or to CANCELLED.
     SetFestivalStatus {
@@ -404,6 +410,20 @@ pub enum OfficeAction {
         /// Which.
         device: DeviceId,
     },
+    /// The door says: this reader has proven itself, and is connected. Before it is told so.
+    DeviceConnected {
+        /// Which.
+        device: DeviceId,
+        /// Tells this connection from its others.
+        session: u64,
+    },
+    /// The door says: that connection has ended.
+    DeviceLeft {
+        /// Which.
+        device: DeviceId,
+        /// The connection.
+        session: u64,
+    },
     /// New QRs are signed with the next version; the one before the present is accepted no longer.
     RotateQrKey {
         /// At which festival.
@@ -485,7 +505,9 @@ impl OfficeAction {
             | Self::BlockTicket { ticket, .. }
             | Self::BindTag { ticket, .. }
             | Self::UndoScan { ticket } => Home::Festival(ticket.festival()),
-            Self::RevokeDevice { device } => Home::Festival(device.festival()),
+            Self::RevokeDevice { device } | Self::DeviceConnected { device, .. } | Self::DeviceLeft { device, .. } => {
+                Home::Festival(device.festival())
+            }
             Self::CreateApiKey { .. } | Self::RevokeApiKey { .. } => Home::Platform,
             Self::Cash(action) => action.home(),
         }

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::command::Scan;
+use crate::connections::Connections;
 use crate::dedupe::Window;
 use crate::ids::{DeviceId, FestivalId, GateNo, ZoneNo};
 use crate::rejection::Rejection;
@@ -34,11 +36,21 @@ pub struct Device {
     pub last_seen_at: Timestamp,
     /// Refused.
     pub revoked: bool,
+    /// When it was connected.
+    pub connections: Connections,
+    /// By how much its clock was ahead when that could be seen last; behind, if negative.
+    pub clock_off_ms: i64,
     /// The answers it may ask for again.
     pub window: Window,
 }
 
 impl Device {
+    /// When a scan of its counts. Validity windows and counts go by it; it is the shard's time for all but what has
+    /// waited in its queue.
+    pub fn taken_at(&self, scan: &Scan, now: Timestamp) -> Timestamp {
+        self.connections.taken_at(scan.captured_at, scan.resent, now)
+    }
+
     /// For the door and the office.
     pub fn view(&self, festival: FestivalId, number: u32, zone: ZoneNo, ack: ScanAck) -> DeviceView {
         DeviceView {
@@ -51,6 +63,7 @@ impl Device {
             revoked: self.revoked,
             enrolled_at: self.enrolled_at,
             last_seen_at: self.last_seen_at,
+            clock_off_ms: self.clock_off_ms,
             next_seq: self.window.next_seq(),
             ack,
         }

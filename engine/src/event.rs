@@ -10,7 +10,7 @@ use crate::ids::{CategoryNo, DeviceId, FestivalId, GateNo, ShardId, TagUid, Tick
 use crate::outbox::Message;
 use crate::rejection::Rejection;
 use crate::status::{FestivalStatus, Policy, Role, TicketStatus, ZoneState};
-use crate::time::Timestamp;
+use crate::time::{Calendar, Timestamp};
 
 /// One thing that has happened, at the time of its record.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,6 +33,8 @@ pub enum Event {
         ends_at: Timestamp,
         /// How its gates behave.
         policy: Policy,
+        /// How its days are told.
+        calendar: Calendar,
     },
     /// A festival moved on.
     FestivalStatusSet {
@@ -161,6 +163,20 @@ pub enum Event {
         /// Which.
         device: DeviceId,
     },
+    /// A reader has proven itself and is connected: what it captures from here on, it may show.
+    DeviceConnected {
+        /// Which.
+        device: DeviceId,
+        /// Tells this connection from its others.
+        session: u64,
+    },
+    /// That connection has ended. A crash leaves this out: then the next connection says so.
+    DeviceLeft {
+        /// Which.
+        device: DeviceId,
+        /// The connection.
+        session: u64,
+    },
     /// QRs are signed with this version from now on; it and the one before are accepted.
     QrKeyRotated {
         /// At which festival.
@@ -248,6 +264,9 @@ pub struct Scanned {
     pub first_use: Option<FirstUse>,
     /// The reader's clock.
     pub captured_at: Timestamp,
+    /// When it counts: the record's time, but for a scan that waited in its reader's queue. See
+    /// [`crate::device::Device::taken_at`].
+    pub taken_at: Timestamp,
     /// What would have been decided, where the answer that was shown stands.
     pub instead_of: Option<Rejection>,
     /// Tells refused QRs apart.
@@ -288,6 +307,19 @@ pub struct Undone {
     pub unused: bool,
     /// Of the zone, afterwards.
     pub occupancy: u32,
+    /// The scan that is taken back; none for a rejection.
+    pub scan: Option<TakenBack>,
+}
+
+/// A scan that was undone: where and when it had counted, so that it is taken out of there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TakenBack {
+    /// The gate.
+    pub gate: GateNo,
+    /// In or out.
+    pub direction: Direction,
+    /// Where the minute in which it had counted begins.
+    pub minute: Timestamp,
 }
 
 /// The id of a device's command.

@@ -7,13 +7,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::admission;
 use crate::category::{Category, QUOTA_MAX, Ticket};
-use crate::command::{CONFLICT, CategoryValues, ISSUE_MAX, OfficeAction, TEXT_LEN_MAX, Undo, Verdict};
+use crate::command::{CONFLICT, CategoryValues, ISSUE_MAX, OfficeAction, Scan, TEXT_LEN_MAX, Undo, Verdict};
+use crate::connections::{Connections, clock_off_ms};
 use crate::device::{CODE_KEPT_MS, CODES_MAX, DEVICES_MAX, Device, Offer};
 use crate::event::{Already, CashEvent, Event, Scanned};
 use crate::ids::{CategoryNo, DeviceId, FestivalId, GateNo, TagUid, TicketId, ZONES_MAX, ZoneNo};
 use crate::rejection::Rejection;
 use crate::status::{FestivalStatus, Policy, ScanAck, TicketStatus};
-use crate::time::Timestamp;
+use crate::time::{Calendar, Timestamp};
 use crate::view::{AboutView, FestivalView, LiveView, RecentRejection, TicketView, Till};
 use crate::zone::{Gate, Zone};
 
@@ -41,6 +42,8 @@ pub struct Festival {
     pub status: FestivalStatus,
     /// How its gates behave.
     pub policy: Policy,
+    /// How its days are told.
+    pub calendar: Calendar,
     /// The version of the key that signs QRs; it and the one before are accepted.
     pub qr_version: u32,
     /// By number.
@@ -60,10 +63,17 @@ pub struct Festival {
     /// Rejections by number.
     rejections: Vec<u64>,
     conflicts: u64,
-    /// Readers have shown answers before they were durable, at some time: such an answer stands, also when it comes in
-    /// after the policy has changed.
-    ever_decided: bool,
+    /// When readers last showed answers before they were durable: such an answer stands, also when it comes in after
+    /// the policy has changed.
+    decided: Option<DecidedSpan>,
     recent: VecDeque<RecentRejection>,
+}
+
+/// From when until when a festival's policy was `decided`; without an end it is.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct DecidedSpan {
+    from: Timestamp,
+    until: Option<Timestamp>,
 }
 
 pub(crate) fn check(valid: bool) -> Result<(), Rejection> {
@@ -81,12 +91,12 @@ impl Festival {
     /// [`Rejection::InvalidValue`] for a slug that is not `[a-z0-9-]{1,64}`, an empty or long name, an end before the
     /// start, or a policy out of bounds.
     pub fn decide_create(action: &OfficeAction) -> Result<Event, Rejection> {
-        let OfficeAction::CreateFestival { slug, name, starts_at, ends_at, policy } = action else {
+        let OfficeAction::CreateFestival { slug, name, starts_at, ends_at, policy, calendar } = action else {
             return Err(Rejection::InvalidValue);
         };
         let slug_ok = (1..=64).contains(&slug.len())
             && slug.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-');
-        check(slug_ok && is_name(name) && starts_at < ends_at)?;
+        check(slug_ok && is_name(name) && starts_at < ends_at && calendar.is_valid())?;
         check_policy(policy)?;
         Ok(Event::FestivalCreated {
             slug: slug.clone(),
@@ -94,10 +104,19 @@ impl Festival {
             starts_at: *starts_at,
             ends_at: *ends_at,
             policy: *policy,
+            calendar: calendar.clone(),
         })
     }
 
-    pub(crate) fn new(slug: String, name: String, starts_at: Timestamp, ends_at: Timestamp, policy: Policy) -> Self {
+    /// As its event says, at the event's time.
+    pub(crate) fn new(
+        slug: String,
+        name: String,
+        (starts_at, ends_at): (Timestamp, Timestamp),
+        policy: Policy,
+        calendar: Calendar,
+        at: Timestamp,
+    ) -> Self {
         Self {
             id: FestivalId::of_slug(&slug),
             slug,
@@ -106,6 +125,7 @@ impl Festival {
             ends_at,
             status: FestivalStatus::Draft,
             policy,
+            calendar,
             qr_version: 1,
             zones: Vec::new(),
             gates: Vec::new(),
@@ -116,7 +136,7 @@ impl Festival {
             tag_of: BTreeMap::new(),
             rejections: vec![0; Rejection::NUMBERS],
             conflicts: 0,
-            ever_decided: policy.ack == ScanAck::Decided,
+            decided: (policy.ack == ScanAck::Decided).then_some(DecidedSpan { from: at, until: None }),
             recent: VecDeque::new(),
         }
     }
@@ -291,6 +311,18 @@ impl Festival {
                 }
                 Event::DeviceRevoked { device: *device }
             }
+            OfficeAction::DeviceConnected { device, session } => {
+                if self.device(*device)?.revoked {
+                    return Err(Rejection::DeviceRevoked);
+                }
+                Event::DeviceConnected { device: *device, session: *session }
+            }
+            OfficeAction::DeviceLeft { device, session } => {
+                if !self.device(*device)?.connections.is_present(*session) {
+                    return Ok(Decided::Already(Already::Done));
+                }
+                Event::DeviceLeft { device: *device, session: *session }
+            }
             OfficeAction::RotateQrKey { .. } => Event::QrKeyRotated { festival, version: self.qr_version + 1 },
             OfficeAction::CreateApiKey { .. } | OfficeAction::RevokeApiKey { .. } | OfficeAction::Cash(_) => {
                 return Err(Rejection::UnknownFestival);
@@ -364,7 +396,7 @@ impl Festival {
             Event::FestivalStatusSet { to, .. } => self.status = *to,
             Event::PolicySet { policy, .. } => {
                 self.policy = *policy;
-                self.ever_decided |= policy.ack == ScanAck::Decided;
+                self.note_ack(policy.ack, at);
             }
             Event::ZonePut { zone, name, parent, capacity, .. } => self.put_zone(*zone, name, *parent, *capacity),
             Event::GateAdded { gate, zone, name, .. } => {
@@ -374,6 +406,7 @@ impl Festival {
                     zone: *zone,
                     admitted: 0,
                     exited: 0,
+                    undone: 0,
                     rejected: 0,
                 });
             }
@@ -412,6 +445,13 @@ impl Festival {
                 self.enrol(*device, GateNo(0), terminal, public_key, name, code_hash, at);
             }
             Event::DeviceRevoked { device } => self.devices[device.number() as usize].revoked = true,
+            Event::DeviceConnected { device, session } => {
+                let device = &mut self.devices[device.number() as usize];
+                device.connections.began(*session, at, device.last_seen_at);
+            }
+            Event::DeviceLeft { device, session } => {
+                self.devices[device.number() as usize].connections.ended(*session, at);
+            }
             Event::QrKeyRotated { version, .. } => self.qr_version = *version,
             Event::Expired => self.offers.retain(|_, offer| offer.until >= at),
             Event::Asked(_)
@@ -448,6 +488,8 @@ impl Festival {
             enrolled_at: at,
             last_seen_at: at,
             revoked: false,
+            connections: Connections::none(at),
+            clock_off_ms: 0,
             window: crate::dedupe::Window::default(),
         });
     }
@@ -481,6 +523,9 @@ impl Festival {
         let device = &mut self.devices[scanned.device.number() as usize];
         device.window.remember(scanned.seq, scanned.floor, scanned.fingerprint, scanned.answer(at));
         device.last_seen_at = at;
+        if let Some(off_ms) = clock_off_ms(scanned.captured_at, scanned.taken_at, at) {
+            device.clock_off_ms = off_ms;
+        }
         let gate = &mut self.gates[usize::from(scanned.gate.0)];
         let conflict = scanned.flags & CONFLICT != 0;
         self.conflicts += u64::from(conflict);
@@ -518,9 +563,23 @@ impl Festival {
         self.categories.iter_mut().flat_map(|category| &mut category.tickets).for_each(|ticket| ticket.inside = 0);
     }
 
-    /// Whether a reader can have shown an answer that was lost.
-    pub(crate) fn has_ever_decided(&self) -> bool {
-        self.ever_decided
+    fn note_ack(&mut self, ack: ScanAck, at: Timestamp) {
+        match (ack, &mut self.decided) {
+            (ScanAck::Decided, Some(DecidedSpan { until: None, .. })) => {}
+            (ScanAck::Decided, decided) => *decided = Some(DecidedSpan { from: at, until: None }),
+            (ScanAck::Durable, Some(span)) => _ = span.until.get_or_insert(at),
+            (ScanAck::Durable, None) => {}
+        }
+    }
+
+    /// Whether a reader can have shown an answer that a crash has lost: it sends the scan again, and captured it while
+    /// answers left before they were durable, and while it was connected. Anything else is a claim.
+    pub fn may_have_shown(&self, device: DeviceId, scan: &Scan) -> bool {
+        let decided = |span: DecidedSpan| {
+            span.from <= scan.captured_at && span.until.is_none_or(|until| scan.captured_at < until)
+        };
+        let connected = |device: &Device| device.connections.lasted_at(scan.captured_at);
+        scan.resent && self.decided.is_some_and(decided) && self.device(device).is_ok_and(connected)
     }
 
     /// For the office.
@@ -533,6 +592,7 @@ impl Festival {
             ends_at: self.ends_at,
             status: self.status,
             policy: self.policy,
+            calendar: self.calendar.clone(),
             qr_version: self.qr_version,
             zones: self.zones.iter().map(Zone::view).collect(),
             gates: self.gates.iter().map(Gate::view).collect(),

@@ -9,6 +9,7 @@ pub mod audit;
 pub mod cash;
 pub mod category;
 pub mod command;
+pub mod connections;
 pub mod credential;
 pub mod dedupe;
 pub mod device;

@@ -7,12 +7,12 @@ use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 
 use crate::command::{CategoryValues, Direction, FirstUse, Verdict};
-use crate::event::{Already, Asked, ByDevice, Event, Scanned, Transaction, Undone};
+use crate::event::{Already, Asked, ByDevice, Event, Scanned, TakenBack, Transaction, Undone};
 use crate::ids::{CategoryNo, DeviceId, FestivalId, GateNo, ShardId, TagUid, TicketId, WalletId, ZoneNo};
 use crate::money::{Currency, Money};
 use crate::rejection::Rejection;
 use crate::status::{CategoryKind, EntryPolicy, FestivalStatus, Policy, Role, ScanAck, TicketStatus, ZoneState};
-use crate::time::Timestamp;
+use crate::time::{Calendar, Timestamp};
 
 #[allow(missing_docs, clippy::all, unreachable_pub)] // generated; the words are in the .proto
 mod proto {
@@ -87,7 +87,7 @@ impl<'a> Writer<'a> {
         self.events += 1;
         match event {
             Event::Scanned(scanned) => self.message(1, &scanned_to_proto(scanned, self.at)),
-            Event::Undone(undone) => self.message(2, &undone_to_proto(undone)),
+            Event::Undone(undone) => self.message(2, &undone_to_proto(undone, self.at)),
             Event::Transaction(transaction) => self.transaction(transaction),
             other => {
                 let event = proto::Event { kind: Some(to_proto(other)) };
@@ -166,10 +166,11 @@ fn scanned_to_proto(scanned: &Scanned, at: Timestamp) -> proto::Scanned {
         captured_ago: at.0.wrapping_sub(scanned.captured_at.0),
         instead_of: scanned.instead_of.map_or(0, |rejection| rejection as u32),
         credential: scanned.credential,
+        taken_ago: at.0.wrapping_sub(scanned.taken_at.0),
     }
 }
 
-fn undone_to_proto(undone: &Undone) -> proto::Undone {
+fn undone_to_proto(undone: &Undone, at: Timestamp) -> proto::Undone {
     let (ticket_high, ticket_low) = ticket_halves(Some(undone.ticket));
     let by = undone.by.unwrap_or(ByDevice { device: DeviceId(0), seq: 0, floor: 0, fingerprint: 0 });
     proto::Undone {
@@ -185,6 +186,9 @@ fn undone_to_proto(undone: &Undone) -> proto::Undone {
         inside: undone.inside,
         unused: undone.unused,
         occupancy: undone.occupancy,
+        scan_gate: undone.scan.map_or(0, |scan| u32::from(scan.gate.0)),
+        scan_direction: undone.scan.map_or(0, |scan| scan.direction as u32),
+        scan_ago: undone.scan.map(|scan| at.0.wrapping_sub(scan.minute.0)),
     }
 }
 
@@ -223,13 +227,15 @@ fn to_proto(event: &Event) -> Kind {
             },
             already_wallet: if let Some(Already::Wallet(wallet)) = asked.already { wallet.0 } else { 0 },
         }),
-        Event::FestivalCreated { slug, name, starts_at, ends_at, policy } => {
+        Event::FestivalCreated { slug, name, starts_at, ends_at, policy, calendar } => {
             Kind::FestivalCreated(proto::FestivalCreated {
                 slug: slug.clone(),
                 name: name.clone(),
                 starts_at: starts_at.0,
                 ends_at: ends_at.0,
                 policy: Some(policy_to_proto(policy)),
+                time_zone: calendar.time_zone.clone(),
+                day_starts_min: u32::from(calendar.day_starts_min),
             })
         }
         Event::FestivalStatusSet { festival, to } => {
@@ -315,6 +321,12 @@ fn to_proto(event: &Event) -> Kind {
             })
         }
         Event::DeviceRevoked { device } => Kind::DeviceRevoked(proto::DeviceRevoked { device: device.0 }),
+        Event::DeviceConnected { device, session } => {
+            Kind::DeviceConnected(proto::DeviceConnected { device: device.0, session: *session })
+        }
+        Event::DeviceLeft { device, session } => {
+            Kind::DeviceLeft(proto::DeviceLeft { device: device.0, session: *session })
+        }
         Event::QrKeyRotated { festival, version } => {
             Kind::QrKeyRotated(proto::QrKeyRotated { festival: festival.0, version: *version })
         }
@@ -402,10 +414,11 @@ fn scanned_from_proto(scanned: proto::Scanned, at: Timestamp) -> Result<Scanned,
         captured_at: Timestamp(at.0.wrapping_sub(scanned.captured_ago)),
         instead_of: rejection(scanned.instead_of)?,
         credential: scanned.credential,
+        taken_at: Timestamp(at.0.wrapping_sub(scanned.taken_ago)),
     })
 }
 
-fn undone_from_proto(undone: proto::Undone) -> Result<Undone, RecordError> {
+fn undone_from_proto(undone: proto::Undone, at: Timestamp) -> Result<Undone, RecordError> {
     let by = ByDevice {
         device: DeviceId(undone.device),
         seq: undone.seq,
@@ -421,13 +434,21 @@ fn undone_from_proto(undone: proto::Undone) -> Result<Undone, RecordError> {
         inside: undone.inside,
         unused: undone.unused,
         occupancy: undone.occupancy,
+        scan: match undone.scan_ago {
+            None => None,
+            Some(ago) => Some(TakenBack {
+                gate: gate(undone.scan_gate)?,
+                direction: if undone.scan_direction == 0 { Direction::Enter } else { Direction::Exit },
+                minute: Timestamp(at.0.wrapping_sub(ago)),
+            }),
+        },
     })
 }
 
 fn from_proto(kind: Kind, at: Timestamp) -> Result<Event, RecordError> {
     Ok(match kind {
         Kind::Scanned(scanned) => Event::Scanned(scanned_from_proto(scanned, at)?),
-        Kind::Undone(undone) => Event::Undone(undone_from_proto(undone)?),
+        Kind::Undone(undone) => Event::Undone(undone_from_proto(undone, at)?),
         Kind::Asked(asked) => Event::Asked(Asked {
             operator: asked.operator,
             key: if asked.key.is_empty() {
@@ -449,6 +470,7 @@ fn from_proto(kind: Kind, at: Timestamp) -> Result<Event, RecordError> {
             starts_at: Timestamp(made.starts_at),
             ends_at: Timestamp(made.ends_at),
             policy: policy_from_proto(made.policy)?,
+            calendar: Calendar { time_zone: made.time_zone, day_starts_min: narrow(made.day_starts_min, "day start")? },
         },
         Kind::FestivalStatusSet(set) => Event::FestivalStatusSet {
             festival: FestivalId(set.festival),
@@ -531,6 +553,10 @@ fn from_proto(kind: Kind, at: Timestamp) -> Result<Event, RecordError> {
             code_hash: array(&enrolled.code_hash, "code hash")?,
         },
         Kind::DeviceRevoked(revoked) => Event::DeviceRevoked { device: DeviceId(revoked.device) },
+        Kind::DeviceConnected(connected) => {
+            Event::DeviceConnected { device: DeviceId(connected.device), session: connected.session }
+        }
+        Kind::DeviceLeft(left) => Event::DeviceLeft { device: DeviceId(left.device), session: left.session },
         Kind::QrKeyRotated(rotated) => {
             Event::QrKeyRotated { festival: FestivalId(rotated.festival), version: rotated.version }
         }

@@ -339,8 +339,9 @@ impl Shard {
                 }
                 return None;
             }
-            Event::FestivalCreated { slug, name, starts_at, ends_at, policy } => {
-                let made = Festival::new(slug.clone(), name.clone(), *starts_at, *ends_at, *policy);
+            Event::FestivalCreated { slug, name, starts_at, ends_at, policy, calendar } => {
+                let (slug, name, span) = (slug.clone(), name.clone(), (*starts_at, *ends_at));
+                let made = Festival::new(slug, name, span, *policy, calendar.clone(), at);
                 self.festivals.insert(made.id, made);
             }
             Event::ApiKeyCreated { key, hash, role, festivals, name } => {
@@ -555,7 +556,10 @@ pub(crate) fn festival_of(event: &Event) -> Option<FestivalId> {
         Event::TicketStatusSet { ticket, .. }
         | Event::TicketBlockSet { ticket, .. }
         | Event::TagBound { ticket, .. } => ticket.festival(),
-        Event::DeviceEnrolled { device, .. } | Event::DeviceRevoked { device } => device.festival(),
+        Event::DeviceEnrolled { device, .. }
+        | Event::DeviceRevoked { device }
+        | Event::DeviceConnected { device, .. }
+        | Event::DeviceLeft { device, .. } => device.festival(),
         Event::Cash(event) => return event.festival(),
         Event::Asked(_)
         | Event::ApiKeyCreated { .. }

@@ -13,7 +13,7 @@ use crate::ids::{
 };
 use crate::rejection::Rejection;
 use crate::status::{FestivalStatus, Policy, Role, TicketStatus, ZoneState};
-use crate::time::Timestamp;
+use crate::time::{Calendar, Timestamp};
 
 /// A question to one home.
 #[derive(Clone, Copy, Debug)]
@@ -161,6 +161,8 @@ pub struct FestivalView {
     pub status: FestivalStatus,
     /// How its gates behave.
     pub policy: Policy,
+    /// How its days are told.
+    pub calendar: Calendar,
     /// The version of the key that signs QRs now; it and the one before are accepted.
     pub qr_version: u32,
     /// Its zones, by number.
@@ -203,10 +205,12 @@ pub struct GateView {
     pub name: String,
     /// The zone it leads into.
     pub zone: ZoneNo,
-    /// Entries.
+    /// Entries less undone ones.
     pub admitted: u64,
-    /// Exits.
+    /// Exits less undone ones.
     pub exited: u64,
+    /// Entries and exits that were undone.
+    pub undone: u64,
     /// Rejections.
     pub rejected: u64,
 }
@@ -264,6 +268,8 @@ pub struct DeviceView {
     pub enrolled_at: Timestamp,
     /// When it last asked something that was recorded.
     pub last_seen_at: Timestamp,
+    /// By how much a reader's clock was ahead when that could be seen last; behind, if negative.
+    pub clock_off_ms: i64,
     /// The lowest `seq` it may use next: one above the highest it has been answered.
     pub next_seq: u64,
     /// When answers leave at its festival.

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::command::Direction;
 use crate::ids::{GateNo, ZoneNo};
 use crate::plants::{Plant, planted};
 use crate::rejection::Rejection;
@@ -125,15 +126,27 @@ pub struct Gate {
     pub name: String,
     /// The zone it leads into.
     pub zone: ZoneNo,
-    /// Entries.
+    /// Entries less undone ones.
     pub admitted: u64,
-    /// Exits.
+    /// Exits less undone ones.
     pub exited: u64,
+    /// Entries and exits that were undone.
+    pub undone: u64,
     /// Rejections.
     pub rejected: u64,
 }
 
 impl Gate {
+    /// A scan that was counted here was none.
+    pub fn take_back(&mut self, direction: Direction) {
+        let counted = match direction {
+            Direction::Enter => &mut self.admitted,
+            Direction::Exit => &mut self.exited,
+        };
+        *counted = counted.checked_sub(1).expect("what is taken back was counted");
+        self.undone += 1;
+    }
+
     /// For the office.
     pub fn view(&self) -> GateView {
         GateView {
@@ -142,6 +155,7 @@ impl Gate {
             zone: self.zone,
             admitted: self.admitted,
             exited: self.exited,
+            undone: self.undone,
             rejected: self.rejected,
         }
     }

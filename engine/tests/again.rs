@@ -91,7 +91,14 @@ fn far_apart() {
 fn devices_that_are_not() {
     let mut night = World::open();
     let credential = night.credential("T1");
-    let scan = Scan { zone: ZoneNo(0), direction: Direction::Enter, credential, captured_at: night.now, shown: None };
+    let scan = Scan {
+        zone: ZoneNo(0),
+        direction: Direction::Enter,
+        credential,
+        captured_at: night.now,
+        resent: false,
+        shown: None,
+    };
     for device in
         [DeviceId::new(night.festival, 99), DeviceId::new(FestivalId(1), 0), DeviceId::new(night.elsewhere, 0)]
     {
@@ -162,6 +169,7 @@ fn a_no_and_a_scan_in_one_record() {
         direction: Direction::Enter,
         credential: night.credential("T1"),
         captured_at: night.now,
+        resent: false,
         shown: None,
     };
     let device = night.readers["main-1"].id;

@@ -4,12 +4,12 @@ mod common;
 use common::{MIDNIGHT, World, values};
 use engine::audit::{Audit, Check, Report, VIOLATIONS_MAX};
 use engine::command::*;
-use engine::event::{Asked, ByDevice, Event, Scanned, Undone};
+use engine::event::{Asked, ByDevice, Event, Scanned, TakenBack, Undone};
 use engine::ids::*;
 use engine::record::Writer;
 use engine::rejection::Rejection;
 use engine::status::*;
-use engine::time::{HOUR_MS, MINUTE_MS, Timestamp};
+use engine::time::{Calendar, HOUR_MS, MINUTE_MS, Timestamp};
 
 /// T1 is in main and stage, T2 was and left, T3 is SOLD, T4 blocked, U1 RESERVED; main-2 is revoked.
 fn honest() -> World {
@@ -74,6 +74,7 @@ fn entry(night: &World) -> Scanned {
         occupancy: 2,
         first_use: None,
         captured_at: night.now,
+        taken_at: night.now,
         instead_of: None,
         credential: 0,
     }
@@ -253,12 +254,17 @@ fn lies_of_an_undo() {
         inside: main,
         unused: false,
         occupancy: 0,
+        scan: Some(TakenBack { gate: GateNo(2), direction: Direction::Enter, minute: night.now.minute() }),
     };
     let next = night.shard.seq() + 1;
     assert!(audit(&night, &[write(0, next, night.now, &[Event::Undone(honest)])]).holds());
     let lies: &[(&str, Undone)] = &[
         ("undo", Undone { inside: 0, ..honest }),
         ("undo", Undone { unused: true, ..honest }),
+        ("undo", Undone { scan: None, ..honest }),
+        ("undo", Undone { scan: honest.scan.map(|scan| TakenBack { gate: GateNo(0), ..scan }), ..honest }),
+        ("undo", Undone { scan: honest.scan.map(|scan| TakenBack { direction: Direction::Exit, ..scan }), ..honest }),
+        ("undo", Undone { scan: honest.scan.map(|scan| TakenBack { minute: MIDNIGHT, ..scan }), ..honest }),
         ("undo", Undone { zone: night.zones["main"], occupancy: 1, ..honest }),
         ("undo", Undone { by: by("main-1"), ..honest }),
         ("undo", Undone { ticket: night.tickets["T3"], ..honest }),
@@ -318,6 +324,7 @@ fn lies_of_the_office() {
         starts_at: MIDNIGHT,
         ends_at: night.now,
         policy: Policy::default(),
+        calendar: Calendar::default(),
     };
     let nowhere = FestivalId(1);
     let lies: Vec<(&str, Event)> = vec![

@@ -759,7 +759,7 @@ fn a_terminal_scans_nobody() {
     let device = bar.tills["bar-7"].id;
     let credential = Credential::Refused(Rejection::InvalidQr, 1);
     let (zone, direction, captured_at) = (ZoneNo(0), Direction::Enter, bar.now);
-    let action = DeviceAction::Scan(Scan { zone, direction, credential, captured_at, shown: None });
+    let action = DeviceAction::Scan(Scan { zone, direction, credential, captured_at, resent: false, shown: None });
     match bar.ask(Command::Device(DeviceCommand { device, seq: 1, floor: 1, action })).1 {
         Answer::Device { answer, .. } => assert_eq!(answer.verdict, Verdict::Rejected(Rejection::WrongGate)),
         other => panic!("{other:?}"),

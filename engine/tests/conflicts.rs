@@ -89,15 +89,62 @@ fn under_the_default_nobody_shows_what_is_not_on_disk() {
 fn what_was_shown_stands_whatever_the_office_has_changed_since() {
     World::open().play(
         "
-        ack decided
-        ack durable
+        18:00 ack decided
+        18:20 ack durable
         enter T1 main
-        enter T1 main by main-2 shown admitted → admitted, conflict, 2 inside
-        enter T2 main shown zone_full → rejected: zone_full, conflict, 2 inside
+        enter T1 main by main-2 shown admitted captured 18:10 → admitted, conflict, 2 inside
+        enter T2 main shown zone_full captured 18:10 → rejected: zone_full, conflict, 2 inside
         rotate
         rotate
-        enter T3@1 main shown admitted → admitted, conflict, first, 3 inside
+        enter T3@1 main shown admitted captured 18:10 → admitted, conflict, first, 3 inside
         enter T4@1 main → rejected: key_retired
+        conflicts → 3
+        ",
+    );
+}
+
+/// A festival that was `decided` once does not let in whomever a reader says it has shown green.
+#[test]
+fn a_claim_is_not_believed() {
+    World::open().play(
+        "
+        18:00 ack decided
+        18:20 ack durable
+        18:30 enter T1 main → admitted, first
+        # Not sent again; captured before answers left early; captured when they did not any more.
+        enter T1 main by main-2 shown admitted captured 18:10 unsent → rejected: already_used
+        enter T1 main by main-2 shown admitted captured 17:59 → rejected: already_used
+        enter T1 main by main-2 shown admitted captured 18:20 → rejected: already_used
+        enter T1 main by main-2 shown admitted → rejected: already_used
+        block T2
+        enter T2 main by main-2 shown admitted → rejected: blocked
+        enter T3 main by main-2 shown zone_full → admitted, first
+        conflicts → 0
+        enter T1 main by main-2 shown admitted captured 18:19 → admitted, conflict, 3 inside
+        conflicts → 1
+        ",
+    );
+}
+
+/// Nor one that was not connected when it says it was told: without a server there is no answer.
+#[test]
+fn a_claim_of_a_reader_that_was_offline() {
+    World::open().play(
+        "
+        18:00 ack decided
+        18:05 leave main-2
+        18:15 connect main-2
+        18:20 enter T1 main → admitted, first
+        enter T1 main by main-2 shown admitted captured 18:05 → rejected: already_used
+        enter T1 main by main-2 shown admitted captured 18:14 → rejected: already_used
+        snapshot
+        enter T1 main by main-2 shown admitted captured 18:04 → admitted, conflict, 2 inside
+        enter T1 main by main-2 shown admitted captured 18:15 → admitted, conflict, 3 inside
+        # Nobody saw this connection end: the node had crashed. It was connected until it came back.
+        18:40 connect main-2
+        enter T1 main by main-2 shown admitted captured 18:39 → admitted, conflict, 4 inside
+        # Two connections are remembered.
+        enter T1 main by main-2 shown admitted captured 18:04 → rejected: already_used
         conflicts → 3
         ",
     );

@@ -48,7 +48,7 @@ fn batch(world: &World, credentials: &[Credential], round: u64, commands: &mut V
         for (j, credential) in credentials.iter().enumerate() {
             let seq = round * 64 + (i * credentials.len() + j) as u64 + 1;
             let (zone, credential) = (reader.zone, *credential);
-            let scan = Scan { zone, direction, credential, captured_at: world.now, shown: None };
+            let scan = Scan { zone, direction, credential, captured_at: world.now, resent: false, shown: None };
             let mut push = |seq, action| {
                 let floor = seq - u64::min(seq - 1, 48);
                 commands.push(Command::Device(DeviceCommand { device: reader.id, seq, floor, action }));

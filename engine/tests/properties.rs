@@ -85,7 +85,7 @@ fn command(world: &World, next: &mut [u64], deed: &Deed) -> Command {
                 false => world.credential(tickets[ticket % tickets.len()]),
             };
             let direction = if exit { Direction::Exit } else { Direction::Enter };
-            let scan = Scan { zone, direction, credential, captured_at: world.now, shown };
+            let scan = Scan { zone, direction, credential, captured_at: world.now, resent: shown.is_some(), shown };
             by(next, reader, seq, DeviceAction::Scan(scan))
         }
         Deed::Undo { reader, ticket, scan, ref seq } => {

@@ -118,6 +118,30 @@ fn an_inner_zone_was_a_mistake() {
     );
 }
 
+/// Gate, zone and what is shown live say the same of a scan that was none, whoever takes it back.
+#[test]
+fn an_undone_scan_is_taken_out_of_its_gate() {
+    World::open().play(
+        "
+        18:00 enter T1 main by main-1 → admitted
+        enter T2 main by main-2 → admitted
+        undo T1 by main-1 → undone, 1 inside
+        gate main-1 → 0 in, 0 out, 1 undone, 0 rejected
+        gate main-2 → 1 in, 0 out, 0 undone, 0 rejected
+        # The supervisor stands at no gate: it is the scan's that counts it no more.
+        exit T2 main by main-1 → exited, 0 inside
+        gate main-1 → 0 in, 1 out, 1 undone, 0 rejected
+        18:03 supervisor undoes T2
+        last counted → 18:00:00
+        gate main-1 → 0 in, 0 out, 2 undone, 0 rejected
+        # What is refused was no scan.
+        undo T2 by main-2 → rejected: nothing_to_undo
+        gate main-2 → 1 in, 0 out, 0 undone, 0 rejected
+        snapshot
+        ",
+    );
+}
+
 /// What the office did to the ticket meanwhile stays.
 #[test]
 fn the_offices_word_stands() {

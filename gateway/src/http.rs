@@ -31,6 +31,7 @@ use problem::{Fault, Problem};
 use readmodels::ReadModels;
 
 pub mod answer;
+pub mod calendar;
 pub mod cash;
 pub mod categories;
 pub mod devices;

@@ -142,11 +142,12 @@ impl ReadModels for Lists {
                     if rows.len() >= asked.limit {
                         return Ok(rows);
                     }
-                    rows.push(CountRow { position, admitted: 0, exited: 0, rejected: 0 });
+                    rows.push(CountRow { position, admitted: 0, exited: 0, undone: 0, rejected: 0 });
                 }
                 let Some(known) = rows.last_mut() else { return Ok(rows) };
-                known.admitted += row.tally.admitted;
-                known.exited += row.tally.exited;
+                known.admitted += row.tally.admitted();
+                known.exited += row.tally.exited();
+                known.undone += row.tally.undone();
                 known.rejected += row.tally.rejected_in_all();
             }
             if last {
@@ -182,6 +183,8 @@ impl From<views::AccessEntry> for AccessRow {
             verdict: entry.verdict,
             flags: entry.flags,
             first_use: entry.first_use,
+            captured_at: entry.captured_at,
+            taken_at: entry.taken_at,
         }
     }
 }

@@ -24,10 +24,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use actors::Node;
+use engine::command::{OfficeAction, OfficeAnswer, OfficeCommand};
 use engine::credential::QrSecret;
 use engine::ids::{DeviceId, FestivalId};
 use engine::rejection::Rejection;
-use engine::view::Notice as NodeNotice;
+use engine::view::{DeviceView, Notice as NodeNotice};
 use metrics::{Counter, Gauge};
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Endpoint, VarInt};
@@ -288,7 +289,7 @@ impl Door {
             }
         }
         self.figures.connections.increment(1.0);
-        Entered { door: Arc::clone(self), device, number }
+        Entered { door: Arc::clone(self), device, number, recorded: false }
     }
 
     fn at_festival(&self, festival: FestivalId) -> Vec<Arc<Outbox>> {
@@ -302,10 +303,44 @@ struct Entered {
     door: Arc<Door>,
     device: DeviceId,
     number: u64,
+    /// That it is connected is on record, and so is to be that it has left.
+    recorded: bool,
+}
+
+/// How long a reader waits for its connection to be recorded. A gate does without rather than without its reader.
+const RECORDED_WITHIN: Duration = Duration::from_secs(1);
+
+impl Entered {
+    /// A reader's connection is recorded before the reader is told: what it may have shown, and when what lay in its
+    /// queue was captured, is judged by it.
+    async fn connected(&mut self, device: &DeviceView) -> Result<(), End> {
+        if device.terminal.is_some() {
+            return Ok(());
+        }
+        let action = OfficeAction::DeviceConnected { device: self.device, session: self.number };
+        let asked = self.door.node.ask(OfficeCommand { key: None, operator: 0, action });
+        match tokio::time::timeout(RECORDED_WITHIN, asked).await {
+            Ok((OfficeAnswer::Rejected(rejection @ Rejection::DeviceRevoked), _)) => {
+                Err(End::refused(Refusal::Rejected(rejection)))
+            }
+            Ok((OfficeAnswer::Done, _)) => {
+                self.recorded = true;
+                Ok(())
+            }
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
 }
 
 impl Drop for Entered {
     fn drop(&mut self) {
+        if self.recorded
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            let (node, device, session) = (self.door.node.clone(), self.device, self.number);
+            let action = OfficeAction::DeviceLeft { device, session };
+            runtime.spawn(async move { node.ask(OfficeCommand { key: None, operator: 0, action }).await });
+        }
         let mut sessions = self.door.sessions();
         if sessions.get(&self.device).is_some_and(|(number, _)| *number == self.number) {
             sessions.remove(&self.device);

@@ -186,6 +186,48 @@ async fn a_night_is_listed_audited_and_rebuilt() {
     audit_finds_a_flipped_bit(&data);
 }
 
+/// A reader takes one scan back, the office another: gate, zone, minutes and what is shown live say that nobody came.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_undone_scan_is_taken_out_everywhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let server = Running::start(&data, &[]);
+    let office = server.admin(&data);
+    found(&office);
+    let tickets = issue(&office, &[json!({"category": 0, "paid": true}), json!({"category": 0, "paid": true})]);
+    let north = reader(&office, 0).await;
+    let mut last = None;
+    for ticket in &tickets {
+        let read = Read::Qr(ticket.qr.as_bytes().to_vec());
+        let answered = north.scan(read, Direction::Enter).await.unwrap();
+        assert_eq!(format!("{:?}", answered.answer.verdict), "Admitted");
+        last = Some(answered);
+    }
+    let last = last.unwrap();
+    let undone = north.undo(last.seq, last.answer.ticket.unwrap()).await.unwrap();
+    assert_eq!(format!("{:?}", undone.answer.verdict), "Undone");
+    office.post(&format!("/tickets/{}/undo-scan", tickets[0].id), &json!({}));
+    north.close().await;
+
+    let log = rows_once(&office, "/festivals/night/access-log?zone=0", 4);
+    assert!(log.iter().all(|row| row["gate"] == 0 && row["late"] == false), "{log:?}");
+    let counts = rows(&office, "/festivals/night/counts");
+    let sums = ["admitted", "exited", "undone", "rejected"];
+    let of = |row: &Value| sums.map(|name| row[name].as_u64().unwrap());
+    let minutes = counts.iter().map(of).fold([0; 4], |sum, row| std::array::from_fn(|at| sum[at] + row[at]));
+    assert_eq!(minutes, [0, 0, 2, 0], "{counts:?}");
+    for page in ["/festivals/night", "/festivals/night/live"] {
+        let shown = office.get(page).json();
+        assert_eq!(of(&shown["gates"][0]), minutes, "{page}");
+        let zone = &shown["zones"][0];
+        assert_eq!((&zone["occupancy"], &zone["admitted"], &zone["left"]), (&json!(0), &json!(0), &json!(0)), "{page}");
+    }
+    assert_eq!(server.end(Signal::TERM), Some(0));
+    let audited = tapgate_on(&data, &["audit"]);
+    assert_eq!(audited.status.code(), Some(0), "{}", said(&audited.stdout));
+    assert!(said(&audited.stdout).contains("2 admitted, 0 exited, 0 rejected, 2 undone"), "{}", said(&audited.stdout));
+}
+
 /// The fields of an object, in the order of the alphabet.
 fn names(value: &Value) -> String {
     let mut names: Vec<_> = value.as_object().unwrap().keys().map(String::as_str).collect();

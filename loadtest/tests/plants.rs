@@ -16,7 +16,7 @@ fn no_seed_breaks_a_rule_and_every_plant_is_caught() {
     for (seed, steps) in found.chain((0..seeds::CI).map(|seed| (seed, STEPS))) {
         let (counts, violation) = run_seed(seed, steps);
         assert_eq!(violation, None, "seed {seed}");
-        assert!(counts.acknowledged > 50, "seed {seed} does something: {counts:?}");
+        assert!(counts.acknowledged > 40, "seed {seed} does something: {counts:?}");
         for (what, count) in counts.money {
             *money.entry(what).or_insert(0) += count;
         }

@@ -4,7 +4,8 @@
 //! - the **access log**: each scan and undo, by zone and time, by ticket and time, by reader and time. Rejections that a
 //!   festival's policy leaves out of the log are left out here;
 //! - **tickets** in the order of their serials: by status, by category, by holder;
-//! - **counts** per minute, gate and zone: admitted, exited, undone, rejected by reason. All scans count, logged or not;
+//! - **counts** per minute, gate and zone: admitted, exited, undone, rejected by reason. All scans count, logged or not,
+//!   in the minute in which they were taken; what is undone is taken out of that minute;
 //! - **money**: transactions, orders, sales, statements ([`cash`]).
 //!
 //! They are the [`fold`] of the journal at their position and nothing else, so they can be deleted and built again at
@@ -195,6 +196,8 @@ pub struct AccessEntry {
     pub first_use: Option<FirstUse>,
     /// The reader's clock; of an undo the shard's.
     pub captured_at: Timestamp,
+    /// When it counts: earlier than its position if it had waited in its reader's queue.
+    pub taken_at: Timestamp,
     /// For a conflict: what would have been decided.
     pub instead_of: Option<Rejection>,
 }
@@ -257,23 +260,45 @@ pub struct CountRow {
 /// How often what happened.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
-    /// Entries.
-    pub admitted: u64,
-    /// Exits.
-    pub exited: u64,
-    /// Scans taken back by a reader.
-    pub undone: u64,
-    /// Rejections by reason, in the order of their numbers.
+    /// Entries, undone ones among them: what is added up is never taken off, or a record's part could be negative.
+    admitted: u64,
+    /// Exits, undone ones among them.
+    exited: u64,
+    undone_entries: u64,
+    undone_exits: u64,
+    /// Rejections by reason, those that occurred, in the order of their numbers.
     pub rejected: Vec<(Rejection, u64)>,
 }
 
 impl Tally {
-    /// Counts one outcome.
+    /// Entries, less those that were undone.
+    pub fn admitted(&self) -> u64 {
+        self.admitted.saturating_sub(self.undone_entries)
+    }
+
+    /// Exits, less those that were undone.
+    pub fn exited(&self) -> u64 {
+        self.exited.saturating_sub(self.undone_exits)
+    }
+
+    /// Entries and exits that were undone.
+    pub fn undone(&self) -> u64 {
+        self.undone_entries + self.undone_exits
+    }
+
+    /// Takes back what [`Tally::add`] had counted, perhaps in an earlier record's.
+    pub fn take_back(&mut self, direction: Direction) {
+        match direction {
+            Direction::Enter => self.undone_entries += 1,
+            Direction::Exit => self.undone_exits += 1,
+        }
+    }
+
+    /// Counts a scan's outcome.
     pub fn add(&mut self, verdict: Verdict) {
         match verdict {
             Verdict::Admitted => self.admitted += 1,
-            Verdict::Exited => self.exited += 1,
-            Verdict::Undone => self.undone += 1,
+            Verdict::Exited | Verdict::Undone => self.exited += 1,
             Verdict::Rejected(rejection) => self.add_rejected(rejection, 1),
         }
     }
@@ -282,7 +307,8 @@ impl Tally {
     pub fn add_all(&mut self, other: &Self) {
         self.admitted += other.admitted;
         self.exited += other.exited;
-        self.undone += other.undone;
+        self.undone_entries += other.undone_entries;
+        self.undone_exits += other.undone_exits;
         for &(rejection, count) in &other.rejected {
             self.add_rejected(rejection, count);
         }

@@ -65,7 +65,14 @@ pub fn found(
 ) -> (FestivalId, DeviceId, Vec<TicketId>) {
     let (starts_at, ends_at) = (Timestamp(0), Timestamp(i64::MAX));
     let slug = "night".to_owned();
-    let made = ask(OfficeAction::CreateFestival { slug, name: "Night".into(), starts_at, ends_at, policy });
+    let made = ask(OfficeAction::CreateFestival {
+        slug,
+        name: "Night".into(),
+        starts_at,
+        ends_at,
+        policy,
+        calendar: engine::time::Calendar::default(),
+    });
     let OfficeAnswer::Festival(festival) = made else { panic!("{made:?}") };
     let name = "Main".to_owned();
     ask(OfficeAction::PutZone { festival, zone: None, name, parent: None, capacity: 1_000_000 });
@@ -111,6 +118,7 @@ pub fn scan(device: DeviceId, seq: u64, ticket: TicketId) -> DeviceCommand {
             direction: Direction::Enter,
             credential: Credential::Ticket(verified),
             captured_at: Timestamp(0),
+            resent: false,
             shown: None,
         }),
     }

@@ -73,6 +73,7 @@ impl Bar {
             starts_at: Timestamp(0),
             ends_at: Timestamp(i64::MAX),
             policy: Policy::default(),
+            calendar: engine::time::Calendar::default(),
         });
         let OfficeAnswer::Festival(festival) = made else { panic!("{made:?}") };
         let policy = CashPolicy { max_balance: 500_000_000_000, ..CashPolicy::default() };

@@ -6,9 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Check, Found};
 use crate::admission::UNDO_WITHIN_MS;
 use crate::command::{CONFLICT, CategoryValues, Direction, FIRST_ENTRY, Verdict, WAS_NOT_INSIDE};
-use crate::event::{CashEvent, Event, Scanned, Undone};
+use crate::connections::LATE_MAX_MS;
+use crate::event::{CashEvent, Event, Scanned, TakenBack, Undone};
 use crate::festival::Festival;
-use crate::ids::{DeviceId, FestivalId, TagUid, TicketId, ZoneNo, nonce_at};
+use crate::ids::{DeviceId, FestivalId, GateNo, TagUid, TicketId, ZoneNo, nonce_at};
 use crate::rejection::Rejection;
 use crate::status::{EntryPolicy, FestivalStatus, Policy, TicketStatus, ZoneState};
 use crate::time::Timestamp;
@@ -24,6 +25,8 @@ pub(super) struct Books {
     zones: Vec<Zone>,
     /// The zone that each gate leads into.
     gates: Vec<ZoneNo>,
+    /// By gate: admitted and exited less what was undone, undone, rejected.
+    counted: Vec<[u64; 4]>,
     categories: Vec<Category>,
     devices: Vec<Device>,
     /// Enrolment codes, until when, and whether one was used.
@@ -68,6 +71,9 @@ struct Device {
 struct Last {
     at: Timestamp,
     device: DeviceId,
+    gate: GateNo,
+    /// Of when it counts.
+    minute: Timestamp,
     zone: ZoneNo,
     entered: bool,
     /// The zones entered or left.
@@ -105,6 +111,7 @@ impl Books {
             tags: BTreeMap::new(),
             tag_of: BTreeMap::new(),
             last: BTreeMap::new(),
+            counted: Vec::new(),
         }
     }
 
@@ -127,6 +134,7 @@ impl Books {
                 let next = usize::from(gate.0) == self.gates.len() && usize::from(zone.0) < self.zones.len();
                 if found.check(Check::Known, next, || format!("gate {} of zone {}", gate.0, zone.0)) {
                     self.gates.push(*zone);
+                    self.counted.push([0; 4]);
                 }
             }
             Event::CategoryPut { category, values, .. } => {
@@ -204,6 +212,13 @@ impl Books {
                     known.revoked = true;
                 }
             }
+            Event::DeviceConnected { device, .. } => {
+                if let Some(known) = self.device(*device, found) {
+                    let revoked = known.revoked;
+                    found.check(Check::Revoked, !revoked, || format!("device {device} was revoked, and connected"));
+                }
+            }
+            Event::DeviceLeft { device, .. } => _ = self.device(*device, found),
             Event::QrKeyRotated { version, .. } => {
                 let next = self.qr_version + 1;
                 found.check(Check::Known, *version == next, || format!("QR key {version} where {next} should follow"));
@@ -282,6 +297,15 @@ impl Books {
         found.check(Check::Known, gate == Some(scanned.gate.0), || {
             format!("{device} is not at gate {}", scanned.gate.0)
         });
+        if let Some(counted) = self.counted.get_mut(usize::from(scanned.gate.0)) {
+            counted[match scanned.verdict {
+                Verdict::Admitted => 0,
+                Verdict::Exited | Verdict::Undone => 1,
+                Verdict::Rejected(_) => 3,
+            }] += 1;
+        }
+        let taken = scanned.taken_at <= at && at.since_ms(scanned.taken_at) <= LATE_MAX_MS;
+        found.check(Check::Window, taken, || format!("decided at {at:?}, counted at {:?}", scanned.taken_at));
         if scanned.flags & CONFLICT != 0 {
             found.conflict(scanned);
         }
@@ -328,7 +352,7 @@ impl Books {
         let ongoing = self.status == FestivalStatus::Ongoing;
         found.check(Check::Active, conflict || ongoing, || format!("{}, festival {}", what(), self.status.word()));
         let CategoryValues { valid_from, valid_until, zones, .. } = &self.categories[usize::from(seat.0)].values;
-        let within = (*valid_from..*valid_until).contains(&at);
+        let within = (*valid_from..*valid_until).contains(&scanned.taken_at);
         found.check(Check::Window, conflict || within, || {
             format!("{} outside {valid_from:?} to {valid_until:?}", what())
         });
@@ -360,8 +384,8 @@ impl Books {
         if first_entry {
             self.set_status(seat, TicketStatus::Used);
         }
-        let (device, zone) = (scanned.device, scanned.zone);
-        self.last.insert(seat, Last { at, device, zone, entered: true, zones: entered, first_entry });
+        let (device, zone, gate, minute) = (scanned.device, scanned.zone, scanned.gate, scanned.taken_at.minute());
+        self.last.insert(seat, Last { at, device, gate, minute, zone, entered: true, zones: entered, first_entry });
     }
 
     fn exited(&mut self, seat: Seat, scanned: &Scanned, at: Timestamp, found: &mut Found) {
@@ -382,8 +406,9 @@ impl Books {
         }
         let left: Vec<usize> = within.into_iter().filter(|&zone| self.zones[zone].inside.remove(&seat)).collect();
         left.iter().for_each(|&zone| self.zones[zone].left += 1);
-        let (device, zone) = (scanned.device, scanned.zone);
-        self.last.insert(seat, Last { at, device, zone, entered: false, zones: left, first_entry: false });
+        let (device, zone, gate, minute) = (scanned.device, scanned.zone, scanned.gate, scanned.taken_at.minute());
+        let first_entry = false;
+        self.last.insert(seat, Last { at, device, gate, minute, zone, entered: false, zones: left, first_entry });
     }
 
     fn undone(&mut self, undone: &Undone, at: Timestamp, found: &mut Found) {
@@ -422,8 +447,15 @@ impl Books {
         if unused {
             self.set_status(seat, TicketStatus::Sold);
         }
-        let restored = (self.mask(seat), unused, last.zone);
-        let recorded = (undone.inside, undone.unused, undone.zone);
+        let direction = if last.entered { Direction::Enter } else { Direction::Exit };
+        if let Some(counted) = self.counted.get_mut(usize::from(last.gate.0)) {
+            let counted_as = &mut counted[direction as usize];
+            *counted_as = counted_as.saturating_sub(1);
+            counted[2] += 1;
+        }
+        let scan = Some(TakenBack { gate: last.gate, direction, minute: last.minute });
+        let restored = (self.mask(seat), unused, last.zone, scan);
+        let recorded = (undone.inside, undone.unused, undone.zone, undone.scan);
         found.check(Check::Undo, restored == recorded, || {
             format!("{}: recorded {recorded:?}, before the scan it was {restored:?}", undone.ticket)
         });
@@ -493,6 +525,8 @@ impl Books {
         };
         let ours = self.zones.iter().map(|z| (z.occupancy(), z.unaccounted, z.came, z.left, z.capacity, z.state));
         same(replayed.zones.iter().map(zone).eq(ours), "the zones");
+        let gate = |gate: &crate::zone::Gate| [gate.admitted, gate.exited, gate.undone, gate.rejected];
+        same(replayed.gates.iter().map(gate).eq(self.counted.iter().copied()), "the gates' counts");
         let gate = |device: &crate::device::Device| device.terminal.is_none().then_some(device.gate.0);
         let device = |device: &crate::device::Device| (gate(device), device.revoked, device.window.floor());
         let ours = self.devices.iter().map(|device| (device.gate, device.revoked, device.floor));

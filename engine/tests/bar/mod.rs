@@ -88,6 +88,7 @@ impl Bar {
                 starts_at: EVENING,
                 ends_at: EVENING.plus_ms(72 * HOUR_MS),
                 policy: Policy::default(),
+                calendar: engine::time::Calendar::default(),
             });
             assert_eq!(made, OfficeAnswer::Festival(FestivalId::of_slug(slug)));
         }

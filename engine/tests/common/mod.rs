@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 
 use engine::command::*;
 use engine::credential::{QrClaim, QrSecret, text};
+use engine::event::{Event, Undone};
 use engine::festival::Festival;
 use engine::ids::*;
 use engine::money::{Currency, Money};
@@ -227,9 +228,23 @@ impl World {
         let until = self.office(OfficeAction::OfferEnrolment { festival, gate, code_hash, name: name.into() });
         assert!(matches!(until, OfficeAnswer::CodeUntil(_)), "{until:?}");
         match self.office(OfficeAction::EnrolDevice { festival, code_hash, public_key: [self.codes; 32] }) {
-            OfficeAnswer::Device(device) => device,
+            OfficeAnswer::Device(device) => {
+                let session = self.records.len() as u64;
+                assert_eq!(self.office(OfficeAction::DeviceConnected { device, session }), OfficeAnswer::Done);
+                device
+            }
             other => panic!("{other:?}"),
         }
+    }
+
+    /// The number of a reader's latest connection: that of the record that has it, from 0.
+    pub fn session_of(&self, reader: &str) -> u64 {
+        let device = self.readers[reader].id;
+        let connected = |bytes: &Vec<u8>| {
+            let events = engine::record::read(bytes).expect("our own").events;
+            events.iter().any(|event| matches!(event, Event::DeviceConnected { device: d, .. } if *d == device))
+        };
+        self.records.iter().rposition(connected).expect("it has connected") as u64
     }
 
     /// Replays the night: from zero, from the snapshot that was taken on the way, and through a restored snapshot.
@@ -266,6 +281,7 @@ pub fn create(slug: &str) -> OfficeAction {
         starts_at: MIDNIGHT,
         ends_at: MIDNIGHT.plus_ms(72 * HOUR_MS),
         policy: Policy::default(),
+        calendar: engine::time::Calendar::default(),
     }
 }
 

@@ -51,6 +51,20 @@ impl World {
                 self.device_words(&answer, repeated, expected)
             }
             ["inside", zone] => self.zone(zone).occupancy.to_string(),
+            ["gate", gate] => {
+                let gate = self.here().gates.iter().find(|known| known.name == *gate).expect("a gate");
+                let &engine::zone::Gate { admitted, exited, undone, rejected, .. } = gate;
+                format!("{admitted} in, {exited} out, {undone} undone, {rejected} rejected")
+            }
+            ["last", "counted"] => match self.last_event() {
+                Event::Scanned(scanned) => time_words(scanned.taken_at),
+                Event::Undone(Undone { scan: Some(scan), .. }) => time_words(scan.minute),
+                other => panic!("{other:?}"),
+            },
+            ["clock", reader] => {
+                let device = self.here().device(self.readers[reader].id).expect("it was enrolled");
+                format!("{} s", device.clock_off_ms / 1_000)
+            }
             ["unaccounted", zone] => self.zone(zone).unaccounted.to_string(),
             ["where", ticket] => self.whereabouts(ticket),
             ["ticket", ticket] => self.here().ticket(self.tickets[ticket]).unwrap().status.word().into(),
@@ -99,7 +113,10 @@ impl World {
         let reader = option(rest, "by").map_or_else(|| format!("{zone}-1"), str::to_owned);
         let no = self.zones.get(zone).copied().unwrap_or(ZoneNo(200));
         let credential = self.credential(what);
-        let scan = Scan { zone: no, direction, credential, captured_at: self.now, shown };
+        // What was shown is sent again.
+        let resent = rest.contains(&"resent") || (shown.is_some() && !rest.contains(&"unsent"));
+        let captured_at = option(rest, "captured").map_or(self.now, |time| clock(time).expect("a time"));
+        let scan = Scan { zone: no, direction, credential, captured_at, resent, shown };
         if option(rest, "seq").is_none() {
             let name = what.split('@').next().unwrap().to_owned();
             self.scans.insert((reader.clone(), name), self.readers[&reader].next_seq);
@@ -203,6 +220,14 @@ impl World {
             ["close", zone] => state(zone, ZoneState::Closed),
             ["evacuate", zone] => state(zone, ZoneState::Evacuating),
             ["revoke", reader] => OfficeAction::RevokeDevice { device: self.readers[reader].id },
+            ["connect", reader] => {
+                let session = self.records.len() as u64;
+                OfficeAction::DeviceConnected { device: self.readers[reader].id, session }
+            }
+            ["leave", reader] => {
+                let session = self.session_of(reader);
+                OfficeAction::DeviceLeft { device: self.readers[reader].id, session }
+            }
             ["rotate"] => OfficeAction::RotateQrKey { festival },
             ["supervisor", "undoes", name] => {
                 let ticket = ticket(name);
@@ -217,6 +242,11 @@ impl World {
     pub fn wristband(&mut self, name: &str) -> TagUid {
         let n = self.tags.len() as u8;
         *self.tags.entry(name.into()).or_insert_with(|| TagUid::new(&[4, 0, 0, 0, 0, 0, n]).expect("seven bytes"))
+    }
+
+    fn last_event(&self) -> Event {
+        let record = engine::record::read(self.records.last().expect("something has happened")).expect("our own");
+        record.events.last().expect("records are not empty").clone()
     }
 
     fn learn(&mut self, words: &[&str], answer: OfficeAnswer) {
@@ -282,6 +312,11 @@ impl World {
         }
         words.join(", ")
     }
+}
+
+fn time_words(at: Timestamp) -> String {
+    let ms = at.since_ms(MIDNIGHT);
+    format!("{:02}:{:02}:{:02}", ms / HOUR_MS, ms / MINUTE_MS % 60, ms / 1_000 % 60)
 }
 
 fn office_words(answer: &OfficeAnswer) -> String {

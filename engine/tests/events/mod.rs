@@ -8,7 +8,7 @@ use engine::ids::*;
 use engine::money::{Currency, Money};
 use engine::rejection::Rejection;
 use engine::status::*;
-use engine::time::Timestamp;
+use engine::time::{Calendar, Timestamp};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -23,13 +23,14 @@ pub(crate) fn any() -> BoxedStrategy<Event> {
         scanned().prop_map(Event::Scanned).boxed(),
         undone().prop_map(Event::Undone).boxed(),
         asked().prop_map(Event::Asked).boxed(),
-        (text(), text(), time(), time(), policy())
-            .prop_map(|(slug, name, starts_at, ends_at, policy)| Event::FestivalCreated {
+        (text(), text(), time(), time(), policy(), calendar())
+            .prop_map(|(slug, name, starts_at, ends_at, policy, calendar)| Event::FestivalCreated {
                 slug,
                 name,
                 starts_at,
                 ends_at,
                 policy,
+                calendar,
             })
             .boxed(),
         (festival(), select(FestivalStatus::ALL))
@@ -99,6 +100,12 @@ pub(crate) fn any() -> BoxedStrategy<Event> {
             })
             .boxed(),
         any_u64().prop_map(|device| Event::DeviceRevoked { device: DeviceId(device) }).boxed(),
+        (any_u64(), any_u64())
+            .prop_map(|(device, session)| Event::DeviceConnected { device: DeviceId(device), session })
+            .boxed(),
+        (any_u64(), any_u64())
+            .prop_map(|(device, session)| Event::DeviceLeft { device: DeviceId(device), session })
+            .boxed(),
         (festival(), any_u32()).prop_map(|(festival, version)| Event::QrKeyRotated { festival, version }).boxed(),
         (any_u32(), hash(), select(Role::ALL), vec(festival(), 0..4), text())
             .prop_map(|(key, hash, role, festivals, name)| Event::ApiKeyCreated { key, hash, role, festivals, name })
@@ -130,6 +137,8 @@ fn complete(event: Event) -> Event {
         | Event::EnrolmentOffered { .. }
         | Event::DeviceEnrolled { .. }
         | Event::DeviceRevoked { .. }
+        | Event::DeviceConnected { .. }
+        | Event::DeviceLeft { .. }
         | Event::QrKeyRotated { .. }
         | Event::ApiKeyCreated { .. }
         | Event::ApiKeyRevoked { .. }
@@ -195,6 +204,10 @@ fn category_values() -> impl Strategy<Value = CategoryValues> {
         })
 }
 
+fn calendar() -> impl Strategy<Value = Calendar> {
+    ("\\PC{0,20}", 0..1_440_u16).prop_map(|(time_zone, day_starts_min)| Calendar { time_zone, day_starts_min })
+}
+
 /// A device's command: numbers from 1, the floor at most a window below, as a shard writes it.
 fn by_device() -> impl Strategy<Value = ByDevice> {
     (any_u64(), any_u64(), 0..=4_096_u64, any_u32()).prop_map(|(device, seq, below, fingerprint)| {
@@ -206,12 +219,13 @@ fn by_device() -> impl Strategy<Value = ByDevice> {
 fn scanned() -> impl Strategy<Value = Scanned> {
     let first_use = (time(), zone(), gate()).prop_map(|(at, zone, gate)| FirstUse { at, zone, gate });
     let what = (any_u8(), gate(), proptest::bool::ANY, verdict(), any_u8(), option::of(ticket()), any_u32());
-    (by_device(), what, option::of(first_use), time(), option::of(select(Rejection::ALL)), any_u32()).prop_map(
+    let times = (time(), time());
+    (by_device(), what, option::of(first_use), times, option::of(select(Rejection::ALL)), any_u32()).prop_map(
         |(
             by,
             (zone, gate, enter, verdict, flags, ticket, occupancy),
             first_use,
-            captured_at,
+            (captured_at, taken_at),
             instead_of,
             credential,
         )| Scanned {
@@ -229,6 +243,7 @@ fn scanned() -> impl Strategy<Value = Scanned> {
             occupancy,
             first_use,
             captured_at,
+            taken_at,
             instead_of,
             credential,
         },
@@ -236,8 +251,14 @@ fn scanned() -> impl Strategy<Value = Scanned> {
 }
 
 fn undone() -> impl Strategy<Value = Undone> {
-    (option::of(by_device()), zone(), gate(), verdict(), ticket(), any_u64(), proptest::bool::ANY, any_u32()).prop_map(
-        |(by, zone, gate, verdict, ticket, inside, unused, occupancy)| Undone {
+    let scan = (gate(), proptest::bool::ANY, time()).prop_map(|(gate, enter, minute)| TakenBack {
+        gate,
+        direction: if enter { Direction::Enter } else { Direction::Exit },
+        minute,
+    });
+    let what = (verdict(), ticket(), any_u64(), proptest::bool::ANY, any_u32());
+    (option::of(by_device()), zone(), gate(), what, option::of(scan)).prop_map(
+        |(by, zone, gate, (verdict, ticket, inside, unused, occupancy), scan)| Undone {
             by,
             zone,
             gate,
@@ -246,6 +267,7 @@ fn undone() -> impl Strategy<Value = Undone> {
             inside,
             unused,
             occupancy,
+            scan,
         },
     )
 }

@@ -123,7 +123,14 @@ mod tests {
             let slug = format!("festival-{n}");
             let (starts_at, ends_at, policy) = (Timestamp(0), Timestamp(i64::MAX), Policy::default());
             let name = "x".repeat(150);
-            let action = OfficeAction::CreateFestival { slug, name, starts_at, ends_at, policy };
+            let action = OfficeAction::CreateFestival {
+                slug,
+                name,
+                starts_at,
+                ends_at,
+                policy,
+                calendar: engine::time::Calendar::default(),
+            };
             let shard = action.home().shard(SHARDS);
             assert_ne!(action.home(), Home::Platform);
             let command = Command::Office(Box::new(OfficeCommand { key: None, operator: 1, action }));

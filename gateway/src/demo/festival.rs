@@ -89,7 +89,19 @@ pub async fn set_up(node: &Node, folder: &Path) -> Result<FestivalView, DemoErro
         let policy = Policy { entry: EntryPolicy::Reentry, ..Policy::default() };
         let (slug, name) = (SLUG.into(), NAME.into());
         let ends_at = starts_at.plus_ms(3 * 24 * HOUR_MS);
-        ask(node, "festival", OfficeAction::CreateFestival { slug, name, starts_at, ends_at, policy }).await?;
+        ask(
+            node,
+            "festival",
+            OfficeAction::CreateFestival {
+                slug,
+                name,
+                starts_at,
+                ends_at,
+                policy,
+                calendar: engine::time::Calendar::default(),
+            },
+        )
+        .await?;
     }
     let view = look(node, festival).await?;
     if view.name != NAME || view.policy.entry != EntryPolicy::Reentry {

@@ -4,6 +4,7 @@
 use axum::Json;
 use axum::extract::State;
 use engine::command::{OfficeAction, OfficeAnswer};
+use engine::connections::CLOCK_OFF_MAX_MS;
 use engine::ids::{DeviceId, FestivalId, GateNo};
 use engine::rejection::Rejection;
 use engine::view::{DeviceView, Query, View};
@@ -77,6 +78,10 @@ pub struct Device {
     pub enrolled_at: Moment,
     /// When it last asked something that was recorded.
     pub last_seen_at: Moment,
+    /// By how many seconds a reader's clock was ahead of the server's when that could be seen last; behind, if negative.
+    pub clock_off_seconds: i64,
+    /// That is more than 30 s: what it says of scans that waited in its queue is off by as much.
+    pub clock_wrong: bool,
 }
 
 impl From<&DeviceView> for Device {
@@ -90,6 +95,8 @@ impl From<&DeviceView> for Device {
             revoked: view.revoked,
             enrolled_at: Moment(view.enrolled_at),
             last_seen_at: Moment(view.last_seen_at),
+            clock_off_seconds: view.clock_off_ms / 1_000,
+            clock_wrong: view.clock_off_ms.unsigned_abs() > CLOCK_OFF_MAX_MS.unsigned_abs(),
         }
     }
 }

@@ -5,6 +5,7 @@ use axum::extract::State;
 use engine::command::{OfficeAction, OfficeAnswer};
 use engine::rejection::Rejection;
 use engine::status;
+use engine::time::Calendar;
 use engine::view::{AboutView, FestivalView, Query, View};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -13,6 +14,7 @@ use utoipa_axum::routes;
 
 use super::AppState;
 use super::answer::{Changed, Created, Done, odd};
+use super::calendar::{DayStart, TimeZone};
 use super::categories::Category;
 use super::problem::Problem;
 use super::request::{Change, Nothing, Path};
@@ -90,6 +92,12 @@ pub struct NewFestival {
     #[serde(default = "default_policy")]
     #[schema(inline = false)]
     pub policy: Policy,
+    /// The IANA time zone by which its days and reports go; UTC unless told.
+    #[serde(default)]
+    pub time_zone: TimeZone,
+    /// When its days begin there: whoever dances until four has not come the next day.
+    #[serde(default)]
+    pub day_starts_at: DayStart,
 }
 
 fn default_policy() -> Policy {
@@ -125,6 +133,10 @@ pub struct Festival {
     pub status: FestivalStatus,
     /// How its gates behave.
     pub policy: Policy,
+    /// The IANA time zone by which its days and reports go.
+    pub time_zone: TimeZone,
+    /// When its days begin there.
+    pub day_starts_at: DayStart,
     /// The version of the key that signs QRs now; it and the one before are accepted.
     pub qr_version: u32,
     /// Its zones.
@@ -147,6 +159,8 @@ impl From<&FestivalView> for Festival {
             ends_at: Moment(view.ends_at),
             status: FestivalStatus(view.status),
             policy: view.policy.into(),
+            time_zone: TimeZone(view.calendar.time_zone.clone()),
+            day_starts_at: DayStart(view.calendar.day_starts_min),
             qr_version: view.qr_version,
             zones: view.zones.iter().map(Zone::from).collect(),
             gates: view.gates.iter().map(Gate::from).collect(),
@@ -189,13 +203,14 @@ async fn create_festival(
     change: Change<NewFestival>,
 ) -> Result<Created<NamedFestival>, Problem> {
     change.operator.everywhere(Right::CreateFestivals)?;
-    let NewFestival { slug, name, starts_at, ends_at, policy } = change.body.read()?;
+    let NewFestival { slug, name, starts_at, ends_at, policy, time_zone, day_starts_at } = change.body.read()?;
     let action = OfficeAction::CreateFestival {
         slug: slug.clone(),
         name,
         starts_at: starts_at.0,
         ends_at: ends_at.0,
         policy: policy.into(),
+        calendar: Calendar { time_zone: time_zone.0, day_starts_min: day_starts_at.0 },
     };
     let (OfficeAnswer::Festival(id), replayed) = state.ask(&change.operator, Some(change.key), action).await? else {
         return Err(odd());

@@ -146,6 +146,10 @@ pub struct AccessRow {
     pub flags: u8,
     /// For `already_used`: when and where it was.
     pub first_use: Option<FirstUse>,
+    /// The reader's clock; of an undo the server's.
+    pub captured_at: Timestamp,
+    /// When it counts: earlier than its position if it had waited in its reader's queue.
+    pub taken_at: Timestamp,
 }
 
 /// Which tickets. Filters are joined by "and".
@@ -197,10 +201,12 @@ pub struct CountPosition {
 pub struct CountRow {
     /// Which minute and gate.
     pub position: CountPosition,
-    /// Entries.
+    /// Entries, less undone ones.
     pub admitted: u64,
-    /// Exits.
+    /// Exits, less undone ones.
     pub exited: u64,
+    /// Entries and exits of this minute that were undone, whenever that was.
+    pub undone: u64,
     /// Rejections.
     pub rejected: u64,
 }

@@ -183,8 +183,14 @@ pub enum Outcome {
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AccessEntry {
-    /// When it was decided.
+    /// When it was decided, by the server's clock. The log is in this order.
     pub at: Moment,
+    /// When it was read, by the reader's clock, which may be wrong; of an undo as `at`.
+    pub captured_at: Moment,
+    /// It had waited in the reader's queue, while the reader had no network. It counts in the minute of `countedAt`.
+    pub late: bool,
+    /// When it counts: `capturedAt` of a late scan, as far as the reader's connections allow that; else `at`.
+    pub counted_at: Moment,
     /// Whose, once the QR or wristband named one of this festival's tickets.
     #[schema(format = Uuid)]
     pub ticket_id: Option<String>,
@@ -223,6 +229,9 @@ impl From<AccessRow> for AccessEntry {
         };
         Self {
             at: Moment(row.position.at),
+            captured_at: Moment(row.captured_at),
+            late: row.taken_at != row.position.at,
+            counted_at: Moment(row.taken_at),
             ticket_id: row.ticket.map(|ticket| ticket.to_string()),
             zone: row.zone.0,
             gate: row.gate.0,
@@ -327,10 +336,12 @@ pub struct MinuteCount {
     pub minute: Moment,
     /// Which gate.
     pub gate: u16,
-    /// Entries.
+    /// Entries, less undone ones.
     pub admitted: u64,
-    /// Exits.
+    /// Exits, less undone ones.
     pub exited: u64,
+    /// Entries and exits of this minute that were undone, whenever that was.
+    pub undone: u64,
     /// Rejections.
     pub rejected: u64,
 }
@@ -342,6 +353,7 @@ impl From<CountRow> for MinuteCount {
             gate: row.position.gate.0,
             admitted: row.admitted,
             exited: row.exited,
+            undone: row.undone,
             rejected: row.rejected,
         }
     }
@@ -362,7 +374,8 @@ pub struct CountsQuery {
     pub limit: Option<u32>,
 }
 
-/// Counts entries, exits and rejections by minute and gate. Minutes without scans are left out.
+/// Counts entries, exits and rejections by minute and gate, in the minute in which they were read. What is undone is taken
+/// out of its minute. Minutes without scans are left out.
 #[utoipa::path(get, path = "/festivals/{slug}/counts", tag = "access log", params(("slug" = String, Path), CountsQuery),
     responses((status = 200, body = Page<MinuteCount>)))]
 async fn minute_counts(

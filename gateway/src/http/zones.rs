@@ -73,10 +73,12 @@ pub struct Gate {
     pub name: String,
     /// The zone it leads into.
     pub zone: u8,
-    /// Entries.
+    /// Entries, less undone ones.
     pub admitted: u64,
-    /// Exits.
+    /// Exits, less undone ones.
     pub exited: u64,
+    /// Entries and exits that were undone.
+    pub undone: u64,
     /// Rejections.
     pub rejected: u64,
 }
@@ -89,6 +91,7 @@ impl From<&GateView> for Gate {
             zone: view.zone.0,
             admitted: view.admitted,
             exited: view.exited,
+            undone: view.undone,
             rejected: view.rejected,
         }
     }

@@ -95,6 +95,9 @@ pub struct Gate {
     pub(crate) zone: u8,
     pub(crate) admitted: u64,
     pub(crate) exited: u64,
+    /// Entries and exits that were undone, and are in neither.
+    #[serde(default)]
+    pub(crate) undone: u64,
     pub(crate) rejected: u64,
 }
 
@@ -204,6 +207,7 @@ impl Picture {
                     zone: gate.zone.0,
                     admitted: gate.admitted,
                     exited: gate.exited,
+                    undone: gate.undone,
                     rejected: gate.rejected,
                 })
                 .collect(),
@@ -282,7 +286,15 @@ pub(super) mod tests {
         };
         let gate = |no: u16| {
             let (admitted, exited, rejected) = gates[usize::from(no)];
-            GateView { no: GateNo(no), name: format!("gate {no}"), zone: ZoneNo(no as u8), admitted, exited, rejected }
+            GateView {
+                no: GateNo(no),
+                name: format!("gate {no}"),
+                zone: ZoneNo(no as u8),
+                admitted,
+                exited,
+                undone: 0,
+                rejected,
+            }
         };
         LiveView {
             at: Timestamp(0),

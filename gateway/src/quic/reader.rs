@@ -10,6 +10,7 @@ use engine::command::{Credential as Checked, DeviceAction, DeviceAnswer, DeviceC
 use engine::credential::{self, KeyCache, QrClaim, VerifiedTicket};
 use engine::ids::{DeviceId, Home, ZoneNo};
 use engine::rejection::Rejection;
+use engine::time::{HOUR_MS, Timestamp};
 use sha2::{Digest as _, Sha256};
 
 use super::Door;
@@ -133,7 +134,8 @@ impl Reader {
             zone: scan.zone,
             direction: scan.direction,
             credential: verified.unwrap_or_else(|rejection| Checked::Refused(rejection, attempt(&scan.credential))),
-            captured_at: scan.captured_at,
+            captured_at: possible(scan.captured_at, now()),
+            resent: scan.resent,
             shown: scan.shown,
         });
         DeviceCommand { device, seq: scan.seq, floor: scan.floor, action }
@@ -142,6 +144,15 @@ impl Reader {
     fn check(&mut self, door: &Door, claim: &QrClaim) -> Result<VerifiedTicket, Rejection> {
         self.keys.verify(&door.secret, claim)
     }
+}
+
+/// No queue is older than this, and no clock that anybody has set is further off.
+const CLOCK_OFF_POSSIBLE_MS: i64 = 7 * 24 * HOUR_MS;
+
+/// What a reader's clock says, or the nearest time that it can have meant: nobody reads of the year 292,277,026 in the
+/// access log, and the clock is flagged all the same.
+fn possible(captured_at: Timestamp, now: Timestamp) -> Timestamp {
+    captured_at.clamp(now.plus_ms(-CLOCK_OFF_POSSIBLE_MS), now.plus_ms(CLOCK_OFF_POSSIBLE_MS))
 }
 
 /// An answer that is given here: what was asked can be decided without the shard.
@@ -163,4 +174,24 @@ fn attempt(credential: &Credential<'_>) -> u32 {
     }
     .finalize();
     u32::from_le_bytes([digest[0], digest[1], digest[2], digest[3]])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_reader_is_believed_a_time_that_cannot_be() {
+        let now = Timestamp(1_800_000_000_000);
+        let week = 7 * 24 * HOUR_MS;
+        for (said, kept) in [
+            (now, now),
+            (now.plus_ms(-5 * HOUR_MS), now.plus_ms(-5 * HOUR_MS)),
+            (Timestamp(0), now.plus_ms(-week)),
+            (Timestamp(i64::MIN), now.plus_ms(-week)),
+            (Timestamp(i64::MAX), now.plus_ms(week)),
+        ] {
+            assert_eq!(possible(said, now), kept, "{said:?}");
+        }
+    }
 }

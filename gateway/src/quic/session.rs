@@ -58,7 +58,8 @@ pub(super) async fn serve(door: Arc<Door>, incoming: Incoming, mut permit: Permi
         if !permit.prove() {
             return Err(End { retry_after_ms: 5_000, ..End::refused(Refusal::TooMany) });
         }
-        let entered = door.enter(proven.device.id, Arc::clone(&outbox));
+        let mut entered = door.enter(proven.device.id, Arc::clone(&outbox));
+        entered.connected(&proven.device).await?;
         let next_seq = welcome(&door, &proven.device, &mut send).await?;
         Ok((proven, entered, next_seq))
     };

@@ -65,7 +65,18 @@ pub async fn open_on(threads: usize, limits: Limits, policy: Policy) -> House {
 async fn found(node: &Node, policy: Policy) -> (FestivalId, Vec<TicketId>) {
     let (starts_at, ends_at) = (Timestamp(0), Timestamp(i64::MAX));
     let slug = "night".to_owned();
-    let made = ask(node, OfficeAction::CreateFestival { slug, name: "Night".into(), starts_at, ends_at, policy }).await;
+    let made = ask(
+        node,
+        OfficeAction::CreateFestival {
+            slug,
+            name: "Night".into(),
+            starts_at,
+            ends_at,
+            policy,
+            calendar: engine::time::Calendar::default(),
+        },
+    )
+    .await;
     let OfficeAnswer::Festival(festival) = made else { panic!("{made:?}") };
     let name = "Field".to_owned();
     ask(node, OfficeAction::PutZone { festival, zone: None, name, parent: None, capacity: 100_000 }).await;

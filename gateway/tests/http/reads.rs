@@ -59,6 +59,8 @@ impl ReadModels for Few {
                 _ => 0,
             },
             first_use: (1..5).contains(&order).then_some(first),
+            captured_at: Timestamp(AT - 90_000),
+            taken_at: Timestamp(if order == 2 { AT - 60_000 } else { AT + 60_000 * (order as i64 / 2) }),
         });
         Ok(rows
             .filter(|row| (span.from..span.until).contains(&row.position.at))
@@ -100,6 +102,7 @@ impl ReadModels for Few {
             position: CountPosition { minute: Timestamp(AT + 60_000 * minute), gate: GateNo(1) },
             admitted: 10,
             exited: 2,
+            undone: 1,
             rejected: minute as u64,
         });
         Ok(rows
@@ -135,13 +138,15 @@ async fn why_was_she_refused() {
     assert_eq!(
         history[1],
         json!({
-            "at": "2027-07-16T17:46:40Z", "ticketId": ticket(0).to_string(), "zone": 0, "gate": 1,
+            "at": "2027-07-16T17:46:40Z", "capturedAt": "2027-07-16T17:45:10Z", "late": false,
+            "countedAt": "2027-07-16T17:46:40Z", "ticketId": ticket(0).to_string(), "zone": 0, "gate": 1,
             "deviceId": DeviceId::new(own(), 3).to_string(), "direction": "ENTER", "outcome": "REJECTED",
             "code": "already_used", "say": "This ticket has been used already.",
             "firstEntry": false, "wasNotInside": false, "conflict": true,
             "firstUse": {"at": "2027-07-16T17:46:40Z", "zone": 0, "gate": 0},
         })
     );
+    assert_eq!((&history[2]["late"], &history[2]["countedAt"]), (&json!(true), &json!("2027-07-16T17:45:40Z")));
     let outcomes: Vec<_> = history.iter().map(|entry| entry["outcome"].as_str().unwrap()).collect();
     assert_eq!(outcomes, ["ADMITTED", "REJECTED", "REJECTED", "REJECTED", "REJECTED", "EXITED", "UNDONE"]);
     assert_eq!((&history[0]["firstEntry"], &history[6]["deviceId"]), (&json!(true), &Value::Null));
@@ -174,7 +179,7 @@ async fn lists_by_page_and_what_a_rebuild_says() {
     assert_eq!(counts.len(), 2);
     assert_eq!(
         counts[0],
-        json!({"minute": "2027-07-16T17:47:40Z", "gate": 1, "admitted": 10, "exited": 2, "rejected": 1})
+        json!({"minute": "2027-07-16T17:47:40Z", "gate": 1, "admitted": 10, "exited": 2, "undone": 1, "rejected": 1})
     );
     house.get(&staff, "/festivals/own/tickets?status=sold").await.is(400, "invalid_query");
     house.get(&staff, "/festivals/own/tickets?holder=me").await.is(400, "invalid_query");

@@ -161,7 +161,18 @@ async fn a_terminal_of_another_festival() {
     let qr = by_qr(&house, anna);
     let (starts_at, ends_at, policy) = (Timestamp(0), Timestamp(i64::MAX), Policy::default());
     let (slug, name) = ("elsewhere".to_owned(), "Elsewhere".to_owned());
-    let made = ask(&house.node, OfficeAction::CreateFestival { slug, name, starts_at, ends_at, policy }).await;
+    let made = ask(
+        &house.node,
+        OfficeAction::CreateFestival {
+            slug,
+            name,
+            starts_at,
+            ends_at,
+            policy,
+            calendar: engine::time::Calendar::default(),
+        },
+    )
+    .await;
     let OfficeAnswer::Festival(elsewhere) = made else { panic!("{made:?}") };
     let here = std::mem::replace(&mut house.festival, elsewhere);
     cashless(&house).await;

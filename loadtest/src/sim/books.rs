@@ -13,7 +13,7 @@ use engine::money::Money;
 use engine::outbox::Message;
 use engine::record;
 use engine::shard::Shard;
-use engine::status::{ScanAck, TicketStatus};
+use engine::status::TicketStatus;
 use engine::time::Timestamp;
 use engine::view::{Query, View};
 
@@ -135,6 +135,11 @@ impl Books {
         self.device(device)?.answers.get(&seq).map(|(_, answer)| *answer)
     }
 
+    /// Whether what a reader says it has shown for this scan stands.
+    pub(super) fn may_have_shown(&self, device: DeviceId, seq: u64) -> bool {
+        self.device(device).is_some_and(|page| page.may_have_shown.contains(&seq))
+    }
+
     /// A device's page.
     pub(super) fn device(&self, device: DeviceId) -> Option<&DeviceBook> {
         self.festivals.get(&device.festival())?.devices.get(device.number() as usize)
@@ -150,7 +155,7 @@ impl Books {
                 return self.festival(home)?.undone(undone, at);
             }
             Event::FestivalCreated { slug, policy, .. } => {
-                self.festivals.insert(FestivalId::of_slug(slug), FestivalBook::new(*policy));
+                self.festivals.insert(FestivalId::of_slug(slug), FestivalBook::new(*policy, at));
             }
             Event::FestivalStatusSet { festival, to } => {
                 let page = self.festival(*festival)?;
@@ -161,13 +166,16 @@ impl Books {
             }
             Event::PolicySet { festival, policy } => {
                 let page = self.festival(*festival)?;
-                page.policy = *policy;
-                page.ever_decided |= policy.ack == ScanAck::Decided;
+                page.set_policy(*policy, at);
             }
             Event::ZonePut { festival, zone, parent, capacity, .. } => {
                 self.festival(*festival)?.put_zone(*zone, *parent, *capacity);
             }
-            Event::GateAdded { festival, zone, .. } => self.festival(*festival)?.gates.push(*zone),
+            Event::GateAdded { festival, zone, .. } => {
+                let page = self.festival(*festival)?;
+                page.gates.push(*zone);
+                page.counted.push([0; 4]);
+            }
             Event::CategoryPut { festival, category, values } => {
                 let page = self.festival(*festival)?;
                 match page.categories.get_mut(usize::from(category.0)) {
@@ -219,7 +227,7 @@ impl Books {
                     return breach("devices are numbered densely", format!("{device}"));
                 }
                 let gate = usize::from(gate.0);
-                page.devices.push(DeviceBook { gate, revoked: false, floor: 0, answers: BTreeMap::new() });
+                page.devices.push(DeviceBook::new(gate, at));
             }
             Event::Cash(CashEvent::TerminalEnrolled { device, .. }) => {
                 let page = self.festival(device.festival())?;
@@ -227,7 +235,13 @@ impl Books {
                     return breach("devices are numbered densely", format!("{device}"));
                 }
                 // It stands at no gate.
-                page.devices.push(DeviceBook { gate: 0, revoked: false, floor: 0, answers: BTreeMap::new() });
+                page.devices.push(DeviceBook::new(0, at));
+            }
+            Event::DeviceConnected { device, session } => {
+                return self.festival(device.festival())?.connected(*device, *session, at);
+            }
+            Event::DeviceLeft { device, session } => {
+                self.festival(device.festival())?.left(*device, *session, at);
             }
             Event::DeviceRevoked { device } => {
                 self.festival(device.festival())?.devices[device.number() as usize].revoked = true;
@@ -314,6 +328,12 @@ impl Books {
                 let Some(page) = self.festivals.get(id) else { return differs(format!("festival {id}")) };
                 if (live.status, live.conflicts, live.zones.len()) != (page.status, page.conflicts, page.zones.len()) {
                     return differs(format!("{live:?}"));
+                }
+                for (shown, books) in live.gates.iter().zip(&page.counted) {
+                    let said = [shown.admitted, shown.exited, shown.undone, shown.rejected];
+                    if said != *books {
+                        return differs(format!("gate {}: shown {said:?}, books {books:?}", shown.no.0));
+                    }
                 }
                 for (shown, zone) in live.zones.iter().zip(&page.zones) {
                     let said = (shown.occupancy, shown.admitted, shown.left, shown.capacity, shown.state);

@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use actors::TerminalReply;
 use actors::pipeline::Work;
-use engine::command::{CashVerdict, Tap, TerminalAction, TerminalAnswer, TerminalCommand};
+use engine::command::{
+    CashVerdict, DeviceCommand, OfficeAction, OfficeCommand, Tap, TerminalAction, TerminalAnswer, TerminalCommand,
+};
 use engine::ids::{DeviceId, Home, ShardId, TagUid, WalletId};
 use engine::rejection::Rejection;
 use engine::time::Timestamp;
@@ -15,7 +17,7 @@ use engine::view::{Query, TagState, View};
 use super::disk::SHARDS;
 use super::net::Packet;
 use super::till::{Ask, Frame, Who};
-use super::world::{Asker, World};
+use super::world::{Asker, World, shard_of};
 
 /// How often a wristband that moves on meanwhile is resolved.
 const RESOLVED_MAX: u32 = 3;
@@ -29,6 +31,15 @@ pub(super) struct Door {
     seen: BTreeSet<(DeviceId, u64)>,
     taps: BTreeMap<u64, Tapped>,
     next: u64,
+    /// The newest connection of each reader.
+    readers: BTreeMap<DeviceId, Welcome>,
+}
+
+/// A reader's connection. Nothing of it goes to a shard before it is on record that there is such a connection.
+struct Welcome {
+    connection: u64,
+    welcomed: bool,
+    waiting: Vec<(Vec<DeviceCommand>, bool)>,
 }
 
 /// A frame that names a wristband.
@@ -82,6 +93,45 @@ impl Frame {
 }
 
 impl World {
+    /// A reader's stream has brought commands.
+    pub(super) fn commands_arrive(
+        &mut self,
+        device: DeviceId,
+        connection: u64,
+        commands: Vec<DeviceCommand>,
+        probe: bool,
+    ) {
+        let Some(node) = &mut self.node else { return };
+        let known = node.door.readers.get_mut(&device).filter(|known| known.connection >= connection);
+        match known {
+            Some(known) if known.connection > connection => {}
+            Some(known) if known.welcomed => {
+                let asker = Asker::Device { device, connection, probe };
+                self.take(shard_of(device.festival()), Work::Device(commands), asker);
+            }
+            Some(known) => known.waiting.push((commands, probe)),
+            None => {
+                let waiting = vec![(commands, probe)];
+                node.door.readers.insert(device, Welcome { connection, welcomed: false, waiting });
+                let action = OfficeAction::DeviceConnected { device, session: connection };
+                let command = Box::new(OfficeCommand { key: None, operator: 0, action });
+                let asker = Asker::Welcome { device, connection };
+                self.take(shard_of(device.festival()), Work::Office(command), asker);
+            }
+        }
+    }
+
+    /// That a reader is connected is on record.
+    pub(super) fn welcomed(&mut self, device: DeviceId, connection: u64) {
+        let known = self.node.as_mut().and_then(|node| node.door.readers.get_mut(&device));
+        let Some(known) = known.filter(|known| known.connection == connection) else { return };
+        known.welcomed = true;
+        for (commands, probe) in std::mem::take(&mut known.waiting) {
+            let asker = Asker::Device { device, connection, probe };
+            self.take(shard_of(device.festival()), Work::Device(commands), asker);
+        }
+    }
+
     /// A terminal's stream has brought frames.
     pub(super) fn frames_arrive(&mut self, device: DeviceId, connection: u64, frames: Vec<Frame>) {
         let Some(node) = &mut self.node else { return };

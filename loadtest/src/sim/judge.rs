@@ -42,6 +42,9 @@ impl World {
                         self.send(Packet::Told { number, answer });
                     }
                 }
+                (Release::Office { to: Asker::Welcome { device, connection }, .. }, _) => {
+                    self.welcomed(device, connection);
+                }
                 (Release::Office { to: Asker::Setup, answer, .. }, _) => self.set_up = Some(answer),
                 (Release::View { to: Asker::Query(query), view }, _) => {
                     self.counts.views += 1;

@@ -19,7 +19,14 @@ impl World {
         let entry = self.dice.pick(EntryPolicy::ALL);
         let policy = Policy { entry, ack, log_one_rejection_in: 1 };
         let (starts_at, ends_at) = (Timestamp(0), Timestamp(i64::MAX));
-        self.order(OfficeAction::CreateFestival { slug: slug.into(), name: slug.into(), starts_at, ends_at, policy })?;
+        self.order(OfficeAction::CreateFestival {
+            slug: slug.into(),
+            name: slug.into(),
+            starts_at,
+            ends_at,
+            policy,
+            calendar: engine::time::Calendar::default(),
+        })?;
         for (parent, capacity) in zones {
             let parent = parent.map(ZoneNo);
             self.order(OfficeAction::PutZone {

@@ -51,6 +51,11 @@ pub(super) enum Asker {
     Thief {
         device: DeviceId,
     },
+    /// The gateway, about a reader that has proven itself.
+    Welcome {
+        device: DeviceId,
+        connection: u64,
+    },
     Setup,
     Nobody,
 }
@@ -346,14 +351,15 @@ impl World {
             Packet::Commands { device, connection, commands, probe } => {
                 let index = self.readers.iter().position(|reader| reader.id == device).expect("it was sent by one");
                 if connection > self.broken[index] {
-                    let asker = Asker::Device { device, connection, probe };
-                    self.take(shard_of(device.festival()), Work::Device(commands), asker);
+                    self.commands_arrive(device, connection, commands, probe);
                 }
             }
             Packet::Replies { device, connection, life, replies } => {
                 if let Some(reader) = self.listening(device, connection) {
-                    let step = self.step;
-                    return self.readers[reader].hear(step, life, &replies);
+                    let (step, ledger) = (self.step, &self.ledgers[shard_of(device.festival())]);
+                    let stands =
+                        |seq| ledger.books.may_have_shown(device, seq) || ledger.ahead.may_have_shown(device, seq);
+                    return self.readers[reader].hear(step, life, &replies, stands);
                 }
             }
             Packet::Confirmed { device, connection, life, seqs } => {

@@ -6,7 +6,6 @@ use engine::event::{Event, Scanned, Undone};
 use engine::ids::{CategoryNo, FestivalId, TicketId};
 use engine::record;
 use engine::status::TicketStatus;
-use engine::time::{MINUTE_MS, Timestamp};
 
 use super::{
     AccessEntry, CashPosition, CountPosition, Followed, INDEX_BITS, LastRecord, LogPosition, Tally, TransactionRow,
@@ -165,8 +164,9 @@ impl Batch {
         match event {
             Event::Scanned(scanned) => {
                 let festival = scanned.device.festival();
-                let place = CountPosition { minute: minute_of(at.at), gate: scanned.gate, zone: scanned.zone };
-                self.count(festival, place, scanned.verdict, seq, counts_before);
+                let minute = scanned.taken_at.minute();
+                let place = CountPosition { minute, gate: scanned.gate, zone: scanned.zone };
+                self.count(festival, place, seq, counts_before).add(scanned.verdict);
                 if let Some(ticket) = scanned.ticket
                     && scanned.verdict == Verdict::Admitted
                     && scanned.flags & FIRST_ENTRY != 0
@@ -179,9 +179,10 @@ impl Batch {
             }
             Event::Undone(undone) => {
                 let line = line_of_undo(&undone, at);
-                if undone.by.is_some() {
-                    let place = CountPosition { minute: minute_of(at.at), gate: undone.gate, zone: undone.zone };
-                    self.count(line.festival, place, undone.verdict, seq, counts_before);
+                // Out of where it had counted, whoever takes it back and whenever.
+                if let Some(scan) = undone.scan {
+                    let place = CountPosition { minute: scan.minute, gate: scan.gate, zone: undone.zone };
+                    self.count(line.festival, place, seq, counts_before).take_back(scan.direction);
                 }
                 if undone.verdict == Verdict::Undone && undone.unused {
                     self.tickets.push(TicketChange::Status(undone.ticket, TicketStatus::Sold));
@@ -215,6 +216,8 @@ impl Batch {
             | Event::EnrolmentOffered { .. }
             | Event::DeviceEnrolled { .. }
             | Event::DeviceRevoked { .. }
+            | Event::DeviceConnected { .. }
+            | Event::DeviceLeft { .. }
             | Event::QrKeyRotated { .. }
             | Event::ApiKeyCreated { .. }
             | Event::ApiKeyRevoked { .. }
@@ -229,23 +232,15 @@ impl Batch {
 
     /// One step per row and record. A record's rows are as many as the gates that its scans came through, so a walk from
     /// the end finds the row sooner than a map would.
-    fn count(&mut self, festival: FestivalId, at: CountPosition, verdict: Verdict, seq: u64, counts_before: usize) {
-        let of_this_record = &mut self.counts[counts_before..];
-        let known = of_this_record.iter_mut().rev().find(|step| step.position == at && step.festival == festival);
-        match known {
-            Some(step) => step.tally.add(verdict),
-            None => {
-                let mut tally = Tally::default();
-                tally.add(verdict);
-                self.counts.push(CountStep { festival, position: at, seq, tally });
-            }
+    fn count(&mut self, festival: FestivalId, at: CountPosition, seq: u64, counts_before: usize) -> &mut Tally {
+        let of_this_record = &self.counts[counts_before..];
+        let known = of_this_record.iter().rposition(|step| step.position == at && step.festival == festival);
+        let index = known.map_or(self.counts.len(), |index| counts_before + index);
+        if known.is_none() {
+            self.counts.push(CountStep { festival, position: at, seq, tally: Tally::default() });
         }
+        &mut self.counts[index].tally
     }
-}
-
-/// Where the minute of a moment begins.
-pub fn minute_of(at: Timestamp) -> Timestamp {
-    Timestamp(at.0.saturating_sub(at.0.rem_euclid(MINUTE_MS)))
 }
 
 fn line_of_scan(scanned: &Scanned, position: LogPosition) -> AccessEntry {
@@ -262,6 +257,7 @@ fn line_of_scan(scanned: &Scanned, position: LogPosition) -> AccessEntry {
         occupancy: scanned.occupancy,
         first_use: scanned.first_use,
         captured_at: scanned.captured_at,
+        taken_at: scanned.taken_at,
         instead_of: scanned.instead_of,
     }
 }
@@ -274,7 +270,7 @@ fn line_of_undo(undone: &Undone, position: LogPosition) -> AccessEntry {
         // A reader may name any ticket it likes; another festival's is none of this log's business.
         ticket: Some(undone.ticket).filter(|ticket| ticket.festival() == festival),
         zone: undone.zone,
-        gate: undone.gate,
+        gate: undone.scan.map_or(undone.gate, |scan| scan.gate),
         device: undone.by.map(|by| by.device),
         direction: None,
         verdict: undone.verdict,
@@ -282,6 +278,7 @@ fn line_of_undo(undone: &Undone, position: LogPosition) -> AccessEntry {
         occupancy: undone.occupancy,
         first_use: None,
         captured_at: position.at,
+        taken_at: position.at,
         instead_of: None,
     }
 }

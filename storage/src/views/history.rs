@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use engine::command::{
     Answer, CategoryValues, Command, Credential, DeviceAction, DeviceAnswer, DeviceCommand, Direction, OfficeAction,
-    OfficeAnswer, OfficeCommand, Scan, UNLOGGED, Undo, Verdict,
+    OfficeAnswer, OfficeCommand, Scan, UNLOGGED, Undo, Verdict, WAS_NOT_INSIDE,
 };
 use engine::credential::{KeyCache, QrSecret};
 use engine::ids::{CategoryNo, DeviceId, FestivalId, GateNo, Home, ShardId, TicketId, ZoneNo, nonce_at};
@@ -18,7 +18,7 @@ use engine::money::{Currency, Money};
 use engine::rejection::Rejection;
 use engine::shard::{Shard, Step};
 use engine::status::{CategoryKind, EntryPolicy, FestivalStatus, Policy, ScanAck, TicketStatus};
-use engine::time::{MINUTE_MS, Timestamp};
+use engine::time::{Calendar, MINUTE_MS, Timestamp};
 use engine::view::{Query, View};
 
 use super::{AccessEntry, AccessLog, CountPosition, Counts, Page, Span, Tally, TicketRow, Tickets, Views};
@@ -74,6 +74,10 @@ pub(crate) struct Festival {
     pub(crate) tickets: Vec<(TicketId, Option<u128>)>,
     lines: Vec<Line>,
     counts: BTreeMap<CountPosition, Tally>,
+    /// Where the last scan that changed something counted, for whoever takes it back.
+    last: BTreeMap<TicketId, (CountPosition, Direction)>,
+    /// When its readers connected.
+    opened: Timestamp,
     asked: Vec<DeviceCommand>,
 }
 
@@ -123,11 +127,13 @@ impl Night {
         assert!(self.festivals.iter().all(|known| known.home != home), "two shards");
         let (devices, seqs) = (Vec::new(), Vec::new());
         let (tickets, lines, counts, asked) = (Vec::new(), Vec::new(), BTreeMap::new(), Vec::new());
-        self.festivals.push(Festival { id, home, devices, seqs, tickets, lines, counts, asked });
+        let (last, opened) = (BTreeMap::new(), self.now);
+        self.festivals.push(Festival { id, home, devices, seqs, tickets, lines, counts, last, opened, asked });
         let which = self.festivals.len() - 1;
         let (starts_at, ends_at) = (self.now, self.now.plus_ms(86_400_000));
-        let mut acts =
-            vec![OfficeAction::CreateFestival { slug: slug.into(), name: slug.into(), starts_at, ends_at, policy }];
+        let calendar = Calendar::default();
+        let (address, name) = (slug.to_owned(), slug.to_owned());
+        let mut acts = vec![OfficeAction::CreateFestival { slug: address, name, starts_at, ends_at, policy, calendar }];
         for (name, parent, capacity) in [("Field", None, 40), ("Pit", Some(ZoneNo(0)), 15)] {
             acts.push(OfficeAction::PutZone { festival: id, zone: None, name: name.into(), parent, capacity });
         }
@@ -148,6 +154,8 @@ impl Night {
             let code_hash = [gate as u8; 32];
             acts.push(OfficeAction::OfferEnrolment { festival: id, gate: GateNo(gate), code_hash, name: "R".into() });
             acts.push(OfficeAction::EnrolDevice { festival: id, code_hash, public_key: [gate as u8; 32] });
+            let device = DeviceId::new(id, gate.into());
+            acts.push(OfficeAction::DeviceConnected { device, session: gate.into() });
         }
         for act in acts {
             self.decide(which, vec![(office(act), Meaning::Other)]);
@@ -199,7 +207,11 @@ impl Night {
                 let direction = if chance.below(3) == 0 { Direction::Exit } else { Direction::Enter };
                 let shown = [None, Some(Verdict::Admitted), Some(Verdict::Rejected(Rejection::ZoneFull))];
                 let shown = shown[chance.below(6).saturating_sub(3) as usize];
-                let scan = Scan { zone, direction, credential, captured_at: self.now.plus_ms(-7), shown };
+                // What was shown is sent again, some of it hours later.
+                let resent = shown.is_some();
+                let ago_ms = if resent { chance.below(9_000_000) as i64 } else { 7 };
+                let captured_at = self.now.plus_ms(-ago_ms);
+                let scan = Scan { zone, direction, credential, captured_at, resent, shown };
                 festival.ask(reader, DeviceAction::Scan(scan))
             }
             13 | 14 => {
@@ -308,6 +320,7 @@ impl Festival {
                 self.hear_device(command, gate, answer, now);
             }
             (_, Meaning::OfficeUndo(ticket), Answer::Office { answer: OfficeAnswer::Done, .. }) => {
+                self.take_back(ticket);
                 // Where that scan was, and how full it is now, is the engine's to say: the answer does not.
                 let (verdict, direction) = (Verdict::Undone, None);
                 self.lines.push(Line {
@@ -338,8 +351,11 @@ impl Festival {
     }
 
     fn hear_device(&mut self, command: &DeviceCommand, gate: GateNo, answer: &DeviceAnswer, now: Timestamp) {
-        let minute = Timestamp(now.0 / MINUTE_MS * MINUTE_MS);
-        self.counts.entry(CountPosition { minute, gate, zone: answer.zone }).or_default().add(answer.verdict);
+        match command.action {
+            DeviceAction::Scan(scan) => self.count(&scan, gate, answer, now),
+            DeviceAction::Undo(undo) if answer.verdict == Verdict::Undone => self.take_back(undo.ticket),
+            DeviceAction::Undo(_) => {}
+        }
         let (direction, named) = match command.action {
             DeviceAction::Scan(scan) => (Some(scan.direction), answer.ticket),
             DeviceAction::Undo(undo) => (None, Some(undo.ticket).filter(|ticket| ticket.festival() == self.id)),
@@ -356,6 +372,23 @@ impl Festival {
                 occupancy: answer.occupancy,
             });
         }
+    }
+
+    /// In the minute in which it was taken: its reader's, for what was sent again or captured before it had connected.
+    fn count(&mut self, scan: &Scan, gate: GateNo, answer: &DeviceAnswer, now: Timestamp) {
+        let queued = scan.resent || scan.captured_at < self.opened;
+        let taken_at = if queued { scan.captured_at.max(self.opened) } else { now };
+        let place = CountPosition { minute: Timestamp(taken_at.0 / MINUTE_MS * MINUTE_MS), gate, zone: answer.zone };
+        self.counts.entry(place).or_default().add(answer.verdict);
+        let moved = matches!(answer.verdict, Verdict::Admitted | Verdict::Exited) && answer.flags & WAS_NOT_INSIDE == 0;
+        if let Some(ticket) = answer.ticket.filter(|_| moved) {
+            self.last.insert(ticket, (place, scan.direction));
+        }
+    }
+
+    fn take_back(&mut self, ticket: TicketId) {
+        let (place, direction) = self.last.remove(&ticket).expect("what is undone had happened");
+        self.counts.get_mut(&place).expect("it was counted").take_back(direction);
     }
 
     fn check_log(&self, views: &dyn Views, span: Span, ticket: TicketId, limit: usize) {

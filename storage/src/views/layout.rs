@@ -49,6 +49,8 @@ struct Line {
     occupancy: u32,
     first_use: Option<FirstUse>,
     captured_ago_ms: i64,
+    /// 0 but for what had waited in its reader's queue.
+    taken_ago_ms: i64,
     /// 0: nothing.
     instead_of: u8,
 }
@@ -67,6 +69,7 @@ pub(super) fn push_line(chunk: &mut Vec<u8>, entry: &AccessEntry) {
         occupancy: entry.occupancy,
         first_use: entry.first_use,
         captured_ago_ms: entry.position.at.0.wrapping_sub(entry.captured_at.0),
+        taken_ago_ms: entry.position.at.0.wrapping_sub(entry.taken_at.0),
         instead_of: entry.instead_of.map_or(0, |rejection| rejection as u8),
     };
     let taken = std::mem::take(chunk);
@@ -105,6 +108,7 @@ pub(super) fn read_chunk(
             occupancy: line.occupancy,
             first_use: line.first_use,
             captured_at: Timestamp(first.at.0.wrapping_sub(line.captured_ago_ms)),
+            taken_at: Timestamp(first.at.0.wrapping_sub(line.taken_ago_ms)),
             instead_of: Rejection::from_number(line.instead_of),
         });
     }
@@ -248,6 +252,7 @@ mod tests {
                 occupancy,
                 first_use: first.map(|at| FirstUse { at: Timestamp(at), zone: ZoneNo(zone), gate: GateNo(gate) }),
                 captured_at: Timestamp(captured_at),
+                taken_at: Timestamp(captured_at.rotate_left(7)),
                 instead_of: conflict.then_some(Rejection::AlreadyUsed),
             }
         })

@@ -1,14 +1,14 @@
 //! A festival's page in the books: who is inside, what every device was told, and each scan and undo judged by the rules
 //! as the design states them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use engine::command::{CONFLICT, CategoryValues, DeviceAnswer, Direction, FIRST_ENTRY, Verdict, WAS_NOT_INSIDE};
-use engine::event::{ByDevice, Scanned, Undone};
+use engine::event::{ByDevice, Scanned, TakenBack, Undone};
 use engine::ids::{DeviceId, TagUid, TicketId, ZoneNo};
 use engine::rejection::Rejection;
 use engine::status::{EntryPolicy, FestivalStatus, Policy, ScanAck, TicketStatus, ZoneState};
-use engine::time::Timestamp;
+use engine::time::{MINUTE_MS, Timestamp};
 
 use crate::sim::{Check, breach};
 
@@ -25,8 +25,10 @@ pub(in crate::sim) struct FestivalBook {
     pub(in crate::sim) tickets: BTreeMap<TicketId, TicketBook>,
     pub(super) tags: BTreeMap<TagUid, TicketId>,
     pub(super) conflicts: u64,
-    /// It has let readers show answers early at some time.
-    pub(super) ever_decided: bool,
+    /// When it let readers show answers early, each time: from when until when.
+    pub(super) decided: Vec<(Timestamp, Option<Timestamp>)>,
+    /// By gate: entries, exits, both less what was undone; undone; rejections.
+    pub(super) counted: Vec<[u64; 4]>,
 }
 
 /// A zone's page.
@@ -56,6 +58,11 @@ pub(in crate::sim) struct DeviceBook {
     pub(in crate::sim) revoked: bool,
     pub(in crate::sim) floor: u64,
     pub(in crate::sim) answers: BTreeMap<u64, (u32, DeviceAnswer)>,
+    enrolled_at: Timestamp,
+    /// Its connections: number, from when, until when.
+    pub(super) connections: Vec<(u64, Timestamp, Option<Timestamp>)>,
+    /// The scans that it may have shown an answer to before that was durable, should it say so.
+    pub(in crate::sim) may_have_shown: BTreeSet<u64>,
 }
 
 /// A ticket's page.
@@ -74,10 +81,26 @@ pub(super) struct LastBook {
     zone: ZoneNo,
     before: u64,
     first_entry: bool,
+    scan: TakenBack,
+}
+
+impl DeviceBook {
+    pub(super) fn new(gate: usize, enrolled_at: Timestamp) -> Self {
+        let (answers, connections, may_have_shown) = (BTreeMap::new(), Vec::new(), BTreeSet::new());
+        Self { gate, revoked: false, floor: 0, answers, enrolled_at, connections, may_have_shown }
+    }
+}
+
+impl LastBook {
+    fn of(scan: &Scanned, at: Timestamp, before: u64, first_entry: bool) -> Self {
+        let minute = Timestamp(scan.taken_at.0 - scan.taken_at.0.rem_euclid(MINUTE_MS));
+        let taken = TakenBack { gate: scan.gate, direction: scan.direction, minute };
+        Self { at, device: scan.device, zone: scan.zone, before, first_entry, scan: taken }
+    }
 }
 
 impl FestivalBook {
-    pub(super) fn new(policy: Policy) -> Self {
+    pub(super) fn new(policy: Policy, at: Timestamp) -> Self {
         Self {
             status: FestivalStatus::Draft,
             policy,
@@ -89,7 +112,60 @@ impl FestivalBook {
             tickets: BTreeMap::new(),
             tags: BTreeMap::new(),
             conflicts: 0,
-            ever_decided: policy.ack == ScanAck::Decided,
+            decided: if policy.ack == ScanAck::Decided { vec![(at, None)] } else { Vec::new() },
+            counted: Vec::new(),
+        }
+    }
+
+    pub(super) fn set_policy(&mut self, policy: Policy, at: Timestamp) {
+        let open = self.decided.last_mut().filter(|(_, until)| until.is_none());
+        match (policy.ack, open) {
+            (ScanAck::Decided, None) => self.decided.push((at, None)),
+            (ScanAck::Durable, Some((_, until))) => *until = Some(at),
+            _ => {}
+        }
+        self.policy = policy;
+    }
+
+    pub(super) fn connected(&mut self, device: DeviceId, session: u64, at: Timestamp) -> Check {
+        let known = &mut self.devices[device.number() as usize];
+        if known.revoked {
+            return breach("a revoked device is refused by the next decision", format!("{device} connected"));
+        }
+        if let Some((_, _, until)) = known.connections.last_mut() {
+            until.get_or_insert(at);
+        }
+        known.connections.push((session, at, None));
+        Ok(())
+    }
+
+    pub(super) fn left(&mut self, device: DeviceId, session: u64, at: Timestamp) {
+        let known = &mut self.devices[device.number() as usize];
+        if let Some((last, _, until)) = known.connections.last_mut()
+            && *last == session
+        {
+            until.get_or_insert(at);
+        }
+    }
+
+    /// Whether a reader can have shown an answer to this scan that a crash has lost: while answers left early, and while
+    /// it was connected, as far as its last two connections tell.
+    fn may_have_shown(&self, scan: &Scanned) -> bool {
+        let moment = scan.captured_at;
+        let within = |from: Timestamp, until: Option<Timestamp>| from <= moment && until.is_none_or(|end| moment < end);
+        let device = &self.devices[scan.device.number() as usize];
+        let connected = device.connections.iter().rev().take(2).any(|&(_, from, until)| within(from, until));
+        connected && self.decided.last().is_some_and(|&(from, until)| within(from, until))
+    }
+
+    /// A scan may count before it was decided, but not before its reader was enrolled.
+    fn counts_when_it_can(&self, scan: &Scanned, at: Timestamp) -> Check {
+        let device = &self.devices[scan.device.number() as usize];
+        let late = scan.taken_at < at && scan.captured_at <= scan.taken_at && !device.connections.is_empty();
+        if scan.taken_at == at || (late && scan.taken_at >= device.enrolled_at) {
+            Ok(())
+        } else {
+            breach("a scan counts when it was taken", format!("at {at:?}: {scan:?}"))
         }
     }
 
@@ -149,7 +225,19 @@ impl FestivalBook {
     pub(super) fn scanned(&mut self, scan: &Scanned, at: Timestamp) -> Check {
         let by = ByDevice { device: scan.device, seq: scan.seq, floor: scan.floor, fingerprint: scan.fingerprint };
         self.answered(by, scan.answer(at))?;
-        let right = self.judge(scan, at);
+        self.counts_when_it_can(scan, at)?;
+        let may_have_shown = self.may_have_shown(scan);
+        if may_have_shown {
+            self.devices[scan.device.number() as usize].may_have_shown.insert(scan.seq);
+        }
+        if let Some(counted) = self.counted.get_mut(usize::from(scan.gate.0)) {
+            counted[match scan.verdict {
+                Verdict::Admitted => 0,
+                Verdict::Exited | Verdict::Undone => 1,
+                Verdict::Rejected(_) => 3,
+            }] += 1;
+        }
+        let right = self.judge(scan);
         let conflict = scan.flags & CONFLICT != 0;
         let said = match (conflict, scan.instead_of, scan.verdict) {
             (true, Some(instead), Verdict::Admitted) => Err(instead),
@@ -174,8 +262,8 @@ impl FestivalBook {
             };
             return breach(rule, format!("decided {said:?}, by the books {right:?}: {scan:?}"));
         }
-        if conflict && !self.ever_decided {
-            return breach("durable answers have no conflicts", format!("{scan:?}"));
+        if conflict && !may_have_shown {
+            return breach("only what can have been shown stands", format!("{scan:?}"));
         }
         self.conflicts += u64::from(conflict);
         match (scan.verdict, scan.ticket) {
@@ -193,7 +281,7 @@ impl FestivalBook {
     }
 
     /// The table, as far as a record tells what was asked.
-    fn judge(&self, scan: &Scanned, at: Timestamp) -> Result<Verdict, Rejection> {
+    fn judge(&self, scan: &Scanned) -> Result<Verdict, Rejection> {
         let device = &self.devices[scan.device.number() as usize];
         if device.revoked {
             return Err(Rejection::DeviceRevoked);
@@ -235,8 +323,8 @@ impl FestivalBook {
         no(ticket.blocked, Rejection::Blocked)?;
         no(ticket.status == TicketStatus::Used && perimeter && single, Rejection::AlreadyUsed)?;
         no(self.status != FestivalStatus::Ongoing, Rejection::FestivalNotActive)?;
-        no(at < values.valid_from, Rejection::NotYetValid)?;
-        no(at >= values.valid_until, Rejection::NoLongerValid)?;
+        no(scan.taken_at < values.valid_from, Rejection::NotYetValid)?;
+        no(scan.taken_at >= values.valid_until, Rejection::NoLongerValid)?;
         no(values.zones & scan.zone.bit() == 0, Rejection::ZoneDenied)?;
         no(zone.state != ZoneState::Open || (0..self.zones.len()).any(evacuating), Rejection::ZoneClosed)?;
         no(
@@ -270,7 +358,7 @@ impl FestivalBook {
             ticket.status = TicketStatus::Used;
         }
         ticket.inside |= around;
-        ticket.last = Some(LastBook { at, device: scan.device, zone: scan.zone, before, first_entry: first });
+        ticket.last = Some(LastBook::of(scan, at, before, first));
         let changed = ticket.inside & !before;
         self.each(changed, |zone| zone.admitted += 1);
         Ok(())
@@ -292,7 +380,7 @@ impl FestivalBook {
             return Ok(());
         }
         ticket.inside &= !within;
-        ticket.last = Some(LastBook { at, device: scan.device, zone: scan.zone, before, first_entry: false });
+        ticket.last = Some(LastBook::of(scan, at, before, false));
         let changed = before & !ticket.inside;
         self.each(changed, |zone| zone.left += 1);
         Ok(())
@@ -335,7 +423,8 @@ impl FestivalBook {
         let (Verdict::Undone, Some(last)) = (undone.verdict, last) else { return Ok(()) };
         let ticket = self.ticket(undone.ticket)?;
         let unused = last.first_entry && ticket.status == TicketStatus::Used;
-        if undone.inside != last.before || undone.unused != unused || undone.zone != last.zone {
+        let same = undone.inside == last.before && undone.unused == unused && undone.zone == last.zone;
+        if !same || undone.scan != Some(last.scan) {
             return breach("an undo restores what the scan changed", format!("{undone:?}"));
         }
         let before = core::mem::replace(&mut ticket.inside, last.before);
@@ -343,6 +432,9 @@ impl FestivalBook {
         if unused {
             ticket.status = TicketStatus::Sold;
         }
+        let counted = &mut self.counted[usize::from(last.scan.gate.0)];
+        counted[last.scan.direction as usize] -= 1;
+        counted[2] += 1;
         self.each(before & !last.before, |zone| zone.admitted -= 1);
         self.each(last.before & !before, |zone| zone.left -= 1);
         let counted = self.occupancy(undone.zone);

@@ -8,7 +8,6 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{Table, attempt, fault, read_cash};
-use crate::views::fold::minute_of;
 use crate::views::layout::cash::{self as layout, CHUNK_POINTERS, CHUNK_TRANSACTIONS, Pointer, Record, Stored};
 use crate::views::{INDEX_BITS, ProductPosition, ProductTally, TransactionRow, VendorAccount, ViewsError};
 
@@ -295,7 +294,7 @@ fn write_accounts(txn: &WriteTransaction, rows: &[TransactionRow]) -> Result<(),
             std::collections::btree_map::Entry::Occupied(known) => known.into_mut(),
             std::collections::btree_map::Entry::Vacant(vacant) => vacant.insert(last_account(&table, whose)?),
         };
-        let now = minute_of(row.position.at).0;
+        let now = row.position.at.minute().0;
         if now > *minute && row.position.seq() > running.covered {
             if running.now.as_of_seq > running.covered {
                 ended.push(((whose.0, whose.1, whose.2, *minute), running.now));

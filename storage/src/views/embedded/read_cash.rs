@@ -15,7 +15,6 @@ use super::cash::{
 use super::read::walk;
 use super::{ABOUT, fault, followed, open};
 use crate::views::cash::REFUSED;
-use crate::views::fold::minute_of;
 use crate::views::layout::cash::{self as layout, Pointer, Stored};
 use crate::views::{
     CashPosition, INDEX_BITS, Only, OrderRefund, OrderRow, PAGE_MAX, Page, ProductPosition, ProductRow, ProductTally,
@@ -403,7 +402,7 @@ fn account(
 ) -> Result<VendorAccount, ViewsError> {
     let mut sums = VendorAccount::default();
     let Some(shards) = shards(txn)? else { return Ok(sums) };
-    let (table, minute) = (open(txn, ACCOUNTS)?, minute_of(moment));
+    let (table, minute) = (open(txn, ACCOUNTS)?, moment.minute());
     for shard in 0..shards {
         let key = |minute| (festival.0, vendor.0, shard, minute);
         let earlier = (Bound::Included(key(i64::MIN)), Bound::Included(key(minute.0.saturating_sub(1))));

@@ -16,7 +16,6 @@ use engine::time::{HOUR_MS, MINUTE_MS, Timestamp};
 use engine::view::{Query, View};
 
 use super::{Answer, Night, OfficeAnswer, SHARDS, office, pages};
-use crate::views::fold::minute_of;
 use crate::views::{
     INDEX_BITS, Only, ProductPosition, ProductRow, SalesPosition, Span, TransactionRow, Transactions, TransactionsOf,
     VendorAccount, VendorSpan, Views,
@@ -146,7 +145,7 @@ impl Night {
         }
         // Where minutes begin, accounts are kept; what happens in the first moment of one is that minute's.
         if self.chance.below(3) == 0 {
-            self.now = minute_of(self.now.plus_ms(MINUTE_MS));
+            self.now = self.now.plus_ms(MINUTE_MS).minute();
         }
         let commands = if self.chance.below(8) == 0 { 120 } else { 1 + self.chance.below(12) };
         let mut batches: BTreeMap<ShardId, Vec<Command>> = BTreeMap::new();
@@ -352,7 +351,7 @@ impl Night {
         let moments = (0..9).filter_map(|ninth| self.tills.told.get(last * ninth / 8)).map(|told| told.at);
         let spans = moments.flat_map(|at| {
             let next = at.plus_ms(1);
-            [Span { from: at, until: next }, Span { from: minute_of(at), until: next }, Span { from: next, until: at }]
+            [Span { from: at, until: next }, Span { from: at.minute(), until: next }, Span { from: next, until: at }]
         });
         for span in spans.chain([of.span]) {
             self.check_statement(views, VendorSpan { span, ..of });
