@@ -357,6 +357,7 @@ impl Festival {
             starts_at: self.starts_at,
             ends_at: self.ends_at,
             status: self.status,
+            calendar: self.calendar.clone(),
             qr_version: self.qr_version,
         }
     }

@@ -40,10 +40,14 @@ impl Default for Calendar {
 }
 
 impl Calendar {
-    /// Whether it can be recorded: a name as IANA writes them, and a minute of a day.
+    /// Whether it can be recorded: a name as IANA writes them, and a quarter of an hour of a day, since sums are kept by
+    /// quarters.
     pub fn is_valid(&self) -> bool {
         let named = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'/' | b'_' | b'-' | b'+');
-        (1..=64).contains(&self.time_zone.len()) && self.time_zone.bytes().all(named) && self.day_starts_min < 24 * 60
+        (1..=64).contains(&self.time_zone.len())
+            && self.time_zone.bytes().all(named)
+            && self.day_starts_min < 24 * 60
+            && self.day_starts_min.is_multiple_of(15)
     }
 }
 

@@ -5,7 +5,7 @@ use crate::command::CashPolicy;
 use crate::ids::{FestivalId, ZoneNo};
 use crate::money::Currency;
 use crate::status::{FestivalStatus, ZoneState};
-use crate::time::Timestamp;
+use crate::time::{Calendar, Timestamp};
 use crate::view::{DeviceView, VendorView};
 
 /// A festival without its zones, gates and categories.
@@ -23,6 +23,8 @@ pub struct AboutView {
     pub ends_at: Timestamp,
     /// Where it is in its life.
     pub status: FestivalStatus,
+    /// How its days are told.
+    pub calendar: Calendar,
     /// The version of the key that signs QRs now.
     pub qr_version: u32,
 }

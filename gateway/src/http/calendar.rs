@@ -3,15 +3,20 @@
 
 use std::borrow::Cow;
 
-use engine::time::{DAY_STARTS_MIN, Timestamp};
+use engine::time::{DAY_STARTS_MIN, HOUR_MS, Timestamp};
 use jiff::ToSpan as _;
 use jiff::civil::{Date, Time};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use storage::views::Span;
+use storage::views::cash::quarter_of;
 use utoipa::openapi::RefOr;
-use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type};
 use utoipa::{PartialSchema, ToSchema};
+
+use super::problem::{Fault, Problem};
+use super::reads::views_span;
+use super::words::Moment;
 
 /// The name of an IANA time zone that this program knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,15 +71,15 @@ impl<'de> Deserialize<'de> for DayStart {
             _ => None,
         };
         let minutes = text.split_once(':').and_then(|(hours, minutes)| Some((two(hours)?, two(minutes)?)));
-        let minutes = minutes.filter(|(hours, minutes)| *hours < 24 && *minutes < 60);
+        let minutes = minutes.filter(|(hours, minutes)| *hours < 24 && *minutes < 60 && minutes.is_multiple_of(15));
         let minutes = minutes.map(|(hours, minutes)| Self(hours * 60 + minutes));
-        minutes.ok_or_else(|| D::Error::custom("must be a time of day, HH:MM, such as 06:00"))
+        minutes.ok_or_else(|| D::Error::custom("must be a quarter of an hour, HH:MM, such as 06:00"))
     }
 }
 impl PartialSchema for DayStart {
     fn schema() -> RefOr<Schema> {
         let text = ObjectBuilder::new().schema_type(Type::String);
-        text.pattern(Some(r"^([01]\d|2[0-3]):[0-5]\d$")).examples(["06:00"]).into()
+        text.pattern(Some(r"^([01]\d|2[0-3]):(00|15|30|45)$")).examples(["06:00"]).into()
     }
 }
 impl ToSchema for DayStart {}
@@ -112,12 +117,62 @@ impl Days {
             [local.tomorrow().ok()?, local, local.yesterday().ok()?, local.yesterday().ok()?.yesterday().ok()?];
         candidates.into_iter().find(|day| self.begins(*day).is_some_and(|begins| begins <= at))
     }
+
+    /// Where the hour of a moment begins there: in Kathmandu at a quarter past UTC's.
+    pub fn hour_of(&self, at: Timestamp) -> Timestamp {
+        let Ok(moment) = jiff::Timestamp::from_millisecond(at.0) else { return at };
+        let ahead_ms = i64::from(self.zone.to_offset(moment).seconds()) * 1_000;
+        Timestamp(at.0 - (at.0 + ahead_ms).rem_euclid(HOUR_MS))
+    }
+}
+
+/// A day of a festival, as `2027-07-16`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Day(pub Date);
+
+impl Serialize for Day {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(&self.0)
+    }
+}
+impl<'de> Deserialize<'de> for Day {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = Cow::<'de, str>::deserialize(from)?;
+        let day = text.parse().ok().filter(|_| text.len() == 10).map(Self);
+        day.ok_or_else(|| D::Error::custom("must be a day, 2027-07-16"))
+    }
+}
+impl PartialSchema for Day {
+    fn schema() -> RefOr<Schema> {
+        let text = ObjectBuilder::new().schema_type(Type::String);
+        text.format(Some(SchemaFormat::KnownFormat(KnownFormat::Date))).examples(["2027-07-16"]).into()
+    }
+}
+impl ToSchema for Day {}
+
+/// The span of a report: a day of the festival's, or from quarter of an hour to quarter of an hour, so that it is exact.
+///
+/// # Errors
+/// `invalid_query`.
+pub fn report_span(days: &Days, day: Option<Day>, from: Option<Moment>, to: Option<Moment>) -> Result<Span, Problem> {
+    let no = |why: &str| Problem::from(Fault::InvalidQuery).detail(why);
+    match (day, from, to) {
+        (Some(day), None, None) => days.span(day.0).ok_or_else(|| no("There is no such day.")),
+        (Some(_), ..) => Err(no("Ask for a day, or for from and to.")),
+        (None, from, to) => {
+            let exact = |moment: Option<Moment>| moment.is_none_or(|Moment(at)| quarter_of(at) == at);
+            if !exact(from) || !exact(to) {
+                return Err(no("from and to must each lie on a quarter of an hour: 18:00, 18:15, 18:30 or 18:45."));
+            }
+            views_span(from, to)
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use engine::time::{Calendar, HOUR_MS};
+    use engine::time::Calendar;
 
     fn days(zone: &str, day_starts_min: u16) -> Days {
         Days::of(&Calendar { time_zone: zone.to_owned(), day_starts_min })
@@ -167,6 +222,19 @@ mod tests {
     }
 
     #[test]
+    fn an_hour_is_the_festivals_own() {
+        for (zone, hour) in [
+            ("UTC", "2027-07-16T18:00:00Z"),
+            ("Europe/Berlin", "2027-07-16T18:00:00Z"),
+            ("Asia/Kathmandu", "2027-07-16T18:15:00Z"),   // 5:45 ahead
+            ("Asia/Kolkata", "2027-07-16T18:30:00Z"),     // 5:30 ahead
+            ("America/St_Johns", "2027-07-16T18:30:00Z"), // 2:30 behind
+        ] {
+            assert_eq!(days(zone, 360).hour_of(at("2027-07-16T18:45:00Z")), at(hour), "{zone}");
+        }
+    }
+
+    #[test]
     fn zones_and_times_of_day_are_read_exactly() {
         let zone = |name: &str| serde_json::from_str::<TimeZone>(&format!("\"{name}\"")).map(|zone| zone.0).ok();
         assert_eq!(zone("Europe/Berlin").as_deref(), Some("Europe/Berlin"));
@@ -176,8 +244,8 @@ mod tests {
         assert_eq!(zone(""), None);
         let time = |text: &str| serde_json::from_str::<DayStart>(&format!("\"{text}\"")).map(|start| start.0).ok();
         assert_eq!(time("06:00"), Some(360));
-        assert_eq!(time("23:59"), Some(1_439));
-        for none in ["24:00", "6:00", "06:60", "0600", "06:00:00", "-6:00", "+6:00"] {
+        assert_eq!(time("23:45"), Some(1_425));
+        for none in ["24:00", "6:00", "06:60", "0600", "06:00:00", "06:10", "-6:00", "+6:00"] {
             assert_eq!(time(none), None, "{none}");
         }
         assert_eq!(serde_json::to_string(&DayStart(75)).unwrap(), "\"01:15\"");

@@ -2,7 +2,7 @@
 //!
 //! - **transactions**, and what was refused: by festival, kind and time; by wallet; by terminal; by vendor;
 //! - **orders**: what a vendor was paid for, line by line, with what was given back of each;
-//! - **sales**: per vendor, hour and terminal; and per product within that, with the VAT in it;
+//! - **sales**: per vendor, quarter of an hour and terminal; and per product within that, with the VAT in it;
 //! - **statements**: what a vendor's account had come to at any two moments. The account is kept cumulatively, as the
 //!   shards' books keep it, so a statement over a year costs what one over an hour does.
 //!
@@ -17,12 +17,15 @@
 
 use engine::event::{Lot, Posting, SoldLine, Transaction, TransactionKind};
 use engine::ids::{DeviceId, FestivalId, ProductNo, ShardId, TransactionId, VendorNo, WalletId};
-use engine::money::{Currency, vendor_share};
+use engine::money::Currency;
 use engine::rejection::Rejection;
-use engine::time::{HOUR_MS, Timestamp};
+use engine::time::{MINUTE_MS, Timestamp};
 use serde::{Deserialize, Serialize};
 
+mod shares;
+
 use super::{INDEX_BITS, LogPosition, Page, Span, ViewsError};
+use shares::{Given, Left};
 
 /// Money's half of a store of read models. All of it is written by [`super::Views::write`]; each answer is one snapshot.
 pub trait CashViews: Send + Sync + 'static {
@@ -44,14 +47,14 @@ pub trait CashViews: Send + Sync + 'static {
     /// As [`CashViews::transactions`].
     fn orders(&self, of: VendorSpan, page: Page<CashPosition>) -> Result<Vec<OrderRow>, ViewsError>;
 
-    /// A vendor's sales by hour and terminal, strictly behind `page.after`. Hours without any have no row; an hour is in
-    /// the span if it begins in it.
+    /// A vendor's sales by quarter of an hour and terminal, strictly behind `page.after`. Quarters without any have no row;
+    /// a quarter is in the span if it begins in it, so a span from quarter to quarter is exact.
     ///
     /// # Errors
     /// As [`CashViews::transactions`].
     fn sales(&self, of: VendorSpan, page: Page<SalesPosition>) -> Result<Vec<SalesRow>, ViewsError>;
 
-    /// What a vendor sold by hour, terminal, product and VAT, strictly behind `page.after`. As [`CashViews::sales`].
+    /// What a vendor sold by quarter of an hour, terminal, product and VAT, strictly behind `page.after`. As [`CashViews::sales`].
     ///
     /// # Errors
     /// As [`CashViews::transactions`].
@@ -266,7 +269,7 @@ impl TransactionRow {
     /// Which row of sales it adds its [`TransactionRow::entry`] to.
     pub fn sale(&self) -> Option<(FestivalId, VendorNo, SalesPosition)> {
         let (festival, vendor) = self.vendor_account()?;
-        Some((festival, vendor, SalesPosition { hour: hour_of(self.position.at), terminal: self.terminal }))
+        Some((festival, vendor, SalesPosition { quarter: quarter_of(self.position.at), terminal: self.terminal }))
     }
 
     /// What a payment adds to which rows of products: its lines, or its bare amount, each with its part of the commission.
@@ -274,38 +277,26 @@ impl TransactionRow {
     pub fn products(&self) -> Vec<(ProductPosition, ProductTally)> {
         let place = self.sale().filter(|_| self.kind == TransactionKind::Payment);
         let Some((.., place)) = place else { return Vec::new() };
-        let commissions = self.parts(self.posting.commission);
-        let rows = self.goods().into_iter().zip(self.parts(self.amount)).zip(commissions);
-        let row = |(((product, vat_bp, count), gross), commission)| {
-            (place.of(product, vat_bp), ProductTally { count, gross, refunded: 0, commission })
+        let row = |line: Given| {
+            let Given { product, vat_bp, pieces: count, gross, commission } = line;
+            (place.of(product, vat_bp), ProductTally { count, gross, commission, ..ProductTally::default() })
         };
-        rows.map(row).collect()
+        Left::of(self).whole().map(row).collect()
     }
 
-    /// What a refund takes off which rows of products: each line of its `payment` bears as much of it as it was of the
-    /// payment, to the cent, `before` having been given back already. Adds up to the refund's [`TransactionRow::entry`].
-    pub fn products_given_back(&self, payment: &Self, before: i64) -> Vec<(ProductPosition, ProductTally)> {
+    /// What a refund takes off which rows of products, `earlier` ones of the same payment having been given back already:
+    /// the pieces that it names, and of the rest each VAT rate's part, the remainder at the highest ([`shares`]). Adds up
+    /// to the refund's [`TransactionRow::entry`].
+    pub fn products_given_back(&self, payment: &Self, earlier: &[Self]) -> Vec<(ProductPosition, ProductTally)> {
         let Some((.., place)) = self.sale() else { return Vec::new() };
-        let until = before + self.amount;
-        // As the till reckons it: what was kept of all that was given back so far.
-        let commission = |given: i64| given - vendor_share(given, payment.commission_bp);
-        let between = |from: i64, until: i64| {
-            let parts = payment.parts(from).into_iter().zip(payment.parts(until));
-            parts.map(|(from, until)| until - from).collect::<Vec<_>>()
+        let mut left = Left::of(payment);
+        earlier.iter().for_each(|refund| drop(left.give_back(refund)));
+        let row = |given: Given| {
+            let Given { product, vat_bp, pieces: returned, gross: refunded, commission } = given;
+            let commission = -commission;
+            (place.of(product, vat_bp), ProductTally { returned, refunded, commission, ..ProductTally::default() })
         };
-        let sums = between(before, until).into_iter().zip(between(commission(before), commission(until)));
-        let row = |((product, vat_bp, _), (refunded, commission)): ((_, _, _), (_, i128))| {
-            (place.of(product, vat_bp), ProductTally { count: 0, gross: 0, refunded, commission: -commission })
-        };
-        payment.goods().into_iter().zip(sums).map(row).collect()
-    }
-
-    /// A payment's lines as product, VAT and count; a bare amount is one of no product.
-    fn goods(&self) -> Vec<(Option<ProductNo>, u16, u64)> {
-        match self.lines.is_empty() {
-            true => vec![(None, 0, 1)],
-            false => self.lines.iter().map(|line| (Some(line.product), line.vat_bp, line.count.into())).collect(),
-        }
+        left.give_back(self).into_iter().map(row).collect()
     }
 
     /// A sum, taken apart over a payment's lines by what they came to, to the cent: what the first lines get together is
@@ -359,22 +350,22 @@ pub struct OrderRefund {
 /// A place in a vendor's sales.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SalesPosition {
-    /// Where the hour begins.
-    pub hour: Timestamp,
+    /// Where the quarter of an hour begins.
+    pub quarter: Timestamp,
     /// At which terminal; `None`: through the office.
     pub terminal: Option<DeviceId>,
 }
 
 impl SalesPosition {
     fn of(self, product: Option<ProductNo>, vat_bp: u16) -> ProductPosition {
-        ProductPosition { hour: self.hour, terminal: self.terminal, product, vat_bp }
+        ProductPosition { quarter: self.quarter, terminal: self.terminal, product, vat_bp }
     }
 }
 
-/// What a vendor sold in one hour at one terminal.
+/// What a vendor sold in a quarter of an hour at one terminal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SalesRow {
-    /// Which hour and terminal.
+    /// Which quarter and terminal.
     pub position: SalesPosition,
     /// How much came and went. Refunds count where and when they were made.
     pub tally: VendorAccount,
@@ -383,8 +374,8 @@ pub struct SalesRow {
 /// A place in what a vendor sold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ProductPosition {
-    /// Where the hour begins.
-    pub hour: Timestamp,
+    /// Where the quarter of an hour begins.
+    pub quarter: Timestamp,
     /// At which terminal; `None`: through the office.
     pub terminal: Option<DeviceId>,
     /// Which product; `None`: bare amounts, of which nobody said what for.
@@ -393,11 +384,11 @@ pub struct ProductPosition {
     pub vat_bp: u16,
 }
 
-/// How much of a product a vendor sold in one hour at one terminal, and what was given back in that hour there. Over the
-/// products of an hour and terminal these add up to [`SalesRow::tally`].
+/// How much of a product a vendor sold in a quarter of an hour at one terminal, and what was given back in that quarter
+/// there. Over the products of a quarter and terminal these add up to [`SalesRow::tally`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProductRow {
-    /// Which hour, terminal, product and VAT.
+    /// Which quarter, terminal, product and VAT.
     pub position: ProductPosition,
     /// How much.
     pub tally: ProductTally,
@@ -408,9 +399,11 @@ pub struct ProductRow {
 pub struct ProductTally {
     /// How many pieces were sold; of bare amounts how many payments.
     pub count: u64,
+    /// How many pieces were given back by name.
+    pub returned: u64,
     /// What they cost, VAT included.
     pub gross: i128,
-    /// What was given back. A refund says no product: each line of its payment bears its part.
+    /// What was given back: of the products that a refund names, else each line of its payment bears its part.
     pub refunded: i128,
     /// The organiser's commission on what was sold, less that on what was given back.
     pub commission: i128,
@@ -420,6 +413,7 @@ impl ProductTally {
     /// Adds another.
     pub fn add(&mut self, other: &Self) {
         self.count += other.count;
+        self.returned += other.returned;
         self.gross += other.gross;
         self.refunded += other.refunded;
         self.commission += other.commission;
@@ -490,18 +484,25 @@ impl Statement {
     }
 }
 
-/// Where the hour of a moment begins.
-pub fn hour_of(at: Timestamp) -> Timestamp {
-    Timestamp(at.0.saturating_sub(at.0.rem_euclid(HOUR_MS)))
+/// A quarter of an hour. Every time zone there is lies whole quarters from UTC, so sums over quarters are sums over
+/// anybody's hours and days.
+pub const QUARTER_MS: i64 = 15 * MINUTE_MS;
+
+/// Where the quarter of an hour of a moment begins.
+pub fn quarter_of(at: Timestamp) -> Timestamp {
+    Timestamp(at.0.saturating_sub(at.0.rem_euclid(QUARTER_MS)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
+
+    use engine::money::vendor_share;
     use proptest::prelude::*;
 
     fn row(kind: TransactionKind, amount: i64, commission: i64, serial: u64) -> TransactionRow {
-        let (wallet, at) = (WalletId(1), Timestamp(HOUR_MS + 7));
+        let (wallet, at) = (WalletId(1), Timestamp(QUARTER_MS + 7));
         TransactionRow {
             position: CashPosition { at, shard: ShardId(0), order: serial << INDEX_BITS },
             id: Some(TransactionId { wallet, serial }),
@@ -531,46 +532,58 @@ mod tests {
     }
 
     proptest! {
-        /// In however many pieces a payment is given back, each line ends where it began, and on the way nothing is lost.
+        /// In however many pieces a payment is given back, by name or by amount, each line ends where it began, no line and
+        /// no VAT rate ever gives back more than it had, and on the way nothing is lost.
         #[test]
         fn a_payment_wholly_given_back_leaves_no_cent_at_any_product(
-            lines in prop::collection::vec((1..4_u16, 0..1_000_i64), 0..5),
-            pieces in prop::collection::vec(1..700_i64, 1..9),
+            lines in prop::collection::vec((0..3_u16, 1..4_u16, 0..1_000_i64, 0..3_usize), 0..5),
+            pieces in prop::collection::vec((1..700_i64, any::<prop::sample::Index>(), any::<bool>()), 1..9),
             commission_bp in 0..=10_000_u16,
         ) {
-            let sold = |(no, (count, price)): (usize, (u16, i64))| {
-                SoldLine { product: ProductNo(no as u16), count, price, vat_bp: 1_900 }
+            let sold = |(product, count, price, rate)| {
+                SoldLine { product: ProductNo(product), count, price, vat_bp: [0, 700, 1_900][rate] }
             };
-            let lines: Vec<_> = lines.into_iter().enumerate().map(sold).collect();
+            let lines: Vec<_> = lines.into_iter().map(sold).collect();
             let amount = match lines.iter().map(|line| i64::from(line.count) * line.price).sum() {
                 0 => 583,
                 sum => sum,
             };
             let kept = |sum: i64| sum - vendor_share(sum, commission_bp);
             let mut payment = row(TransactionKind::Payment, amount, kept(amount), 1);
-            payment.commission_bp = commission_bp;
             payment.lines = if amount == 583 { Vec::new() } else { lines };
 
-            let mut products = payment.products();
-            let sum = |of: &dyn Fn(&ProductTally) -> i128, rows: &[(ProductPosition, ProductTally)]| -> i128 {
-                rows.iter().map(|(_, tally)| of(tally)).sum()
+            let mut sums = BTreeMap::<ProductPosition, ProductTally>::new();
+            payment.products().iter().for_each(|(place, tally)| sums.entry(*place).or_default().add(tally));
+            let whole = |of: fn(&ProductTally) -> i128, sums: &BTreeMap<_, ProductTally>| -> i128 {
+                sums.values().map(of).sum()
             };
-            prop_assert_eq!(sum(&|tally| tally.gross, &products), i128::from(amount));
-            prop_assert_eq!(sum(&|tally| tally.commission, &products), i128::from(kept(amount)));
-            let (mut before, mut serial) = (0, 2);
-            for piece in pieces.into_iter().chain([amount]) {
-                let piece = piece.min(amount - before);
-                let refund = row(TransactionKind::Refund, piece, kept(before) - kept(before + piece), serial);
-                let given = refund.products_given_back(&payment, before);
-                prop_assert_eq!(sum(&|tally| tally.refunded, &given), refund.entry().refunded);
-                prop_assert_eq!(sum(&|tally| tally.commission, &given), refund.entry().commission);
-                for ((known, sums), (place, tally)) in products.iter_mut().zip(&given) {
-                    prop_assert_eq!(known, place);
-                    sums.add(tally);
+            prop_assert_eq!(whole(|tally| tally.gross, &sums), i128::from(amount));
+            prop_assert_eq!(whole(|tally| tally.commission, &sums), i128::from(kept(amount)));
+            let (mut before, mut earlier) = (0, Vec::new());
+            let last = (amount, prop::sample::Index::default(), false);
+            for (piece, which, by_name) in pieces.into_iter().chain([last]) {
+                let named = (by_name && !payment.lines.is_empty()).then(|| SoldLine { count: 1, ..*which.get(&payment.lines) });
+                let piece = named.map_or(piece, |named| named.price).min(amount - before);
+                let serial = 2 + earlier.len() as u64;
+                let mut refund = row(TransactionKind::Refund, piece, kept(amount - before - piece) - kept(amount - before), serial);
+                refund.posting.commission = kept(before) - kept(before + piece);
+                refund.lines.extend(named);
+                let given = refund.products_given_back(&payment, &earlier);
+                for (place, tally) in &given {
+                    prop_assert!(tally.refunded >= 0);
+                    sums.get_mut(place).expect("a line of the payment").add(tally);
                 }
-                (before, serial) = (before + piece, serial + 1);
+                let given: BTreeMap<_, _> = given.iter().enumerate().map(|(at, (_, tally))| (at, *tally)).collect();
+                let sum = |of: fn(&ProductTally) -> i128| -> i128 { given.values().map(of).sum() };
+                prop_assert_eq!(sum(|tally| tally.refunded), refund.entry().refunded);
+                prop_assert_eq!(sum(|tally| tally.commission), refund.entry().commission);
+                for tally in sums.values() {
+                    prop_assert!(tally.refunded <= tally.gross && tally.returned <= tally.count);
+                }
+                before += piece;
+                earlier.push(refund);
             }
-            for (_, tally) in products {
+            for tally in sums.values() {
                 prop_assert_eq!((tally.refunded, tally.commission), (tally.gross, 0));
             }
         }

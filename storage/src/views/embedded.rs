@@ -16,8 +16,8 @@
 //! | `transactions_by_vendor` | festival, vendor, time, shard, place | pointer chunk |
 //! | `transactions_by_serial` | shard, serial | serial chunk |
 //! | `refunds` | shard, the payment's serial, the refund's | time, amount |
-//! | `sales` | festival, vendor, hour, terminal, shard | sums |
-//! | `products_sold` | festival, vendor, hour, terminal, product, VAT, shard | sums |
+//! | `sales` | festival, vendor, quarter of an hour, terminal, shard | sums |
+//! | `products_sold` | festival, vendor, quarter of an hour, terminal, product, VAT, shard | sums |
 //! | `vendor_accounts` | festival, vendor, shard, minute | sums of all until the end of that minute |
 //! | `about` | `format`, `followed` | |
 //!
@@ -48,7 +48,7 @@ mod read;
 mod read_cash;
 
 /// The format of the file. One of another format is built anew from the journal.
-pub const FORMAT: u32 = 3;
+pub const FORMAT: u32 = 4;
 
 /// What the store may keep of the file in memory, in bytes. At 30,000 scans a second it is what ten seconds write.
 pub const CACHE_BYTES: usize = 64 << 20;

@@ -1,12 +1,14 @@
-//! What a vendor sold, by hour, by terminal or by product.
+//! What a vendor sold: by hour, by day, by terminal, by product, by VAT. All of them are sums over the same quarters of an
+//! hour, so that they agree with one another and with the settlement to the cent, for any span from quarter to quarter.
 
 use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::extract::State;
-use engine::ids::{DeviceId, ProductNo, VendorNo};
+use engine::ids::{DeviceId, FestivalId, ProductNo, VendorNo};
 use engine::money::{Currency, WHOLE_BP};
 use engine::time::Timestamp;
+use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 use storage::views::{CashViews, PAGE_MAX, Page, ProductTally, VendorAccount, VendorSpan};
 use utoipa::{IntoParams, ToSchema};
@@ -16,9 +18,9 @@ use utoipa_axum::routes;
 use super::amount;
 use crate::auth::{Operator, Right};
 use crate::http::AppState;
+use crate::http::calendar::{Day, Days, report_span};
 use crate::http::problem::Problem;
 use crate::http::readmodels::ReadError;
-use crate::http::reads::views_span;
 use crate::http::request::{Path, Query as QueryString};
 use crate::http::words::Moment;
 
@@ -26,11 +28,13 @@ use crate::http::words::Moment;
 pub fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(sales_by_hour))
+        .routes(routes!(sales_by_day))
         .routes(routes!(sales_by_terminal))
         .routes(routes!(sales_by_product))
+        .routes(routes!(sales_by_vat))
 }
 
-/// Which sales. An hour is in the period if it begins in it.
+/// Which sales: those of a day, or from a quarter of an hour until a quarter of an hour, exactly.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
@@ -39,6 +43,8 @@ pub struct SalesQuery {
     pub from: Option<Moment>,
     /// Until before when; now unless told.
     pub to: Option<Moment>,
+    /// Of this day of the festival's, by its time zone and from the hour at which its days begin.
+    pub day: Option<Day>,
 }
 
 /// What a vendor's account came to.
@@ -88,10 +94,30 @@ pub struct SalesByHour {
 /// An hour's sales.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct HourOfSales {
-    /// Where the hour begins.
+    /// Where the hour begins, by the festival's time zone.
     pub hour: Moment,
     #[serde(flatten)]
     #[allow(missing_docs, reason = "its fields stand beside the hour")]
+    pub sums: Sums,
+}
+
+/// A vendor's sales by day.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct SalesByDay {
+    /// Of all amounts.
+    #[schema(example = "EUR")]
+    pub currency: String,
+    /// By day; days without any are left out.
+    pub items: Vec<DayOfSales>,
+}
+
+/// A day's sales.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DayOfSales {
+    /// Which day of the festival's.
+    pub day: Day,
+    #[serde(flatten)]
+    #[allow(missing_docs, reason = "its fields stand beside the day")]
     pub sums: Sums,
 }
 
@@ -123,7 +149,7 @@ pub struct SalesByProduct {
     /// Of all amounts.
     #[schema(example = "EUR")]
     pub currency: String,
-    /// By product and VAT. What was given back says no product, and is not taken off here.
+    /// By product and VAT. What was given back without a word of what for is shared over its payment's VAT rates.
     pub items: Vec<ProductsSales>,
 }
 
@@ -138,13 +164,55 @@ pub struct ProductsSales {
     /// The VAT in its price when it was sold, in per cent.
     #[schema(example = "19.00")]
     pub vat_rate: String,
-    /// How many; of bare amounts how many payments.
+    /// How many were sold; of bare amounts how many payments.
     pub count: u64,
-    /// What they cost, VAT included.
+    /// How many of them refunds have named.
+    pub returned: u64,
+    /// What was sold cost, VAT included.
     #[schema(example = "1190.00")]
     pub gross: String,
-    /// The VAT in that, rounded half-even on the sum.
-    #[schema(example = "190.00")]
+    /// What was given back of it, or of what was sold before, VAT included.
+    #[schema(example = "11.90")]
+    pub refunded: String,
+    /// What is left of that: `gross` less `refunded`. Over all products, that is `sold` less `refunded` of the same span.
+    #[schema(example = "1178.10")]
+    pub turnover: String,
+    /// The VAT in the turnover. Over all products of a rate, that is the rate's, rounded half-even on the sum.
+    #[schema(example = "188.10")]
+    pub vat: String,
+}
+
+/// A vendor's sales by VAT.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct SalesByVat {
+    /// Of all amounts.
+    #[schema(example = "EUR")]
+    pub currency: String,
+    /// By rate.
+    pub items: Vec<RatesSales>,
+}
+
+/// The sales at one VAT rate.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RatesSales {
+    /// In per cent; bare amounts are at 0.00, since nobody said what for.
+    #[schema(example = "19.00")]
+    pub vat_rate: String,
+    /// What was sold cost, VAT included.
+    #[schema(example = "1190.00")]
+    pub gross: String,
+    /// What was given back, VAT included.
+    #[schema(example = "11.90")]
+    pub refunded: String,
+    /// `gross` less `refunded`.
+    #[schema(example = "1178.10")]
+    pub turnover: String,
+    /// The turnover without its VAT.
+    #[schema(example = "990.00")]
+    pub net: String,
+    /// The VAT in the turnover, rounded half-even.
+    #[schema(example = "188.10")]
     pub vat: String,
 }
 
@@ -156,7 +224,7 @@ fn vat_in(gross: i128, vat_bp: u16) -> i128 {
     floor + i128::from(rest * 2 > whole || (rest * 2 == whole && floor % 2 != 0))
 }
 
-/// All of a vendor's sales in the span, summed by what `by` says of hour and terminal.
+/// All of a vendor's sales in the span, summed by what `by` says of quarter of an hour and terminal.
 fn summed<K: Ord>(
     views: &dyn CashViews,
     of: VendorSpan,
@@ -167,7 +235,7 @@ fn summed<K: Ord>(
     loop {
         let rows = views.sales(of, page)?;
         for row in &rows {
-            sums.entry(by(row.position.hour, row.position.terminal)).or_default().add(&row.tally);
+            sums.entry(by(row.position.quarter, row.position.terminal)).or_default().add(&row.tally);
         }
         match rows.last() {
             Some(last) if rows.len() == PAGE_MAX => page.after = Some(last.position),
@@ -176,8 +244,8 @@ fn summed<K: Ord>(
     }
 }
 
-/// By product and VAT.
-type Products = BTreeMap<(Option<ProductNo>, u16), ProductTally>;
+/// By VAT and product.
+type Products = BTreeMap<(u16, Option<ProductNo>), ProductTally>;
 
 fn products(views: &dyn CashViews, of: VendorSpan) -> Result<Products, ReadError> {
     let mut sums = Products::new();
@@ -185,7 +253,7 @@ fn products(views: &dyn CashViews, of: VendorSpan) -> Result<Products, ReadError
     loop {
         let rows = views.products_sold(of, page)?;
         for row in &rows {
-            sums.entry((row.position.product, row.position.vat_bp)).or_default().add(&row.tally);
+            sums.entry((row.position.vat_bp, row.position.product)).or_default().add(&row.tally);
         }
         match rows.last() {
             Some(last) if rows.len() == PAGE_MAX => page.after = Some(last.position),
@@ -194,7 +262,36 @@ fn products(views: &dyn CashViews, of: VendorSpan) -> Result<Products, ReadError
     }
 }
 
-/// Sums a vendor's sales by hour.
+/// The VAT of each product, so that the products of a rate add up to the rate's to the cent: each has what the sum up to
+/// it has more than the sum before.
+fn vat_of_each(sums: &Products) -> Vec<i128> {
+    let mut rate = (0, 0_i128);
+    let vat = |(&(vat_bp, _), tally): (&(u16, _), &ProductTally)| {
+        if rate.0 != vat_bp {
+            rate = (vat_bp, 0);
+        }
+        let before = vat_in(rate.1, vat_bp);
+        rate.1 += tally.gross - tally.refunded;
+        vat_in(rate.1, vat_bp) - before
+    };
+    sums.iter().map(vat).collect()
+}
+
+impl AppState {
+    /// What a report is about: the vendor's sales in a span.
+    async fn report_of(
+        &self,
+        festival: FestivalId,
+        (slug, vendor): (&str, u16),
+        SalesQuery { from, to, day }: SalesQuery,
+    ) -> Result<(VendorSpan, Days), Problem> {
+        let days = Days::of(&self.about(slug).await?.calendar);
+        let span = report_span(&days, day, from, to)?;
+        Ok((VendorSpan { festival, vendor: VendorNo(vendor), span }, days))
+    }
+}
+
+/// Sums a vendor's sales by hour of the festival's time zone.
 #[utoipa::path(get, path = "/festivals/{slug}/vendors/{vendor}/sales/hours", tag = "vendors",
     params(("slug" = String, Path), ("vendor" = u16, Path), SalesQuery), responses((status = 200, body = SalesByHour)))]
 async fn sales_by_hour(
@@ -205,11 +302,30 @@ async fn sales_by_hour(
 ) -> Result<Json<SalesByHour>, Problem> {
     let festival = operator.at(Right::SeeBooks, &slug)?;
     let (currency, _) = state.vendor_of(&slug, vendor).await?;
-    let of = VendorSpan { festival, vendor: VendorNo(vendor), span: views_span(query.from, query.to)? };
-    let sums = state.read(move |models| summed(&*models.cash()?, of, |hour, _| hour)).await?;
+    let (of, days) = state.report_of(festival, (&slug, vendor), query).await?;
+    let sums = state.read(move |models| summed(&*models.cash()?, of, |quarter, _| days.hour_of(quarter))).await?;
     let items =
         sums.iter().map(|(hour, account)| HourOfSales { hour: Moment(*hour), sums: Sums::of(account, currency) });
     Ok(Json(SalesByHour { currency: currency.as_str().to_owned(), items: items.collect() }))
+}
+
+/// Sums a vendor's sales by day of the festival's: by its time zone, from the hour at which its days begin.
+#[utoipa::path(get, path = "/festivals/{slug}/vendors/{vendor}/sales/days", tag = "vendors",
+    params(("slug" = String, Path), ("vendor" = u16, Path), SalesQuery), responses((status = 200, body = SalesByDay)))]
+async fn sales_by_day(
+    State(state): State<AppState>,
+    operator: Operator,
+    Path((slug, vendor)): Path<(String, u16)>,
+    QueryString(query): QueryString<SalesQuery>,
+) -> Result<Json<SalesByDay>, Problem> {
+    let festival = operator.at(Right::SeeBooks, &slug)?;
+    let (currency, _) = state.vendor_of(&slug, vendor).await?;
+    let (of, days) = state.report_of(festival, (&slug, vendor), query).await?;
+    let sums = state.read(move |models| summed(&*models.cash()?, of, |quarter, _| days.day_of(quarter))).await?;
+    let day = |(day, account): (&Option<Date>, &VendorAccount)| {
+        Some(DayOfSales { day: Day((*day)?), sums: Sums::of(account, currency) })
+    };
+    Ok(Json(SalesByDay { currency: currency.as_str().to_owned(), items: sums.iter().filter_map(day).collect() }))
 }
 
 /// Sums a vendor's sales by terminal.
@@ -224,7 +340,7 @@ async fn sales_by_terminal(
 ) -> Result<Json<SalesByTerminal>, Problem> {
     let festival = operator.at(Right::SeeBooks, &slug)?;
     let (currency, _) = state.vendor_of(&slug, vendor).await?;
-    let of = VendorSpan { festival, vendor: VendorNo(vendor), span: views_span(query.from, query.to)? };
+    let (of, _) = state.report_of(festival, (&slug, vendor), query).await?;
     let sums = state.read(move |models| summed(&*models.cash()?, of, |_, terminal| terminal)).await?;
     let row = |(device, account): (&Option<DeviceId>, &VendorAccount)| TerminalsSales {
         device_id: device.map(|device| device.to_string()),
@@ -245,23 +361,80 @@ async fn sales_by_product(
 ) -> Result<Json<SalesByProduct>, Problem> {
     let festival = operator.at(Right::SeeBooks, &slug)?;
     let (currency, known) = state.vendor_of(&slug, vendor).await?;
-    let of = VendorSpan { festival, vendor: VendorNo(vendor), span: views_span(query.from, query.to)? };
+    let (of, _) = state.report_of(festival, (&slug, vendor), query).await?;
     let sums = state.read(move |models| products(&*models.cash()?, of)).await?;
     let named = |product: ProductNo| known.products.get(usize::from(product.0)).map(|(_, values)| values.name.clone());
-    let items = sums.into_iter().map(|((product, vat_bp), tally)| ProductsSales {
+    let vats = vat_of_each(&sums);
+    let items = sums.into_iter().zip(vats).map(|(((vat_bp, product), tally), vat)| ProductsSales {
         product: product.map(|product| product.0),
         name: product.and_then(named),
         vat_rate: amount::percent(vat_bp),
         count: tally.count,
+        returned: tally.returned,
         gross: currency.text(tally.gross),
-        vat: currency.text(vat_in(tally.gross, vat_bp)),
+        refunded: currency.text(tally.refunded),
+        turnover: currency.text(tally.gross - tally.refunded),
+        vat: currency.text(vat),
     });
     Ok(Json(SalesByProduct { currency: currency.as_str().to_owned(), items: items.collect() }))
+}
+
+/// Sums a vendor's sales by VAT rate.
+#[utoipa::path(get, path = "/festivals/{slug}/vendors/{vendor}/sales/vat", tag = "vendors",
+    params(("slug" = String, Path), ("vendor" = u16, Path), SalesQuery), responses((status = 200, body = SalesByVat)))]
+async fn sales_by_vat(
+    State(state): State<AppState>,
+    operator: Operator,
+    Path((slug, vendor)): Path<(String, u16)>,
+    QueryString(query): QueryString<SalesQuery>,
+) -> Result<Json<SalesByVat>, Problem> {
+    let festival = operator.at(Right::SeeBooks, &slug)?;
+    let (currency, _) = state.vendor_of(&slug, vendor).await?;
+    let (of, _) = state.report_of(festival, (&slug, vendor), query).await?;
+    let sums = state.read(move |models| products(&*models.cash()?, of)).await?;
+    let mut rates = BTreeMap::<u16, ProductTally>::new();
+    sums.iter().for_each(|((vat_bp, _), tally)| rates.entry(*vat_bp).or_default().add(tally));
+    let items = rates.into_iter().map(|(vat_bp, tally)| {
+        let turnover = tally.gross - tally.refunded;
+        let vat = vat_in(turnover, vat_bp);
+        RatesSales {
+            vat_rate: amount::percent(vat_bp),
+            gross: currency.text(tally.gross),
+            refunded: currency.text(tally.refunded),
+            turnover: currency.text(turnover),
+            net: currency.text(turnover - vat),
+            vat: currency.text(vat),
+        }
+    });
+    Ok(Json(SalesByVat { currency: currency.as_str().to_owned(), items: items.collect() }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// However a rate's turnover is spread over products, given back in part or beyond what was sold in the span.
+        #[test]
+        fn the_vat_of_products_is_the_vat_of_their_rate(
+            rows in prop::collection::btree_map(
+                (prop::sample::select(vec![0_u16, 500, 700, 1_900]), prop::option::of((0..40_u16).prop_map(ProductNo))),
+                (0..10_000_i128, 0..12_000_i128),
+                1..30,
+            ),
+        ) {
+            let tally = |(gross, refunded)| ProductTally { gross, refunded, ..ProductTally::default() };
+            let sums: Products = rows.into_iter().map(|(place, row)| (place, tally(row))).collect();
+            let vats = vat_of_each(&sums);
+            let rates: std::collections::BTreeSet<u16> = sums.keys().map(|(rate, _)| *rate).collect();
+            for rate in rates {
+                let of_rate = || sums.iter().zip(&vats).filter(|((place, _), _)| place.0 == rate);
+                let turnover: i128 = of_rate().map(|((_, tally), _)| tally.gross - tally.refunded).sum();
+                prop_assert_eq!(of_rate().map(|(_, vat)| vat).sum::<i128>(), vat_in(turnover, rate));
+            }
+        }
+    }
 
     #[test]
     fn tax_is_rounded_half_even_on_the_sum() {
@@ -274,6 +447,7 @@ mod tests {
             (1, 10_000, 0), // 0.5
             (5, 10_000, 2), // 2.5
             (250, 700, 16), // 16.36
+            (-250, 700, -16),
         ] {
             assert_eq!(vat_in(gross, bp), vat, "{gross} at {bp} bp");
         }

@@ -19,6 +19,7 @@ use super::sales::Sums;
 use super::vendors::vendor_id;
 use crate::auth::{Operator, Right};
 use crate::http::AppState;
+use crate::http::calendar::{Day, Days, report_span};
 use crate::http::problem::Problem;
 use crate::http::reads::views_span;
 use crate::http::request::{Path, Query as QueryString};
@@ -41,8 +42,10 @@ pub struct SettlementQuery {
     pub vendor: Option<u16>,
     /// From when; the beginning unless told.
     pub from: Option<Moment>,
-    /// Until before when; now unless told.
+    /// Until before when; now unless told. To the millisecond, as `from` is.
     pub to: Option<Moment>,
+    /// Of this day of the festival's, by its time zone and from the hour at which its days begin, instead.
+    pub day: Option<Day>,
     /// `json` unless told; `csv` is RFC 4180, a line for each vendor.
     #[serde(default)]
     #[param(inline)]
@@ -146,8 +149,16 @@ async fn settlement(
     let festival = operator.at(Right::SeeBooks, &slug)?;
     let cash = state.cash_of(&slug).await?;
     // A period ends at a moment, or its postings never stop.
-    let to = query.to.unwrap_or_else(|| Moment(Timestamp(jiff::Timestamp::now().as_millisecond() + 1)));
-    let span = views_span(query.from, Some(to))?;
+    let now = || Moment(Timestamp(jiff::Timestamp::now().as_millisecond() + 1));
+    let (from, to) = match query.day {
+        None => (query.from, query.to.unwrap_or_else(now)),
+        day => {
+            let days = Days::of(&state.about(&slug).await?.calendar);
+            let span = report_span(&days, day, query.from, query.to)?;
+            (Some(Moment(span.from)), Moment(span.until))
+        }
+    };
+    let span = views_span(from, Some(to))?;
     let vendors: Vec<&VendorView> = match query.vendor {
         Some(no) => vec![cash.vendors.get(usize::from(no)).ok_or(Rejection::UnknownVendor)?],
         None => cash.vendors.iter().collect(),
@@ -169,7 +180,7 @@ async fn settlement(
         Format::Json => {
             let vendors = all.iter().map(|settled| row(settled, vendor_id(festival, settled.no), currency)).collect();
             let proven = all.iter().all(Settled::is_proven);
-            let (currency, from) = (currency.as_str().to_owned(), query.from);
+            let currency = currency.as_str().to_owned();
             Json(Settlement { currency, from, to, vendors, proven }).into_response()
         }
         Format::Csv => {

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::{Table, attempt, fault, read_cash};
 use crate::views::layout::cash::{self as layout, CHUNK_POINTERS, CHUNK_TRANSACTIONS, Pointer, Record, Stored};
-use crate::views::{INDEX_BITS, ProductPosition, ProductTally, TransactionRow, VendorAccount, ViewsError};
+use crate::views::{INDEX_BITS, OrderRefund, ProductPosition, ProductTally, TransactionRow, VendorAccount, ViewsError};
 
 /// Festival, class, and place: time, shard, order.
 pub(super) type TransactionKey = (u32, u8, i64, u16, u64);
@@ -23,9 +23,9 @@ pub(super) type VendorKey = (u32, u16, i64, u16, u64);
 pub(super) type SerialKey = (u16, u64);
 /// Shard, serial of the payment, serial of the refund.
 pub(super) type RefundKey = (u16, u64, u64);
-/// Festival, vendor, hour, terminal, shard.
+/// Festival, vendor, quarter of an hour, terminal, shard.
 pub(super) type SalesKey = (u32, u16, i64, u64, u16);
-/// Festival, vendor, hour, terminal, product, VAT, shard.
+/// Festival, vendor, quarter of an hour, terminal, product, VAT, shard.
 pub(super) type ProductKey = (u32, u16, i64, u64, u32, u16, u16);
 /// Festival, vendor, shard, minute.
 pub(super) type AccountKey = (u32, u16, u16, i64);
@@ -236,7 +236,7 @@ fn write_sales(txn: &WriteTransaction, rows: &[TransactionRow]) -> Result<(), Vi
     let mut table = txn.open_table(SALES).map_err(|why| fault("write", why.into()))?;
     let steps = rows.iter().filter_map(|row| {
         let (festival, vendor, place) = row.sale()?;
-        let key = (festival.0, vendor.0, place.hour.0, terminal_key(place.terminal), row.position.shard.0);
+        let key = (festival.0, vendor.0, place.quarter.0, terminal_key(place.terminal), row.position.shard.0);
         Some((key, row.position.seq(), row.entry()))
     });
     let sums = add_up(&table, steps, VendorAccount::add)?;
@@ -253,8 +253,8 @@ fn write_products(txn: &WriteTransaction, rows: &[TransactionRow]) -> Result<(),
         };
         steps.extend(products.into_iter().map(|(place, tally)| {
             let (terminal, product) = (terminal_key(place.terminal), place.product.map_or(0, |no| u32::from(no.0) + 1));
-            let hour = place.hour.0;
-            let key = (festival.0, vendor.0, hour, terminal, product, place.vat_bp, row.position.shard.0);
+            let quarter = place.quarter.0;
+            let key = (festival.0, vendor.0, quarter, terminal, product, place.vat_bp, row.position.shard.0);
             (key, row.position.seq(), tally)
         }));
     }
@@ -278,7 +278,12 @@ fn given_back(
     let refunds = txn.open_table(REFUNDS).map_err(|why| fault("read", why.into()))?;
     let refunds = read_cash::refunds_of(&refunds, shard, payment)?;
     let earlier = refunds.iter().take_while(|known| Some(known.id) != refund.id);
-    Ok(refund.products_given_back(&paid, earlier.map(|known| known.amount).sum()))
+    let row = |known: &OrderRefund| {
+        let row = read_cash::find(&serials, &table, shard, known.id)?;
+        row.ok_or_else(|| ViewsError::Misfit(format!("the refund {}, which nobody has seen", known.id)))
+    };
+    let earlier: Vec<TransactionRow> = earlier.map(row).collect::<Result<_, _>>()?;
+    Ok(refund.products_given_back(&paid, &earlier))
 }
 
 /// What each vendor's account has come to at the end of each minute in which it moved, shard by shard. A shard's time

@@ -305,9 +305,9 @@ fn terminal_of(festival: FestivalId, key: u64) -> Option<DeviceId> {
     Some(DeviceId::new(festival, u32::try_from(key.checked_sub(1)?).ok()?))
 }
 
-/// The range of a page over rows whose keys begin with an hour. `key` gives the least (`false`) or greatest (`true`) key
-/// of a row's place, `edge` the least one of an hour. `None`: nothing can be in it.
-fn hours<P: Copy + PartialOrd, K: Copy + Ord>(
+/// The range of a page over rows whose keys begin with a quarter of an hour. `key` gives the least (`false`) or greatest (`true`) key
+/// of a row's place, `edge` the least one of a quarter. `None`: nothing can be in it.
+fn quarters<P: Copy + PartialOrd, K: Copy + Ord>(
     span: Span,
     page: Page<P>,
     edge: impl Fn(i64) -> K,
@@ -347,15 +347,15 @@ pub(super) fn sales(
     VendorSpan { festival, vendor, span }: VendorSpan,
     page: Page<SalesPosition>,
 ) -> Result<Vec<SalesRow>, ViewsError> {
-    let edge = |hour| (festival.0, vendor.0, hour, 0, 0);
+    let edge = |quarter| (festival.0, vendor.0, quarter, 0, 0);
     let key = |place: SalesPosition, last: bool| {
         let shard = if last { u16::MAX } else { 0 };
-        (festival.0, vendor.0, place.hour.0, terminal_key(place.terminal), shard)
+        (festival.0, vendor.0, place.quarter.0, terminal_key(place.terminal), shard)
     };
-    let Some(range) = hours(span, page, edge, key) else { return Ok(Vec::new()) };
+    let Some(range) = quarters(span, page, edge, key) else { return Ok(Vec::new()) };
     let (limit, mut found) = (page.limit.min(PAGE_MAX), Vec::new());
-    walk(&open(txn, SALES)?, range, page.backwards, |(_, _, hour, terminal, _), bytes| {
-        let place = SalesPosition { hour: Timestamp(hour), terminal: terminal_of(festival, terminal) };
+    walk(&open(txn, SALES)?, range, page.backwards, |(_, _, quarter, terminal, _), bytes| {
+        let place = SalesPosition { quarter: Timestamp(quarter), terminal: terminal_of(festival, terminal) };
         let Stored { sums, .. } = layout::read::<Stored<VendorAccount>>(bytes)?;
         Ok(merge(&mut found, limit, place, sums, VendorAccount::add))
     })?;
@@ -367,18 +367,18 @@ pub(super) fn products_sold(
     VendorSpan { festival, vendor, span }: VendorSpan,
     page: Page<ProductPosition>,
 ) -> Result<Vec<ProductRow>, ViewsError> {
-    let edge = |hour| (festival.0, vendor.0, hour, 0, 0, 0, 0);
+    let edge = |quarter| (festival.0, vendor.0, quarter, 0, 0, 0, 0);
     let key = |place: ProductPosition, last: bool| {
         let (shard, terminal) = (if last { u16::MAX } else { 0 }, terminal_key(place.terminal));
         let product = place.product.map_or(0, |no| u32::from(no.0) + 1);
-        (festival.0, vendor.0, place.hour.0, terminal, product, place.vat_bp, shard)
+        (festival.0, vendor.0, place.quarter.0, terminal, product, place.vat_bp, shard)
     };
-    let Some(range) = hours(span, page, edge, key) else { return Ok(Vec::new()) };
+    let Some(range) = quarters(span, page, edge, key) else { return Ok(Vec::new()) };
     let (limit, mut found) = (page.limit.min(PAGE_MAX), Vec::new());
-    walk(&open(txn, PRODUCTS)?, range, page.backwards, |(_, _, hour, terminal, product, vat_bp, _), bytes| {
+    walk(&open(txn, PRODUCTS)?, range, page.backwards, |(_, _, quarter, terminal, product, vat_bp, _), bytes| {
         let product = product.checked_sub(1).map(|no| ProductNo(no as u16));
         let terminal = terminal_of(festival, terminal);
-        let place = ProductPosition { hour: Timestamp(hour), terminal, product, vat_bp };
+        let place = ProductPosition { quarter: Timestamp(quarter), terminal, product, vat_bp };
         let Stored { sums, .. } = layout::read::<Stored<ProductTally>>(bytes)?;
         Ok(merge(&mut found, limit, place, sums, ProductTally::add))
     })?;

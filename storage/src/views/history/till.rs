@@ -310,14 +310,14 @@ impl Night {
         let numbers: BTreeSet<_> = orders.iter().map(|order| order.payment.order.unwrap()).collect();
         assert_eq!(numbers.len(), orders.len(), "each order has a number of its own");
 
-        let hour = |at: Timestamp| Timestamp(at.0 / HOUR_MS * HOUR_MS);
+        let quarter = |at: Timestamp| Timestamp(at.0 / (15 * MINUTE_MS) * (15 * MINUTE_MS));
         let (mut sales, mut products) = (BTreeMap::new(), BTreeMap::new());
-        for told in entries().filter(|told| in_span(hour(told.at))) {
+        for told in entries().filter(|told| in_span(quarter(told.at))) {
             let terminal = told.t.by.map(|by| by.device);
-            let place = SalesPosition { hour: hour(told.at), terminal };
+            let place = SalesPosition { quarter: quarter(told.at), terminal };
             told.add_to(sales.entry(place).or_insert_with(VendorAccount::default));
             let mut sold = |product, vat_bp, count: u64, gross: i64| {
-                let place = ProductPosition { hour: hour(told.at), terminal, product, vat_bp };
+                let place = ProductPosition { quarter: quarter(told.at), terminal, product, vat_bp };
                 let row: &mut (u64, i128) = products.entry(place).or_default();
                 row.0 += count;
                 row.1 += i128::from(gross);
@@ -336,7 +336,8 @@ impl Night {
         // Whatever each product's part is, together they are all there is.
         let mut together: BTreeMap<SalesPosition, [i128; 3]> = BTreeMap::new();
         for ProductRow { position, tally } in &found {
-            let sums = together.entry(SalesPosition { hour: position.hour, terminal: position.terminal }).or_default();
+            let sums =
+                together.entry(SalesPosition { quarter: position.quarter, terminal: position.terminal }).or_default();
             for (sum, part) in sums.iter_mut().zip([tally.gross, tally.refunded, tally.commission]) {
                 *sum += part;
             }
