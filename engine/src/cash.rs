@@ -74,7 +74,7 @@ impl Cash {
             self.refundable.push(Payment::of(t));
         }
         if t.kind == TransactionKind::Refund {
-            self.refundable.refunded(t.of, t.amount);
+            self.refundable.refunded(t.of, t.amount, &t.lines);
         }
         let slot = self.wallets.slot(t.wallet).expect("decided");
         if t.posting.wallet < 0 {

@@ -8,8 +8,8 @@ use crate::time::{MINUTE_MS, Timestamp};
 /// A device whose clock is off by more than this is flagged.
 pub const CLOCK_OFF_MAX_MS: i64 = 30_000;
 /// For so long after it has connected, a scan that was captured before may come out of a reader's queue for the first
-/// time: a full queue of 262,144 scans at 10,000 a second takes 27 s. Later than that it is the reader's clock that is
-/// behind.
+/// time: a full queue of 10,000 scans lies within the burst of 12,000 that the door allows, and takes seconds over the
+/// worst of networks. Later than that it is the reader's clock that is behind.
 pub const QUEUE_DRAINS_MS: i64 = MINUTE_MS;
 /// No scan counts further back: a ticket keeps the minutes in 16 bits, and these are 43,200.
 pub const LATE_MAX_MS: i64 = 30 * 24 * 60 * MINUTE_MS;

@@ -166,6 +166,27 @@ fn what_a_top_up_is_refused_for() {
     );
 }
 
+/// What comes back by name is given back once, however often it is said.
+#[test]
+fn a_refund_names_what_comes_back() {
+    nights(
+        "
+        topup W1 50.00                    → 50.00
+        pay W1 17.50 bar-7 lines 0x3@5.00,1x1@2.50 as P1 → 32.50
+        refund P1 lines 0x1@5.00/3        → 37.50
+        refund P1 lines 0x3@5.00/3        → rejected: refund_exceeds_payment
+        refund P1 lines 0x1@5.00/3,0x2@5.00/3 → rejected: refund_exceeds_payment
+        refund P1 lines 0x0@5.00/3        → rejected: lines_mismatch
+        refund P1 4.00 lines 0x1@5.00/3   → rejected: lines_mismatch
+        refund P1 10.00                   → 47.50
+        # Only 2.50 are left, whatever they were for.
+        refund P1 lines 0x1@5.00/3        → rejected: refund_exceeds_payment
+        refund P1 lines 1x1@2.50/1        → 50.00
+        refund P1 lines 1x1@2.50/1        → rejected: already_refunded
+        ",
+    );
+}
+
 #[test]
 fn what_a_refund_is_refused_for() {
     nights(

@@ -166,7 +166,7 @@ impl Night {
             }
             11 if !self.payments.is_empty() => {
                 let payment = self.payments[n as usize % self.payments.len()];
-                CashAction::Refund { payment, festival, amount: (n % 2 == 0).then(|| eur(n / 2)) }
+                CashAction::Refund { payment, festival, amount: (n % 2 == 0).then(|| eur(n / 2)), lines: [].into() }
             }
             13 => {
                 let lines: Box<[Line]> = match n % 3 {

@@ -161,14 +161,14 @@ impl Cash {
                 self.pay(&mut t, (at, Some(*vendor)), *wallet, None, *amount, lines, number_of_order)?;
                 Ok(t)
             }
-            CashAction::Refund { payment, festival, amount } => {
+            CashAction::Refund { payment, festival, amount, lines } => {
                 let known = self.begin(TransactionKind::Refund, *festival, payment.wallet, 0);
                 // Whoever names a wallet that there is not names no transaction either.
                 let mut t = known.map_err(|why| match why {
                     Rejection::UnknownWallet => Rejection::UnknownTransaction,
                     other => other,
                 })?;
-                self.refund(&mut t, self.directory.get(*festival)?, None, *payment, *amount)?;
+                self.refund(&mut t, self.directory.get(*festival)?, None, *payment, *amount, lines)?;
                 Ok(t)
             }
             CashAction::Transfer { from, to, festival, amount } => {

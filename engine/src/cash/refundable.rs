@@ -1,11 +1,12 @@
 //! The payments that can still be refunded: the latest of each shard, by serial. Older ones are `refund_too_late`.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Lot, Lots, Transaction};
-use crate::ids::{FestivalId, TransactionId, VendorNo, WalletId};
+use crate::command::{LINES_MAX, RefundLine};
+use crate::event::{Lot, Lots, SoldLine, Transaction};
+use crate::ids::{FestivalId, ProductNo, TransactionId, VendorNo, WalletId};
 use crate::plants::{Plant, planted};
 use crate::rejection::Rejection;
 use crate::view::PaymentView;
@@ -97,6 +98,9 @@ impl Payment {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Refundable {
     payments: VecDeque<Payment>,
+    /// By payment: how many of which product refunds have named. At most 32 lines of 4 B and 100 B around them for each
+    /// payment of which something was given back by name: 120 MiB if all were.
+    returned: BTreeMap<u64, Vec<(ProductNo, u16)>>,
     /// The serial of the last payment that was forgotten.
     forgotten: u64,
 }
@@ -121,11 +125,45 @@ impl Refundable {
     pub(super) fn push(&mut self, payment: Payment) {
         if self.payments.len() == REFUNDABLE_MAX {
             self.forgotten = self.payments.pop_front().expect("there are many").serial;
+            self.returned.remove(&self.forgotten);
         }
         self.payments.push_back(payment);
     }
 
-    pub(super) fn refunded(&mut self, serial: u64, amount: i64) {
+    /// What refunds that name these lines come to, and the lines as they are recorded.
+    ///
+    /// # Errors
+    /// [`Rejection::LinesMismatch`]; [`Rejection::RefundExceedsPayment`] if so many of a product are not left.
+    pub(super) fn name(&self, serial: u64, lines: &[RefundLine]) -> Result<(i64, Vec<SoldLine>), Rejection> {
+        let positive = lines.iter().all(|line| line.count > 0 && line.price >= 0);
+        let sum = lines.iter().map(|line| i128::from(line.price) * i128::from(line.count)).sum::<i128>();
+        let sum = i64::try_from(sum).ok().filter(|sum| *sum > 0 && positive && lines.len() <= LINES_MAX);
+        let sum = sum.ok_or(Rejection::LinesMismatch)?;
+        let before = self.returned.get(&serial).map_or(&[][..], Vec::as_slice);
+        for line in lines {
+            let of_before = before.iter().filter(|(product, _)| *product == line.product).map(|(_, count)| *count);
+            let of_now = lines.iter().filter(|other| other.product == line.product).map(|other| other.count);
+            if of_before.chain(of_now).map(u32::from).sum::<u32>() > u32::from(line.bought) {
+                return Err(Rejection::RefundExceedsPayment);
+            }
+        }
+        let sold = |line: &RefundLine| {
+            let RefundLine { product, count, price, vat_bp, .. } = *line;
+            SoldLine { product, count, price, vat_bp }
+        };
+        Ok((sum, lines.iter().map(sold).collect()))
+    }
+
+    pub(super) fn refunded(&mut self, serial: u64, amount: i64, lines: &[SoldLine]) {
+        if !lines.is_empty() {
+            let returned = self.returned.entry(serial).or_default();
+            for line in lines {
+                match returned.iter_mut().find(|(product, _)| *product == line.product) {
+                    Some((_, count)) => *count += line.count,
+                    None => returned.push((line.product, line.count)),
+                }
+            }
+        }
         let at = self.payments.binary_search_by_key(&serial, |payment| payment.serial).expect("decided");
         let payment = &mut self.payments[at];
         payment.refunded += amount;

@@ -5,7 +5,7 @@ use super::Cash;
 use super::directory::CashFestival;
 use super::wallet::Wallet;
 use crate::command::{
-    CashVerdict, Line, OVER_LIMIT, Source, SourceKind, Tap, TerminalAction, TerminalAnswer, TerminalCommand,
+    CashVerdict, Line, OVER_LIMIT, RefundLine, Source, SourceKind, Tap, TerminalAction, TerminalAnswer, TerminalCommand,
 };
 use crate::event::{ByDevice, Lots, Posting, Transaction, TransactionKind};
 use crate::ids::{DeviceId, FestivalId, TransactionId, VendorNo, WalletId};
@@ -64,7 +64,7 @@ impl Cash {
                 self.pay(&mut t, (festival, terminal.vendor), *wallet, tap.as_ref(), *amount, lines, number_of_order)
             }
             TerminalAction::Refund { payment, amount } => {
-                self.refund(&mut t, festival, terminal.vendor, *payment, *amount)
+                self.refund(&mut t, festival, terminal.vendor, *payment, *amount, &[])
             }
             TerminalAction::TopUp { wallet, tap, amount } => {
                 let source = till(by.device);
@@ -176,6 +176,7 @@ impl Cash {
         vendor: Option<VendorNo>,
         payment: TransactionId,
         amount: Option<Money>,
+        lines: &[RefundLine],
     ) -> Result<(), Rejection> {
         self.wallets.get(payment.wallet).map_err(|_| Rejection::UnknownTransaction)?;
         let found = self.refundable.find(payment, self.serial())?;
@@ -189,7 +190,14 @@ impl Cash {
         if left == 0 && !planted(Plant::RefundBeyondPayment) {
             return Err(Rejection::AlreadyRefunded);
         }
-        let amount = amount.map_or(left, |amount| amount.minor);
+        let of_lines = (!lines.is_empty()).then(|| self.refundable.name(payment.serial, lines)).transpose()?;
+        if let (Some(amount), Some((sum, _))) = (amount, &of_lines)
+            && amount.minor != *sum
+        {
+            return Err(Rejection::LinesMismatch);
+        }
+        let (sum, named) = of_lines.unwrap_or((left, Vec::new()));
+        let amount = amount.map_or(sum, |amount| amount.minor);
         if amount > left && !planted(Plant::RefundBeyondPayment) {
             return Err(Rejection::RefundExceedsPayment);
         }
@@ -197,6 +205,7 @@ impl Cash {
         let share = |given| vendor_share(given, found.commission_bp);
         let vendor_gives = share(found.refunded + amount) - share(found.refunded);
         t.amount = amount;
+        t.lines = named;
         t.of = payment.serial;
         t.vendor = found.vendor;
         t.commission_bp = found.commission_bp;

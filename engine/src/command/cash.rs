@@ -293,6 +293,21 @@ pub struct ProductValues {
     pub on_sale: bool,
 }
 
+/// One line of a refund. Who asks has looked at the payment: a shard remembers what payments came to, not what for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RefundLine {
+    /// What comes back.
+    pub product: ProductNo,
+    /// How many.
+    pub count: u16,
+    /// What each had cost.
+    pub price: i64,
+    /// The VAT in that, in basis points.
+    pub vat_bp: u16,
+    /// How many there are of it in the payment.
+    pub bought: u16,
+}
+
 /// What the office can ask about money. Decided at the home of what is named first.
 #[derive(Clone, Debug)]
 pub enum CashAction {
@@ -384,8 +399,10 @@ pub enum CashAction {
         payment: TransactionId,
         /// At which festival; the payment's own.
         festival: FestivalId,
-        /// How much; `None`: all that is left of it.
+        /// How much; `None`: what the lines come to, without lines all that is left of it.
         amount: Option<Money>,
+        /// Of what, if that was said; at most [`LINES_MAX`], and their sum is the amount.
+        lines: Box<[RefundLine]>,
     },
     /// To another wallet.
     Transfer {

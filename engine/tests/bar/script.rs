@@ -223,7 +223,14 @@ impl Bar {
             ["refund", name, ref rest @ ..] => CashAction::Refund {
                 payment: self.payments[name],
                 festival: here,
-                amount: rest.first().filter(|word| **word != "elsewhere").map(|word| money(word, rest)),
+                amount: rest
+                    .first()
+                    .filter(|word| !["elsewhere", "lines"].contains(word))
+                    .map(|word| money(word, rest)),
+                // Product, count and price as in a payment, and how many of it there were: `1x2x5.00/3`.
+                lines: option(rest, "lines")
+                    .map_or(Vec::new(), |lines| lines.split(',').map(returned).collect())
+                    .into(),
             },
             ["transfer", from, to, amount, ref rest @ ..] => {
                 CashAction::Transfer { from: wallet(from), to: wallet(to), festival: here, amount: money(amount, rest) }
@@ -270,6 +277,13 @@ fn line_of(text: &str) -> Line {
     let (product, rest) = text.split_once('x').expect("a product");
     let (count, price) = rest.split_once('@').expect("a count and a price");
     Line { product: ProductNo(product.parse().unwrap()), count: count.parse().unwrap(), price: amount_of(price) }
+}
+
+/// As [`line_of`], and how many of it the payment has: `1x2@5.00/3`.
+fn returned(text: &str) -> RefundLine {
+    let (line, bought) = text.split_once('/').expect("how many there were");
+    let Line { product, count, price } = line_of(line);
+    RefundLine { product, count, price, vat_bp: 1_900, bought: bought.parse().unwrap() }
 }
 
 /// `12.50` → 1250; `12` → 1200; `-0.05` → −5.

@@ -161,7 +161,7 @@ async fn a_festivals_transactions_by_type_and_time() {
 
 #[tokio::test]
 async fn orders_and_sales() {
-    let Evening { house, organizer, payments, refund, .. } = evening().await;
+    let Evening { house, admin, organizer, payments, refund, .. } = evening().await;
     let orders = house.get(&organizer, "/festivals/own/vendors/0/orders").await.is(200, "").json();
     let ids: Vec<_> = orders["items"].as_array().unwrap().iter().map(|row| &row["payment"]["transactionId"]).collect();
     assert_eq!(ids, [&json!(payments[2]), &json!(payments[0])], "newest first");
@@ -234,6 +234,22 @@ async fn orders_and_sales() {
     let none = "/festivals/own/vendors/0/sales/products?to=2001-01-01T00:00:00Z";
     assert_eq!(house.get(&organizer, none).await.json(), json!({"currency": "EUR", "items": []}));
     house.get(&organizer, "/festivals/own/vendors/9/sales/hours").await.is(404, "unknown_vendor");
+
+    // The water comes back by name. Of its 2.50 a part was given back already, so the rest of that is the lager's.
+    let by_name = |product: u16| json!({"transactionId": payments[0], "lines": [{"product": product, "count": 1}]});
+    let back = house.post(&admin, "/cashless/refund", by_name(1)).await.is(200, "").json();
+    assert_eq!(back["amount"], "2.50");
+    house.post(&admin, "/cashless/refund", by_name(1)).await.is(409, "refund_exceeds_payment");
+    house.post(&admin, "/cashless/refund", by_name(7)).await.is(422, "validation");
+    let both = json!({
+        "transactionId": payments[0], "amount": "1.00", "currency": "EUR", "lines": [{"product": 0, "count": 1}],
+    });
+    house.post(&admin, "/cashless/refund", both).await.is(422, "validation");
+    house.listed_all().await;
+    let products = sales("products").await;
+    assert_eq!(column(&products, "refunded"), ["0.00", "2.50", "2.50"]);
+    let returned: Vec<_> = products["items"].as_array().unwrap().iter().map(|row| &row["returned"]).collect();
+    assert_eq!(returned, [&json!(0), &json!(1), &json!(0)]);
     house.stop().await;
 }
 

@@ -96,7 +96,7 @@ impl Bank {
                 let (festival, payment) = self.payment(dice)?;
                 let currency = self.shops.iter().find(|shop| shop.festival == festival)?.currency;
                 let amount = (!dice.one_in(3)).then(|| Money { minor: amount(dice, 12), currency });
-                CashAction::Refund { payment, festival, amount }
+                CashAction::Refund { payment, festival, amount, lines: [].into() }
             }
             36..=38 => {
                 let delta = money(amount(dice, 20) * if dice.one_in(2) { -1 } else { 1 });

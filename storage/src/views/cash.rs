@@ -560,13 +560,20 @@ mod tests {
             prop_assert_eq!(whole(|tally| tally.gross, &sums), i128::from(amount));
             prop_assert_eq!(whole(|tally| tally.commission, &sums), i128::from(kept(amount)));
             let (mut before, mut earlier) = (0, Vec::new());
-            let last = (amount, prop::sample::Index::default(), false);
-            for (piece, which, by_name) in pieces.into_iter().chain([last]) {
-                let named = (by_name && !payment.lines.is_empty()).then(|| SoldLine { count: 1, ..*which.get(&payment.lines) });
-                let piece = named.map_or(piece, |named| named.price).min(amount - before);
-                let serial = 2 + earlier.len() as u64;
-                let mut refund = row(TransactionKind::Refund, piece, kept(amount - before - piece) - kept(amount - before), serial);
-                refund.posting.commission = kept(before) - kept(before + piece);
+            // And then whatever is left.
+            for step in pieces.into_iter().map(Some).chain([None]) {
+                let left = amount - before;
+                let by_name = |which: prop::sample::Index| SoldLine { count: 1, ..*which.get(&payment.lines) };
+                let (piece, named) = match step {
+                    Some((_, which, true)) if !payment.lines.is_empty() => {
+                        let named = by_name(which);
+                        (named.price.min(left), Some(named))
+                    }
+                    Some((piece, ..)) => (piece.min(left), None),
+                    None => (left, None),
+                };
+                let commission = kept(before) - kept(before + piece);
+                let mut refund = row(TransactionKind::Refund, piece, commission, 2 + earlier.len() as u64);
                 refund.lines.extend(named);
                 let given = refund.products_given_back(&payment, &earlier);
                 for (place, tally) in &given {

@@ -1,8 +1,8 @@
 //! Staff give back what a vendor took, or part of it.
 
 use axum::extract::State;
-use engine::command::CashAction;
-use engine::ids::{FestivalId, TransactionId};
+use engine::command::{CashAction, RefundLine};
+use engine::ids::{FestivalId, ProductNo, TransactionId};
 use engine::rejection::Rejection;
 use engine::view::{Query, View};
 use serde::Deserialize;
@@ -14,7 +14,7 @@ use super::{Moved, amount, uuid_at};
 use crate::auth::Right;
 use crate::http::AppState;
 use crate::http::answer::{Changed, odd};
-use crate::http::problem::Problem;
+use crate::http::problem::{Fault, Problem};
 use crate::http::request::Change;
 
 /// The routes of this file.
@@ -35,6 +35,21 @@ pub struct Refund {
     /// ISO 4217, with an amount.
     #[schema(example = "EUR")]
     pub currency: Option<String>,
+    /// Of what, in place of an amount: products of the payment. An amount is shared over the payment's VAT rates.
+    #[serde(default)]
+    #[schema(max_items = 32)]
+    pub lines: Vec<ReturnedLine>,
+}
+
+/// A product that comes back.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReturnedLine {
+    /// The number of the vendor's product.
+    pub product: u16,
+    /// How many.
+    #[schema(minimum = 1)]
+    pub count: u16,
 }
 
 /// Gives back a payment or part of it, to where it came from.
@@ -51,12 +66,35 @@ async fn refund(State(state): State<AppState>, change: Change<Refund>) -> Result
         (Some(_), None) => return Err(Problem::field("/currency", "must come with an amount")),
         (None, Some(_)) => return Err(Problem::field("/amount", "must come with a currency")),
     };
+    if amount.is_some() && !body.lines.is_empty() {
+        return Err(Problem::field("/lines", "must come without an amount: they say how much it is"));
+    }
     let festival = state.taken_at(payment).await?;
     change.operator.within(Right::MoveMoney, festival, Rejection::UnknownTransaction)?;
-    state.move_money(&change.operator, change.key, CashAction::Refund { payment, festival, amount }).await
+    let lines = match body.lines.is_empty() {
+        true => Box::default(),
+        false => state.returned(payment, &body.lines).await?,
+    };
+    state.move_money(&change.operator, change.key, CashAction::Refund { payment, festival, amount, lines }).await
 }
 
 impl AppState {
+    /// What the products that come back had cost. The shard says whether so many of them are left.
+    async fn returned(&self, payment: TransactionId, lines: &[ReturnedLine]) -> Result<Box<[RefundLine]>, Problem> {
+        let row = self.read(move |models| Ok(models.cash()?.transaction(payment)?)).await?;
+        // It was found in the shard: the read models are a moment behind.
+        let row = row.ok_or(Fault::ReadModelsUnavailable)?;
+        let line = |(at, line): (usize, &ReturnedLine)| {
+            let product = ProductNo(line.product);
+            let none = || Problem::field(format!("/lines/{at}/product"), "is not in the payment");
+            let sold = row.lines.iter().find(|sold| sold.product == product).ok_or_else(none)?;
+            let same = row.lines.iter().filter(|other| other.product == product && other.price == sold.price);
+            let bought = same.fold(0_u16, |sum, other| sum.saturating_add(other.count));
+            Ok(RefundLine { product, count: line.count, price: sold.price, vat_bp: sold.vat_bp, bought })
+        };
+        lines.iter().enumerate().map(line).collect()
+    }
+
     /// The festival whose staff may ask about a transaction: where a payment was taken; for anything else, or a payment
     /// too old to be known, the wallet's own. The engine then says what is wrong with it, or says again what it said.
     async fn taken_at(&self, payment: TransactionId) -> Result<FestivalId, Problem> {

@@ -129,7 +129,7 @@ impl World {
             (CashAction::Refund { payment, amount, .. }, OfficeAnswer::Transaction { id, amount: moved, .. }) => {
                 id.wallet == payment.wallet && amount.is_none_or(|amount| amount == moved)
             }
-            (CashAction::Refund { payment, festival, amount }, OfficeAnswer::Rejected(why)) => {
+            (CashAction::Refund { payment, festival, amount, .. }, OfficeAnswer::Rejected(why)) => {
                 let (books, amount) = (&self.ledgers[shard].books.money, amount.map(|amount| amount.minor));
                 books.refuses_refund(*payment, *festival, None, amount, why)
             }

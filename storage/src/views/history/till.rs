@@ -6,19 +6,19 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use engine::command::{
     CashAction, CashPolicy, CashVerdict, Command, IdempotencyKey, Line, OfficeAction, OfficeCommand, ProductValues,
-    Source, SourceKind, TerminalAction, TerminalAnswer, TerminalCommand, VendorValues,
+    RefundLine, Source, SourceKind, TerminalAction, TerminalAnswer, TerminalCommand, VendorValues,
 };
-use engine::event::{Event, Transaction, TransactionKind};
+use engine::event::{Event, SoldLine, Transaction, TransactionKind};
 use engine::ids::{DeviceId, FestivalId, Home, ProductNo, ShardId, TransactionId, VendorNo, WalletId};
 use engine::money::{Currency, Money};
 use engine::record;
-use engine::time::{HOUR_MS, MINUTE_MS, Timestamp};
+use engine::time::{MINUTE_MS, Timestamp};
 use engine::view::{Query, View};
 
 use super::{Answer, Night, OfficeAnswer, SHARDS, office, pages};
 use crate::views::{
-    INDEX_BITS, Only, ProductPosition, ProductRow, SalesPosition, Span, TransactionRow, Transactions, TransactionsOf,
-    VendorAccount, VendorSpan, Views,
+    INDEX_BITS, Only, ProductPosition, ProductRow, ProductTally, SalesPosition, Span, TransactionRow, Transactions,
+    TransactionsOf, VendorAccount, VendorSpan, Views,
 };
 
 /// One thing that happened, or was refused.
@@ -220,9 +220,20 @@ impl Night {
                 let to = wallet(chance.below(WALLETS));
                 cash(CashAction::Transfer { from: who, to, festival, amount: eur(amount) })
             }
-            35 | 36 => {
+            35 => {
                 let amount = (chance.below(2) == 0).then(|| eur(amount / 2));
-                cash(CashAction::Refund { payment, festival, amount })
+                cash(CashAction::Refund { payment, festival, amount, lines: [].into() })
+            }
+            // A product of it, or the rest of it where there is none.
+            36 => {
+                let paid = self.tills.told.iter().find(|told| told.t.id() == Some(payment));
+                let lines = paid.map_or(&[][..], |told| &told.t.lines);
+                let line = |line: &SoldLine| {
+                    let SoldLine { product, price, vat_bp, count } = *line;
+                    RefundLine { product, count: 1, price, vat_bp, bought: count }
+                };
+                let lines: Vec<RefundLine> = lines.iter().take(1).map(line).collect();
+                cash(CashAction::Refund { payment, festival, amount: None, lines: lines.into() })
             }
             37 => {
                 let delta = eur(if chance.below(2) == 0 { amount } else { -amount });
@@ -322,10 +333,11 @@ impl Night {
                 row.0 += count;
                 row.1 += i128::from(gross);
             };
-            for line in &told.t.lines {
+            let payment = told.t.kind == TransactionKind::Payment;
+            for line in told.t.lines.iter().filter(|_| payment) {
                 sold(Some(line.product), line.vat_bp, line.count.into(), i64::from(line.count) * line.price);
             }
-            if told.t.kind == TransactionKind::Payment && told.t.lines.is_empty() {
+            if payment && told.t.lines.is_empty() {
                 sold(None, 0, 1, told.t.amount);
             }
         }
@@ -347,6 +359,19 @@ impl Night {
         let whole = |tally: &VendorAccount| [tally.sold, tally.refunded, tally.commission];
         assert_eq!(found.iter().map(|(place, tally)| (*place, whole(tally))).collect::<BTreeMap<_, _>>(), together);
         assert_eq!(found, sales);
+
+        // Quarters, products and the settlement are sums of the same cents, for any span from quarter to quarter.
+        let exact = VendorSpan { span: Span { from: quarter(of.span.from), until: quarter(of.span.until) }, ..of };
+        let settled = views.statement(exact).expect("reads").sums();
+        let mut by_quarter = VendorAccount::default();
+        let rows = pages(limit, |page| views.sales(exact, page).expect("reads"), |row| row.position);
+        rows.iter().for_each(|row| by_quarter.add(&row.tally));
+        assert_eq!(by_quarter, settled);
+        let mut by_product = ProductTally::default();
+        let rows = pages(limit, |page| views.products_sold(exact, page).expect("reads"), |row| row.position);
+        rows.iter().for_each(|row| by_product.add(&row.tally));
+        let sums = |tally: ProductTally| (tally.gross, tally.refunded, tally.commission);
+        assert_eq!(sums(by_product), (settled.sold, settled.refunded, settled.commission));
 
         let last = self.tills.told.len().saturating_sub(1);
         let moments = (0..9).filter_map(|ninth| self.tills.told.get(last * ninth / 8)).map(|told| told.at);
