@@ -424,6 +424,13 @@ pub enum OfficeAction {
         /// The connection.
         session: u64,
     },
+    /// The door says: by so much is a terminal's clock off now.
+    DeviceClockSeen {
+        /// Which.
+        device: DeviceId,
+        /// How far it is ahead; behind, if negative.
+        off_ms: i64,
+    },
     /// New QRs are signed with the next version; the one before the present is accepted no longer.
     RotateQrKey {
         /// At which festival.
@@ -505,9 +512,10 @@ impl OfficeAction {
             | Self::BlockTicket { ticket, .. }
             | Self::BindTag { ticket, .. }
             | Self::UndoScan { ticket } => Home::Festival(ticket.festival()),
-            Self::RevokeDevice { device } | Self::DeviceConnected { device, .. } | Self::DeviceLeft { device, .. } => {
-                Home::Festival(device.festival())
-            }
+            Self::RevokeDevice { device }
+            | Self::DeviceConnected { device, .. }
+            | Self::DeviceLeft { device, .. }
+            | Self::DeviceClockSeen { device, .. } => Home::Festival(device.festival()),
             Self::CreateApiKey { .. } | Self::RevokeApiKey { .. } => Home::Platform,
             Self::Cash(action) => action.home(),
         }

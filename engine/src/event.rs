@@ -177,6 +177,14 @@ pub enum Event {
         /// The connection.
         session: u64,
     },
+    /// By how much a terminal's clock is off, as the door saw it when that began to matter or ceased to. Of a reader's, its
+    /// scans tell.
+    DeviceClockSeen {
+        /// Which.
+        device: DeviceId,
+        /// How far it is ahead; behind, if negative.
+        off_ms: i64,
+    },
     /// QRs are signed with this version from now on; it and the one before are accepted.
     QrKeyRotated {
         /// At which festival.

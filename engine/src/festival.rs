@@ -323,6 +323,12 @@ impl Festival {
                 }
                 Event::DeviceLeft { device: *device, session: *session }
             }
+            OfficeAction::DeviceClockSeen { device, off_ms } => {
+                if self.device(*device)?.clock_off_ms == *off_ms {
+                    return Ok(Decided::Already(Already::Done));
+                }
+                Event::DeviceClockSeen { device: *device, off_ms: *off_ms }
+            }
             OfficeAction::RotateQrKey { .. } => Event::QrKeyRotated { festival, version: self.qr_version + 1 },
             OfficeAction::CreateApiKey { .. } | OfficeAction::RevokeApiKey { .. } | OfficeAction::Cash(_) => {
                 return Err(Rejection::UnknownFestival);
@@ -452,6 +458,9 @@ impl Festival {
             }
             Event::DeviceLeft { device, session } => {
                 self.devices[device.number() as usize].connections.ended(*session, at);
+            }
+            Event::DeviceClockSeen { device, off_ms } => {
+                self.devices[device.number() as usize].clock_off_ms = *off_ms;
             }
             Event::QrKeyRotated { version, .. } => self.qr_version = *version,
             Event::Expired => self.offers.retain(|_, offer| offer.until >= at),

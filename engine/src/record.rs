@@ -327,6 +327,9 @@ fn to_proto(event: &Event) -> Kind {
         Event::DeviceLeft { device, session } => {
             Kind::DeviceLeft(proto::DeviceLeft { device: device.0, session: *session })
         }
+        Event::DeviceClockSeen { device, off_ms } => {
+            Kind::DeviceClockSeen(proto::DeviceClockSeen { device: device.0, off_ms: *off_ms })
+        }
         Event::QrKeyRotated { festival, version } => {
             Kind::QrKeyRotated(proto::QrKeyRotated { festival: festival.0, version: *version })
         }
@@ -557,6 +560,7 @@ fn from_proto(kind: Kind, at: Timestamp) -> Result<Event, RecordError> {
             Event::DeviceConnected { device: DeviceId(connected.device), session: connected.session }
         }
         Kind::DeviceLeft(left) => Event::DeviceLeft { device: DeviceId(left.device), session: left.session },
+        Kind::DeviceClockSeen(seen) => Event::DeviceClockSeen { device: DeviceId(seen.device), off_ms: seen.off_ms },
         Kind::QrKeyRotated(rotated) => {
             Event::QrKeyRotated { festival: FestivalId(rotated.festival), version: rotated.version }
         }

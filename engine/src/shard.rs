@@ -559,7 +559,8 @@ pub(crate) fn festival_of(event: &Event) -> Option<FestivalId> {
         Event::DeviceEnrolled { device, .. }
         | Event::DeviceRevoked { device }
         | Event::DeviceConnected { device, .. }
-        | Event::DeviceLeft { device, .. } => device.festival(),
+        | Event::DeviceLeft { device, .. }
+        | Event::DeviceClockSeen { device, .. } => device.festival(),
         Event::Cash(event) => return event.festival(),
         Event::Asked(_)
         | Event::ApiKeyCreated { .. }

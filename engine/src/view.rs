@@ -268,7 +268,7 @@ pub struct DeviceView {
     pub enrolled_at: Timestamp,
     /// When it last asked something that was recorded.
     pub last_seen_at: Timestamp,
-    /// By how much a reader's clock was ahead when that could be seen last; behind, if negative.
+    /// By how much its clock was ahead when that could be seen last; behind, if negative.
     pub clock_off_ms: i64,
     /// The lowest `seq` it may use next: one above the highest it has been answered.
     pub next_seq: u64,

@@ -4,6 +4,7 @@
 //! (its frames, in batches: a `reader`'s to its festival's shard, a `terminal`'s to the wallets'), while `outbox` takes
 //! what comes back. Nothing here blocks: the endpoint may run on a shard's own thread.
 
+mod clock;
 mod failures;
 mod handshake;
 pub mod latency;

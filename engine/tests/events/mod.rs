@@ -106,6 +106,9 @@ pub(crate) fn any() -> BoxedStrategy<Event> {
         (any_u64(), any_u64())
             .prop_map(|(device, session)| Event::DeviceLeft { device: DeviceId(device), session })
             .boxed(),
+        (any_u64(), proptest::num::i64::ANY)
+            .prop_map(|(device, off_ms)| Event::DeviceClockSeen { device: DeviceId(device), off_ms })
+            .boxed(),
         (festival(), any_u32()).prop_map(|(festival, version)| Event::QrKeyRotated { festival, version }).boxed(),
         (any_u32(), hash(), select(Role::ALL), vec(festival(), 0..4), text())
             .prop_map(|(key, hash, role, festivals, name)| Event::ApiKeyCreated { key, hash, role, festivals, name })
@@ -139,6 +142,7 @@ fn complete(event: Event) -> Event {
         | Event::DeviceRevoked { .. }
         | Event::DeviceConnected { .. }
         | Event::DeviceLeft { .. }
+        | Event::DeviceClockSeen { .. }
         | Event::QrKeyRotated { .. }
         | Event::ApiKeyCreated { .. }
         | Event::ApiKeyRevoked { .. }

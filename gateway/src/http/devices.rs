@@ -78,9 +78,10 @@ pub struct Device {
     pub enrolled_at: Moment,
     /// When it last asked something that was recorded.
     pub last_seen_at: Moment,
-    /// By how many seconds a reader's clock was ahead of the server's when that could be seen last; behind, if negative.
+    /// By how many seconds its clock was ahead of the server's when that could be seen last; behind, if negative.
     pub clock_off_seconds: i64,
-    /// That is more than 30 s: what it says of scans that waited in its queue is off by as much.
+    /// That is more than 30 s: what it says of scans that waited in its queue is off by as much, and a terminal takes a
+    /// wristband that has just been linked for one that it has read before that.
     pub clock_wrong: bool,
 }
 

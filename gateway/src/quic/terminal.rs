@@ -39,6 +39,7 @@ use futures_util::stream::{self, StreamExt as _};
 use tokio::sync::oneshot;
 
 use super::Door;
+use super::clock::Clock;
 use super::handshake::now;
 use super::outbox::{End, Outbox};
 use super::session::{Intake, Taken};
@@ -58,6 +59,7 @@ pub(super) struct Terminal {
     keys: KeyCache,
     /// Numbers below may have been answered on another connection, whether the frame says that it was sent before or not.
     answered_below: u64,
+    clock: Clock,
 }
 
 /// Frames of one read of which some name a wallet that has to be asked for.
@@ -120,7 +122,8 @@ thread_local! {
 impl Terminal {
     pub(super) fn new(outbox: &Arc<Outbox>, answered_below: u64) -> Self {
         let replies = Arc::new(Replies { outbox: Arc::clone(outbox), moved: Mutex::default() });
-        Self { inbox: Arc::<Replies>::clone(&replies), replies, keys: KeyCache::default(), answered_below }
+        let clock = Clock::new(Instant::now());
+        Self { inbox: Arc::<Replies>::clone(&replies), replies, keys: KeyCache::default(), answered_below, clock }
     }
 
     /// All whole frames that have arrived: handed to the shards if it is known where they go, else given back for
@@ -173,6 +176,7 @@ impl Terminal {
                 None => Named::Wallet(NOBODY, None),
                 Some((name, captured_at)) => {
                     let resent = resent || seq < self.answered_below;
+                    self.clock.look(&intake.door, intake.device, captured_at, resent, read_at);
                     self.name(&intake.door, name, (captured_at, resent), moved.contains(&seq), read_at)
                 }
             };

@@ -218,6 +218,7 @@ impl Batch {
             | Event::DeviceRevoked { .. }
             | Event::DeviceConnected { .. }
             | Event::DeviceLeft { .. }
+            | Event::DeviceClockSeen { .. }
             | Event::QrKeyRotated { .. }
             | Event::ApiKeyCreated { .. }
             | Event::ApiKeyRevoked { .. }
