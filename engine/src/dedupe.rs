@@ -163,6 +163,9 @@ pub const KEYS_MAX: usize = 262_144;
 /// all there is to be had gets a fifth of what the others have left: after four of them 107,375 are free and a newcomer
 /// can have 21,475, after sixteen 7,379 and 1,475. Who holds most is refused first.
 pub const SHARE: usize = 4;
+/// Beyond [`KEYS_MAX`], for what protects people, whoever asks and however many keys they hold: 4,096 × 120 B = 480 KiB. A
+/// program that has used up its operator's keys must not keep that operator from evacuating a zone.
+pub const URGENT_KEYS_MAX: usize = 4_096;
 
 /// The idempotency keys of one shard.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -200,6 +203,11 @@ impl Keys {
             None if self.held_by(operator) >= self.free() / SHARE => SeenKey::Refused(Rejection::LimitReached),
             None => SeenKey::New,
         }
+    }
+
+    /// Whether one more can be remembered for a command that protects people, whatever share its operator has.
+    pub fn have_room_for_urgent(&self) -> bool {
+        self.answers.len() < KEYS_MAX + URGENT_KEYS_MAX
     }
 
     fn held_by(&self, operator: u32) -> usize {

@@ -248,6 +248,8 @@ impl Shard {
             match self.keys.look_up(key, command.operator, recorded) {
                 SeenKey::New => {}
                 SeenKey::Answered(answer) => return reply(answer, true),
+                SeenKey::Refused(Rejection::LimitReached)
+                    if command.action.protects_people() && self.keys.have_room_for_urgent() => {}
                 SeenKey::Refused(rejection) => return reply(OfficeAnswer::Rejected(rejection), false),
             }
         }

@@ -202,6 +202,18 @@ fn one_operator_cannot_use_up_the_keys_of_all() {
         assert_eq!(night.ask(ask(1, 7)), answered(decided, true), "what was answered is answered again");
         let theirs = night.ask(ask(2, 0));
         assert!(theirs == answered(decided, false) || theirs == answered(decided, true), "nobody else is refused");
+        // What protects people is not refused for what else was asked with the same operator's keys.
+        let evacuate = |attempt| {
+            let id = u128::from(1_u32) << 64 | (share + 100 + attempt) as u128;
+            let key = Some(IdempotencyKey { id, fingerprint: 1, made_at: None });
+            let (zone, state) = (ZoneNo(0), engine::status::ZoneState::Evacuating);
+            let action = OfficeAction::SetZoneState { festival, zone, state };
+            Command::Office(Box::new(OfficeCommand { key, operator: 1, action }))
+        };
+        for attempt in 0..3 {
+            let answer = night.ask(evacuate(attempt));
+            assert!(matches!(answer, Answer::Office { answer: OfficeAnswer::Done, .. }), "{answer:?}");
+        }
         // Nor does it help to wait for a restart.
         night.replays();
         night.shard = engine::shard::Shard::restore(&night.shard.snapshot()).unwrap();

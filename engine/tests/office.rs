@@ -8,6 +8,7 @@ use engine::ids::*;
 use engine::money::{Currency, Money};
 use engine::rejection::Rejection;
 use engine::status::*;
+use engine::view::{Query, View};
 
 /// The whole table of a festival's life: each status, asked to become each other.
 #[test]
@@ -288,4 +289,35 @@ fn it_is_so_already() {
     let (records, told) = (night.records.len(), night.notices.len());
     night.play("close main → done\n block T1 → done\n revoke main-2 → done\n wristband W1 T1 → done");
     assert_eq!((night.records.len(), night.notices.len()), (records, told), "nothing happens, nobody is told");
+}
+
+/// Small questions say what the large ones do.
+#[test]
+fn few_words_about_a_festival() {
+    let mut night = World::open();
+    let (festival, zone, state) = (night.festival, night.zones["main"], ZoneState::Closed);
+    night.office(OfficeAction::RotateQrKey { festival });
+    night.office(OfficeAction::SetZoneState { festival, zone, state });
+    let Ok(View::Festival(whole)) = common::view(&night, Query::Festival(festival)) else { panic!("no festival") };
+    let Ok(View::About(about)) = common::view(&night, Query::About(festival)) else { panic!("not in few words") };
+    let said = (about.id, &about.slug, &about.name, about.starts_at, about.ends_at, about.status, about.qr_version);
+    assert_eq!(
+        said,
+        (whole.id, &whole.slug, &whole.name, whole.starts_at, whole.ends_at, whole.status, whole.qr_version)
+    );
+    let Ok(View::Festivals(all)) = common::view(&night, Query::Festivals) else { panic!("no list") };
+    assert!(all.contains(&about));
+    let device = night.readers["main-1"].id;
+    let Ok(View::Standing(standing)) = common::view(&night, Query::Standing(device)) else { panic!("stands nowhere") };
+    let gate = &whole.gates[usize::from(standing.device.gate.0)];
+    let behind = &whole.zones[usize::from(gate.zone.0)];
+    assert_eq!((standing.device.id, standing.device.zone, gate.zone), (device, gate.zone, zone));
+    assert_eq!(
+        (&standing.festival_name, &standing.gate_name, &standing.zone_name),
+        (&whole.name, &gate.name, &behind.name)
+    );
+    assert_eq!((standing.not_open, standing.currency), (vec![(zone, state)], None));
+    for unknown in [DeviceId::new(festival, 4_000), DeviceId::new(FestivalId(1), 0)] {
+        assert_eq!(common::view(&night, Query::Standing(unknown)).err(), Some(Rejection::UnknownDevice));
+    }
 }

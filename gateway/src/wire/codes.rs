@@ -50,7 +50,7 @@ pub enum Refusal {
     /// 260: no hello in time.
     #[error("too_slow")]
     TooSlow,
-    /// 261: too many connections or attempts from this address.
+    /// 261: too many connections from this address, or too many failures with this code, key or id, or of strangers here.
     #[error("too_many")]
     TooMany,
     /// 262: a newer connection of the same device takes over.

@@ -56,6 +56,16 @@ impl MoneyBook {
                 let ours = page.vendors.iter().map(|vendor| (&vendor.values, vendor.products.iter().collect()));
                 (view.policy, view.status) == (page.policy, page.status) && vendors.eq(ours)
             }),
+            (Query::CashPolicy(festival), View::CashPolicy(policy)) => {
+                self.festivals.get(festival).is_some_and(|page| page.policy == *policy)
+            }
+            (Query::Stand(festival, no), View::Stand(stand)) => self.festivals.get(festival).is_some_and(|page| {
+                let products = stand.vendor.products.iter().map(|(_, values)| values);
+                page.vendors.get(usize::from(no.0)).is_some_and(|vendor| {
+                    (&stand.policy, &stand.vendor.values) == (&page.policy, &vendor.values)
+                        && products.eq(vendor.products.iter())
+                })
+            }),
             _ => return None,
         };
         Some(if agrees { Ok(()) } else { breach(BEYOND, format!("{query:?} answered {view:?}")) })
@@ -87,12 +97,16 @@ impl MoneyBook {
     pub(in crate::sim) fn agree_with(&self, shard: &Shard) -> Check {
         let wallets = self.wallets.keys().map(|id| Query::Wallet(*id));
         let tags = self.tags.keys().map(|tag| Query::Tag(*tag));
-        let festivals = self.festivals.keys().flat_map(|id| [Query::Ledger(*id), Query::Cash(*id)]);
+        let festivals =
+            self.festivals.keys().flat_map(|id| [Query::Ledger(*id), Query::Cash(*id), Query::CashPolicy(*id)]);
+        let stands = self.festivals.iter().flat_map(|(id, page)| {
+            (0..page.vendors.len() as u16).map(|no| Query::Stand(*id, engine::ids::VendorNo(no)))
+        });
         let payments =
             self.payments.iter().rev().take(20).map(|(serial, page)| {
                 Query::Payment(engine::ids::TransactionId { wallet: page.wallet, serial: *serial })
             });
-        for query in wallets.chain(tags).chain(festivals).chain(payments) {
+        for query in wallets.chain(tags).chain(festivals).chain(stands).chain(payments) {
             match self.shows(&query, &shard.query(&query)) {
                 Some(Ok(())) => {}
                 Some(Err(mut violation)) => {
