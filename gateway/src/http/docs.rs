@@ -28,6 +28,11 @@ const KEY_SCHEME: &str = "key";
         says which wallet a wristband names and finds or makes the one of an account. A wallet is seen by the staff of \
         the festival that issued it, and is unknown to others. Where the answer to a change is `still_pending`, ask again \
         with the same `Idempotency-Key`.\n\n\
+        **Limits.** Requests count against the key that makes them: 100 a second in the long run and 500 at once, unless the \
+        server is set otherwise; beyond that they answer 429 `too_many_requests`. Bulk calls, live streams and lists are \
+        shared by all organisers: 503 `too_many_uploads`, `too_many_streams`, `too_many_reads`. `Retry-After` says when to \
+        come again. Opening, closing and evacuating a zone, blocking, reporting lost and revoking have a lane of their own, \
+        and are never refused for any of this.\n\n\
         **Errors** are `application/problem+json` (RFC 9457) with a stable `code`; `/api/v1/problems` lists them. \
         A `validation` names each bad field in `errors`. Codes may be added."
 ))]
