@@ -194,8 +194,8 @@ impl Node {
         options.log.shards = config.shards;
         let opened = FileJournal::open(&journal_dir, options)?;
         let snapshots: Arc<dyn Snapshots> = Arc::new(FileSnapshots::open(&snapshot_dir)?);
-        let mut recovering = Recovering::from_snapshots(&*snapshots, config.shards, |_| true)?;
-        let mut reader = opened.reader(&recovering.cursor(&opened.end())?)?;
+        let mut recovering = Recovering::from_snapshots(&*snapshots, &opened.end(), |_| true)?;
+        let mut reader = opened.reader(&recovering.cursor(&opened.end()))?;
         while !recovering.replay(&mut *reader, u64::MAX)? {}
         drop(reader);
         let events = recovering.events;

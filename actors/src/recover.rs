@@ -20,20 +20,6 @@ pub enum RecoverError {
     /// The snapshots' own fault.
     #[error(transparent)]
     Snapshots(#[from] SnapshotError),
-    /// A snapshot covers more than the journal has.
-    #[error(
-        "the snapshot of shard {} covers the journal up to {}, but the journal ends at {}: its newest part is missing. \
-         Bring it back; to go on without it, move the folder `snapshots` away",
-        shard.0, snapshot.0, journal.0
-    )]
-    Ahead {
-        /// Whose.
-        shard: ShardId,
-        /// The first position that the snapshot does not cover.
-        snapshot: Position,
-        /// The journal's end.
-        journal: Position,
-    },
     /// A record that is whole and yet makes no sense here.
     #[error("shard {} at journal position {}: {why}", shard.0, position.0)]
     Record {
@@ -55,22 +41,24 @@ pub struct Recovering {
 }
 
 impl Recovering {
-    /// The wanted shards as their newest snapshots have them; empty where there is none.
+    /// The wanted shards as their newest snapshots have them; empty where there is none. `end` is the journal's: a
+    /// snapshot that covers more than that is of another history, or of one that was lost.
     ///
     /// # Errors
     /// [`RecoverError::Snapshots`].
     pub fn from_snapshots(
         snapshots: &dyn Snapshots,
-        shards: u16,
+        end: &Cursor,
         wanted: impl Fn(ShardId) -> bool,
     ) -> Result<Self, RecoverError> {
+        let shards = end.shards();
         let mut this = Self { shards: (0..shards).map(|_| None).collect(), cursor: Cursor::start(shards), events: 0 };
         for id in (0..shards).map(ShardId) {
             if !wanted(id) {
                 this.cursor.advance(id, Position(u64::MAX));
                 continue;
             }
-            let restored = snapshots.newest(id)?.and_then(|(meta, body)| restore(&meta, &body));
+            let restored = snapshots.newest(id, end.get(id))?.and_then(|(meta, body)| restore(&meta, &body));
             let (shard, position) = restored.unwrap_or_else(|| (Shard::new(id, shards), Position(0)));
             let late = u64::from(planted(Plant::ReplaySkipsOne) && position.0 > 0);
             this.cursor.advance(id, Position(position.0 + late));
@@ -80,19 +68,12 @@ impl Recovering {
     }
 
     /// Where to begin reading the journal. `end` is its end: shards that are not wanted need nothing of it.
-    ///
-    /// # Errors
-    /// [`RecoverError::Ahead`] if a snapshot covers more than the journal has: what was acknowledged is missing.
-    pub fn cursor(&self, end: &Cursor) -> Result<Cursor, RecoverError> {
+    pub fn cursor(&self, end: &Cursor) -> Cursor {
         let mut from = Cursor::start(self.cursor.shards());
         for id in (0..self.cursor.shards()).map(ShardId) {
-            let (snapshot, journal) = (self.cursor.get(id), end.get(id));
-            if self.shards[usize::from(id.0)].is_some() && snapshot > journal {
-                return Err(RecoverError::Ahead { shard: id, snapshot, journal });
-            }
-            from.advance(id, snapshot.min(journal));
+            from.advance(id, self.cursor.get(id).min(end.get(id)));
         }
-        Ok(from)
+        from
     }
 
     /// Replays until the reader has caught up, or `limit` events have been applied; says whether it has caught up.

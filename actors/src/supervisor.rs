@@ -73,9 +73,9 @@ impl Actor for Supervisor {
 }
 
 fn rebuild(house: &House, id: ShardId) -> Result<engine::shard::Shard, RecoverError> {
-    let shards = house.journal.shards();
-    let mut recovering = Recovering::from_snapshots(&*house.snapshots, shards, |shard| shard == id)?;
-    let mut reader = house.journal.reader(&recovering.cursor(&house.journal.end())?)?;
+    let end = house.journal.end();
+    let mut recovering = Recovering::from_snapshots(&*house.snapshots, &end, |shard| shard == id)?;
+    let mut reader = house.journal.reader(&recovering.cursor(&end))?;
     while !recovering.replay(&mut *reader, u64::MAX)? {}
     Ok(recovering.into_shards().next().expect("one was wanted"))
 }
@@ -126,8 +126,9 @@ impl Actor for Snapshotter {
 
 /// Recovers every shard beside the living ones and keeps what comes of it, if that is worth it.
 fn snapshot_all(house: &House) -> Result<bool, RecoverError> {
-    let mut recovering = Recovering::from_snapshots(&*house.snapshots, house.journal.shards(), |_| true)?;
-    let mut reader = house.journal.reader(&recovering.cursor(&house.journal.end())?)?;
+    let end = house.journal.end();
+    let mut recovering = Recovering::from_snapshots(&*house.snapshots, &end, |_| true)?;
+    let mut reader = house.journal.reader(&recovering.cursor(&end))?;
     // In pieces, with pauses: this is nobody's hurry, and the shards need the cores.
     while !recovering.replay(&mut *reader, 20_000)? {
         std::thread::sleep(Duration::from_millis(20));

@@ -4,6 +4,7 @@
 //! [`Sink`] hears of them in that order. Whoever reads sees durable records only. After a failure nothing is ever
 //! acknowledged again: the process ends or the shard moves, and recovery finds out what had become durable.
 
+pub mod backup;
 pub mod bench;
 pub mod buffer;
 #[cfg(test)]
@@ -18,6 +19,7 @@ pub mod memory;
 pub mod offline;
 pub mod pack;
 mod queue;
+pub mod reached;
 mod reader;
 mod recent;
 pub mod recover;
@@ -236,6 +238,18 @@ pub enum JournalError {
         /// Where in the segment (of a compressed one: in its uncompressed bytes).
         offset: u64,
         /// What does not hold.
+        why: String,
+    },
+    /// Records that were acknowledged are not there any more. Nothing was changed, so that what is missing can be
+    /// brought back.
+    #[error(
+        "the journal's newest part is missing: {why}. It now ends at position {ends}. Nothing was changed: bring back what \
+         is missing, or the newest backup. To go on without it, for good: `tapgate serve --accept-loss {ends}`"
+    )]
+    NotWhole {
+        /// The first position that is not there.
+        ends: u64,
+        /// How that is known.
         why: String,
     },
     /// The disk is full.

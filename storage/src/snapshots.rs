@@ -52,12 +52,14 @@ pub trait Snapshots: Send + Sync + 'static {
     /// [`SnapshotError`]; what was kept before is still there.
     fn save(&self, meta: &SnapshotMeta, body: &[u8]) -> Result<(), SnapshotError>;
 
-    /// The newest snapshot of `shard` that verifies. Damaged ones are passed over with a warning.
+    /// The newest snapshot of `shard` that verifies and covers no more than what lies before `within`, the journal's end.
+    /// Damaged ones are passed over with a warning. So are those that are ahead of the journal, and they are set aside: the
+    /// journal will reach their position again, with another history.
     ///
     /// # Errors
     /// [`SnapshotError::Io`] if the store cannot be asked; [`SnapshotError::NewerVersion`] if a newer program wrote the
     /// newest one.
-    fn newest(&self, shard: ShardId) -> Result<Option<(SnapshotMeta, Vec<u8>)>, SnapshotError>;
+    fn newest(&self, shard: ShardId, within: Position) -> Result<Option<(SnapshotMeta, Vec<u8>)>, SnapshotError>;
 }
 
 /// What can go wrong with snapshots.
@@ -99,6 +101,29 @@ impl FileSnapshots {
         Ok(this)
     }
 
+    /// The snapshot that covers most of the journal, by name, of all that verify: up to which position. Changes nothing.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Io`].
+    pub fn furthest(&self) -> Result<Option<(String, Position)>, SnapshotError> {
+        let dir = self.dir.display().to_string();
+        let fault = |source| SnapshotError::Io { doing: "list the folder of", file: dir.clone(), source };
+        let mut furthest: Option<(String, Position)> = None;
+        for entry in fs::read_dir(&self.dir).map_err(fault)? {
+            let Ok(name) = entry.map_err(fault)?.file_name().into_string() else { continue };
+            if !name.ends_with(".snapshot") {
+                continue;
+            }
+            // It may just have given way to a newer one.
+            let Ok(bytes) = fs::read(self.dir.join(&name)) else { continue };
+            let Ok((meta, _)) = decode(bytes) else { continue };
+            if furthest.as_ref().is_none_or(|(_, position)| meta.position > *position) {
+                furthest = Some((name, meta.position));
+            }
+        }
+        Ok(furthest)
+    }
+
     /// The shard's snapshots by name, newest first.
     fn names(&self, shard: ShardId) -> Result<Vec<String>, SnapshotError> {
         let dir = self.dir.display().to_string();
@@ -137,7 +162,7 @@ impl Snapshots for FileSnapshots {
         Ok(())
     }
 
-    fn newest(&self, shard: ShardId) -> Result<Option<(SnapshotMeta, Vec<u8>)>, SnapshotError> {
+    fn newest(&self, shard: ShardId, within: Position) -> Result<Option<(SnapshotMeta, Vec<u8>)>, SnapshotError> {
         for name in self.names(shard)? {
             let bytes = fs::read(self.dir.join(&name)).map_err(|source| SnapshotError::Io {
                 doing: "read",
@@ -145,6 +170,20 @@ impl Snapshots for FileSnapshots {
                 source,
             })?;
             match decode(bytes) {
+                Ok((meta, _)) if meta.shard == shard && meta.position > within => {
+                    tracing::warn!(
+                        name,
+                        covers = meta.position.0,
+                        journal = within.0,
+                        "a snapshot is ahead of the journal: passed over and set aside"
+                    );
+                    let aside = self.dir.join(format!("{name}.ahead"));
+                    fs::rename(self.dir.join(&name), aside).map_err(|source| SnapshotError::Io {
+                        doing: "set aside",
+                        file: name,
+                        source,
+                    })?;
+                }
                 Ok((meta, body)) if meta.shard == shard => return Ok(Some((meta, body))),
                 Ok(_) => tracing::warn!(name, "a snapshot is of another shard than its name says: passed over"),
                 Err(Unreadable::Newer(found)) => return Err(SnapshotError::NewerVersion { file: name, found }),
@@ -228,8 +267,10 @@ impl Snapshots for MemorySnapshots {
         Ok(())
     }
 
-    fn newest(&self, shard: ShardId) -> Result<Option<(SnapshotMeta, Vec<u8>)>, SnapshotError> {
-        Ok(self.shards().get(&shard).and_then(|kept| kept.iter().max_by_key(|(meta, _)| meta.seq)).cloned())
+    fn newest(&self, shard: ShardId, within: Position) -> Result<Option<(SnapshotMeta, Vec<u8>)>, SnapshotError> {
+        let shards = self.shards();
+        let kept = shards.get(&shard).map(|kept| kept.iter().filter(|(meta, _)| meta.position <= within));
+        Ok(kept.and_then(|kept| kept.max_by_key(|(meta, _)| meta.seq)).cloned())
     }
 }
 
@@ -249,19 +290,24 @@ mod tests {
         }
     }
 
+    const ALL: Position = Position(u64::MAX);
+
     /// Both stores do this.
     fn keeps_the_newest_two(store: &dyn Snapshots) {
-        assert_eq!(store.newest(ShardId(1)).expect("asked"), None);
+        assert_eq!(store.newest(ShardId(1), ALL).expect("asked"), None);
         for seq in [5, 900, 40_000] {
             store.save(&meta(1, seq), &vec![seq as u8; seq as usize]).expect("saved");
         }
         store.save(&meta(2, 1), b"other").expect("saved");
-        let (found, body) = store.newest(ShardId(1)).expect("asked").expect("there");
+        let (found, body) = store.newest(ShardId(1), ALL).expect("asked").expect("there");
         assert_eq!((found, body), (meta(1, 40_000), vec![40_000_u32 as u8; 40_000]));
         // Saved again, as after a restart.
         store.save(&meta(1, 40_000), b"again").expect("saved");
-        assert_eq!(store.newest(ShardId(1)).expect("asked").expect("there").1, b"again");
-        assert_eq!(store.newest(ShardId(2)).expect("asked").expect("there").1, b"other");
+        assert_eq!(store.newest(ShardId(1), ALL).expect("asked").expect("there").1, b"again");
+        assert_eq!(store.newest(ShardId(2), ALL).expect("asked").expect("there").1, b"other");
+        // The journal ends before the newer of the two.
+        let (found, _) = store.newest(ShardId(1), Position(3 * 40_000 - 1)).expect("asked").expect("there");
+        assert_eq!(found.seq, 900);
     }
 
     #[test]
@@ -274,7 +320,9 @@ mod tests {
         let dir = tempfile::tempdir().expect("temp dir");
         let store = FileSnapshots::open(dir.path()).expect("opened");
         keeps_the_newest_two(&store);
-        assert_eq!(store.names(ShardId(1)).expect("listed").len(), KEPT);
+        // The one that was ahead is set aside for good: the journal will get there with another history.
+        assert_eq!(store.newest(ShardId(1), ALL).expect("asked").expect("there").0.seq, 900);
+        assert_eq!(fs::read_dir(dir.path()).expect("lists").count(), KEPT + 1);
     }
 
     #[test]
@@ -294,7 +342,7 @@ mod tests {
             assert!(matches!(decode(good[..len].to_vec()), Err(Unreadable::Damaged(_))), "cut to {len}");
         }
         fs::write(&newest, &good[..good.len() / 2]).expect("damaged");
-        let (found, body) = store.newest(ShardId(0)).expect("asked").expect("there");
+        let (found, body) = store.newest(ShardId(0), ALL).expect("asked").expect("there");
         assert_eq!((found.seq, body.as_slice()), (1, b"the state before".as_slice()));
     }
 }

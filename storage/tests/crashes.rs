@@ -11,6 +11,7 @@ use storage::journal::{
     faults::{Chance, FaultDisk, Faults},
     log::prepare_segment,
     pack::pack_segment,
+    reached,
     recover::recover,
 };
 
@@ -41,6 +42,9 @@ fn live(disk: &FaultDisk, life: &mut Life, chance: &mut Chance) -> Result<(), Jo
         }
         writer.flush()?;
         life.acknowledged = life.staged.len();
+        if group % 2 == 1 {
+            reached::write(disk, &writer.end())?;
+        }
         if group % 3 == 0
             && let Some(number) = writer.wants_next()
         {
@@ -154,7 +158,7 @@ fn a_disk_that_lies_about_flushes_is_caught_or_loses_the_end_only() {
         let after = disk.restart(seed);
         match recover(Arc::new(after.clone()), OPTIONS) {
             Ok(_) => {}
-            Err(JournalError::Damaged { .. }) => caught += 1,
+            Err(JournalError::Damaged { .. } | JournalError::NotWhole { .. }) => caught += 1,
             Err(other) => panic!("seed {seed}: {other}"),
         }
         assert!(common::is_prefix(&read_all(&after).0, &all), "seed {seed}");

@@ -8,8 +8,10 @@ use common::{OPTIONS, Placed, build, is_prefix, name, read_all};
 use storage::journal::{
     JournalError,
     faults::{Chance, FaultDisk},
+    log::LogOptions,
     offline::Offline,
     pack::pack_segment,
+    reached,
     recover::recover,
 };
 
@@ -46,8 +48,18 @@ fn cut_at(images: &[(u64, Vec<u8>)], placed: &[Placed], segment: u64, cut: u64, 
             (placed.segment, placed.bytes.end) <= (segment, if placed.segment == segment { cut } else { u64::MAX })
         })
         .count();
-    let (writer, recovery) = recover(Arc::new(disk), OPTIONS)
-        .unwrap_or_else(|error| panic!("segment {segment}, cut at {cut}, zeroed {zeroed}: {error}"));
+    let what = format!("segment {segment}, cut at {cut}, zeroed {zeroed}");
+    let mut options = OPTIONS;
+    if !zeroed {
+        // A segment is never shorter than it was made: somebody has cut it, and has to say that this is accepted.
+        let refused = recover(Arc::new(disk.clone()), OPTIONS).err();
+        let Some(JournalError::NotWhole { ends, .. }) = refused else { panic!("{what}: {refused:?}") };
+        assert_eq!((ends as usize, disk.operations()), (expected, 0), "{what}: the decision comes first");
+        let elsewhere = recover(Arc::new(disk.clone()), LogOptions { accept_loss: Some(ends + 1), ..OPTIONS }).err();
+        assert!(matches!(elsewhere, Some(JournalError::NotWhole { .. })), "{what}: {elsewhere:?}");
+        options.accept_loss = Some(ends);
+    }
+    let (writer, recovery) = recover(Arc::new(disk), options).unwrap_or_else(|error| panic!("{what}: {error}"));
     let end = writer.end();
     let found = end.lsn as usize;
     // Zeros that were cut and read as zeros are no loss.
@@ -85,6 +97,77 @@ fn cut_at_every_byte_of_the_last_64_kb() {
             });
         }
     });
+}
+
+/// Cut at the end of any group, and padded with zeros to its length, a log looks whole from within. `reached` tells.
+#[test]
+fn a_log_that_ends_before_it_had_been_acknowledged_is_not_served() {
+    let (disk, placed) = build(60 << 10, 8);
+    let (writer, _) = recover(Arc::new(disk.clone()), OPTIONS).expect("recovers");
+    let end = writer.end();
+    reached::write(&disk, &end).expect("written");
+    assert_eq!(Offline::on(Arc::new(disk.clone())).expect("opens").missing(), None);
+    let images = images(&disk);
+    let groups: std::collections::BTreeSet<_> = placed.iter().map(|placed| (placed.segment, placed.group)).collect();
+    for &(segment, group) in &groups {
+        let cut = FaultDisk::new();
+        cut.put(reached::NAME, disk.contents(reached::NAME).expect("there"));
+        for (number, bytes) in images.iter().filter(|(number, _)| *number <= segment) {
+            let mut bytes = bytes.clone();
+            if *number == segment {
+                bytes[group as usize..].fill(0);
+            }
+            cut.put(&name(*number), bytes);
+        }
+        let left = placed.iter().filter(|placed| (placed.segment, placed.group) < (segment, group)).count() as u64;
+        let offline = Offline::on(Arc::new(cut.clone())).expect("opens");
+        assert_eq!(offline.missing().map(|(ends, _)| ends), Some(left), "audit says so");
+        let refused = recover(Arc::new(cut.clone()), OPTIONS).err();
+        assert!(matches!(refused, Some(JournalError::NotWhole { ends, .. }) if ends == left), "{refused:?}");
+        assert_eq!(cut.operations(), 0, "nothing was rewritten");
+        let accepted = LogOptions { accept_loss: Some(left), ..OPTIONS };
+        let (mut writer, _) = recover(Arc::new(cut.clone()), accepted).expect("accepted");
+        writer.stage(placed[0].shard, b"after the loss").expect("fits");
+        writer.flush().expect("no faults");
+        let (again, _) = recover(Arc::new(cut), OPTIONS).expect("from now on this is the journal");
+        assert_eq!(again.end().lsn, left + 1);
+    }
+    assert!(groups.len() > 10, "{}", groups.len());
+    // With all segments gone as well.
+    let empty = FaultDisk::new();
+    empty.put(reached::NAME, disk.contents(reached::NAME).expect("there"));
+    assert!(matches!(recover(Arc::new(empty), OPTIONS).err(), Some(JournalError::NotWhole { ends: 0, .. })));
+}
+
+#[test]
+fn another_log_in_its_place_is_not_served() {
+    let (disk, _) = build(8 << 10, 9);
+    let (writer, _) = recover(Arc::new(disk), OPTIONS).expect("recovers");
+    let (other, _) = build(12 << 10, 10);
+    reached::write(&other, &writer.end()).expect("written");
+    let refused = recover(Arc::new(other), OPTIONS).err();
+    let Some(JournalError::NotWhole { why, .. }) = refused else { panic!("{refused:?}") };
+    assert!(why.contains("not what had been acknowledged"), "{why}");
+}
+
+#[test]
+fn a_sealed_segment_that_was_cut_is_damage() {
+    let (disk, _) = build(60 << 10, 11);
+    assert!(pack_segment(&disk, 1, &mut |_| true).expect("packs"));
+    let packed = format!("{}.lz4", name(1));
+    for file in [packed, name(2)] {
+        let good = disk.contents(&file).expect("there");
+        for cut in (0..good.len()).step_by(97) {
+            let copy = disk.killed();
+            copy.put(&file, good[..cut].to_vec());
+            let refused = recover(Arc::new(copy.clone()), OPTIONS).err();
+            assert!(
+                matches!(&refused, Some(JournalError::Damaged { file: named, .. }) if *named == file),
+                "{refused:?}"
+            );
+            assert_eq!(copy.operations(), 0, "nothing was rewritten");
+        }
+    }
 }
 
 #[test]

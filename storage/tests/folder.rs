@@ -23,7 +23,7 @@ use storage::journal::{
 };
 
 const SMALL: Options = Options {
-    log: LogOptions { shards: 4, segment_bytes: 64 << 10, group_bytes_max: 16 << 10, create: true },
+    log: LogOptions { shards: 4, segment_bytes: 64 << 10, group_bytes_max: 16 << 10, create: true, accept_loss: None },
     queue_bytes_max: 1 << 20,
     queue_records_max: 1024,
     spin_us: 0,

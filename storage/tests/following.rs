@@ -34,7 +34,8 @@ fn next(reader: &mut dyn Reader) -> Option<Vec<u8>> {
 #[test]
 fn what_has_just_been_written_is_not_read_back_from_the_disk() {
     let disk = FaultDisk::new();
-    let log = LogOptions { shards: 1, segment_bytes: 64 << 10, group_bytes_max: 8 << 10, create: true };
+    let log =
+        LogOptions { shards: 1, segment_bytes: 64 << 10, group_bytes_max: 8 << 10, create: true, accept_loss: None };
     let (tell, told) = mpsc::channel();
     let journal = FileJournal::open_on(disk.clone(), Options { log, ..Options::default() }).unwrap();
     let journal = journal.start(Arc::new(Told(Mutex::new(tell)))).unwrap();

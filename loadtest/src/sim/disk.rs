@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
 
 use engine::ids::ShardId;
+use storage::journal::Position;
 use storage::journal::file::Options;
 use storage::journal::log::LogOptions;
 use storage::snapshots::{KEPT, SnapshotError, SnapshotMeta, Snapshots};
@@ -15,7 +16,13 @@ pub(super) const SHARDS: u16 = 3;
 
 /// A small log: a run crosses a dozen segments, and a group spans several of the disk's sectors.
 pub(super) fn options() -> Options {
-    let log = LogOptions { shards: SHARDS, segment_bytes: 44 << 10, group_bytes_max: 16 << 10, create: true };
+    let log = LogOptions {
+        shards: SHARDS,
+        segment_bytes: 44 << 10,
+        group_bytes_max: 16 << 10,
+        create: true,
+        accept_loss: None,
+    };
     Options { log, ..Options::default() }
 }
 
@@ -56,9 +63,10 @@ impl Snapshots for SpoiltSnapshots {
         Ok(())
     }
 
-    fn newest(&self, shard: ShardId) -> Result<Option<(SnapshotMeta, Vec<u8>)>, SnapshotError> {
+    fn newest(&self, shard: ShardId, within: Position) -> Result<Option<(SnapshotMeta, Vec<u8>)>, SnapshotError> {
         let all = self.kept();
-        let newest = all.get(&shard).and_then(|kept| kept.iter().rev().find(|kept| kept.whole));
+        let newest =
+            all.get(&shard).and_then(|kept| kept.iter().rev().find(|kept| kept.whole && kept.meta.position <= within));
         Ok(newest.map(|kept| (kept.meta.clone(), kept.body.clone())))
     }
 }

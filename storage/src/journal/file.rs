@@ -21,6 +21,7 @@ use super::{
     housekeeper::Housekeeper,
     log::{End, LogOptions, LogWriter, NotStaged},
     queue::{Acks, Queue, Queued},
+    reached::{self, Keeper},
     reader::{LogReader, Tip},
     recover::{Recovery, recover},
 };
@@ -121,7 +122,14 @@ impl<D: Disk> Opened<D> {
             let packer = thread::Builder::new().name("journal-pack".into()).spawn(move || keeper.pack_all());
             packer.inspect_err(|_| housekeeper.stop()).map_err(fault)?
         };
+        let reached = Arc::new(Keeper::new(Arc::clone(&disk), Arc::clone(&tip)));
+        let keeper = {
+            let keeper = Arc::clone(&reached);
+            let keeper = thread::Builder::new().name("journal-reached".into()).spawn(move || keeper.keep());
+            keeper.inspect_err(|_| housekeeper.stop()).map_err(fault)?
+        };
         let flusher = Flusher {
+            reached: Arc::clone(&reached),
             acks: Acks::new(tip.shards),
             figures: Figures::new(),
             spin_us: options.spin_us,
@@ -133,13 +141,14 @@ impl<D: Disk> Opened<D> {
         };
         let spawned = thread::Builder::new().name("journal".into()).spawn(move || flusher.run_guarded());
         let threads = match spawned {
-            Ok(flusher) => Threads { flusher, preparer, packer },
+            Ok(flusher) => Threads { flusher, preparer, packer, keeper },
             Err(error) => {
                 housekeeper.stop();
+                reached.stop();
                 return Err(fault(error));
             }
         };
-        Ok(FileJournal { disk, shared, tip, housekeeper, threads: Mutex::new(Some(threads)) })
+        Ok(FileJournal { disk, shared, tip, housekeeper, reached, threads: Mutex::new(Some(threads)) })
     }
 }
 
@@ -153,6 +162,14 @@ impl<D: Disk> Readers<D> {
     /// The writer's group is durable: readers see it from now on.
     pub fn durable_up_to(&self, end: End) {
         self.tip.moved_to(end);
+    }
+
+    /// Writes down beside the log how far it is durable, as a running journal does now and then.
+    ///
+    /// # Errors
+    /// The disk's own.
+    pub fn write_reached(&self) -> Result<(), JournalError> {
+        reached::write(&*self.disk, &self.tip.end())
     }
 
     /// As [`Journal::end`].
@@ -175,6 +192,7 @@ pub struct FileJournal<D: Disk = FolderDisk> {
     shared: Arc<Shared>,
     tip: Arc<Tip>,
     housekeeper: Arc<Housekeeper<D>>,
+    reached: Arc<Keeper<D>>,
     threads: Mutex<Option<Threads>>,
 }
 
@@ -182,6 +200,7 @@ struct Threads {
     flusher: JoinHandle<()>,
     preparer: JoinHandle<()>,
     packer: JoinHandle<()>,
+    keeper: JoinHandle<()>,
 }
 
 /// What callers and the journal's thread share.
@@ -198,7 +217,7 @@ impl FileJournal {
     /// # Errors
     /// [`JournalError::Missing`], [`JournalError::ReadOnly`], [`JournalError::Locked`],
     /// [`JournalError::WrongShards`], [`JournalError::NewerVersion`], [`JournalError::Damaged`],
-    /// [`JournalError::DiskFull`], or the disk's own.
+    /// [`JournalError::NotWhole`], [`JournalError::DiskFull`], or the disk's own.
     pub fn open(dir: &Path, options: Options) -> Result<Opened, JournalError> {
         options.log.check()?;
         FileJournal::open_on(FolderDisk::lock(dir)?, options)
@@ -246,11 +265,12 @@ impl<D: Disk> Journal for FileJournal<D> {
     fn close(&self) -> Result<(), JournalError> {
         self.shared.queue.close();
         let threads = self.threads.lock().expect("nothing panics under this lock").take();
-        if let Some(Threads { flusher, preparer, packer }) = threads {
-            // Neither can panic: the flusher catches, and whatever the housekeeper leaves undone is done again.
+        if let Some(Threads { flusher, preparer, packer, keeper }) = threads {
+            // None can panic: the flusher catches, and whatever the housekeeper leaves undone is done again.
             let _ = flusher.join();
             self.housekeeper.stop();
-            let _ = (preparer.join(), packer.join());
+            self.reached.stop();
+            let _ = (preparer.join(), packer.join(), keeper.join());
             self.disk.release();
         }
         self.failure().map_or(Ok(()), |why| Err(JournalError::Failed(why)))
@@ -299,6 +319,7 @@ struct Flusher<D: Disk> {
     shared: Arc<Shared>,
     tip: Arc<Tip>,
     housekeeper: Arc<Housekeeper<D>>,
+    reached: Arc<Keeper<D>>,
     sink: Arc<dyn Sink>,
     acks: Acks,
     spin_us: u32,
@@ -347,7 +368,11 @@ impl<D: Disk> Flusher<D> {
             }
             self.shared.queue.done(self.acks.records(), self.acks.bytes());
             self.acks.tell(&*self.sink);
-            self.housekeeper.sealed(&self.writer.take_sealed());
+            let sealed = self.writer.take_sealed();
+            if !sealed.is_empty() {
+                self.reached.sealed();
+                self.housekeeper.sealed(&sealed);
+            }
         }
     }
 

@@ -31,11 +31,14 @@ pub struct LogOptions {
     pub group_bytes_max: u32,
     /// Whether an empty folder becomes a new journal. Default true.
     pub create: bool,
+    /// The position at which a log that is not whole may be opened all the same: somebody has decided that what lay
+    /// behind it is lost. Default: none.
+    pub accept_loss: Option<u64>,
 }
 
 impl Default for LogOptions {
     fn default() -> Self {
-        Self { shards: 16, segment_bytes: 128 << 20, group_bytes_max: 4 << 20, create: true }
+        Self { shards: 16, segment_bytes: 128 << 20, group_bytes_max: 4 << 20, create: true, accept_loss: None }
     }
 }
 

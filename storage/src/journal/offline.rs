@@ -8,7 +8,8 @@ use super::{
     Chain, Entry, JournalError,
     disk::{Disk, FolderDisk},
     format::SegmentHeader,
-    recover::{Folder, Last, Torn, Verdict, find_last, find_tail},
+    reached::{self, Found},
+    recover::{Cut, Ending, Folder, Last, Torn, Verdict, find_last, find_tail, missing},
     scan::{Walker, raw_name, read_whole},
 };
 
@@ -16,7 +17,7 @@ use super::{
 ///
 /// # Errors
 /// [`JournalError::Missing`], [`JournalError::Empty`], [`JournalError::NewerVersion`], or the disk's own. Damage is
-/// no reason not to open.
+/// no reason not to open; [`JournalError::NotWhole`] only where nothing is left of what had been acknowledged.
 pub fn read_only(dir: &Path) -> Result<Offline<FolderDisk>, JournalError> {
     Offline::on(Arc::new(FolderDisk::read_only(dir)?))
 }
@@ -48,6 +49,8 @@ pub struct Offline<D: Disk> {
     /// The lsn behind the last of them.
     end_lsn: Option<u64>,
     torn: Option<Torn>,
+    /// The first position that is not there, and how it is known that it has to be.
+    missing: Option<(u64, String)>,
     /// The record that has to come next, and the chain hash before it.
     expected: Option<(u64, Chain)>,
     shards: Option<u16>,
@@ -62,6 +65,8 @@ impl<D: Disk> Offline<D> {
     /// # Errors
     /// As [`read_only`].
     pub fn on(disk: Arc<D>) -> Result<Self, JournalError> {
+        // Asked first, so that a log that grows meanwhile is never behind it.
+        let reached = reached::read(&*disk)?;
         let folder = Folder::list(&*disk)?;
         let mut this = Self {
             numbers: folder.all().to_vec(),
@@ -71,6 +76,7 @@ impl<D: Disk> Offline<D> {
             end: None,
             end_lsn: None,
             torn: None,
+            missing: None,
             expected: None,
             shards: None,
             damage: None,
@@ -78,23 +84,30 @@ impl<D: Disk> Offline<D> {
         };
         // Damage that is found here is met again on the way, in its place.
         match find_last(&*this.disk, &folder) {
-            Ok(None) => return Err(JournalError::Empty),
-            Ok(Some(last)) => this.look_at_end(&last)?,
+            Ok(Ending { last: Some(last), cut }) => this.look_at_end(&last, reached, cut.as_ref())?,
+            Ok(Ending { last: None, cut }) => {
+                return Err(match missing(reached, 0, None, cut.as_ref()) {
+                    Some(why) => JournalError::NotWhole { ends: 0, why },
+                    None => JournalError::Empty,
+                });
+            }
             Err(JournalError::Damaged { .. }) => {}
             Err(other) => return Err(other),
         }
         Ok(this)
     }
 
-    fn look_at_end(&mut self, last: &Last) -> Result<(), JournalError> {
+    fn look_at_end(&mut self, last: &Last, reached: Found, cut: Option<&Cut>) -> Result<(), JournalError> {
         self.shards = Some(last.header.shards);
         self.numbers.retain(|number| *number <= last.number);
-        let tail = match find_tail(&*self.disk, last) {
+        let tail = match find_tail(&*self.disk, last, reached) {
             Ok(tail) => tail,
             Err(JournalError::Damaged { .. }) => return Ok(()),
             Err(other) => return Err(other),
         };
-        let mut end_lsn = tail.mark.lsn;
+        let ends = tail.mark.lsn;
+        self.missing = missing(reached, ends, tail.at_reached, cut).map(|why| (ends, why));
+        let mut end_lsn = ends;
         if let Verdict::Torn { why, kept, .. } = &tail.verdict {
             let kept = kept.as_ref().map_or(0, |kept| kept.records());
             let file = raw_name(last.number);
@@ -123,6 +136,12 @@ impl<D: Disk> Offline<D> {
     /// opening keeps its whole records and cuts back the rest; it is not read here.
     pub fn torn(&self) -> Option<&Torn> {
         self.torn.as_ref()
+    }
+
+    /// The first position that is not there although it had been acknowledged, and how that is known. The next opening
+    /// refuses the journal for it. `None` too if the last segment is damaged.
+    pub fn missing(&self) -> Option<(u64, &str)> {
+        self.missing.as_ref().map(|(ends, why)| (*ends, why.as_str()))
     }
 
     /// The lsn of the next record and the chain hash before it.

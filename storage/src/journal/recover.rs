@@ -3,9 +3,11 @@
 //! Only one write is under way at any time, so a crash tears at most the last group, and nothing valid follows it. A
 //! tail is cut back only if that is what it looks like; anything else is damage, named by file and offset, and
 //! nothing is changed. What is cut back is zeroed durably before the log goes on, so that a later look is as clear.
+//! A tail that was cut off by somebody else looks the same from within: that the log is whole is told by the segments'
+//! lengths, and by how far it had been acknowledged ([`super::reached`]). If it is not, nothing is changed either.
 //! The last group is written once more, whole: a process that was killed may have left it in a cache.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use super::{
     Chain, JournalError,
@@ -15,7 +17,8 @@ use super::{
     log::{
         End, LogOptions, LogWriter, finish_group, prepare_segment, write_durably, write_segment_header, write_zeros,
     },
-    scan::{Mark, Walker, parse_name, raw_name},
+    reached::{self, Found},
+    scan::{Mark, Walker, packed_name, parse_name, raw_name},
 };
 
 /// What recovery found and did.
@@ -50,22 +53,33 @@ pub struct Torn {
 /// becomes a new log, if the options say so. The disk must be this process's alone.
 ///
 /// # Errors
-/// [`JournalError::Damaged`], [`JournalError::NewerVersion`], [`JournalError::WrongShards`], [`JournalError::Empty`],
-/// or the disk's own.
+/// [`JournalError::Damaged`], [`JournalError::NotWhole`], [`JournalError::NewerVersion`],
+/// [`JournalError::WrongShards`], [`JournalError::Empty`], or the disk's own.
 pub fn recover<D: Disk>(disk: Arc<D>, options: LogOptions) -> Result<(LogWriter<D>, Recovery), JournalError> {
     options.check()?;
     let folder = Folder::list(&*disk)?;
-    let last = match find_last(&*disk, &folder)? {
-        Some(last) => last,
-        None if options.create => return create(disk, options, &folder),
-        None => return Err(JournalError::Empty),
+    let reached = reached::read(&*disk)?;
+    let Ending { last, cut } = find_last(&*disk, &folder)?;
+    let Some(last) = last else {
+        must_be_whole(missing(reached, 0, None, cut.as_ref()), 0, options.accept_loss)?;
+        return if options.create { create(disk, options, &folder) } else { Err(JournalError::Empty) };
     };
     if last.header.shards != options.shards {
         return Err(JournalError::WrongShards { found: last.header.shards, asked: options.shards });
     }
-    let tail = find_tail(&*disk, &last)?;
+    sealed_have_their_length(&*disk, &folder, last.number)?;
+    let tail = find_tail(&*disk, &last, reached)?;
     if let Some(why) = tail.verdict.damage() {
         return Err(why);
+    }
+    let ends = tail.mark.lsn;
+    must_be_whole(missing(reached, ends, tail.at_reached, cut.as_ref()), ends, options.accept_loss)?;
+    match reached {
+        Found::Reached(_) => {}
+        Found::Missing => {
+            tracing::info!("nothing beside the journal says how far it had come; from now on something does")
+        }
+        Found::Unreadable => tracing::warn!(file = reached::NAME, "a damaged file is passed over and made anew"),
     }
 
     // From here on the folder is written to.
@@ -81,6 +95,7 @@ pub fn recover<D: Disk>(disk: Arc<D>, options: LogOptions) -> Result<(LogWriter<
     }
     let segment_bytes = last.header.segment_bytes;
     let next = keep_prepared(&*disk, &last.unwritten, last.number + 1, &options)?;
+    reached::write(&*disk, &end)?;
     let mut writer = LogWriter::resume(disk, options, incarnation, file, segment_bytes, end);
     if let Some(next) = next {
         writer.offer_next(next);
@@ -139,6 +154,88 @@ impl Folder {
     }
 }
 
+/// What the folder's segments say of where the log ends.
+pub(crate) struct Ending {
+    /// `None`: nothing was ever written.
+    pub(crate) last: Option<Last>,
+    pub(crate) cut: Option<Cut>,
+}
+
+/// A segment's file that is shorter than it was made. It has its whole length before it has its name.
+pub(crate) struct Cut {
+    file: String,
+    bytes: u64,
+    /// What its header says; `None`: not even that is left.
+    of: Option<u64>,
+}
+
+/// Why the log is not whole, if it is not: it ends before record `ends`, and `at_reached` is its chain hash where it had
+/// been acknowledged up to, if that place was walked.
+pub(crate) fn missing(reached: Found, ends: u64, at_reached: Option<Chain>, cut: Option<&Cut>) -> Option<String> {
+    let reached = reached.known();
+    let known = reached.filter(|reached| reached.lsn > ends);
+    let known = known.map(|reached| format!("everything before position {} had been acknowledged", reached.lsn));
+    let cut = cut.map(|Cut { file, bytes, of }| match of {
+        Some(of) => format!("{file} has {bytes} of its {of} bytes"),
+        None => format!("{file} has {bytes} bytes, less than its header"),
+    });
+    match (cut, known, reached) {
+        (Some(cut), Some(known), _) => Some(format!("{cut}, and {known}")),
+        (Some(why), None, _) | (None, Some(why), _) => Some(why),
+        (None, None, Some(reached)) if at_reached.is_some_and(|chain| chain != reached.chain) => {
+            Some(format!("what lies before position {} is not what had been acknowledged", reached.lsn))
+        }
+        (None, None, _) => None,
+    }
+}
+
+/// A log that is not whole is opened only where somebody has decided so, knowing where it ends.
+fn must_be_whole(missing: Option<String>, ends: u64, accept_loss: Option<u64>) -> Result<(), JournalError> {
+    match missing {
+        None if accept_loss.is_some() => {
+            tracing::warn!("nothing of the journal is missing: no loss had to be accepted");
+            Ok(())
+        }
+        None => Ok(()),
+        Some(why) if accept_loss == Some(ends) => {
+            tracing::warn!(why, ends, "the journal's newest part is missing, and somebody has accepted that");
+            Ok(())
+        }
+        Some(why) => Err(JournalError::NotWhole { ends, why }),
+    }
+}
+
+/// Looks at the lengths of the segments before the last: cheaply, since replay and audit read what is in them.
+fn sealed_have_their_length<D: Disk>(disk: &D, folder: &Folder, last: u64) -> Result<(), JournalError> {
+    for &number in folder.numbers.iter().filter(|number| **number < last) {
+        let raw = folder.raw.binary_search(&number).is_ok();
+        let name = if raw { raw_name(number) } else { packed_name(number) };
+        let fault = |error| JournalError::io("look at", &name, error);
+        let file = match disk.open(&name, if raw { Access::Read } else { Access::Plain }) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue, // just compressed, beside an audit
+            Err(error) => return Err(fault(error)),
+        };
+        let len = file.len().map_err(fault)?;
+        let whole = if raw {
+            let mut block = AlignedBuffer::zeroed(BLOCK);
+            let read = file.read_at(0, block.bytes_mut()).map_err(fault)?;
+            match SegmentHeader::decode(&block.bytes()[..read]) {
+                Decoded::Valid(header) => len >= header.segment_bytes,
+                _ => len >= BLOCK as u64, // what is wrong with the header is for its reader to say
+            }
+        } else {
+            // A compressed stream ends with an empty block and a checksum.
+            let mut end = [1; 4];
+            len > 8 && file.read_at(len - 8, &mut end).map_err(fault)? == end.len() && is_zero(&end)
+        };
+        if !whole {
+            return Err(JournalError::damaged(&name, len, "the file ends too soon: it was cut"));
+        }
+    }
+    Ok(())
+}
+
 /// The last segment that was written to.
 pub(crate) struct Last {
     pub(crate) number: u64,
@@ -148,8 +245,9 @@ pub(crate) struct Last {
 }
 
 /// Looks from the back: segments prepared but not used, then the one that the log ends in.
-pub(crate) fn find_last<D: Disk>(disk: &D, folder: &Folder) -> Result<Option<Last>, JournalError> {
+pub(crate) fn find_last<D: Disk>(disk: &D, folder: &Folder) -> Result<Ending, JournalError> {
     let mut unwritten = Vec::new();
+    let mut cut = None;
     let mut torn_header = None;
     for &number in folder.segments()?.iter().rev() {
         let name = raw_name(number);
@@ -160,8 +258,18 @@ pub(crate) fn find_last<D: Disk>(disk: &D, folder: &Folder) -> Result<Option<Las
         let fault = |error| JournalError::io("read", &name, error);
         let mut block = AlignedBuffer::zeroed(BLOCK);
         let read = file.read_at(0, block.bytes_mut()).map_err(fault)?;
+        let len = file.len().map_err(fault)?;
         match SegmentHeader::decode(&block.bytes()[..read]) {
-            Decoded::Valid(header) => return Ok(Some(Last { number, header, unwritten, torn_header })),
+            Decoded::Valid(header) => {
+                if len < header.segment_bytes {
+                    cut = Some(Cut { file: name, bytes: len, of: Some(header.segment_bytes) });
+                }
+                return Ok(Ending { last: Some(Last { number, header, unwritten, torn_header }), cut });
+            }
+            _ if len < BLOCK as u64 => {
+                cut = Some(Cut { file: name, bytes: len, of: None });
+                unwritten.push(number);
+            }
             Decoded::Newer(found) => return Err(JournalError::NewerVersion { file: name, found, known: VERSION }),
             // A header is durable before its segment holds a record: without any, nothing can be lost with it.
             decoded => match first_non_zero(&file, BLOCK as u64).map_err(fault)? {
@@ -179,7 +287,7 @@ pub(crate) fn find_last<D: Disk>(disk: &D, folder: &Folder) -> Result<Option<Las
         }
     }
     match folder.first() {
-        1 => Ok(None),
+        1 => Ok(Ending { last: None, cut }),
         first => Err(JournalError::damaged(&raw_name(first - 1), 0, "the segment is missing")),
     }
 }
@@ -191,6 +299,8 @@ pub(crate) struct Tail {
     /// Behind the last group that holds.
     pub(crate) mark: Mark,
     pub(crate) verdict: Verdict,
+    /// The chain hash where the log had been acknowledged up to, if that lies in this segment.
+    pub(crate) at_reached: Option<Chain>,
     incarnation: u64,
 }
 
@@ -229,13 +339,18 @@ impl Kept {
 }
 
 /// Walks the last segment to its end and judges what is there. Changes nothing.
-pub(crate) fn find_tail<D: Disk>(disk: &D, last: &Last) -> Result<Tail, JournalError> {
+pub(crate) fn find_tail<D: Disk>(disk: &D, last: &Last, reached: Found) -> Result<Tail, JournalError> {
     let Some(mut walker) = Walker::open_raw(disk, last.number)? else {
         return Err(JournalError::damaged(&raw_name(last.number), 0, "the segment header vanished while it was read"));
     };
     let mut last_group = None;
     let mut incarnation = last.header.incarnation;
+    let reached_lsn = reached.known().map(|reached| reached.lsn);
+    let mut at_reached = None;
     let stopped = loop {
+        if reached_lsn == Some(walker.lsn()) {
+            at_reached = Some(walker.chain());
+        }
         match walker.advance(u64::MAX) {
             Ok(false) => break None,
             Err(JournalError::Damaged { offset, why, .. }) => break Some((offset, why)),
@@ -259,7 +374,7 @@ pub(crate) fn find_tail<D: Disk>(disk: &D, last: &Last) -> Result<Tail, JournalE
         mark.lsn += u64::from(kept.records);
         mark.chain = kept.chain;
     }
-    Ok(Tail { last_group, mark, verdict, incarnation })
+    Ok(Tail { last_group, mark, verdict, at_reached, incarnation })
 }
 
 /// Tells a torn write from damage: see the head of `format.rs` for what each looks like.
@@ -425,6 +540,7 @@ fn create<D: Disk>(
     };
     let end = End { segment: 1, offset: BLOCK as u64, lsn: 0, chain: Chain::default() };
     write_segment_header(&file, 1, &options, options.segment_bytes, 1, &end)?;
+    reached::write(&*disk, &end)?;
     let recovery = Recovery { first_segment: 1, end, incarnation: 1, torn: None, sealed: Vec::new() };
     Ok((LogWriter::resume(disk, options, 1, file, options.segment_bytes, end), recovery))
 }

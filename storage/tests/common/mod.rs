@@ -14,7 +14,7 @@ use storage::journal::{
 
 /// Small enough that 64 KB of log cross several segments and each look at one is quick.
 pub(crate) const OPTIONS: LogOptions =
-    LogOptions { shards: 4, segment_bytes: 20 << 10, group_bytes_max: 8 << 10, create: true };
+    LogOptions { shards: 4, segment_bytes: 20 << 10, group_bytes_max: 8 << 10, create: true, accept_loss: None };
 
 /// One record and where it lies.
 #[derive(Clone, Debug)]

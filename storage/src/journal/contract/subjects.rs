@@ -27,7 +27,7 @@ use super::{Book, SHARDS, Subject, close_flushes_what_is_queued, suite};
 /// Small segments, so that each case crosses several.
 fn options(shards: u16, records: usize) -> Options {
     Options {
-        log: LogOptions { shards, segment_bytes: 64 << 10, group_bytes_max: 16 << 10, create: true },
+        log: LogOptions { shards, segment_bytes: 64 << 10, group_bytes_max: 16 << 10, create: true, accept_loss: None },
         queue_records_max: records,
         ..Options::default()
     }
