@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use engine::ids::{TicketId, ZoneNo};
 use storage::journal::Journal;
-use storage::projector::{Open, Pace, Projector};
+use storage::projector::{Begin, Open, Pace, Projector};
 use storage::views::embedded::EmbeddedViews;
 use storage::views::{self, CashViews, PAGE_MAX, Page, Views, ViewsError};
 
@@ -38,20 +38,36 @@ pub fn open(path: &Path) -> Result<EmbeddedViews, ViewsError> {
     EmbeddedViews::open(path)
 }
 
+/// Removes the read models at `path`, if they are there.
+fn remove(path: &Path) -> Result<(), ViewsError> {
+    match fs::remove_file(path) {
+        Err(why) if why.kind() != io::ErrorKind::NotFound => {
+            Err(ViewsError::Store { doing: "remove", why: why.to_string() })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The read models, followed.
 pub struct Lists {
     projector: Projector,
 }
 
 impl Lists {
-    /// Begins to follow `journal` into the read models of the data folder. A file that is missing is built from zero.
+    /// Begins to follow `journal` into the read models of the data folder. A file that is missing, damaged or of another journal is
+    /// built from zero.
     ///
     /// # Errors
     /// The system's, if it gives no thread. Whatever is wrong with the file is told by [`ReadModels::condition`] and
     /// tried again.
     pub fn follow(journal: Arc<dyn Journal>, data: &Path) -> io::Result<Self> {
         let path = file_in(data);
-        let open: Open = Box::new(move || Ok(Arc::new(open(&path)?)));
+        let open: Open = Box::new(move |begin| {
+            if begin == Begin::Anew {
+                remove(&path)?;
+            }
+            Ok(Arc::new(open(&path)?))
+        });
         Ok(Self { projector: Projector::start(journal, open, Pace::default())? })
     }
 
@@ -160,12 +176,17 @@ impl ReadModels for Lists {
         Ok(self.views()?)
     }
 
+    fn suspect(&self) {
+        self.projector.suspect();
+    }
+
     fn condition(&self) -> Condition {
         let status = self.projector.status();
         let state = match status {
             _ if status.fault.is_some() => State::Stopped,
-            _ if status.caught_up => State::Following,
-            _ => State::Rebuilding,
+            _ if status.rebuilding => State::Rebuilding,
+            _ if status.opening => State::Opening,
+            _ => State::Following,
         };
         Condition { state, lag_records: status.lag_records }
     }

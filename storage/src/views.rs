@@ -22,6 +22,9 @@ pub(crate) mod history;
 mod layout;
 pub mod wanted;
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
 use engine::command::{Direction, FirstUse, Verdict};
 use engine::ids::{CategoryNo, DeviceId, FestivalId, GateNo, ShardId, TicketId, ZoneNo};
 use engine::record::RecordError;
@@ -66,6 +69,13 @@ pub trait Views: CashViews {
     /// As [`Views::write`].
     fn flush(&self) -> Result<(), ViewsError>;
 
+    /// Makes everything written durable, and what verifies it from then on, to be run beside the store on a thread of its
+    /// own; `None` if the store sees to that itself.
+    ///
+    /// # Errors
+    /// As [`Views::write`].
+    fn check(&self) -> Result<Option<Check>, ViewsError>;
+
     /// Entries of the access log in their order, or the other way round, strictly behind `page.after`.
     ///
     /// # Errors
@@ -84,6 +94,15 @@ pub trait Views: CashViews {
     /// # Errors
     /// [`ViewsError::Store`].
     fn counts(&self, of: Counts, page: Page<CountPosition>) -> Result<Vec<CountRow>, ViewsError>;
+}
+
+/// Verifies all that is stored, beside its use.
+pub struct Check {
+    /// Does it. [`ViewsError::Damaged`] is a suspicion, for whoever opens the store anew to confirm; any other error says
+    /// that it could not be done.
+    pub run: Box<dyn FnOnce() -> Result<(), ViewsError> + Send>,
+    /// Once set, it ends soon, with an error.
+    pub cancelled: Arc<AtomicBool>,
 }
 
 /// How far read models have followed the journal.
@@ -345,8 +364,11 @@ pub enum ViewsError {
     #[error("disk is full: the read models cannot follow until some space is free")]
     DiskFull,
     /// What is stored is not what was written.
-    #[error("the read models are damaged ({0}): stop the server and run `rebuild`")]
+    #[error("the read models are damaged ({0})")]
     Damaged(String),
+    /// Something looks as if they were damaged; opening them anew tells.
+    #[error("the read models may be damaged ({0})")]
+    Suspected(String),
     /// Another process, or another handle of this one, has them open.
     #[error("the read models are in use by another process")]
     InUse,

@@ -73,8 +73,11 @@ async fn readyz(State(state): State<AppState>) -> Result<Json<Readiness>, Proble
     let health = state.node.health();
     if health.ready {
         let read_models = state.read_models.map(|models| Following::from(models.condition()));
-        let status = if health.reason.is_some() { "degraded" } else { "ok" };
-        return Ok(Json(Readiness { status, reason: health.reason, read_models }));
+        let stand_still = read_models.as_ref().is_some_and(|models| models.state == readmodels::State::Stopped);
+        let lists = stand_still.then(|| "the read models stand still: lists are not answered; see the log".to_owned());
+        let reason = health.reason.or(lists);
+        let status = if reason.is_some() { "degraded" } else { "ok" };
+        return Ok(Json(Readiness { status, reason, read_models }));
     }
     let problem = Problem::from(Rejection::Unavailable);
     Err(match health.reason {

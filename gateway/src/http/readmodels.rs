@@ -39,6 +39,9 @@ pub trait ReadModels: Send + Sync {
     /// [`ReadError`].
     fn cash(&self) -> Result<Arc<dyn CashViews + Send + Sync>, ReadError>;
 
+    /// Something that was read cannot be: whether they are whole is to be looked at.
+    fn suspect(&self);
+
     /// How they are getting on. Cheap.
     fn condition(&self) -> Condition;
 }
@@ -58,7 +61,9 @@ pub struct Condition {
 pub enum State {
     /// They keep up.
     Following,
-    /// They are not yet where the journal ended when the server started.
+    /// They are being opened, and verified on the way.
+    Opening,
+    /// They are built from nothing, and are not yet where the journal ended when that began.
     Rebuilding,
     /// They stand still because of a fault, which the log names. It is tried again.
     Stopped,

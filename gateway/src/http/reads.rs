@@ -66,6 +66,7 @@ impl AppState {
         read: impl FnOnce(&dyn ReadModels) -> Result<R, ReadError> + Send + 'static,
     ) -> Result<R, Problem> {
         let models = Arc::clone(self.read_models.as_ref().ok_or(Fault::ReadModelsUnavailable)?);
+        let asked = Arc::clone(&models);
         let key = Operator::asking();
         let turn = self.reads.take(Holder { key, organiser: FestivalId(key) }).await.ok_or(Fault::TooManyReads)?;
         let wanted = Wanted(Arc::new(AtomicBool::new(true)));
@@ -73,17 +74,19 @@ impl AppState {
         let reading = move || {
             // Held until the read has ended, whoever waits for it.
             let _turn = turn;
-            while_wanted(still_wanted, || read(&*models))
+            while_wanted(still_wanted, || read(&*asked))
         };
         match tokio::task::spawn_blocking(reading).await {
             Ok(Ok(rows)) => Ok(rows),
             Ok(Err(ReadError::Rebuilding | ReadError::NobodyWaits)) => Err(Fault::ReadModelsUnavailable.into()),
             Ok(Err(ReadError::Failed(reason))) => {
                 tracing::error!(reason, "the read models cannot be read");
+                models.suspect();
                 Err(Fault::ReadModelsUnavailable.into())
             }
             Err(error) => {
                 tracing::error!(%error, "a read of the read models broke off");
+                models.suspect();
                 Err(Rejection::Internal.into())
             }
         }

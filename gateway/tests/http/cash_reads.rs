@@ -373,6 +373,7 @@ impl ReadModels for Off {
     fn cash(&self) -> Result<Arc<dyn CashViews + Send + Sync>, ReadError> {
         Ok(Arc::new(OffViews { truly: self.truly.cash()?, cent_too_many: self.cent_too_many }))
     }
+    fn suspect(&self) {}
     fn condition(&self) -> Condition {
         self.truly.condition()
     }

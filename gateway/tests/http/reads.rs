@@ -73,6 +73,7 @@ impl ReadModels for Few {
         Err(ReadError::Rebuilding)
     }
 
+    fn suspect(&self) {}
     fn condition(&self) -> Condition {
         Condition { state: State::Following, lag_records: 7 }
     }
@@ -207,6 +208,7 @@ impl ReadModels for Asleep {
     fn cash(&self) -> Result<Arc<dyn storage::views::CashViews + Send + Sync>, ReadError> {
         Err(ReadError::Rebuilding)
     }
+    fn suspect(&self) {}
     fn condition(&self) -> Condition {
         Condition { state: State::Following, lag_records: 0 }
     }

@@ -254,6 +254,7 @@ impl ReadModels for Endless {
     fn cash(&self) -> Result<Arc<dyn storage::views::CashViews + Send + Sync>, ReadError> {
         Err(ViewsError::NobodyWaits.into())
     }
+    fn suspect(&self) {}
     fn condition(&self) -> Condition {
         Condition { state: State::Following, lag_records: 0 }
     }

@@ -27,23 +27,24 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use redb::{
-    Builder, Database, Durability, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend,
-    TableDefinition, WriteTransaction,
+    Builder, Database, Durability, ReadOnlyDatabase, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable,
+    StorageBackend, TableDefinition, WriteTransaction,
 };
 
 use engine::ids::{TicketId, TransactionId};
 
 use super::layout::{self, BLOCK_TICKETS, CHUNK_LINES, Slot, StoredTally};
 use super::{
-    AccessEntry, AccessLog, Batch, CashPosition, CashViews, CountPosition, CountRow, Counts, Followed, INDEX_BITS,
-    LogPosition, OrderRow, Page, ProductPosition, ProductRow, SalesPosition, SalesRow, Statement, TicketChange,
-    TicketRow, Tickets, TransactionRow, Transactions, VendorSpan, Views, ViewsError,
+    AccessEntry, AccessLog, Batch, CashPosition, CashViews, Check, CountPosition, CountRow, Counts, Followed,
+    INDEX_BITS, LogPosition, OrderRow, Page, ProductPosition, ProductRow, SalesPosition, SalesRow, Statement,
+    TicketChange, TicketRow, Tickets, TransactionRow, Transactions, VendorSpan, Views, ViewsError,
 };
 
 mod cash;
+mod check;
 mod read;
 mod read_cash;
 
@@ -72,24 +73,27 @@ const COUNTS: TableDefinition<'_, CountKey, &[u8]> = TableDefinition::new("count
 /// Read models in a file.
 pub struct EmbeddedViews {
     db: Database,
+    /// The file, if it is one.
+    path: Option<PathBuf>,
 }
 
 impl EmbeddedViews {
-    /// Opens the file at `path`, or makes an empty one: in a folder that exists. A file of another format is removed and
-    /// made anew, since the journal has it all.
+    /// Opens the file at `path`, or makes an empty one: in a folder that exists. The checksum of every page is verified. A
+    /// file of another format is removed and made anew, since the journal has it all.
     ///
     /// # Errors
     /// [`ViewsError::InUse`], [`ViewsError::Damaged`], [`ViewsError::DiskFull`], [`ViewsError::Store`].
     pub fn open(path: &Path) -> Result<Self, ViewsError> {
         let open = || builder().create(path).map_err(|why| fault("open", why.into()));
-        let this = Self { db: open()? };
+        let opened = || Ok::<_, ViewsError>(Self { db: open()?, path: Some(path.to_owned()) });
+        let this = opened()?;
         if this.has_this_format()? {
             return Ok(this);
         }
         drop(this);
         tracing::warn!(file = %path.display(), "the read models are of another format: they are built anew");
         fs::remove_file(path).map_err(|why| fault("remove the old file of", redb::Error::Io(why)))?;
-        let this = Self { db: open()? };
+        let this = opened()?;
         this.has_this_format()?;
         Ok(this)
     }
@@ -100,8 +104,17 @@ impl EmbeddedViews {
     /// As [`EmbeddedViews::open`].
     pub fn on(backend: impl StorageBackend) -> Result<Self, ViewsError> {
         let db = builder().create_with_backend(backend).map_err(|why| fault("open", why.into()))?;
-        let this = Self { db };
+        let this = Self { db, path: None };
         if this.has_this_format()? { Ok(this) } else { Err(ViewsError::Damaged("another format".into())) }
+    }
+
+    /// How far the file at `path` has followed a journal, if it is there, whole and in nobody's use. Changes nothing.
+    pub fn followed_at_rest(path: &Path) -> Option<Followed> {
+        let db = ReadOnlyDatabase::open(path).ok()?;
+        let txn = db.begin_read().ok()?;
+        let about = txn.open_table(ABOUT).ok()?;
+        let bytes = about.get("followed").ok()??.value().to_vec();
+        followed(&bytes).ok()
     }
 
     /// Whether the file is of this format; a new one is from now on.
@@ -172,7 +185,7 @@ impl EmbeddedViews {
 
 fn builder() -> Builder {
     let mut builder = Builder::new();
-    builder.set_cache_size(CACHE_BYTES);
+    builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
     builder
 }
 
@@ -215,6 +228,12 @@ impl Views for EmbeddedViews {
             txn.commit()?;
             Ok(())
         })
+    }
+
+    fn check(&self) -> Result<Option<Check>, ViewsError> {
+        let Some(path) = &self.path else { return Ok(None) };
+        self.flush()?;
+        check::of(path, self.snapshot()?).map(Some)
     }
 
     fn access_log(&self, of: AccessLog, page: Page<LogPosition>) -> Result<Vec<AccessEntry>, ViewsError> {
@@ -463,7 +482,7 @@ fn fault(doing: &'static str, why: redb::Error) -> ViewsError {
         redb::Error::UpgradeRequired(version) => ViewsError::Damaged(format!("file format {version} of the store")),
         redb::Error::Io(why) => match why.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ViewsError::DiskFull,
-            io::ErrorKind::InvalidData => ViewsError::Damaged(why.to_string()),
+            io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => ViewsError::Damaged(why.to_string()),
             _ => ViewsError::Store { doing, why: why.to_string() },
         },
         why => ViewsError::Store { doing, why: why.to_string() },
