@@ -16,7 +16,7 @@ use crate::cli::Crash;
 use crate::link::{Offer, Target};
 use crate::load::{self, Plan, Running, Seat};
 use crate::office::Office;
-use crate::office::bar::{BarPlace, tag};
+use crate::office::bar::BarPlace;
 use crate::reader::Habits;
 use crate::report::MoneyFigures;
 use crate::tab::{Guest, Tab, Takings};
@@ -78,7 +78,7 @@ impl Bars {
         let (terminals, wallets) = (args.terminals as usize, args.wallets as usize);
         let mut bar = office.make_bar(VENDORS, wallets + SPARE + 2, (args.wallets / TAGGED_ONE_IN) as usize)?;
         let mut spare: Vec<WalletId> = bar.wallets.split_off(wallets).into_iter().map(|(wallet, _)| wallet).collect();
-        let roaming: Vec<TagUid> = (ROAMING_FROM..ROAMING_FROM + ROAMING).filter_map(tag).collect();
+        let roaming: Vec<TagUid> = (ROAMING_FROM..ROAMING_FROM + ROAMING).filter_map(|nth| office.tag(nth)).collect();
         let wearers = spare.split_off(SPARE).try_into().ok().context("two wallets wear wristbands that roam")?;
         let wristbands = vec![Wristbands::prepare(office, &bar, wearers, roaming.clone())?];
         let transfers =

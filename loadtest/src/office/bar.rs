@@ -89,7 +89,7 @@ impl Office {
         while made.len() < wallets {
             let first = made.len();
             let wanted = first..wallets.min(first + WALLETS_MAX);
-            let tags: Vec<Option<TagUid>> = wanted.map(|nth| if nth < tags { tag(nth) } else { None }).collect();
+            let tags: Vec<Option<TagUid>> = wanted.map(|nth| if nth < tags { self.tag(nth) } else { None }).collect();
             made.extend(self.make_wallets(&slug, &tags)?);
         }
         Ok(BarPlace { slug, id, wallets: made })
@@ -118,6 +118,11 @@ impl Office {
             .collect::<anyhow::Result<_>>()?;
         ensure!(made.len() == tags.len(), "{} wallets of {}", made.len(), tags.len());
         Ok(made)
+    }
+
+    /// The nth chip of this run: that of the nth wallet, where that has one.
+    pub fn tag(&self, nth: usize) -> Option<TagUid> {
+        tag(self.run, nth)
     }
 
     /// A place for one more terminal, and where to take it up.
@@ -190,15 +195,27 @@ pub fn hex(tag: &TagUid) -> String {
     tag.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The nth chip: that of the nth wallet, where that has one.
-pub fn tag(nth: usize) -> Option<TagUid> {
-    let nth = (nth as u32).to_be_bytes();
-    TagUid::new(&[4, 0xA5, 0x5A, nth[0], nth[1], nth[2], nth[3]])
+/// Chips are one namespace for a whole server, so each
+/// run brings its own: two runs share some by a chance of one in 2^24, and are told so.
+fn tag(run: u64, nth: usize) -> Option<TagUid> {
+    let (run, nth) = (run.to_be_bytes(), u32::try_from(nth).ok().filter(|nth| *nth < 1 << 24)?.to_be_bytes());
+    TagUid::new(&[4, run[0], run[1], run[2], nth[1], nth[2], nth[3]])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_run_brings_its_own_chips() {
+        let of = |run: u64| -> std::collections::BTreeSet<_> {
+            (0..1_000)
+                .map(|nth| *tag(run, nth).expect("in bounds").as_bytes().first_chunk::<7>().expect("seven"))
+                .collect()
+        };
+        assert_eq!((of(1 << 40).len(), of(1 << 40).intersection(&of(2 << 40)).count()), (1_000, 0));
+        assert_eq!(tag(1, 1 << 24), None);
+    }
 
     #[test]
     fn amounts_are_read_as_they_are_written() {
