@@ -7,13 +7,15 @@ use clap::{Args, Parser, Subcommand};
 use engine::status::Role;
 
 use crate::commands::audit::Audit;
+use crate::commands::backup::Backup;
 use crate::commands::rebuild::Rebuild;
 use crate::commands::top::Top;
 use crate::config::{Config, ConfigError, File, Flags};
+use crate::http::keys::{KEY_ROLES, is_for_keys};
 
-/// Tapgate: a festival's gates, from a reader's packet to a durable answer.
+/// Tapgate: access and payments for festivals.
 #[derive(Debug, Parser)]
-#[command(version, about, disable_help_subcommand = true)]
+#[command(name = "tapgate", version, about, disable_help_subcommand = true)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -36,6 +38,8 @@ pub enum Command {
     },
     /// Check the journal: that nothing is damaged, and that what must always hold has held. Ends with 1 if not.
     Audit(Audit),
+    /// Copy the data folder, beside a running server or without one, and audit the copy.
+    Backup(Backup),
     /// Build the read models anew from the journal, while no server runs.
     Rebuild(Rebuild),
     /// Watch a running server in this terminal: gates, tills, refusals. Tab: another festival; q: quit.
@@ -60,6 +64,9 @@ pub struct Serve {
     /// Make a demo festival, if it is missing, and let a crowd of simulated visitors come and go.
     #[arg(long)]
     pub demo: bool,
+    /// Go on without the newest part of a journal that is not whole. POSITION is where it ends now, as the refusal says.
+    #[arg(long, value_name = "POSITION")]
+    pub accept_loss: Option<u64>,
 }
 
 impl Serve {
@@ -69,7 +76,8 @@ impl Serve {
     /// As [`File::read`] and [`Config::new`].
     pub fn settings(self) -> Result<Config, ConfigError> {
         let file = self.config.as_deref().map(File::read).transpose()?.unwrap_or_default();
-        Config::new(file, Flags { data: self.data, http: self.http, quic: self.quic, demo: self.demo })
+        let Self { config: _, data, http, quic, demo, accept_loss } = self;
+        Config::new(file, Flags { data, http, quic, demo, accept_loss })
     }
 }
 
@@ -90,16 +98,17 @@ impl DataFolder {
     /// # Errors
     /// As [`File::read`] and [`Config::new`].
     pub fn settings(self) -> Result<Config, ConfigError> {
-        Serve { config: self.config, data: self.data, http: None, quic: None, demo: false }.settings()
+        let Self { config, data } = self;
+        Serve { config, data, http: None, quic: None, demo: false, accept_loss: None }.settings()
     }
 }
 
 /// `tapgate key …`. Works beside a running server (through its control socket) and without one.
 #[derive(Debug, Subcommand)]
 pub enum Key {
-    /// Make a key. It is printed once, and stored nowhere.
+    /// Make a key. It is printed once, and stored nowhere. Where there is no data folder yet, one is made.
     Create {
-        /// What it may do: ADMIN, ORGANIZER, STAFF or SECURITY.
+        /// What it may do: ADMIN, ORGANIZER, STAFF, CASHIER or SECURITY.
         #[arg(long, value_parser = role)]
         role: Role,
         /// At which festival, by its slug; repeat it for several. An ADMIN without any may do everything everywhere.
@@ -131,9 +140,9 @@ pub enum Key {
 fn role(text: &str) -> Result<Role, String> {
     let word = text.to_ascii_uppercase();
     match Role::from_word(&word) {
-        Some(role @ (Role::Admin | Role::Organizer | Role::Staff | Role::Security)) => Ok(role),
-        Some(_) => Err("keys are for ADMIN, ORGANIZER, STAFF and SECURITY".into()),
-        None => Err("must be ADMIN, ORGANIZER, STAFF or SECURITY".into()),
+        Some(role) if is_for_keys(role) => Ok(role),
+        Some(_) => Err(format!("keys are for {KEY_ROLES}")),
+        None => Err(format!("there is no such role: keys are for {KEY_ROLES}")),
     }
 }
 
@@ -148,16 +157,26 @@ mod tests {
     }
 
     #[test]
+    fn it_goes_by_its_own_name() {
+        assert_eq!(Cli::command().get_name(), "tapgate");
+        assert!(Cli::command().render_version().starts_with("tapgate "));
+        assert!(Cli::command().render_long_help().to_string().contains("Usage: tapgate"));
+    }
+
+    #[test]
     fn what_others_rely_on_can_be_typed() {
         for line in [
             "tapgate serve",
+            "tapgate serve --data d --accept-loss 1234",
             "tapgate serve --config c.toml --data d --http 127.0.0.1:1 --quic 127.0.0.1:2 --demo",
             "tapgate key create --role ADMIN",
             "tapgate key create --role security --festival a --festival b --name front --data d",
+            "tapgate key create --role cashier --festival a",
             "tapgate key list --data d",
             "tapgate key revoke 3",
             "tapgate bench-disk --data d",
             "tapgate audit --data d --json",
+            "tapgate backup --to b --data d",
             "tapgate rebuild --data d",
             "tapgate top",
             "tapgate top http://h:1/live/demo#key=tgk_x --once",

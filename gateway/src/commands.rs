@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 pub mod audit;
+pub mod backup;
 mod hands;
 mod progress;
 pub mod rebuild;

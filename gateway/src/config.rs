@@ -89,6 +89,8 @@ pub struct Flags {
     pub quic: Option<SocketAddr>,
     /// `--demo`
     pub demo: bool,
+    /// `--accept-loss`
+    pub accept_loss: Option<u64>,
 }
 
 /// Every setting, decided.
@@ -140,6 +142,8 @@ pub struct Config {
     pub log: String,
     /// With the demo festival.
     pub demo: bool,
+    /// Where a journal whose newest part is missing may be opened all the same.
+    pub accept_loss: Option<u64>,
 }
 
 /// Something that must not appear in a log.
@@ -290,6 +294,7 @@ impl Config {
             stop_within_s: within("stop_within_s", file.stop_within_s.unwrap_or(10), 1, STOP_WITHIN_S_MAX)?,
             log: file.log.unwrap_or_else(|| "info".into()),
             demo: flags.demo,
+            accept_loss: flags.accept_loss,
         };
         if config.qr_secret.as_ref().is_some_and(|secret| secret.0.len() < SECRET_LEN_MIN) {
             return Err(refused("qr_secret", &format!("needs at least {SECRET_LEN_MIN} bytes")));

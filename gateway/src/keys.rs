@@ -4,11 +4,13 @@ use std::fmt::Write as _;
 
 use anyhow::{Context as _, bail};
 use axum::http::StatusCode;
+use engine::status::Role;
 use serde::Deserialize;
 use serde_json::json;
 
 use crate::cli::{DataFolder, Key};
 use crate::control::{self, Control};
+use crate::folder::{self, FolderError};
 use crate::serve;
 
 /// What a command has to say.
@@ -27,9 +29,18 @@ pub struct Said {
 pub async fn run(command: Key) -> anyhow::Result<Said> {
     match command {
         Key::Create { role, festivals, name, data } => {
+            if festivals.is_empty() && role != Role::Admin {
+                bail!("a festival is needed: --festival SLUG (only an ADMIN's key may be for all of them)");
+            }
+            let folder = data.clone().settings()?.data;
+            let is_new = !folder::has_journal(&folder);
             let body = json!({ "name": name, "role": role.word(), "festivals": festivals });
             let made: Made = ask(data, "POST", "/api/v1/keys", body.to_string()).await?;
-            let note = format!("This is key {}. It is shown once: keep it where secrets are kept.\n", made.no);
+            let mut note = String::new();
+            if is_new {
+                let _ = writeln!(note, "There was no data folder at {}: a new one was made.", folder.display());
+            }
+            let _ = writeln!(note, "This is key {}. It is shown once: keep it where secrets are kept.", made.no);
             Ok(Said { answer: format!("{}\n", made.key), note })
         }
         Key::List { data } => {
@@ -84,6 +95,10 @@ async fn ask<A: for<'de> Deserialize<'de>>(
     let folder = config.data.clone();
     let (control, node) = match Control::of_running(&folder).await {
         Some(running) => (running, None),
+        // To be asked is no reason to make one: a slip of the pen would leave a journal and a secret where nobody looks.
+        None if method != "POST" && !folder::has_journal(&folder) => {
+            return Err(FolderError::Missing { path: folder }.into());
+        }
         None => {
             let opened = tokio::task::spawn_blocking(move || serve::open(&config)).await?;
             let opened = opened.with_context(|| {

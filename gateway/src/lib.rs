@@ -7,6 +7,7 @@ pub mod commands;
 pub mod config;
 pub mod control;
 pub mod demo;
+pub mod folder;
 pub mod http;
 pub mod keys;
 pub mod listen;

@@ -7,8 +7,9 @@ use anyhow::Context as _;
 use clap::Parser;
 use gateway::cli::{Cli, Command};
 use gateway::commands::rebuild::Rebuilt;
-use gateway::commands::{audit, rebuild};
+use gateway::commands::{audit, backup, rebuild};
 use gateway::config::ConfigError;
+use gateway::folder::FolderError;
 use gateway::serve::ServeError;
 use gateway::{keys, serve};
 use storage::journal::JournalError;
@@ -20,6 +21,8 @@ use tracing_subscriber::EnvFilter;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // Whatever is written holds secrets, or who was where and when: for its owner only.
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     match run(Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -54,6 +57,10 @@ fn run(command: Command) -> anyhow::Result<()> {
             if let Some(verdict) = findings.verdict() {
                 anyhow::bail!(verdict);
             }
+        }
+        Command::Backup(args) => {
+            log_to_stderr("warn");
+            print!("{}", backup::run(&args.data.settings()?, &args.to)?);
         }
         Command::Rebuild(args) => {
             log_to_stderr("warn");
@@ -91,7 +98,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
     if error.downcast_ref::<ConfigError>().is_some() {
         return 2;
     }
-    if error.downcast_ref::<JournalError>().is_some() {
+    if error.downcast_ref::<JournalError>().is_some() || error.downcast_ref::<FolderError>().is_some() {
         return 3;
     }
     error.chain().find_map(|cause| cause.downcast_ref::<ServeError>()).map_or(1, ServeError::exit_code)

@@ -3,7 +3,6 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::num::NonZeroU32;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +18,7 @@ use crate::auth::OneTime;
 use crate::config::Config;
 use crate::demo;
 use crate::demo::festival::DemoError;
+use crate::folder::{self, FolderError};
 use crate::http::{self, AppState, ndjson, reads};
 use crate::lists::Lists;
 use crate::live::{self, LiveHub, Watching};
@@ -37,6 +37,9 @@ pub enum ServeError {
         /// Why.
         why: StartError,
     },
+    /// There is none, or others may look into it.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
     /// The address is taken, or not this machine's.
     #[error("cannot listen at {address} ({setting}): {why}{}", hint(.why, .setting))]
     Address {
@@ -89,7 +92,7 @@ impl ServeError {
     /// What the process ends with: 3, see to the data folder; 4, see to the address; else 1. (2 is a bad flag or setting.)
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Data { .. } => 3,
+            Self::Data { .. } | Self::Folder(_) => 3,
             Self::Address { .. } | Self::Quic(QuicError::Bind { .. }) => 4,
             _ => 1,
         }
@@ -108,19 +111,15 @@ pub struct Opened {
 /// Opens the data folder. Blocks until every shard has recovered.
 ///
 /// # Errors
-/// [`ServeError::Data`], [`ServeError::File`].
+/// [`ServeError::Folder`], [`ServeError::Data`], [`ServeError::File`].
 pub fn open(config: &Config) -> Result<Opened, ServeError> {
     // Before the journal, which looks its figures up once.
     let metrics = metrics::install()
         .map_err(|why| ServeError::System { what: "figures", why: io::Error::other(why.to_string()) })?;
     let folder = config.data.clone();
-    // For its owner only: it holds secrets, and who was where and when.
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&folder)
-        .map_err(|why| ServeError::File { path: folder.clone(), why })?;
-    let node_config = NodeConfig { shards: config.shards, threads: config.threads, ..NodeConfig::new(&folder) };
+    folder::prepare(&folder)?;
+    let mut node_config = NodeConfig { shards: config.shards, threads: config.threads, ..NodeConfig::new(&folder) };
+    node_config.journal.log.accept_loss = config.accept_loss;
     let node = Node::start(node_config).map_err(|why| ServeError::Data { folder: folder.clone(), why })?;
     // Only now that the folder is locked: two first starts at once would make two secrets.
     let secret = match &config.qr_secret {
@@ -193,8 +192,9 @@ pub fn run(config: Config) -> Result<(), ServeError> {
         let faults = tokio::spawn(watch_health(doors.node.clone()));
         ends.first().await;
         ends.second_ends_at_once();
-        doors.stop().await;
+        // A node that stops takes no commands any more, and that is as it should be.
         faults.abort();
+        doors.stop().await;
         Ok(())
     })
 }

@@ -3,20 +3,27 @@
 //!
 //! The engine's checks end where damage begins, since books that miss records prove nothing; what lies behind is counted,
 //! so that somebody can tell a torn page from a lost disk.
+//!
+//! A journal that lacks its newest part looks whole from within. Others know how long it has been: the file `reached` beside
+//! it, the snapshots, the read models. They are asked first, so that a journal that grows meanwhile is never behind them.
 
 use std::fmt::{self, Write as _};
+use std::panic::catch_unwind;
 use std::path::Path;
 
 use anyhow::Context as _;
 use clap::Args;
 use engine::audit::Report;
 use serde::Serialize;
-use storage::journal::{Entry, JournalError, offline};
+use storage::journal::{Entry, JournalError, offline, reached};
+use storage::snapshots::FileSnapshots;
+use storage::views::embedded::EmbeddedViews;
 
 use super::hands::Hands;
 use super::journal_in;
 use super::progress::Progress;
 use crate::cli::DataFolder;
+use crate::lists;
 
 /// `tapgate audit`
 #[derive(Debug, Args)]
@@ -55,6 +62,8 @@ pub struct Chain {
     pub chain: String,
     /// Stretches that do not hold.
     pub damage: Vec<Damage>,
+    /// What somebody else knows of records that should follow, and do not.
+    pub missing: Vec<Missing>,
     /// The remains of a write that was never acknowledged, or is under way: no damage.
     pub torn: Option<Torn>,
 }
@@ -72,6 +81,19 @@ pub struct Damage {
     pub resumes: Option<Place>,
     /// Records missing in between, as far as their numbers tell.
     pub missing: u64,
+}
+
+/// Records that should be at the journal's end, and are not.
+#[derive(Debug, Serialize)]
+pub struct Missing {
+    /// Who says so: a file in the data folder.
+    pub witness: String,
+    /// Everything before this position was there.
+    pub up_to: u64,
+    /// The first position that is not there.
+    pub ends: u64,
+    /// In a sentence.
+    pub why: String,
 }
 
 /// A place in the journal.
@@ -102,7 +124,9 @@ const PROGRESS_EVERY: u64 = 256;
 /// # Errors
 /// [`JournalError`] if there is no journal that can be read at all. Damage is a finding, not an error.
 pub fn run(data: &Path) -> anyhow::Result<Findings> {
+    let witnesses = witnesses(data);
     let mut journal = offline::read_only(&journal_in(data))?;
+    let not_whole = journal.missing().map(|(ends, why)| (ends, why.to_owned()));
     let shards = journal.shards().context("no segment of the journal says how many shards it has")?;
     let torn = journal.torn().map(|torn| Torn { file: torn.file.clone(), offset: torn.offset, why: torn.why.clone() });
     let mut chain = Chain {
@@ -112,6 +136,7 @@ pub fn run(data: &Path) -> anyhow::Result<Findings> {
         records_missing: 0,
         chain: String::new(),
         damage: Vec::new(),
+        missing: Vec::new(),
         torn,
     };
     let mut books = Hands::new(shards).context("threads for the audit")?;
@@ -145,11 +170,48 @@ pub fn run(data: &Path) -> anyhow::Result<Findings> {
         }
     }
     progress.finish();
-    for byte in journal.expected().unwrap_or_default().1 {
-        write!(chain.chain, "{byte:02x}").expect("a String grows");
+    let (end, last) = journal.expected().unwrap_or_default();
+    if let Some((ends, why)) = not_whole {
+        let up_to = witnesses.reached.unwrap_or(ends).max(ends);
+        chain.missing.push(Missing { witness: format!("journal/{}", reached::NAME), up_to, ends, why });
     }
+    for (witness, up_to) in witnesses.others.into_iter().filter(|(_, up_to)| *up_to > end) {
+        let why = format!("it covers everything before position {up_to}");
+        chain.missing.push(Missing { witness, up_to, ends: end, why });
+    }
+    chain.chain = hex(&last);
     let gates = books.finish();
-    Ok(Findings { holds: chain.damage.is_empty() && gates.holds(), journal: chain, gates })
+    let whole = chain.damage.is_empty() && chain.missing.is_empty();
+    Ok(Findings { holds: whole && gates.holds(), journal: chain, gates })
+}
+
+/// A chain hash as it is printed.
+pub(super) fn hex(chain: &[u8]) -> String {
+    chain.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("a String grows");
+        text
+    })
+}
+
+/// How far the journal has been, as others know.
+struct Witnesses {
+    reached: Option<u64>,
+    /// Each with the first position that it does not cover.
+    others: Vec<(String, u64)>,
+}
+
+/// One that cannot be asked says nothing: it is in use, or damaged, and is made anew from the journal.
+fn witnesses(data: &Path) -> Witnesses {
+    let reached = storage::journal::disk::FolderDisk::read_only(&journal_in(data));
+    let reached = reached.and_then(|disk| reached::read(&disk)).ok().and_then(reached::Found::known);
+    let snapshot =
+        FileSnapshots::open(&data.join("snapshots")).and_then(|snapshots| snapshots.furthest()).ok().flatten();
+    let snapshot = snapshot.map(|(name, position)| (format!("snapshots/{name}"), position.0));
+    // A file that is damaged may make its reader panic.
+    let views = lists::file_in(data);
+    let views = catch_unwind(|| EmbeddedViews::followed_at_rest(&views)).ok().flatten();
+    let views = views.map(|followed| ("views/views.redb".to_owned(), followed.cursor.greatest().0));
+    Witnesses { reached: reached.map(|reached| reached.lsn), others: snapshot.into_iter().chain(views).collect() }
 }
 
 impl Findings {
@@ -159,25 +221,32 @@ impl Findings {
             0 => None,
             stretches => Some(format!("the journal is damaged in {stretches} place(s)")),
         };
+        let missing = self.journal.missing.iter().map(|missing| missing.up_to - missing.ends).max();
+        let missing = missing.map(|records| match records {
+            0 => "the journal's newest part is missing".to_owned(),
+            records => format!("the journal's newest part is missing, {records} record(s) at least"),
+        });
         let violations = match self.gates.violations_total {
             0 => None,
             total => Some(format!("{total} violation(s) of what must always hold")),
         };
-        let both: Vec<_> = damage.into_iter().chain(violations).collect();
+        let both: Vec<_> = damage.into_iter().chain(missing).chain(violations).collect();
         (!both.is_empty()).then(|| both.join(", "))
     }
 }
 
 impl fmt::Display for Findings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Chain { shards, records, records_behind_damage, records_missing, chain, damage, torn } = &self.journal;
+        let Chain { shards, records, records_behind_damage, records_missing, chain, damage, missing, torn } =
+            &self.journal;
         writeln!(f, "journal   {records} records of {shards} shards, chain {chain}")?;
         if let Some(torn) = torn {
-            writeln!(
-                f,
-                "torn      {} from byte {}: {} (never acknowledged; no damage)",
-                torn.file, torn.offset, torn.why
-            )?;
+            // Where acknowledged records are missing, what is left of one of them looks torn too.
+            let remark = if missing.is_empty() { " (never acknowledged; no damage)" } else { "" };
+            writeln!(f, "torn      {} from byte {}: {}{remark}", torn.file, torn.offset, torn.why)?;
+        }
+        for Missing { witness, up_to: _, ends, why } in missing {
+            writeln!(f, "MISSING   from position {ends} on, as {witness} knows: {why}")?;
         }
         for Damage { file, offset, why, resumes, missing } in damage {
             write!(f, "DAMAGED   {file} at byte {offset}: {why}; ")?;

@@ -3,6 +3,7 @@
 use axum::extract::State;
 use engine::command::{CategoryValues, OfficeAction, OfficeAnswer};
 use engine::ids::{CategoryNo, ZONES_MAX, ZoneNo};
+use engine::rejection::Rejection;
 use engine::view::CategoryView;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -47,6 +48,9 @@ pub struct CategoryTerms {
 
 impl CategoryTerms {
     fn values(self) -> Result<CategoryValues, Problem> {
+        if self.valid_until.0 <= self.valid_from.0 {
+            return Err(Problem::from(Rejection::InvalidValue).at("/validUntil", "it ends before it starts"));
+        }
         let zones = self.zones.iter().try_fold(0, |mask, &zone| Ok::<_, Problem>(mask | zone_no(zone)?.bit()))?;
         Ok(CategoryValues {
             price: self.price.money("/price")?,

@@ -212,7 +212,14 @@ async fn create_festival(
         policy: policy.into(),
         calendar: Calendar { time_zone: time_zone.0, day_starts_min: day_starts_at.0 },
     };
-    let (OfficeAnswer::Festival(id), replayed) = state.ask(&change.operator, Some(change.key), action).await? else {
+    let asked = state.ask(&change.operator, Some(change.key), action).await;
+    let asked = asked.map_err(|problem| match problem.code() {
+        code if code == Rejection::InvalidValue.code() && ends_at.0 <= starts_at.0 => {
+            problem.at("/endsAt", "it ends before it starts")
+        }
+        _ => problem,
+    });
+    let (OfficeAnswer::Festival(id), replayed) = asked? else {
         return Err(odd());
     };
     let location = format!("/api/v1/festivals/{slug}");

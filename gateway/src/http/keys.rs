@@ -9,6 +9,7 @@ use axum::http::request::Parts;
 use engine::command::{OfficeAction, OfficeAnswer};
 use engine::ids::FestivalId;
 use engine::rejection::Rejection;
+use engine::status;
 use engine::view::{ApiKeyView, Query, View};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -99,12 +100,26 @@ fn show(view: ApiKeyView, slugs: &BTreeMap<FestivalId, String>) -> Key {
     }
 }
 
+/// Whether a key may have this role, over the API as on the command line.
+pub fn is_for_keys(role: status::Role) -> bool {
+    role != status::Role::User
+}
+
+/// The roles for which that says yes, in words.
+pub const KEY_ROLES: &str = "ADMIN, ORGANIZER, STAFF, CASHIER and SECURITY";
+
 /// Makes a key.
 #[utoipa::path(post, path = "/keys", tag = "keys", request_body = NewKey,
     responses((status = 201, description = "It was made.", body = ShownKey)))]
 async fn create_key(State(state): State<AppState>, change: Change<NewKey>) -> Result<Created<ShownKey>, Problem> {
     change.operator.everywhere(Right::ManageKeys)?;
     let NewKey { name, role, festivals } = change.body.read()?;
+    if !is_for_keys(role.0) {
+        return Err(Problem::field("/role", format!("keys are for {KEY_ROLES}")));
+    }
+    if festivals.is_empty() && role.0 != status::Role::Admin {
+        return Err(Problem::field("/festivals", "a festival is needed: only an ADMIN's key may be for all of them"));
+    }
     // The keys' home does not know the festivals': a slip of the pen would make a key that opens nothing.
     for (i, slug) in festivals.iter().enumerate() {
         state.about(slug).await.map_err(|problem| match problem.code() {

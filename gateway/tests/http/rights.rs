@@ -294,6 +294,12 @@ async fn a_key_is_made_for_festivals_that_exist() {
     let reply = house.post(&admin, "/keys", json!({"name": "x", "role": "STAFF", "festivals": ["own", "onw"]})).await;
     assert_eq!(reply.is(422, "validation").json()["errors"][0]["pointer"], "/festivals/1");
     let everywhere = json!({"name": "x", "role": "STAFF", "festivals": []});
-    house.post(&admin, "/keys", everywhere).await.is(422, "invalid_value");
+    let reply = house.post(&admin, "/keys", everywhere).await;
+    assert_eq!(reply.is(422, "validation").json()["errors"][0]["pointer"], "/festivals");
+    let visitor = json!({"name": "x", "role": "USER", "festivals": ["own"]});
+    let reply = house.post(&admin, "/keys", visitor).await;
+    assert_eq!(reply.is(422, "validation").json()["errors"][0]["pointer"], "/role");
+    let cashier = json!({"name": "till", "role": "CASHIER", "festivals": ["own"]});
+    assert_eq!(house.post(&admin, "/keys", cashier).await.status, 201);
     house.stop().await;
 }
