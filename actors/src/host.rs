@@ -14,13 +14,13 @@ use engine::ids::ShardId;
 use engine::rejection::Rejection;
 use engine::shard::Shard;
 use engine::view::{Notice, View};
-use storage::journal::{Journal, Position, Sink};
+use storage::journal::{Journal, Position, Reason, Refused, Sink};
 use tokio::sync::{broadcast, oneshot};
 
 use crate::clock;
 use crate::courier::Courier;
-use crate::limits::{GATHER_BYTES, IN_FLIGHT_MAX, MAILBOX_MAX};
-use crate::node::{Inbox, TerminalInbox};
+use crate::limits::{GATHER_BYTES, IN_FLIGHT_MAX, JOURNAL_FULL_RETRY_MS, MAILBOX_MAX};
+use crate::node::{Busy, Inbox, TerminalInbox};
 use crate::pipeline::{Pipeline, Release, Stepped, Work};
 use crate::post::Post;
 
@@ -102,10 +102,11 @@ impl Link {
     }
 
     /// Puts work into the mailbox; gives it back if that is full or the shard is gone.
-    pub(crate) fn send(&self, work: Work, asker: Asker) -> Result<(), Work> {
-        let Some(addr) = self.addr.get() else { return Err(work) };
+    pub(crate) fn send(&self, work: Work, asker: Asker) -> Result<(), (Rejection, Work)> {
+        let Some(addr) = self.addr.get() else { return Err((Rejection::Unavailable, work)) };
         addr.try_send(Enter(work, asker)).map_err(|error| match error {
-            SendError::Full(enter) | SendError::Closed(enter) => enter.0,
+            SendError::Full(enter) => (Rejection::Busy, enter.0),
+            SendError::Closed(enter) => (Rejection::Unavailable, enter.0),
         })
     }
 
@@ -178,8 +179,8 @@ pub(crate) enum Control {
     Rebuilt(Box<Shard>),
     /// No state can be rebuilt: the shard stays down.
     Lost,
-    /// Stop, once idle, and hand over the state.
-    Stop(oneshot::Sender<Shard>),
+    /// Stop, once idle, and hand over the state; of a shard that is down, none: it may be ahead of the journal.
+    Stop(oneshot::Sender<Option<Shard>>),
 }
 
 impl Message for Control {
@@ -191,24 +192,44 @@ thread_local! {
     static HANDED_OVER: RefCell<Vec<(ShardId, Vec<u8>)>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Hands over to the journal what has gathered. Behind a record that was refused no other of that shard may come: the
-/// journal would have a gap, and could not be replayed.
-fn write_down(journal: &dyn Journal, links: &[Arc<Link>]) {
-    for (shard, record) in HANDED_OVER.take() {
+/// Hands over to the journal what has gathered; `true` if its queue has no room for all of that, and the rest is to be
+/// handed over a little later. Behind a record that was refused no other of that shard may come: the journal would have a
+/// gap, and could not be replayed.
+fn write_down(journal: &dyn Journal, links: &[Arc<Link>]) -> bool {
+    let mut waiting = HANDED_OVER.take().into_iter();
+    while let Some((shard, record)) = waiting.next() {
         let link = &links[usize::from(shard.0)];
         if link.refused.load(Ordering::Acquire) {
             continue;
         }
-        if let Err(refused) = journal.append(shard, record) {
-            tracing::error!(shard = shard.0, reason = ?refused.reason, "the journal refused a record");
-            link.refused.store(true, Ordering::Release);
-            link.tell(Control::Failed);
+        match journal.append(shard, record) {
+            Ok(()) => {}
+            Err(Refused { reason: Reason::Full, record }) => {
+                HANDED_OVER.set(std::iter::once((shard, record)).chain(waiting).collect());
+                return true;
+            }
+            Err(Refused { reason: reason @ (Reason::TooLarge | Reason::Failed), record }) => {
+                let bytes = record.len();
+                tracing::error!(shard = shard.0, ?reason, bytes, "the journal refused a record; the shard is down");
+                link.refused.store(true, Ordering::Release);
+                link.serving.store(false, Ordering::Release);
+                link.tell(Control::Failed);
+            }
         }
+    }
+    false
+}
+
+/// The same until all of it is handed over.
+async fn write_all_down(journal: Arc<dyn Journal>, links: Arc<[Arc<Link>]>) {
+    while write_down(&*journal, &links) {
+        tokio::time::sleep(Duration::from_millis(JOURNAL_FULL_RETRY_MS)).await;
     }
 }
 
 /// Asks for a shard to be rebuilt from snapshot and journal. The answer is [`Control::Rebuilt`] or [`Control::Lost`].
-pub(crate) type Rebuild = Box<dyn Fn(ShardId) + Send>;
+/// `false`: there is nobody to do it.
+pub(crate) type Rebuild = Box<dyn Fn(ShardId) -> bool + Send>;
 
 /// The actor around one shard.
 pub(crate) struct ShardActor {
@@ -283,7 +304,9 @@ impl ShardActor {
         // What was handed out before the panic has to be in the journal before the state can be read back from it.
         if self.pipeline.is_poisoned() && self.pipeline.in_flight() == 0 && !self.rebuilding && !self.failed {
             self.rebuilding = true;
-            (self.rebuild)(self.pipeline.shard().id());
+            if !(self.rebuild)(self.pipeline.shard().id()) {
+                return self.fail();
+            }
         }
         self.send();
     }
@@ -298,11 +321,10 @@ impl ShardActor {
             let bytes: usize = records.iter().map(|(_, record)| record.len()).sum();
             (records.len() == 1, bytes >= GATHER_BYTES)
         });
-        if enough {
-            write_down(&*self.journal, &self.links);
-        } else if alone {
-            let (journal, links) = (Arc::clone(&self.journal), Arc::clone(&self.links));
-            actix::spawn(async move { write_down(&*journal, &links) });
+        let full = enough && write_down(&*self.journal, &self.links);
+        // What is left there has somebody who comes for it.
+        if full || alone && !enough {
+            actix::spawn(write_all_down(Arc::clone(&self.journal), Arc::clone(&self.links)));
         }
     }
 
@@ -353,6 +375,22 @@ impl ShardActor {
                         inbox.answered(&replies);
                     }
                 }
+                Release::NotAnswered { to, seqs, why } => {
+                    answered += seqs.len();
+                    match to {
+                        Asker::Inbox(inbox) => inbox.turned_away(&seqs, Busy::of(why)),
+                        Asker::Terminal(inbox) => {
+                            self.link.terminals.fetch_sub(seqs.len(), Ordering::AcqRel);
+                            inbox.turned_away(&seqs, Busy::of(why));
+                        }
+                        Asker::Office(_) | Asker::Query(_) | Asker::Nobody => {}
+                    }
+                }
+                Release::NotConfirmed { to, seqs } => {
+                    if let Asker::Inbox(inbox) = to {
+                        inbox.not_confirmed(&seqs, Busy::of(Rejection::InDoubt));
+                    }
+                }
                 Release::Send { to, through } => self.courier.may_send(to, through),
                 Release::Ack { to, through } => {
                     let me = self.pipeline.shard().id();
@@ -377,24 +415,12 @@ impl ShardActor {
         self.link.pending.fetch_sub(answered, Ordering::AcqRel);
     }
 
-    /// The journal takes nothing any more: what waits is told so, what is under way gets no answer, for nobody knows
-    /// whether it is durable. Devices ask again after the restart.
+    /// The shard goes down, and stays down until a restart: whoever waits is told so.
     fn fail(&mut self) {
         self.failed = true;
         self.link.serving.store(false, Ordering::Release);
-        for (commands, asker) in self.pipeline.abandon() {
-            if !matches!(asker, Asker::Nobody) {
-                self.link.pending.fetch_sub(commands, Ordering::AcqRel);
-            }
-            match asker {
-                Asker::Office(once) => once.send((OfficeAnswer::Rejected(Rejection::Unavailable), false)),
-                Asker::Query(once) => once.send(View::No(Rejection::Unavailable)),
-                Asker::Terminal(_) => {
-                    self.link.terminals.fetch_sub(commands, Ordering::AcqRel);
-                }
-                Asker::Inbox(_) | Asker::Nobody => {}
-            }
-        }
+        let releases = self.pipeline.go_down();
+        self.release(releases);
     }
 }
 
@@ -408,6 +434,11 @@ impl Actor for ShardActor {
             }
             this.pipeline.take(Work::Tick, Asker::Nobody);
             this.pump();
+            if this.links.iter().any(|link| !link.serving.load(Ordering::Acquire)) {
+                let links = Arc::clone(&this.links);
+                let releases = this.pipeline.put_off(|id| !links[usize::from(id.0)].serving.load(Ordering::Acquire));
+                this.release(releases);
+            }
         });
     }
 }
@@ -442,6 +473,12 @@ impl Handler<Control> for ShardActor {
             }
             Control::Post => self.pump(),
             Control::Failed | Control::Lost => self.fail(),
+            Control::Rebuilt(_) if self.failed => {}
+            Control::Rebuilt(shard) if shard.seq() != self.pipeline.handed_seq() => {
+                let (found, handed) = (shard.seq(), self.pipeline.handed_seq());
+                tracing::error!(shard = shard.id().0, found, handed, "a rebuilt shard lacks records; it stays down");
+                self.fail();
+            }
             Control::Rebuilt(shard) => {
                 self.rebuilding = false;
                 let release = self.pipeline.rebuilt(*shard);
@@ -463,7 +500,7 @@ impl Handler<Control> for ShardActor {
                 if self.pipeline.is_idle() || self.failed {
                     self.link.serving.store(false, Ordering::Release);
                     // Whoever asked for it may have given up waiting.
-                    let _ = done.send(self.pipeline.shard().clone());
+                    let _ = done.send((!self.failed).then(|| self.pipeline.shard().clone()));
                     ctx.stop();
                 } else {
                     ctx.notify_later(Control::Stop(done), Duration::from_millis(2));
@@ -476,11 +513,13 @@ impl Handler<Control> for ShardActor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use storage::journal::{Cursor, JournalError, Reader, Reason, Refused};
+    use storage::journal::{Cursor, JournalError, Reader};
 
-    /// Has room for short records only.
-    #[derive(Default)]
-    struct Narrow(Mutex<Vec<(ShardId, Vec<u8>)>>);
+    /// Takes short records only, and so many at a time.
+    struct Narrow {
+        room: AtomicUsize,
+        taken: Mutex<Vec<(ShardId, Vec<u8>)>>,
+    }
 
     impl Journal for Narrow {
         fn shards(&self) -> u16 {
@@ -488,9 +527,13 @@ mod tests {
         }
         fn append(&self, shard: ShardId, record: Vec<u8>) -> Result<(), Refused> {
             if record.len() > 2 {
+                return Err(Refused { reason: Reason::TooLarge, record });
+            }
+            let room = self.room.fetch_update(Ordering::AcqRel, Ordering::Acquire, |room| room.checked_sub(1));
+            if room.is_err() {
                 return Err(Refused { reason: Reason::Full, record });
             }
-            self.0.lock().unwrap().push((shard, record));
+            self.taken.lock().unwrap().push((shard, record));
             Ok(())
         }
         fn reader(&self, _: &Cursor) -> Result<Box<dyn Reader>, JournalError> {
@@ -507,18 +550,43 @@ mod tests {
         }
     }
 
-    /// Behind a gap nothing can be replayed, so a shard whose record found no room gets none for the next, shorter one;
+    fn narrow(room: usize) -> (Narrow, [Arc<Link>; 2]) {
+        let links = [0, 1].map(|_| Arc::new(Link::new(Arc::default())));
+        (Narrow { room: AtomicUsize::new(room), taken: Mutex::default() }, links)
+    }
+
+    const ONE: ShardId = ShardId(0);
+    const OTHER: ShardId = ShardId(1);
+
+    /// Behind a gap nothing can be replayed, so a shard whose record was refused gets none for the next, shorter one;
     /// neither of those that were gathered with it nor of later ones.
     #[test]
     fn behind_a_refused_record_comes_no_other() {
-        let (journal, links) = (Narrow::default(), [0, 1].map(|_| Arc::new(Link::new(Arc::default()))));
-        let (one, other) = (ShardId(0), ShardId(1));
+        let (journal, links) = narrow(9);
+        links.iter().for_each(|link| link.serving.store(true, Ordering::Release));
         for gathered in
-            [vec![(one, vec![1]), (one, vec![2; 3]), (one, vec![3]), (other, vec![4])], vec![(one, vec![5])]]
+            [vec![(ONE, vec![1]), (ONE, vec![2; 3]), (ONE, vec![3]), (OTHER, vec![4])], vec![(ONE, vec![5])]]
         {
             HANDED_OVER.set(gathered);
-            write_down(&journal, &links);
+            assert!(!write_down(&journal, &links), "nothing is left");
         }
-        assert_eq!(*journal.0.lock().unwrap(), [(one, vec![1]), (other, vec![4])]);
+        assert_eq!(*journal.taken.lock().unwrap(), [(ONE, vec![1]), (OTHER, vec![4])]);
+        assert_eq!(links.map(|link| link.serving.load(Ordering::Acquire)), [false, true], "one is down, and says so");
+    }
+
+    #[test]
+    fn a_full_journal_is_asked_again_and_the_order_stays() {
+        let (journal, links) = narrow(1);
+        HANDED_OVER.set(vec![(ONE, vec![1]), (OTHER, vec![2]), (ONE, vec![3])]);
+        assert!(write_down(&journal, &links), "two have found no room");
+        HANDED_OVER.with_borrow_mut(|records| records.push((OTHER, vec![4])));
+        assert!(write_down(&journal, &links), "there still is none");
+        journal.room.store(2, Ordering::Release);
+        assert!(write_down(&journal, &links));
+        journal.room.store(9, Ordering::Release);
+        assert!(!write_down(&journal, &links));
+        let taken = [(ONE, vec![1]), (OTHER, vec![2]), (ONE, vec![3]), (OTHER, vec![4])];
+        assert_eq!(*journal.taken.lock().unwrap(), taken);
+        assert!(links.iter().all(|link| !link.refused.load(Ordering::Acquire)), "that is not the end of any shard");
     }
 }

@@ -30,8 +30,14 @@ pub const SEND_AGAIN_MS: u64 = 1_000;
 /// ones: 4,096 × about 100 B.
 pub const MAILBOX_MAX: usize = 4_096;
 
-/// Commands in one step, hence in one record: 4,096 × about 90 B = 370 KiB, decided in about 2 ms.
+/// Commands in one step, hence in one record: 4,096 × about 90 B = 370 KiB, decided in about 2 ms. A payment's lines and a
+/// bulk command's tickets count too ([`crate::pipeline::Work::weight`]).
 pub const STEP_MAX: usize = 4_096;
+
+/// The longest record, in bytes: [`STEP_MAX`] × the 230 B of a payment by wristband that posts to five accounts, and one
+/// batch more (a read's 45 KiB of frames, or 512 messages of another shard, become at most 180 KiB of events) = 1.1 MiB.
+/// The journal takes 4 MiB, so none is refused for its length.
+pub const RECORD_BYTES_MAX: usize = 5 << 18;
 
 /// Records of a thread's shards gather up to so many bytes before they go to the journal, if others are about to add
 /// theirs: a write of 64 KiB takes no longer than one of 4 KiB.
@@ -53,6 +59,15 @@ pub const UNCONFIRMED_MS_MAX: i64 = 50;
 
 /// When whoever was turned away is to come again, in ms: a few flushes later.
 pub const RETRY_AFTER_MS: u32 = 20;
+/// The same from a shard that is down, in ms. That lasts until somebody has seen to it, and 10,000 devices with a few
+/// commands each shall not ask more than a few 10,000 times a second meanwhile.
+pub const UNAVAILABLE_RETRY_MS: u32 = 1_000;
+
+/// How long a record that found the journal's queue full waits before it is handed over again, in ms: about ten writes.
+pub const JOURNAL_FULL_RETRY_MS: u64 = 1;
+
+/// How long starting waits for the shards' threads to take them up, in ms. They have nothing to do but that.
+pub const START_MS_MAX: u64 = 10_000;
 
 /// Notices that a slow receiver may lag behind: 1,024 × 24 B.
 pub const NOTICES_MAX: usize = 1_024;

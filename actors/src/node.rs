@@ -20,7 +20,8 @@ use tokio::sync::{broadcast, oneshot};
 
 use crate::host::{Acks, Asker, Control, Link, Once, ShardActor};
 use crate::limits::{
-    CLOCK_BEHIND_MS_MAX, KEYS_MAX, NOTICES_MAX, PENDING_MAX, RETRY_AFTER_MS, STOP_MS_MAX, TERMINALS_MAX, URGENT_MAX,
+    CLOCK_BEHIND_MS_MAX, IN_FLIGHT_EARLY_MAX, IN_FLIGHT_MAX, KEYS_MAX, NOTICES_MAX, PENDING_MAX, RECORD_BYTES_MAX,
+    RETRY_AFTER_MS, START_MS_MAX, STOP_MS_MAX, TERMINALS_MAX, UNAVAILABLE_RETRY_MS, URGENT_MAX,
 };
 use crate::pipeline::Work;
 use crate::recover::{self, RecoverError, Recovering};
@@ -74,10 +75,19 @@ struct Threads {
 /// The shard's queue is full, or it takes no commands now; nothing was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Busy {
-    /// [`Rejection::Busy`], or [`Rejection::Unavailable`] when the journal has failed or the node stops.
+    /// [`Rejection::Busy`], or [`Rejection::Unavailable`] when the journal has failed, the shard is down or the node stops:
+    /// nothing was done. [`Rejection::InDoubt`] when the shard went down with it.
     pub rejection: Rejection,
     /// When to come again.
     pub retry_after_ms: u32,
+}
+
+impl Busy {
+    /// What is said for this reason, with the time in which it is worth coming again.
+    pub fn of(rejection: Rejection) -> Self {
+        let down = matches!(rejection, Rejection::Unavailable | Rejection::InDoubt);
+        Self { rejection, retry_after_ms: if down { UNAVAILABLE_RETRY_MS } else { RETRY_AFTER_MS } }
+    }
 }
 
 /// One answer on its way to a device.
@@ -97,6 +107,11 @@ pub trait Inbox: Send + Sync + 'static {
     fn answered(&self, replies: &[DeviceReply]);
     /// Answers sent earlier with `durable: false` are on disk now.
     fn confirmed(&self, seqs: &[u64]);
+    /// The shard has gone down: no answers to these. They are to be asked again, under the same numbers.
+    fn turned_away(&self, seqs: &[u64], busy: Busy);
+    /// The shard has gone down: whether answers sent earlier with `durable: false` are on disk is not known, and nobody
+    /// will confirm them. They are to be asked again, with what was shown.
+    fn not_confirmed(&self, seqs: &[u64], busy: Busy);
 }
 
 /// One answer on its way to a terminal. It is durable.
@@ -113,9 +128,11 @@ pub struct TerminalReply {
 pub trait TerminalInbox: Send + Sync + 'static {
     /// Answers of one shard, in the order in which it decided. Those of another may come in between.
     fn answered(&self, replies: &[TerminalReply]);
+    /// A shard has gone down: no answers to these. They are to be asked again, under the same numbers.
+    fn turned_away(&self, seqs: &[u64], busy: Busy);
 }
 
-/// Some of a terminal's commands were not taken: their wallets' shards are full, or take none.
+/// Some of a terminal's commands were not taken: their wallets' shard is full, or takes none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TurnedAway {
     /// Why, and when to come again.
@@ -144,6 +161,9 @@ pub enum StartError {
     /// The system gives no threads.
     #[error("no threads: {0}")]
     Threads(std::io::Error),
+    /// A shard's thread does not take it up.
+    #[error("shard {0} did not start within {limit} s", limit = START_MS_MAX / 1_000)]
+    Shard(usize),
 }
 
 impl From<JournalError> for StartError {
@@ -164,6 +184,8 @@ pub struct Health {
     pub ready: bool,
     /// Why not, or what else is wrong, for whoever is on call.
     pub reason: Option<String>,
+    /// The journal takes writes, and other shards serve beside those that are down.
+    pub partly_up: bool,
 }
 
 /// What starting took.
@@ -192,6 +214,10 @@ impl Node {
         }
         let mut options = config.journal;
         options.log.shards = config.shards;
+        // What all shards can have under way together always has room: a full queue makes them wait.
+        let shards = usize::from(config.shards);
+        options.queue_bytes_max = options.queue_bytes_max.max(shards * IN_FLIGHT_MAX * RECORD_BYTES_MAX);
+        options.queue_records_max = options.queue_records_max.max(shards * IN_FLIGHT_EARLY_MAX);
         let opened = FileJournal::open(&journal_dir, options)?;
         let snapshots: Arc<dyn Snapshots> = Arc::new(FileSnapshots::open(&snapshot_dir)?);
         let mut recovering = Recovering::from_snapshots(&*snapshots, &opened.end(), |_| true)?;
@@ -234,15 +260,19 @@ impl Node {
             let links = Arc::clone(&links);
             let (journal, notices, supervisor) = (Arc::clone(&journal), notices.clone(), supervisor.clone());
             let rebuild: crate::host::Rebuild = Box::new(move |id| {
-                if supervisor.cast(Order::Rebuild(id)).is_err() {
-                    tracing::error!(shard = id.0, "nobody is left to rebuild a shard");
+                let asked = supervisor.cast(Order::Rebuild(id)).is_ok();
+                if !asked {
+                    tracing::error!(shard = id.0, "nobody is left to rebuild a shard; it stays down");
                 }
+                asked
             });
             let arbiter = &arbiters[usize::from(shard.id().0) % arbiters.len()];
             arbiter.spawn_fn(move || ShardActor::start_here(shard, links, journal, notices, rebuild));
         }
-        while !links.iter().all(|link| link.serving.load(Ordering::Acquire)) {
-            std::thread::sleep(Duration::from_micros(200));
+        if let Err(shard) = all_serve(&links, Duration::from_millis(START_MS_MAX)) {
+            system.stop();
+            supervision.shutdown_background();
+            return Err(StartError::Shard(shard));
         }
         Ok(Self(Arc::new(Inner {
             links,
@@ -265,38 +295,38 @@ impl Node {
     pub fn submit(&self, commands: Vec<DeviceCommand>, inbox: &Arc<dyn Inbox>) -> Result<(), Busy> {
         let Some(first) = commands.first() else { return Ok(()) };
         let home = Home::Festival(first.device.festival());
-        self.send(home, Work::Device(commands), Asker::Inbox(Arc::clone(inbox))).map_err(Self::busy)
+        self.send(home, Work::Device(commands), Asker::Inbox(Arc::clone(inbox))).map_err(Busy::of)
     }
 
     /// Hands over what one read of one terminal's stream has brought: each command goes to its wallet's shard, in the
     /// order in which it came there.
     ///
     /// # Errors
-    /// [`TurnedAway`]: some, or all, were not taken; answer each of these so, at the door.
+    /// [`TurnedAway`], by shard: some, or all, were not taken; answer each of these so, at the door.
     pub fn submit_terminal(
         &self,
         mut commands: Vec<TerminalCommand>,
         inbox: &Arc<dyn TerminalInbox>,
-    ) -> Result<(), TurnedAway> {
+    ) -> Result<(), Vec<TurnedAway>> {
         let shard = |command: &TerminalCommand| self.shard_of(Home::Wallet(command.action.wallet()));
         commands.sort_by_cached_key(&shard); // stable
-        let mut turned_away: Option<TurnedAway> = None;
+        let mut turned_away = Vec::new();
         while let Some(last) = commands.last().map(&shard) {
             let theirs = commands.split_off(commands.partition_point(|command| shard(command) < last));
             let link = &self.0.links[usize::from(last.0)];
             let refused = match self.check_terminals(link, theirs.len()) {
                 Err(rejection) => Some((rejection, theirs)),
                 Ok(()) => match self.put(link, Work::Terminal(theirs), Asker::Terminal(Arc::clone(inbox))) {
-                    Err(Work::Terminal(theirs)) => Some((Rejection::Busy, theirs)),
+                    Err((rejection, Work::Terminal(theirs))) => Some((rejection, theirs)),
                     _ => None,
                 },
             };
             if let Some((rejection, theirs)) = refused {
-                let none = TurnedAway { busy: Self::busy(rejection), seqs: Vec::new() };
-                turned_away.get_or_insert(none).seqs.extend(theirs.iter().map(|command| command.seq));
+                let seqs = theirs.iter().map(|command| command.seq).collect();
+                turned_away.push(TurnedAway { busy: Busy::of(rejection), seqs });
             }
         }
-        turned_away.map_or(Ok(()), Err)
+        if turned_away.is_empty() { Ok(()) } else { Err(turned_away) }
     }
 
     /// Whether a terminal's command about this wallet would be turned away now: worth asking before looking up a chip.
@@ -304,7 +334,7 @@ impl Node {
     /// # Errors
     /// [`Busy`].
     pub fn has_room_for_terminal(&self, wallet: WalletId) -> Result<(), Busy> {
-        self.check_terminals(self.link(Home::Wallet(wallet)), 1).map_err(Self::busy)
+        self.check_terminals(self.link(Home::Wallet(wallet)), 1).map_err(Busy::of)
     }
 
     /// Whether [`Node::submit`] for this home would be turned away now: worth asking before verifying signatures.
@@ -312,7 +342,7 @@ impl Node {
     /// # Errors
     /// [`Busy`].
     pub fn has_room(&self, home: Home) -> Result<(), Busy> {
-        self.check(self.link(home), 1).map_err(Self::busy)
+        self.check(self.link(home), 1).map_err(Busy::of)
     }
 
     /// Asks for the office, and waits until the answer is durable; where another shard has a say, until that has had it.
@@ -337,6 +367,16 @@ impl Node {
         let shards = (0..self.0.links.len() as u16).map(ShardId);
         let parts = futures_util::future::join_all(shards.map(|id| self.query_shard(id, query))).await;
         gather(parts)
+    }
+
+    /// The same of those shards that answer, for what a part is enough for; and whether that was all of them.
+    pub async fn query_those_up(&self, query: Query) -> (View, bool) {
+        let shards = (0..self.0.links.len() as u16).map(ShardId);
+        let mut parts = futures_util::future::join_all(shards.map(|id| self.query_shard(id, query))).await;
+        let asked = parts.len();
+        parts.retain(|part| !matches!(part, View::No(Rejection::Unavailable)));
+        let all = parts.len() == asked;
+        (if parts.is_empty() { View::No(Rejection::Unavailable) } else { gather(parts) }, all)
     }
 
     async fn query_shard(&self, shard: ShardId, query: Query) -> View {
@@ -364,7 +404,9 @@ impl Node {
         };
         let stuck = self.0.links.iter().position(|link| link.stuck.load(Ordering::Acquire));
         let stuck = stuck.map(|shard| format!("shard {shard} cannot take in a message of another; see the log"));
-        Health { ready: reason.is_none(), reason: reason.or(stuck) }
+        let serves = |link: &Arc<Link>| link.serving.load(Ordering::Acquire);
+        let partly_up = self.0.journal.failure().is_none() && self.0.links.iter().any(serves);
+        Health { ready: reason.is_none(), partly_up, reason: reason.or(stuck) }
     }
 
     /// What starting took.
@@ -408,25 +450,27 @@ impl Node {
             link.tell(Control::Stop(done));
             states.push(state);
         }
-        let mut stopped: Vec<Shard> = Vec::new();
+        let (mut stopped, mut idle) = (Vec::new(), true);
         for state in states {
-            if let Ok(Ok(shard)) = tokio::time::timeout(Duration::from_millis(STOP_MS_MAX), state).await {
-                stopped.push(shard);
+            match tokio::time::timeout(Duration::from_millis(STOP_MS_MAX), state).await {
+                Ok(Ok(state)) => stopped.extend(state),
+                _ => idle = false,
             }
         }
         let node = self.clone();
-        let closing = tokio::task::spawn_blocking(move || node.close(&stopped));
+        let closing = tokio::task::spawn_blocking(move || node.close(&stopped, idle));
         if closing.await.is_err() {
             tracing::error!("closing the journal panicked");
         }
     }
 
-    fn close(&self, stopped: &[Shard]) {
-        let (all, end) = (stopped.len() == self.0.links.len(), self.0.journal.end());
+    /// `idle`: nothing is under way in any shard.
+    fn close(&self, stopped: &[Shard], idle: bool) {
+        let end = self.0.journal.end();
         if let Err(error) = self.0.journal.close() {
             tracing::error!(%error, "the journal does not close cleanly; it has all that was acknowledged");
-        } else if all {
-            // All are idle, so the journal's end is where each of them is.
+        } else if idle {
+            // So the journal's end is where each of them is that is not down.
             for shard in stopped.iter().filter(|shard| shard.seq() > 0) {
                 if let Err(error) = recover::save(&*self.0.snapshots, shard, end.get(shard.id())) {
                     tracing::warn!(%error, "no snapshot; the next start replays the journal");
@@ -463,7 +507,8 @@ impl Node {
     }
 
     fn check_within(&self, link: &Link, commands: usize, pending_max: usize) -> Result<(), Rejection> {
-        if self.0.failed.load(Ordering::Acquire) || self.0.stopping.load(Ordering::Acquire) {
+        let serves = link.serving.load(Ordering::Acquire);
+        if !serves || self.0.failed.load(Ordering::Acquire) || self.0.stopping.load(Ordering::Acquire) {
             return Err(Rejection::Unavailable);
         }
         if link.pending.load(Ordering::Acquire) + commands > pending_max {
@@ -492,11 +537,11 @@ impl Node {
             link.send_urgently(work, asker);
             return Ok(());
         }
-        self.put(link, work, asker).map_err(|_| Rejection::Busy)
+        self.put(link, work, asker).map_err(|(rejection, _)| rejection)
     }
 
-    /// Into the shard's mailbox; gives the work back if that is full.
-    fn put(&self, link: &Link, work: Work, asker: Asker) -> Result<(), Work> {
+    /// Into the shard's mailbox; gives the work back if that is full, or gone.
+    fn put(&self, link: &Link, work: Work, asker: Asker) -> Result<(), (Rejection, Work)> {
         let commands = work.len();
         let of_terminals = if let Work::Terminal(_) = work { commands } else { 0 };
         link.pending.fetch_add(commands, Ordering::AcqRel);
@@ -506,10 +551,18 @@ impl Node {
             link.terminals.fetch_sub(of_terminals, Ordering::AcqRel);
         })
     }
+}
 
-    fn busy(rejection: Rejection) -> Busy {
-        Busy { rejection, retry_after_ms: RETRY_AFTER_MS }
+/// Waits until all shards are up; one that is not, after so long.
+fn all_serve(links: &[Arc<Link>], within: Duration) -> Result<(), usize> {
+    let began = Instant::now();
+    while let Some(missing) = links.iter().position(|link| !link.serving.load(Ordering::Acquire)) {
+        if began.elapsed() >= within {
+            return Err(missing);
+        }
+        std::thread::sleep(Duration::from_micros(200));
     }
+    Ok(())
 }
 
 /// What all shards' answers to one question come to.

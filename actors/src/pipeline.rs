@@ -8,6 +8,7 @@
 //! view, waits for the newest record in flight, since it may show what that record did. What another shard has a say in
 //! waits longer still (`pipeline/later.rs`).
 
+mod down;
 mod later;
 mod work;
 
@@ -46,6 +47,7 @@ pub struct Pipeline<R> {
     later: Later<R>,
     /// A message of these shards panicked alone. None may be skipped, so nothing more of theirs is taken in.
     stuck: BTreeSet<ShardId>,
+    down: bool,
 }
 
 /// What waits for one record to become durable.
@@ -81,6 +83,7 @@ impl<R: Clone> Pipeline<R> {
             culprit: false,
             later: Later::new(),
             stuck: BTreeSet::new(),
+            down: false,
         }
     }
 
@@ -94,7 +97,7 @@ impl<R: Clone> Pipeline<R> {
 
     /// Whether a step would find work and room.
     pub fn is_ready(&self) -> bool {
-        let Some((work, _)) = self.waiting.front().filter(|_| !self.poisoned) else { return false };
+        let Some((work, _)) = self.waiting.front().filter(|_| !self.poisoned && !self.down) else { return false };
         self.in_flight.len() < IN_FLIGHT_MAX
             || (self.in_flight.len() < IN_FLIGHT_EARLY_MAX
                 && matches!(work, Work::Device(commands) if answers_early(&self.shard, commands))
@@ -131,20 +134,28 @@ impl<R: Clone> Pipeline<R> {
         self.stuck.iter().copied()
     }
 
-    /// Gives up everything: who waits, with how many commands.
-    pub fn abandon(&mut self) -> Vec<(usize, R)> {
-        let mut askers: Vec<(usize, R)> = self.waiting.drain(..).map(|(work, to)| (work.len(), to)).collect();
-        for release in self.in_flight.drain(..).flat_map(|flight| flight.releases) {
-            match release {
-                Release::Device { to, replies } => askers.push((replies.len(), to)),
-                Release::Terminal { to, replies } => askers.push((replies.len(), to)),
-                Release::Office { to, .. } | Release::View { to, .. } => askers.push((1, to)),
-                Release::Confirmed { .. } | Release::Send { .. } | Release::Ack { .. } | Release::Notice(_) => {}
-            }
-        }
-        askers.extend(self.later.abandon().map(|to| (1, to)));
+    /// The shard cannot go on: its record was refused, the journal has failed, or its state cannot be rebuilt. Says so to
+    /// whoever waits: what was not decided has not happened; of what was decided nobody knows whether it is durable. From
+    /// then on nothing is decided any more; whatever is taken all the same is told by the next call.
+    pub fn go_down(&mut self) -> Vec<Release<R>> {
+        self.down = true;
+        let mut told: Vec<Release<R>> =
+            self.waiting.drain(..).filter_map(|(work, to)| down::undecided(work, to)).collect();
+        let held = self.in_flight.drain(..).flat_map(|flight| flight.releases);
+        told.extend(held.filter_map(down::of_unknown_fate));
+        told.extend(self.later.abandon().map(|to| down::office(to, Rejection::StillPending)));
         self.unconfirmed.clear();
-        askers
+        if planted(Plant::DownShardSilent) { Vec::new() } else { told }
+    }
+
+    /// Whether [`Pipeline::go_down`] was called.
+    pub fn is_down(&self) -> bool {
+        self.down
+    }
+
+    /// Tells those who wait for a shard that is down to look again later: what they asked for goes on when it is back.
+    pub fn put_off(&mut self, down: impl Fn(ShardId) -> bool) -> Vec<Release<R>> {
+        self.later.waiting_for(down).collect()
     }
 
     /// The sequence number of the last record handed out.
@@ -312,11 +323,14 @@ impl<R: Clone> Pipeline<R> {
         (now, held, unconfirmed)
     }
 
-    /// The oldest record in flight is durable: what it held may leave.
+    /// The oldest record in flight is durable: what it held may leave. Once the shard is down its askers have been told.
     ///
     /// # Panics
     /// If none is in flight: a journal that confirms what nobody wrote is not to be trusted.
     pub fn durable(&mut self) -> Vec<Release<R>> {
+        if self.down {
+            return Vec::new();
+        }
         let flight = self.in_flight.pop_front().expect("the journal confirms what was handed to it");
         if flight.unconfirmed {
             self.unconfirmed.pop_front();

@@ -1,6 +1,7 @@
 //! Supervision, by ractor: rebuilds a shard that a panic has spoilt while the others go on, and writes snapshots in the
 //! background. A role that fails is started again.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,10 +46,15 @@ impl Actor for Supervisor {
         let at_work = house.clone();
         // On a thread of its own: reading the journal blocks, and another shard may need us meanwhile.
         tokio::task::spawn_blocking(move || {
-            let message = match rebuild(&at_work, id) {
-                Ok(shard) => Control::Rebuilt(Box::new(shard)),
-                Err(error) => {
+            // A replay that panics is an answer too: somebody waits for this.
+            let message = match catch_unwind(AssertUnwindSafe(|| rebuild(&at_work, id))) {
+                Ok(Ok(shard)) => Control::Rebuilt(Box::new(shard)),
+                Ok(Err(error)) => {
                     tracing::error!(shard = id.0, %error, "a shard cannot be rebuilt; it stays down");
+                    Control::Lost
+                }
+                Err(_) => {
+                    tracing::error!(shard = id.0, "rebuilding a shard panicked; it stays down");
                     Control::Lost
                 }
             };

@@ -3,7 +3,7 @@
 mod common;
 
 use actors::courier::{Courier, Delivery};
-use actors::limits::{LATER_MAX, LATER_MS_MAX, SEND_AGAIN_MS};
+use actors::limits::{LATER_MAX, LATER_MS_MAX, RECORD_BYTES_MAX, SEND_AGAIN_MS};
 use actors::pipeline::{Pipeline, Release, Stepped, Work};
 use common::till::*;
 use engine::command::*;
@@ -283,6 +283,48 @@ fn only_so_many_wait_and_the_rest_are_told_at_once() {
     assert_eq!(refused, 3);
     let told = pair.run().into_iter().filter(|left| matches!(left, Told(..))).count();
     assert_eq!(told, LATER_MAX, "everybody else, once");
-    let gone: usize = pair.pipelines.iter_mut().map(|pipeline| pipeline.abandon().len()).sum();
+    let gone: usize = pair.pipelines.iter_mut().map(|pipeline| pipeline.go_down().len()).sum();
     assert_eq!(gone, 0);
+}
+
+/// However long a payment is: the journal takes what one step writes, and every shard's at once.
+#[test]
+fn the_longest_record_has_room_in_the_journal() {
+    let mut pair = Pair::new();
+    let (bar, wallet) = (pair.bar, pair.wallets[0]);
+    let vendor = VendorNo(0);
+    let values = ProductValues { name: "Beer".into(), price: 1, vat_bp: 1_900, on_sale: true };
+    let put = CashAction::PutProduct { festival: bar.festival, vendor, product: None, values };
+    assert!(matches!(pair.settle(OfficeAction::Cash(put)), OfficeAnswer::Product(..)));
+    let source = Source { kind: SourceKind::Desk, festival: bar.festival, number: 1 };
+    let (festival, amount, taken) = (bar.festival, eur(100_000_000), true);
+    pair.settle(OfficeAction::Cash(CashAction::TopUp { wallet, festival, amount, source, taken }));
+    let line = Line { product: ProductNo(0), count: 1, price: 1 };
+    for lines in [0, 1, 8, 32] {
+        let mut taken = 0;
+        // Each read of a stream brings up to 45 KiB of frames.
+        for read in 0..60 {
+            let payment = |n: u64| {
+                let mut command = bar.pay(1 + lines * 100_000 + read * 1_400 + n, wallet, 1.max(lines as i64));
+                let TerminalAction::Pay { lines: sold, .. } = &mut command.action else { unreachable!() };
+                *sold = vec![line; lines as usize].into();
+                TerminalCommand { floor: command.seq, ..command }
+            };
+            let many = 45 * 1_024 / (33 + 12 * lines);
+            taken += many.min(1_400);
+            pair.pipelines[0].take(Work::Terminal((0..many.min(1_400)).map(payment).collect()), 0);
+        }
+        let Stepped::Record(record, _) = pair.pipelines[0].step(pair.now, Vec::new()) else { panic!("nothing") };
+        pair.durable(0);
+        assert!(taken > 4_096 / (1 + lines), "a full step");
+        assert!(record.len() <= RECORD_BYTES_MAX, "{lines} lines: {} bytes", record.len());
+        assert!(record.len() > RECORD_BYTES_MAX / 8, "the bound is one of this size: {lines} lines, {}", record.len());
+        while pair.pipelines[0].is_ready() {
+            if pair.step(0).0 {
+                pair.durable(0);
+            }
+        }
+    }
+    let log = storage::journal::log::LogOptions::default();
+    assert!(RECORD_BYTES_MAX <= log.record_bytes_max());
 }

@@ -94,6 +94,8 @@ plants! {
     UndoKeepsTheCount = 36, "undo-keeps-the-count";
     /// A shown answer stands whoever says so, and whenever.
     ShownByAnybody = 37, "shown-by-anybody";
+    /// Whoever asks a shard that is down, or waited for it when it went down, is told nothing.
+    DownShardSilent = 46, "down-shard-silent";
 }
 
 #[cfg(feature = "plants")]

@@ -90,6 +90,8 @@ rejections! {
     UnknownCode = 39, "unknown_code", "This enrolment code is not known, or was used already.";
     /// The enrolment code's 15 minutes are over.
     CodeExpired = 40, "code_expired", "This enrolment code has expired.";
+    /// It was decided, and whether it is recorded cannot be said now: the same id, asked again, is told.
+    InDoubt = 41, "in_doubt", "We cannot say yet whether this was recorded. It is being asked again.";
 
     // Undo.
     /// Nothing of this ticket can be undone: not scanned, or scanned again since.
@@ -128,7 +130,7 @@ rejections! {
     Internal = 96, "internal", "Something went wrong. Please try again, then call support.";
     /// A queue is full; come again in the time that the answer names.
     Busy = 97, "busy", "One moment, please scan again.";
-    /// The journal takes no writes (full or broken disk).
+    /// The journal takes no writes (full or broken disk), or the shard is down. Nothing was done.
     Unavailable = 98, "unavailable", "The system cannot record anything right now.";
 
     /// Another shard has not answered yet: what was asked may still happen, and the same key is told how it ended.

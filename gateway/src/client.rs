@@ -33,6 +33,7 @@ use std::time::Duration;
 
 use engine::command::{DeviceAnswer, Direction, LINES_MAX};
 use engine::ids::{DeviceId, TagUid, TicketId, ZoneNo};
+use engine::rejection::Rejection;
 use quinn::Endpoint;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, watch};
 
@@ -189,6 +190,15 @@ pub enum Event {
     Notice(Notice),
     /// An answer that was not on disk when it came is now.
     Confirmed(u64),
+    /// The server cannot answer this command now: [`Rejection::Unavailable`], nothing was done; or
+    /// [`Rejection::InDoubt`], perhaps it was. It is asked again under the same number until it is answered; said
+    /// once for each.
+    PutOff {
+        /// Which.
+        seq: u64,
+        /// Why, and what to say.
+        why: Rejection,
+    },
 }
 
 /// How a reader is set up.

@@ -438,10 +438,18 @@ async fn watch_health(node: Node) {
             continue;
         }
         if unwell_s.is_multiple_of(AGAIN) {
-            error!(
-                reason = health.reason.as_deref().unwrap_or("unknown"),
-                "NOTHING CAN BE RECORDED: readers answer `unavailable` and let nobody in. See to the disk, then restart"
-            );
+            let reason = health.reason.as_deref().unwrap_or("unknown");
+            if health.partly_up {
+                error!(
+                    reason,
+                    "A PART OF THE NODE IS DOWN: it answers `unavailable`, the rest goes on. See the log, then restart"
+                );
+            } else {
+                error!(
+                    reason,
+                    "NOTHING CAN BE RECORDED: readers answer `unavailable` and let nobody in. See to the disk, then restart"
+                );
+            }
         }
         unwell_s = unwell_s.saturating_add(1);
     }

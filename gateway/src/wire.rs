@@ -68,7 +68,7 @@
 //! | 0x85 | TerminalWelcome | to a terminal in place of Welcome: 4 server time i64 ms · 12 next_seq u64 · 20 festival u32 · 24 vendor u16 · 26 window u16 · 28 currency 3 · 31 reserved · 32 three texts: device, festival, vendor. Flag 1: it has a vendor; 2: it tops up with cash |
 //! | 0x90 | Answer | 4 seq u64 · 12 verdict u8 · 13 answer flags u8 · 14 zone u8 · 15 reserved · 16 occupancy u32 · 20 ticket u128 (0: none) · 36 at i64 ms · with flag 2 first use: 44 at i64 ms · 52 gate u16 · 54 zone u8 · 55 reserved. Flag 1: on disk; without it a Confirmed follows |
 //! | 0x91 | Confirmed | 1..=85 ranges: first seq u64 · count u32 (1..=4,096) |
-//! | 0x92 | Busy | 4 seq u64 · 12 retry_after_ms u32 · 16 rejection u8 · 17 reserved 3. Nothing was done; send it again |
+//! | 0x92 | Busy | 4 seq u64 · 12 retry_after_ms u32 · 16 rejection u8 · 17 reserved 3. Send it again, after so long: nothing was done; or `in_doubt`: perhaps it was, so resent |
 //! | 0x93 | Notice | 4 kind u8 (1 zone, 2 revoked, 3 slow down, 4 policy changed, 5 closing) · 5 zone u8 · 6 zone state u8 · 7 reserved · 8 retry_after_ms u32; fields a kind has no use for are 0 |
 //! | 0xA0 | CashAnswer | 4 seq u64 · 12 verdict u8 · 13 answer flags u8 · 14 currency 3 · 17 order u32 · 21 amount i64 · 29 balance i64 · 37 wallet u64 (0: none known) · 45 serial u64 of the transaction, 0 if nothing moved · 53 at i64 ms. It is on disk |
 //!

@@ -95,6 +95,13 @@ impl<R> Later<R> {
         overdue.into_iter().map(|waiter| waiter.told(OfficeAnswer::Rejected(Rejection::StillPending)))
     }
 
+    /// Who waits for a shard that is down: that may take longer than anybody has patience.
+    pub(super) fn waiting_for(&mut self, down: impl Fn(ShardId) -> bool) -> impl Iterator<Item = Release<R>> {
+        let waiting = self.held.extract_if(.., |held| held.until.iter().any(|(shard, _)| down(*shard)));
+        let waiting: Vec<_> = waiting.map(|held| held.waiter).collect();
+        waiting.into_iter().map(|waiter| waiter.told(OfficeAnswer::Rejected(Rejection::StillPending)))
+    }
+
     /// Gives up everything: who waits.
     pub(super) fn abandon(&mut self) -> impl Iterator<Item = R> {
         self.waiters = 0;

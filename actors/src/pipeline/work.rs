@@ -1,8 +1,11 @@
 //! What goes into a pipeline, and what comes out.
 
-use engine::command::{CommandRef, DeviceCommand, OfficeAction, OfficeAnswer, OfficeCommand, TerminalCommand};
+use engine::command::{
+    CommandRef, DeviceCommand, OfficeAction, OfficeAnswer, OfficeCommand, TerminalAction, TerminalCommand,
+};
 use engine::ids::ShardId;
 use engine::outbox::Message;
+use engine::rejection::Rejection;
 use engine::view::{Notice, Query, View};
 
 use crate::node::{DeviceReply, TerminalReply};
@@ -54,6 +57,7 @@ impl Work {
                 OfficeAction::IssueTickets { holders, .. } => 1 + holders.len() / 4,
                 _ => 4,
             },
+            Self::Terminal(commands) => commands.iter().map(weight).sum(),
             Self::Deliver { messages, .. } => messages.len(),
             _ => self.len(),
         }
@@ -99,6 +103,14 @@ impl Work {
     }
 }
 
+/// A payment's lines are recorded with it: eight of them are as long as a payment without.
+fn weight(command: &TerminalCommand) -> usize {
+    match &command.action {
+        TerminalAction::Pay { lines, .. } => 1 + lines.len().div_ceil(8),
+        _ => 1,
+    }
+}
+
 /// What may leave now. `R` is whatever the caller wants to know the asker by.
 #[derive(Debug)]
 pub enum Release<R> {
@@ -122,6 +134,24 @@ pub enum Release<R> {
         to: R,
         /// What.
         replies: Vec<TerminalReply>,
+    },
+    /// No answers to these of a device's or a terminal's commands: the shard has gone down. They are to be asked again
+    /// under the same numbers.
+    NotAnswered {
+        /// To whom.
+        to: R,
+        /// Which.
+        seqs: Vec<u64>,
+        /// [`Rejection::Unavailable`]: nothing was done. [`Rejection::InDoubt`]: decided, and whether that became
+        /// durable is not known.
+        why: Rejection,
+    },
+    /// Whether answers that left early became durable is not known: the shard has gone down.
+    NotConfirmed {
+        /// To whom.
+        to: R,
+        /// Which.
+        seqs: Vec<u64>,
     },
     /// An answer to the office.
     Office {

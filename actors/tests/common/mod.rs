@@ -4,8 +4,9 @@
 pub mod till;
 
 use std::sync::{Condvar, Mutex};
+use std::time::Duration;
 
-use actors::{DeviceReply, Inbox, Node, NodeConfig};
+use actors::{Busy, DeviceReply, Inbox, Node, NodeConfig};
 use engine::command::{
     CategoryValues, Credential, DeviceAction, DeviceCommand, Direction, OfficeAction, OfficeAnswer, OfficeCommand,
     Scan, issued,
@@ -13,6 +14,7 @@ use engine::command::{
 use engine::credential::QrSecret;
 use engine::ids::{DeviceId, FestivalId, GateNo, TicketId, ZoneNo};
 use engine::money::{Currency, Money};
+use engine::rejection::Rejection;
 use engine::status::{CategoryKind, FestivalStatus, Policy};
 use engine::time::Timestamp;
 
@@ -23,6 +25,7 @@ const SECRET: &[u8] = b"a secret of at least 32 bytes, for tests";
 pub struct Got {
     pub replies: Mutex<Vec<DeviceReply>>,
     pub confirmed: Mutex<Vec<u64>>,
+    pub turned_away: Mutex<Vec<(u64, Rejection)>>,
     more: Condvar,
 }
 
@@ -34,6 +37,14 @@ impl Inbox for Got {
     fn confirmed(&self, seqs: &[u64]) {
         self.confirmed.lock().unwrap().extend_from_slice(seqs);
     }
+    fn turned_away(&self, seqs: &[u64], busy: Busy) {
+        let _nobody_falls_asleep = self.replies.lock().unwrap();
+        self.turned_away.lock().unwrap().extend(seqs.iter().map(|seq| (*seq, busy.rejection)));
+        self.more.notify_all();
+    }
+    fn not_confirmed(&self, seqs: &[u64], busy: Busy) {
+        self.turned_away(seqs, busy);
+    }
 }
 
 impl Got {
@@ -43,6 +54,19 @@ impl Got {
             replies = self.more.wait(replies).unwrap();
         }
         replies.clone()
+    }
+}
+
+impl Got {
+    /// Whoever was told to ask again, once there are so many.
+    pub fn wait_turned_away(&self, count: usize) -> Vec<(u64, Rejection)> {
+        let mut replies = self.replies.lock().unwrap();
+        while self.turned_away.lock().unwrap().len() < count {
+            let (waited, timeout) = self.more.wait_timeout(replies, Duration::from_secs(20)).unwrap();
+            replies = waited;
+            assert!(!timeout.timed_out() || self.turned_away.lock().unwrap().len() >= count, "nobody says anything");
+        }
+        self.turned_away.lock().unwrap().clone()
     }
 }
 

@@ -1,11 +1,13 @@
 //! Two vendors' worth of a festival that takes cashless payments, with a cashier's terminal.
 
 use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
-use actors::{Node, TerminalInbox, TerminalReply};
+use actors::{Busy, Node, TerminalInbox, TerminalReply};
 use engine::command::*;
 use engine::ids::*;
 use engine::money::{Currency, Money};
+use engine::rejection::Rejection;
 use engine::status::{FestivalStatus, Policy};
 use engine::time::Timestamp;
 use engine::view::{LedgerView, Query, View, WalletView};
@@ -14,12 +16,18 @@ use engine::view::{LedgerView, Query, View, WalletView};
 #[derive(Default)]
 pub struct Told {
     replies: Mutex<Vec<TerminalReply>>,
+    turned_away: Mutex<Vec<(u64, Rejection)>>,
     more: Condvar,
 }
 
 impl TerminalInbox for Told {
     fn answered(&self, replies: &[TerminalReply]) {
         self.replies.lock().unwrap().extend_from_slice(replies);
+        self.more.notify_all();
+    }
+    fn turned_away(&self, seqs: &[u64], busy: Busy) {
+        let _nobody_falls_asleep = self.replies.lock().unwrap();
+        self.turned_away.lock().unwrap().extend(seqs.iter().map(|seq| (*seq, busy.rejection)));
         self.more.notify_all();
     }
 }
@@ -34,6 +42,16 @@ impl Told {
         let mut replies = replies.clone();
         replies.sort_by_key(|reply| reply.seq);
         replies
+    }
+    /// Whoever was told to ask again, once there are so many.
+    pub fn wait_turned_away(&self, count: usize) -> Vec<(u64, Rejection)> {
+        let mut replies = self.replies.lock().unwrap();
+        while self.turned_away.lock().unwrap().len() < count {
+            let (waited, timeout) = self.more.wait_timeout(replies, Duration::from_secs(20)).unwrap();
+            replies = waited;
+            assert!(!timeout.timed_out() || self.turned_away.lock().unwrap().len() >= count, "nobody says anything");
+        }
+        self.turned_away.lock().unwrap().clone()
     }
     pub fn count(&self) -> usize {
         self.replies.lock().unwrap().len()

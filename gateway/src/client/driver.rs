@@ -24,6 +24,9 @@ const OUT_BYTES: usize = 32 * 1_024;
 /// A connection that stood so long was a good one: the next wait is a short one again.
 const GOOD_AFTER: Duration = Duration::from_secs(10);
 const BACKOFF: Duration = Duration::from_millis(100);
+/// A server that has a frame and does not answer it within this long, on a connection that stands, is asked again. Every
+/// answer takes a few disk writes at most; this is ten seconds of a disk that hangs.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// How long a goodbye may take.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -34,6 +37,16 @@ struct Pending {
     unsure: bool,
     /// Sent on this connection, and not answered there.
     in_flight: bool,
+    /// When it was sent last.
+    sent_at: Option<Instant>,
+    /// It was said that the server cannot answer it now.
+    put_off: bool,
+}
+
+impl Pending {
+    fn new(kept: Kept, reply: Option<Reply>, unsure: bool) -> Self {
+        Self { kept, reply, unsure, in_flight: false, sent_at: None, put_off: false }
+    }
 }
 
 pub(super) struct Driver {
@@ -83,7 +96,7 @@ impl Driver {
         };
         let unsent = kept.keys().copied().collect();
         // They may have been sent before the restart; saying so where they were not does no harm.
-        let pending = |kept| Pending { kept, reply: None, unsure: true, in_flight: false };
+        let pending = |kept| Pending::new(kept, None, true);
         Ok(Self {
             identity,
             trade,
@@ -245,7 +258,7 @@ impl Driver {
         }
         // From here it will be sent.
         let kept = Kept { frame, shown: None };
-        self.pending.insert(seq, Pending { kept, reply: Some(reply), unsure: false, in_flight: false });
+        self.pending.insert(seq, Pending::new(kept, Some(reply), false));
         self.unsent.insert(seq);
     }
 
@@ -257,6 +270,8 @@ impl Driver {
         let _ = self.events.send(Event::Connected(std::sync::Arc::clone(&welcome)));
         let mut out: Vec<u8> = Vec::new();
         let mut at = 0;
+        let mut look = tokio::time::interval(ANSWER_WITHIN / 5);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let over = loop {
             let mut heard = Ok(());
             if let Err(error) = frames.take(|frame| {
@@ -288,6 +303,7 @@ impl Driver {
                 },
                 ask = self.asks.recv() => if self.take(ask) { break Over::Goodbye },
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
+                _ = look.tick() => self.ask_again_what_is_late(),
             }
         };
         self.connected = false;
@@ -368,6 +384,7 @@ impl Driver {
                 _ => unreachable!("written by this file, checked by the queue"),
             }
             pending.in_flight = true;
+            pending.sent_at = Some(now);
             self.in_flight += 1;
         }
     }
@@ -389,7 +406,8 @@ impl Driver {
                 }
                 Ok(())
             }
-            Frame::Busy { seq, retry_after_ms, .. } => {
+            Frame::Busy { seq, rejection, retry_after_ms } => {
+                self.put_off(seq, rejection);
                 self.again_in(seq, retry_after_ms);
                 Ok(())
             }
@@ -414,6 +432,7 @@ impl Driver {
 
     fn answered(&mut self, seq: u64, answer: DeviceAnswer, durable: bool) -> Result<(), ClientError> {
         if let Verdict::Rejected(Rejection::Busy | Rejection::Unavailable) = answer.verdict {
+            self.put_off(seq, Rejection::Unavailable);
             self.again_in(seq, 100);
             return Ok(());
         }
@@ -466,7 +485,35 @@ impl Driver {
         }
     }
 
-    /// Nothing was done: the same frame under the same number, a little later.
+    /// The server cannot answer this one now; whoever stands there is to know.
+    fn put_off(&mut self, seq: u64, why: Rejection) {
+        let Some(pending) = self.pending.get_mut(&seq) else { return };
+        if why == Rejection::InDoubt {
+            pending.unsure = true;
+            // It may have been answered once, and is to be confirmed.
+            self.in_flight += usize::from(!std::mem::replace(&mut pending.in_flight, true));
+        }
+        let down = matches!(why, Rejection::InDoubt | Rejection::Unavailable);
+        if down && !std::mem::replace(&mut pending.put_off, true) {
+            let _ = self.events.send(Event::PutOff { seq, why });
+        }
+    }
+
+    /// No answer came, and the connection stands: the same frame again.
+    fn ask_again_what_is_late(&mut self) {
+        let now = Instant::now();
+        for (&seq, pending) in &mut self.pending {
+            let late = pending.sent_at.is_some_and(|at| now.duration_since(at) >= ANSWER_WITHIN);
+            if pending.in_flight && late {
+                pending.in_flight = false;
+                pending.unsure = true;
+                self.in_flight -= 1;
+                self.unsent.insert(seq);
+            }
+        }
+    }
+
+    /// The same frame under the same number, a little later.
     fn again_in(&mut self, seq: u64, retry_after_ms: u32) {
         let Some(pending) = self.pending.get_mut(&seq) else { return };
         if std::mem::take(&mut pending.in_flight) {

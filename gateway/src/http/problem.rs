@@ -174,7 +174,7 @@ pub fn status_of(rejection: Rejection) -> StatusCode {
         | BelowMinPayment | LinesMismatch | UnusableTag | UnknownCurrency => StatusCode::UNPROCESSABLE_ENTITY,
         Internal => StatusCode::INTERNAL_SERVER_ERROR,
         Busy | Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-        StillPending => StatusCode::GATEWAY_TIMEOUT,
+        StillPending | InDoubt => StatusCode::GATEWAY_TIMEOUT,
     }
 }
 
@@ -330,7 +330,7 @@ impl From<Rejection> for Problem {
         match rejection {
             Rejection::Busy => problem.retry_after_s(1),
             Rejection::StillPending => problem.retry_after_s(5),
-            Rejection::Unavailable => problem.retry_after_s(30),
+            Rejection::Unavailable | Rejection::InDoubt => problem.retry_after_s(30),
             _ => problem,
         }
     }

@@ -131,9 +131,13 @@ async fn enrol(
     let action = OfficeAction::EnrolDevice { festival, code_hash, public_key };
     match door.node.ask(OfficeCommand { key: Some(key), operator: 0, action }).await.0 {
         OfficeAnswer::Device(device) => Ok(device),
-        OfficeAnswer::Rejected(rejection @ (Rejection::Busy | Rejection::Unavailable | Rejection::Internal)) => {
-            Err(unavailable(rejection))
-        }
+        OfficeAnswer::Rejected(
+            rejection @ (Rejection::Busy
+            | Rejection::Unavailable
+            | Rejection::Internal
+            | Rejection::StillPending
+            | Rejection::InDoubt),
+        ) => Err(unavailable(rejection)),
         OfficeAnswer::Rejected(rejection) => Err(failed(door, &blamed, Refusal::Rejected(rejection))),
         _ => Err(unavailable(Rejection::Internal)),
     }

@@ -187,6 +187,18 @@ impl Outbox {
         self.busy(seqs, busy);
     }
 
+    /// Their shard has gone down with these, of whichever reads: they are answered after all, though not for good.
+    pub(super) fn put_off(&self, seqs: &[u64], busy: Busy) {
+        let Busy { rejection, retry_after_ms } = busy;
+        self.put(|state| {
+            for &seq in seqs {
+                Frame::Busy { seq, rejection, retry_after_ms }.encode(&mut state.bytes);
+            }
+            state.answers += seqs.len();
+        });
+        self.figures.busy.increment(seqs.len() as u64);
+    }
+
     /// These frames are refused at the door.
     pub(super) fn busy(&self, seqs: &[u64], busy: Busy) {
         let Busy { rejection, retry_after_ms } = busy;
@@ -333,6 +345,14 @@ impl Inbox for Outbox {
             }
             state.answers += replies.len();
         });
+    }
+
+    fn turned_away(&self, seqs: &[u64], busy: Busy) {
+        self.put_off(seqs, busy);
+    }
+
+    fn not_confirmed(&self, seqs: &[u64], busy: Busy) {
+        self.busy(seqs, busy); // these have been answered once already
     }
 
     fn confirmed(&self, seqs: &[u64]) {

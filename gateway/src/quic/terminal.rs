@@ -26,7 +26,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use actors::{Busy, TerminalInbox, TerminalReply};
+use actors::{Busy, TerminalInbox, TerminalReply, TurnedAway};
 use bytes::Bytes;
 use engine::cash::tag::EARLIER_MAX;
 use engine::command::{CashVerdict, Tap, TerminalAction, TerminalAnswer, TerminalCommand};
@@ -50,7 +50,7 @@ use crate::wire::{Frame, Refusal, WalletName};
 const ASKED_AT_ONCE: usize = 64;
 /// Frames that may be sent again because their chip moved; an older one that is, counts as new.
 const MOVED_MAX: usize = 64;
-/// When to send a frame again whose chip moved, or whose chip's home did not say.
+/// When to send a frame again whose chip moved.
 const COME_AGAIN_MS: u32 = 10;
 
 pub(super) struct Terminal {
@@ -262,8 +262,8 @@ impl Terminal {
             let Some(_handing_on) = intake.outbox.handing_on() else { return };
             intake.door.node.submit_terminal(commands, &self.inbox)
         };
-        if let Err(away) = handed_on {
-            intake.outbox.turned_away(&away.seqs, away.busy);
+        for TurnedAway { seqs, busy } in handed_on.err().unwrap_or_default() {
+            intake.outbox.turned_away(&seqs, busy);
         }
     }
 
@@ -290,7 +290,7 @@ impl Terminal {
                 }
                 Found::Chase(chase) => chases.push((command, chase)),
                 Found::No(rejection) => told.push(no(command.seq, rejection)),
-                Found::Busy(rejection) => busy.push((command.seq, Busy { rejection, retry_after_ms: COME_AGAIN_MS })),
+                Found::Busy(rejection) => busy.push((command.seq, Busy::of(rejection))),
             }
         }
         if !told.is_empty() {
@@ -485,24 +485,34 @@ fn is_moved(answer: &TerminalAnswer) -> bool {
 
 /// One command, and its answer.
 async fn ask(intake: &Intake, command: TerminalCommand) -> Result<TerminalAnswer, Busy> {
-    let unavailable = Busy { rejection: Rejection::Unavailable, retry_after_ms: COME_AGAIN_MS };
+    let unavailable = Busy::of(Rejection::Unavailable);
     let (answered, answer) = oneshot::channel();
     {
         let Some(_handing_on) = intake.outbox.handing_on() else { return Err(unavailable) };
         let inbox: Arc<dyn TerminalInbox> = Arc::new(One(Mutex::new(Some(answered))));
-        intake.door.node.submit_terminal(vec![command], &inbox).map_err(|away| away.busy)?;
+        let handed_on = intake.door.node.submit_terminal(vec![command], &inbox);
+        handed_on.map_err(|away| away.first().map_or(unavailable, |away| away.busy))?;
     }
-    answer.await.map_err(|_| unavailable)
+    answer.await.unwrap_or(Err(Busy::of(Rejection::InDoubt)))
 }
 
-struct One(Mutex<Option<oneshot::Sender<TerminalAnswer>>>);
+struct One(Mutex<Option<oneshot::Sender<Result<TerminalAnswer, Busy>>>>);
+
+impl One {
+    fn told(&self, answer: Result<TerminalAnswer, Busy>) {
+        let waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let _ = waiting.map(|waiting| waiting.send(answer));
+    }
+}
 
 impl TerminalInbox for One {
     fn answered(&self, replies: &[TerminalReply]) {
-        let waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let (Some(waiting), Some(reply)) = (waiting, replies.first()) {
-            let _ = waiting.send(reply.answer);
+        if let Some(reply) = replies.first() {
+            self.told(Ok(reply.answer));
         }
+    }
+    fn turned_away(&self, _: &[u64], busy: Busy) {
+        self.told(Err(busy));
     }
 }
 
@@ -542,5 +552,8 @@ impl TerminalInbox for Replies {
         let moved = replies.iter().any(|reply| is_moved(&reply.answer));
         let again = if moved { self.once_more(replies) } else { Vec::new() };
         self.outbox.cash_answered(replies, &again, COME_AGAIN_MS);
+    }
+    fn turned_away(&self, seqs: &[u64], busy: Busy) {
+        self.outbox.put_off(seqs, busy);
     }
 }

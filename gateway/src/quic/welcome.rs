@@ -53,10 +53,17 @@ fn reader(door: &Door, standing: &StandingView, bytes: &mut Vec<u8>) -> u64 {
 async fn terminal(door: &Door, standing: &StandingView, till: Till, bytes: &mut Vec<u8>) -> Result<u64, End> {
     let device = &standing.device;
     let Some(currency) = standing.currency else { return Err(unavailable(Rejection::NotCashless)) };
-    // Each shard has answered some of its numbers: the highest over all of them holds. No shard takes 0.
-    let next_seq = match door.node.query(Query::NextSeq(device.id)).await {
-        View::NextSeq(next_seq) => next_seq.max(1),
-        other => return Err(unavailable(no(&other))),
+    // Each shard has answered some of its numbers: the highest over all of them holds. No shard takes 0. One that is down
+    // keeps nobody from selling at the others: a terminal that has its queue knows its numbers by itself, and to one that
+    // has lost it, a number that only that shard knows is a conflict there and never paid twice.
+    let next_seq = match door.node.query_those_up(Query::NextSeq(device.id)).await {
+        (View::NextSeq(next_seq), all) => {
+            if !all {
+                tracing::warn!(device = %device.id, "a terminal is welcomed while a shard is down");
+            }
+            next_seq.max(1)
+        }
+        (other, _) => return Err(unavailable(no(&other))),
     };
     Frame::TerminalWelcome(TerminalWelcome {
         server_time: now(),

@@ -97,7 +97,13 @@ impl Refusal {
     pub fn close_code(self) -> u32 {
         match self {
             Self::Rejected(Rejection::DeviceRevoked) => close::REVOKED,
-            Self::Rejected(Rejection::Busy | Rejection::Unavailable | Rejection::Internal) => close::UNAVAILABLE,
+            Self::Rejected(
+                Rejection::Busy
+                | Rejection::Unavailable
+                | Rejection::Internal
+                | Rejection::StillPending
+                | Rejection::InDoubt,
+            ) => close::UNAVAILABLE,
             Self::Rejected(_) | Self::BadProof => close::AUTH_FAILED,
             Self::BadVersion => close::BAD_VERSION,
             Self::Malformed | Self::OutOfPlace => close::MALFORMED,

@@ -6,6 +6,7 @@ pub mod process;
 pub mod till;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use actors::{Node, NodeConfig};
@@ -31,7 +32,7 @@ pub struct House {
     pub tickets: Vec<TicketId>,
     pub secret: QrSecret,
     pub codes: AtomicU32,
-    _data: tempfile::TempDir,
+    pub data: tempfile::TempDir,
 }
 
 pub async fn open() -> House {
@@ -45,10 +46,18 @@ pub async fn open_with(limits: Limits, policy: Policy) -> House {
 /// Its two shards on so many threads.
 pub async fn open_on(threads: usize, limits: Limits, policy: Policy) -> House {
     let data = tempfile::tempdir().unwrap();
-    let mut config = NodeConfig::new(data.path());
-    config.shards = 2;
-    config.threads = threads;
+    let config = NodeConfig { shards: 2, threads, ..node_config(data.path()) };
+    open_node(data, config, limits, policy).await
+}
+
+/// With a small journal.
+pub fn node_config(data: &Path) -> NodeConfig {
+    let mut config = NodeConfig::new(data);
     config.journal.log.segment_bytes = 16 << 20;
+    config
+}
+
+pub async fn open_node(data: tempfile::TempDir, config: NodeConfig, limits: Limits, policy: Policy) -> House {
     let node = tokio::task::spawn_blocking(move || Node::start(config).expect("starts")).await.unwrap();
     let (festival, tickets) = found(&node, policy).await;
     let secret = QrSecret::new(b"a secret of at least 32 bytes, for tests").unwrap();
@@ -58,7 +67,7 @@ pub async fn open_on(threads: usize, limits: Limits, policy: Policy) -> House {
     let addr = server.local_addr().unwrap();
     let running = server.clone();
     tokio::spawn(async move { running.run().await });
-    House { node, server, addr, tls, festival, tickets, secret, codes: AtomicU32::new(0), _data: data }
+    House { node, server, addr, tls, festival, tickets, secret, codes: AtomicU32::new(0), data }
 }
 
 /// One perimeter with a gate, and so many paid tickets.
@@ -163,6 +172,14 @@ impl House {
         };
         let running = self.server.clone();
         tokio::spawn(async move { running.run().await });
+    }
+
+    /// The node ends in order and is started again with these settings, behind a door at the same address.
+    pub async fn restart(&mut self, config: NodeConfig) {
+        self.server.stop().await;
+        self.node.stop().await;
+        self.node = tokio::task::spawn_blocking(move || Node::start(config).expect("starts")).await.unwrap();
+        self.reopen().await;
     }
 
     pub async fn close(self) {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actors::{Node, NodeConfig, TerminalInbox, TerminalReply};
+use actors::{Busy, Node, NodeConfig, TerminalInbox, TerminalReply};
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
@@ -272,6 +272,9 @@ impl TerminalInbox for Told {
         for reply in replies {
             self.0.send(reply.answer).unwrap();
         }
+    }
+    fn turned_away(&self, seqs: &[u64], busy: Busy) {
+        panic!("{seqs:?}: {busy:?}");
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod again;
 mod bad_input;
+mod down;
 mod evening;
 mod link;
 mod replaced;

@@ -92,6 +92,13 @@ impl Frame {
     }
 }
 
+impl Door {
+    /// Nobody will answer this number any more.
+    pub(super) fn forget(&mut self, number: u64) {
+        self.taps.remove(&number);
+    }
+}
+
 impl World {
     /// A reader's stream has brought commands.
     pub(super) fn commands_arrive(

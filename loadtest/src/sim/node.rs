@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use actors::courier::Courier;
-use actors::pipeline::{Pipeline, Stepped};
+use actors::pipeline::{Pipeline, Release, Stepped};
 use actors::recover::{Recovering, save};
 use engine::audit::Audit;
 use engine::ids::ShardId;
@@ -38,6 +38,8 @@ pub(super) struct Node {
     staged: Vec<ShardId>,
     /// Durable, and the shard does not know yet.
     untold: VecDeque<ShardId>,
+    /// The journal will refuse the next record of this shard.
+    pub(super) refuses: Vec<bool>,
 }
 
 /// What the simulator knows of one shard's records, whatever the node remembers.
@@ -62,6 +64,11 @@ impl Node {
         !self.untold.is_empty()
     }
 
+    /// Whether a shard waits for a restart.
+    pub(super) fn has_a_shard_down(&self) -> bool {
+        self.pipelines.iter().any(Pipeline::is_down)
+    }
+
     /// Whether nothing is under way, in a shard or between two.
     pub(super) fn is_idle(&self) -> bool {
         let others = || (0..SHARDS).map(ShardId);
@@ -78,7 +85,10 @@ impl World {
         if !node.pipelines[shard].is_ready() {
             return Ok(());
         }
+        let refuses = core::mem::take(&mut node.refuses[shard]);
         match node.pipelines[shard].step(stamp, Vec::new()) {
+            // The journal has never had it, and what would have left at once has not yet.
+            Stepped::Record(..) if refuses => return self.shard_goes_down(shard),
             Stepped::Record(record, now) => {
                 let ledger = &mut self.ledgers[shard];
                 let before = ledger.ahead.at;
@@ -99,6 +109,28 @@ impl World {
             }
         }
         self.post(shard)
+    }
+
+    /// A shard cannot go on until the node is started again. Whoever waits for it is told so, and what was decided beyond
+    /// the journal has not happened.
+    fn shard_goes_down(&mut self, shard: usize) -> Check {
+        self.counts.fault("shard_down");
+        let Some(node) = &mut self.node else { return Ok(()) };
+        let told = node.pipelines[shard].go_down();
+        self.put_off(told);
+        Ok(())
+    }
+
+    /// Somebody is told to ask again: nothing has happened, or nobody knows. Devices and the office do so when they have
+    /// lost their patience.
+    pub(super) fn put_off(&mut self, told: Vec<Release<Asker>>) {
+        for release in told {
+            self.counts.fault("put_off");
+            let (Release::NotAnswered { to, .. } | Release::View { to, .. }) = release else { continue };
+            if let (Asker::Tap { number, .. } | Asker::Resolve(number), Some(node)) = (to, &mut self.node) {
+                node.door.forget(number);
+            }
+        }
     }
 
     /// The journal takes up to `most` records into its group.
@@ -279,6 +311,7 @@ impl World {
             queue: VecDeque::new(),
             staged: Vec::new(),
             untold: VecDeque::new(),
+            refuses: vec![false; usize::from(SHARDS)],
         });
         Ok(())
     }
@@ -319,7 +352,8 @@ impl World {
     /// What an idle node's shards say, held against the books, and their state against a replay from zero.
     pub(super) fn audit(&mut self, from_the_beginning: bool) -> Check {
         let Some(node) = &self.node else { return Ok(()) };
-        for (pipeline, ledger) in node.pipelines.iter().zip(&self.ledgers) {
+        // One that is down is ahead of its journal by what was refused.
+        for (pipeline, ledger) in node.pipelines.iter().zip(&self.ledgers).filter(|(pipeline, _)| !pipeline.is_down()) {
             ledger.ahead.agree_with(pipeline.shard())?;
             if from_the_beginning {
                 let again = from_zero(pipeline.shard().id(), &ledger.handed)?;

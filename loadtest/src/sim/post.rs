@@ -15,6 +15,9 @@ impl World {
     pub(super) fn post(&mut self, shard: usize) -> Check {
         let now = (self.true_ms - DOORS_OPEN) as u64;
         let Some(node) = &mut self.node else { return Ok(()) };
+        if node.pipelines[shard].is_down() {
+            return Ok(());
+        }
         let due = node.couriers[shard].due(node.pipelines[shard].shard(), now);
         for Delivery { to, first, messages } in due {
             let sent = &self.ledgers[shard].books.money.posts[usize::from(to.0)].sent;

@@ -24,6 +24,13 @@ impl World {
         self.disk.set(Faults::default());
         self.down_until = self.step;
         // Connections stand again, and whoever waits for an answer asks again at once.
+        if let Some(node) = &mut self.node {
+            node.refuses.fill(false);
+        }
+        if self.node.as_ref().is_some_and(Node::has_a_shard_down) {
+            self.crash(); // somebody has seen to it
+            self.down_until = self.step;
+        }
         (0..self.readers.len()).for_each(|reader| self.reconnect(reader));
         (0..self.tills.len()).for_each(|till| self.till_reconnects(till));
         self.office.hurry();
@@ -39,8 +46,8 @@ impl World {
         }
         self.audit(true)?;
         self.everything_heard_is_kept()?;
-        self.books_at_rest()?;
         self.snapshot()?;
+        self.books_at_rest()?;
         self.crash();
         self.start()?;
         self.everything_heard_is_kept()?;
@@ -77,10 +84,10 @@ impl World {
         all_quiet(&money)?;
         self.audit_journal()?;
         let Some(node) = &mut self.node else { return Ok(()) };
-        let waiting: Vec<_> = node.pipelines.iter_mut().flat_map(|pipeline| pipeline.abandon()).collect();
+        let waiting: Vec<_> = node.pipelines.iter_mut().flat_map(|pipeline| pipeline.go_down()).collect();
         match waiting.first() {
             None => Ok(()),
-            Some((_, asker)) => breach("whoever waits is told when it is over", format!("{asker:?}")),
+            Some(told) => breach("whoever waits is told when it is over", format!("{told:?}")),
         }
     }
 

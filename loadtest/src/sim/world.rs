@@ -21,7 +21,7 @@ use super::net::{Net, Packet};
 use super::node::{Ledger, Node};
 use super::office::{Office, Site};
 use super::till::Till;
-use super::{Check, Counts};
+use super::{Check, Counts, breach};
 
 /// Who waits for an answer.
 #[derive(Clone, Debug)]
@@ -89,6 +89,8 @@ pub(super) struct World {
     pub(super) lied: bool,
     pub(super) secret: QrSecret,
     pub(super) set_up: Option<OfficeAnswer>,
+    /// A shard that is down has left somebody without a word.
+    silent: bool,
 }
 
 /// An evening in the future of whoever wrote this.
@@ -122,6 +124,7 @@ impl World {
             lied: false,
             secret: QrSecret::new(&[5; 32]).expect("32 bytes"),
             set_up: None,
+            silent: false,
         };
         world.net.calm = true;
         world.start()?;
@@ -170,6 +173,12 @@ impl World {
         }
         while let Some(packet) = self.net.arrived(self.step) {
             self.arrive(packet)?;
+        }
+        if core::mem::take(&mut self.silent) {
+            return breach("whoever asks a shard that is down is told so at once", "nothing was said".to_owned());
+        }
+        if self.node.as_ref().is_some_and(Node::has_a_shard_down) && self.dice.one_in(80) {
+            self.crash(); // whoever is on call starts it again
         }
         for index in 0..self.readers.len() {
             if self.readers[index].is_impatient(self.step) {
@@ -280,6 +289,13 @@ impl World {
 
     /// The disk will fail one of its next operations, or has room for little more.
     fn something_breaks(&mut self) {
+        if self.dice.one_in(6) {
+            let shard = self.dice.below(u64::from(SHARDS)) as usize;
+            if let Some(node) = &mut self.node {
+                node.refuses[shard] = true;
+            }
+            return;
+        }
         let at = Some(self.disk.operations() + 1 + self.dice.below(6));
         let faults = match self.dice.below(5) {
             0..=1 => Faults { eio_at: at, ..Faults::default() },
@@ -341,8 +357,13 @@ impl World {
     }
 
     pub(super) fn take(&mut self, shard: usize, work: Work, to: Asker) {
-        if let Some(node) = &mut self.node {
-            node.pipelines[shard].take(work, to);
+        let Some(node) = &mut self.node else { return };
+        let waits = !matches!(to, Asker::Nobody);
+        node.pipelines[shard].take(work, to);
+        if node.pipelines[shard].is_down() {
+            let told = node.pipelines[shard].go_down();
+            self.silent |= waits && told.is_empty();
+            self.put_off(told);
         }
     }
 

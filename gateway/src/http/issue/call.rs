@@ -260,6 +260,7 @@ fn is_about_the_call(rejection: Rejection) -> bool {
             | LimitReached
             | Busy
             | Unavailable
+            | InDoubt
             | Internal
     )
 }
