@@ -4,7 +4,7 @@
 //! so that its news can neither be lost in a full mailbox nor fill it.
 
 use std::cell::RefCell;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -13,11 +13,12 @@ use engine::command::OfficeAnswer;
 use engine::ids::ShardId;
 use engine::rejection::Rejection;
 use engine::shard::Shard;
+use engine::time::Timestamp;
 use engine::view::{Notice, View};
 use storage::journal::{Journal, Position, Reason, Refused, Sink};
 use tokio::sync::{broadcast, oneshot};
 
-use crate::clock;
+use crate::clock::NodeClock;
 use crate::courier::Courier;
 use crate::limits::{GATHER_BYTES, IN_FLIGHT_MAX, JOURNAL_FULL_RETRY_MS, MAILBOX_MAX};
 use crate::node::{Busy, Inbox, TerminalInbox};
@@ -82,6 +83,8 @@ pub(crate) struct Link {
     pub(crate) stuck: AtomicBool,
     /// The journal has refused a record of this shard: it gets no other.
     refused: AtomicBool,
+    /// The shard's time, in milliseconds since 1970.
+    time_ms: AtomicI64,
 }
 
 impl Link {
@@ -98,6 +101,7 @@ impl Link {
             serving: AtomicBool::new(false),
             stuck: AtomicBool::new(false),
             refused: AtomicBool::new(false),
+            time_ms: AtomicI64::new(0),
         }
     }
 
@@ -122,6 +126,14 @@ impl Link {
         if put(&self.post) {
             self.tell(Control::Post);
         }
+    }
+
+    pub(crate) fn time(&self) -> Timestamp {
+        Timestamp(self.time_ms.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn set_time(&self, at: Timestamp) {
+        self.time_ms.store(at.0, Ordering::Relaxed);
     }
 
     pub(crate) fn tell(&self, message: Control) {
@@ -241,6 +253,7 @@ pub(crate) struct ShardActor {
     /// Of all shards, by number.
     links: Arc<[Arc<Link>]>,
     journal: Arc<dyn Journal>,
+    clock: Arc<NodeClock>,
     notices: broadcast::Sender<Notice>,
     rebuild: Rebuild,
     pump_due: bool,
@@ -254,6 +267,7 @@ impl ShardActor {
         shard: Shard,
         links: Arc<[Arc<Link>]>,
         journal: Arc<dyn Journal>,
+        clock: Arc<NodeClock>,
         notices: broadcast::Sender<Notice>,
         rebuild: Rebuild,
     ) {
@@ -268,6 +282,7 @@ impl ShardActor {
                 link,
                 links,
                 journal,
+                clock,
                 notices,
                 rebuild,
                 pump_due: false,
@@ -289,7 +304,7 @@ impl ShardActor {
         self.take_post();
         while self.pipeline.is_ready() && !self.failed {
             let buffer = self.link.spare.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop();
-            match self.pipeline.step(clock::now(), buffer.unwrap_or_default()) {
+            match self.pipeline.step(self.clock.now(), buffer.unwrap_or_default()) {
                 Stepped::Record(record, releases) => {
                     self.hand_over(record);
                     self.release(releases);
@@ -301,6 +316,7 @@ impl ShardActor {
                 }
             }
         }
+        self.link.set_time(self.pipeline.shard().now());
         // What was handed out before the panic has to be in the journal before the state can be read back from it.
         if self.pipeline.is_poisoned() && self.pipeline.in_flight() == 0 && !self.rebuilding && !self.failed {
             self.rebuilding = true;

@@ -19,5 +19,6 @@ pub mod recover;
 mod supervisor;
 
 pub use node::{
-    Busy, DeviceReply, Health, Inbox, Node, NodeConfig, Recovered, StartError, TerminalInbox, TerminalReply, TurnedAway,
+    Busy, DeviceReply, Health, Inbox, Node, NodeConfig, Recovered, StartError, TerminalInbox, TerminalReply, Time,
+    TurnedAway,
 };

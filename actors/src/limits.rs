@@ -81,5 +81,13 @@ pub const SNAPSHOT_AFTER_EVENTS: u64 = 500_000;
 /// How long a clean stop waits for what is under way, in ms; the journal has the rest.
 pub const STOP_MS_MAX: u64 = 10_000;
 
-/// How far the clock may lie behind the journal before somebody is told, in ms.
+/// How far the clock may lie behind the journal at a start before somebody is told, in ms.
 pub const CLOCK_BEHIND_MS_MAX: i64 = 2_000;
+/// The same while the node runs: what a slewed clock never comes to by itself.
+pub const JOURNAL_AHEAD_MS_MAX: i64 = 60_000;
+
+/// How far the system's clock may be from the node's before it counts as a jump, in ms: what a time server's daemon steps
+/// over (chrony 1 s at its start, ntpd 0.128 s) fits, what a person or a broken source sets does not.
+pub const CLOCK_JUMP_MS: i64 = 2_000;
+/// How far the node's clock goes towards the system's in a second, in ms: 1 %, so [`CLOCK_JUMP_MS`] takes 200 s.
+pub const CLOCK_SLEW_PER_S_MS: i64 = 10;

@@ -11,6 +11,7 @@ use engine::command::{DeviceAnswer, DeviceCommand, OfficeAnswer, OfficeCommand, 
 use engine::ids::{Home, ShardId, WalletId};
 use engine::rejection::Rejection;
 use engine::shard::Shard;
+use engine::time::Timestamp;
 use engine::view::{LedgerView, Notice, Query, View};
 use ractor::{Actor, ActorRef};
 use storage::journal::file::{FileJournal, Options};
@@ -18,10 +19,11 @@ use storage::journal::{Cursor, Journal, JournalError};
 use storage::snapshots::{FileSnapshots, SnapshotError, Snapshots};
 use tokio::sync::{broadcast, oneshot};
 
+use crate::clock::{LOOK_EVERY, NodeClock, SystemClock};
 use crate::host::{Acks, Asker, Control, Link, Once, ShardActor};
 use crate::limits::{
-    CLOCK_BEHIND_MS_MAX, IN_FLIGHT_EARLY_MAX, IN_FLIGHT_MAX, KEYS_MAX, NOTICES_MAX, PENDING_MAX, RECORD_BYTES_MAX,
-    RETRY_AFTER_MS, START_MS_MAX, STOP_MS_MAX, TERMINALS_MAX, UNAVAILABLE_RETRY_MS, URGENT_MAX,
+    CLOCK_BEHIND_MS_MAX, IN_FLIGHT_EARLY_MAX, IN_FLIGHT_MAX, JOURNAL_AHEAD_MS_MAX, KEYS_MAX, NOTICES_MAX, PENDING_MAX,
+    RECORD_BYTES_MAX, RETRY_AFTER_MS, START_MS_MAX, STOP_MS_MAX, TERMINALS_MAX, UNAVAILABLE_RETRY_MS, URGENT_MAX,
 };
 use crate::pipeline::Work;
 use crate::recover::{self, RecoverError, Recovering};
@@ -38,13 +40,21 @@ pub struct NodeConfig {
     pub threads: usize,
     /// The journal's own settings; its number of shards is overridden by the one above.
     pub journal: Options,
+    /// Where the node takes its time from.
+    pub clock: SystemClock,
 }
 
 impl NodeConfig {
     /// The defaults on this machine: 16 shards, half the cores.
     pub fn new(data: impl Into<PathBuf>) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { data: data.into(), shards: 16, threads: (cores / 2).max(1), journal: Options::default() }
+        Self {
+            data: data.into(),
+            shards: 16,
+            threads: (cores / 2).max(1),
+            journal: Options::default(),
+            clock: SystemClock::default(),
+        }
     }
 }
 
@@ -56,6 +66,7 @@ struct Inner {
     links: Arc<[Arc<Link>]>,
     failed: Arc<AtomicBool>,
     stopping: AtomicBool,
+    clock: Arc<NodeClock>,
     notices: broadcast::Sender<Notice>,
     journal: Arc<dyn Journal>,
     snapshots: Arc<dyn Snapshots>,
@@ -188,6 +199,17 @@ pub struct Health {
     pub partly_up: bool,
 }
 
+/// How the clocks stand to each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Time {
+    /// The node's.
+    pub now: Timestamp,
+    /// By how many milliseconds the system's clock is ahead of it (less than 0: behind), while it is not followed.
+    pub system_off_ms: Option<i64>,
+    /// By how many milliseconds the shard that is furthest is ahead of it.
+    pub journal_ahead_ms: i64,
+}
+
 /// What starting took.
 #[derive(Clone, Copy, Debug)]
 pub struct Recovered {
@@ -250,13 +272,27 @@ impl Node {
             return Err(StartError::Setting("the supervisor does not start".into()));
         };
 
+        let clock = Arc::new(NodeClock::start(config.clock));
+        supervision.spawn({
+            let clock = Arc::clone(&clock);
+            async move {
+                let mut every = tokio::time::interval(LOOK_EVERY);
+                loop {
+                    every.tick().await;
+                    clock.look();
+                }
+            }
+        });
+
         let (system, system_thread, arbiters) = start_system(config.threads).map_err(StartError::Threads)?;
         let (notices, _) = broadcast::channel(NOTICES_MAX);
         for shard in recovering.into_shards() {
-            let ahead_ms = shard.now().since_ms(crate::clock::now());
+            let ahead_ms = shard.now().since_ms(clock.now());
             if ahead_ms > CLOCK_BEHIND_MS_MAX {
                 tracing::warn!(shard = shard.id().0, ahead_ms, "the journal is ahead of the clock: time waits there");
             }
+            links[usize::from(shard.id().0)].set_time(shard.now());
+            let clock = Arc::clone(&clock);
             let links = Arc::clone(&links);
             let (journal, notices, supervisor) = (Arc::clone(&journal), notices.clone(), supervisor.clone());
             let rebuild: crate::host::Rebuild = Box::new(move |id| {
@@ -267,7 +303,7 @@ impl Node {
                 asked
             });
             let arbiter = &arbiters[usize::from(shard.id().0) % arbiters.len()];
-            arbiter.spawn_fn(move || ShardActor::start_here(shard, links, journal, notices, rebuild));
+            arbiter.spawn_fn(move || ShardActor::start_here(shard, links, journal, clock, notices, rebuild));
         }
         if let Err(shard) = all_serve(&links, Duration::from_millis(START_MS_MAX)) {
             system.stop();
@@ -278,6 +314,7 @@ impl Node {
             links,
             failed,
             stopping: AtomicBool::new(false),
+            clock,
             notices,
             journal,
             snapshots,
@@ -404,9 +441,44 @@ impl Node {
         };
         let stuck = self.0.links.iter().position(|link| link.stuck.load(Ordering::Acquire));
         let stuck = stuck.map(|shard| format!("shard {shard} cannot take in a message of another; see the log"));
+        let time = self.time();
+        let jumped = time.system_off_ms.map(|off_ms| {
+            let (by, way) = (in_words(off_ms), if off_ms > 0 { "ahead" } else { "behind" });
+            format!(
+                "the system's clock has jumped: it is {by} {way}, and is not followed; if it is right, say so \
+                 (tapgate clock accept), else set it right"
+            )
+        });
+        let ahead = (time.journal_ahead_ms > JOURNAL_AHEAD_MS_MAX).then(|| {
+            let by = in_words(time.journal_ahead_ms);
+            format!(
+                "the journal is {by} ahead of the clock, and its time stands still for so long; if the clock is wrong, \
+                 set it right and say so (tapgate clock accept)"
+            )
+        });
+        let ready = reason.is_none();
+        let all: Vec<String> = [reason, stuck, jumped, ahead].into_iter().flatten().collect();
         let serves = |link: &Arc<Link>| link.serving.load(Ordering::Acquire);
         let partly_up = self.0.journal.failure().is_none() && self.0.links.iter().any(serves);
-        Health { ready: reason.is_none(), partly_up, reason: reason.or(stuck) }
+        Health { ready, partly_up, reason: (!all.is_empty()).then(|| all.join("; ")) }
+    }
+
+    /// The node's time: the system's at its start, counted on and slewed towards it; see [`crate::clock`].
+    pub fn now(&self) -> Timestamp {
+        self.0.clock.now()
+    }
+
+    /// How the clocks stand to each other.
+    pub fn time(&self) -> Time {
+        let now = self.now();
+        let newest = self.0.links.iter().map(|link| link.time()).max().unwrap_or(now);
+        Time { now, system_off_ms: self.0.clock.jumped(), journal_ahead_ms: newest.since_ms(now).max(0) }
+    }
+
+    /// The system's clock is right, wherever it has jumped: the node's goes there at once, by so many milliseconds. Shards
+    /// whose time is ahead of it wait; theirs never goes back.
+    pub fn accept_clock(&self) -> i64 {
+        self.0.clock.accept()
     }
 
     /// What starting took.
@@ -550,6 +622,15 @@ impl Node {
             link.pending.fetch_sub(commands, Ordering::AcqRel);
             link.terminals.fetch_sub(of_terminals, Ordering::AcqRel);
         })
+    }
+}
+
+/// A span of time to the nearest unit that somebody would name.
+fn in_words(ms: i64) -> String {
+    match ms.unsigned_abs() / 1_000 {
+        s @ 0..120 => format!("{s} s"),
+        s @ 120..7_200 => format!("{} min", s / 60),
+        s => format!("{} h", s / 3_600),
     }
 }
 

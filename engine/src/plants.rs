@@ -96,6 +96,8 @@ plants! {
     ShownByAnybody = 37, "shown-by-anybody";
     /// Whoever asks a shard that is down, or waited for it when it went down, is told nothing.
     DownShardSilent = 46, "down-shard-silent";
+    /// The node's clock follows the system's wherever it jumps.
+    ClockJumpFollowed = 47, "clock-jump-followed";
 }
 
 #[cfg(feature = "plants")]

@@ -30,6 +30,9 @@ pub enum Command {
     /// Make, list and revoke operators' API keys, on the machine that has the data folder.
     #[command(subcommand)]
     Key(Key),
+    /// Say to a running server that the system's clock is right, after it has jumped.
+    #[command(subcommand)]
+    Clock(Clock),
     /// What a durable write costs in the data folder: about nine seconds. Works beside a running server, and slows it.
     BenchDisk {
         /// Where to measure.
@@ -137,6 +140,17 @@ pub enum Key {
     },
 }
 
+/// `tapgate clock …`. A server counts time by itself and is slewed towards the system's clock; a jump is not followed.
+#[derive(Debug, Subcommand)]
+pub enum Clock {
+    /// Go to the system's time at once. What was recorded keeps its time.
+    Accept {
+        /// Where the server's data is.
+        #[command(flatten)]
+        data: DataFolder,
+    },
+}
+
 fn role(text: &str) -> Result<Role, String> {
     let word = text.to_ascii_uppercase();
     match Role::from_word(&word) {
@@ -174,6 +188,7 @@ mod tests {
             "tapgate key create --role cashier --festival a",
             "tapgate key list --data d",
             "tapgate key revoke 3",
+            "tapgate clock accept --data d",
             "tapgate bench-disk --data d",
             "tapgate audit --data d --json",
             "tapgate backup --to b --data d",

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 pub mod audit;
 pub mod backup;
+pub mod clock;
 mod hands;
 mod progress;
 pub mod rebuild;

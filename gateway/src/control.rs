@@ -8,18 +8,22 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
+use axum::extract::State;
 use axum::http::{Request, StatusCode, header};
-use axum::{Extension, Router};
+use axum::routing::post;
+use axum::{Extension, Json, Router};
 use engine::status::Role;
 use engine::time::Timestamp;
 use engine::view::ApiKeyView;
 use http_body_util::{BodyExt as _, Limited};
 use hyper_util::rt::TokioIo;
+use serde::{Deserialize, Serialize};
 use tokio::net::{UnixListener, UnixStream};
 use tower::ServiceExt as _;
 
 use crate::auth::Operator;
 use crate::http::AppState;
+use crate::http::words::Moment;
 
 /// The longest answer that is read, in bytes: 16,384 keys of 200 B.
 const ANSWER_MAX: usize = 4 * 1_024 * 1_024;
@@ -31,7 +35,7 @@ pub fn path(data: &Path) -> PathBuf {
     data.join("control.sock")
 }
 
-/// The routes behind it: operators' keys, asked by the installation itself.
+/// The routes behind it: operators' keys and the node's clock, asked by the installation itself.
 pub fn app(state: AppState) -> Router {
     let installation = ApiKeyView {
         no: 0,
@@ -43,7 +47,29 @@ pub fn app(state: AppState) -> Router {
     };
     let installation = Operator::of(&installation).expect("not revoked");
     let (routes, _) = crate::http::keys::router().split_for_parts();
-    Router::new().nest("/api/v1", routes).layer(Extension(installation)).with_state(state)
+    let clock = Router::new().route(CLOCK_ACCEPT, post(accept_clock));
+    Router::new().nest("/api/v1", routes).merge(clock).layer(Extension(installation)).with_state(state)
+}
+
+/// Where the system's clock is accepted: here alone, since whoever may set the machine's clock has its folder too.
+pub const CLOCK_ACCEPT: &str = "/clock/accept";
+
+/// What accepting the clock came to.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClockAccepted {
+    /// How far the node's clock went, in milliseconds; less than 0: back.
+    pub moved_ms: i64,
+    /// What it says now.
+    pub now: Moment,
+    /// How far the journal's time is ahead of that.
+    pub journal_ahead_ms: i64,
+}
+
+async fn accept_clock(State(state): State<AppState>) -> Json<ClockAccepted> {
+    let moved_ms = state.node.accept_clock();
+    let time = state.node.time();
+    Json(ClockAccepted { moved_ms, now: Moment(time.now), journal_ahead_ms: time.journal_ahead_ms })
 }
 
 /// Listens there. Call it while holding the data folder's lock: a socket that is there already was left by a crash.

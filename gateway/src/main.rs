@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use clap::Parser;
 use gateway::cli::{Cli, Command};
 use gateway::commands::rebuild::Rebuilt;
-use gateway::commands::{audit, backup, rebuild};
+use gateway::commands::{audit, backup, clock, rebuild};
 use gateway::config::ConfigError;
 use gateway::folder::FolderError;
 use gateway::serve::ServeError;
@@ -46,6 +46,11 @@ fn run(command: Command) -> anyhow::Result<()> {
             let said = runtime.block_on(keys::run(command))?;
             print!("{}", said.answer);
             eprint!("{}", said.note);
+        }
+        Command::Clock(command) => {
+            log_to_stderr("warn");
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            print!("{}", runtime.block_on(clock::run(command))?);
         }
         Command::Audit(args) => {
             log_to_stderr("warn");

@@ -29,6 +29,16 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     metrics::describe_counter!("tapgate_http_requests_total", "HTTP requests by route, method and status.");
     metrics::describe_histogram!("tapgate_http_request_seconds", metrics::Unit::Seconds, "Time to the answer's head.");
     metrics::describe_gauge!("tapgate_node_ready", "1 when every shard serves and the journal takes writes.");
+    metrics::describe_gauge!(
+        "tapgate_clock_jump_seconds",
+        metrics::Unit::Seconds,
+        "How far the system's clock is ahead of the node's (less than 0: behind), while it has jumped and is not followed."
+    );
+    metrics::describe_gauge!(
+        "tapgate_journal_ahead_seconds",
+        metrics::Unit::Seconds,
+        "How far the journal's time is ahead of the node's clock."
+    );
     Ok(handle)
 }
 
@@ -40,5 +50,9 @@ pub async fn upkeep(handle: PrometheusHandle, node: Node) {
         every.tick().await;
         handle.run_upkeep();
         metrics::gauge!("tapgate_node_ready").set(if node.health().ready { 1.0 } else { 0.0 });
+        let time = node.time();
+        let seconds = |ms: i64| ms as f64 / 1_000.0;
+        metrics::gauge!("tapgate_clock_jump_seconds").set(seconds(time.system_off_ms.unwrap_or_default()));
+        metrics::gauge!("tapgate_journal_ahead_seconds").set(seconds(time.journal_ahead_ms));
     }
 }

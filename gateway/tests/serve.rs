@@ -64,6 +64,23 @@ fn keys_are_made_beside_a_running_server_and_without_one() {
 }
 
 #[test]
+fn the_clock_of_a_running_server_is_accepted_through_its_socket() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let accept = || tapgate().args(["clock", "accept", "--data"]).arg(&data).output().unwrap();
+    let refused = accept();
+    assert!(!refused.status.success() && !data.exists(), "nothing is made where no server runs");
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("no server answers"), "{said}");
+    let server = Running::start(&data, &[]);
+    let accepted = accept();
+    assert!(accepted.status.success(), "{}", String::from_utf8_lossy(&accepted.stderr));
+    let said = String::from_utf8(accepted.stdout).unwrap();
+    assert!(said.starts_with("The server's clock"), "{said}");
+    assert_eq!(server.end(Signal::TERM), Some(0));
+}
+
+#[test]
 fn what_it_ends_with_says_where_to_look() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");

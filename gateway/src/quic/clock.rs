@@ -47,7 +47,7 @@ impl Clock {
 
     /// Looks at a tap, and has it recorded if the clock is off, or is right again.
     pub(super) fn look(&mut self, door: &Door, device: DeviceId, captured_at: Timestamp, resent: bool, now: Instant) {
-        let Some(off_ms) = self.seen(captured_at, resent, super::handshake::now(), now) else { return };
+        let Some(off_ms) = self.seen(captured_at, resent, door.node.now(), now) else { return };
         if off_ms != 0 {
             tracing::warn!(%device, off_ms, "a terminal's clock is off");
         }

@@ -1,13 +1,12 @@
 //! Who is it? Hello, challenge, proof, welcome; and before that, for a new device, its enrolment.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
 use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use engine::command::{IdempotencyKey, OfficeAction, OfficeAnswer, OfficeCommand};
 use engine::ids::{DeviceId, FestivalId};
 use engine::rejection::Rejection;
-use engine::time::Timestamp;
 use engine::view::{DeviceView, Query, View};
 use quinn::{Connection, RecvStream, SendStream};
 use sha2::{Digest as _, Sha256};
@@ -48,7 +47,7 @@ pub(super) async fn prove(
             Opening::Enrol { festival, public_key, code_hash } => {
                 let device = enrol(door, permit, festival, public_key, code_hash).await?;
                 door.figures.enrolments.increment(1);
-                say(send, Frame::Enrolled { device, server_time: now() }).await?;
+                say(send, Frame::Enrolled { device, server_time: door.node.now() }).await?;
             }
             Opening::Bye => return Err(End::BYE),
             Opening::Proof(_) | Opening::OutOfPlace => return Err(End::refused(Refusal::OutOfPlace)),
@@ -61,7 +60,7 @@ pub(super) async fn prove(
     connection
         .export_keying_material(&mut binding, proof::EXPORTER_LABEL, b"")
         .map_err(|_| unavailable(Rejection::Internal))?;
-    say(send, Frame::Challenge { nonce: &nonce, server_time: now() }).await?;
+    say(send, Frame::Challenge { nonce: &nonce, server_time: door.node.now() }).await?;
     let Opening::Proof(signature) = next(recv, &mut ahead).await? else {
         return Err(End::refused(Refusal::OutOfPlace));
     };
@@ -198,10 +197,4 @@ async fn next(recv: &mut RecvStream, ahead: &mut Vec<u8>) -> Result<Opening, End
             Err(_) => return Err(End::RESUME),
         }
     }
-}
-
-/// The server's clock, for devices to set theirs by.
-pub(super) fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(since.as_millis() as i64)
 }

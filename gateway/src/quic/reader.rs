@@ -14,7 +14,6 @@ use engine::time::{HOUR_MS, Timestamp};
 use sha2::{Digest as _, Sha256};
 
 use super::Door;
-use super::handshake::now;
 use super::outbox::{End, Outbox};
 use super::session::{Intake, Taken};
 use crate::wire::{self, Credential, Frame, Refusal, Unusable};
@@ -64,7 +63,7 @@ impl Reader {
                     continue;
                 }
                 Ok(Some(Taken::Unusable(command))) => {
-                    told.push(no(command));
+                    told.push(no(&intake.door, command));
                     continue;
                 }
                 Ok(None) => break None,
@@ -134,7 +133,7 @@ impl Reader {
             zone: scan.zone,
             direction: scan.direction,
             credential: verified.unwrap_or_else(|rejection| Checked::Refused(rejection, attempt(&scan.credential))),
-            captured_at: possible(scan.captured_at, now()),
+            captured_at: possible(scan.captured_at, door.node.now()),
             resent: scan.resent,
             shown: scan.shown,
         });
@@ -156,8 +155,8 @@ fn possible(captured_at: Timestamp, now: Timestamp) -> Timestamp {
 }
 
 /// An answer that is given here: what was asked can be decided without the shard.
-fn no(command: Unusable) -> DeviceReply {
-    let answer = DeviceAnswer::rejected(command.rejection, ZoneNo(0), now());
+fn no(door: &Door, command: Unusable) -> DeviceReply {
+    let answer = DeviceAnswer::rejected(command.rejection, ZoneNo(0), door.node.now());
     DeviceReply { seq: command.seq, answer, durable: true }
 }
 

@@ -40,7 +40,6 @@ use tokio::sync::oneshot;
 
 use super::Door;
 use super::clock::Clock;
-use super::handshake::now;
 use super::outbox::{End, Outbox};
 use super::session::{Intake, Taken};
 use super::tags::Link;
@@ -152,7 +151,7 @@ impl Terminal {
                     continue;
                 }
                 Ok(Some(Taken::Unusable(command))) => {
-                    told.push(no(command.seq, command.rejection));
+                    told.push(no(&intake.door, command.seq, command.rejection));
                     continue;
                 }
                 Ok(None) => break None,
@@ -187,7 +186,7 @@ impl Terminal {
                     (NOBODY, None)
                 }
                 Named::No(rejection) => {
-                    told.push(no(seq, rejection));
+                    told.push(no(&intake.door, seq, rejection));
                     continue;
                 }
             };
@@ -289,7 +288,7 @@ impl Terminal {
                     known.push(command);
                 }
                 Found::Chase(chase) => chases.push((command, chase)),
-                Found::No(rejection) => told.push(no(command.seq, rejection)),
+                Found::No(rejection) => told.push(no(door, command.seq, rejection)),
                 Found::Busy(rejection) => busy.push((command.seq, Busy::of(rejection))),
             }
         }
@@ -315,8 +314,8 @@ impl Terminal {
 const NOBODY: WalletId = WalletId(0);
 
 /// An answer that is given here.
-fn no(seq: u64, rejection: Rejection) -> TerminalReply {
-    TerminalReply { seq, answer: TerminalAnswer::rejected(rejection, NOBODY, now()) }
+fn no(door: &Door, seq: u64, rejection: Rejection) -> TerminalReply {
+    TerminalReply { seq, answer: TerminalAnswer::rejected(rejection, NOBODY, door.node.now()) }
 }
 
 fn action(frame: &Frame<'_>, wallet: WalletId, tap: Option<Tap>) -> Option<TerminalAction> {
@@ -475,7 +474,7 @@ impl Chase {
                 return Ok((TerminalReply { seq, answer }, true));
             }
         }
-        Ok((no(seq, self.otherwise), self.is_final))
+        Ok((no(&intake.door, seq, self.otherwise), self.is_final))
     }
 }
 

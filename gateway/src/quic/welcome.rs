@@ -6,7 +6,7 @@ use engine::view::{DeviceView, Query, StandingView, Till, View};
 use quinn::SendStream;
 
 use super::Door;
-use super::handshake::{now, unavailable};
+use super::handshake::unavailable;
 use super::outbox::End;
 use crate::wire::{Frame, Notice, Refusal, TerminalWelcome, WINDOW_MAX, Welcome};
 
@@ -31,7 +31,7 @@ pub(super) async fn welcome(door: &Door, device: &DeviceView, send: &mut SendStr
 fn reader(door: &Door, standing: &StandingView, bytes: &mut Vec<u8>) -> u64 {
     let device = &standing.device;
     Frame::Welcome(Welcome {
-        server_time: now(),
+        server_time: door.node.now(),
         next_seq: device.next_seq,
         festival: device.id.festival(),
         gate: device.gate,
@@ -66,7 +66,7 @@ async fn terminal(door: &Door, standing: &StandingView, till: Till, bytes: &mut 
         (other, _) => return Err(unavailable(no(&other))),
     };
     Frame::TerminalWelcome(TerminalWelcome {
-        server_time: now(),
+        server_time: door.node.now(),
         next_seq,
         festival: device.id.festival(),
         vendor: till.vendor,

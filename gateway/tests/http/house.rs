@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actors::clock::SystemClock;
 use actors::{Busy, Node, NodeConfig, TerminalInbox, TerminalReply};
 use axum::Router;
 use axum::body::Body;
@@ -97,8 +98,16 @@ impl House {
     }
 
     async fn of(models: impl FnOnce(&Node, &Path) -> Option<Arc<dyn ReadModels>>) -> Self {
+        Self::at(SystemClock::default(), models).await
+    }
+
+    /// On a machine with this clock.
+    pub(crate) async fn at(
+        clock: SystemClock,
+        models: impl FnOnce(&Node, &Path) -> Option<Arc<dyn ReadModels>>,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let config = NodeConfig { shards: 4, threads: 1, ..NodeConfig::new(folder.path()) };
+        let config = NodeConfig { shards: 4, threads: 1, clock, ..NodeConfig::new(folder.path()) };
         let node = tokio::task::spawn_blocking(|| Node::start(config)).await.unwrap().unwrap();
         let read_models = models(&node, folder.path());
         let state = AppState {

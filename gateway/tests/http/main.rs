@@ -8,6 +8,7 @@ mod cash_input;
 mod cash_reads;
 mod cash_tenancy;
 mod changes;
+mod clock;
 mod currencies;
 mod house;
 mod reads;

@@ -10,7 +10,7 @@ use engine::status::ScanAck;
 use engine::view::Query;
 
 use super::net::Packet;
-use super::world::{Asker, World};
+use super::world::{Asker, CLOCK_OFF_MS_MAX, World};
 use super::{Check, breach};
 
 mod money;
@@ -118,12 +118,34 @@ impl World {
             }
             None => return breach("nothing is acknowledged before it is durable", said(&reply.answer)),
         }
+        self.judge_window(shard, device, &reply.answer)?;
         if !reply.durable {
             let page = &decided.festivals[&device.festival()];
             if page.policy.ack != ScanAck::Decided {
                 return breach("nothing is acknowledged before it is durable", said(&reply.answer));
             }
             self.counts.early += 1;
+        }
+        Ok(())
+    }
+
+    /// While the node's clock is right, no ticket is over before it is, however the machine's clock jumps, and no answer is
+    /// from tomorrow.
+    fn judge_window(&self, shard: usize, device: DeviceId, answer: &DeviceAnswer) -> Check {
+        let latest = self.true_ms + CLOCK_OFF_MS_MAX;
+        if !self.on_time {
+            return Ok(());
+        }
+        if answer.at.0 > latest {
+            return breach("no answer is from tomorrow", format!("{device}: {answer:?} at {}", self.true_ms));
+        }
+        let (Verdict::Rejected(Rejection::NoLongerValid), Some(ticket)) = (answer.verdict, answer.ticket) else {
+            return Ok(());
+        };
+        let page = &self.ledgers[shard].ahead.festivals[&device.festival()];
+        let until = page.categories[usize::from(ticket.category().0)].values.valid_until;
+        if until.0 > latest {
+            return breach("a ticket is valid until it ends", format!("{device}: {answer:?} at {}", self.true_ms));
         }
         Ok(())
     }

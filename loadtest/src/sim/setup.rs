@@ -5,14 +5,14 @@ use engine::command::{CategoryValues, OfficeAction, OfficeAnswer, OfficeCommand}
 use engine::ids::{CategoryNo, FestivalId, GateNo, ZoneNo};
 use engine::money::{Currency, Money};
 use engine::status::{CategoryKind, EntryPolicy, FestivalStatus, Policy, ScanAck};
-use engine::time::{HOUR_MS, Timestamp};
+use engine::time::{MINUTE_MS, Timestamp};
 
 use super::office::{Site, hash_of, offer};
 use super::world::{Asker, DOORS_OPEN, World, shard_of_action};
 use super::{Check, breach};
 
 impl World {
-    /// Sets a festival up: each zone with one gate and its readers, two categories, some tickets.
+    /// Sets a festival up: each zone with one gate and its readers, three categories, some tickets.
     pub(super) fn found(&mut self, slug: &str, zones: &[(Option<u8>, u32)]) -> Check {
         let festival = FestivalId::of_slug(slug);
         let ack = self.dice.pick(ScanAck::ALL);
@@ -44,7 +44,10 @@ impl World {
             self.order(OfficeAction::SetFestivalStatus { festival, to })?;
         }
         let everywhere = (1 << zones.len()) - 1;
-        for (quota, zones, valid_until) in [(14, everywhere, i64::MAX), (4, 1, DOORS_OPEN + 50 * HOUR_MS)] {
+        // The evening takes five minutes: one kind of ticket ends in the middle of it, one begins.
+        let (ends, begins) = (DOORS_OPEN + 3 * MINUTE_MS, DOORS_OPEN + 2 * MINUTE_MS);
+        let kinds = [(14, everywhere, 0, i64::MAX), (4, 1, 0, ends), (4, 1, begins, i64::MAX)];
+        for (quota, zones, valid_from, valid_until) in kinds {
             let price = Money { minor: 0, currency: Currency::EUR };
             let values = CategoryValues {
                 name: "ticket".into(),
@@ -52,7 +55,7 @@ impl World {
                 price,
                 quota,
                 zones,
-                valid_from: Timestamp(0),
+                valid_from: Timestamp(valid_from),
                 valid_until: Timestamp(valid_until),
             };
             self.order(OfficeAction::PutCategory { festival, category: None, values })?;
@@ -64,7 +67,7 @@ impl World {
             devices: Vec::new(),
             qr_version: 1,
         });
-        for (category, count, paid) in [(0, 6, true), (1, 2, true), (0, 1, false)] {
+        for (category, count, paid) in [(0, 4, true), (1, 2, true), (2, 2, true), (0, 2, true), (0, 1, false)] {
             let (category, holders, seed) = (CategoryNo(category), vec![None; count], self.dice.draw());
             self.order(OfficeAction::IssueTickets { festival, category, holders, paid, seed })?;
         }

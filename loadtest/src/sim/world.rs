@@ -4,12 +4,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use actors::clock::{Clock, Found};
 use actors::pipeline::Work;
 use engine::command::{DeviceCommand, OfficeAction, OfficeAnswer, OfficeCommand};
 use engine::credential::QrSecret;
 use engine::ids::{DeviceId, FestivalId, Home, ShardId, ZoneNo};
 use engine::money::Currency;
-use engine::time::HOUR_MS;
+use engine::time::{HOUR_MS, Timestamp};
 use engine::view::Query;
 use storage::journal::faults::{FaultDisk, Faults};
 
@@ -83,8 +84,12 @@ pub(super) struct World {
     pub(super) sites: Vec<Site>,
     pub(super) step: u64,
     pub(super) true_ms: i64,
-    /// How far the node's clock is off.
+    /// How far the machine's clock is off.
     pub(super) clock_off_ms: i64,
+    /// The node's own.
+    pub(super) node_clock: Clock,
+    /// The node was never started on a clock that was off, nor told that such a one is right: its time is the true one.
+    pub(super) on_time: bool,
     /// The disk says that it has flushed, and has not.
     pub(super) lied: bool,
     pub(super) secret: QrSecret,
@@ -95,6 +100,9 @@ pub(super) struct World {
 
 /// An evening in the future of whoever wrote this.
 pub(super) const DOORS_OPEN: i64 = 1_800_000_000_000;
+
+/// How far the node's clock may be off, in ms, if it was right once: what was too small for a jump, a few times.
+pub(super) const CLOCK_OFF_MS_MAX: i64 = 5 * actors::limits::CLOCK_JUMP_MS;
 
 impl World {
     /// A world at its beginning: the festivals are set up, nobody is inside.
@@ -121,6 +129,8 @@ impl World {
             step: 0,
             true_ms: DOORS_OPEN,
             clock_off_ms: 0,
+            node_clock: Clock::set(DOORS_OPEN, Timestamp(DOORS_OPEN)),
+            on_time: true,
             lied: false,
             secret: QrSecret::new(&[5; 32]).expect("32 bytes"),
             set_up: None,
@@ -171,6 +181,7 @@ impl World {
         if self.node.is_none() && self.step >= self.down_until {
             self.start()?;
         }
+        self.look_at_the_clock()?;
         while let Some(packet) = self.net.arrived(self.step) {
             self.arrive(packet)?;
         }
@@ -314,6 +325,30 @@ impl World {
         self.counts.fault("clock_jump");
         let far = if self.dice.one_in(12) { 80 * HOUR_MS } else { HOUR_MS / 2 };
         self.clock_off_ms = self.dice.below(2 * far as u64) as i64 - far;
+        // Now and then it was not for long, or somebody says that it is right.
+        if self.dice.one_in(3) {
+            self.clock_off_ms = 0;
+        } else if self.dice.one_in(8) {
+            self.counts.fault("clock_accepted");
+            self.on_time = false;
+            self.node_clock.accept(self.true_ms, self.system_clock());
+        }
+    }
+
+    fn look_at_the_clock(&mut self) -> Check {
+        if self.node.is_some() && self.node_clock.look(self.true_ms, self.system_clock()) == Found::Back {
+            self.counts.fault("clock_back");
+        }
+        let off_ms = self.clock().0 - self.true_ms;
+        if self.on_time && off_ms.abs() > CLOCK_OFF_MS_MAX {
+            return breach("a clock that jumps is not followed", format!("the node's is {off_ms} ms off"));
+        }
+        Ok(())
+    }
+
+    /// What the machine's clock says.
+    pub(super) fn system_clock(&self) -> Timestamp {
+        Timestamp(self.true_ms + self.clock_off_ms)
     }
 
     pub(super) fn tick(&mut self) {

@@ -7,7 +7,6 @@ use axum::response::{IntoResponse, Response};
 use engine::ids::VendorNo;
 use engine::money::Currency;
 use engine::rejection::Rejection;
-use engine::time::Timestamp;
 use engine::view::VendorView;
 use serde::{Deserialize, Serialize};
 use storage::views::{Statement, VendorAccount};
@@ -148,8 +147,9 @@ async fn settlement(
 ) -> Result<Response, Problem> {
     let festival = operator.at(Right::SeeBooks, &slug)?;
     let cash = state.cash_of(&slug).await?;
-    // A period ends at a moment, or its postings never stop.
-    let now = || Moment(Timestamp(jiff::Timestamp::now().as_millisecond() + 1));
+    // A period ends at a moment, or its postings never stop: now, where the journal is not ahead of that.
+    let time = state.node.time();
+    let now = || Moment(time.now.plus_ms(time.journal_ahead_ms + 1));
     let (from, to) = match query.day {
         None => (query.from, query.to.unwrap_or_else(now)),
         day => {
