@@ -235,9 +235,7 @@ impl Shared {
                     why,
                     "the read models are worth nothing and are built anew from the journal; the gates go on"
                 );
-                if self.pause(0) {
-                    return;
-                }
+                // Also when it is to stop: what is worth nothing must not be found there by anybody.
                 continue;
             }
             self.state().fault = Some(why.clone());
