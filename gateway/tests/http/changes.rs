@@ -163,15 +163,19 @@ async fn the_same_request_again_gets_the_same_answer_and_happens_once() {
         assert!(!first.replayed() && second.replayed(), "{method} {path}: {first:?} {second:?}");
         assert_eq!((first.status, &first.text), (second.status, &second.text), "{method} {path}");
         assert_eq!(first.headers.get("location"), second.headers.get("location"), "{method} {path}");
-        // The same words in another spelling are another request.
-        let other = format!(" {body}");
-        let request = axum::http::Request::builder()
-            .method(method)
-            .uri(format!("/api/v1{path}"))
-            .header("authorization", format!("Bearer {admin}"))
-            .header("content-type", "application/json; charset=utf-8")
-            .header("idempotency-key", format!("\"{attempt}\""));
-        let conflict = house.send(request.body(other.into()).unwrap()).await;
+        // The same in another spelling is the same request, and with another query another one.
+        let send = async |path: &str, body: String| {
+            let request = axum::http::Request::builder()
+                .method(method)
+                .uri(format!("/api/v1{path}"))
+                .header("authorization", format!("Bearer {admin}"))
+                .header("content-type", "application/json; charset=utf-8")
+                .header("idempotency-key", format!("\"{attempt}\""));
+            house.send(request.body(body.into()).unwrap()).await
+        };
+        let spelt = send(&path, format!(" {body}")).await;
+        assert_eq!((spelt.status, spelt.replayed()), (first.status, true), "{method} {path}: {spelt:?}");
+        let conflict = send(&format!("{path}?other=1"), body.to_string()).await;
         conflict.is(409, "idempotency_conflict");
         assert!(!conflict.replayed());
     }
