@@ -12,7 +12,7 @@ use engine::ids::{Home, ShardId, WalletId};
 use engine::rejection::Rejection;
 use engine::shard::Shard;
 use engine::time::Timestamp;
-use engine::view::{LedgerView, Notice, Query, View};
+use engine::view::{LedgerView, Notice, Query, View, WalletView};
 use ractor::{Actor, ActorRef};
 use storage::journal::file::{FileJournal, Options};
 use storage::journal::{Cursor, Journal, JournalError};
@@ -649,12 +649,14 @@ fn all_serve(links: &[Arc<Link>], within: Duration) -> Result<(), usize> {
 /// What all shards' answers to one question come to.
 fn gather(parts: Vec<View>) -> View {
     let mut festivals = Vec::new();
+    let mut wallets: Option<Vec<WalletView>> = None;
     let mut ledger: Option<Box<LedgerView>> = None;
     let mut next_seq: Option<u64> = None;
     let mut unknown = None;
     for part in parts {
         match part {
             View::Festivals(more) => festivals.extend(more),
+            View::Wallets(more) => wallets.get_or_insert_default().extend(more),
             View::Ledger(part) => match &mut ledger {
                 Some(sum) => sum.add(&part),
                 None => ledger = Some(part),
@@ -667,6 +669,9 @@ fn gather(parts: Vec<View>) -> View {
     }
     if let Some(next_seq) = next_seq {
         return View::NextSeq(next_seq);
+    }
+    if let Some(wallets) = wallets {
+        return View::Wallets(wallets);
     }
     match (ledger, unknown) {
         (Some(sum), _) => View::Ledger(sum),

@@ -60,6 +60,7 @@ pub(crate) fn decide_scan(festival: &Festival, by: ByDevice, scan: &Scan, now: T
         taken_at: device.taken_at(scan, now),
         instead_of,
         credential: if let Credential::Refused(_, number) = scan.credential { number } else { 0 },
+        tag: if let Credential::Tag(tag) = scan.credential { Some(tag) } else { None },
     }
 }
 
@@ -95,7 +96,16 @@ fn check(
             }
             verified.id()
         }
-        Credential::Tag(tag) => *festival.tags.get(&tag).ok_or(Rejection::UnknownTag)?,
+        Credential::Tag(tag) => {
+            let bound = festival.tags.get(&tag).copied();
+            // The way out is free as long as it still says who leaves.
+            let leaves = scan.direction == Direction::Exit && bound.is_some();
+            if festival.lost_tags.contains(&tag) && !leaves && !planted(Plant::LostTagEnters) {
+                known.ticket = bound;
+                return Err(Rejection::TagLost);
+            }
+            bound.ok_or(Rejection::UnknownTag)?
+        }
     };
     if id.festival() != festival.id {
         return Err(Rejection::WrongFestival);

@@ -74,7 +74,7 @@ checks! {
     Refund = "refund", [4], "refunds never exceed their payment, and go back to its wallet, vendor and sources";
     Lots = "lots", [4], "all money in a wallet has a source, and is spent from it";
     Transfer = "transfer", [6], "a transfer is credited once or returned once, never both";
-    Tag = "tag", [15], "a wristband is one wallet's, and pays by its present link, unless it was lost";
+    Tag = "tag", [15], "a wristband is one wallet's and one ticket's, and neither pays nor enters once it was lost";
     Messages = "messages", [1, 7], "messages between shards are taken in once, in order, as they were sent";
     Directory = "directory", [15], "every shard knows vendors and terminals as their festival has them";
     Ledger = "ledger", [4], "all accounts add up to zero, and what is in transit is what transfers have under way";
@@ -397,12 +397,24 @@ fn by_office(event: &Event) -> Option<bool> {
         Event::Sent { .. } | Event::Received { .. } | Event::Delivered { .. } => false,
         // Asked for, or made for a wristband that is sold with it.
         Event::Cash(CashEvent::WalletCreated { .. }) => return None,
+        // Asked for, or come with what the wristband before it named.
+        Event::Cash(CashEvent::TagLinking { .. } | CashEvent::TagBinding { .. }) => return None,
+        // The festival's word, not the office's.
+        Event::TagBound { .. } => false,
         Event::Cash(
             CashEvent::TagAttached { .. }
             | CashEvent::TagLinked { .. }
             | CashEvent::TagRefused { .. }
             | CashEvent::TagFreed { .. }
-            | CashEvent::TagLost { .. }
+            | CashEvent::TagBindTaken { .. }
+            | CashEvent::TagBindRefused { .. }
+            | CashEvent::TagUnbound { .. }
+            | CashEvent::TagCarried { .. }
+            | CashEvent::LossKnown { .. }
+            // Told by the other side.
+            | CashEvent::WalletTagLost { op: 0, .. }
+            | CashEvent::TagLost { op: 0, .. }
+            | CashEvent::TagBarred { op: 0, .. }
             | CashEvent::TransferSettled { .. }
             | CashEvent::TransferCancelAsked { .. },
         ) => false,

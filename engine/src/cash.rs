@@ -17,9 +17,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::command::OfficeAnswer;
 use crate::event::{CashEvent, Transaction, TransactionKind};
-use crate::ids::{TransactionId, WalletId};
+use crate::ids::{TagUid, TransactionId, WalletId};
 use crate::money::Money;
-use crate::outbox::Entry;
+use crate::outbox::{Entry, Named};
 use crate::plants::{Plant, planted};
 use crate::rejection::Rejection;
 use crate::time::Timestamp;
@@ -129,28 +129,53 @@ impl Cash {
             CashEvent::WalletCreated { wallet, issuer, currency, account } => {
                 self.wallets.create(*wallet, *issuer, *currency, *account);
             }
-            CashEvent::WalletClaimed { wallet, account } => self.wallet_mut(*wallet).set_account(*account),
+            CashEvent::WalletClaimed { wallet, account } => self.wallets.claim(*wallet, *account),
             CashEvent::WalletBlockSet { wallet, blocked } => self.wallet_mut(*wallet).set_blocked(*blocked),
-            CashEvent::WalletTagLost { wallet, .. } => self.wallet_mut(*wallet).set_tag_lost(),
-            CashEvent::TagAttached { wallet, tag, version } => self.wallet_mut(*wallet).attach(*tag, *version),
-            CashEvent::TagLinking { tag, wallet, version, op } => {
-                self.tags.linking(*tag, *wallet, *version, at);
-                let kind = OpKind::Link { tag: *tag, wallet: *wallet };
-                self.ops.begin(*op, Op { asker, since: at, cancel_asked: false, kind });
+            CashEvent::WalletTagLost { wallet, op, .. } => {
+                self.wallet_mut(*wallet).set_tag_lost();
+                return if *op == 0 { None } else { self.ops.loss(*op, 1, asker, at) };
             }
-            CashEvent::TagLinked { tag, op } => {
+            CashEvent::TagAttached { wallet, tag, version } => self.wallet_mut(*wallet).attach(*tag, *version),
+            CashEvent::TagLinking { tag, wallet, version, op, festival } => {
+                self.tags.linking(*tag, *wallet, *version, *festival, at);
+                self.ops.asks(*op, (*tag, Named::Wallet(*wallet, *version)), *festival, asker, at);
+            }
+            CashEvent::TagLinked { tag, op, carry } => {
+                let named = self.tags.wallet_of(*tag).expect("decided");
                 self.tags.linked(*tag);
-                let op_was = self.ops.end(*op)?;
-                let OpKind::Link { wallet, .. } = op_was.kind else { unreachable!("a link's operation") };
-                return Some((*op, op_was.asker, OfficeAnswer::Wallet(wallet)));
+                return self.ops.answered(*op, named, *carry, None);
             }
             CashEvent::TagRefused { tag, op, rejection } => {
+                let named = self.tags.wallet_of(*tag).expect("decided");
                 self.tags.refused(*tag);
-                let op_was = self.ops.end(*op)?;
-                return Some((*op, op_was.asker, OfficeAnswer::Rejected(*rejection)));
+                return self.ops.answered(*op, named, false, Some(*rejection));
             }
             CashEvent::TagFreed { tag } => self.tags.freed(*tag),
-            CashEvent::TagLost { tag } => self.tags.lost(*tag),
+            CashEvent::TagLost { tag, op } => {
+                self.tags.lost(*tag);
+                let due = self.named_by(*tag).count() as u8;
+                return if *op == 0 { None } else { self.ops.loss(*op, due, asker, at) };
+            }
+            CashEvent::TagBinding { tag, ticket, op } => {
+                self.tags.binding(*tag, *ticket, at);
+                self.ops.asks(*op, (*tag, Named::Ticket(*ticket)), ticket.festival(), asker, at);
+            }
+            CashEvent::TagBindTaken { tag, op, carry } => {
+                let named = self.tags.ticket_of(*tag).expect("decided");
+                self.tags.bound(*tag);
+                return self.ops.answered(*op, named, *carry, None);
+            }
+            CashEvent::TagBindRefused { tag, op, rejection } => {
+                let named = self.tags.ticket_of(*tag).expect("decided");
+                self.tags.unbound(*tag);
+                return self.ops.answered(*op, named, false, Some(*rejection));
+            }
+            CashEvent::TagUnbound { tag } => self.tags.unbound(*tag),
+            CashEvent::TagCarried { op, .. } => return self.ops.carried(*op),
+            CashEvent::TagBarred { op, .. } => {
+                return if *op == 0 { None } else { self.ops.loss(*op, 1, asker, at) };
+            }
+            CashEvent::LossKnown { op } => return self.ops.loss_known(*op),
             CashEvent::TransferSettled { op } => {
                 let op_was = self.ops.end(*op)?;
                 let OpKind::Transfer(transfer) = op_was.kind else { unreachable!("a transfer's operation") };
@@ -169,6 +194,11 @@ impl Cash {
             CashEvent::TransferCancelAsked { op } => self.ops.cancel_asked(*op),
         }
         None
+    }
+
+    /// What a chip of this shard names or is about to name.
+    pub(crate) fn named_by(&self, tag: TagUid) -> impl Iterator<Item = Named> + use<> {
+        [self.tags.wallet_of(tag), self.tags.ticket_of(tag)].into_iter().flatten()
     }
 
     fn wallet_mut(&mut self, id: WalletId) -> &mut wallet::Wallet {

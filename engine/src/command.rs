@@ -364,12 +364,17 @@ pub enum OfficeAction {
         /// Blocked or not.
         blocked: bool,
     },
-    /// Binds a wristband to a ticket, in place of any it had.
+    /// Binds a wristband to a ticket, in place of any it had; a wallet that the one before it named comes too.
     BindTag {
         /// Which ticket.
         ticket: TicketId,
-        /// The chip.
+        /// The chip. Its home decides.
         tag: TagUid,
+    },
+    /// A ticket's wristband is lost: it is refused everywhere, from the next scan and the next payment on.
+    ReportTicketTagLost {
+        /// Which ticket's.
+        ticket: TicketId,
     },
     /// A supervisor undoes a ticket's last scan.
     UndoScan {
@@ -510,8 +515,9 @@ impl OfficeAction {
             | Self::RotateQrKey { festival } => Home::Festival(*festival),
             Self::SetTicketStatus { ticket, .. }
             | Self::BlockTicket { ticket, .. }
-            | Self::BindTag { ticket, .. }
+            | Self::ReportTicketTagLost { ticket }
             | Self::UndoScan { ticket } => Home::Festival(ticket.festival()),
+            Self::BindTag { tag, .. } => Home::Tag(*tag),
             Self::RevokeDevice { device }
             | Self::DeviceConnected { device, .. }
             | Self::DeviceLeft { device, .. }

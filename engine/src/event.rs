@@ -279,6 +279,8 @@ pub struct Scanned {
     pub instead_of: Option<Rejection>,
     /// Tells refused QRs apart.
     pub credential: u32,
+    /// The wristband that was read, if it was one.
+    pub tag: Option<TagUid>,
 }
 
 impl Scanned {

@@ -1,7 +1,7 @@
 //! A festival: status and policies, and the home of its categories, zones, gates and devices. Its decisions for the
 //! office are in here; its gates' are in `admission.rs`.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
@@ -60,6 +60,8 @@ pub struct Festival {
     pub tags: BTreeMap<TagUid, TicketId>,
     /// The wristband of a ticket that has one.
     pub tag_of: BTreeMap<TicketId, TagUid>,
+    /// Wristbands of its tickets that were reported lost, still bound or not: about 30 B for each such call.
+    pub lost_tags: BTreeSet<TagUid>,
     /// Rejections by number.
     rejections: Vec<u64>,
     conflicts: u64,
@@ -134,6 +136,7 @@ impl Festival {
             offers: BTreeMap::new(),
             tags: BTreeMap::new(),
             tag_of: BTreeMap::new(),
+            lost_tags: BTreeSet::new(),
             rejections: vec![0; Rejection::NUMBERS],
             conflicts: 0,
             decided: (policy.ack == ScanAck::Decided).then_some(DecidedSpan { from: at, until: None }),
@@ -166,6 +169,26 @@ impl Festival {
     /// [`Rejection::UnknownDevice`].
     pub fn device(&self, id: DeviceId) -> Result<&Device, Rejection> {
         self.devices.get(id.number() as usize).filter(|_| id.festival() == self.id).ok_or(Rejection::UnknownDevice)
+    }
+
+    /// The wristband of a ticket; `false`: reported lost.
+    ///
+    /// # Errors
+    /// [`Rejection::UnknownTicket`]; [`Rejection::UnknownTag`] if it has none.
+    pub(crate) fn wristband_of(&self, ticket: TicketId) -> Result<(TagUid, bool), Rejection> {
+        self.ticket(ticket)?;
+        let tag = *self.tag_of.get(&ticket).ok_or(Rejection::UnknownTag)?;
+        Ok((tag, !self.lost_tags.contains(&tag)))
+    }
+
+    /// Whether a ticket takes a wristband, and which one's place that takes. `from`: only that one's.
+    ///
+    /// # Errors
+    /// [`Rejection::UnknownTicket`], [`Rejection::TagMoved`].
+    pub(crate) fn decide_bind(&self, ticket: TicketId, from: Option<TagUid>) -> Result<Option<TagUid>, Rejection> {
+        self.ticket(ticket)?;
+        let before = self.tag_of.get(&ticket).copied();
+        if from.is_some() && before != from { Err(Rejection::TagMoved) } else { Ok(before) }
     }
 
     /// Decides what the office asks of this festival.
@@ -254,17 +277,6 @@ impl Festival {
                 }
                 Event::TicketBlockSet { ticket: *ticket, blocked: *blocked }
             }
-            OfficeAction::BindTag { ticket, tag } => {
-                self.ticket(*ticket)?;
-                if !tag.can_name_anybody() {
-                    return Err(Rejection::UnusableTag);
-                }
-                match self.tags.get(tag) {
-                    Some(bound) if bound == ticket => return Ok(Decided::Already(Already::Done)),
-                    Some(_) => return Err(Rejection::TagTaken),
-                    None => Event::TagBound { ticket: *ticket, tag: *tag },
-                }
-            }
             OfficeAction::UndoScan { ticket } => {
                 let undone = admission::decide_undo(self, None, &Undo { ticket: *ticket, scan_seq: 0 }, now);
                 if let Verdict::Rejected(rejection) = undone.verdict {
@@ -330,9 +342,11 @@ impl Festival {
                 Event::DeviceClockSeen { device: *device, off_ms: *off_ms }
             }
             OfficeAction::RotateQrKey { .. } => Event::QrKeyRotated { festival, version: self.qr_version + 1 },
-            OfficeAction::CreateApiKey { .. } | OfficeAction::RevokeApiKey { .. } | OfficeAction::Cash(_) => {
-                return Err(Rejection::UnknownFestival);
-            }
+            OfficeAction::ReportTicketTagLost { .. }
+            | OfficeAction::BindTag { .. }
+            | OfficeAction::CreateApiKey { .. }
+            | OfficeAction::RevokeApiKey { .. }
+            | OfficeAction::Cash(_) => return Err(Rejection::UnknownFestival),
         };
         Ok(Decided::Event(event))
     }
@@ -450,6 +464,9 @@ impl Festival {
             Event::Cash(CashEvent::TerminalEnrolled { device, vendor, cashier, public_key, name, code_hash }) => {
                 let terminal = Some(Till { vendor: *vendor, cashier: *cashier });
                 self.enrol(*device, GateNo(0), terminal, public_key, name, code_hash, at);
+            }
+            Event::Cash(CashEvent::TagBarred { tag, .. }) => {
+                self.lost_tags.insert(*tag);
             }
             Event::DeviceRevoked { device } => self.devices[device.number() as usize].revoked = true,
             Event::DeviceConnected { device, session } => {
@@ -636,6 +653,8 @@ impl Festival {
             inside: ticket.inside,
             first_use: ticket.first_use(),
             qr_version: self.qr_version,
+            tag: self.tag_of.get(&id).copied(),
+            tag_lost: self.tag_of.get(&id).is_some_and(|tag| self.lost_tags.contains(tag)),
         })
     }
 

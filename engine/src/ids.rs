@@ -206,9 +206,13 @@ fn from_wallet_uuid(bits: u128, kind: u64) -> Option<(WalletId, u64)> {
 }
 
 impl WalletId {
-    /// The one wallet that an account is given: the first eight bytes of a SHA-256, so that it is found by the account.
-    pub fn of_account(account: u128) -> Self {
-        let digest = Sha256::new_with_prefix(b"tapgate.wallet.v1").chain_update(account.to_be_bytes()).finalize();
+    /// The wallet that an issuer gives to an account: the first eight bytes of a SHA-256. One for each issuer, so that
+    /// nobody can make it in another's place.
+    pub fn of_account(account: u128, issuer: FestivalId) -> Self {
+        let digest = Sha256::new_with_prefix(b"tapgate.wallet.v2")
+            .chain_update(account.to_be_bytes())
+            .chain_update(issuer.0.to_be_bytes())
+            .finalize();
         let id = u64::from_be_bytes(digest[..8].try_into().expect("eight bytes"));
         Self(id.max(1))
     }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::command::{CashPolicy, ProductValues, VendorValues};
 use crate::event::Lots;
-use crate::ids::{DeviceId, FestivalId, ProductNo, ShardId, TagUid, VendorNo, WalletId};
+use crate::ids::{DeviceId, FestivalId, ProductNo, ShardId, TagUid, TicketId, VendorNo, WalletId};
 use crate::money::Currency;
 use crate::plants::{Plant, planted};
 use crate::rejection::Rejection;
@@ -50,6 +50,8 @@ pub enum Message {
         currency: Currency,
         /// How much, and where it once came from.
         lots: Lots,
+        /// A merge: only into a wallet of this account and of the same issuer, whatever it may hold.
+        account: Option<u128>,
     },
     /// Taken.
     Credited {
@@ -84,11 +86,15 @@ pub enum Message {
         replace: bool,
         /// Make the wallet if there is none.
         create: bool,
+        /// It comes with what this wristband named: only if that is the wallet's still.
+        from: Option<TagUid>,
     },
     /// It is.
     LinkTaken {
         /// The number of the operation, as asked.
         op: u64,
+        /// Another one had been the wallet's: what that names comes too, in a [`Message::Carry`].
+        carry: bool,
     },
     /// It is not.
     LinkRefused {
@@ -105,16 +111,87 @@ pub enum Message {
         wallet: WalletId,
         /// Its link's version then.
         version: u32,
+        /// The chip that took its place, with the number of the operation at that one's shard: tell it what else this one
+        /// names.
+        to: Option<(TagUid, u64)>,
     },
-    /// This chip was reported lost.
+    /// This chip was reported lost. From the shard of what it names to the tag's.
     Lost {
         /// The chip.
         tag: TagUid,
-        /// The wallet that it named.
-        wallet: WalletId,
-        /// Its link's version then.
-        version: u32,
+        /// Whose it is.
+        named: Named,
+        /// The number of the operation at the sender's shard.
+        op: u64,
     },
+    /// Is this to be this ticket's wristband, in place of any it has? From the tag's shard to the festival's.
+    Bind {
+        /// The number of the operation at the tag's shard.
+        op: u64,
+        /// The chip.
+        tag: TagUid,
+        /// Which ticket.
+        ticket: TicketId,
+        /// It comes with what this wristband named: only if that is the ticket's still.
+        from: Option<TagUid>,
+    },
+    /// It is.
+    BindTaken {
+        /// The number of the operation, as asked.
+        op: u64,
+        /// Another one had been the ticket's: what that names comes too, in a [`Message::Carry`].
+        carry: bool,
+    },
+    /// It is not.
+    BindRefused {
+        /// The number of the operation, as asked.
+        op: u64,
+        /// Why.
+        rejection: Rejection,
+    },
+    /// Another chip took this one's place. From the festival's shard to the tag's.
+    Unbind {
+        /// The chip.
+        tag: TagUid,
+        /// The ticket that it named.
+        ticket: TicketId,
+        /// As in [`Message::Unlink`].
+        to: Option<(TagUid, u64)>,
+    },
+    /// What else a chip names, to the one that takes its place. Always sent, so that nobody waits for it in vain.
+    Carry {
+        /// The number of the operation at the shard of that one.
+        op: u64,
+        /// The chip that takes the place.
+        tag: TagUid,
+        /// The chip whose place it takes.
+        from: TagUid,
+        /// What that one names besides.
+        named: Option<Named>,
+    },
+    /// Refuse this chip: it was reported lost. From the tag's shard to that of what it names.
+    Bar {
+        /// The chip.
+        tag: TagUid,
+        /// What it names.
+        named: Named,
+        /// Whom to tell: the operation with this number of that shard.
+        then: (ShardId, u64),
+    },
+    /// The chip is refused.
+    LossKnown {
+        /// The number of the operation.
+        op: u64,
+    },
+}
+
+/// What a wristband names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Named {
+    /// A wallet, by a link with this version.
+    Wallet(WalletId, u32),
+    /// A ticket.
+    Ticket(TicketId),
 }
 
 /// A line of the directory: absolute values, so that the last one heard is what holds.

@@ -98,6 +98,10 @@ plants! {
     DownShardSilent = 46, "down-shard-silent";
     /// The node's clock follows the system's wherever it jumps.
     ClockJumpFollowed = 47, "clock-jump-followed";
+    /// A wristband that was reported lost still opens a gate.
+    LostTagEnters = 56, "lost-tag-enters";
+    /// What a wristband named besides stays behind when another takes its place.
+    CarryForgotten = 57, "carry-forgotten";
 }
 
 #[cfg(feature = "plants")]

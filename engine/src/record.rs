@@ -145,6 +145,7 @@ fn ticket_halves(ticket: Option<TicketId>) -> (u64, u64) {
 
 fn scanned_to_proto(scanned: &Scanned, at: Timestamp) -> proto::Scanned {
     let (ticket_high, ticket_low) = ticket_halves(scanned.ticket);
+    let (tag_first, tag_rest) = scanned.tag.map_or((0, 0), TagUid::to_words);
     proto::Scanned {
         device: scanned.device.0,
         seq: scanned.seq,
@@ -167,6 +168,8 @@ fn scanned_to_proto(scanned: &Scanned, at: Timestamp) -> proto::Scanned {
         instead_of: scanned.instead_of.map_or(0, |rejection| rejection as u32),
         credential: scanned.credential,
         taken_ago: at.0.wrapping_sub(scanned.taken_at.0),
+        tag_first,
+        tag_rest,
     }
 }
 
@@ -418,6 +421,10 @@ fn scanned_from_proto(scanned: proto::Scanned, at: Timestamp) -> Result<Scanned,
         instead_of: rejection(scanned.instead_of)?,
         credential: scanned.credential,
         taken_at: Timestamp(at.0.wrapping_sub(scanned.taken_ago)),
+        tag: match scanned.tag_rest {
+            0 => None,
+            rest => Some(word(TagUid::from_words(scanned.tag_first, rest), "tag")?),
+        },
     })
 }
 

@@ -195,6 +195,8 @@ rejections! {
     NotCashless = 127, "not_cashless", "This festival takes no cashless payments.";
     /// A UID that cannot name anybody: made anew at each reading, or no whole UID ([`crate::ids::TagUid::can_name_anybody`]).
     UnusableTag = 136, "unusable_tag", "This wristband cannot be used: its number is not its own. Please take another one.";
+    /// Wallets of different accounts, or of nobody, are not merged.
+    NotOneAccount = 137, "not_one_account", "These wallets do not belong to one account.";
     /// A wallet that another festival issued, where only the own ones are taken.
     ForeignWallet = 80, "foreign_wallet", "This wallet belongs to another festival.";
     /// ISO 4217 has no such currency, or it is one without amounts, such as gold.

@@ -5,6 +5,7 @@
 //! order of the commands. Nobody may be told before that record is durable; that is the host's business.
 
 mod cash;
+mod wristbands;
 
 use std::collections::BTreeMap;
 
@@ -19,7 +20,7 @@ use crate::command::{
     OfficeCommand,
 };
 use crate::dedupe::{Keys, Seen, SeenKey};
-use crate::event::{Asked, ByDevice, CashEvent, Event, TransactionKind};
+use crate::event::{Already, Asked, ByDevice, CashEvent, Event, TransactionKind};
 use crate::festival::{Decided, Festival};
 use crate::ids::{FestivalId, Home, ShardId, ZoneNo};
 use crate::money::Money;
@@ -258,7 +259,7 @@ impl Shard {
         match self.decide_office(&command.action, now) {
             Ok(Decided::Event(event)) => {
                 self.happen(&Event::Asked(asked), None, now, writer);
-                self.happen(&event, Some(asked), now, writer);
+                out.finished.extend(self.happen(&event, Some(asked), now, writer));
                 out.notices.extend(notice(&event));
                 self.follow(&event, &command.action, now, writer, out);
                 return reply(self.answer_of(&event, out), false);
@@ -292,6 +293,22 @@ impl Shard {
                 }
                 Festival::decide_create(action).map(Decided::Event)
             }
+            OfficeAction::BindTag { ticket, tag } => {
+                if !self.cash.tags.decide_bind(*tag, *ticket)? {
+                    return Ok(Decided::Already(Already::Done));
+                }
+                let (ticket, tag, op) = (*ticket, *tag, self.cash.ops.next());
+                Ok(Decided::Event(Event::Cash(CashEvent::TagBinding { tag, ticket, op })))
+            }
+            OfficeAction::ReportTicketTagLost { ticket } => {
+                let festival = ticket.festival();
+                let here = self.festivals.get(&festival).ok_or(Rejection::UnknownFestival)?;
+                let (tag, fresh) = here.wristband_of(*ticket)?;
+                if !fresh {
+                    return Ok(Decided::Already(Already::Done));
+                }
+                Ok(Decided::Event(Event::Cash(CashEvent::TagBarred { festival, tag, op: self.cash.ops.next() })))
+            }
             OfficeAction::Cash(action) => {
                 let festival = match action.home() {
                     Home::Festival(id) => self.festivals.get(&id),
@@ -299,7 +316,7 @@ impl Shard {
                 };
                 let decided = self.cash.decide_office(action, festival, self.number_of_order(), now)?;
                 if let Decided::Event(event) = &decided {
-                    self.check_near_side(event)?;
+                    self.check_near_side(event, action)?;
                 }
                 Ok(decided)
             }
@@ -357,7 +374,10 @@ impl Shard {
             Event::Transaction(t) => finished = self.cash.apply_transaction(t, Self::asker(asked), at),
             Event::Cash(cash) => {
                 finished = self.cash.apply(cash, Self::asker(asked), at);
-                if let CashEvent::TerminalOffered { .. } | CashEvent::TerminalEnrolled { .. } = cash {
+                if let CashEvent::TerminalOffered { .. }
+                | CashEvent::TerminalEnrolled { .. }
+                | CashEvent::TagBarred { .. } = cash
+                {
                     let id = cash.festival().expect("a festival's own");
                     self.festivals.get_mut(&id).expect("decided").apply(event, at);
                 }
@@ -473,6 +493,7 @@ impl Shard {
             Query::ApiKey(hash) => self.operators.by_hash(hash).map(View::ApiKey).ok_or(Rejection::UnknownKey),
             Query::ApiKeys => Ok(View::ApiKeys(self.operators.all())),
             Query::Wallet(id) => self.cash.wallets.view(*id).map(View::Wallet).ok_or(Rejection::UnknownWallet),
+            Query::WalletsOf(account) => Ok(View::Wallets(self.cash.wallets.of_account(*account).collect())),
             Query::Tag(tag) => self.cash.tags.view(*tag).map(View::Tag).ok_or(Rejection::UnknownTag),
             Query::Payment(id) => {
                 let found = self.cash.refundable.find(*id, self.cash.serial());
@@ -609,7 +630,11 @@ fn office_answer(event: &Event) -> OfficeAnswer {
             CashEvent::WalletCreated { wallet, .. } | CashEvent::WalletClaimed { wallet, .. } => {
                 OfficeAnswer::Wallet(*wallet)
             }
-            CashEvent::TagLinking { op, .. } => OfficeAnswer::Pending(*op),
+            CashEvent::TagLinking { op, .. }
+            | CashEvent::TagBinding { op, .. }
+            | CashEvent::WalletTagLost { op, .. }
+            | CashEvent::TagBarred { op, .. }
+            | CashEvent::TagLost { op, .. } => OfficeAnswer::Pending(*op),
             _ => OfficeAnswer::Done,
         },
         _ => OfficeAnswer::Done,

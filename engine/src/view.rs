@@ -62,6 +62,8 @@ pub enum Query {
     ApiKeys,
     /// One wallet.
     Wallet(WalletId),
+    /// The wallets of an account. Asked of each shard in turn.
+    WalletsOf(u128),
     /// What a chip names.
     Tag(TagUid),
     /// A payment, while it can be refunded.
@@ -80,7 +82,7 @@ impl Query {
     /// Whose question it is; `None` for one that each shard answers for itself.
     pub fn home(&self) -> Option<Home> {
         match self {
-            Self::Festivals | Self::Ledger(_) | Self::NextSeq(_) => None,
+            Self::Festivals | Self::Ledger(_) | Self::NextSeq(_) | Self::WalletsOf(_) => None,
             Self::Festival(f) | Self::EnrolmentCode(f, _) | Self::Live(f) | Self::Cash(f) => Some(Home::Festival(*f)),
             Self::Devices { festival, .. } | Self::Inside { festival, .. } => Some(Home::Festival(*festival)),
             Self::Ticket(ticket) => Some(Home::Festival(ticket.festival())),
@@ -128,6 +130,8 @@ pub enum View {
     ApiKeys(Vec<ApiKeyView>),
     /// To [`Query::Wallet`].
     Wallet(WalletView),
+    /// To [`Query::WalletsOf`].
+    Wallets(Vec<WalletView>),
     /// To [`Query::Tag`].
     Tag(TagView),
     /// To [`Query::Payment`].
@@ -233,6 +237,10 @@ pub struct CategoryView {
 /// A ticket.
 #[derive(Clone, Debug)]
 pub struct TicketView {
+    /// Its wristband.
+    pub tag: Option<TagUid>,
+    /// The wristband was reported lost.
+    pub tag_lost: bool,
     /// Its id.
     pub id: TicketId,
     /// Where it is in its life.

@@ -77,6 +77,7 @@ fn entry(night: &World) -> Scanned {
         taken_at: night.now,
         instead_of: None,
         credential: 0,
+        tag: None,
     }
 }
 
@@ -341,7 +342,7 @@ fn lies_of_the_office() {
         ("transition", status(ticket, TicketStatus::Reserved, TicketStatus::Sold)),
         ("transition", status(ticket, TicketStatus::Sold, TicketStatus::Used)),
         ("known", status(night.tickets["ghost"], TicketStatus::Sold, TicketStatus::Refunded)),
-        ("once", Event::TagBound { ticket, tag: night.tags["W1"] }),
+        ("tag", Event::TagBound { ticket, tag: night.tags["W1"] }),
         ("known", zone(9, None)),
         ("known", zone(4, Some(ZoneNo(4)))),
         ("known", zone(0, Some(ZoneNo(1)))),

@@ -113,9 +113,9 @@ fn a_terminal_of_another_festival() {
         "
         topup W1 50.00                → 50.00
         pay W1 10.00 bar-7 as P1      → 40.00
-        pay W1 1.00 stall             → rejected: foreign_wallet
-        topup W1 10.00 by far-desk    → rejected: foreign_wallet
-        balance W1 by stall           → rejected: foreign_wallet
+        pay W1 1.00 stall             → rejected: unknown_wallet
+        topup W1 10.00 by far-desk    → rejected: unknown_wallet
+        balance W1 by stall           → rejected: unknown_wallet
         refund P1 by stall            → rejected: not_your_payment
         refund P1 1.00 elsewhere      → rejected: not_your_payment
         transfer W1 W2 1.00 elsewhere → rejected: foreign_wallet
@@ -373,7 +373,7 @@ fn wallets_are_found_made_and_claimed() {
         ",
     );
     let mut bar = Bar::bare(3);
-    let wallet = WalletId::of_account(7);
+    let wallet = WalletId::of_account(7, bar.festival);
     let create = |festival| CashAction::CreateWallet { wallet, festival, account: Some(7) };
     let here = bar.festival;
     assert_eq!(bar.cash(create(here)), OfficeAnswer::Rejected(Rejection::NotCashless));
@@ -787,4 +787,32 @@ fn a_terminal_scans_nobody() {
     }
     let View::Device(view) = bar.query(Query::Device(device)) else { panic!("it was enrolled") };
     assert_eq!(view.terminal.map(|till| (till.vendor, till.cashier)), Some((Some(VendorNo(0)), false)));
+}
+
+/// A person's wallets are merged into one, whatever a wallet may hold; other people's are not.
+#[test]
+fn an_accounts_wallets_are_merged() {
+    nights(
+        "
+        claim W1 7
+        claim W2 7
+        claim W3 8
+        topup W1 500.00
+        topup W1 400.00
+        topup W2 300.00
+        transfer W2 W1 300.00         → rejected: above_max_balance
+        merge W2 W1                   → 0.00
+        show W1                       → 1200.00, till-3 1200.00
+        show W2                       → 0.00
+        merge W2 W1                   → rejected: nothing_left
+        merge W1 W3                   → rejected: not_one_account
+        merge W3 W1                   → rejected: nothing_left
+        merge W4 W1                   → rejected: not_one_account
+        merge W1 W1                   → rejected: same_wallet
+        merge W1 nobody               → rejected: unknown_wallet
+        block W2
+        merge W1 W2                   → rejected: wallet_blocked
+        show W1                       → 1200.00, till-3 1200.00
+        ",
+    );
 }

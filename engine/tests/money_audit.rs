@@ -318,6 +318,7 @@ fn lies_about_transfers() {
         issuer: bar.festival,
         currency: Currency::EUR,
         lots: Lots::one(lot.source, 2_001),
+        account: None,
     };
     let forged = [Event::Received { from: here, n: first, message: other_words }, sent(declined)];
     assert!(failed(&bar, other, &forged).contains(&"messages"), "not as it was sent");
@@ -362,11 +363,11 @@ fn lies_about_wristbands_and_vendors() {
     for (check, events) in [
         ("tag", cash(CashEvent::TagAttached { wallet: w2, tag: t1, version: 2 })),
         ("tag", cash(CashEvent::TagAttached { wallet: w1, tag: t1, version: 1 })),
-        ("tag", cash(CashEvent::TagLinked { tag: t1, op: 9 })),
-        ("tag", cash(CashEvent::TagLinked { tag: t9, op: 9 })),
+        ("tag", cash(CashEvent::TagLinked { tag: t1, op: 9, carry: false })),
+        ("tag", cash(CashEvent::TagLinked { tag: t9, op: 9, carry: false })),
         ("tag", cash(CashEvent::TagFreed { tag: t9 })),
-        ("tag", by_office(CashEvent::TagLinking { tag: t1, wallet: w2, version: 2, op: 2 })),
-        ("tag", by_office(CashEvent::WalletTagLost { wallet: w2, tag: t1, version: 1 })),
+        ("tag", by_office(CashEvent::TagLinking { tag: t1, wallet: w2, version: 2, op: 2, festival: bar.festival })),
+        ("tag", by_office(CashEvent::WalletTagLost { wallet: w2, tag: t1, version: 1, op: 2 })),
         (
             "known",
             by_office(CashEvent::WalletCreated {

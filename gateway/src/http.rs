@@ -50,6 +50,7 @@ pub mod reads;
 pub mod request;
 pub mod tickets;
 pub mod words;
+pub mod wristbands;
 pub mod zones;
 
 pub use limits::Limits;
@@ -87,6 +88,7 @@ fn api(streams: OpenApiRouter<AppState>, answer_within: Duration) -> OpenApiRout
         .merge(zones::router())
         .merge(categories::router())
         .merge(tickets::router())
+        .merge(wristbands::router())
         .merge(reads::router())
         .merge(devices::router())
         .merge(cash::router())

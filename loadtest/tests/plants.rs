@@ -22,9 +22,18 @@ fn no_seed_breaks_a_rule_and_every_plant_is_caught() {
         }
     }
     // What can happen to money has happened.
-    for what in
-        ["transfers", "transfers_returned", "transfers_cancelled", "cancel_asked", "refunds", "links", "tags_lost"]
-    {
+    for what in [
+        "transfers",
+        "transfers_returned",
+        "transfers_cancelled",
+        "cancel_asked",
+        "refunds",
+        "links",
+        "binds",
+        "tags_carried",
+        "tags_lost",
+        "tags_barred",
+    ] {
         assert!(money.get(what).is_some_and(|count| *count > 0), "{what}: {money:?}");
     }
     assert_eq!(run_seed(7, STEPS), run_seed(7, STEPS), "one seed is one run");

@@ -9,7 +9,7 @@ use crate::command::{CONFLICT, CategoryValues, Direction, FIRST_ENTRY, Verdict, 
 use crate::connections::LATE_MAX_MS;
 use crate::event::{CashEvent, Event, Scanned, TakenBack, Undone};
 use crate::festival::Festival;
-use crate::ids::{DeviceId, FestivalId, GateNo, TagUid, TicketId, ZoneNo, nonce_at};
+use crate::ids::{DeviceId, FestivalId, GateNo, TicketId, ZoneNo, nonce_at};
 use crate::rejection::Rejection;
 use crate::status::{EntryPolicy, FestivalStatus, Policy, TicketStatus, ZoneState};
 use crate::time::Timestamp;
@@ -31,8 +31,6 @@ pub(super) struct Books {
     devices: Vec<Device>,
     /// Enrolment codes, until when, and whether one was used.
     codes: BTreeMap<[u8; 32], (Timestamp, bool)>,
-    tags: BTreeMap<TagUid, Seat>,
-    tag_of: BTreeMap<Seat, TagUid>,
     /// What an undo would take back.
     last: BTreeMap<Seat, Last>,
 }
@@ -108,8 +106,6 @@ impl Books {
             categories: Vec::new(),
             devices: Vec::new(),
             codes: BTreeMap::new(),
-            tags: BTreeMap::new(),
-            tag_of: BTreeMap::new(),
             last: BTreeMap::new(),
             counted: Vec::new(),
         }
@@ -176,14 +172,9 @@ impl Books {
                 let Some(seat) = self.seat(*ticket, found) else { return };
                 self.ticket(seat).blocked = *blocked;
             }
-            Event::TagBound { ticket, tag } => {
-                let Some(seat) = self.seat(*ticket, found) else { return };
-                let free = self.tags.get(tag).is_none_or(|holder| *holder == seat);
-                found.check(Check::Once, free, || format!("the wristband of {ticket} is another ticket's"));
-                if let Some(before) = self.tag_of.insert(seat, *tag) {
-                    self.tags.remove(&before);
-                }
-                self.tags.insert(*tag, seat);
+            // Whose it is, is in the books of wristbands.
+            Event::TagBound { ticket, .. } => {
+                self.seat(*ticket, found);
             }
             Event::ZoneStateSet { zone, state, .. } => {
                 let known = self.zones.get_mut(usize::from(zone.0));

@@ -8,6 +8,7 @@ mod peer;
 mod table;
 mod transfers;
 mod wallets;
+mod wristbands;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -19,10 +20,10 @@ use crate::ids::{DeviceId, FestivalId, Home, ShardId, TagUid, VendorNo, WalletId
 use crate::money::Currency;
 use crate::outbox::{Entry, Message};
 use crate::status::FestivalStatus;
-use crate::view::TagState;
 use peer::Peer;
 use table::Table;
 use transfers::{Credit, Op};
+use wristbands::Wristbands;
 
 pub(super) struct MoneyBooks {
     id: ShardId,
@@ -34,7 +35,7 @@ pub(super) struct MoneyBooks {
     payments: VecDeque<Payment>,
     accounts: BTreeMap<FestivalId, Accounts>,
     directory: BTreeMap<FestivalId, Known>,
-    tags: BTreeMap<TagUid, Tag>,
+    wristbands: Wristbands,
     ops: BTreeMap<u64, Op>,
     last_op: u64,
     /// What other shards have asked this one to take, by shard and operation.
@@ -142,13 +143,6 @@ impl Known {
     }
 }
 
-struct Tag {
-    state: TagState,
-    wallet: WalletId,
-    version: u32,
-    op: u64,
-}
-
 impl MoneyBooks {
     pub(super) fn new(id: ShardId, of: u16) -> Self {
         Self {
@@ -159,7 +153,7 @@ impl MoneyBooks {
             payments: VecDeque::new(),
             accounts: BTreeMap::new(),
             directory: BTreeMap::new(),
-            tags: BTreeMap::new(),
+            wristbands: Wristbands::default(),
             ops: BTreeMap::new(),
             last_op: 0,
             credits: BTreeMap::new(),
@@ -181,6 +175,8 @@ impl MoneyBooks {
     pub(super) fn event(&mut self, event: &Event, found: &mut Found) {
         match event {
             Event::Transaction(t) => self.transaction(t, found),
+            Event::Scanned(scanned) => self.scanned(scanned, found),
+            Event::TagBound { ticket, tag } => self.tag_bound(*ticket, *tag, found),
             Event::Cash(event) => self.cash(event, found),
             Event::Sent { to, n, message } => self.sent(*to, *n, message, found),
             Event::Received { from, n, message } => self.received(*from, *n, message, found),
@@ -256,33 +252,12 @@ impl MoneyBooks {
                     known.expect("just looked").blocked = *blocked;
                 }
             }
-            CashEvent::WalletTagLost { wallet, tag, version } => {
-                let known = self.wallets.get_mut(*wallet);
-                let own = known.as_ref().is_some_and(|known| known.tag == Some((*tag, *version)));
-                found.check(Check::Tag, own, || format!("{wallet:?} lost {tag:?}, which it did not have"));
-                if let Some(known) = known {
-                    known.lost = true;
-                }
-            }
-            CashEvent::TagAttached { wallet, tag, version } => self.attached(*wallet, *tag, *version, found),
-            CashEvent::TagLinking { tag, wallet, version, op } => {
-                self.at_home(Home::Tag(*tag), found);
-                let before = self.tags.get(tag);
-                let free = before.is_none_or(|known| known.state == TagState::Free && known.version < *version);
-                found.check(Check::Tag, free, || format!("{tag:?} is not free for {wallet:?} at {version}"));
-                let (state, wallet, version, op) = (TagState::Linking, *wallet, *version, *op);
-                self.tags.insert(*tag, Tag { state, wallet, version, op });
-                self.op_begins(op, Op::Link { tag: *tag }, found);
-            }
-            CashEvent::TagLinked { tag, op } => self.linked(*tag, *op, true, found),
-            CashEvent::TagRefused { tag, op, .. } => self.linked(*tag, *op, false, found),
-            CashEvent::TagFreed { tag } => self.unlinked(*tag, TagState::Free, found),
-            CashEvent::TagLost { tag } => self.unlinked(*tag, TagState::Lost, found),
             CashEvent::TransferSettled { op } => self.settled(*op, found),
             CashEvent::TransferCancelAsked { op } => {
                 let open = matches!(self.ops.get(op), Some(Op::Transfer { .. }));
                 found.check(Check::Transfer, open, || format!("operation {op} is no transfer under way"));
             }
+            of_wristband => self.of_wristband(of_wristband, found),
         }
     }
 
@@ -408,9 +383,7 @@ impl MoneyBooks {
         };
         same(replayed.wallets.iter().all(wallet), "a wallet");
         same(replayed.ops.len() == self.ops.len(), "the operations under way");
-        let linked = self.tags.iter().filter(|(_, tag)| tag.state == TagState::Linked);
-        let linked = linked.map(|(tag, known)| (*tag, known.wallet, known.version));
-        same(replayed.tags.linked_ones().eq(linked), "the wristbands");
+        same(self.wristbands.agree_with(&replayed.tags), "the wristbands");
         for (festival, accounts) in &self.accounts {
             let view = replayed.directory.get(*festival).map(|known| known.ledger.view());
             let agrees = view.is_ok_and(|view| {

@@ -101,14 +101,21 @@ impl Cash {
                 if known.is_tag_lost() {
                     return Ok(Decided::Already(Already::Done));
                 }
-                CashEvent::WalletTagLost { wallet: *wallet, tag, version }
+                CashEvent::WalletTagLost { wallet: *wallet, tag, version, op: self.ops.next() }
             }
-            CashAction::LinkTag { tag, wallet, .. } => {
+            CashAction::ReportTagLost { tag } => {
+                if !self.tags.decide_lost(*tag)? {
+                    return Ok(Decided::Already(Already::Done));
+                }
+                CashEvent::TagLost { tag: *tag, op: self.ops.next() }
+            }
+            CashAction::LinkTag { tag, wallet, festival, .. } => {
                 check(wallet.0 != 0)?;
-                match self.tags.decide_link(*tag, *wallet)? {
+                match self.tags.decide_link(*tag, *wallet, *festival)? {
                     Linking::Already => return Ok(Decided::Already(Already::Wallet(*wallet))),
                     Linking::Next(version) => {
-                        CashEvent::TagLinking { tag: *tag, wallet: *wallet, version, op: self.ops.next() }
+                        let (tag, wallet, festival, op) = (*tag, *wallet, *festival, self.ops.next());
+                        CashEvent::TagLinking { tag, wallet, version, op, festival }
                     }
                 }
             }
@@ -116,6 +123,7 @@ impl Cash {
             | CashAction::Pay { .. }
             | CashAction::Refund { .. }
             | CashAction::Transfer { .. }
+            | CashAction::Merge { .. }
             | CashAction::Correct { .. }
             | CashAction::CashOut { .. } => {
                 return self.decide_money(action, number_of_order).map(|t| Decided::Event(Event::Transaction(t)));
@@ -182,6 +190,25 @@ impl Cash {
                 t.posting = Posting { wallet: -amount.minor, in_transit: amount.minor, ..Posting::default() };
                 t.of = self.ops.next();
                 t.other = Some(*to);
+                self.book(&mut t)?;
+                Ok(t)
+            }
+            CashAction::Merge { from, into, festival } => {
+                let known = self.wallets.get(*from)?;
+                let money = Money { minor: known.available, currency: known.currency };
+                let mut t = self.begin(TransactionKind::TransferOut, *festival, *from, money.minor)?;
+                if from == into {
+                    return Err(Rejection::SameWallet);
+                }
+                check(into.0 != 0 && known.issuer == *festival)?;
+                known.account().ok_or(Rejection::NotOneAccount)?;
+                if money.minor <= 0 {
+                    return Err(Rejection::NothingLeft);
+                }
+                self.spend(&mut t, money, false)?;
+                t.posting = Posting { wallet: -money.minor, in_transit: money.minor, ..Posting::default() };
+                t.of = self.ops.next();
+                t.other = Some(*into);
                 self.book(&mut t)?;
                 Ok(t)
             }

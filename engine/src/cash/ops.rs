@@ -1,12 +1,15 @@
-//! Operations that wait for another shard: transfers and links. Each has a number, dense in its shard; whoever asked
+//! Operations that wait for another shard: transfers, wristbands that are given out or lost. Each has a number, dense in its shard; whoever asked
 //! gets the answer when the last message is in, and so does whoever sends the same idempotency key again.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::command::OfficeAnswer;
 use crate::event::Lots;
 use crate::ids::{FestivalId, TagUid, TransactionId, WalletId};
+use crate::outbox::Named;
+use crate::rejection::Rejection;
 use crate::time::{MINUTE_MS, Timestamp};
 
 /// After so long the other side of a transfer is asked to let it be. Only that side can say that it has not happened.
@@ -52,13 +55,29 @@ pub struct Op {
 pub enum OpKind {
     /// Money on its way to another wallet.
     Transfer(Transfer),
-    /// A chip that is to name a wallet.
-    Link {
-        /// The chip.
-        tag: TagUid,
-        /// Which wallet.
-        wallet: WalletId,
+    /// A chip that is to name something.
+    Giving(Giving),
+    /// A chip that was reported lost: so many of those whom it names have not said that they refuse it.
+    Loss {
+        /// How many.
+        due: u8,
     },
+}
+
+/// A chip that is to name a wallet or a ticket and, if it takes another's place, what that one named besides.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Giving {
+    /// The chip.
+    pub tag: TagUid,
+    /// What was asked for.
+    pub named: Named,
+    /// Which festival gives it out.
+    pub festival: FestivalId,
+    /// Wallets and festivals that were asked and have not answered.
+    asked: u8,
+    /// Chips whose place it takes that have not said what they name besides; below zero where such a chip's word came
+    /// before that of the wallet or festival which had it.
+    carries: i8,
 }
 
 /// Money on its way to another wallet.
@@ -120,5 +139,85 @@ impl Ops {
     }
     pub(super) fn end(&mut self, op: u64) -> Option<Op> {
         self.open.remove(&op)
+    }
+
+    /// The wristband that this operation gives out.
+    pub(crate) fn giving(&self, op: u64) -> Option<Giving> {
+        match &self.open.get(&op)?.kind {
+            OpKind::Giving(giving) => Some(*giving),
+            OpKind::Transfer(_) | OpKind::Loss { .. } => None,
+        }
+    }
+
+    /// A wallet or a festival is asked to take a chip: what was asked for, in a new operation, or what comes with it.
+    pub(super) fn asks(
+        &mut self,
+        op: u64,
+        (tag, named): (TagUid, Named),
+        festival: FestivalId,
+        asker: Asker,
+        at: Timestamp,
+    ) {
+        match self.open.get_mut(&op) {
+            Some(Op { kind: OpKind::Giving(giving), .. }) => giving.asked += 1,
+            _ => {
+                let kind = OpKind::Giving(Giving { tag, named, festival, asked: 1, carries: 0 });
+                self.begin(op, Op { asker, since: at, cancel_asked: false, kind });
+            }
+        }
+    }
+
+    /// It has answered. `no`: it does not take it; what was asked for ends with that, what comes with it stays where it is.
+    pub(super) fn answered(
+        &mut self,
+        op: u64,
+        named: Named,
+        carry: bool,
+        no: Option<Rejection>,
+    ) -> Option<(u64, Asker, OfficeAnswer)> {
+        let Some(Op { kind: OpKind::Giving(giving), .. }) = self.open.get_mut(&op) else { return None };
+        giving.asked -= 1;
+        giving.carries += i8::from(carry);
+        if let Some(no) = no
+            && giving.named == named
+        {
+            let asker = self.end(op)?.asker;
+            return Some((op, asker, OfficeAnswer::Rejected(no)));
+        }
+        self.ended(op)
+    }
+
+    /// A chip whose place another takes has said what it names besides.
+    pub(super) fn carried(&mut self, op: u64) -> Option<(u64, Asker, OfficeAnswer)> {
+        let Some(Op { kind: OpKind::Giving(giving), .. }) = self.open.get_mut(&op) else { return None };
+        giving.carries -= 1;
+        self.ended(op)
+    }
+
+    fn ended(&mut self, op: u64) -> Option<(u64, Asker, OfficeAnswer)> {
+        let giving = self.giving(op).filter(|giving| giving.asked == 0 && giving.carries == 0)?;
+        let answer = match giving.named {
+            Named::Wallet(wallet, _) => OfficeAnswer::Wallet(wallet),
+            Named::Ticket(_) => OfficeAnswer::Done,
+        };
+        Some((op, self.end(op)?.asker, answer))
+    }
+
+    /// A wristband was reported lost, and so many others have to hear of it.
+    pub(super) fn loss(&mut self, op: u64, due: u8, asker: Asker, at: Timestamp) -> Option<(u64, Asker, OfficeAnswer)> {
+        self.begin(op, Op { asker, since: at, cancel_asked: false, kind: OpKind::Loss { due } });
+        self.loss_ended(op)
+    }
+
+    /// One of them has.
+    pub(super) fn loss_known(&mut self, op: u64) -> Option<(u64, Asker, OfficeAnswer)> {
+        let Some(Op { kind: OpKind::Loss { due }, .. }) = self.open.get_mut(&op) else { return None };
+        *due -= 1;
+        self.loss_ended(op)
+    }
+
+    fn loss_ended(&mut self, op: u64) -> Option<(u64, Asker, OfficeAnswer)> {
+        self.open.get(&op).filter(|op| op.kind == OpKind::Loss { due: 0 })?;
+        Some((op, self.end(op)?.asker, OfficeAnswer::Done))
     }
 }

@@ -22,7 +22,8 @@ impl Cash {
     ///
     /// # Errors
     /// [`Rejection::UnknownWallet`], [`Rejection::WalletBlocked`], [`Rejection::ForeignWallet`],
-    /// [`Rejection::WrongCurrency`], [`Rejection::AboveMaxBalance`], [`Rejection::NotCashless`].
+    /// [`Rejection::WrongCurrency`], [`Rejection::AboveMaxBalance`], [`Rejection::NotCashless`]; of a merge
+    /// [`Rejection::NotOneAccount`].
     pub(crate) fn decide_credit(
         &self,
         op: u64,
@@ -30,6 +31,7 @@ impl Cash {
         festival: FestivalId,
         currency: Currency,
         lots: &Lots,
+        merges: Option<u128>,
     ) -> Result<Transaction, Rejection> {
         let amount = lots.sum();
         tripwire(amount as u32);
@@ -41,13 +43,21 @@ impl Cash {
         if wallet.is_blocked() {
             return Err(Rejection::WalletBlocked);
         }
-        if wallet.available.saturating_add(amount) > self.directory.get(festival)?.policy.max_balance {
-            return Err(Rejection::AboveMaxBalance);
+        let at = self.directory.get(festival)?;
+        match merges {
+            // A person's money may be more than a festival lets anybody put in: it is there already.
+            Some(_) if wallet.account() != merges || wallet.issuer != festival => return Err(Rejection::NotOneAccount),
+            Some(_) => {}
+            None if wallet.available.saturating_add(amount) > at.policy.max_balance => {
+                return Err(Rejection::AboveMaxBalance);
+            }
+            None => {}
         }
         t.lots = lots.clone();
         t.of = op;
         t.other = Some(from);
         t.posting = Posting { wallet: amount, in_transit: -amount, ..Posting::default() };
+        self.over_limit(&mut t, at);
         self.book(&mut t)?;
         Ok(t)
     }
@@ -72,15 +82,7 @@ impl Cash {
     pub(crate) fn transfer(&self, op: u64) -> Option<&Transfer> {
         match &self.ops.get(op)?.kind {
             OpKind::Transfer(transfer) => Some(transfer),
-            OpKind::Link { .. } => None,
-        }
-    }
-
-    /// The chip of the link with this number, if it is not over.
-    pub(crate) fn link(&self, op: u64) -> Option<TagUid> {
-        match &self.ops.get(op)?.kind {
-            OpKind::Link { tag, .. } => Some(*tag),
-            OpKind::Transfer(_) => None,
+            OpKind::Giving(_) | OpKind::Loss { .. } => None,
         }
     }
 
@@ -88,13 +90,15 @@ impl Cash {
     ///
     /// # Errors
     /// [`Rejection::UnknownWallet`], [`Rejection::AlreadyTagged`], [`Rejection::NotCashless`],
-    /// [`Rejection::ForeignWallet`], [`Rejection::LimitReached`].
+    /// [`Rejection::ForeignWallet`], [`Rejection::LimitReached`]; [`Rejection::TagMoved`] if the wallet has not the
+    /// wristband any more whose place this one takes.
     pub(crate) fn decide_attach(
         &self,
         wallet: WalletId,
         festival: FestivalId,
         replace: bool,
         create: bool,
+        from: Option<TagUid>,
     ) -> Result<Attaching, Rejection> {
         let Ok(known) = self.wallets.get(wallet) else {
             return match create {
@@ -105,12 +109,14 @@ impl Cash {
         if known.issuer != festival && !self.directory.get(festival)?.policy.foreign_wallets {
             return Err(Rejection::ForeignWallet);
         }
-        // A lost chip is no longer the wallet's, though it is remembered as such; its home knows already.
-        let before = known.tag().filter(|_| !known.is_tag_lost());
-        if before.is_some() && !replace {
+        if from.is_some() && known.tag().map(|(tag, _)| tag) != from {
+            return Err(Rejection::TagMoved);
+        }
+        // A lost chip needs nobody's word to be replaced.
+        if known.tag().is_some() && !known.is_tag_lost() && !replace {
             return Err(Rejection::AlreadyTagged);
         }
-        Ok(Attaching { made: None, before })
+        Ok(Attaching { made: None, before: known.tag() })
     }
 
     /// Whether a chip names this wallet by this link.

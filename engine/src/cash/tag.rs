@@ -1,11 +1,14 @@
-//! Chips: a UID names one wallet at most. The chip's home decides which; the wallet confirms, since it has one chip at
-//! most itself. Each link has a version, so that a tap which was resolved before a chip moved is found out.
+//! The register of wristbands: a chip names one wallet and one ticket at most, both of one festival, or it was reported
+//! lost and is refused wherever it is known. The chip's home decides; the wallet and the festival confirm, since each of
+//! them has one chip at most itself. A link to a wallet has a version, so that a tap which was resolved before a chip moved
+//! is found out.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{TagUid, WalletId};
+use crate::ids::{FestivalId, TagUid, TicketId, WalletId};
+use crate::outbox::Named;
 use crate::rejection::Rejection;
 use crate::time::Timestamp;
 use crate::view::{TagState, TagView};
@@ -24,6 +27,7 @@ pub struct Tags {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Tag {
+    /// Towards a wallet; never [`TagState::Lost`].
     state: TagState,
     /// Which wallet it names, is about to, or did.
     wallet: WalletId,
@@ -32,10 +36,23 @@ struct Tag {
     linked_at: Timestamp,
     /// Oldest first.
     earlier: Vec<(WalletId, u32)>,
+    /// Which festival has given it out: of all that it names, or named last.
+    festival: FestivalId,
+    /// Which ticket it names or is about to.
+    ticket: Option<Bound>,
+    /// It was reported lost, and is refused whatever it names.
+    lost: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct Bound {
+    ticket: TicketId,
+    /// The festival has taken it.
+    taken: bool,
 }
 
 /// What linking a chip to a wallet comes to.
-pub(super) enum Linking {
+pub(crate) enum Linking {
     /// It names that wallet.
     Already,
     /// With this version.
@@ -43,24 +60,93 @@ pub(super) enum Linking {
 }
 
 impl Tags {
-    /// Whether a chip can be linked to a wallet.
+    /// Whether a festival can link a chip to a wallet.
     ///
     /// # Errors
-    /// [`Rejection::UnusableTag`]; [`Rejection::TagLost`]; [`Rejection::TagTaken`] if it names another wallet, or is about to name any;
-    /// [`Rejection::LimitReached`].
-    pub(super) fn decide_link(&self, tag: TagUid, wallet: WalletId) -> Result<Linking, Rejection> {
+    /// [`Rejection::UnusableTag`]; [`Rejection::TagLost`]; [`Rejection::TagTaken`] if it names another wallet, is about to
+    /// name any, or names another festival's ticket; [`Rejection::LimitReached`].
+    pub(crate) fn decide_link(
+        &self,
+        tag: TagUid,
+        wallet: WalletId,
+        festival: FestivalId,
+    ) -> Result<Linking, Rejection> {
+        let Some(known) = self.usable(tag)? else { return Ok(Linking::Next(1)) };
+        if known.ticket.is_some_and(|bound| bound.ticket.festival() != festival) {
+            return Err(Rejection::TagTaken);
+        }
+        match known.state {
+            TagState::Linked if known.wallet == wallet => Ok(Linking::Already),
+            TagState::Linking | TagState::Linked => Err(Rejection::TagTaken),
+            TagState::Free | TagState::Lost => Ok(Linking::Next(known.version + 1)),
+        }
+    }
+
+    /// Whether a chip can be bound to a ticket; `false`: it is already.
+    ///
+    /// # Errors
+    /// [`Rejection::UnusableTag`]; [`Rejection::TagLost`]; [`Rejection::TagTaken`] if it names another ticket, is about to
+    /// name any, or names a wallet that another festival has linked; [`Rejection::LimitReached`].
+    pub(crate) fn decide_bind(&self, tag: TagUid, ticket: TicketId) -> Result<bool, Rejection> {
+        let Some(known) = self.usable(tag)? else { return Ok(true) };
+        if known.state != TagState::Free && known.festival != ticket.festival() {
+            return Err(Rejection::TagTaken);
+        }
+        match known.ticket {
+            None => Ok(true),
+            Some(bound) if bound.taken && bound.ticket == ticket => Ok(false),
+            Some(_) => Err(Rejection::TagTaken),
+        }
+    }
+
+    /// A chip that can name somebody, with what is known of it.
+    fn usable(&self, tag: TagUid) -> Result<Option<&Tag>, Rejection> {
         if !tag.can_name_anybody() {
             return Err(Rejection::UnusableTag);
         }
-        let Some(known) = self.tags.get(&tag) else {
-            return if self.tags.len() < TAGS_MAX { Ok(Linking::Next(1)) } else { Err(Rejection::LimitReached) };
-        };
-        match known.state {
-            TagState::Free => Ok(Linking::Next(known.version + 1)),
-            TagState::Linked if known.wallet == wallet => Ok(Linking::Already),
-            TagState::Linking | TagState::Linked => Err(Rejection::TagTaken),
-            TagState::Lost => Err(Rejection::TagLost),
+        match self.tags.get(&tag) {
+            Some(known) if known.lost => Err(Rejection::TagLost),
+            None if self.tags.len() >= TAGS_MAX => Err(Rejection::LimitReached),
+            known => Ok(known),
         }
+    }
+
+    /// Whether a chip can be reported lost; `false`: it was.
+    ///
+    /// # Errors
+    /// [`Rejection::UnknownTag`] for one that never named anything.
+    pub(super) fn decide_lost(&self, tag: TagUid) -> Result<bool, Rejection> {
+        self.tags.get(&tag).map(|known| !known.lost).ok_or(Rejection::UnknownTag)
+    }
+
+    /// Whether a chip was reported lost.
+    pub fn is_lost(&self, tag: TagUid) -> bool {
+        self.tags.get(&tag).is_some_and(|known| known.lost)
+    }
+
+    /// The wallet that a chip names or is about to.
+    pub(crate) fn wallet_of(&self, tag: TagUid) -> Option<Named> {
+        let known = self.tags.get(&tag)?;
+        (known.state != TagState::Free).then_some(Named::Wallet(known.wallet, known.version))
+    }
+
+    /// The ticket that a chip names or is about to.
+    pub(crate) fn ticket_of(&self, tag: TagUid) -> Option<Named> {
+        self.tags.get(&tag)?.ticket.map(|bound| Named::Ticket(bound.ticket))
+    }
+
+    /// Whether what a chip is about to name has been asked, and has not answered.
+    pub(crate) fn is_asking(&self, tag: TagUid, named: Named) -> bool {
+        self.tags.get(&tag).is_some_and(|known| match named {
+            Named::Wallet(..) => known.state == TagState::Linking,
+            Named::Ticket(_) => known.ticket.is_some_and(|bound| !bound.taken),
+        })
+    }
+
+    /// Whether a chip names this ticket.
+    pub(crate) fn is_bound(&self, tag: TagUid, ticket: TicketId) -> bool {
+        let bound = Some(Bound { ticket, taken: true });
+        self.tags.get(&tag).is_some_and(|known| known.ticket == bound)
     }
 
     /// Whether the chip names this wallet by this version.
@@ -70,10 +156,36 @@ impl Tags {
             .is_some_and(|known| known.state == TagState::Linked && (known.wallet, known.version) == (wallet, version))
     }
 
-    pub(super) fn linking(&mut self, tag: TagUid, wallet: WalletId, version: u32, at: Timestamp) {
-        let new = Tag { state: TagState::Free, wallet, version, linked_at: at, earlier: Vec::new() };
-        let known = self.tags.entry(tag).or_insert(new);
+    pub(super) fn linking(&mut self, tag: TagUid, wallet: WalletId, version: u32, festival: FestivalId, at: Timestamp) {
+        let known = self.entry(tag, at);
         (known.state, known.wallet, known.version, known.linked_at) = (TagState::Linking, wallet, version, at);
+        known.festival = festival;
+    }
+
+    pub(super) fn binding(&mut self, tag: TagUid, ticket: TicketId, at: Timestamp) {
+        let known = self.entry(tag, at);
+        (known.ticket, known.festival) = (Some(Bound { ticket, taken: false }), ticket.festival());
+    }
+
+    fn entry(&mut self, tag: TagUid, at: Timestamp) -> &mut Tag {
+        self.tags.entry(tag).or_insert(Tag {
+            state: TagState::Free,
+            wallet: WalletId(0),
+            version: 0,
+            linked_at: at,
+            earlier: Vec::new(),
+            festival: FestivalId(0),
+            ticket: None,
+            lost: false,
+        })
+    }
+
+    pub(super) fn bound(&mut self, tag: TagUid) {
+        self.known(tag).ticket.as_mut().expect("decided").taken = true;
+    }
+
+    pub(super) fn unbound(&mut self, tag: TagUid) {
+        self.known(tag).ticket = None;
     }
 
     pub(super) fn linked(&mut self, tag: TagUid) {
@@ -86,27 +198,31 @@ impl Tags {
     }
 
     pub(super) fn freed(&mut self, tag: TagUid) {
-        self.forget_wallet(tag, TagState::Free);
+        let known = self.known(tag);
+        known.state = TagState::Free;
+        if !known.lost {
+            known.remember_wallet();
+        }
     }
 
     pub(super) fn lost(&mut self, tag: TagUid) {
-        self.forget_wallet(tag, TagState::Lost);
-    }
-
-    fn forget_wallet(&mut self, tag: TagUid, state: TagState) {
         let known = self.known(tag);
-        known.state = state;
-        if known.earlier.len() == EARLIER_MAX {
-            known.earlier.remove(0);
+        known.lost = true;
+        if known.state != TagState::Free {
+            known.remember_wallet();
         }
-        known.earlier.push((known.wallet, known.version));
     }
 
     fn known(&mut self, tag: TagUid) -> &mut Tag {
         self.tags.get_mut(&tag).expect("decided")
     }
 
-    /// All chips that name a wallet.
+    /// All chips that name a ticket.
+    pub fn bound_ones(&self) -> impl Iterator<Item = (TagUid, TicketId)> {
+        self.tags.iter().filter_map(|(tag, known)| Some((*tag, known.ticket.filter(|bound| bound.taken)?.ticket)))
+    }
+
+    /// All chips that name a wallet, lost ones too.
     pub fn linked_ones(&self) -> impl Iterator<Item = (TagUid, WalletId, u32)> {
         let linked = self.tags.iter().filter(|(_, known)| known.state == TagState::Linked);
         linked.map(|(tag, known)| (*tag, known.wallet, known.version))
@@ -117,11 +233,27 @@ impl Tags {
         let known = self.tags.get(&tag)?;
         Some(TagView {
             tag,
-            state: known.state,
-            wallet: matches!(known.state, TagState::Linking | TagState::Linked).then_some(known.wallet),
+            state: if known.lost { TagState::Lost } else { known.state },
+            wallet: (known.state != TagState::Free && !known.lost).then_some(known.wallet),
+            ticket: known.ticket.map(|bound| bound.ticket),
+            festival: known.festival(),
             version: known.version,
             linked_at: known.linked_at,
             earlier: known.earlier.clone(),
         })
+    }
+}
+
+impl Tag {
+    /// Whose it is, while it names anything or is lost.
+    fn festival(&self) -> Option<FestivalId> {
+        (self.state != TagState::Free || self.ticket.is_some() || self.lost).then_some(self.festival)
+    }
+
+    fn remember_wallet(&mut self) {
+        if self.earlier.len() == EARLIER_MAX {
+            self.earlier.remove(0);
+        }
+        self.earlier.push((self.wallet, self.version));
     }
 }

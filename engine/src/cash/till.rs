@@ -54,6 +54,7 @@ impl Cash {
             && !wallet.is_tapped_by(tap)
         {
             t.rejection = Some(Rejection::TagMoved);
+            hide_foreign(&mut t, festival, wallet);
             return Err(t.answer(now));
         }
         let revoked = terminal.revoked && !planted(Plant::RevocationIgnored);
@@ -76,6 +77,9 @@ impl Cash {
             TerminalAction::Balance { .. } => unreachable!("never recorded"),
         };
         t.rejection = decided.err();
+        if let Some(wallet) = wallet {
+            hide_foreign(&mut t, festival, wallet);
+        }
         Ok(t)
     }
 
@@ -102,6 +106,7 @@ impl Cash {
                 balance: found.available,
                 ..no(Rejection::Internal)
             },
+            Err(Rejection::ForeignWallet) => no(Rejection::UnknownWallet),
             Err(rejection) => no(rejection),
         }
     }
@@ -274,6 +279,18 @@ impl Cash {
         t.serial = self.next_id(t.wallet).serial;
         Ok(())
     }
+}
+
+/// To the staff of a festival that does not take it another issuer's wallet does not exist: a refusal says neither that it
+/// does nor what is in it.
+fn hide_foreign(t: &mut Transaction, festival: &CashFestival, wallet: &Wallet) {
+    if t.rejection.is_none() || wallet.issuer == t.festival || festival.policy.foreign_wallets {
+        return;
+    }
+    if t.rejection == Some(Rejection::ForeignWallet) {
+        t.rejection = Some(Rejection::UnknownWallet);
+    }
+    (t.currency, t.before, t.after) = (festival.policy.currency, 0, 0);
 }
 
 /// The source of the cash that a terminal takes.

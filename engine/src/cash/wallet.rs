@@ -1,7 +1,7 @@
 //! Wallets: 96 bytes each, in rows that never move, found by a hash index. Ten million fit in little over a gigabyte,
 //! and no growth copies them all at once.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -75,7 +75,7 @@ impl Wallet {
         (self.tag == Some(tap.tag) && self.tag_version == tap.version) || planted(Plant::TagVersionIgnored)
     }
 
-    pub(super) fn set_account(&mut self, account: u128) {
+    fn set_account(&mut self, account: u128) {
         self.account = ((account >> 64) as u64, account as u64);
     }
     pub(super) fn set_blocked(&mut self, blocked: bool) {
@@ -91,6 +91,10 @@ impl Wallet {
     }
 }
 
+/// How many of an account's wallets a shard shows: 64 × about 1 KB. A person has one for each issuer, and those that were
+/// sold with a wristband and are not merged yet.
+pub const OWNED_SHOWN_MAX: usize = 64;
+
 /// The most wallets of one shard, 2^28 × 128 B = 32 GiB: what fits into memory is reached first.
 pub const WALLETS_MAX: usize = 1 << 28;
 /// So many wallets lie in one row: 4,096 × 96 B = 384 KiB.
@@ -102,6 +106,8 @@ pub struct Wallets {
     rows: Rows,
     /// The second and further lots of the few wallets that have any, by slot.
     more: BTreeMap<u32, VecDeque<Lot>>,
+    /// Which wallets are an account's, by slot: about 40 B for each that is.
+    owned: BTreeSet<(u128, u32)>,
 }
 
 impl Wallets {
@@ -164,6 +170,22 @@ impl Wallets {
         };
         wallet.set_account(account.unwrap_or(0));
         self.rows.push(wallet);
+        if let Some(account) = account {
+            self.owned.insert((account, self.rows.len as u32 - 1));
+        }
+    }
+
+    /// An account takes a wallet that is nobody's.
+    pub(super) fn claim(&mut self, id: WalletId, account: u128) {
+        let slot = self.slot(id).expect("decided");
+        self.at_mut(slot).set_account(account);
+        self.owned.insert((account, slot));
+    }
+
+    /// An account's wallets in this shard, in the order in which they were made, at most [`OWNED_SHOWN_MAX`].
+    pub fn of_account(&self, account: u128) -> impl Iterator<Item = WalletView> {
+        let slots = self.owned.range((account, 0)..=(account, u32::MAX)).take(OWNED_SHOWN_MAX);
+        slots.filter_map(|(_, slot)| self.view(self.at(*slot).id))
     }
 
     /// A wallet's lots, oldest first.

@@ -415,6 +415,15 @@ pub enum CashAction {
         /// How much.
         amount: Money,
     },
+    /// All that is in one wallet of an account goes into another of the same account and issuer, whatever that may hold.
+    Merge {
+        /// From which wallet.
+        from: WalletId,
+        /// Into which.
+        into: WalletId,
+        /// Which festival has issued both.
+        festival: FestivalId,
+    },
     /// An operator corrects a balance.
     Correct {
         /// Of which wallet.
@@ -440,12 +449,17 @@ pub enum CashAction {
         /// Blocked or not.
         blocked: bool,
     },
-    /// The wallet's wristband is lost: the next tap is refused.
+    /// The wallet's wristband is lost: it is refused everywhere, from the next payment and the next scan on.
     ReportLost {
         /// Which wallet's.
         wallet: WalletId,
     },
-    /// A wristband names a wallet.
+    /// A wristband is lost, whatever it names.
+    ReportTagLost {
+        /// The chip.
+        tag: TagUid,
+    },
+    /// A wristband names a wallet. A ticket that the one before it named comes too.
     LinkTag {
         /// The chip. Its home decides.
         tag: TagUid,
@@ -473,12 +487,13 @@ impl CashAction {
             | Self::TopUp { wallet, .. }
             | Self::Pay { wallet, .. }
             | Self::Transfer { from: wallet, .. }
+            | Self::Merge { from: wallet, .. }
             | Self::Correct { wallet, .. }
             | Self::CashOut { wallet, .. }
             | Self::Block { wallet, .. }
             | Self::ReportLost { wallet } => Home::Wallet(*wallet),
             Self::Refund { payment, .. } => Home::Wallet(payment.wallet),
-            Self::LinkTag { tag, .. } => Home::Tag(*tag),
+            Self::LinkTag { tag, .. } | Self::ReportTagLost { tag } => Home::Tag(*tag),
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::command::{
     CashPolicy, CashVerdict, OVER_LIMIT, ProductValues, Source, SourceKind, TerminalAnswer, VendorValues,
 };
 use crate::event::ByDevice;
-use crate::ids::{DeviceId, FestivalId, ProductNo, TagUid, TransactionId, VendorNo, WalletId};
+use crate::ids::{DeviceId, FestivalId, ProductNo, TagUid, TicketId, TransactionId, VendorNo, WalletId};
 use crate::money::{Currency, Money};
 use crate::rejection::Rejection;
 use crate::status::FestivalStatus;
@@ -351,6 +351,8 @@ pub enum CashEvent {
         tag: TagUid,
         /// Its link's version.
         version: u32,
+        /// The operation that begins with it; 0 if the chip's home has told.
+        op: u64,
     },
     /// A wallet has a wristband, in place of any before.
     TagAttached {
@@ -369,15 +371,19 @@ pub enum CashEvent {
         wallet: WalletId,
         /// The link's version.
         version: u32,
-        /// The number of the operation.
+        /// The number of the operation: a new one, or that of the call by which another chip's names come to this one.
         op: u64,
+        /// The festival that gives it out.
+        festival: FestivalId,
     },
     /// A chip names a wallet.
     TagLinked {
         /// The chip.
         tag: TagUid,
-        /// The operation that is finished by it.
+        /// The operation that asked for it.
         op: u64,
+        /// It took another's place: what that one names comes too, and the operation waits for it.
+        carry: bool,
     },
     /// The wallet would not have it: the chip is free.
     TagRefused {
@@ -393,10 +399,65 @@ pub enum CashEvent {
         /// The chip.
         tag: TagUid,
     },
-    /// A chip was reported lost, and names nothing ever again.
+    /// A chip was reported lost, and is refused for ever.
     TagLost {
         /// The chip.
         tag: TagUid,
+        /// The operation that begins with it; 0 if what it names has told.
+        op: u64,
+    },
+    /// A chip is to name a ticket; the festival is asked.
+    TagBinding {
+        /// The chip.
+        tag: TagUid,
+        /// Which ticket.
+        ticket: TicketId,
+        /// The number of the operation: a new one, or that of the call by which another chip's names come to this one.
+        op: u64,
+    },
+    /// A chip names a ticket.
+    TagBindTaken {
+        /// The chip.
+        tag: TagUid,
+        /// The operation that asked for it.
+        op: u64,
+        /// It took another's place: what that one names comes too, and the operation waits for it.
+        carry: bool,
+    },
+    /// The festival would not have it: the chip names no ticket.
+    TagBindRefused {
+        /// The chip.
+        tag: TagUid,
+        /// The operation that asked for it.
+        op: u64,
+        /// Why.
+        rejection: Rejection,
+    },
+    /// A chip names no ticket any more: another one took its place.
+    TagUnbound {
+        /// The chip.
+        tag: TagUid,
+    },
+    /// The chip whose place this one took has said what else it names.
+    TagCarried {
+        /// The chip that took the place.
+        tag: TagUid,
+        /// The operation that waited for it.
+        op: u64,
+    },
+    /// A festival's gates refuse a chip from now on.
+    TagBarred {
+        /// Which festival.
+        festival: FestivalId,
+        /// The chip.
+        tag: TagUid,
+        /// The operation that begins with it; 0 if the chip's home has told.
+        op: u64,
+    },
+    /// Wherever else a lost chip was known, it is refused now.
+    LossKnown {
+        /// The operation that waited for it.
+        op: u64,
     },
     /// The other side has the money: the transfer is over.
     TransferSettled {
@@ -417,7 +478,8 @@ impl CashEvent {
             Self::PolicySet { festival, .. }
             | Self::VendorPut { festival, .. }
             | Self::ProductPut { festival, .. }
-            | Self::TerminalOffered { festival, .. } => Some(*festival),
+            | Self::TerminalOffered { festival, .. }
+            | Self::TagBarred { festival, .. } => Some(*festival),
             Self::TerminalEnrolled { device, .. } => Some(device.festival()),
             _ => None,
         }

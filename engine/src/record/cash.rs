@@ -1,5 +1,7 @@
 //! How money's events are written and read.
 
+mod wristbands;
+
 use super::proto::event::Kind;
 use super::proto::message::What;
 use super::{RecordError, array, floor, narrow, proto, rejection, word};
@@ -261,28 +263,9 @@ pub(super) fn to_proto(event: &CashEvent) -> Kind {
         CashEvent::WalletBlockSet { wallet, blocked } => {
             Kind::WalletBlockSet(proto::WalletBlockSet { wallet: wallet.0, blocked: *blocked })
         }
-        CashEvent::WalletTagLost { wallet, tag, version } => Kind::WalletTagLost(proto::WalletTagLost {
-            wallet: wallet.0,
-            tag: tag.as_bytes().to_vec(),
-            version: *version,
-        }),
-        CashEvent::TagAttached { wallet, tag, version } => {
-            Kind::TagAttached(proto::TagAttached { wallet: wallet.0, tag: tag.as_bytes().to_vec(), version: *version })
-        }
-        CashEvent::TagLinking { tag, wallet, version, op } => Kind::TagLinking(proto::TagLinking {
-            tag: tag.as_bytes().to_vec(),
-            wallet: wallet.0,
-            version: *version,
-            op: *op,
-        }),
-        CashEvent::TagLinked { tag, op } => Kind::TagLinked(proto::TagLinked { tag: tag.as_bytes().to_vec(), op: *op }),
-        CashEvent::TagRefused { tag, op, rejection } => {
-            Kind::TagRefused(proto::TagRefused { tag: tag.as_bytes().to_vec(), op: *op, rejection: *rejection as u32 })
-        }
-        CashEvent::TagFreed { tag } => Kind::TagFreed(proto::TagFreed { tag: tag.as_bytes().to_vec() }),
-        CashEvent::TagLost { tag } => Kind::TagLost(proto::TagLost { tag: tag.as_bytes().to_vec() }),
         CashEvent::TransferSettled { op } => Kind::TransferSettled(proto::TransferSettled { op: *op }),
         CashEvent::TransferCancelAsked { op } => Kind::TransferCancelAsked(proto::TransferCancelAsked { op: *op }),
+        of_wristband => wristbands::to_proto(of_wristband),
     }
 }
 
@@ -327,31 +310,9 @@ pub(super) fn from_proto(kind: Kind) -> Result<CashEvent, RecordError> {
             account: word(account_from_bytes(&claimed.account)?, "account")?,
         },
         Kind::WalletBlockSet(set) => CashEvent::WalletBlockSet { wallet: WalletId(set.wallet), blocked: set.blocked },
-        Kind::WalletTagLost(lost) => {
-            CashEvent::WalletTagLost { wallet: WalletId(lost.wallet), tag: tag(&lost.tag)?, version: lost.version }
-        }
-        Kind::TagAttached(attached) => CashEvent::TagAttached {
-            wallet: WalletId(attached.wallet),
-            tag: tag(&attached.tag)?,
-            version: attached.version,
-        },
-        Kind::TagLinking(linking) => CashEvent::TagLinking {
-            tag: tag(&linking.tag)?,
-            wallet: WalletId(linking.wallet),
-            version: linking.version,
-            op: linking.op,
-        },
-        Kind::TagLinked(linked) => CashEvent::TagLinked { tag: tag(&linked.tag)?, op: linked.op },
-        Kind::TagRefused(refused) => CashEvent::TagRefused {
-            tag: tag(&refused.tag)?,
-            op: refused.op,
-            rejection: some_rejection(refused.rejection)?,
-        },
-        Kind::TagFreed(freed) => CashEvent::TagFreed { tag: tag(&freed.tag)? },
-        Kind::TagLost(lost) => CashEvent::TagLost { tag: tag(&lost.tag)? },
         Kind::TransferSettled(settled) => CashEvent::TransferSettled { op: settled.op },
         Kind::TransferCancelAsked(asked) => CashEvent::TransferCancelAsked { op: asked.op },
-        _ => return Err(RecordError::Malformed("event")),
+        other => wristbands::from_proto(other)?,
     })
 }
 
@@ -372,7 +333,7 @@ pub(super) fn message_to_proto(message: &Message) -> proto::Message {
             cashier: *cashier,
             revoked: *revoked,
         }),
-        Message::Credit { op, from, to, festival, issuer, currency, lots } => What::Credit(proto::Credit {
+        Message::Credit { op, from, to, festival, issuer, currency, lots, account } => What::Credit(proto::Credit {
             op: *op,
             from: from.0,
             to: to.0,
@@ -380,31 +341,14 @@ pub(super) fn message_to_proto(message: &Message) -> proto::Message {
             issuer: issuer.0,
             currency: currency.to_word(),
             lots: lots.iter().map(lot_to_proto).collect(),
+            account: account_to_bytes(*account),
         }),
         Message::Credited { op } => What::Credited(proto::Credited { op: *op }),
         Message::Declined { op, rejection } => {
             What::Declined(proto::Declined { op: *op, rejection: *rejection as u32 })
         }
         Message::Cancel { op } => What::Cancel(proto::Cancel { op: *op }),
-        Message::Link { op, tag, wallet, version, festival, replace, create } => What::Link(proto::Link {
-            op: *op,
-            tag: tag.as_bytes().to_vec(),
-            wallet: wallet.0,
-            version: *version,
-            festival: festival.0,
-            replace: *replace,
-            create: *create,
-        }),
-        Message::LinkTaken { op } => What::LinkTaken(proto::LinkTaken { op: *op }),
-        Message::LinkRefused { op, rejection } => {
-            What::LinkRefused(proto::LinkRefused { op: *op, rejection: *rejection as u32 })
-        }
-        Message::Unlink { tag, wallet, version } => {
-            What::Unlink(proto::Unlink { tag: tag.as_bytes().to_vec(), wallet: wallet.0, version: *version })
-        }
-        Message::Lost { tag, wallet, version } => {
-            What::Lost(proto::Lost { tag: tag.as_bytes().to_vec(), wallet: wallet.0, version: *version })
-        }
+        of_wristband => wristbands::message_to_proto(of_wristband),
     };
     proto::Message { what: Some(what) }
 }
@@ -438,30 +382,13 @@ pub(super) fn message_from_proto(message: Option<proto::Message>) -> Result<Mess
             issuer: FestivalId(credit.issuer),
             currency: currency(credit.currency)?,
             lots: credit.lots.into_iter().map(lot_from_proto).collect::<Result<_, _>>()?,
+            account: account_from_bytes(&credit.account)?,
         },
         What::Credited(credited) => Message::Credited { op: credited.op },
         What::Declined(declined) => {
             Message::Declined { op: declined.op, rejection: some_rejection(declined.rejection)? }
         }
         What::Cancel(cancel) => Message::Cancel { op: cancel.op },
-        What::Link(link) => Message::Link {
-            op: link.op,
-            tag: tag(&link.tag)?,
-            wallet: WalletId(link.wallet),
-            version: link.version,
-            festival: FestivalId(link.festival),
-            replace: link.replace,
-            create: link.create,
-        },
-        What::LinkTaken(taken) => Message::LinkTaken { op: taken.op },
-        What::LinkRefused(refused) => {
-            Message::LinkRefused { op: refused.op, rejection: some_rejection(refused.rejection)? }
-        }
-        What::Unlink(unlink) => {
-            Message::Unlink { tag: tag(&unlink.tag)?, wallet: WalletId(unlink.wallet), version: unlink.version }
-        }
-        What::Lost(lost) => {
-            Message::Lost { tag: tag(&lost.tag)?, wallet: WalletId(lost.wallet), version: lost.version }
-        }
+        other => wristbands::message_from_proto(other)?,
     })
 }

@@ -1,13 +1,13 @@
 //! How money's commands go through a shard: terminals', the office's, other shards'.
 
 use super::{Hold, Shard, Step, office_answer};
+use crate::cash::entry_of;
 use crate::cash::ops::{AskedBy, Asker};
-use crate::cash::{Attaching, entry_of};
 use crate::command::{Answer, CashAction, OfficeAction, OfficeAnswer, TerminalAction, TerminalAnswer, TerminalCommand};
 use crate::dedupe::Seen;
 use crate::event::{Asked, ByDevice, CashEvent, Event, Transaction};
 use crate::ids::{Home, ShardId};
-use crate::outbox::{DELIVER_MAX, Entry, Message, OPS_MAX};
+use crate::outbox::{DELIVER_MAX, Entry, Message, Named, OPS_MAX};
 use crate::plants::{Plant, planted};
 use crate::record::Writer;
 use crate::rejection::Rejection;
@@ -54,8 +54,19 @@ impl Shard {
     /// [`Rejection::Busy`].
     pub(super) fn has_room_for(&self, action: &OfficeAction) -> Result<(), Rejection> {
         let room = match action {
-            OfficeAction::Cash(CashAction::Transfer { to: wallet, .. } | CashAction::LinkTag { wallet, .. }) => {
-                self.cash.ops.len() < OPS_MAX && self.outbox.has_room(Home::Wallet(*wallet).shard(self.shards))
+            OfficeAction::Cash(
+                CashAction::Transfer { to: wallet, .. }
+                | CashAction::Merge { into: wallet, .. }
+                | CashAction::LinkTag { wallet, .. },
+            ) => self.cash.ops.len() < OPS_MAX && self.outbox.has_room(Home::Wallet(*wallet).shard(self.shards)),
+            OfficeAction::BindTag { ticket, .. } => {
+                let to = Home::Festival(ticket.festival()).shard(self.shards);
+                self.cash.ops.len() < OPS_MAX && self.outbox.has_room(to)
+            }
+            // A loss is told even where a shard is far behind: as many as there are operations.
+            OfficeAction::ReportTicketTagLost { .. }
+            | OfficeAction::Cash(CashAction::ReportLost { .. } | CashAction::ReportTagLost { .. }) => {
+                self.cash.ops.len() < OPS_MAX
             }
             OfficeAction::Cash(
                 CashAction::SetPolicy { .. } | CashAction::PutVendor { .. } | CashAction::PutProduct { .. },
@@ -69,10 +80,17 @@ impl Shard {
     }
 
     /// What a transfer inside one shard would be refused for by the other side, found before anything moves.
-    pub(super) fn check_near_side(&self, event: &Event) -> Result<(), Rejection> {
+    pub(super) fn check_near_side(&self, event: &Event, action: &CashAction) -> Result<(), Rejection> {
         let Event::Transaction(t) = event else { return Ok(()) };
         let Some(to) = t.other.filter(|to| Home::Wallet(*to).shard(self.shards) == self.id) else { return Ok(()) };
-        self.cash.decide_credit(t.of, (t.wallet, to), t.festival, t.currency, &t.lots).map(|_| ())
+        let merges = self.merges(t, action);
+        self.cash.decide_credit(t.of, (t.wallet, to), t.festival, t.currency, &t.lots, merges).map(|_| ())
+    }
+
+    /// For a merge the account whose wallets are merged.
+    fn merges(&self, t: &Transaction, action: &CashAction) -> Option<u128> {
+        let CashAction::Merge { .. } = action else { return None };
+        self.cash.wallets.get(t.wallet).ok()?.account()
     }
 
     /// Tells other shards of what the office has just brought about, or does here what it causes.
@@ -85,7 +103,7 @@ impl Shard {
         out: &mut Step,
     ) {
         match (event, action) {
-            (Event::Transaction(t), _) if t.other.is_some() => {
+            (Event::Transaction(t), OfficeAction::Cash(action)) if t.other.is_some() => {
                 let to = t.other.expect("just looked");
                 let issuer = self.cash.wallets.get(t.wallet).expect("it paid").issuer;
                 let message = Message::Credit {
@@ -96,11 +114,12 @@ impl Shard {
                     issuer,
                     currency: t.currency,
                     lots: t.lots.clone(),
+                    account: self.merges(t, action),
                 };
                 self.tell(Home::Wallet(to).shard(self.shards), message, now, writer, out);
             }
             (
-                Event::Cash(CashEvent::TagLinking { tag, wallet, version, op }),
+                Event::Cash(CashEvent::TagLinking { tag, wallet, version, op, .. }),
                 OfficeAction::Cash(CashAction::LinkTag { festival, replace, create, .. }),
             ) => {
                 let message = Message::Link {
@@ -111,12 +130,26 @@ impl Shard {
                     festival: *festival,
                     replace: *replace,
                     create: *create,
+                    from: None,
                 };
                 self.tell(Home::Wallet(*wallet).shard(self.shards), message, now, writer, out);
             }
-            (Event::Cash(CashEvent::WalletTagLost { wallet, tag, version }), _) => {
-                let message = Message::Lost { tag: *tag, wallet: *wallet, version: *version };
+            (Event::Cash(CashEvent::TagBinding { tag, ticket, op }), _) => {
+                let message = Message::Bind { op: *op, tag: *tag, ticket: *ticket, from: None };
+                self.tell(Home::Festival(ticket.festival()).shard(self.shards), message, now, writer, out);
+            }
+            (Event::Cash(CashEvent::WalletTagLost { wallet, tag, version, op }), _) => {
+                let message = Message::Lost { tag: *tag, named: Named::Wallet(*wallet, *version), op: *op };
                 self.tell(Home::Tag(*tag).shard(self.shards), message, now, writer, out);
+            }
+            (Event::Cash(CashEvent::TagBarred { tag, op, .. }), OfficeAction::ReportTicketTagLost { ticket }) => {
+                let message = Message::Lost { tag: *tag, named: Named::Ticket(*ticket), op: *op };
+                self.tell(Home::Tag(*tag).shard(self.shards), message, now, writer, out);
+            }
+            (Event::Cash(CashEvent::TagLost { tag, op }), _) => {
+                for named in self.cash.named_by(*tag) {
+                    self.bar(*tag, named, (self.id, *op), now, writer, out);
+                }
             }
             _ => {
                 let Some(entry) = self.entry(event) else { return };
@@ -189,7 +222,14 @@ impl Shard {
     }
 
     /// Another shard is sent a message; this one takes it in at once.
-    fn tell(&mut self, to: ShardId, message: Message, now: Timestamp, writer: &mut Writer<'_>, out: &mut Step) {
+    pub(super) fn tell(
+        &mut self,
+        to: ShardId,
+        message: Message,
+        now: Timestamp,
+        writer: &mut Writer<'_>,
+        out: &mut Step,
+    ) {
         if to == self.id {
             self.hear(to, &message, false, now, writer, out);
             return;
@@ -255,12 +295,12 @@ impl Shard {
         match message {
             // Written down where it is received.
             Message::Directory(_) => {}
-            Message::Credit { op, from: sender, to, festival, currency, lots, .. } => {
-                let decided = self.cash.decide_credit(*op, (*sender, *to), *festival, *currency, lots);
+            Message::Credit { op, from: sender, to, festival, currency, lots, account, .. } => {
+                let decided = self.cash.decide_credit(*op, (*sender, *to), *festival, *currency, lots, *account);
                 let decided = if cancelled { Err(Rejection::TransferCancelled) } else { decided };
                 if cancelled
                     && planted(Plant::NoTombstone)
-                    && let Ok(t) = self.cash.decide_credit(*op, (*sender, *to), *festival, *currency, lots)
+                    && let Ok(t) = self.cash.decide_credit(*op, (*sender, *to), *festival, *currency, lots, *account)
                 {
                     self.transact(t, now, writer, out);
                 }
@@ -287,45 +327,18 @@ impl Shard {
             }
             // What it takes back came first, and was decided then; the answer to that is on its way.
             Message::Cancel { .. } => {}
-            Message::Link { op, tag, wallet, version, festival, replace, create } => {
-                let answer = match self.cash.decide_attach(*wallet, *festival, *replace, *create) {
-                    Ok(Attaching { made, before }) => {
-                        if let Some(made) = made {
-                            self.cash_happens(made, now, writer, out);
-                        }
-                        let (tag, version, wallet) = (*tag, *version, *wallet);
-                        self.cash_happens(CashEvent::TagAttached { wallet, tag, version }, now, writer, out);
-                        if let Some((tag, version)) = before {
-                            let message = Message::Unlink { tag, wallet, version };
-                            self.tell(Home::Tag(tag).shard(self.shards), message, now, writer, out);
-                        }
-                        Message::LinkTaken { op: *op }
-                    }
-                    Err(rejection) => Message::LinkRefused { op: *op, rejection },
-                };
-                self.tell(from, answer, now, writer, out);
-            }
-            Message::LinkTaken { op } => {
-                if let Some(tag) = self.cash.link(*op) {
-                    self.cash_happens(CashEvent::TagLinked { tag, op: *op }, now, writer, out);
-                }
-            }
-            Message::LinkRefused { op, rejection } => {
-                if let Some(tag) = self.cash.link(*op) {
-                    let event = CashEvent::TagRefused { tag, op: *op, rejection: *rejection };
-                    self.cash_happens(event, now, writer, out);
-                }
-            }
-            Message::Unlink { tag, wallet, version } => {
-                if self.cash.tag_names(*tag, *wallet, *version) {
-                    self.cash_happens(CashEvent::TagFreed { tag: *tag }, now, writer, out);
-                }
-            }
-            Message::Lost { tag, wallet, version } => {
-                if self.cash.tag_names(*tag, *wallet, *version) {
-                    self.cash_happens(CashEvent::TagLost { tag: *tag }, now, writer, out);
-                }
-            }
+            Message::Link { .. }
+            | Message::LinkTaken { .. }
+            | Message::LinkRefused { .. }
+            | Message::Unlink { .. }
+            | Message::Lost { .. }
+            | Message::Bind { .. }
+            | Message::BindTaken { .. }
+            | Message::BindRefused { .. }
+            | Message::Unbind { .. }
+            | Message::Carry { .. }
+            | Message::Bar { .. }
+            | Message::LossKnown { .. } => self.hear_of_wristband(from, message, now, writer, out),
         }
     }
 
@@ -333,7 +346,7 @@ impl Shard {
         out.finished.extend(self.happen(&Event::Transaction(t), None, now, writer));
     }
 
-    fn cash_happens(&mut self, event: CashEvent, now: Timestamp, writer: &mut Writer<'_>, out: &mut Step) {
+    pub(super) fn cash_happens(&mut self, event: CashEvent, now: Timestamp, writer: &mut Writer<'_>, out: &mut Step) {
         out.finished.extend(self.happen(&Event::Cash(event), None, now, writer));
     }
 

@@ -2,7 +2,7 @@
 
 use crate::command::{CashPolicy, ProductValues, Source, VendorValues};
 use crate::event::{Lot, TransactionKind};
-use crate::ids::{DeviceId, FestivalId, ProductNo, TagUid, TransactionId, VendorNo, WalletId};
+use crate::ids::{DeviceId, FestivalId, ProductNo, TagUid, TicketId, TransactionId, VendorNo, WalletId};
 use crate::money::Currency;
 use crate::rejection::Rejection;
 use crate::status::FestivalStatus;
@@ -42,8 +42,12 @@ pub struct TagView {
     pub tag: TagUid,
     /// Where it is in its life.
     pub state: TagState,
-    /// The wallet that it names or is about to name.
+    /// The wallet that it names or is about to name; none once it was lost.
     pub wallet: Option<WalletId>,
+    /// The ticket that it names or is about to name, lost or not.
+    pub ticket: Option<TicketId>,
+    /// The festival that has given it out, while it names anything or is lost.
+    pub festival: Option<FestivalId>,
     /// The version of that link; rises with each.
     pub version: u32,
     /// When that link was begun, by its shard's time.
@@ -72,7 +76,7 @@ pub enum TagState {
     Linking,
     /// It names a wallet.
     Linked,
-    /// It was reported lost, and names nothing ever again.
+    /// It was reported lost, and is refused for ever.
     Lost,
 }
 

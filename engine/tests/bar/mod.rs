@@ -20,7 +20,7 @@ use engine::ids::*;
 use engine::money::{Currency, Money};
 use engine::outbox::Message;
 use engine::shard::{Shard, Step};
-use engine::status::{FestivalStatus, Policy};
+use engine::status::{CategoryKind, EntryPolicy, FestivalStatus, Policy};
 use engine::time::{HOUR_MS, Timestamp};
 use engine::view::{LedgerView, Query, TagState, View, WalletView};
 
@@ -51,6 +51,9 @@ pub struct Bar {
     pub wallets: BTreeMap<String, WalletId>,
     pub tags: BTreeMap<String, TagUid>,
     pub payments: BTreeMap<String, TransactionId>,
+    pub tickets: BTreeMap<String, TicketId>,
+    /// The reader at the gate, with its next number.
+    pub reader: Option<(DeviceId, u64)>,
     /// Operations that were answered in a later step.
     pub finished: BTreeMap<(ShardId, u64), OfficeAnswer>,
     /// Messages are delivered after each line.
@@ -76,6 +79,8 @@ impl Bar {
             wallets: BTreeMap::new(),
             tags: BTreeMap::new(),
             payments: BTreeMap::new(),
+            tickets: BTreeMap::new(),
+            reader: None,
             finished: BTreeMap::new(),
             quiet: true,
             codes: 0,
@@ -341,6 +346,59 @@ impl Bar {
         assert!(matches!(until, OfficeAnswer::CodeUntil(_)), "{until:?}");
         match self.office(OfficeAction::EnrolDevice { festival, code_hash, public_key: [self.codes; 32] }) {
             OfficeAnswer::Device(device) => device,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A gate with a reader at each festival's main area, where people come back as they like: tickets T1 to T4 here, E1
+    /// and E2 elsewhere.
+    pub fn with_gate(mut self) -> Self {
+        for (festival, letter, count) in [(self.festival, 'T', 4), (self.elsewhere, 'E', 2)] {
+            let policy = Policy { entry: EntryPolicy::Reentry, ..Policy::default() };
+            self.office(OfficeAction::SetPolicy { festival, policy });
+            let (name, zone) = (String::from("main"), ZoneNo(0));
+            self.office(OfficeAction::PutZone {
+                festival,
+                zone: None,
+                name: name.clone(),
+                parent: None,
+                capacity: 100,
+            });
+            self.office(OfficeAction::AddGate { festival, zone, name: name.clone() });
+            let values = CategoryValues {
+                name,
+                kind: CategoryKind::Standard,
+                price: eur(5_000),
+                quota: 10,
+                zones: 1,
+                valid_from: EVENING,
+                valid_until: EVENING.plus_ms(72 * HOUR_MS),
+            };
+            let category = CategoryNo(0);
+            self.office(OfficeAction::PutCategory { festival, category: None, values });
+            let holders = vec![None; count];
+            self.office(OfficeAction::IssueTickets { festival, category, holders, paid: true, seed: 5 });
+            let ids = issued(festival, category, 0, count as u32, 5);
+            self.tickets.extend((1..).zip(ids).map(|(n, id)| (format!("{letter}{n}"), id)));
+        }
+        let festival = self.festival;
+        let code_hash = [0xC0; 32];
+        self.office(OfficeAction::OfferEnrolment { festival, gate: GateNo(0), code_hash, name: "reader".into() });
+        let made = self.office(OfficeAction::EnrolDevice { festival, code_hash, public_key: [0xC0; 32] });
+        let OfficeAnswer::Device(reader) = made else { panic!("{made:?}") };
+        self.reader = Some((reader, 1));
+        self
+    }
+
+    /// Holds a wristband to the reader at the gate.
+    pub fn at_gate(&mut self, tag: TagUid, direction: Direction) -> DeviceAnswer {
+        let (device, seq) = self.reader.expect("there is a gate");
+        self.reader = Some((device, seq + 1));
+        let credential = Credential::Tag(tag);
+        let scan = Scan { zone: ZoneNo(0), direction, credential, captured_at: self.now, shown: None, resent: false };
+        let command = DeviceCommand { device, seq, floor: seq, action: DeviceAction::Scan(scan) };
+        match self.ask(Command::Device(command)).1 {
+            Answer::Device { answer, .. } => answer,
             other => panic!("{other:?}"),
         }
     }

@@ -89,10 +89,20 @@ impl Bar {
                 View::Tag(view) => {
                     let name = |id| self.wallets.iter().find(|(_, known)| **known == id).map_or("?", |(name, _)| name);
                     let wallet = view.wallet.map_or("-", name);
-                    format!("{:?} {wallet} {}", view.state, view.version).to_lowercase()
+                    let ticket = self.tickets.iter().find(|(_, id)| Some(**id) == view.ticket);
+                    let ticket = ticket.map_or(String::new(), |(name, _)| format!(" {name}"));
+                    format!("{:?} {wallet} {}{ticket}", view.state, view.version).to_lowercase()
                 }
                 _ => "unknown".into(),
             },
+            [way @ ("enter" | "exit"), tag] => {
+                let direction = if way == "enter" { Direction::Enter } else { Direction::Exit };
+                let tag = self.wristband(tag);
+                match self.at_gate(tag, direction).verdict {
+                    Verdict::Rejected(rejection) => format!("rejected: {}", rejection.code()),
+                    verdict => format!("{verdict:?}").to_lowercase(),
+                }
+            }
             ["wait", ms] => {
                 self.now = self.now.plus_ms(ms.parse().unwrap());
                 "later".into()
@@ -150,7 +160,25 @@ impl Bar {
         self.terminal(TerminalCommand { device, seq, floor, expires_at, action })
     }
 
+    /// A chip that scripts call by this name, known to anybody or not.
+    fn wristband(&mut self, name: &str) -> TagUid {
+        let n = self.tags.len() as u8;
+        let made = TagUid::new(&[4, 9, 9, 9, 9, 9, n]).expect("seven bytes");
+        *self.tags.entry(name.into()).or_insert(made)
+    }
+
     fn action(&mut self, words: &[&str]) -> OfficeAction {
+        match *words {
+            ["bind", tag, name] => {
+                let ticket = self.tickets[name];
+                return OfficeAction::BindTag { ticket, tag: self.wristband(tag) };
+            }
+            ["lost", "ticket", name] => return OfficeAction::ReportTicketTagLost { ticket: self.tickets[name] },
+            ["lost", "tag", tag] => {
+                return OfficeAction::Cash(CashAction::ReportTagLost { tag: self.wristband(tag) });
+            }
+            _ => {}
+        }
         let here = if words.contains(&"elsewhere") { self.elsewhere } else { self.festival };
         let wallet = |name: &str| self.wallets.get(name).copied().unwrap_or(WalletId(0xDEAD_BEEF));
         let vendor = |bar: &Self, name: &str, change: &dyn Fn(&mut VendorValues)| {
@@ -198,7 +226,8 @@ impl Bar {
             ["wallet", name, ref rest @ ..] => {
                 let account = option(rest, "for").map(|account| account.parse().unwrap());
                 let made = self.wallets.len() as u64 + 1;
-                let id = account.map_or(WalletId(nonce_at(7, made as u32) | 1), WalletId::of_account);
+                let id = account
+                    .map_or(WalletId(nonce_at(7, made as u32) | 1), |account| WalletId::of_account(account, here));
                 let wallet = *self.wallets.entry(name.into()).or_insert(id);
                 CashAction::CreateWallet { wallet, festival: here, account }
             }
@@ -235,6 +264,7 @@ impl Bar {
             ["transfer", from, to, amount, ref rest @ ..] => {
                 CashAction::Transfer { from: wallet(from), to: wallet(to), festival: here, amount: money(amount, rest) }
             }
+            ["merge", from, into] => CashAction::Merge { from: wallet(from), into: wallet(into), festival: here },
             ["correct", name, delta, ref rest @ ..] => CashAction::Correct {
                 wallet: wallet(name),
                 festival: here,

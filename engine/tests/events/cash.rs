@@ -4,7 +4,7 @@ use engine::command::*;
 use engine::event::*;
 use engine::ids::*;
 use engine::money::Currency;
-use engine::outbox::{Entry, Message};
+use engine::outbox::{Entry, Message, Named};
 use engine::rejection::Rejection;
 use engine::status::FestivalStatus;
 use proptest::collection::vec;
@@ -12,7 +12,7 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::{any_u8, any_u32, any_u64, by_device, time};
+use super::{any_u8, any_u32, any_u64, by_device, tag, ticket, time};
 
 /// Any of them, each kind as likely as the others.
 pub(super) fn any() -> Vec<BoxedStrategy<Event>> {
@@ -64,21 +64,38 @@ pub(super) fn any() -> Vec<BoxedStrategy<Event>> {
             .boxed(),
         (wallet(), account()).prop_map(|(wallet, account)| CashEvent::WalletClaimed { wallet, account }).boxed(),
         (wallet(), bool()).prop_map(|(wallet, blocked)| CashEvent::WalletBlockSet { wallet, blocked }).boxed(),
-        (wallet(), tag(), any_u32())
-            .prop_map(|(wallet, tag, version)| CashEvent::WalletTagLost { wallet, tag, version })
+        (wallet(), tag(), any_u32(), any_u64())
+            .prop_map(|(wallet, tag, version, op)| CashEvent::WalletTagLost { wallet, tag, version, op })
             .boxed(),
         (wallet(), tag(), any_u32())
             .prop_map(|(wallet, tag, version)| CashEvent::TagAttached { wallet, tag, version })
             .boxed(),
-        (tag(), wallet(), any_u32(), any_u64())
-            .prop_map(|(tag, wallet, version, op)| CashEvent::TagLinking { tag, wallet, version, op })
+        (tag(), wallet(), any_u32(), any_u64(), festival())
+            .prop_map(|(tag, wallet, version, op, festival)| CashEvent::TagLinking {
+                tag,
+                wallet,
+                version,
+                op,
+                festival,
+            })
             .boxed(),
-        (tag(), any_u64()).prop_map(|(tag, op)| CashEvent::TagLinked { tag, op }).boxed(),
+        (tag(), any_u64(), bool()).prop_map(|(tag, op, carry)| CashEvent::TagLinked { tag, op, carry }).boxed(),
         (tag(), any_u64(), rejection())
             .prop_map(|(tag, op, rejection)| CashEvent::TagRefused { tag, op, rejection })
             .boxed(),
         tag().prop_map(|tag| CashEvent::TagFreed { tag }).boxed(),
-        tag().prop_map(|tag| CashEvent::TagLost { tag }).boxed(),
+        (tag(), any_u64()).prop_map(|(tag, op)| CashEvent::TagLost { tag, op }).boxed(),
+        (tag(), ticket(), any_u64()).prop_map(|(tag, ticket, op)| CashEvent::TagBinding { tag, ticket, op }).boxed(),
+        (tag(), any_u64(), bool()).prop_map(|(tag, op, carry)| CashEvent::TagBindTaken { tag, op, carry }).boxed(),
+        (tag(), any_u64(), rejection())
+            .prop_map(|(tag, op, rejection)| CashEvent::TagBindRefused { tag, op, rejection })
+            .boxed(),
+        tag().prop_map(|tag| CashEvent::TagUnbound { tag }).boxed(),
+        (tag(), any_u64()).prop_map(|(tag, op)| CashEvent::TagCarried { tag, op }).boxed(),
+        (festival(), tag(), any_u64())
+            .prop_map(|(festival, tag, op)| CashEvent::TagBarred { festival, tag, op })
+            .boxed(),
+        any_u64().prop_map(|op| CashEvent::LossKnown { op }).boxed(),
         any_u64().prop_map(|op| CashEvent::TransferSettled { op }).boxed(),
         any_u64().prop_map(|op| CashEvent::TransferCancelAsked { op }).boxed(),
     ];
@@ -104,6 +121,13 @@ fn complete(event: CashEvent) -> CashEvent {
         | CashEvent::TagRefused { .. }
         | CashEvent::TagFreed { .. }
         | CashEvent::TagLost { .. }
+        | CashEvent::TagBinding { .. }
+        | CashEvent::TagBindTaken { .. }
+        | CashEvent::TagBindRefused { .. }
+        | CashEvent::TagUnbound { .. }
+        | CashEvent::TagCarried { .. }
+        | CashEvent::TagBarred { .. }
+        | CashEvent::LossKnown { .. }
         | CashEvent::TransferSettled { .. }
         | CashEvent::TransferCancelAsked { .. } => event,
     }
@@ -122,7 +146,14 @@ fn complete_message(message: Message) -> Message {
         | Message::LinkTaken { .. }
         | Message::LinkRefused { .. }
         | Message::Unlink { .. }
-        | Message::Lost { .. } => message,
+        | Message::Lost { .. }
+        | Message::Bind { .. }
+        | Message::BindTaken { .. }
+        | Message::BindRefused { .. }
+        | Message::Unbind { .. }
+        | Message::Carry { .. }
+        | Message::Bar { .. }
+        | Message::LossKnown { .. } => message,
     }
 }
 
@@ -153,9 +184,11 @@ fn vendor() -> impl Strategy<Value = VendorNo> {
 fn product() -> impl Strategy<Value = ProductNo> {
     proptest::num::u16::ANY.prop_map(ProductNo)
 }
-fn tag() -> impl Strategy<Value = TagUid> {
-    prop_oneof![vec(any_u8(), 4), vec(any_u8(), 7), vec(any_u8(), 10)]
-        .prop_map(|uid| TagUid::new(&uid).expect("a length there is"))
+fn named() -> impl Strategy<Value = Named> {
+    prop_oneof![
+        (wallet(), any_u32()).prop_map(|(wallet, version)| Named::Wallet(wallet, version)),
+        ticket().prop_map(Named::Ticket)
+    ]
 }
 fn currency() -> impl Strategy<Value = Currency> {
     "[A-Z]{3}".prop_map(|code| Currency::parse(&code).expect("three capitals"))
@@ -265,8 +298,8 @@ fn message() -> BoxedStrategy<Message> {
                 Message::Directory(Entry::Terminal { device, vendor, cashier, revoked })
             })
             .boxed(),
-        (any_u64(), wallet(), wallet(), festival(), festival(), currency(), lots())
-            .prop_map(|(op, from, to, festival, issuer, currency, lots)| Message::Credit {
+        (any_u64(), wallet(), wallet(), festival(), festival(), currency(), lots(), option::of(account()))
+            .prop_map(|(op, from, to, festival, issuer, currency, lots, account)| Message::Credit {
                 op,
                 from,
                 to,
@@ -274,13 +307,14 @@ fn message() -> BoxedStrategy<Message> {
                 issuer,
                 currency,
                 lots,
+                account,
             })
             .boxed(),
         any_u64().prop_map(|op| Message::Credited { op }).boxed(),
         (any_u64(), rejection()).prop_map(|(op, rejection)| Message::Declined { op, rejection }).boxed(),
         any_u64().prop_map(|op| Message::Cancel { op }).boxed(),
-        (any_u64(), tag(), wallet(), any_u32(), festival(), bool(), bool())
-            .prop_map(|(op, tag, wallet, version, festival, replace, create)| Message::Link {
+        (any_u64(), tag(), wallet(), any_u32(), festival(), (bool(), bool()), option::of(tag()))
+            .prop_map(|(op, tag, wallet, version, festival, (replace, create), from)| Message::Link {
                 op,
                 tag,
                 wallet,
@@ -288,14 +322,28 @@ fn message() -> BoxedStrategy<Message> {
                 festival,
                 replace,
                 create,
+                from,
             })
             .boxed(),
-        any_u64().prop_map(|op| Message::LinkTaken { op }).boxed(),
+        (any_u64(), bool()).prop_map(|(op, carry)| Message::LinkTaken { op, carry }).boxed(),
         (any_u64(), rejection()).prop_map(|(op, rejection)| Message::LinkRefused { op, rejection }).boxed(),
-        (tag(), wallet(), any_u32())
-            .prop_map(|(tag, wallet, version)| Message::Unlink { tag, wallet, version })
+        (tag(), wallet(), any_u32(), option::of((tag(), any_u64())))
+            .prop_map(|(tag, wallet, version, to)| Message::Unlink { tag, wallet, version, to })
             .boxed(),
-        (tag(), wallet(), any_u32()).prop_map(|(tag, wallet, version)| Message::Lost { tag, wallet, version }).boxed(),
+        (tag(), named(), any_u64()).prop_map(|(tag, named, op)| Message::Lost { tag, named, op }).boxed(),
+        (any_u64(), tag(), ticket(), option::of(tag()))
+            .prop_map(|(op, tag, ticket, from)| Message::Bind { op, tag, ticket, from })
+            .boxed(),
+        (any_u64(), bool()).prop_map(|(op, carry)| Message::BindTaken { op, carry }).boxed(),
+        (any_u64(), rejection()).prop_map(|(op, rejection)| Message::BindRefused { op, rejection }).boxed(),
+        (tag(), ticket(), option::of((tag(), any_u64())))
+            .prop_map(|(tag, ticket, to)| Message::Unbind { tag, ticket, to })
+            .boxed(),
+        (any_u64(), tag(), tag(), option::of(named()))
+            .prop_map(|(op, tag, from, named)| Message::Carry { op, tag, from, named })
+            .boxed(),
+        (tag(), named(), (shard(), any_u64())).prop_map(|(tag, named, then)| Message::Bar { tag, named, then }).boxed(),
+        any_u64().prop_map(|op| Message::LossKnown { op }).boxed(),
     ];
     proptest::strategy::Union::new(kinds).prop_map(complete_message).boxed()
 }

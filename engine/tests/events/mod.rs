@@ -155,6 +155,10 @@ fn complete(event: Event) -> Event {
     }
 }
 
+fn tag() -> impl Strategy<Value = TagUid> {
+    prop_oneof![vec(any_u8(), 4), vec(any_u8(), 7), vec(any_u8(), 10)]
+        .prop_map(|uid| TagUid::new(&uid).expect("a length there is"))
+}
 fn any_u8() -> impl Strategy<Value = u8> {
     proptest::num::u8::ANY
 }
@@ -224,14 +228,15 @@ fn scanned() -> impl Strategy<Value = Scanned> {
     let first_use = (time(), zone(), gate()).prop_map(|(at, zone, gate)| FirstUse { at, zone, gate });
     let what = (any_u8(), gate(), proptest::bool::ANY, verdict(), any_u8(), option::of(ticket()), any_u32());
     let times = (time(), time());
-    (by_device(), what, option::of(first_use), times, option::of(select(Rejection::ALL)), any_u32()).prop_map(
+    let credential = (any_u32(), option::of(tag()));
+    (by_device(), what, option::of(first_use), times, option::of(select(Rejection::ALL)), credential).prop_map(
         |(
             by,
             (zone, gate, enter, verdict, flags, ticket, occupancy),
             first_use,
             (captured_at, taken_at),
             instead_of,
-            credential,
+            (credential, tag),
         )| Scanned {
             device: by.device,
             seq: by.seq,
@@ -250,6 +255,7 @@ fn scanned() -> impl Strategy<Value = Scanned> {
             taken_at,
             instead_of,
             credential,
+            tag,
         },
     )
 }

@@ -6,7 +6,8 @@
 //! accounts knows: people sign in here when accounts exist.
 //!
 //! Who sees what: a wallet is seen by the staff of the festival that issued it; to others it is unknown. Where a festival
-//! takes other festivals' wallets, its staff can top them up and let them pay, as its terminals can, and no more.
+//! takes other festivals' wallets, its staff can top them up and let them pay, as its terminals can, and no more. An
+//! account has a wallet for each issuer, so that none keeps another from making theirs.
 
 use engine::command::{CashAction, IdempotencyKey, OfficeAction, OfficeAnswer};
 use engine::ids::{FestivalId, WalletId};

@@ -25,8 +25,8 @@ const KEY_SCHEME: &str = "key";
         `limit_reached`, and nobody else's does.\n\n\
         **Money.** Amounts are decimal text with a currency beside them (`\"12.50\"`, `\"EUR\"`), never numbers, and are \
         taken exactly or refused (`invalid_amount`). Changes name a wallet by its id; `GET /api/v1/cashless/account` \
-        says which wallet a wristband names and finds or makes the one of an account. A wallet is seen by the staff of \
-        the festival that issued it, and is unknown to others. Where the answer to a change is `still_pending`, ask again \
+        says which wallet a wristband names and finds those of an account; `PUT` makes one. An account has a wallet for \
+        each festival that issues any, seen by that festival's staff and unknown to others. Where the answer to a change is `still_pending`, ask again \
         with the same `Idempotency-Key`.\n\n\
         **Limits.** Requests count against the key that makes them: 100 a second in the long run and 500 at once, unless the \
         server is set otherwise; beyond that they answer 429 `too_many_requests`. Bulk calls, live streams and lists are \

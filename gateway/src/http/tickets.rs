@@ -33,6 +33,7 @@ pub fn router() -> OpenApiRouter<AppState> {
         .routes(routes!(block_ticket))
         .routes(routes!(unblock_ticket))
         .routes(routes!(bind_tag))
+        .routes(routes!(report_ticket_tag_lost))
         .routes(routes!(undo_scan))
 }
 
@@ -57,6 +58,11 @@ pub struct Ticket {
     pub first_use: Option<FirstUse>,
     /// The version of the key with which its QR is signed now.
     pub qr_version: u32,
+    /// Its wristband's UID in hexadecimal.
+    #[schema(example = "04a1b2c3d4e5f6")]
+    pub nfc_tag_id: Option<String>,
+    /// The wristband was reported lost.
+    pub tag_lost: bool,
 }
 
 /// When and where a ticket first came in.
@@ -87,6 +93,8 @@ impl From<&TicketView> for Ticket {
             inside: zones_of(view.inside),
             first_use: view.first_use.map(FirstUse::from),
             qr_version: view.qr_version,
+            nfc_tag_id: view.tag.map(tag_text),
+            tag_lost: view.tag_lost,
         }
     }
 }
@@ -216,6 +224,11 @@ impl Tag {
     }
 }
 
+/// A chip's UID as JSON spells it.
+pub fn tag_text(tag: TagUid) -> String {
+    tag.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Reads a chip's UID, in hexadecimal of either case. `at` is its JSON pointer.
 ///
 /// # Errors
@@ -229,7 +242,7 @@ pub fn tag_at(uid: &str, at: &str) -> Result<TagUid, Problem> {
         .ok_or_else(|| Problem::field(at, "must be 4, 7 or 10 bytes in hexadecimal"))
 }
 
-/// Binds a wristband to a ticket, in place of any it had.
+/// Binds a wristband to a ticket, in place of any it had. If that one named a wallet, the wallet has the new one too.
 #[utoipa::path(post, path = "/tickets/{ticket}/tag", tag = "tickets", params(("ticket" = String, Path, format = Uuid)),
     request_body = Tag, responses((status = 204, description = "It is so.")))]
 async fn bind_tag(
@@ -240,6 +253,20 @@ async fn bind_tag(
     let ticket = ticket_for(&change.operator, Right::ManageTickets, &ticket)?;
     let tag = change.body.read()?.parse()?;
     state.ask_done(&change.operator, Some(change.key), OfficeAction::BindTag { ticket, tag }).await
+}
+
+/// Reports a ticket's wristband lost: from now on it opens no gate, pays at no stand, and cannot be given to anybody again.
+/// Bind another one to the ticket; a wallet that the lost one named gets it too.
+#[utoipa::path(post, path = "/tickets/{ticket}/tag/lost", tag = "tickets",
+    params(("ticket" = String, Path, format = Uuid)), responses((status = 204, description = "It is so.")))]
+async fn report_ticket_tag_lost(
+    State(state): State<AppState>,
+    Path(ticket): Path<String>,
+    change: Change<Nothing>,
+) -> Result<Done, Problem> {
+    let ticket = ticket_for(&change.operator, Right::ManageTickets, &ticket)?;
+    change.body.read()?;
+    state.ask_done(&change.operator, Some(change.key), OfficeAction::ReportTicketTagLost { ticket }).await
 }
 
 /// Undoes a ticket's last scan, as a supervisor: without the 15 minutes that a reader has.

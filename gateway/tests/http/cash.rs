@@ -64,7 +64,11 @@ async fn an_evening_at_the_desk() {
     let (cashier, staff) = (house.key(Role::Cashier, &["own"]).await, house.key(Role::Staff, &["own"]).await);
     let account = fresh();
     let path = format!("/cashless/account?account={account}&festival=own");
-    let made = house.get(&cashier, &path).await.is(200, "").json();
+    house.get(&cashier, &path).await.is(404, "unknown_wallet");
+    house.get(&cashier, &path).await.is(404, "unknown_wallet"); // looking makes nothing
+    let body = json!({"account": account, "festival": "own"});
+    let made = house.put(&cashier, "/cashless/account", body.clone()).await.is(200, "").json();
+    assert_eq!(house.put(&staff, "/cashless/account", body).await.is(200, "").json(), made, "found, not made again");
     let wallet = made["wallet"].as_str().unwrap().to_owned();
     let nothing = json!({
         "wallet": wallet, "account": account, "issuer": FestivalId::of_slug("own").to_string(), "balance": "0.00",
@@ -198,6 +202,98 @@ async fn wristbands() {
     house.post(&admin, &at("claim"), json!({"account": account})).await.is(204, "");
     house.post(&admin, &at("claim"), json!({"account": fresh()})).await.is(409, "wallet_claimed");
     assert_eq!(house.get(&cashier, &format!("/cashless/account?wallet={wallet}")).await.json()["account"], account);
+    house.stop().await;
+}
+
+/// A wallet that was claimed is the account's: it is found by the account, no other is made beside it, and where there
+/// are several all are listed.
+#[tokio::test]
+async fn an_accounts_money_is_found() {
+    let house = House::new().await;
+    let admin = house.bar("own").await;
+    let cashier = house.key(Role::Cashier, &["own"]).await;
+    let sold = async || {
+        let body = json!({"festival": "own", "tag": fresh_tag()});
+        house.post(&cashier, "/cashless/wallets", body).await.json()["wallet"].as_str().unwrap().to_owned()
+    };
+    let account = fresh();
+    let put = json!({"account": account, "festival": "own"});
+    let paths = [format!("?account={account}"), format!("?account={account}&festival=own")];
+    let claimed = sold().await;
+    let claim = json!({"account": account});
+    house.post(&cashier, &format!("/cashless/wallets/{claimed}/claim"), claim.clone()).await.is(204, "");
+    for path in &paths {
+        let shown = house.get(&cashier, &format!("/cashless/account{path}")).await.is(200, "").json();
+        assert_eq!((&shown["wallet"], &shown["wallets"]), (&json!(claimed), &Value::Null));
+    }
+    assert_eq!(house.put(&cashier, "/cashless/account", put).await.json()["wallet"], claimed, "it has one");
+
+    // An app has made one before the wristband was bought.
+    let early = fresh();
+    let put = json!({"account": early, "festival": "own"});
+    let made = house.put(&admin, "/cashless/account", put).await.json()["wallet"].clone();
+    let claimed = sold().await;
+    let claim = json!({"account": early});
+    house.post(&cashier, &format!("/cashless/wallets/{claimed}/claim"), claim).await.is(204, "");
+    let shown = house.get(&cashier, &format!("/cashless/account?account={early}")).await.is(200, "").json();
+    assert_eq!(shown["wallet"], claimed, "the one with the wristband");
+    let listed: Vec<_> = shown["wallets"].as_array().unwrap().iter().map(|one| one["wallet"].clone()).collect();
+    assert_eq!(listed, [json!(claimed), made.clone()]);
+
+    // Merged in one step: all money is behind the wristband, and asked again nothing moves twice.
+    for (wallet, amount) in [(json!(claimed), "20.00"), (made.clone(), "500.00"), (made.clone(), "490.00")] {
+        let cash = json!({"wallet": wallet, "festival": "own", "amount": amount, "currency": "EUR"});
+        house.post(&admin, "/cashless/topup", cash).await.is(200, "");
+    }
+    let (body, attempt) = (json!({"account": early, "festival": "own"}), fresh());
+    for _ in 0..2 {
+        let merged = house.call(&admin, "POST", "/cashless/account/merge", &attempt, Some(body.clone())).await;
+        let merged = merged.is(200, "").json();
+        assert_eq!((&merged["wallet"], &merged["balance"]), (&json!(claimed), &json!("1010.00")), "beyond the limit");
+        assert_eq!(merged["wallets"][1]["balance"], "0.00");
+    }
+    let nobody = json!({"account": fresh(), "festival": "own"});
+    house.post(&admin, "/cashless/account/merge", nobody).await.is(404, "unknown_wallet");
+    house.stop().await;
+}
+
+/// One wristband for ticket and wallet: lost is lost everywhere, and a new one takes over both in one call.
+#[tokio::test]
+async fn a_wristband_is_one_thing() {
+    let house = House::new().await;
+    let admin = house.bar("own").await;
+    let cashier = house.key(Role::Cashier, &["own"]).await;
+    let ticket = house.ticket(&admin, "own").await;
+    let (first, second, third) = (fresh_tag(), fresh_tag(), fresh_tag());
+    let sold = house.post(&cashier, "/cashless/wallets", json!({"festival": "own", "tag": first})).await;
+    let wallet = sold.is(201, "").json()["wallet"].as_str().unwrap().to_owned();
+    let (of_ticket, of_wallet) = (format!("/tickets/{ticket}/tag"), format!("/cashless/wallets/{wallet}/tag"));
+    house.post(&admin, &of_ticket, json!({"uid": first})).await.is(204, "");
+    let shown = house.get(&cashier, &format!("/wristbands/{first}")).await.is(200, "").json();
+    assert_eq!(shown, json!({"uid": first, "wallet": wallet, "ticketId": ticket, "lost": false}));
+
+    house.post(&cashier, &of_wallet, json!({"tag": second, "replace": true})).await.is(204, "");
+    assert_eq!(house.get(&admin, &format!("/tickets/{ticket}")).await.json()["nfcTagId"], second);
+    house.get(&cashier, &format!("/wristbands/{first}")).await.is(404, "unknown_tag");
+
+    house.post(&cashier, &format!("{of_wallet}/lost"), json!({})).await.is(204, "");
+    let shown = house.get(&admin, &format!("/tickets/{ticket}")).await.json();
+    assert_eq!((&shown["nfcTagId"], &shown["tagLost"]), (&json!(second), &json!(true)));
+    let other = house.ticket(&admin, "own").await;
+    house.post(&admin, &format!("/tickets/{other}/tag"), json!({"uid": second})).await.is(409, "tag_lost");
+
+    house.post(&admin, &of_ticket, json!({"uid": third})).await.is(204, "");
+    let shown = house.get(&cashier, &format!("/cashless/account?wallet={wallet}")).await.json();
+    assert_eq!((&shown["nfcTagId"], &shown["tagLost"]), (&json!(third), &json!(false)));
+    house.post(&admin, &format!("{of_ticket}/lost"), json!({})).await.is(204, "");
+    assert_eq!(house.get(&cashier, &format!("/cashless/account?wallet={wallet}")).await.json()["tagLost"], true);
+
+    let (box_of, stranger) = (fresh_tag(), house.festival("other", 10).await);
+    house.post(&cashier, "/cashless/wallets", json!({"festival": "own", "tag": box_of})).await.is(201, "");
+    house.post(&stranger, &format!("/wristbands/{box_of}/lost"), json!({})).await.is(404, "unknown_tag");
+    house.post(&cashier, &format!("/wristbands/{box_of}/lost"), json!({})).await.is(204, "");
+    assert_eq!(house.get(&cashier, &format!("/wristbands/{box_of}")).await.json()["lost"], true);
+    house.get(&cashier, "/wristbands/zz").await.is(400, "invalid_path");
     house.stop().await;
 }
 

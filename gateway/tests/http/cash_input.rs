@@ -281,7 +281,7 @@ async fn the_rest() {
         (format!("?wallet={}", fresh()), 404, "unknown_wallet"),
         (format!("?wallet={}", engine::ids::WalletId(7)), 404, "unknown_wallet"),
         (format!("?wallet={wallet}&tag={tag}"), 400, "invalid_query"),
-        (format!("?account={}", fresh()), 400, "invalid_query"),
+        (format!("?account={}", fresh()), 404, "unknown_wallet"),
         ("?account=me&festival=own".into(), 400, "invalid_query"),
         (format!("?account={}&festival=own", uuid::Uuid::nil()), 400, "invalid_query"),
         (format!("?account={}&festival=nowhere", fresh()), 404, "unknown_festival"),
@@ -291,6 +291,14 @@ async fn the_rest() {
         (format!("?wallet={wallet}"), 200, ""),
     ] {
         house.get(&cashier, &format!("/cashless/account{query}")).await.is(status, code);
+    }
+    for (body, status, code) in [
+        (json!({"account": "me", "festival": "own"}), 422, "validation"),
+        (json!({"account": uuid::Uuid::nil().to_string(), "festival": "own"}), 422, "validation"),
+        (json!({"account": fresh()}), 422, "validation"),
+        (json!({"account": fresh(), "festival": "nowhere"}), 404, "unknown_festival"),
+    ] {
+        house.put(&cashier, "/cashless/account", body).await.is(status, code);
     }
     let limits = |edit: Value| {
         let mut limits = json!({"currency": "EUR"});

@@ -147,20 +147,35 @@ async fn where_foreign_wallets_are_taken() {
     house.stop().await;
 }
 
-/// A person has one wallet: where the festival does not take another's, nothing is told about it.
+/// A person has a wallet for each issuer: none keeps another from making theirs, and to each the others' do not exist.
 #[tokio::test]
 async fn an_account_with_a_wallet_elsewhere() {
     let house = House::new().await;
     let admin = house.bar("own").await;
     house.bar("foreign").await;
-    let account = fresh();
-    let path = |slug: &str| format!("/cashless/account?account={account}&festival={slug}");
-    let made = house.get(&admin, &path("foreign")).await.is(200, "").json();
-    let cashier = house.key(Role::Cashier, &["own"]).await;
-    let reply = house.get(&cashier, &path("own")).await;
-    assert!(!reply.is(409, "foreign_wallet").text.contains(made["wallet"].as_str().unwrap()), "{}", reply.text);
-    house.get(&cashier, &path("foreign")).await.is(404, "unknown_festival");
-    house.put(&admin, "/festivals/own/cashless", json!({"currency": "EUR", "foreignWallets": true})).await.is(204, "");
-    assert_eq!(house.get(&cashier, &path("own")).await.is(200, "").json()["wallet"], made["wallet"]);
+    let (cashier, stranger) = (house.key(Role::Cashier, &["own"]).await, house.key(Role::Cashier, &["foreign"]).await);
+    let (account, tag) = (fresh(), fresh_tag());
+    let body = |slug: &str| json!({"account": account, "festival": slug});
+    let theirs = house.put(&stranger, "/cashless/account", body("foreign")).await.is(200, "").json();
+    let their_wallet = theirs["wallet"].as_str().unwrap();
+    house.post(&stranger, &format!("/cashless/wallets/{their_wallet}/tag"), json!({"tag": tag})).await.is(204, "");
+
+    house.get(&cashier, &format!("/cashless/account?account={account}")).await.is(404, "unknown_wallet");
+    house.get(&cashier, &format!("/cashless/account?account={account}&festival=own")).await.is(404, "unknown_wallet");
+    house.put(&cashier, "/cashless/account", body("foreign")).await.is(404, "unknown_festival");
+    let ours = house.put(&cashier, "/cashless/account", body("own")).await.is(200, "").json();
+    assert_ne!(ours["wallet"], theirs["wallet"]);
+    let shown = house.get(&cashier, &format!("/cashless/account?account={account}")).await;
+    assert!(!shown.is(200, "").text.contains(their_wallet), "{}", shown.text);
+
+    // Lost or not, their wristband is unknown here.
+    house.get(&cashier, &format!("/cashless/account?tag={tag}")).await.is(404, "unknown_tag");
+    house.post(&stranger, &format!("/cashless/wallets/{their_wallet}/tag/lost"), json!({})).await.is(204, "");
+    house.get(&stranger, &format!("/cashless/account?tag={tag}")).await.is(409, "tag_lost");
+    house.get(&cashier, &format!("/cashless/account?tag={tag}")).await.is(404, "unknown_tag");
+
+    // Who sees both, is shown both.
+    let both = house.get(&admin, &format!("/cashless/account?account={account}")).await.is(200, "").json();
+    assert_eq!(both["wallets"].as_array().unwrap().len(), 2);
     house.stop().await;
 }

@@ -62,6 +62,8 @@ async fn a_ticket_looked_up_blocked_tagged_and_drawn() {
     let other = house.ticket(&admin, "own").await;
     house.post(&admin, &format!("/tickets/{other}/tag"), json!({"uid": "04a1b2c3"})).await.is(409, "tag_taken");
     house.post(&admin, &format!("{path}/tag"), json!({"uid": "04"})).await.is(422, "validation");
+    house.post(&admin, &format!("{path}/tag"), json!({"uid": "08a1b2c3"})).await.is(422, "unusable_tag");
+    assert_eq!(house.get(&admin, &path).await.json()["nfcTagId"], "04a1b2c3");
     house.post(&admin, &format!("{path}/undo-scan"), json!({})).await.is(409, "nothing_to_undo");
     house.post(&admin, &format!("{path}/status"), json!({"status": "RESERVED"})).await.is(409, "invalid_transition");
     house.post(&admin, &format!("{path}/status"), json!({"status": "CANCELLED"})).await.is(204, "");

@@ -225,8 +225,8 @@ impl House {
 
     /// A wallet of an account of its own, with so much from the desk of whoever holds this key.
     pub(crate) async fn wallet(&self, key: &str, slug: &str, amount: &str) -> String {
-        let path = format!("/cashless/account?account={}&festival={slug}", fresh());
-        let wallet = self.get(key, &path).await.is(200, "").json()["wallet"].as_str().unwrap().to_owned();
+        let made = self.put(key, "/cashless/account", json!({"account": fresh(), "festival": slug})).await;
+        let wallet = made.is(200, "").json()["wallet"].as_str().unwrap().to_owned();
         if amount != "0.00" {
             let cash = json!({"wallet": wallet, "festival": slug, "amount": amount, "currency": "EUR"});
             self.post(key, "/cashless/topup", cash).await.is(200, "");

@@ -41,6 +41,9 @@ pub(crate) const ROUTES: &[(&str, &str, &str)] = &[
     ("AaO ..S.", "POST", "/tickets/{ticket}/block"),
     ("AaO ..S.", "POST", "/tickets/{ticket}/unblock"),
     ("AaO T...", "POST", "/tickets/{ticket}/tag"),
+    ("AaO T...", "POST", "/tickets/{ticket}/tag/lost"),
+    ("AaO TC..", "GET", "/wristbands/{uid}"),
+    ("AaO TC..", "POST", "/wristbands/{uid}/lost"),
     ("AaO T...", "POST", "/tickets/{ticket}/undo-scan"),
     ("AaO TC..", "GET", "/festivals/{slug}/cashless"),
     ("AaO ....", "PUT", "/festivals/{slug}/cashless"),
@@ -53,6 +56,8 @@ pub(crate) const ROUTES: &[(&str, &str, &str)] = &[
     ("AaO T...", "POST", "/festivals/{slug}/terminals/enrolment-codes"),
     ("AaO T...", "GET", "/festivals/{slug}/terminals"),
     ("AaO TC..", "GET", "/cashless/account"),
+    ("AaO TC..", "PUT", "/cashless/account"),
+    ("AaO T...", "POST", "/cashless/account/merge"),
     ("AaO .C..", "POST", "/cashless/topup"),
     ("AaO T...", "POST", "/cashless/pay"),
     ("AaO T...", "POST", "/cashless/refund"),
@@ -92,6 +97,7 @@ struct Place {
     device: String,
     wallet: String,
     payment: String,
+    tag: String,
 }
 
 /// A body that the route understands.
@@ -106,6 +112,7 @@ fn body(path: &str, place: &Place) -> Option<Value> {
             json!({"name": "Stout", "price": "6.00", "vatRate": "19"})
         }
         "/festivals/{slug}/terminals/enrolment-codes" => json!({"name": "left till", "vendor": 0}),
+        "/cashless/account" | "/cashless/account/merge" => json!({"account": fresh(), "festival": slug}),
         "/cashless/topup" => json!({"wallet": wallet, "festival": slug, "amount": "5.00", "currency": "EUR"}),
         "/cashless/pay" => {
             json!({"wallet": wallet, "vendorId": vendor_id(slug, 0), "amount": "0.10", "currency": "EUR"})
@@ -128,7 +135,7 @@ fn body(path: &str, place: &Place) -> Option<Value> {
         "/festivals/{slug}/tickets" => json!({"category": 0, "paid": true}),
         "/festivals/{slug}/devices/enrolment-codes" => json!({"gate": 0, "name": "left"}),
         "/tickets/{ticket}/status" => json!({"status": "SOLD"}),
-        "/tickets/{ticket}/tag" => json!({"uid": "04a1b2c3"}),
+        "/tickets/{ticket}/tag" => json!({"uid": fresh_tag()}),
         "/keys" => json!({"name": "another", "role": "ADMIN"}),
         _ => return None,
     })
@@ -141,6 +148,7 @@ async fn call(house: &House, key: &str, method: &str, route: &str, place: &Place
         .replace("{device}", &place.device)
         .replace("{wallet}", &place.wallet)
         .replace("{transaction}", &place.payment)
+        .replace("{uid}", &place.tag)
         .replace("{zone}", "0")
         .replace("{category}", "0")
         .replace("{vendor}", "0")
@@ -166,12 +174,15 @@ async fn place(house: &House, slug: &'static str) -> Place {
     let wallet = house.wallet(&admin, slug, "50.00").await;
     let pay = json!({"wallet": wallet, "vendorId": vendor_id(slug, 0), "amount": "10.00", "currency": "EUR"});
     let paid = house.post(&admin, "/cashless/pay", pay).await.is(200, "").json();
+    let tag = fresh_tag();
+    house.post(&admin, "/cashless/wallets", json!({"festival": slug, "tag": tag})).await.is(201, "");
     Place {
         slug,
         ticket: house.ticket(&admin, slug).await,
         device: DeviceId::new(FestivalId::of_slug(slug), 0).to_string(),
         wallet,
         payment: paid["transactionId"].as_str().unwrap().to_owned(),
+        tag,
     }
 }
 
@@ -184,6 +195,7 @@ fn never() -> Place {
         device: DeviceId::new(id, 0).to_string(),
         wallet: wallet.to_string(),
         payment: engine::ids::TransactionId { wallet, serial: 1 }.to_string(),
+        tag: fresh_tag(),
     }
 }
 

@@ -182,7 +182,7 @@ async fn a_terminal_of_another_festival() {
     let theirs = terminal(&house, Some(BAR), true).await;
     house.festival = here;
     for (what, shown) in [("tag", Shown::Tag(tag(1))), ("id", Shown::Wallet(anna)), ("QR", qr)] {
-        let foreign = rejected(Rejection::ForeignWallet);
+        let foreign = rejected(Rejection::UnknownWallet);
         assert_eq!(theirs.pay(shown.clone(), eur(100), &[]).await.unwrap().answer.verdict, foreign, "pay by {what}");
         assert_eq!(theirs.top_up(shown.clone(), eur(1_000)).await.unwrap().answer.verdict, foreign, "top up by {what}");
         assert_eq!(theirs.balance(shown).await.unwrap().answer.verdict, foreign, "balance by {what}");

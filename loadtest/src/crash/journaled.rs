@@ -212,7 +212,7 @@ impl MoneyBook {
                     self.doubled(format!("version {version} of {tag:?} names {before}, then {wallet}"));
                 }
             }
-            CashEvent::WalletTagLost { wallet, tag, version } => {
+            CashEvent::WalletTagLost { wallet, tag, version, .. } => {
                 *self.reported.entry(tag).or_default() += 1;
                 self.worn.insert(wallet, (tag, version, true));
             }
@@ -289,7 +289,7 @@ mod tests {
         }
         let mut book = MoneyBook::default();
         book.happened(&CashEvent::TagAttached { wallet: WALLET, tag, version: 1 });
-        book.happened(&CashEvent::WalletTagLost { wallet: WALLET, tag, version: 1 });
+        book.happened(&CashEvent::WalletTagLost { wallet: WALLET, tag, version: 1, op: 0 });
         book.transaction(&paid(1, 1), Timestamp(1));
         book.happened(&CashEvent::TagAttached { wallet: WalletId(9), tag, version: 1 });
         assert_eq!(

@@ -22,8 +22,8 @@ use super::{Check, breach};
 
 /// What a vendor's products cost.
 const PRICES: [i64; 3] = [3, 7, 20];
-/// How many wristbands there are.
-const TAGS: u64 = 9;
+/// How many wristbands there are, for tickets and wallets alike.
+pub(super) const TAGS: u64 = 12;
 
 /// What whoever handles money knows.
 #[derive(Default)]
@@ -110,6 +110,7 @@ impl Bank {
                 CashAction::LinkTag { tag: wristband(dice.below(TAGS)), wallet, festival, replace, create }
             }
             54 if dice.one_in(2) => CashAction::ReportLost { wallet },
+            55 if dice.one_in(2) => CashAction::Merge { from: wallet, into: self.wallet(dice), festival },
             55 => CashAction::Claim { wallet, account: 1 + u128::from(dice.below(3)) },
             56 => {
                 if self.tills.len() > 3 && dice.one_in(3) {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use engine::command::{DeviceAnswer, OVER_LIMIT, OfficeAnswer};
 use engine::dedupe::Seen;
 use engine::event::{Asked, CashEvent, Event, TransactionKind};
-use engine::ids::{DeviceId, FestivalId, ShardId, TransactionId};
+use engine::ids::{DeviceId, FestivalId, ShardId, TagUid, TicketId, TransactionId};
 use engine::money::Money;
 use engine::outbox::Message;
 use engine::record;
@@ -95,12 +95,12 @@ impl Books {
                 },
                 other => {
                     self.happened(other)?;
-                    let ended = self.money.happened(other, self.seq, self.at)?;
                     match (by.and_then(|by| by.key), told_of(other)) {
                         (Some((id, _)), OfficeAnswer::Pending(op)) => self.money.pending(op, id),
                         (Some((id, _)), answer) => self.outcome(id, answer)?,
                         (None, _) => {}
                     }
+                    let ended = self.money.happened(other, self.seq, self.at)?;
                     if let Some((id, answer)) = ended {
                         self.outcome(id, answer)?;
                     }
@@ -217,6 +217,9 @@ impl Books {
                     return breach("a tag names one ticket", format!("{tag:?} was another's"));
                 }
             }
+            Event::Cash(CashEvent::TagBarred { festival, tag, .. }) => {
+                self.festival(*festival)?.lost_tags.insert(*tag);
+            }
             Event::ZoneStateSet { festival, zone, state } => {
                 self.festival(*festival)?.zones[usize::from(zone.0)].state = *state;
             }
@@ -269,6 +272,12 @@ impl Books {
             | Event::Delivered { .. } => {} // about money
         }
         Ok(())
+    }
+
+    /// The wristband of a ticket.
+    fn tag_of(&self, ticket: TicketId) -> Option<TagUid> {
+        let page = self.festivals.get(&ticket.festival())?;
+        page.tags.iter().find(|(_, bound)| **bound == ticket).map(|(tag, _)| *tag)
     }
 
     fn festival(&mut self, id: FestivalId) -> Check<&mut FestivalBook> {
@@ -352,8 +361,8 @@ impl Books {
                 let known = self.festivals.get(&id.festival()).and_then(|page| page.tickets.get(id));
                 match known {
                     Some(known)
-                        if (shown.status, shown.blocked, shown.inside)
-                            == (known.status, known.blocked, known.inside) =>
+                        if (shown.status, shown.blocked, shown.inside, shown.tag)
+                            == (known.status, known.blocked, known.inside, self.tag_of(*id)) =>
                     {
                         Ok(())
                     }
@@ -413,7 +422,13 @@ fn told_of(event: &Event) -> OfficeAnswer {
         Event::Cash(CashEvent::WalletCreated { wallet, .. } | CashEvent::WalletClaimed { wallet, .. }) => {
             OfficeAnswer::Wallet(*wallet)
         }
-        Event::Cash(CashEvent::TagLinking { op, .. }) => OfficeAnswer::Pending(*op),
+        Event::Cash(
+            CashEvent::TagLinking { op, .. }
+            | CashEvent::TagBinding { op, .. }
+            | CashEvent::WalletTagLost { op, .. }
+            | CashEvent::TagBarred { op, .. }
+            | CashEvent::TagLost { op, .. },
+        ) => OfficeAnswer::Pending(*op),
         _ => OfficeAnswer::Done,
     }
 }

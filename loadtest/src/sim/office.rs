@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use engine::command::{IdempotencyKey, OfficeAction, OfficeAnswer, OfficeCommand};
-use engine::ids::{CategoryNo, DeviceId, FestivalId, GateNo, TagUid, TicketId, ZoneNo};
+use engine::command::{CashAction, IdempotencyKey, OfficeAction, OfficeAnswer, OfficeCommand};
+use engine::ids::{CategoryNo, DeviceId, FestivalId, GateNo, TicketId, ZoneNo};
 use engine::rejection::Rejection;
 use engine::status::{EntryPolicy, Policy, Role, ScanAck, TicketStatus, ZoneState};
 use engine::time::Timestamp;
 
+use super::bank::{TAGS, wristband};
 use super::dice::Dice;
 use super::{Check, breach};
 
@@ -104,7 +105,7 @@ pub(super) fn idea(site: &Site, dice: &mut Dice) -> OfficeAction {
     let festival = site.festival;
     let ticket = dice.pick(&site.tickets);
     let zone = ZoneNo(dice.below(u64::from(site.zones)) as u8);
-    match dice.below(23) {
+    match dice.below(26) {
         0..=2 => {
             let entry = dice.pick(EntryPolicy::ALL);
             let ack = dice.pick(ScanAck::ALL);
@@ -140,7 +141,13 @@ pub(super) fn idea(site: &Site, dice: &mut Dice) -> OfficeAction {
             OfficeAction::RevokeDevice { device: dice.pick(&site.devices) }
         }
         19 if site.devices.len() < 12 => offer(festival, GateNo(u16::from(zone.0)), dice.draw()),
-        20 => OfficeAction::BindTag { ticket, tag: tag(dice.below(4)) },
+        20 | 23 | 24 => {
+            let ticket =
+                if dice.one_in(2) { site.tickets[dice.below(4) as usize % site.tickets.len()] } else { ticket };
+            OfficeAction::BindTag { ticket, tag: wristband(dice.below(TAGS)) }
+        }
+        25 if dice.one_in(3) => OfficeAction::ReportTicketTagLost { ticket },
+        25 if dice.one_in(6) => OfficeAction::Cash(CashAction::ReportTagLost { tag: wristband(dice.below(TAGS)) }),
         21 => OfficeAction::CreateApiKey {
             hash: hash_of(dice.draw()),
             role: Role::Staff,
@@ -161,9 +168,4 @@ pub(super) fn hash_of(number: u64) -> [u8; 32] {
     let mut hash = [7; 32];
     hash[..8].copy_from_slice(&number.to_be_bytes());
     hash
-}
-
-/// One of few wristbands.
-pub(super) fn tag(number: u64) -> TagUid {
-    TagUid::new(&[9, 9, 9, number as u8]).expect("four bytes are a tag")
 }

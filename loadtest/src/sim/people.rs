@@ -9,8 +9,9 @@ use engine::rejection::Rejection;
 use engine::time::Timestamp;
 use engine::view::Query;
 
+use super::bank::{TAGS, wristband};
 use super::net::Packet;
-use super::office::{idea, tag};
+use super::office::idea;
 use super::world::{Asker, World, shard_of, shard_of_action};
 
 impl World {
@@ -47,7 +48,7 @@ impl World {
         let mut version = site.qr_version;
         let credential = match self.dice.below(30) {
             0 => Credential::Refused(Rejection::TamperedQr, self.dice.below(1 << 20) as u32),
-            1 => Credential::Tag(tag(self.dice.below(4))),
+            1 | 4 | 5 => Credential::Tag(wristband(self.dice.below(TAGS))),
             special => {
                 if special == 2 {
                     version = version.saturating_sub(self.dice.below(3) as u32).max(1);

@@ -1,11 +1,10 @@
-//! What needs two sides: transfers and wristbands.
+//! What needs two sides: transfers.
 
-use super::{MoneyBooks, Tag};
+use super::MoneyBooks;
 use crate::audit::{Check, Found};
 use crate::event::Transaction;
 use crate::ids::{Home, ShardId, TagUid, WalletId};
-use crate::outbox::Message;
-use crate::view::TagState;
+use crate::outbox::{Message, Named};
 
 /// An operation of this shard that is not over.
 pub(super) enum Op {
@@ -17,8 +16,17 @@ pub(super) enum Op {
         /// Within this shard: the other wallet has it.
         credited: bool,
     },
-    /// A chip that is to name a wallet.
-    Link { tag: TagUid },
+    /// A chip that is to name something, and what comes with it.
+    Giving {
+        tag: TagUid,
+        named: Named,
+        /// So many wallets and festivals have not answered.
+        asked: u8,
+        /// So many chips whose place it takes have not said what they name; below zero, if one has before it was known.
+        carries: i8,
+    },
+    /// A chip that was lost: so many have not heard of it.
+    Loss { due: u8 },
 }
 
 /// What another shard has asked this one to take.
@@ -38,7 +46,7 @@ impl MoneyBooks {
         self.ops.insert(op, what);
     }
 
-    fn is_near(&self, wallet: WalletId) -> bool {
+    pub(super) fn is_near(&self, wallet: WalletId) -> bool {
         Home::Wallet(wallet).shard(self.of) == self.id
     }
 
@@ -132,7 +140,7 @@ impl MoneyBooks {
                 transfer(credit.is_some_and(|credit| !credit.credited));
             }
             Message::Cancel { op } => transfer(self.ops.contains_key(op)),
-            _ => {}
+            of_wristband => self.promised_of_wristband(to, of_wristband, found),
         }
     }
 
@@ -150,56 +158,11 @@ impl MoneyBooks {
             Message::Declined { op, .. } => {
                 self.answers.insert(*op, false);
             }
-            Message::LinkTaken { op } => {
-                self.answers.insert(*op, true);
-            }
-            Message::LinkRefused { op, .. } => {
-                self.answers.insert(*op, false);
-            }
-            _ => {}
+            of_wristband => self.heard_of_wristband(from, of_wristband),
         }
     }
 
-    /// A wallet has a chip.
-    pub(super) fn attached(&mut self, wallet: WalletId, tag: TagUid, version: u32, found: &mut Found) {
-        self.at_home(Home::Wallet(wallet), found);
-        let known = self.wallets.get_mut(wallet);
-        let newer =
-            known.as_ref().is_some_and(|known| known.tag.is_none_or(|before| before.0 != tag || before.1 < version));
-        found.check(Check::Tag, newer, || format!("{wallet:?} has {tag:?} at {version} already, or is none"));
-        if let Some(known) = known {
-            (known.tag, known.lost) = (Some((tag, version)), false);
-        }
-    }
-
-    /// The wallet has answered.
-    pub(super) fn linked(&mut self, tag: TagUid, op: u64, taken: bool, found: &mut Found) {
-        let ours = matches!(self.ops.remove(&op), Some(Op::Link { tag: asked }) if asked == tag);
-        let said = self.answers.remove(&op);
-        let Some(known) = self.tags.get_mut(&tag) else {
-            found.check(Check::Tag, false, || format!("{tag:?} is unknown"));
-            return;
-        };
-        let open = known.state == TagState::Linking && known.op == op;
-        known.state = if taken { TagState::Linked } else { TagState::Free };
-        let Tag { wallet, version, .. } = *known;
-        let near = self.is_near(wallet);
-        let so = match near {
-            false => said == Some(taken),
-            true => !taken || self.wallets.get(wallet).is_some_and(|known| known.tag == Some((tag, version))),
-        };
-        found.check(Check::Tag, ours && open && so, || format!("{tag:?}: the wallet has not said so"));
-    }
-
-    /// A chip names its wallet no more.
-    pub(super) fn unlinked(&mut self, tag: TagUid, state: TagState, found: &mut Found) {
-        let known = self.tags.get_mut(&tag).filter(|known| known.state == TagState::Linked);
-        let linked = known.map(|known| known.state = state).is_some();
-        found.check(Check::Tag, linked, || format!("{tag:?} named nothing"));
-    }
-
-    /// At the end, with all shards in view: money on its way is what was neither taken nor given back, and a chip is one
-    /// wallet's.
+    /// At the end, with all shards in view: money on its way is what was neither taken nor given back, and what wristbands name agrees.
     pub(in crate::audit) fn finish(all: &[&Self], found: &mut Found) {
         let in_transit: i128 = all.iter().flat_map(|books| books.accounts.values()).map(|a| a.in_transit).sum();
         let mut under_way = 0_i128;
@@ -221,12 +184,7 @@ impl MoneyBooks {
         found.check(Check::Ledger, in_transit == under_way, || {
             format!("{in_transit} in transit, transfers of {under_way} under way")
         });
-        let mut holders = std::collections::BTreeMap::new();
-        for (wallet, known) in all.iter().flat_map(|books| books.wallets.iter()) {
-            let Some((tag, version)) = known.tag.filter(|_| !known.lost) else { continue };
-            let before = holders.insert(tag, (wallet, version));
-            found.check(Check::Tag, before.is_none(), || format!("{tag:?} is {wallet:?}'s and {before:?}'s"));
-        }
+        Self::wristbands_at_the_end(all, found);
     }
 
     /// Whether this shard has credited another one's operation, be the word of it under way or not yet sent.

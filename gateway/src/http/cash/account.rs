@@ -1,13 +1,14 @@
-//! One wallet: found, or made for an account; given to an account.
+//! A person's money: their wallets found, one made for them, one given to them.
 
 use axum::Json;
 use axum::extract::State;
-use engine::command::{CashAction, OfficeAction, OfficeAnswer};
+use engine::command::{CashAction, IdempotencyKey, OfficeAction};
 use engine::ids::{FestivalId, TagUid, WalletId};
 use engine::money::Currency;
 use engine::rejection::Rejection;
 use engine::view::{Query, TagState, View, WalletView};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -15,14 +16,17 @@ use utoipa_axum::routes;
 use super::{account_at, wallet_at, wallet_in_path};
 use crate::auth::{Operator, Right};
 use crate::http::AppState;
-use crate::http::answer::{Done, odd};
+use crate::http::answer::{Changed, Done, odd};
 use crate::http::problem::{Fault, Problem};
-use crate::http::request::{Change, Path, Query as QueryString};
-use crate::http::tickets::tag_at;
+use crate::http::request::{Change, Path, Query as QueryString, first};
+use crate::http::tickets::{tag_at, tag_text};
 
 /// The routes of this file.
 pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(cashless_account)).routes(routes!(claim_wallet))
+    OpenApiRouter::new()
+        .routes(routes!(cashless_account, make_account))
+        .routes(routes!(merge_account))
+        .routes(routes!(claim_wallet))
 }
 
 /// Whose wallet: exactly one of `wallet`, `tag`, `account`.
@@ -36,12 +40,24 @@ pub struct AccountQuery {
     /// The wristband's UID in hexadecimal.
     #[param(example = "04a1b2c3d4e5f6")]
     pub tag: Option<String>,
-    /// The person's account. Its wallet is made if there is none, and issued by `festival`.
+    /// The person's account: the wallet that it has claimed, or was given.
     #[param(format = Uuid)]
     pub account: Option<String>,
-    /// At which festival. `account` needs it; with the others it may be left out.
+    /// At which festival. For an account: only what this festival has issued.
     #[param(example = "tomorrow-2027")]
     pub festival: Option<String>,
+}
+
+/// A wallet, with the others of the same account.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FoundAccount {
+    /// The wallet: of several the one with a wristband, else one that was claimed.
+    #[serde(flatten)]
+    pub first: Account,
+    /// All wallets of the account, this one first, where there are several and they were asked for by the account.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub wallets: Vec<Account>,
 }
 
 /// A wallet.
@@ -96,11 +112,6 @@ impl Lot {
     }
 }
 
-/// A chip's UID as JSON spells it.
-pub fn tag_text(tag: TagUid) -> String {
-    tag.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 impl From<&WalletView> for Account {
     fn from(view: &WalletView) -> Self {
         Self {
@@ -130,14 +141,14 @@ fn of_query(problem: Problem) -> Problem {
     }
 }
 
-/// Shows a wallet. For an account it is found or made: a person has one wallet, whichever festival asks first issues it.
+/// Shows a wallet. For an account all of its wallets are found that the festivals of your key have issued; nothing is made.
 #[utoipa::path(get, path = "/cashless/account", tag = "cashless", params(AccountQuery),
-    responses((status = 200, body = Account)))]
+    responses((status = 200, body = FoundAccount)))]
 async fn cashless_account(
     State(state): State<AppState>,
     operator: Operator,
     QueryString(query): QueryString<AccountQuery>,
-) -> Result<Json<Account>, Problem> {
+) -> Result<Json<FoundAccount>, Problem> {
     operator.anywhere(Right::ServeWallets)?;
     let festival = query.festival.as_deref().map(|slug| operator.at(Right::ServeWallets, slug)).transpose()?;
     let one = "Name exactly one of wallet, tag, account.";
@@ -145,47 +156,132 @@ async fn cashless_account(
         (Some(wallet), None, None) => (wallet_at(wallet, "/wallet").map_err(of_query)?, Rejection::UnknownWallet),
         (None, Some(tag), None) => {
             let tag = tag_at(tag, "/tag").map_err(of_query)?;
-            (state.named_by(tag).await?, Rejection::UnknownTag)
+            (state.named_by(&operator, tag, festival).await?, Rejection::UnknownTag)
         }
         (None, None, Some(account)) => {
             let account = account_at(account, "/account").map_err(of_query)?;
-            let wanted = || Problem::from(Fault::InvalidQuery).detail("account needs a festival.");
-            let wallet = state.find_or_make(&operator, account, festival.ok_or_else(wanted)?).await?;
-            (wallet, Rejection::ForeignWallet)
+            let found = state.wallets_of(&operator, account, festival).await?;
+            let first = Account::from(found.first().ok_or(Rejection::UnknownWallet)?);
+            let several = if found.len() > 1 { &found[..] } else { &[] };
+            return Ok(Json(FoundAccount { first, wallets: several.iter().map(Account::from).collect() }));
         }
         _ => return Err(Problem::from(Fault::InvalidQuery).detail(one)),
     };
     let View::Wallet(view) = state.look(Query::Wallet(wallet)).await? else { return Err(odd()) };
     if operator.sees(view.issuer) || state.is_taken_at(festival).await? {
-        return Ok(Json(Account::from(&view)));
+        return Ok(Json(FoundAccount { first: Account::from(&view), wallets: Vec::new() }));
     }
     Err(unknown.into())
 }
 
+/// For whom a wallet is made.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewAccount {
+    /// The person's account.
+    #[schema(format = Uuid)]
+    pub account: String,
+    /// Which festival issues the wallet.
+    #[schema(example = "tomorrow-2027")]
+    pub festival: String,
+}
+
+/// Makes an account's wallet at a festival, if it has none there yet, and shows it. An account has a wallet for each
+/// issuer; one that was sold with a wristband and claimed is the account's, so no other is made beside it.
+#[utoipa::path(put, path = "/cashless/account", tag = "cashless", request_body = NewAccount,
+    responses((status = 200, body = Account)))]
+async fn make_account(State(state): State<AppState>, change: Change<NewAccount>) -> Result<Changed<Account>, Problem> {
+    change.operator.anywhere(Right::ServeWallets)?;
+    let NewAccount { account, festival } = change.body.read()?;
+    let festival = change.operator.at(Right::ServeWallets, &festival)?;
+    let account = account_at(&account, "/account")?;
+    if let Some(view) = state.wallets_of(&change.operator, account, Some(festival)).await?.first() {
+        return Ok(Changed { body: view.into(), replayed: false });
+    }
+    let wallet = WalletId::of_account(account, festival);
+    let action = CashAction::CreateWallet { wallet, festival, account: Some(account) };
+    let (_, replayed) = state.ask(&change.operator, Some(change.key), OfficeAction::Cash(action)).await?;
+    let View::Wallet(view) = state.look(Query::Wallet(wallet)).await? else { return Err(odd()) };
+    Ok(Changed { body: Account::from(&view), replayed })
+}
+
+/// Merges an account's wallets at a festival: all that is in those without a wristband goes into the one that
+/// `GET /cashless/account` shows first, whatever that may hold. A wallet with a wristband of its own stays as it is: it may
+/// be a child's. Answers with the wallet; sent again, what was left is merged.
+#[utoipa::path(post, path = "/cashless/account/merge", tag = "cashless", request_body = NewAccount,
+    responses((status = 200, body = FoundAccount)))]
+async fn merge_account(
+    State(state): State<AppState>,
+    change: Change<NewAccount>,
+) -> Result<Changed<FoundAccount>, Problem> {
+    change.operator.anywhere(Right::MoveMoney)?;
+    let NewAccount { account, festival } = change.body.read()?;
+    let festival = change.operator.at(Right::MoveMoney, &festival)?;
+    let account = account_at(&account, "/account")?;
+    let found = state.wallets_of(&change.operator, account, Some(festival)).await?;
+    let into = found.first().ok_or(Rejection::UnknownWallet)?.id;
+    for other in found.iter().skip(1).filter(|other| !is_worn(other) && other.available > 0) {
+        let key = part_of(change.key, other.id);
+        let action = OfficeAction::Cash(CashAction::Merge { from: other.id, into, festival });
+        match state.ask(&change.operator, Some(key), action).await {
+            // Somebody has spent or merged it meanwhile.
+            Err(problem) if problem.code() == Rejection::NothingLeft.code() => {}
+            asked => drop(asked?),
+        }
+    }
+    let found = state.wallets_of(&change.operator, account, Some(festival)).await?;
+    let one = found.iter().find(|wallet| wallet.id == into).ok_or_else(odd)?;
+    let several = if found.len() > 1 { &found[..] } else { &[] };
+    let body = FoundAccount { first: one.into(), wallets: several.iter().map(Account::from).collect() };
+    Ok(Changed { body, replayed: false })
+}
+
+/// The id of the part of a call that is about this wallet.
+fn part_of(key: IdempotencyKey, wallet: WalletId) -> IdempotencyKey {
+    let digest = Sha256::new_with_prefix(b"tapgate.merge.v1")
+        .chain_update(key.id.to_be_bytes())
+        .chain_update(wallet.0.to_be_bytes())
+        .finalize();
+    IdempotencyKey { id: u128::from_be_bytes(first(&digest)), ..key }
+}
+
+/// Whether a wallet has a wristband that can be tapped.
+fn is_worn(view: &WalletView) -> bool {
+    view.tag.is_some() && !view.tag_lost
+}
+
 impl AppState {
-    /// The wallet that a wristband names.
-    async fn named_by(&self, tag: TagUid) -> Result<WalletId, Problem> {
+    /// The wallet that a wristband names. What another organiser's names, or that it was lost, is for nobody else.
+    async fn named_by(
+        &self,
+        operator: &Operator,
+        tag: TagUid,
+        festival: Option<FestivalId>,
+    ) -> Result<WalletId, Problem> {
         let View::Tag(view) = self.look(Query::Tag(tag)).await? else { return Err(odd()) };
+        let seen = view.festival.is_some_and(|festival| operator.sees(festival));
         match (view.state, view.wallet) {
             (TagState::Linked, Some(wallet)) => Ok(wallet),
-            (TagState::Lost, _) => Err(Rejection::TagLost.into()),
+            (TagState::Lost, _) if seen || self.is_taken_at(festival).await? => Err(Rejection::TagLost.into()),
             _ => Err(Rejection::UnknownTag.into()),
         }
     }
 
-    /// An account's wallet. Asked again it is found: this needs no `Idempotency-Key`.
-    async fn find_or_make(
+    /// An account's wallets that the operator sees, or those of one festival: first what has a wristband, then what was
+    /// claimed.
+    async fn wallets_of(
         &self,
         operator: &Operator,
         account: u128,
-        festival: FestivalId,
-    ) -> Result<WalletId, Problem> {
-        let wallet = WalletId::of_account(account);
-        let action = CashAction::CreateWallet { wallet, festival, account: Some(account) };
-        match self.ask(operator, None, OfficeAction::Cash(action)).await? {
-            (OfficeAnswer::Wallet(wallet), _) => Ok(wallet),
-            _ => Err(odd()),
-        }
+        festival: Option<FestivalId>,
+    ) -> Result<Vec<WalletView>, Problem> {
+        let View::Wallets(mut found) = self.look(Query::WalletsOf(account)).await? else { return Err(odd()) };
+        found.retain(|view| operator.sees(view.issuer) && festival.is_none_or(|festival| view.issuer == festival));
+        found.sort_by_key(|view| {
+            let claimed = view.id != WalletId::of_account(account, view.issuer);
+            (!is_worn(view), !claimed, view.id)
+        });
+        Ok(found)
     }
 
     /// Whether a festival takes other festivals' wallets.

@@ -68,7 +68,8 @@ async fn sell_wallet(State(state): State<AppState>, change: Change<NewWallet>) -
     Ok(Created { location: format!("/api/v1/cashless/account?wallet={wallet}"), body: SoldWallet { wallet }, replayed })
 }
 
-/// Links a wristband to a wallet, in place of the one it has if told so.
+/// Links a wristband to a wallet, in place of the one it has if told so. If that one names a ticket, the ticket has the new
+/// one too.
 #[utoipa::path(post, path = "/cashless/wallets/{wallet}/tag", tag = "cashless",
     params(("wallet" = String, Path, format = Uuid)), request_body = WalletTag,
     responses((status = 204, description = "It is so.")))]
@@ -85,7 +86,8 @@ async fn link_tag(
     state.ask_done(&change.operator, Some(change.key), OfficeAction::Cash(action)).await
 }
 
-/// Reports a wallet's wristband lost: the next tap is refused. The wallet can be given another one.
+/// Reports a wallet's wristband lost: from now on it pays at no stand, opens no gate, and cannot be given to anybody again.
+/// Link another one to the wallet; a ticket that the lost one names gets it too.
 #[utoipa::path(post, path = "/cashless/wallets/{wallet}/tag/lost", tag = "cashless",
     params(("wallet" = String, Path, format = Uuid)), responses((status = 204, description = "It is so.")))]
 async fn report_lost(

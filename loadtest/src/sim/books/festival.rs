@@ -24,6 +24,7 @@ pub(in crate::sim) struct FestivalBook {
     pub(in crate::sim) devices: Vec<DeviceBook>,
     pub(in crate::sim) tickets: BTreeMap<TicketId, TicketBook>,
     pub(super) tags: BTreeMap<TagUid, TicketId>,
+    pub(super) lost_tags: BTreeSet<TagUid>,
     pub(super) conflicts: u64,
     /// When it let readers show answers early, each time: from when until when.
     pub(super) decided: Vec<(Timestamp, Option<Timestamp>)>,
@@ -111,6 +112,7 @@ impl FestivalBook {
             devices: Vec::new(),
             tickets: BTreeMap::new(),
             tags: BTreeMap::new(),
+            lost_tags: BTreeSet::new(),
             conflicts: 0,
             decided: if policy.ack == ScanAck::Decided { vec![(at, None)] } else { Vec::new() },
             counted: Vec::new(),
@@ -257,6 +259,7 @@ impl FestivalBook {
                 (Ok(_), Err(Rejection::ZoneFull)) => "occupancy ≤ capacity",
                 (Ok(_), Err(Rejection::AlreadyUsed)) => "a ticket enters a perimeter once",
                 (Ok(_), Err(Rejection::AlreadyInside)) => "a ticket is inside at most once",
+                (Ok(_), Err(Rejection::TagLost)) => "a lost wristband opens no gate",
                 (_, Err(Rejection::DeviceRevoked)) => "a revoked device is refused by the next decision",
                 _ => "scans are decided by the table",
             };
@@ -289,6 +292,16 @@ impl FestivalBook {
         let zone = self.zones.get(usize::from(scan.zone.0)).ok_or(Rejection::UnknownZone)?;
         if self.gates[device.gate] != scan.zone {
             return Err(Rejection::WrongGate);
+        }
+        if let Some(tag) = scan.tag {
+            let bound = self.tags.get(&tag).copied();
+            let leaves = scan.direction == Direction::Exit && bound.is_some();
+            if self.lost_tags.contains(&tag) && !leaves {
+                return Err(Rejection::TagLost);
+            }
+            if bound.is_none() || scan.ticket != bound {
+                return Err(Rejection::UnknownTag);
+            }
         }
         let Some(id) = scan.ticket else {
             // What the credential was is not in the record: any reason that names no ticket may be true.

@@ -5,6 +5,7 @@ mod agree;
 mod pairs;
 mod transactions;
 mod transfers;
+mod wristbands;
 
 pub(in crate::sim) use pairs::{all_quiet, all_together};
 
@@ -12,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use engine::command::{CashPolicy, OfficeAnswer, ProductValues, Source, TerminalAnswer, VendorValues};
 use engine::event::{CashEvent, Event};
-use engine::ids::{DeviceId, FestivalId, Home, ShardId, TagUid, VendorNo, WalletId};
+use engine::ids::{DeviceId, FestivalId, Home, ShardId, TagUid, TicketId, VendorNo, WalletId};
 use engine::money::Currency;
 use engine::outbox::{Entry, Message};
 use engine::status::FestivalStatus;
@@ -21,6 +22,7 @@ use engine::view::TagState;
 use crate::sim::disk::SHARDS;
 use crate::sim::{Check, breach};
 pub(in crate::sim) use transfers::{End, OpBook};
+use wristbands::Gates;
 
 /// One shard's money.
 #[derive(Clone)]
@@ -30,6 +32,8 @@ pub(in crate::sim) struct MoneyBook {
     serial: u64,
     pub(in crate::sim) wallets: BTreeMap<WalletId, WalletBook>,
     pub(in crate::sim) tags: BTreeMap<TagUid, TagBook>,
+    /// What the gates of this shard's festivals go by.
+    gates: Gates,
     pub(in crate::sim) festivals: BTreeMap<FestivalId, CashBook>,
     pub(in crate::sim) payments: BTreeMap<u64, PaymentBook>,
     /// All operations that ever began here.
@@ -70,9 +74,14 @@ pub(in crate::sim) struct WalletBook {
 /// A chip's page.
 #[derive(Clone, PartialEq)]
 pub(in crate::sim) struct TagBook {
+    /// Towards a wallet, lost or not.
     state: TagState,
     wallet: WalletId,
     version: u32,
+    festival: FestivalId,
+    /// The ticket, and whether its festival has taken it.
+    ticket: Option<(TicketId, bool)>,
+    lost: bool,
 }
 
 /// What a shard knows of a festival, and its part of that festival's accounts.
@@ -140,6 +149,7 @@ impl MoneyBook {
             serial: 0,
             wallets: BTreeMap::new(),
             tags: BTreeMap::new(),
+            gates: Gates::default(),
             festivals: BTreeMap::new(),
             payments: BTreeMap::new(),
             ops: BTreeMap::new(),
@@ -173,6 +183,7 @@ impl MoneyBook {
         match event {
             Event::Transaction(t) => return self.transaction(t, record, at),
             Event::Cash(event) => return self.cash(event),
+            Event::TagBound { ticket, tag } => self.tag_bound(*ticket, *tag)?,
             Event::Sent { to, n, message } => self.sent(*to, *n, message)?,
             Event::Received { from, n, message } => self.received(*from, *n, message)?,
             Event::Delivered { to, through } => {
@@ -272,27 +283,6 @@ impl MoneyBook {
                 }
             }
             CashEvent::WalletBlockSet { wallet, blocked } => self.wallet(*wallet)?.blocked = *blocked,
-            CashEvent::WalletTagLost { wallet, tag, version } => {
-                let page = self.wallet(*wallet)?;
-                if page.tag != Some((*tag, *version)) || core::mem::replace(&mut page.lost, true) {
-                    return breach("a wristband is one wallet's", format!("{event:?}"));
-                }
-                self.count("tags_lost");
-            }
-            CashEvent::TagAttached { wallet, tag, version } => self.attached(*wallet, *tag, *version)?,
-            CashEvent::TagLinking { tag, wallet, version, op } => {
-                let before = self.tags.get(tag);
-                let free = before.is_none_or(|tag| tag.state == TagState::Free);
-                if !free || *version != before.map_or(0, |tag| tag.version) + 1 {
-                    return breach("a wristband is one wallet's", format!("{event:?}"));
-                }
-                self.tags.insert(*tag, TagBook { state: TagState::Linking, wallet: *wallet, version: *version });
-                self.begin(*op, OpBook::link(*tag, *wallet))?;
-            }
-            CashEvent::TagLinked { tag, op } => return self.link_ended(*tag, *op, None),
-            CashEvent::TagRefused { tag, op, rejection } => return self.link_ended(*tag, *op, Some(*rejection)),
-            CashEvent::TagFreed { tag } => self.unlinked(*tag, TagState::Free)?,
-            CashEvent::TagLost { tag } => self.unlinked(*tag, TagState::Lost)?,
             CashEvent::TransferSettled { op } => return self.settled(*op),
             CashEvent::TransferCancelAsked { op } => {
                 self.count("cancel_asked");
@@ -300,6 +290,7 @@ impl MoneyBook {
                     return breach("a transfer ends once", format!("{event:?}"));
                 }
             }
+            of_wristband => return self.of_wristband(of_wristband),
         }
         Ok(None)
     }

@@ -79,7 +79,18 @@ impl World {
     /// The office is told that it has to wait: only while that is so.
     pub(super) fn judge_still_pending(&self, shard: usize, command: &OfficeCommand) -> Check {
         let (Some(key), action) = (command.key, &command.action) else { return Ok(()) };
-        let transfer = matches!(action, OfficeAction::Cash(CashAction::Transfer { .. } | CashAction::LinkTag { .. }));
+        let transfer = matches!(
+            action,
+            OfficeAction::BindTag { .. }
+                | OfficeAction::ReportTicketTagLost { .. }
+                | OfficeAction::Cash(
+                    CashAction::Transfer { .. }
+                        | CashAction::Merge { .. }
+                        | CashAction::LinkTag { .. }
+                        | CashAction::ReportLost { .. }
+                        | CashAction::ReportTagLost { .. }
+                )
+        );
         let over = transfer && self.ledgers[shard].books.outcome_of(key.id).is_some();
         if over {
             return breach("whoever waits is told when it is over", format!("{command:?}"));
@@ -123,6 +134,7 @@ impl World {
                 | CashAction::Transfer { from: wallet, amount, .. },
                 OfficeAnswer::Transaction { id, amount: moved, .. },
             ) => id.wallet == *wallet && moved == *amount,
+            (CashAction::Merge { from, .. }, OfficeAnswer::Transaction { id, .. }) => id.wallet == *from,
             (CashAction::Correct { wallet, delta, .. }, OfficeAnswer::Transaction { id, amount, .. }) => {
                 id.wallet == *wallet && amount == *delta
             }
@@ -136,7 +148,10 @@ impl World {
             (CashAction::CashOut { wallet, .. }, OfficeAnswer::Transaction { id, balance, .. }) => {
                 id.wallet == *wallet && balance == 0
             }
-            (CashAction::Block { .. } | CashAction::ReportLost { .. }, OfficeAnswer::Done) => true,
+            (
+                CashAction::Block { .. } | CashAction::ReportLost { .. } | CashAction::ReportTagLost { .. },
+                OfficeAnswer::Done,
+            ) => true,
             (CashAction::SetPolicy { .. }, OfficeAnswer::Done) => true,
             (CashAction::LinkTag { wallet, .. } | CashAction::Claim { wallet, .. }, OfficeAnswer::Wallet(found)) => {
                 found == *wallet

@@ -3,7 +3,7 @@
 use engine::command::TerminalAnswer;
 use engine::ids::{DeviceId, ShardId};
 use engine::shard::Shard;
-use engine::view::{Query, TagState, View};
+use engine::view::{Query, View};
 
 use super::MoneyBook;
 use crate::sim::disk::SHARDS;
@@ -24,10 +24,7 @@ impl MoneyBook {
                     && lots.eq(page.lots.iter().copied())
             }),
             (Query::Wallet(id), View::No(_)) => !self.wallets.contains_key(id),
-            (Query::Tag(tag), View::Tag(view)) => self.tags.get(tag).is_some_and(|page| {
-                let names = matches!(page.state, TagState::Linking | TagState::Linked).then_some(page.wallet);
-                (view.state, view.wallet, view.version) == (page.state, names, page.version)
-            }),
+            (Query::Tag(tag), View::Tag(view)) => self.tags.get(tag).is_some_and(|page| page.is_shown_by(view)),
             (Query::Tag(tag), View::No(_)) => !self.tags.contains_key(tag),
             (Query::Payment(id), View::Payment(view)) => self.payments.get(&id.serial).is_some_and(|page| {
                 (view.vendor, view.festival, view.refunded) == (page.vendor, page.festival, page.amount - page.left)

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use engine::ids::Home;
-use engine::view::TagState;
 
 use super::{End, MoneyBook};
 use crate::sim::disk::SHARDS;
@@ -108,20 +107,5 @@ pub(in crate::sim) fn all_quiet(all: &[&MoneyBook]) -> Check {
     if (in_transit, reserved) != (0, 0) {
         return breach("in_transit is zero at rest", format!("{in_transit} in transit, {reserved} reserved"));
     }
-    let held: BTreeSet<_> = all
-        .iter()
-        .flat_map(|book| &book.wallets)
-        .filter_map(|(id, wallet)| wallet.tag.filter(|_| !wallet.lost).map(|(tag, version)| (tag, *id, version)))
-        .collect();
-    let named: BTreeSet<_> = all
-        .iter()
-        .flat_map(|book| &book.tags)
-        .filter(|(_, page)| page.state == TagState::Linked)
-        .map(|(tag, page)| (*tag, page.wallet, page.version))
-        .collect();
-    if held == named {
-        Ok(())
-    } else {
-        breach("a wristband names a wallet that has it", format!("{held:?}, {named:?}"))
-    }
+    super::wristbands::at_rest(all)
 }

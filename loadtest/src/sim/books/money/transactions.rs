@@ -36,6 +36,13 @@ impl MoneyBook {
         if said.is_err() {
             self.count("cash_refused");
             let nothing = t.posting == Posting::default() && t.before == t.after;
+            let foreign = self.wallets.get(&t.wallet).zip(self.festivals.get(&t.festival));
+            let foreign = foreign.is_some_and(|(wallet, page)| {
+                wallet.issuer != t.festival && !page.policy.foreign_wallets && t.by.is_some()
+            });
+            if foreign && (t.after != 0 || t.rejection == Some(Rejection::ForeignWallet)) {
+                return breach("another issuer's wallet does not exist for staff", format!("{t:?}"));
+            }
             return if nothing { Ok(None) } else { breach("a refusal moves nothing", format!("{t:?}")) };
         }
         self.moved(t, record)?;
@@ -104,7 +111,7 @@ impl MoneyBook {
                 if wallet.blocked {
                     return Err(Rejection::WalletBlocked);
                 }
-                if wallet.available + t.amount > page.policy.max_balance {
+                if wallet.available + t.amount > page.policy.max_balance && !self.merges(t, wallet) {
                     return Err(Rejection::AboveMaxBalance);
                 }
                 Ok(())
@@ -126,11 +133,21 @@ impl MoneyBook {
         }
     }
 
+    /// Whether money comes from another wallet of the same account and issuer, all of it.
+    fn merges(&self, t: &Transaction, wallet: &WalletBook) -> bool {
+        let account = match &self.heard {
+            Some((_, engine::outbox::Message::Credit { op, account, .. })) if *op == t.of => *account,
+            _ => t.other.and_then(|other| self.wallets.get(&other)).and_then(|other| other.account),
+        };
+        account.is_some() && account == wallet.account && wallet.issuer == t.festival && t.flags & OVER_LIMIT != 0
+    }
+
     /// The wallet, if this festival takes it.
     fn taken_here(&self, t: &Transaction, page: &CashBook) -> Result<&WalletBook, Rejection> {
         let wallet = self.wallets.get(&t.wallet).ok_or(Rejection::UnknownWallet)?;
         if wallet.issuer != t.festival && !page.policy.foreign_wallets {
-            return Err(Rejection::ForeignWallet);
+            // To a terminal it does not exist.
+            return Err(if t.by.is_some() { Rejection::UnknownWallet } else { Rejection::ForeignWallet });
         }
         if wallet.currency != page.policy.currency {
             return Err(Rejection::WrongCurrency);

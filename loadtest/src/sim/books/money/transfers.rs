@@ -1,12 +1,11 @@
-//! What needs two sides: transfers, and wristbands that are linked.
+//! What needs two sides: transfers.
 
 use engine::command::OfficeAnswer;
 use engine::event::Transaction;
 use engine::ids::{ShardId, TagUid, TransactionId, WalletId};
 use engine::money::Money;
-use engine::outbox::Message;
+use engine::outbox::{Message, Named};
 use engine::rejection::Rejection;
-use engine::view::TagState;
 
 use super::{Ended, MoneyBook, Source};
 use crate::sim::{Check, breach};
@@ -17,13 +16,29 @@ pub(in crate::sim) struct OpBook {
     pub(in crate::sim) end: Option<End>,
     /// The wallet that is asked.
     pub(in crate::sim) to: WalletId,
-    what: What,
+    pub(super) what: What,
 }
 
 #[derive(Clone)]
-enum What {
-    Transfer { id: TransactionId, amount: Money, after: i64, lots: Vec<(Source, i64)> },
-    Link(TagUid),
+pub(super) enum What {
+    Transfer {
+        id: TransactionId,
+        amount: Money,
+        after: i64,
+        lots: Vec<(Source, i64)>,
+    },
+    /// A wristband that is given out, with what was asked for; how many have not answered, and how many chips whose place
+    /// it takes have not said what they name.
+    Giving {
+        tag: TagUid,
+        named: Named,
+        asked: u8,
+        carries: i8,
+    },
+    /// A wristband that was lost; how many have not heard.
+    Loss {
+        due: u8,
+    },
 }
 
 /// How an operation ended.
@@ -34,8 +49,8 @@ pub(in crate::sim) enum End {
 }
 
 impl OpBook {
-    pub(super) fn link(tag: TagUid, wallet: WalletId) -> Self {
-        Self { end: None, to: wallet, what: What::Link(tag) }
+    pub(super) fn of_wristband(what: What) -> Self {
+        Self { end: None, to: WalletId(0), what }
     }
     pub(in crate::sim) fn is_open(&self) -> bool {
         self.end.is_none()
@@ -62,7 +77,7 @@ impl MoneyBook {
     }
 
     /// An operation ends, once.
-    fn end(&mut self, op: u64, end: End) -> Check<OpBook> {
+    pub(super) fn end(&mut self, op: u64, end: End) -> Check<OpBook> {
         match self.ops.get_mut(&op) {
             Some(open) if open.end.is_none() => {
                 open.end = Some(end);
@@ -75,7 +90,7 @@ impl MoneyBook {
         }
     }
 
-    fn told(&self, op: u64, answer: OfficeAnswer) -> Ended {
+    pub(super) fn told(&self, op: u64, answer: OfficeAnswer) -> Ended {
         self.keys.get(&op).map(|key| (*key, answer))
     }
 
@@ -168,65 +183,9 @@ impl MoneyBook {
             Message::Credited { op } => self.credits.get(&(to, *op)) == Some(&true),
             Message::Declined { op, .. } => self.credits.insert((to, *op), false).is_none(),
             Message::Cancel { op } => self.ops.get(op).is_some_and(OpBook::is_open),
-            _ => true,
+            of_wristband => self.is_so_of_wristband(of_wristband),
         };
         let what = || format!("shard {} is told {message:?}", to.0);
         if fits { Ok(()) } else { breach("what other shards are told is so", what()) }
-    }
-
-    /// A wallet has a wristband.
-    pub(super) fn attached(&mut self, wallet: WalletId, tag: TagUid, version: u32) -> Check {
-        let linking = TagState::Linking;
-        let near = self.tags.get(&tag).is_some_and(|page| (page.state, page.wallet) == (linking, wallet));
-        let may_replace = match &self.heard {
-            Some((_, Message::Link { tag: asked, wallet: to, version: at, replace, .. }))
-                if (*asked, *to, *at) == (tag, wallet, version) =>
-            {
-                Some(*replace)
-            }
-            _ => near.then_some(true),
-        };
-        let page = self.wallet(wallet)?;
-        let kept = page.tag.is_some() && !page.lost;
-        if may_replace.is_none() || (kept && may_replace == Some(false)) {
-            return breach("a wallet has the wristband it was given", format!("{tag:?} at {version} for {wallet:?}"));
-        }
-        (page.tag, page.lost) = (Some((tag, version)), false);
-        Ok(())
-    }
-
-    /// The wallet has answered.
-    pub(super) fn link_ended(&mut self, tag: TagUid, op: u64, refused: Option<Rejection>) -> Check<Ended> {
-        self.count(if refused.is_some() { "links_refused" } else { "links" });
-        let book = self.end(op, if refused.is_some() { End::Returned } else { End::Settled })?;
-        let said = match (&self.heard, refused) {
-            _ if self.is_near(book.to) => true,
-            (Some((_, Message::LinkTaken { op: said })), None) => *said == op,
-            (Some((_, Message::LinkRefused { op: said, rejection })), Some(why)) => *said == op && *rejection == why,
-            _ => false,
-        };
-        let holds = self.wallets.get(&book.to).and_then(|wallet| wallet.tag);
-        let (near, Some(page)) = (self.is_near(book.to), self.tags.get_mut(&tag)) else {
-            return breach("events are of what exists", format!("{tag:?}"));
-        };
-        let right = page.state == TagState::Linking && matches!(book.what, What::Link(asked) if asked == tag);
-        let has_it = !near || (holds == Some((tag, page.version))) == refused.is_none();
-        if !said || !right || !has_it {
-            return breach("a wristband names a wallet that has it", format!("{tag:?}, operation {op}"));
-        }
-        page.state = if refused.is_some() { TagState::Free } else { TagState::Linked };
-        let answer = refused.map_or(OfficeAnswer::Wallet(book.to), OfficeAnswer::Rejected);
-        Ok(self.told(op, answer))
-    }
-
-    /// A wristband names its wallet no more.
-    pub(super) fn unlinked(&mut self, tag: TagUid, state: TagState) -> Check {
-        match self.tags.get_mut(&tag) {
-            Some(page) if page.state == TagState::Linked => {
-                page.state = state;
-                Ok(())
-            }
-            _ => breach("a wristband is one wallet's", format!("{tag:?} becomes {state:?} and named nothing")),
-        }
     }
 }
