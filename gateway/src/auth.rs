@@ -75,6 +75,18 @@ pub enum Right {
     SeeBooks,
 }
 
+impl Right {
+    /// The roles that have it.
+    pub fn roles(self) -> impl Iterator<Item = Role> {
+        Role::ALL.iter().copied().filter(move |&role| role_may(role, self))
+    }
+
+    /// Whether it concerns the whole installation, so that a key bound to festivals never has it.
+    pub fn is_of_installation(self) -> bool {
+        matches!(self, Self::CreateFestivals | Self::ManageKeys)
+    }
+}
+
 /// The table of roles.
 fn role_may(role: Role, right: Right) -> bool {
     use Right::*;

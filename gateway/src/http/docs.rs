@@ -1,13 +1,16 @@
 //! The OpenAPI document: generated from the handlers, with what is the same for all of them added here.
 
+use serde_json::json;
 use utoipa::openapi::header::HeaderBuilder;
-use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem};
+use utoipa::openapi::path::{HttpMethod, Operation, Parameter, ParameterBuilder, ParameterIn, PathItem};
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
-use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, Required, ResponseBuilder};
+use utoipa::openapi::{Components, ContentBuilder, OpenApi, Ref, RefOr, Required, Response, ResponseBuilder};
 use utoipa::{OpenApi as _, PartialSchema, ToSchema};
 
 use super::problem::{FieldError, PROBLEM_JSON, ProblemBody};
+
+mod rights;
 
 const KEY_SCHEME: &str = "key";
 
@@ -58,24 +61,66 @@ pub fn complete(api: &mut OpenApi) {
     ] {
         components.schemas.insert(name.into_owned(), schema);
     }
-    api.paths.paths.values_mut().for_each(complete_item);
+    loosen_parts(components);
+    for (path, item) in &mut api.paths.paths {
+        complete_item(path, item);
+    }
+    let guide = include_str!("guide.md");
+    let description = api.info.description.get_or_insert_default();
+    *description = format!("{description}\n\n{guide}");
 }
 
-fn complete_item(item: &mut PathItem) {
-    for (operation, changes) in [
-        (&mut item.get, None),
-        (&mut item.post, Some(Required::True)),
-        (&mut item.put, Some(Required::True)),
-        (&mut item.delete, Some(Required::False)),
+/// What is taken as a whole body refuses fields that it does not know; as a part of an answer it has others beside it, so
+/// there it stands as a copy that does not say so.
+fn loosen_parts(components: &mut Components) {
+    let whole = components.schemas.clone();
+    let strict = |name: &str| match whole.get(name) {
+        Some(RefOr::T(Schema::Object(object))) if object.additional_properties.is_some() => Some(object.clone()),
+        _ => None,
+    };
+    for schema in components.schemas.values_mut() {
+        let RefOr::T(Schema::AllOf(all)) = schema else { continue };
+        for part in &mut all.items {
+            let RefOr::Ref(reference) = &*part else { continue };
+            let name = reference.ref_location.rsplit('/').next().unwrap_or_default();
+            if let Some(mut object) = strict(name) {
+                object.additional_properties = None;
+                *part = Schema::Object(object).into();
+            }
+        }
+    }
+}
+
+fn complete_item(path: &str, item: &mut PathItem) {
+    for (operation, method, changes) in [
+        (&mut item.get, HttpMethod::Get, None),
+        (&mut item.post, HttpMethod::Post, Some(Required::True)),
+        (&mut item.put, HttpMethod::Put, Some(Required::True)),
+        (&mut item.delete, HttpMethod::Delete, Some(Required::False)),
     ] {
         if let Some(operation) = operation {
+            rights::say(operation, &method, path);
             complete_operation(operation, changes);
         }
     }
 }
 
+/// What any operation with a key may answer instead, each with an example. `problems` has every code there is.
+const ERRORS: &[(u16, &str, &str, bool)] = &[
+    (400, "invalid_query", "A part of the path, the query, or the JSON cannot be read.", false),
+    (401, "not_signed_in", "No key, or one that is not known or was revoked.", false),
+    (403, "forbidden", "The key's role may not do this.", false),
+    (404, "unknown_festival", "There is no such thing, or it is not this key's to see.", false),
+    (409, "idempotency_conflict", "It cannot be done now: the `code` says why.", true),
+    (413, "body_too_large", "The body is too long.", true),
+    (415, "unsupported_media_type", "The body is of another type.", true),
+    (422, "validation", "A field is not what it must be; `errors` points at each.", true),
+    (429, "too_many_requests", "Too many requests; `Retry-After` says when to come again.", false),
+    (503, "busy", "Nothing was done; `Retry-After` says when to come again.", false),
+];
+
 fn complete_operation(operation: &mut Operation, key: Option<Required>) {
-    if let Some(required) = key {
+    if let Some(required) = key.clone() {
         operation.parameters.get_or_insert_default().push(RefOr::T(idempotency_key(required)));
         for response in operation.responses.responses.values_mut() {
             if let RefOr::T(response) = response {
@@ -87,9 +132,23 @@ fn complete_operation(operation: &mut Operation, key: Option<Required>) {
         }
     }
     operation.security.get_or_insert_with(|| vec![SecurityRequirement::new(KEY_SCHEME, Vec::<String>::new())]);
-    let problem = ContentBuilder::new().schema(Some(Ref::from_schema_name(ProblemBody::name()))).build();
-    let problem = ResponseBuilder::new().description("No, and why.").content(PROBLEM_JSON, problem).build();
-    operation.responses.responses.entry("default".into()).or_insert(problem.into());
+    let needs_key = operation.extensions.as_ref().is_some_and(|all| all.contains_key("x-right"));
+    for &(status, code, says, changes_only) in ERRORS.iter().filter(|_| needs_key) {
+        if !changes_only || key.is_some() {
+            let answer = problem(says, Some((status, code)));
+            operation.responses.responses.entry(status.to_string()).or_insert(answer.into());
+        }
+    }
+    operation.responses.responses.entry("default".into()).or_insert(problem("No, and why.", None).into());
+}
+
+fn problem(says: &str, example: Option<(u16, &str)>) -> Response {
+    let mut content = ContentBuilder::new().schema(Some(Ref::from_schema_name(ProblemBody::name())));
+    if let Some((status, code)) = example {
+        let kind = format!("/api/v1/problems#{code}");
+        content = content.example(Some(json!({"type": kind, "title": says, "status": status, "code": code})));
+    }
+    ResponseBuilder::new().description(says).content(PROBLEM_JSON, content.build()).build()
 }
 
 fn idempotency_key(required: Required) -> Parameter {

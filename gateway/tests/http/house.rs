@@ -23,6 +23,8 @@ use gateway::quic::LatencyTracker;
 use gateway::tls::Fingerprint;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
+
+use crate::document::Document;
 use tokio::sync::mpsc::UnboundedSender;
 use tower::ServiceExt;
 
@@ -151,6 +153,19 @@ impl House {
     }
 
     pub(crate) async fn send(&self, request: Request<Body>) -> Reply {
+        if Document::known().is_none() {
+            let asked = Request::get("/api/v1/openapi.json").body(Body::empty()).unwrap();
+            Document::of(&self.exchange(asked).await.text);
+        }
+        let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
+        let reply = self.exchange(request).await;
+        if let Some(document) = Document::known() {
+            document.check(&method, &path, &reply);
+        }
+        reply
+    }
+
+    async fn exchange(&self, request: Request<Body>) -> Reply {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         // A stream has no end to wait for: what it says is tested beside it.

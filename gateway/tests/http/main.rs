@@ -10,6 +10,7 @@ mod cash_tenancy;
 mod changes;
 mod clock;
 mod currencies;
+mod document;
 mod house;
 mod reads;
 mod rights;

@@ -207,6 +207,28 @@ async fn the_document_names_every_route_and_every_reference_leads_somewhere() {
             assert_eq!(named("header").contains("Idempotency-Key"), method != "get", "{method} {path}");
             if let Some(below) = path.strip_prefix("/api/v1").filter(|below| *below != "/problems") {
                 assert!(closed, "{method} {path} is open");
+                let row = ROUTES.iter().find(|(_, of, route)| (of.to_lowercase(), *route) == (method.clone(), below));
+                let (letters, ..) = row.unwrap_or_else(|| panic!("{method} {path} is not in the table of roles"));
+                let roles: Vec<&str> = [
+                    ('A', "ADMIN"),
+                    ('O', "ORGANIZER"),
+                    ('T', "STAFF"),
+                    ('C', "CASHIER"),
+                    ('S', "SECURITY"),
+                    ('U', "USER"),
+                ]
+                .into_iter()
+                .filter_map(|(letter, role)| letters.contains(letter).then_some(role))
+                .collect();
+                let mut said: Vec<&str> =
+                    operation["x-roles"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+                said.sort_by_key(|role| {
+                    ["ADMIN", "ORGANIZER", "STAFF", "CASHIER", "SECURITY", "USER"].iter().position(|one| one == role)
+                });
+                assert_eq!(said, roles, "{method} {path}: x-roles");
+                assert!(operation["x-right"].is_string(), "{method} {path}: x-right");
+                let example = &operation["responses"]["403"]["content"]["application/problem+json"]["example"];
+                assert_eq!(example["code"], "forbidden", "{method} {path} shows no example of a refusal");
                 documented.insert((method.to_uppercase(), below.to_owned()));
             }
         }
