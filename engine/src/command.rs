@@ -493,9 +493,12 @@ impl OfficeAction {
             self,
             Self::SetZoneState { .. }
                 | Self::BlockTicket { .. }
+                | Self::ReportTicketTagLost { .. }
                 | Self::RevokeDevice { .. }
                 | Self::RevokeApiKey { .. }
-                | Self::Cash(CashAction::Block { .. } | CashAction::ReportLost { .. })
+                | Self::Cash(
+                    CashAction::Block { .. } | CashAction::ReportLost { .. } | CashAction::ReportTagLost { .. }
+                )
         )
     }
 
