@@ -150,9 +150,9 @@ impl Cash {
                 self.tags.refused(*tag);
                 return self.ops.answered(*op, named, false, Some(*rejection));
             }
-            CashEvent::TagFreed { tag } => self.tags.freed(*tag),
+            CashEvent::TagFreed { tag } => self.tags.freed(*tag, at),
             CashEvent::TagLost { tag, op } => {
-                self.tags.lost(*tag);
+                self.tags.lost(*tag, at);
                 let due = self.named_by(*tag).count() as u8;
                 return if *op == 0 { None } else { self.ops.loss(*op, due, asker, at) };
             }

@@ -102,6 +102,8 @@ plants! {
     LostTagEnters = 56, "lost-tag-enters";
     /// What a wristband named besides stays behind when another takes its place.
     CarryForgotten = 57, "carry-forgotten";
+    /// A payment is taken after the moment that it was to be taken by.
+    ExpiryIgnored = 60, "expiry-ignored";
 }
 
 #[cfg(feature = "plants")]

@@ -21,6 +21,7 @@
 mod ask;
 mod driver;
 mod identity;
+mod late;
 mod link;
 mod offer;
 mod queue;
@@ -38,14 +39,16 @@ use quinn::Endpoint;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, watch};
 
 pub use identity::{DeviceKey, Identity};
+pub use late::{LateAnswer, Lately, Unanswered, settle, unanswered};
 pub use link::{CONNECT_TIMEOUT, FrameReader, Link, PING_EVERY, TillWelcomed, Welcomed, config, endpoint, resolve};
 pub use offer::{NoOffer, Offer};
 pub use queue::QUEUE_MAX;
-pub use terminal::{Shown, Terminal, Told};
+pub use terminal::{ANSWER_SLACK, Shown, Terminal, Told};
 
 use crate::wire::{Notice, Refusal, WireError};
 use ask::{Ask, Reply, Trade};
 use driver::Driver;
+use late::Untold;
 
 /// What can go wrong on a device.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -85,6 +88,25 @@ pub enum ClientError {
     /// The server knows this device as a terminal, and it was to be a reader, or the other way round.
     #[error("this device is enrolled as {0}")]
     WrongTrade(&'static str),
+    /// It was sent, the caller's patience is over, and nobody knows yet whether it was done: [`Event::LateAnswer`] will say.
+    #[error("there is no answer yet; it may still be done")]
+    NoAnswerYet,
+    /// The server takes no more from this device, and had been sent this: nobody here knows whether it was done. Money that
+    /// was taken is kept until an operator has looked it up under the device and this number. It stays in the queue
+    /// ([`unanswered`]).
+    #[error("nobody knows whether number {seq} was done: {why}")]
+    InDoubt {
+        /// The command's number.
+        seq: u64,
+        /// Why there will be no answer.
+        why: Box<ClientError>,
+    },
+    /// There is no connection now, and this cannot be asked later.
+    #[error("there is no connection to the server")]
+    Offline,
+    /// The server's lists are being built anew, or it is asked for too many of them.
+    #[error("the server cannot list transactions now")]
+    NoLists,
     /// The device was closed.
     #[error("the device was closed")]
     Gone,
@@ -199,6 +221,8 @@ pub enum Event {
         /// Why, and what to say.
         why: Rejection,
     },
+    /// What was decided and nobody waited for: the caller had given up, or asked before a restart.
+    LateAnswer(LateAnswer),
 }
 
 /// How a reader is set up.
@@ -235,6 +259,7 @@ pub struct Reader {
     asks: mpsc::Sender<Ask>,
     events: broadcast::Sender<Event>,
     state: watch::Receiver<State>,
+    untold: Untold,
 }
 
 /// How a reader is.
@@ -254,12 +279,12 @@ impl Reader {
     /// The queue's file cannot be used.
     pub fn start(identity: Identity, options: ReaderOptions) -> Result<Self, ClientError> {
         let (asks, inbox) = mpsc::channel(ASKS_MAX);
-        let events = broadcast::Sender::new(EVENTS_MAX);
+        let (events, untold) = (broadcast::Sender::new(EVENTS_MAX), Untold::new());
         let (state_out, state) = watch::channel(State::default());
         let device = identity.device;
-        let driver = Driver::new(identity, Trade::Reader, options, inbox, events.clone(), state_out)?;
+        let driver = Driver::new(identity, Trade::Reader, options, inbox, (events.clone(), untold.clone()), state_out)?;
         tokio::spawn(driver.run());
-        Ok(Self { device, asks, events, state })
+        Ok(Self { device, asks, events, state, untold })
     }
 
     /// The same, and waits until the device is connected.
@@ -313,9 +338,10 @@ impl Reader {
         ScanStream { reader: self.clone(), window: Arc::new(Semaphore::new(window.max(1))), replies, answers, next: 0 }
     }
 
-    /// What happens from now on. A listener that lags loses the oldest and is told so.
+    /// What happens from now on, and for the first who asks the late answers that came before. A listener that lags loses
+    /// the oldest and is told so.
     pub fn events(&self) -> broadcast::Receiver<Event> {
-        self.events.subscribe()
+        self.untold.listen(&self.events)
     }
 
     /// Says goodbye and ends the reader; what is unanswered stays in the queue's file.

@@ -9,8 +9,10 @@ mod failures;
 mod handshake;
 pub mod latency;
 pub mod limits;
+mod numbers;
 mod outbox;
 mod reader;
+mod recent;
 mod reset;
 mod session;
 mod tags;
@@ -40,9 +42,12 @@ use failures::Failures;
 pub use latency::{Latency, LatencyTracker};
 pub use limits::Limits;
 use limits::{AddressBook, Knock};
+use numbers::AllNumbers;
 use outbox::{End, Outbox, Unconfirmed};
+use recent::Recents;
 use tags::Tags;
 
+use crate::http::readmodels::ReadModels;
 use crate::tls::ServerTls;
 use crate::wire::{Notice, Refusal, close};
 
@@ -55,12 +60,14 @@ pub struct QuicConfig {
     pub limits: Limits,
     /// Where it keeps how long answers took; shared with whoever shows them.
     pub latency: Arc<LatencyTracker>,
+    /// Where terminals' last transactions are read; without them there are none to be had.
+    pub read_models: Option<Arc<dyn ReadModels>>,
 }
 
 impl QuicConfig {
     /// At this address, with the usual bounds.
     pub fn at(addr: SocketAddr) -> Self {
-        Self { addr, limits: Limits::default(), latency: Arc::default() }
+        Self { addr, limits: Limits::default(), latency: Arc::default(), read_models: None }
     }
 }
 
@@ -100,6 +107,8 @@ struct Door {
     figures: Arc<Figures>,
     unconfirmed: Arc<Unconfirmed>,
     tags: Tags,
+    numbers: AllNumbers,
+    recents: Recents,
     stopping: watch::Sender<bool>,
 }
 
@@ -168,7 +177,7 @@ impl QuicServer {
         config: QuicConfig,
         tls: &ServerTls,
     ) -> Result<Self, QuicError> {
-        let QuicConfig { addr, limits, latency } = config;
+        let QuicConfig { addr, limits, latency, read_models } = config;
         limits::make_roomy(&socket);
         let crypto =
             QuicServerConfig::try_from(Arc::clone(&tls.config)).map_err(|error| QuicError::Tls(error.to_string()))?;
@@ -193,6 +202,8 @@ impl QuicServer {
             figures: Arc::new(Figures::new(latency)),
             unconfirmed: Arc::default(),
             tags: Tags::default(),
+            numbers: AllNumbers::default(),
+            recents: Recents::new(read_models),
             stopping: watch::Sender::new(false),
         });
         Ok(Self { endpoint, door })

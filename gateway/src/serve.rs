@@ -262,6 +262,7 @@ impl Doors {
         state.read_models = Some(Arc::clone(&lists) as _);
 
         let mut quic_config = QuicConfig { latency: Arc::clone(&state.latency), ..QuicConfig::at(quic_at) };
+        quic_config.read_models = state.read_models.clone();
         quic_config.limits = quic::Limits {
             frames_per_s: config.device_scans_per_s,
             connections_max: config.device_connections,

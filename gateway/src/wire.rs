@@ -26,6 +26,7 @@
 //! | 0x21 | Refund | 4 seq u64 · 12 floor u16 · 14 the payment: wallet u64 · 22 serial u64; with flag 2 only a part of it: 30 amount i64 · 38 currency 3. Flag 1: resent |
 //! | 0x22 | TopUp | 4 seq u64 · 12 floor u16 · 14 captured_at i64 ms · 22 expires_at i64 ms · 30 amount i64 · 38 currency 3 · 41 wallet u8 · 42 the wallet's bytes. Flag 1: resent |
 //! | 0x23 | Balance | 4 seq u64 · 12 floor u16 · 14 captured_at i64 ms · 22 wallet u8 · 23 the wallet's bytes. Flag 1: resent |
+//! | 0x24 | AskRecent | 4 ask u64, which comes back · 12 limit u16 (1..=50). No number among commands |
 //!
 //! Scan and Undo are readers', 0x20 to 0x23 terminals'; from the wrong one they are out of place. Amounts are minor units
 //! and any i64 arrives (the shard says `invalid_amount`), currencies three capital letters.
@@ -71,6 +72,7 @@
 //! | 0x92 | Busy | 4 seq u64 · 12 retry_after_ms u32 · 16 rejection u8 · 17 reserved 3. Send it again, after so long: nothing was done; or `in_doubt`: perhaps it was, so resent |
 //! | 0x93 | Notice | 4 kind u8 (1 zone, 2 revoked, 3 slow down, 4 policy changed, 5 closing) · 5 zone u8 · 6 zone state u8 · 7 reserved · 8 retry_after_ms u32; fields a kind has no use for are 0 |
 //! | 0xA0 | CashAnswer | 4 seq u64 · 12 verdict u8 · 13 answer flags u8 · 14 currency 3 · 17 order u32 · 21 amount i64 · 29 balance i64 · 37 wallet u64 (0: none known) · 45 serial u64 of the transaction, 0 if nothing moved · 53 at i64 ms. It is on disk |
+//! | 0xA1 | RecentRows | 4 ask u64 · 12 at i64 ms, when it was read · 20 behind u32, records that the lists do not have yet (2^32 - 1: there are no lists now) · 24 rows, newest first, each 58 bytes: seq u64 · kind u8 (1 top-up, 2 payment, 3 refund) · rejection u8 (0: it was done) · answer flags u8 · currency 3 · order u32 · amount i64 · balance i64 · wallet u64 · serial u64 · at i64 ms. Flag 1: the last frame of this answer |
 //!
 //! Verdicts are a [`Rejection`]'s number, or 200 admitted, 201 exited, 202 undone; 210 paid, 211 refunded, 212 topped up,
 //! 213 balance. The answer's flags are those of [`engine::command`]. A transaction is named by its wallet and its serial;
@@ -102,7 +104,10 @@ use engine::status::{ScanAck, ZoneState};
 use engine::time::Timestamp;
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
-pub use cash::{Balance, LineItem, Pay, Refund, TerminalWelcome, TopUp, WalletName};
+pub use cash::{
+    Balance, LineItem, Pay, RECENT_MAX, RECENT_ROWS_MAX, Recent, RecentRow, RecentRows, Refund, TerminalWelcome, TopUp,
+    WalletName,
+};
 pub use codes::{Refusal, close};
 pub use layout::SeqRange;
 use layout::{HEADER_LEN, Header};
@@ -173,6 +178,15 @@ pub enum Frame<'a> {
     TopUp(TopUp<'a>),
     /// How much is there?
     Balance(Balance<'a>),
+    /// What were the terminal's last transactions?
+    AskRecent {
+        /// Comes back.
+        ask: u64,
+        /// At most so many, 1 to [`RECENT_MAX`].
+        limit: u16,
+    },
+    /// These were some of them.
+    RecentRows(RecentRows<'a>),
     /// The server wants to be shown the key.
     Challenge {
         /// Never used twice.

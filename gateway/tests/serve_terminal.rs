@@ -9,7 +9,7 @@ use common::process::{Operator, Running};
 use common::till::{eur, line, tag};
 use engine::command::CashVerdict;
 use engine::ids::WalletId;
-use gateway::client::{DeviceKey, Event, Offer, ReaderOptions, Shown, Terminal, enrol_key};
+use gateway::client::{ClientError, DeviceKey, Event, Offer, ReaderOptions, Shown, Terminal, enrol_key};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -93,6 +93,21 @@ async fn a_bar_goes_on_where_its_server_was_killed() {
     );
     let each = tokio::time::timeout(Duration::from_secs(60), evening.join_all());
     each.await.expect("each payment is answered");
+
+    // The terminal asks what became of its last ones; the lists follow, and say by how much they are behind.
+    let lately = loop {
+        match bar.recent(50).await {
+            Ok(lately) if lately.behind == 0 => break lately,
+            Ok(_) | Err(ClientError::NoLists) => tokio::time::sleep(Duration::from_millis(50)).await,
+            Err(error) => panic!("{error}"),
+        }
+    };
+    assert_eq!(lately.rows.len(), 50);
+    assert!(lately.rows.iter().all(|row| row.answer.verdict == CashVerdict::Paid && row.answer.amount == 500));
+    assert!(lately.rows.is_sorted_by(|newer, older| newer.answer.at >= older.answer.at));
+    let numbers: std::collections::BTreeSet<u64> = lately.rows.iter().map(|row| row.seq).collect();
+    assert_eq!((numbers.len(), numbers.contains(&0)), (50, false), "by its own numbers");
+    assert_eq!(bar.recent(3).await.unwrap().rows, lately.rows[..3]);
 
     // Over HTTP it is the same money.
     let office = server.operator(office.key());

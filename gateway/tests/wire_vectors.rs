@@ -10,6 +10,7 @@ use engine::command::{
     WAS_NOT_INSIDE,
 };
 use engine::credential::QrSecret;
+use engine::event::TransactionKind;
 use engine::ids::{
     CategoryNo, DeviceId, FestivalId, GateNo, ProductNo, SERIAL_MAX, TagUid, TicketId, TransactionId, VendorNo,
     WalletId, ZoneNo,
@@ -19,8 +20,8 @@ use engine::rejection::Rejection;
 use engine::status::{ScanAck, ZoneState};
 use engine::time::Timestamp;
 use gateway::wire::{
-    Balance, Credential, Enrol, Frame, LineItem, Notice, Pay, Refund, Refusal, Scan, SeqRange, TerminalWelcome, TopUp,
-    Undo, WalletName, Welcome, WireError, decode, proof,
+    Balance, Credential, Enrol, Frame, LineItem, Notice, Pay, Recent, RecentRow, RecentRows, Refund, Refusal, Scan,
+    SeqRange, TerminalWelcome, TopUp, Undo, WalletName, Welcome, WireError, decode, proof,
 };
 use serde_json::{Value, json};
 
@@ -162,6 +163,7 @@ fn money(mut check: impl FnMut(&str, Frame<'_>)) {
     check("top up: sent again", Frame::TopUp(TopUp { resent: true, ..top_up }));
     let balance = Balance { seq: 261, floor: 261, captured_at, wallet: tag, resent: false };
     check("balance", Frame::Balance(balance));
+    check("ask recent: all that can be had", Frame::AskRecent { ask: 1 << 63, limit: 50 });
     check("balance: the wallet's id", Frame::Balance(Balance { wallet: WalletName::Id(wallet), ..balance }));
 
     let welcome = TerminalWelcome {
@@ -202,6 +204,13 @@ fn money(mut check: impl FnMut(&str, Frame<'_>)) {
         "cash answer: not enough",
         Frame::CashAnswer { seq: 258, answer: TerminalAnswer { verdict: short, ..balance } },
     );
+    let recent = |seq, kind, answer| RecentRow::new(&Recent { seq, kind, answer });
+    let poor = TerminalAnswer { verdict: short, amount: 9_900, ..balance };
+    let rows = [recent(259, TransactionKind::Payment, poor), recent(258, TransactionKind::Payment, answer)];
+    let listed = RecentRows { ask: 1 << 63, at: AT, behind: 3, is_last: true, rows: &rows };
+    check("recent rows: not enough, and before that paid", Frame::RecentRows(listed));
+    let rebuilding = RecentRows { behind: RecentRows::REBUILDING, rows: &[], ..listed };
+    check("recent rows: none now", Frame::RecentRows(rebuilding));
     let unknown = TerminalAnswer::rejected(Rejection::UnknownTag, WalletId(0), AT);
     check("cash answer: whose wristband?", Frame::CashAnswer { seq: 258, answer: unknown });
     check(
@@ -286,6 +295,21 @@ fn fields(frame: Frame<'_>) -> Value {
         Frame::Balance(balance) => json!({
             "frame": "balance", "seq": n(balance.seq), "floor": n(balance.floor), "captured_at": balance.captured_at.0,
             "wallet": name(balance.wallet), "resent": balance.resent,
+        }),
+        Frame::AskRecent { ask, limit } => json!({"frame": "ask_recent", "ask": n(ask), "limit": limit}),
+        Frame::RecentRows(listed) => json!({
+            "frame": "recent_rows", "ask": n(listed.ask), "at": listed.at.0, "behind": listed.behind,
+            "last": listed.is_last,
+            "rows": listed.rows.iter().map(|row| row.read().unwrap()).map(|Recent { seq, kind, answer }| json!({
+                "seq": n(seq), "kind": kind.word(), "order": answer.order, "amount": answer.amount,
+                "rejection": match answer.verdict {
+                    CashVerdict::Rejected(rejection) => Some(rejection.code()),
+                    _ => None,
+                },
+                "flags": answer.flags, "currency": answer.currency.as_str(), "balance": answer.balance,
+                "wallet": wallet(answer.wallet), "transaction": answer.transaction().map(transaction),
+                "at": answer.at.0,
+            })).collect::<Vec<_>>(),
         }),
         Frame::TerminalWelcome(w) => json!({
             "frame": "terminal_welcome", "server_time": w.server_time.0, "next_seq": n(w.next_seq),
@@ -444,8 +468,8 @@ fn each_kind_has_a_vector() {
     assert_eq!(
         Vec::from_iter(kinds),
         [
-            0x01, 0x02, 0x03, 0x10, 0x11, 0x1F, 0x20, 0x21, 0x22, 0x23, 0x81, 0x82, 0x83, 0x84, 0x85, 0x90, 0x91, 0x92,
-            0x93, 0xA0
+            0x01, 0x02, 0x03, 0x10, 0x11, 0x1F, 0x20, 0x21, 0x22, 0x23, 0x24, 0x81, 0x82, 0x83, 0x84, 0x85, 0x90, 0x91,
+            0x92, 0x93, 0xA0, 0xA1
         ]
     );
 }

@@ -34,14 +34,26 @@ struct Tag {
     version: u32,
     /// When that link was begun.
     linked_at: Timestamp,
-    /// Oldest first.
-    earlier: Vec<(WalletId, u32)>,
+    /// Oldest first, no wallet twice.
+    earlier: Vec<Earlier>,
+    /// The latest moment at which it named a wallet that is not among them any more; 0: there is none.
+    forgotten_until: Timestamp,
     /// Which festival has given it out: of all that it names, or named last.
     festival: FestivalId,
     /// Which ticket it names or is about to.
     ticket: Option<Bound>,
     /// It was reported lost, and is refused whatever it names.
     lost: bool,
+}
+
+/// A wallet that a chip has named.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct Earlier {
+    wallet: WalletId,
+    /// By this version, the last time.
+    version: u32,
+    /// Until then.
+    until: Timestamp,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -174,6 +186,7 @@ impl Tags {
             version: 0,
             linked_at: at,
             earlier: Vec::new(),
+            forgotten_until: Timestamp(0),
             festival: FestivalId(0),
             ticket: None,
             lost: false,
@@ -197,19 +210,19 @@ impl Tags {
         self.known(tag).state = TagState::Free;
     }
 
-    pub(super) fn freed(&mut self, tag: TagUid) {
+    pub(super) fn freed(&mut self, tag: TagUid, at: Timestamp) {
         let known = self.known(tag);
         known.state = TagState::Free;
         if !known.lost {
-            known.remember_wallet();
+            known.remember_wallet(at);
         }
     }
 
-    pub(super) fn lost(&mut self, tag: TagUid) {
+    pub(super) fn lost(&mut self, tag: TagUid, at: Timestamp) {
         let known = self.known(tag);
         known.lost = true;
         if known.state != TagState::Free {
-            known.remember_wallet();
+            known.remember_wallet(at);
         }
     }
 
@@ -239,7 +252,8 @@ impl Tags {
             festival: known.festival(),
             version: known.version,
             linked_at: known.linked_at,
-            earlier: known.earlier.clone(),
+            earlier: known.earlier.iter().map(|named| (named.wallet, named.version)).collect(),
+            forgotten_until: known.forgotten_until,
         })
     }
 }
@@ -250,10 +264,11 @@ impl Tag {
         (self.state != TagState::Free || self.ticket.is_some() || self.lost).then_some(self.festival)
     }
 
-    fn remember_wallet(&mut self) {
+    fn remember_wallet(&mut self, until: Timestamp) {
+        self.earlier.retain(|earlier| earlier.wallet != self.wallet);
         if self.earlier.len() == EARLIER_MAX {
-            self.earlier.remove(0);
+            self.forgotten_until = self.earlier.remove(0).until;
         }
-        self.earlier.push((self.wallet, self.version));
+        self.earlier.push(Earlier { wallet: self.wallet, version: self.version, until });
     }
 }

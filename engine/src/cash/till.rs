@@ -59,7 +59,7 @@ impl Cash {
         }
         let revoked = terminal.revoked && !planted(Plant::RevocationIgnored);
         let decided = match action {
-            _ if command.is_expired(now) => Err(Rejection::Expired),
+            _ if command.is_expired(now) && !planted(Plant::ExpiryIgnored) => Err(Rejection::Expired),
             _ if revoked => Err(Rejection::DeviceRevoked),
             TerminalAction::Pay { wallet, tap, amount, lines } => {
                 self.pay(&mut t, (festival, terminal.vendor), *wallet, tap.as_ref(), *amount, lines, number_of_order)

@@ -52,9 +52,19 @@ pub struct TagView {
     pub version: u32,
     /// When that link was begun, by its shard's time.
     pub linked_at: Timestamp,
-    /// The wallets that it named before with their links' versions, oldest first, at most
+    /// The wallets that it named before with their latest links' versions, oldest first, no wallet twice, at most
     /// [`crate::cash::tag::EARLIER_MAX`]: a frame that a terminal sends again is asked there first.
     pub earlier: Vec<(WalletId, u32)>,
+    /// The latest moment at which it named a wallet that it does not remember any more; 0: there is none.
+    pub forgotten_until: Timestamp,
+}
+
+impl TagView {
+    /// Whether a wallet that is forgotten may have decided a tap of this moment: one that was named when it was made, or
+    /// afterwards.
+    pub fn has_forgotten(&self, captured_at: Timestamp) -> bool {
+        self.forgotten_until != Timestamp(0) && captured_at.since_ms(self.forgotten_until) <= TAP_SLACK_MS
+    }
 }
 
 /// How much later than a tap a link may have been begun and still be what was tapped: terminals know the server's time

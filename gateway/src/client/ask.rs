@@ -1,10 +1,13 @@
 //! What the handles of a device ask of its task, and who waits for an answer.
 
+use std::time::Duration;
+
 use engine::command::Direction;
 use engine::ids::TicketId;
 use engine::time::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
+use super::late::{Lately, Unanswered};
 use super::{Answered, ClientError, Read, Streamed, Told};
 
 /// What a handle asks of the task.
@@ -19,13 +22,29 @@ pub(super) enum Ask {
         ticket: TicketId,
         reply: Reply,
     },
-    /// A terminal's command under the number that it gets; `kept`: it is to outlive this process.
+    /// A terminal's command under the number that it gets.
     Cash {
         frame: Box<dyn Fn(Numbered) -> Vec<u8> + Send>,
-        kept: bool,
+        wanted: Wanted,
         reply: Reply,
     },
+    Recent {
+        limit: u16,
+        reply: oneshot::Sender<Result<Lately, ClientError>>,
+    },
+    Unanswered(oneshot::Sender<Vec<Unanswered>>),
     Close(oneshot::Sender<()>),
+}
+
+/// How much a terminal's command is wanted.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Wanted {
+    /// It is to outlive this process.
+    pub(super) kept: bool,
+    /// For how long.
+    pub(super) patience: Option<Duration>,
+    /// If nobody waits any more when it succeeds, it is to be given back.
+    pub(super) or_give_back: bool,
 }
 
 /// What a command gets when it is taken.
@@ -34,6 +53,8 @@ pub(super) struct Numbered {
     pub(super) seq: u64,
     /// When that is, in the server's time.
     pub(super) at: Timestamp,
+    /// When the caller's patience ends; 0: never.
+    pub(super) expires_at: Timestamp,
 }
 
 /// What a device is enrolled as.
@@ -51,21 +72,22 @@ pub(super) enum Reply {
 }
 
 impl Reply {
-    // Whoever stopped waiting needs no answer.
-    pub(super) fn answered(self, answered: Answered) {
+    /// Whether anybody was waiting still.
+    pub(super) fn answered(self, answered: Answered) -> bool {
         match self {
-            Self::Once(reply) => drop(reply.send(Ok(answered))),
+            Self::Once(reply) => reply.send(Ok(answered)).is_ok(),
             Self::Streamed { token, place, replies } => {
-                drop(replies.send(Streamed { token, outcome: Ok(answered), _place: place }));
+                replies.send(Streamed { token, outcome: Ok(answered), _place: place }).is_ok()
             }
-            Self::Cash(_) => {} // no terminal's command is answered so
+            Self::Cash(_) => false, // no terminal's command is answered so
         }
     }
 
-    pub(super) fn told(self, told: Told) {
+    /// Whether anybody was waiting still.
+    pub(super) fn told(self, told: Told) -> bool {
         match self {
-            Self::Cash(reply) => drop(reply.send(Ok(told))),
-            Self::Once(_) | Self::Streamed { .. } => {}
+            Self::Cash(reply) => reply.send(Ok(told)).is_ok(),
+            Self::Once(_) | Self::Streamed { .. } => false,
         }
     }
 

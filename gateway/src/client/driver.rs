@@ -1,23 +1,26 @@
 //! The task behind a [`super::Reader`] or a [`super::Terminal`]: keeps the connection, the numbers and the queue.
 //!
 //! Every command is in `pending` from the moment it has a number until its final answer. `unsent` and `later` say which
-//! of them are to be sent now, or at a time the server named; after a broken connection that is all of them.
+//! of them are to be sent now, or at a time the server named; after a broken connection that is all of them. `ends` says
+//! which of them have an end to their time, and when.
+
+mod answers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
-use engine::command::{CashVerdict, DeviceAnswer, Direction, TerminalAnswer, Verdict};
-use engine::rejection::Rejection;
+use engine::command::Direction;
 use engine::time::Timestamp;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::ask::{Ask, Numbered, Reply, Trade};
+use super::ask::{Ask, Numbered, Reply, Trade, Wanted};
+use super::late::{Lately, Unanswered, Untold};
 use super::link::Link;
 use super::queue::{Kept, QUEUE_MAX, Queue};
-use super::{Answered, BACKOFF_MAX, ClientError, Event, Identity, Read, ReaderOptions, State, Told};
-use crate::wire::{Balance, Credential, Frame, Notice, Pay, Refund, Scan, TopUp, Undo, WINDOW_MAX, close, decode};
+use super::{BACKOFF_MAX, ClientError, Event, Identity, Read, ReaderOptions, State};
+use crate::wire::{Balance, Credential, Frame, Pay, Refund, Scan, TopUp, Undo, WINDOW_MAX, close, decode};
 
 /// What is handed to QUIC at once, in bytes.
 const OUT_BYTES: usize = 32 * 1_024;
@@ -41,11 +44,25 @@ struct Pending {
     sent_at: Option<Instant>,
     /// It was said that the server cannot answer it now.
     put_off: bool,
+    /// Sent at all, so that the server may have decided it.
+    was_sent: bool,
+    /// The end of its time, by the server's; 0: none.
+    expires_at: Timestamp,
 }
 
 impl Pending {
-    fn new(kept: Kept, reply: Option<Reply>, unsure: bool) -> Self {
-        Self { kept, reply, unsure, in_flight: false, sent_at: None, put_off: false }
+    /// `unsure`: it may have been sent before this process began.
+    fn new(kept: Kept, unsure: bool) -> Self {
+        Self {
+            expires_at: expires_at(&kept.frame),
+            kept,
+            reply: None,
+            unsure,
+            in_flight: false,
+            sent_at: None,
+            put_off: false,
+            was_sent: unsure,
+        }
     }
 }
 
@@ -55,14 +72,18 @@ pub(super) struct Driver {
     options: ReaderOptions,
     asks: mpsc::Receiver<Ask>,
     events: broadcast::Sender<Event>,
+    untold: Untold,
     state: watch::Sender<State>,
     queue: Queue,
     pending: BTreeMap<u64, Pending>,
     unsent: BTreeSet<u64>,
     later: BTreeSet<(Instant, u64)>,
+    ends: BTreeSet<(Timestamp, u64)>,
     next_seq: u64,
-    /// How far the server's clock is ahead of this one, as the last welcome said.
-    ahead_ms: i64,
+    /// Questions that are no commands: to be sent, and waited for on this connection. As many as callers wait.
+    beside: Vec<u8>,
+    listing: BTreeMap<u64, (Lately, oneshot::Sender<Result<Lately, ClientError>>)>,
+    next_ask: u64,
     in_flight: usize,
     connected: bool,
     paused_until: Option<Instant>,
@@ -84,7 +105,7 @@ impl Driver {
         trade: Trade,
         options: ReaderOptions,
         asks: mpsc::Receiver<Ask>,
-        events: broadcast::Sender<Event>,
+        (events, untold): (broadcast::Sender<Event>, Untold),
         state: watch::Sender<State>,
     ) -> Result<Self, ClientError> {
         let (queue, kept, next_seq) = match &options.queue {
@@ -95,21 +116,28 @@ impl Driver {
             }
         };
         let unsent = kept.keys().copied().collect();
-        // They may have been sent before the restart; saying so where they were not does no harm.
-        let pending = |kept| Pending::new(kept, None, true);
+        let pending = |kept: Kept| {
+            let unsure = kept.sent;
+            Pending::new(kept, unsure)
+        };
+        let pending: BTreeMap<u64, Pending> = kept.into_iter().map(|(seq, kept)| (seq, pending(kept))).collect();
         Ok(Self {
             identity,
             trade,
             options,
             asks,
             events,
+            untold,
             state,
             queue,
-            pending: kept.into_iter().map(|(seq, kept)| (seq, pending(kept))).collect(),
+            ends: ends_of(&pending),
+            pending,
             unsent,
             later: BTreeSet::new(),
             next_seq,
-            ahead_ms: 0,
+            beside: Vec::new(),
+            listing: BTreeMap::new(),
+            next_ask: 1 << 63, // no command has such a number
             in_flight: 0,
             connected: false,
             paused_until: None,
@@ -155,15 +183,30 @@ impl Driver {
         self.finish(ended);
     }
 
-    fn finish(self, error: ClientError) {
+    fn finish(mut self, error: ClientError) {
+        self.expire();
         self.state.send_replace(State::Ended(error.clone()));
         let _ = self.events.send(Event::Ended(error.clone()));
-        for pending in self.pending.into_values() {
-            if let Some(reply) = pending.reply {
-                reply.fail(error.clone());
+        // What the server has said no to for good was not done, if it was never sent: whoever waits is told so, and it
+        // leaves the queue. What was sent is in doubt, and stays.
+        let is_final = error.is_final() && !matches!(error, ClientError::Gone);
+        let (mut queue, mut done) = (self.queue, Vec::new());
+        for (seq, pending) in self.pending {
+            let Some(reply) = pending.reply else { continue };
+            match pending.was_sent {
+                true if is_final => reply.fail(ClientError::InDoubt { seq, why: Box::new(error.clone()) }),
+                false if is_final => match queue.done(seq) {
+                    Ok(()) => done.push(reply),
+                    Err(_) => reply.fail(ClientError::InDoubt { seq, why: Box::new(error.clone()) }),
+                },
+                _ => reply.fail(error.clone()),
             }
         }
-        drop(self.queue); // Its lock goes before anybody hears that the reader is closed.
+        if let Err(error) = queue.sync() {
+            tracing::warn!(%error, "the queue's file is not flushed");
+        }
+        done.into_iter().for_each(|reply| reply.fail(error.clone()));
+        drop(queue); // Its lock goes before anybody hears that the reader is closed.
         if let Some(closing) = self.closing {
             let _ = closing.send(());
         }
@@ -172,9 +215,11 @@ impl Driver {
     /// Takes commands into the queue while there is no connection. True if the reader is to end.
     async fn idle_until(&mut self, until: Instant) -> bool {
         loop {
+            let end = self.next_end();
             tokio::select! {
                 () = sleep_until(until) => return false,
                 ask = self.asks.recv() => if self.take(ask) { return true },
+                () = sleep_until(end.unwrap_or(until)), if end.is_some() => self.expire(),
             }
         }
     }
@@ -183,7 +228,9 @@ impl Driver {
         let (endpoint, identity) = (self.options.endpoint.clone(), self.identity.clone());
         let mut opening = std::pin::pin!(async move { Link::open(endpoint.as_ref(), &identity).await });
         loop {
+            let end = self.next_end();
             tokio::select! {
+                () = sleep_until(end.unwrap_or_else(Instant::now)), if end.is_some() => self.expire(),
                 link = &mut opening => return link.and_then(|link| self.is_ours(link)).map_err(Over::Lost),
                 ask = self.asks.recv() => if self.take(ask) { return Err(Over::Goodbye) },
             }
@@ -212,13 +259,26 @@ impl Driver {
             Some(Ask::Scan { read, direction, reply }) => self.take_scan(read, direction, reply),
             Some(Ask::Undo { scan_seq, ticket, reply }) => {
                 let frame = |seq| Frame::Undo(Undo { seq, floor: seq, scan_seq, ticket, resent: false }).to_bytes();
-                self.admit(frame, true, reply);
+                self.admit(frame, Wanted { kept: true, ..Wanted::default() }, Timestamp(0), reply);
+            }
+            Some(Ask::Recent { reply, .. }) if !self.connected => drop(reply.send(Err(ClientError::Offline))),
+            Some(Ask::Recent { limit, reply }) => {
+                self.next_ask += 1;
+                Frame::AskRecent { ask: self.next_ask, limit }.encode(&mut self.beside);
+                let lately = Lately { at: Timestamp(0), behind: 0, rows: Vec::new() };
+                self.listing.insert(self.next_ask, (lately, reply));
+            }
+            Some(Ask::Unanswered(reply)) => {
+                let of = |pending: &Pending| Unanswered::of(&pending.kept.frame, pending.was_sent, pending.kept.shown);
+                let _ = reply.send(self.pending.values().filter_map(of).collect());
             }
             // Before the first welcome nobody knows which numbers were used.
             Some(Ask::Cash { reply, .. }) if self.queue.zone.is_none() => reply.fail(ClientError::NeverConnected),
-            Some(Ask::Cash { frame, kept, reply }) => {
-                let at = Timestamp(now().0.saturating_add(self.ahead_ms));
-                self.admit(|seq| frame(Numbered { seq, at }), kept, reply);
+            Some(Ask::Cash { frame, wanted, reply }) => {
+                let at = self.server_time();
+                let until = |patience: Duration| Timestamp(at.0.saturating_add(patience.as_millis() as i64));
+                let expires_at = wanted.patience.map_or(Timestamp(0), until);
+                self.admit(|seq| frame(Numbered { seq, at, expires_at }), wanted, expires_at, reply);
             }
         }
         false
@@ -237,29 +297,57 @@ impl Driver {
             let scan = Scan { seq, floor: seq, captured_at, zone, direction, shown: None, resent: false, credential };
             Frame::Scan(scan).to_bytes()
         };
-        self.admit(frame, true, reply);
+        self.admit(frame, Wanted { kept: true, ..Wanted::default() }, Timestamp(0), reply);
     }
 
     /// Gives a command its number, and puts it in the queue; in its file too, if it is to be kept.
-    fn admit(&mut self, frame: impl Fn(u64) -> Vec<u8>, keep: bool, reply: Reply) {
+    fn admit(&mut self, frame: impl Fn(u64) -> Vec<u8>, wanted: Wanted, expires_at: Timestamp, reply: Reply) {
+        match self.number(frame, wanted, expires_at) {
+            Ok(seq) => {
+                self.pending.get_mut(&seq).expect("just put there").reply = Some(reply);
+            }
+            Err(error) => reply.fail(error),
+        }
+    }
+
+    /// Gives a command its number, and keeps it. From here it will be sent.
+    fn number(
+        &mut self,
+        frame: impl Fn(u64) -> Vec<u8>,
+        wanted: Wanted,
+        expires_at: Timestamp,
+    ) -> Result<u64, ClientError> {
         if self.pending.len() >= QUEUE_MAX {
-            return reply.fail(ClientError::QueueFull);
+            return Err(ClientError::QueueFull);
         }
         let seq = self.next_seq;
-        let frame = frame(seq);
-        let kept = self.queue.reserve(seq).and_then(|()| match keep {
-            true => self.queue.put(seq, &frame, !self.connected),
+        let give_back = wanted.or_give_back;
+        let kept = Kept { frame: frame(seq), shown: None, sent: self.connected, give_back };
+        let put = self.queue.reserve(seq).and_then(|()| match wanted.kept {
+            true => self.queue.put(seq, &kept),
             false => Ok(()),
         });
         // The number is spent even if the disk failed: its entry may be there.
         self.next_seq += 1;
-        if let Err(error) = kept {
-            return reply.fail(error);
-        }
-        // From here it will be sent.
-        let kept = Kept { frame, shown: None };
-        self.pending.insert(seq, Pending::new(kept, Some(reply), false));
+        put?;
+        self.pending.insert(seq, Pending::new(kept, false));
         self.unsent.insert(seq);
+        if expires_at != Timestamp(0) {
+            self.ends.insert((expires_at, seq));
+        }
+        Ok(seq)
+    }
+
+    /// The server's, as far as this device knows.
+    fn server_time(&self) -> Timestamp {
+        Timestamp(now().0.saturating_add(self.queue.ahead_ms))
+    }
+
+    /// When the next command's time is over.
+    fn next_end(&self) -> Option<Instant> {
+        let (end, _) = self.ends.first()?;
+        let left_ms = end.since_ms(self.server_time()).saturating_add(1).clamp(1, 60_000);
+        Some(Instant::now() + Duration::from_millis(left_ms.unsigned_abs()))
     }
 
     async fn drive(&mut self, link: Link) -> Over {
@@ -288,8 +376,10 @@ impl Driver {
                 out.clear();
                 at = 0;
                 self.fill(&mut out, usize::from(welcome.window));
+                out.append(&mut self.beside);
             }
-            let wake = self.later.first().map(|(at, _)| *at).into_iter().chain(self.paused_until).min();
+            let timers = self.later.first().map(|(at, _)| *at).into_iter().chain(self.paused_until);
+            let wake = timers.chain(self.next_end()).min();
             tokio::select! {
                 more = frames.fill() => match more {
                     Ok(true) => {}
@@ -307,6 +397,8 @@ impl Driver {
             }
         };
         self.connected = false;
+        self.beside.clear();
+        self.listing.clear(); // whoever waits hears that there is no connection
         let over = match over {
             Over::Goodbye => {
                 let goodbye = async {
@@ -336,18 +428,25 @@ impl Driver {
     /// A connection begins: whatever has no final answer is to be sent again, in its old order, under its old number.
     fn welcomed(&mut self, welcome: &super::Welcomed) {
         self.connected = true;
-        self.ahead_ms = welcome.server_time.since_ms(now());
+        if let Err(error) = self.queue.is_ahead(welcome.server_time.since_ms(now())) {
+            tracing::warn!(%error, "the queue's file does not take the server's time");
+        }
         self.in_flight = 0;
         self.paused_until = None;
         self.later.clear();
         self.unsent = self.pending.keys().copied().collect();
         for pending in self.pending.values_mut() {
             pending.unsure |= std::mem::take(&mut pending.in_flight) || pending.kept.shown.is_some();
+            pending.was_sent |= pending.unsure;
         }
         if self.next_seq < welcome.next_seq || (self.options.queue.is_none() && self.next_seq == 0) {
             // Numbers were used that this queue knows nothing of (it is new, or an old copy), the latest of them
             // perhaps still unanswered; none of those is above the window.
             self.next_seq = welcome.next_seq.saturating_add(WINDOW_MAX);
+        }
+        // Whoever is switched off now and on again without a network goes on from there, and not from 0.
+        if let Err(error) = self.queue.reserve(self.next_seq.saturating_sub(1)) {
+            tracing::warn!(%error, "the queue's file does not take the numbers in use");
         }
         if let Err(error) = self.queue.stands_at(welcome.zone) {
             tracing::warn!(%error, "the queue's file does not take the zone");
@@ -362,14 +461,22 @@ impl Driver {
             let (_, seq) = self.later.pop_first().expect("just seen");
             self.unsent.insert(seq);
         }
+        self.expire();
+        self.mark_sent(window);
         let Some((&floor, _)) = self.pending.first_key_value() else { return };
         while self.paused_until.is_none() && self.in_flight < window.max(1) && out.len() < OUT_BYTES {
             let Some(&seq) = self.unsent.first() else { return };
             if seq - floor >= WINDOW_MAX {
                 return;
             }
+            let Some(pending) = self.pending.get_mut(&seq) else {
+                self.unsent.remove(&seq);
+                continue;
+            };
+            if !pending.kept.sent {
+                return; // not written down yet
+            }
             self.unsent.remove(&seq);
-            let Some(pending) = self.pending.get_mut(&seq) else { continue };
             let resent = pending.unsure;
             let Ok(Some((frame, _))) = decode(&pending.kept.frame) else {
                 unreachable!("written by this file, checked by the queue")
@@ -383,143 +490,32 @@ impl Driver {
                 Frame::Balance(balance) => Frame::Balance(Balance { floor, resent, ..balance }).encode(out),
                 _ => unreachable!("written by this file, checked by the queue"),
             }
-            pending.in_flight = true;
+            (pending.in_flight, pending.was_sent) = (true, true);
             pending.sent_at = Some(now);
             self.in_flight += 1;
         }
     }
 
-    fn hear(&mut self, frame: &Frame<'_>) -> Result<(), ClientError> {
-        match *frame {
-            Frame::Answer { seq, answer, durable } => self.answered(seq, answer, durable),
-            Frame::CashAnswer { seq, answer } => {
-                self.told(seq, answer);
-                Ok(())
-            }
-            Frame::Confirmed(ranges) => {
-                for seq in ranges.iter().flat_map(|range| range.seqs()) {
-                    // Only what was shown can be confirmed.
-                    if self.pending.get(&seq).is_some_and(|pending| pending.kept.shown.is_some()) {
-                        self.settle(seq);
-                        let _ = self.events.send(Event::Confirmed(seq));
+    /// What was put aside without a connection and may go out next is written down as sent, with one flush for all.
+    fn mark_sent(&mut self, window: usize) {
+        let room = window.max(1).saturating_sub(self.in_flight);
+        let next = self.unsent.iter().take(room).filter(|seq| self.pending.get(seq).is_some_and(|p| !p.kept.sent));
+        let next: Vec<u64> = next.copied().collect();
+        if next.is_empty() {
+            return;
+        }
+        match self.queue.sent(&next) {
+            Ok(()) => {
+                for seq in next {
+                    if let Some(pending) = self.pending.get_mut(&seq) {
+                        pending.kept.sent = true;
                     }
                 }
-                Ok(())
             }
-            Frame::Busy { seq, rejection, retry_after_ms } => {
-                self.put_off(seq, rejection);
-                self.again_in(seq, retry_after_ms);
-                Ok(())
+            Err(error) => {
+                tracing::warn!(%error, "the queue's file does not take that commands are sent: they wait");
+                self.paused_until = Some(Instant::now() + BACKOFF_MAX / 30);
             }
-            Frame::Notice(notice) => {
-                match notice {
-                    Notice::SlowDown { retry_after_ms } => {
-                        self.paused_until = Some(Instant::now() + Duration::from_millis(u64::from(retry_after_ms)));
-                    }
-                    Notice::Closing { retry_after_ms } => {
-                        self.come_again = Duration::from_millis(u64::from(retry_after_ms));
-                    }
-                    // How answers leave, each of them says for itself.
-                    Notice::Zone { .. } | Notice::DeviceRevoked | Notice::PolicyChanged => {}
-                }
-                let _ = self.events.send(Event::Notice(notice));
-                Ok(())
-            }
-            Frame::Refuse { refusal, retry_after_ms, .. } => Err(ClientError::Refused { refusal, retry_after_ms }),
-            _ => Err(ClientError::Server(crate::wire::WireError::Kind(frame.to_bytes()[2]))),
-        }
-    }
-
-    fn answered(&mut self, seq: u64, answer: DeviceAnswer, durable: bool) -> Result<(), ClientError> {
-        if let Verdict::Rejected(Rejection::Busy | Rejection::Unavailable) = answer.verdict {
-            self.put_off(seq, Rejection::Unavailable);
-            self.again_in(seq, 100);
-            return Ok(());
-        }
-        let Some(pending) = self.pending.get_mut(&seq) else { return Ok(()) }; // Answered twice: the first one stood.
-        if std::mem::take(&mut pending.in_flight) {
-            self.in_flight -= 1;
-        }
-        if let Some(reply) = pending.reply.take() {
-            reply.answered(Answered { seq, answer, durable });
-        }
-        if durable {
-            self.settle(seq);
-        } else {
-            pending.kept.shown = Some(answer.verdict);
-            if let Err(error) = self.queue.shown(seq, answer.verdict) {
-                tracing::warn!(%error, "the queue's file does not take what was shown");
-            }
-        }
-        Ok(())
-    }
-
-    /// A terminal's answer is final, unless it says that nothing could be done just now.
-    fn told(&mut self, seq: u64, answer: TerminalAnswer) {
-        if let CashVerdict::Rejected(Rejection::Busy | Rejection::Unavailable) = answer.verdict {
-            return self.again_in(seq, 100);
-        }
-        if let Some(reply) = self.pending.get_mut(&seq).and_then(|pending| pending.reply.take()) {
-            reply.told(Told { seq, answer });
-        }
-        self.settle(seq);
-    }
-
-    /// Answered for good.
-    fn settle(&mut self, seq: u64) {
-        let Some(pending) = self.pending.remove(&seq) else { return };
-        if pending.in_flight {
-            self.in_flight -= 1;
-        }
-        self.unsent.remove(&seq);
-        let done = self.queue.done(seq).and_then(|()| {
-            if !self.queue.wants_compacting() {
-                return Ok(());
-            }
-            let kept = self.pending.iter().map(|(&seq, pending)| (seq, pending.kept.clone())).collect();
-            self.queue.compact(&kept)
-        });
-        if let Err(error) = done {
-            // After a restart it would be sent once more, and get the same answer once more.
-            tracing::warn!(%error, "the queue's file does not take an answer");
-        }
-    }
-
-    /// The server cannot answer this one now; whoever stands there is to know.
-    fn put_off(&mut self, seq: u64, why: Rejection) {
-        let Some(pending) = self.pending.get_mut(&seq) else { return };
-        if why == Rejection::InDoubt {
-            pending.unsure = true;
-            // It may have been answered once, and is to be confirmed.
-            self.in_flight += usize::from(!std::mem::replace(&mut pending.in_flight, true));
-        }
-        let down = matches!(why, Rejection::InDoubt | Rejection::Unavailable);
-        if down && !std::mem::replace(&mut pending.put_off, true) {
-            let _ = self.events.send(Event::PutOff { seq, why });
-        }
-    }
-
-    /// No answer came, and the connection stands: the same frame again.
-    fn ask_again_what_is_late(&mut self) {
-        let now = Instant::now();
-        for (&seq, pending) in &mut self.pending {
-            let late = pending.sent_at.is_some_and(|at| now.duration_since(at) >= ANSWER_WITHIN);
-            if pending.in_flight && late {
-                pending.in_flight = false;
-                pending.unsure = true;
-                self.in_flight -= 1;
-                self.unsent.insert(seq);
-            }
-        }
-    }
-
-    /// The same frame under the same number, a little later.
-    fn again_in(&mut self, seq: u64, retry_after_ms: u32) {
-        let Some(pending) = self.pending.get_mut(&seq) else { return };
-        if std::mem::take(&mut pending.in_flight) {
-            self.in_flight -= 1;
-            let wait = Duration::from_millis(u64::from(retry_after_ms)).min(BACKOFF_MAX);
-            self.later.insert((Instant::now() + wait, seq));
         }
     }
 }
@@ -529,6 +525,21 @@ fn jittered(wait: Duration) -> Duration {
     let mut random = [0; 2];
     let _ = SystemRandom::new().fill(&mut random);
     wait / 2 + (wait / 2).mul_f64(f64::from(u16::from_le_bytes(random)) / f64::from(u16::MAX))
+}
+
+/// When the time of a command is over; 0: never.
+fn expires_at(frame: &[u8]) -> Timestamp {
+    match decode(frame) {
+        Ok(Some((Frame::Pay(pay), _))) => pay.expires_at,
+        Ok(Some((Frame::TopUp(top_up), _))) => top_up.expires_at,
+        _ => Timestamp(0),
+    }
+}
+
+fn ends_of(pending: &BTreeMap<u64, Pending>) -> BTreeSet<(Timestamp, u64)> {
+    let end =
+        |(seq, pending): (&u64, &Pending)| (pending.expires_at != Timestamp(0)).then_some((pending.expires_at, *seq));
+    pending.iter().filter_map(end).collect()
 }
 
 fn now() -> Timestamp {

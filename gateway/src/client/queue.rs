@@ -7,10 +7,14 @@
 //! | first byte | then | |
 //! |---|---|---|
 //! | 1 | upto u64 | numbers below `upto` may have been used. Flushed before the first of them is |
-//! | 2 | a Scan or Undo frame | to be sent (`floor` in it means nothing) |
+//! | 2 | a command's frame | to be sent, and may have been at any time since (`floor` in it means nothing) |
 //! | 3 | seq u64 · verdict u8 | the answer was shown, and is not confirmed |
 //! | 4 | seq u64 | answered for good |
 //! | 5 | zone u8 | where the device stands, as the last welcome said |
+//! | 6 | seq u64 | may have been sent from here on. Flushed before it is |
+//! | 7 | a command's frame | to be sent, and never was yet: there is no connection |
+//! | 8 | seq u64 | if it succeeds and nobody waits any more, it is to be given back |
+//! | 9 | ahead i64 | by how many ms the server's clock is ahead of the device's, as the last welcome said |
 //!
 //! Entries are read up to the first that does not hold; what a crash tore off was never sent, or is below.
 
@@ -33,6 +37,8 @@ pub const QUEUE_MAX: usize = 10_000;
 const RESERVE: u64 = 1_024;
 /// The file is written anew when it has this many bytes more than twice what it holds.
 const SLACK_BYTES: u64 = 1 << 20;
+/// The clocks' difference is written down anew when it has changed by so much.
+const AHEAD_SLACK_MS: i64 = 50;
 /// After damage, no number below this many above the last known one is used: the file is at most
 /// 2 × 5.5 MiB + 1 MiB, a number takes 37 bytes of it at least, so at most 350,000 numbers can be lost with it.
 const SKIP_AFTER_DAMAGE: u64 = 1 << 20;
@@ -43,12 +49,20 @@ const PUT: u8 = 2;
 const SHOWN: u8 = 3;
 const DONE: u8 = 4;
 const ZONE: u8 = 5;
+const SENT: u8 = 6;
+const PUT_UNSENT: u8 = 7;
+const GIVE_BACK: u8 = 8;
+const AHEAD: u8 = 9;
 
 /// What was left unanswered: the command's frame, and what was shown.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Kept {
     pub(super) frame: Vec<u8>,
     pub(super) shown: Option<Verdict>,
+    /// It may have been sent.
+    pub(super) sent: bool,
+    /// A late success is to be given back.
+    pub(super) give_back: bool,
 }
 
 /// The file, or nothing, for devices that live in memory only (tests, load).
@@ -58,6 +72,8 @@ pub(super) struct Queue {
     /// Numbers below may have been used.
     reserved: u64,
     pub(super) zone: Option<ZoneNo>,
+    /// By how much the server's clock is ahead, in ms.
+    pub(super) ahead_ms: i64,
 }
 
 struct Disk {
@@ -80,7 +96,7 @@ pub(super) struct Found {
 
 impl Queue {
     pub(super) fn in_memory(device: DeviceId) -> Self {
-        Self { device, disk: None, reserved: 0, zone: None }
+        Self { device, disk: None, reserved: 0, zone: None, ahead_ms: 0 }
     }
 
     /// Opens or makes the file.
@@ -99,7 +115,7 @@ impl Queue {
         if bytes.get(..24) != Some(&head(device)) {
             return Err(ClientError::Damaged(path.to_owned()));
         }
-        let mut queue = Self { device, disk: None, reserved: 0, zone: None };
+        let mut queue = Self::in_memory(device);
         let mut kept = BTreeMap::new();
         let whole = queue.replay(&bytes[24..], &mut kept);
         if !whole {
@@ -132,11 +148,17 @@ impl Queue {
         let number = |bytes: &[u8]| bytes.try_into().ok().map(u64::from_le_bytes);
         match kind {
             RESERVED => self.reserved = self.reserved.max(number(rest)?),
-            PUT => {
+            PUT | PUT_UNSENT => {
                 let seq = seq_of(rest)?;
                 self.reserved = self.reserved.max(seq.checked_add(1)?);
-                kept.insert(seq, Kept { frame: rest.to_vec(), shown: None });
+                kept.insert(seq, Kept { frame: rest.to_vec(), sent: kind == PUT, ..Kept::default() });
             }
+            SENT | GIVE_BACK => {
+                if let Some(kept) = kept.get_mut(&number(rest)?) {
+                    *(if kind == SENT { &mut kept.sent } else { &mut kept.give_back }) = true;
+                }
+            }
+            AHEAD => self.ahead_ms = number(rest)?.cast_signed(),
             SHOWN => {
                 let (seq, verdict) = rest.split_at_checked(8)?;
                 let verdict = Verdict::from_number(*verdict.first()?)?;
@@ -160,10 +182,14 @@ impl Queue {
         if let Some(zone) = self.zone {
             append(&mut bytes, &[&[ZONE, zone.0]]);
         }
+        append(&mut bytes, &[&[AHEAD], &self.ahead_ms.to_le_bytes()]);
         let mut sizes = BTreeMap::new();
         for (&seq, kept) in kept {
             let before = bytes.len();
-            append(&mut bytes, &[&[PUT], &kept.frame]);
+            append(&mut bytes, &[&[if kept.sent { PUT } else { PUT_UNSENT }], &kept.frame]);
+            if kept.give_back {
+                append(&mut bytes, &[&[GIVE_BACK], &seq.to_le_bytes()]);
+            }
             if let Some(shown) = kept.shown {
                 append(&mut bytes, &[&[SHOWN], &seq.to_le_bytes(), &[shown.number()]]);
             }
@@ -183,14 +209,42 @@ impl Queue {
         Ok(())
     }
 
-    /// A command's frame that is to be sent. `sync`: nobody else has it, so a power cut is not to take it.
-    pub(super) fn put(&mut self, seq: u64, frame: &[u8], sync: bool) -> Result<(), ClientError> {
-        let written = self.write(&[&[PUT], frame], sync)?;
+    /// A command that is to be sent. If it may be at any moment, it counts as sent from now on. If not, nobody else will
+    /// have it for a while, so a power cut is not to take it: it is flushed.
+    pub(super) fn put(&mut self, seq: u64, kept: &Kept) -> Result<(), ClientError> {
+        let kind = if kept.sent { PUT } else { PUT_UNSENT };
+        let mut written = self.write(&[&[kind], &kept.frame], !kept.sent && !kept.give_back)?;
+        if kept.give_back {
+            written += self.write(&[&[GIVE_BACK], &seq.to_le_bytes()], !kept.sent)?;
+        }
         if let Some(disk) = &mut self.disk {
             disk.live += written;
             disk.sizes.insert(seq, written);
         }
         Ok(())
+    }
+
+    /// These go out now for the first time. Flushed: whoever restarts must not believe that they never did.
+    pub(super) fn sent(&mut self, seqs: &[u64]) -> Result<(), ClientError> {
+        for seq in seqs {
+            self.write(&[&[SENT], &seq.to_le_bytes()], false)?;
+        }
+        self.sync()
+    }
+
+    /// Makes all that was written durable.
+    pub(super) fn sync(&mut self) -> Result<(), ClientError> {
+        let Some(disk) = &mut self.disk else { return Ok(()) };
+        disk.file.sync_data().map_err(|error| file(&disk.path, error))
+    }
+
+    /// By how much the server's clock is ahead. A little more or less is not written down.
+    pub(super) fn is_ahead(&mut self, ahead_ms: i64) -> Result<(), ClientError> {
+        if (self.ahead_ms - ahead_ms).abs() < AHEAD_SLACK_MS {
+            return Ok(());
+        }
+        self.ahead_ms = ahead_ms;
+        self.write(&[&[AHEAD], &ahead_ms.to_le_bytes()], false).map(|_| ())
     }
 
     /// The answer was shown, and is not final.
@@ -300,6 +354,38 @@ mod tests {
         .to_bytes()
     }
 
+    fn kept(seq: u64, sent: bool) -> Kept {
+        Kept { frame: scan(seq), sent, ..Kept::default() }
+    }
+
+    #[test]
+    fn what_was_never_sent_is_known_as_that_until_it_goes_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("queue");
+        let (mut queue, _) = reopen(&path);
+        for seq in 1..=3 {
+            queue.reserve(seq).unwrap();
+            queue.put(seq, &Kept { give_back: seq == 2, ..kept(seq, false) }).unwrap();
+        }
+        queue.is_ahead(-7_000).unwrap();
+        queue.is_ahead(-7_040).unwrap();
+        queue.sent(&[1, 2]).unwrap();
+        drop(queue);
+        for round in 0..2 {
+            let (queue, found) = reopen(&path);
+            let marks: Vec<_> = found.kept.values().map(|kept| (kept.sent, kept.give_back)).collect();
+            assert_eq!(marks, [(true, false), (true, true), (false, false)], "round {round}");
+            assert_eq!(queue.ahead_ms, -7_000);
+        }
+        let left = crate::client::unanswered(&path, DEVICE).unwrap();
+        assert_eq!(
+            left.iter().map(|left| (left.seq, left.in_doubt)).collect::<Vec<_>>(),
+            [(1, true), (2, true), (3, false)]
+        );
+        crate::client::settle(&path, DEVICE, &[2, 9]).unwrap();
+        assert_eq!(reopen(&path).1.kept.keys().copied().collect::<Vec<_>>(), [1, 3]);
+    }
+
     fn reopen(path: &Path) -> (Queue, Found) {
         Queue::open(path, DEVICE).unwrap()
     }
@@ -311,7 +397,7 @@ mod tests {
         queue.stands_at(ZoneNo(2)).unwrap();
         for seq in 1..=5 {
             queue.reserve(seq).unwrap();
-            queue.put(seq, &scan(seq), seq > 3).unwrap();
+            queue.put(seq, &kept(seq, seq <= 3)).unwrap();
         }
         queue.done(1).unwrap();
         queue.done(2).unwrap();
@@ -328,8 +414,8 @@ mod tests {
             let (queue, found) = reopen(&path);
             assert_eq!(found.next_seq, 1 + RESERVE, "round {round}: reserved numbers are gone, used or not");
             assert_eq!(Vec::from_iter(found.kept.keys().copied()), [3, 4, 5]);
-            assert_eq!(found.kept[&3], Kept { frame: scan(3), shown: Some(Verdict::Admitted) });
-            assert_eq!(found.kept[&4], Kept { frame: scan(4), shown: None });
+            assert_eq!(found.kept[&3], Kept { shown: Some(Verdict::Admitted), ..kept(3, true) });
+            assert_eq!(found.kept[&4], kept(4, false), "never sent");
             assert_eq!(queue.zone, Some(ZoneNo(2)));
         }
     }
@@ -363,15 +449,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("queue");
         let mut queue = a_busy_minute(&path);
-        let mut kept: BTreeMap<u64, Kept> = (3..=5).map(|seq| (seq, Kept { frame: scan(seq), shown: None })).collect();
-        kept.get_mut(&3).unwrap().shown = Some(Verdict::Admitted);
+        let mut all: BTreeMap<u64, Kept> = (3..=5).map(|seq| (seq, kept(seq, seq <= 3))).collect();
+        all.get_mut(&3).unwrap().shown = Some(Verdict::Admitted);
         let mut compacted = 0;
         for seq in 6..60_000 {
             queue.reserve(seq).unwrap();
-            queue.put(seq, &scan(seq), false).unwrap();
+            queue.put(seq, &kept(seq, true)).unwrap();
             queue.done(seq).unwrap();
             if queue.wants_compacting() {
-                queue.compact(&kept).unwrap();
+                queue.compact(&all).unwrap();
                 compacted += 1;
             }
         }
@@ -379,7 +465,7 @@ mod tests {
         assert!(fs::metadata(&path).unwrap().len() < SLACK_BYTES + 4_096);
         drop(queue);
         let (_, found) = reopen(&path);
-        assert_eq!(found.kept, kept);
+        assert_eq!(found.kept, all);
         assert!(found.next_seq >= 60_000);
     }
 

@@ -7,16 +7,16 @@ use engine::command::{CashVerdict, LINES_MAX, Line, OVER_LIMIT, TerminalAnswer};
 use engine::ids::{DeviceId, TagUid, TransactionId, WalletId};
 use engine::money::{Currency, Money};
 use engine::rejection::Rejection;
-use engine::time::Timestamp;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use super::ask::{Ask, Numbered, Reply, Trade};
+use super::ask::{Ask, Numbered, Reply, Trade, Wanted};
 use super::driver::Driver;
+use super::late::Untold;
 use super::{
-    ASKS_MAX, CONNECT_TIMEOUT, ClientError, EVENTS_MAX, Event, Identity, ReaderOptions, State, Welcomed, connected,
-    hand_over,
+    ASKS_MAX, CONNECT_TIMEOUT, ClientError, EVENTS_MAX, Event, Identity, Lately, ReaderOptions, State, Unanswered,
+    Welcomed, connected, hand_over,
 };
-use crate::wire::{Balance, Frame, LineItem, Pay, Refund, TopUp, WalletName};
+use crate::wire::{Balance, Frame, LineItem, Pay, RECENT_MAX, Refund, TopUp, WalletName};
 
 /// What was held to the terminal.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,10 +67,17 @@ impl Told {
             CashVerdict::Rejected(Rejection::KeyRetired) => {
                 "This code was replaced. Please open the newest one in your account.".to_owned()
             }
+            CashVerdict::Rejected(Rejection::StaleSeq) => Rejection::OutcomeUnknown.say().to_owned(),
             CashVerdict::Rejected(Rejection::Busy) => "One moment, please tap again.".to_owned(),
             CashVerdict::Rejected(rejection) => rejection.say().to_owned(),
         };
         if flags & OVER_LIMIT == 0 { said } else { said + " That is more than a wallet should hold." }
+    }
+
+    /// Nobody can say whether it was done: neither was it answered before, nor is it decided now.
+    pub fn is_unknown(&self) -> bool {
+        let unknown = |rejection| matches!(rejection, Rejection::OutcomeUnknown | Rejection::StaleSeq);
+        matches!(self.answer.verdict, CashVerdict::Rejected(rejection) if unknown(rejection))
     }
 
     /// The payment, for a refund; the refund or top-up, for a receipt.
@@ -82,15 +89,18 @@ impl Told {
 /// A terminal that stays connected. Clones are the same terminal; it ends when the last one goes.
 ///
 /// A command is in the queue's file before it is sent, and stays there until its answer, through broken connections and
-/// restarts: a call that was given up is carried out all the same, once, as soon as the server can be reached. Whoever
-/// does not want it then, gives it back ([`Self::refund`]).
+/// restarts: a call that was given up is carried out all the same, once, as soon as the server can be reached, and what
+/// came of it is an [`Event::LateAnswer`]. Whoever does not want that says how long it holds ([`Self::within`]), and has it
+/// given back ([`Self::or_give_back`]).
 #[derive(Clone)]
 pub struct Terminal {
     device: DeviceId,
     asks: mpsc::Sender<Ask>,
     events: broadcast::Sender<Event>,
     state: watch::Receiver<State>,
+    untold: Untold,
     patience: Option<Duration>,
+    or_give_back: bool,
 }
 
 impl Terminal {
@@ -100,12 +110,13 @@ impl Terminal {
     /// The queue's file cannot be used.
     pub fn start(identity: Identity, options: ReaderOptions) -> Result<Self, ClientError> {
         let (asks, inbox) = mpsc::channel(ASKS_MAX);
-        let events = broadcast::Sender::new(EVENTS_MAX);
+        let (events, untold) = (broadcast::Sender::new(EVENTS_MAX), Untold::new());
         let (state_out, state) = watch::channel(State::default());
         let device = identity.device;
-        let driver = Driver::new(identity, Trade::Terminal, options, inbox, events.clone(), state_out)?;
+        let driver =
+            Driver::new(identity, Trade::Terminal, options, inbox, (events.clone(), untold.clone()), state_out)?;
         tokio::spawn(driver.run());
-        Ok(Self { device, asks, events, state, patience: None })
+        Ok(Self { device, asks, events, state, untold, patience: None, or_give_back: false })
     }
 
     /// The same, and waits until the terminal is connected.
@@ -119,11 +130,30 @@ impl Terminal {
         Ok(terminal)
     }
 
-    /// The same terminal, whose payments and top-ups hold only so long: one that the server has not decided by then is
-    /// [`Rejection::Expired`], whenever it arrives.
+    /// The same terminal, whose calls wait only so long. A payment or top-up that the server has not decided by then is
+    /// [`Rejection::Expired`], whenever it arrives: what could not be sent is answered so when the time is over, network or
+    /// not, and has not been charged and will not be. What was sent and has no answer [`ANSWER_SLACK`] later ends with
+    /// [`ClientError::NoAnswerYet`], and its answer comes as [`Event::LateAnswer`].
     #[must_use]
     pub fn within(&self, patience: Duration) -> Self {
         Self { patience: Some(patience), ..self.clone() }
+    }
+
+    /// The same terminal, whose payments are given back if they succeed when nobody waits for them any more: once, by a
+    /// refund with a number of its own, after a restart on the same queue too.
+    #[must_use]
+    pub fn or_give_back(&self) -> Self {
+        Self { or_give_back: true, ..self.clone() }
+    }
+
+    /// What has no final answer, in the order in which it was asked; afterwards [`super::unanswered`] says so.
+    ///
+    /// # Errors
+    /// The terminal has ended.
+    pub async fn unanswered(&self) -> Result<Vec<Unanswered>, ClientError> {
+        let (reply, answer) = oneshot::channel();
+        hand_over(&self.asks, &self.state, Ask::Unanswered(reply)).await?;
+        answer.await.map_err(|_| ClientError::Gone)
     }
 
     /// Its id.
@@ -158,12 +188,10 @@ impl Terminal {
             return Err(ClientError::TooManyLines);
         }
         let lines: Vec<LineItem> = lines.iter().copied().map(LineItem::from).collect();
-        let patience = self.patience;
-        self.ask(true, move |Numbered { seq, at }| {
-            let (wallet, captured_at, expires_at) = (shown.name(), at, end_of(patience, at));
-            let lines = &lines;
-            Frame::Pay(Pay { seq, floor: seq, captured_at, expires_at, wallet, amount, lines, resent: false })
-                .to_bytes()
+        let wanted = Wanted { kept: true, patience: self.patience, or_give_back: self.or_give_back };
+        self.ask(wanted, move |Numbered { seq, at, expires_at }| {
+            let (floor, wallet, captured_at, lines) = (seq, shown.name(), at, &lines);
+            Frame::Pay(Pay { seq, floor, captured_at, expires_at, wallet, amount, lines, resent: false }).to_bytes()
         })
         .await
     }
@@ -173,7 +201,7 @@ impl Terminal {
     /// # Errors
     /// As [`Self::pay`].
     pub async fn refund(&self, payment: TransactionId, amount: Option<Money>) -> Result<Told, ClientError> {
-        self.ask(true, move |Numbered { seq, .. }| {
+        self.ask(Wanted { kept: true, ..Wanted::default() }, move |Numbered { seq, .. }| {
             Frame::Refund(Refund { seq, floor: seq, payment, amount, resent: false }).to_bytes()
         })
         .await
@@ -184,9 +212,9 @@ impl Terminal {
     /// # Errors
     /// As [`Self::pay`].
     pub async fn top_up(&self, shown: Shown, amount: Money) -> Result<Told, ClientError> {
-        let patience = self.patience;
-        self.ask(true, move |Numbered { seq, at }| {
-            let (wallet, captured_at, expires_at) = (shown.name(), at, end_of(patience, at));
+        let wanted = Wanted { kept: true, patience: self.patience, or_give_back: false };
+        self.ask(wanted, move |Numbered { seq, at, expires_at }| {
+            let (wallet, captured_at) = (shown.name(), at);
             Frame::TopUp(TopUp { seq, floor: seq, captured_at, expires_at, wallet, amount, resent: false }).to_bytes()
         })
         .await
@@ -197,16 +225,29 @@ impl Terminal {
     /// # Errors
     /// As [`Self::pay`].
     pub async fn balance(&self, shown: Shown) -> Result<Told, ClientError> {
-        self.ask(false, move |Numbered { seq, at }| {
+        self.ask(Wanted::default(), move |Numbered { seq, at, .. }| {
             let wallet = shown.name();
             Frame::Balance(Balance { seq, floor: seq, captured_at: at, wallet, resent: false }).to_bytes()
         })
         .await
     }
 
-    /// What happens from now on. A listener that lags loses the oldest and is told so.
+    /// The terminal's last transactions and refusals, up to 50, and how far the server's lists are behind: for whoever
+    /// wonders what became of something, and for a till receipt.
+    ///
+    /// # Errors
+    /// [`ClientError::Offline`], [`ClientError::NoLists`].
+    pub async fn recent(&self, limit: u16) -> Result<Lately, ClientError> {
+        let (reply, answer) = oneshot::channel();
+        let limit = limit.clamp(1, RECENT_MAX);
+        hand_over(&self.asks, &self.state, Ask::Recent { limit, reply }).await?;
+        answer.await.map_err(|_| ClientError::Offline)?
+    }
+
+    /// What happens from now on, and for the first who asks the late answers that came before. A listener that lags loses
+    /// the oldest and is told so.
     pub fn events(&self) -> broadcast::Receiver<Event> {
-        self.events.subscribe()
+        self.untold.listen(&self.events)
     }
 
     /// Says goodbye and ends the terminal; what is unanswered stays in the queue's file.
@@ -217,22 +258,32 @@ impl Terminal {
         }
     }
 
-    async fn ask(&self, kept: bool, frame: impl Fn(Numbered) -> Vec<u8> + Send + 'static) -> Result<Told, ClientError> {
+    async fn ask(
+        &self,
+        wanted: Wanted,
+        frame: impl Fn(Numbered) -> Vec<u8> + Send + 'static,
+    ) -> Result<Told, ClientError> {
         let (reply, answer) = oneshot::channel();
-        let ask = Ask::Cash { frame: Box::new(frame), kept, reply: Reply::Cash(reply) };
+        let ask = Ask::Cash { frame: Box::new(frame), wanted, reply: Reply::Cash(reply) };
         hand_over(&self.asks, &self.state, ask).await?;
-        answer.await.map_err(|_| ClientError::Gone)?
+        let answer = async { answer.await.map_err(|_| ClientError::Gone)? };
+        match self.patience {
+            None => answer.await,
+            Some(patience) => {
+                let answered = tokio::time::timeout(patience.saturating_add(ANSWER_SLACK), answer);
+                answered.await.unwrap_or(Err(ClientError::NoAnswerYet))
+            }
+        }
     }
 }
 
-/// When somebody's patience ends who taps at this moment; 0: never.
-fn end_of(patience: Option<Duration>, at: Timestamp) -> Timestamp {
-    patience.map_or(Timestamp(0), |patience| Timestamp(at.0.saturating_add(patience.as_millis() as i64)))
-}
+/// How long after the end of a command's time its answer may still be on its way.
+pub const ANSWER_SLACK: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use engine::time::Timestamp;
 
     #[test]
     fn every_answer_can_be_read_aloud() {

@@ -228,6 +228,11 @@ impl Outbox {
         });
     }
 
+    /// What was asked and is no command.
+    pub(super) fn say(&self, frames: &[Frame<'_>]) {
+        self.put(|state| frames.iter().for_each(|frame| frame.encode(&mut state.bytes)));
+    }
+
     /// Something the device did not ask.
     pub(super) fn notice(&self, notice: Notice) {
         self.put(|state| Frame::Notice(notice).encode(&mut state.bytes));

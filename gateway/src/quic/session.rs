@@ -118,7 +118,7 @@ impl Session {
         let rate = (door.limits.frames_per_s > 0).then(|| TokenBucket::full(door.limits.frames_burst, Instant::now()));
         let trade = match device.terminal {
             None => Trade::Reader(Reader::new(&outbox)),
-            Some(_) => Trade::Terminal(Terminal::new(&outbox, next_seq)),
+            Some(_) => Trade::Terminal(Terminal::new(&outbox, door.numbers.of(device.id), next_seq)),
         };
         let intake = Intake { door, device: device.id, outbox, carry: ahead, rate, slowed: false };
         Self { intake, trade, _entered: entered }

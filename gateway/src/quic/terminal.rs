@@ -18,8 +18,11 @@
 //! one asks there; and the newer one asks every wallet that the chip has named, unless the wallet never got the chip.
 //! Of a QR that is not so: if its key was retired since, it is told `key_retired` even if the older one's was paid.
 //!
-//! A chip remembers [`EARLIER_MAX`] wallets. If it has named more, a frame that was sent before may have been decided by
-//! one that is forgotten; if nobody else knows it, it is not decided anew but told `outcome_unknown` ([`has_forgotten`]).
+//! A chip remembers eight wallets ([`engine::cash::tag::EARLIER_MAX`]), however often it has moved between them. If it has
+//! named more since the tap, a frame that was sent before may have been decided by one that is forgotten; if nobody else
+//! knows it, it is not decided anew but told `outcome_unknown` ([`TagView::has_forgotten`]).
+//!
+//! A number is bound to its question here ([`super::numbers`]), since the wallets' shards see only what comes to them.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -28,7 +31,6 @@ use std::time::Instant;
 
 use actors::{Busy, TerminalInbox, TerminalReply, TurnedAway};
 use bytes::Bytes;
-use engine::cash::tag::EARLIER_MAX;
 use engine::command::{CashVerdict, Tap, TerminalAction, TerminalAnswer, TerminalCommand};
 use engine::credential::{KeyCache, VerifiedWallet, parse_wallet};
 use engine::ids::{FestivalId, TagUid, WalletId};
@@ -40,6 +42,7 @@ use tokio::sync::oneshot;
 
 use super::Door;
 use super::clock::Clock;
+use super::numbers::{self, Meaning, Numbers};
 use super::outbox::{End, Outbox};
 use super::session::{Intake, Taken};
 use super::tags::Link;
@@ -56,6 +59,7 @@ pub(super) struct Terminal {
     inbox: Arc<dyn TerminalInbox>,
     replies: Arc<Replies>,
     keys: KeyCache,
+    numbers: Arc<Mutex<Numbers>>,
     /// Numbers below may have been answered on another connection, whether the frame says that it was sent before or not.
     answered_below: u64,
     clock: Clock,
@@ -119,10 +123,10 @@ thread_local! {
 }
 
 impl Terminal {
-    pub(super) fn new(outbox: &Arc<Outbox>, answered_below: u64) -> Self {
+    pub(super) fn new(outbox: &Arc<Outbox>, numbers: Arc<Mutex<Numbers>>, answered_below: u64) -> Self {
         let replies = Arc::new(Replies { outbox: Arc::clone(outbox), moved: Mutex::default() });
-        let clock = Clock::new(Instant::now());
-        Self { inbox: Arc::<Replies>::clone(&replies), replies, keys: KeyCache::default(), answered_below, clock }
+        let (clock, keys) = (Clock::new(Instant::now()), KeyCache::default());
+        Self { inbox: Arc::<Replies>::clone(&replies), replies, keys, numbers, answered_below, clock }
     }
 
     /// All whole frames that have arrived: handed to the shards if it is known where they go, else given back for
@@ -143,7 +147,10 @@ impl Terminal {
         let mut commands = Vec::new();
         let (mut open, mut told, mut refused) = (Vec::new(), Vec::new(), Vec::new());
         let mut rest = &bytes[..];
+        let numbers = Arc::clone(&self.numbers);
+        let mut numbers = numbers::lock(&numbers);
         let end = loop {
+            let before = rest;
             let frame = match intake.next(&mut rest) {
                 Ok(Some(Taken::Frame(frame))) => frame,
                 Ok(Some(Taken::Unusable(command))) if !intake.may() => {
@@ -163,6 +170,14 @@ impl Terminal {
                 Frame::Refund(r) => (r.seq, r.floor, None, r.resent, NEVER),
                 Frame::TopUp(t) => (t.seq, t.floor, Some((&t.wallet, t.captured_at)), t.resent, t.expires_at),
                 Frame::Balance(b) => (b.seq, b.floor, Some((&b.wallet, b.captured_at)), b.resent, NEVER),
+                &Frame::AskRecent { ask, limit } => {
+                    let asked = intake.may()
+                        && intake.door.recents.answer(&intake.door, &intake.outbox, intake.device, (ask, limit));
+                    if !asked {
+                        refused.push(ask);
+                    }
+                    continue;
+                }
                 Frame::Bye => break Some(End::BYE),
                 _ => break Some(End::refused(Refusal::OutOfPlace)),
             };
@@ -171,10 +186,17 @@ impl Terminal {
                 refused.push(seq);
                 continue;
             }
+            let is_seen = match meaning(&intake.door, &mut numbers, &frame, &before[..before.len() - rest.len()]) {
+                Ok(is_seen) => is_seen,
+                Err(rejection) => {
+                    told.push(no(&intake.door, seq, rejection));
+                    continue;
+                }
+            };
             let named = match name {
                 None => Named::Wallet(NOBODY, None),
                 Some((name, captured_at)) => {
-                    let resent = resent || seq < self.answered_below;
+                    let resent = resent || is_seen || seq < self.answered_below;
                     self.clock.look(&intake.door, intake.device, captured_at, resent, read_at);
                     self.name(&intake.door, name, (captured_at, resent), moved.contains(&seq), read_at)
                 }
@@ -197,6 +219,7 @@ impl Terminal {
             // Who asks is proven by the connection; no frame can name another device.
             commands.push(TerminalCommand { device: intake.device, seq, floor, expires_at, action });
         };
+        drop(numbers);
         let taken = commands.len() + told.len();
         intake.door.figures.frames.increment((taken + refused.len()) as u64);
         if taken > 0 {
@@ -307,6 +330,27 @@ impl Terminal {
             intake.outbox.turned_away(&[seq], busy);
         }
         self.submit(intake, known);
+    }
+}
+
+/// Whether this very command was seen before, on whichever connection. A balance moves nothing, so nothing is bound to it;
+/// number 0 is refused by every shard.
+fn meaning(door: &Door, numbers: &mut Numbers, frame: &Frame<'_>, bytes: &[u8]) -> Result<bool, Rejection> {
+    let (seq, floor, has_times) = match frame {
+        Frame::Pay(pay) => (pay.seq, pay.floor, true),
+        Frame::TopUp(top_up) => (top_up.seq, top_up.floor, true),
+        Frame::Refund(refund) => (refund.seq, refund.floor, false),
+        _ => return Ok(false),
+    };
+    if seq == 0 {
+        return Ok(false);
+    }
+    match numbers.bind(seq, floor, door.numbers.question(bytes, has_times)) {
+        Meaning::New => Ok(false),
+        Meaning::Again => Ok(true),
+        Meaning::Another => Err(Rejection::IdempotencyConflict),
+        Meaning::Stale => Err(Rejection::StaleSeq),
+        Meaning::TooFar => Err(Rejection::WindowFull),
     }
 }
 
@@ -431,7 +475,7 @@ fn found(door: &Door, ask: &Ask, views: &Views) -> Found {
 fn named_by(view: &TagView, tapped: &Tapped) -> Found {
     let (tag, version) = (view.tag, view.version);
     let mut hops = if tapped.resent { view.earlier.clone() } else { Vec::new() };
-    let forgotten = tapped.resent && has_forgotten(view);
+    let forgotten = tapped.resent && view.has_forgotten(tapped.captured_at);
     let unknown_or = |otherwise| if forgotten { Rejection::OutcomeUnknown } else { otherwise };
     match (view.state, view.wallet) {
         (TagState::Linked | TagState::Linking, Some(_)) if is_younger_than_tap(view.linked_at, tapped.captured_at) => {
@@ -457,11 +501,6 @@ fn named_by(view: &TagView, tapped: &Tapped) -> Found {
 
 /// Versions begin at 1: a wallet that is asked by this one answers again what it has decided, and decides nothing.
 const NO_VERSION: u32 = 0;
-
-/// Whether a chip may have named wallets that it does not remember. It remembers the latest; the very first has version 1.
-fn has_forgotten(view: &TagView) -> bool {
-    view.earlier.len() >= EARLIER_MAX && view.earlier.first().is_some_and(|(_, version)| *version > 1)
-}
 
 impl Chase {
     /// The answer, and whether it is final whatever it says.

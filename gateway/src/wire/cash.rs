@@ -1,11 +1,13 @@
 //! What terminals send and are sent: money. Layouts are in the tables of [`super`].
 
-use engine::command::Line;
+use engine::command::{CashVerdict, Line, TerminalAnswer};
 use engine::credential::{WalletClaim, parse_wallet, wallet_text, without_additions};
+use engine::event::TransactionKind;
 use engine::ids::{FestivalId, ProductNo, TagUid, TransactionId, VendorNo, WalletId};
 use engine::money::{Currency, Money};
+use engine::rejection::Rejection;
 use engine::time::Timestamp;
-use zerocopy::little_endian::{I64, U16};
+use zerocopy::little_endian::{I64, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::QR_SENT_MAX;
@@ -148,4 +150,102 @@ pub struct TerminalWelcome<'a> {
     pub festival_name: &'a str,
     /// What the vendor is called.
     pub vendor_name: &'a str,
+}
+
+/// A terminal's last transactions, as lists of the server have them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecentRows<'a> {
+    /// The number that the asking frame had.
+    pub ask: u64,
+    /// The server's clock when they were read.
+    pub at: Timestamp,
+    /// How many records of the journal the lists did not have yet. [`RecentRows::REBUILDING`]: there are no lists now.
+    pub behind: u32,
+    /// There are no more.
+    pub is_last: bool,
+    /// Newest first, at most [`RECENT_ROWS_MAX`].
+    pub rows: &'a [RecentRow],
+}
+
+impl RecentRows<'_> {
+    /// The server's lists are being built anew, or stand still.
+    pub const REBUILDING: u32 = u32::MAX;
+}
+
+/// The most rows in one frame: 17 × 58 B and what stands before them are 1,011 B.
+pub const RECENT_ROWS_MAX: usize = 17;
+/// The most transactions that a terminal can ask for at once.
+pub const RECENT_MAX: u16 = 50;
+
+/// One transaction, or what was refused, as it lies in a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct RecentRow {
+    seq: U64,
+    kind: u8,
+    rejection: u8,
+    flags: u8,
+    currency: [u8; 3],
+    order: U32,
+    amount: I64,
+    balance: I64,
+    wallet: U64,
+    serial: U64,
+    at: I64,
+}
+
+/// What a [`RecentRow`] says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recent {
+    /// The command's number.
+    pub seq: u64,
+    /// What it was, or would have been.
+    pub kind: TransactionKind,
+    /// The answer that it got, or will get.
+    pub answer: TerminalAnswer,
+}
+
+impl RecentRow {
+    /// Of what a terminal was answered.
+    pub fn new(recent: &Recent) -> Self {
+        let answer = &recent.answer;
+        let rejection = if let CashVerdict::Rejected(rejection) = answer.verdict { rejection as u8 } else { 0 };
+        Self {
+            seq: recent.seq.into(),
+            kind: recent.kind as u8,
+            rejection,
+            flags: answer.flags,
+            currency: answer.currency.as_bytes(),
+            order: answer.order.into(),
+            amount: answer.amount.into(),
+            balance: answer.balance.into(),
+            wallet: answer.wallet.0.into(),
+            serial: answer.serial.into(),
+            at: answer.at.0.into(),
+        }
+    }
+
+    /// What it says; `None` if that cannot be.
+    pub fn read(&self) -> Option<Recent> {
+        let kind = TransactionKind::from_number(u32::from(self.kind))?;
+        let verdict = match (self.rejection, kind) {
+            (0, TransactionKind::Payment) => CashVerdict::Paid,
+            (0, TransactionKind::Refund) => CashVerdict::Refunded,
+            (0, TransactionKind::TopUp) => CashVerdict::ToppedUp,
+            (0, _) => return None,
+            (number, _) => CashVerdict::Rejected(Rejection::from_number(number)?),
+        };
+        let answer = TerminalAnswer {
+            verdict,
+            flags: self.flags,
+            currency: Currency::from_bytes(self.currency)?,
+            order: self.order.get(),
+            amount: self.amount.get(),
+            balance: self.balance.get(),
+            wallet: WalletId(self.wallet.get()),
+            serial: self.serial.get(),
+            at: Timestamp(self.at.get()),
+        };
+        Some(Recent { seq: self.seq.get(), kind, answer })
+    }
 }

@@ -80,7 +80,7 @@ const CONFIRMED: u8 = 0x91;
 const BUSY: u8 = 0x92;
 const NOTICE: u8 = 0x93;
 
-pub(super) const KINDS: [u8; 20] = [
+pub(super) const KINDS: [u8; 22] = [
     HELLO,
     PROOF,
     ENROL,
@@ -91,6 +91,7 @@ pub(super) const KINDS: [u8; 20] = [
     cash::REFUND,
     cash::TOP_UP,
     cash::BALANCE,
+    cash::ASK_RECENT,
     CHALLENGE,
     WELCOME,
     ENROLLED,
@@ -101,6 +102,7 @@ pub(super) const KINDS: [u8; 20] = [
     BUSY,
     NOTICE,
     cash::CASH_ANSWER,
+    cash::RECENT_ROWS,
 ];
 
 /// The commands, which all open with their number: a reader's but for Bye, and a terminal's.
@@ -339,6 +341,8 @@ pub(super) fn body(frame: &Frame<'_>, out: &mut Vec<u8>) -> (u8, u8) {
         Frame::Refund(ref refund) => cash::refund(refund, out),
         Frame::TopUp(ref top_up) => cash::top_up(top_up, out),
         Frame::Balance(ref balance) => cash::balance(balance, out),
+        Frame::AskRecent { ask, limit } => cash::ask_recent(ask, limit, out),
+        Frame::RecentRows(ref answer) => cash::recent_rows(answer, out),
         Frame::TerminalWelcome(ref welcome) => cash::terminal_welcome(welcome, out),
         Frame::CashAnswer { seq, ref answer } => cash::cash_answer(seq, answer, out),
         Frame::Challenge { nonce, server_time } => {

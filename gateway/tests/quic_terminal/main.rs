@@ -5,6 +5,7 @@ mod again;
 mod bad_input;
 mod down;
 mod evening;
+mod given_up;
 mod link;
 mod replaced;
 mod wristbands;

@@ -21,9 +21,9 @@ use crate::till::Tapped;
 
 /// What each wallet has at first, in minor units: more than a terminal can take.
 const FUNDS: i64 = 100_000_000_000;
-/// Between two changes. A chip remembers the last eight wallets that it named, for commands that are sent again: of three
-/// chips each moves every third time, so this is more than two seconds, which a terminal's connection takes at most.
-const PAUSE: Duration = Duration::from_millis(100);
+/// Between two changes. While a terminal's connection is away, which takes up to two seconds, a chip moves more than eight
+/// times: it remembers eight wallets for commands that are sent again, and moves between two are not more than two.
+const PAUSE: Duration = Duration::from_millis(20);
 /// One change in so many is a report of a loss, as long as there are new ones.
 const LOST_ONE_IN: u64 = 24;
 /// A chip whose place another one took is free as soon as its home has heard of it.

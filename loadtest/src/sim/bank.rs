@@ -255,7 +255,7 @@ impl World {
     /// Somebody drinks, brings something back, or brings money.
     pub(super) fn somebody_pays(&mut self) {
         let index = self.dice.below(self.tills.len() as u64) as usize;
-        let mut frames = Vec::new();
+        let (mut frames, clock) = (Vec::new(), self.clock());
         for _ in 0..1 + self.dice.below(2) {
             if !self.tills[index].has_room() {
                 break;
@@ -265,7 +265,7 @@ impl World {
                 continue;
             }
             let skip = self.dice.one_in(12);
-            frames.push(self.tills[index].ask(self.step, ask, skip));
+            frames.push(self.tills[index].ask((self.step, clock), ask, skip));
             self.counts.commands += 1;
         }
         self.send_frames(index, frames);

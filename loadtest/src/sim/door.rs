@@ -11,7 +11,6 @@ use engine::command::{
 };
 use engine::ids::{DeviceId, Home, ShardId, TagUid, WalletId};
 use engine::rejection::Rejection;
-use engine::time::Timestamp;
 use engine::view::{Query, TagState, View};
 
 use super::disk::SHARDS;
@@ -88,7 +87,7 @@ impl Frame {
             }
             Ask::Refund { payment, amount } => TerminalAction::Refund { payment: *payment, amount: *amount },
         };
-        TerminalCommand { device, seq: self.seq, floor: self.floor, expires_at: Timestamp(0), action }
+        TerminalCommand { device, seq: self.seq, floor: self.floor, expires_at: self.expires_at, action }
     }
 }
 

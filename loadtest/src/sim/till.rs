@@ -8,6 +8,7 @@ use engine::command::{CashVerdict, Line, TerminalAnswer};
 use engine::ids::{DeviceId, TagUid, TransactionId, WalletId};
 use engine::money::Money;
 use engine::rejection::Rejection;
+use engine::time::Timestamp;
 
 use super::{Check, breach};
 
@@ -38,6 +39,8 @@ pub(super) struct Frame {
     pub(super) seq: u64,
     pub(super) floor: u64,
     pub(super) ask: Ask,
+    /// The last moment for it; 0: none.
+    pub(super) expires_at: Timestamp,
     /// It went out before, on another connection.
     pub(super) resent: bool,
 }
@@ -52,6 +55,8 @@ pub(super) struct Till {
     open: BTreeMap<u64, Ask>,
     /// What was asked and told.
     closed: BTreeMap<u64, (Ask, TerminalAnswer)>,
+    /// The ends of their times, of those that have one.
+    ends: BTreeMap<u64, Timestamp>,
     pub(super) connection: u64,
     heard: u64,
 }
@@ -59,7 +64,8 @@ pub(super) struct Till {
 impl Till {
     pub(super) fn new(id: DeviceId, takes_payments: bool, cashier: bool) -> Self {
         let (open, closed) = (BTreeMap::new(), BTreeMap::new());
-        Self { id, takes_payments, cashier, next: 1, open, closed, connection: 1, heard: 0 }
+        let ends = BTreeMap::new();
+        Self { id, takes_payments, cashier, next: 1, open, closed, ends, connection: 1, heard: 0 }
     }
 
     /// The lowest number without an answer.
@@ -86,8 +92,13 @@ impl Till {
         self.open.get(&seq).or_else(|| self.closed.get(&seq).map(|(ask, _)| ask))
     }
 
-    /// A new command, as it goes out. Now and then a number is left out.
-    pub(super) fn ask(&mut self, step: u64, ask: Ask, skip: bool) -> Frame {
+    /// When its time is over; 0: never.
+    pub(super) fn end_of(&self, seq: u64) -> Timestamp {
+        self.ends.get(&seq).copied().unwrap_or_default()
+    }
+
+    /// A new command, as it goes out. Now and then a number is left out; each fourth has little time.
+    pub(super) fn ask(&mut self, (step, clock): (u64, Timestamp), ask: Ask, skip: bool) -> Frame {
         self.next += u64::from(skip);
         let seq = self.next;
         self.next += 1;
@@ -95,7 +106,10 @@ impl Till {
             self.heard = step;
         }
         self.open.insert(seq, ask.clone());
-        Frame { seq, floor: self.floor(), ask, resent: false }
+        if seq.is_multiple_of(4) {
+            self.ends.insert(seq, Timestamp(clock.0 + (seq % 7) as i64 * 1_000));
+        }
+        Frame { seq, floor: self.floor(), ask, expires_at: self.end_of(seq), resent: false }
     }
 
     /// Whether it has waited long enough to try another connection.
@@ -108,7 +122,14 @@ impl Till {
         self.connection += 1;
         self.heard = step;
         let floor = self.floor();
-        self.open.iter().map(|(seq, ask)| Frame { seq: *seq, floor, ask: ask.clone(), resent: true }).collect()
+        let again = |(seq, ask): (&u64, &Ask)| Frame {
+            seq: *seq,
+            floor,
+            ask: ask.clone(),
+            expires_at: self.end_of(*seq),
+            resent: true,
+        };
+        self.open.iter().map(again).collect()
     }
 
     /// An answer has arrived. `Some`: to what, for the first time.

@@ -169,6 +169,8 @@ pub struct TransactionRow {
     pub order: Option<u32>,
     /// The terminal that asked.
     pub terminal: Option<DeviceId>,
+    /// The number of its command, by which the terminal knows it.
+    pub asked: Option<u64>,
     /// The operator's key that asked, by number. Neither terminal nor operator: the other side of a transfer.
     pub operator: Option<u32>,
     /// Of what.
@@ -221,6 +223,7 @@ impl TransactionRow {
             vendor: has_vendor.then_some(t.vendor),
             order: (moved && kind == Payment).then_some(t.order),
             terminal: t.by.map(|by| by.device),
+            asked: t.by.map(|by| by.seq),
             operator,
             currency: t.currency,
             amount: t.amount,
@@ -515,6 +518,7 @@ mod tests {
             vendor: Some(VendorNo(0)),
             order: None,
             terminal: None,
+            asked: None,
             operator: Some(1),
             currency: Currency::EUR,
             amount,

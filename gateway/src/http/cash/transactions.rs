@@ -138,6 +138,8 @@ pub struct Transaction {
     /// The terminal that asked.
     #[schema(example = "1a2b3c4d-17")]
     pub device_id: Option<String>,
+    /// The number of its command: by this the terminal names what it has no answer to.
+    pub device_seq: Option<u64>,
     /// The number of the operator's key that asked.
     pub operator: Option<u32>,
     /// For a refund the payment.
@@ -213,6 +215,7 @@ impl Transaction {
             vendor_id: row.vendor.filter(|_| here).map(at),
             order: row.order.filter(|_| here),
             device_id: row.terminal.filter(|_| here).map(|device| device.to_string()),
+            device_seq: row.asked.filter(|_| here),
             operator: row.operator.filter(|_| here),
             refund_of: row.refund_of.filter(|_| here).map(|id| id.to_string()),
             refunded: (is_payment && here).then(|| text(row.refunded)),

@@ -21,6 +21,8 @@ layouts! {
     TerminalWelcomeBody {
         server_time: I64, next_seq: U64, festival: U32, vendor: U16, window: U16, currency: [u8; 3], reserved: u8,
     }
+    AskRecentBody { ask: U64, limit: U16, }
+    RecentRowsBody { ask: U64, at: I64, behind: U32, }
     CashAnswerBody {
         seq: U64, verdict: u8, flags: u8, currency: [u8; 3], order: U32, amount: I64, balance: I64, wallet: U64,
         serial: U64, at: I64,
@@ -31,14 +33,18 @@ pub(super) const PAY: u8 = 0x20;
 pub(super) const REFUND: u8 = 0x21;
 pub(super) const TOP_UP: u8 = 0x22;
 pub(super) const BALANCE: u8 = 0x23;
+pub(super) const ASK_RECENT: u8 = 0x24;
 pub(super) const TERMINAL_WELCOME: u8 = 0x85;
 pub(super) const CASH_ANSWER: u8 = 0xA0;
+pub(super) const RECENT_ROWS: u8 = 0xA1;
 
 /// Of [`REFUND`]: a part of the payment.
 const PART: u8 = 2;
 /// Of [`TERMINAL_WELCOME`].
 const VENDOR: u8 = 1;
 const CASHIER: u8 = 2;
+/// Of [`RECENT_ROWS`].
+const LAST: u8 = 1;
 
 const WALLET_ID: u8 = 4;
 
@@ -48,6 +54,7 @@ pub(super) fn known_flags(kind: u8) -> u8 {
         PAY | TOP_UP | BALANCE => RESENT,
         REFUND => RESENT | PART,
         TERMINAL_WELCOME => VENDOR | CASHIER,
+        RECENT_ROWS => LAST,
         _ => 0,
     }
 }
@@ -112,6 +119,24 @@ pub(super) fn frame(kind: u8, flags: u8, body: &[u8]) -> Result<Frame<'_>, WireE
             let wallet = read_name(balance.wallet, name)?;
             let captured_at = Timestamp(balance.captured_at.get());
             Frame::Balance(Balance { seq, floor: floor(seq, balance.floor)?, captured_at, wallet, resent })
+        }
+        ASK_RECENT => {
+            let asked = AskRecentBody::ref_from_bytes(body).map_err(|_| wrong_len())?;
+            let limit = asked.limit.get();
+            ensure((1..=RECENT_MAX).contains(&limit), "limit")?;
+            Frame::AskRecent { ask: asked.ask.get(), limit }
+        }
+        RECENT_ROWS => {
+            let (answer, rows) = front!(RecentRowsBody);
+            let rows = <[RecentRow]>::ref_from_bytes(rows).map_err(|_| wrong_len())?;
+            ensure(rows.len() <= RECENT_ROWS_MAX && rows.iter().all(|row| row.read().is_some()), "rows")?;
+            Frame::RecentRows(RecentRows {
+                ask: answer.ask.get(),
+                at: Timestamp(answer.at.get()),
+                behind: answer.behind.get(),
+                is_last: flags & LAST != 0,
+                rows,
+            })
         }
         TERMINAL_WELCOME => {
             let (welcome, texts) = front!(TerminalWelcomeBody);
@@ -213,6 +238,20 @@ pub(super) fn balance(balance: &Balance<'_>, out: &mut Vec<u8>) -> (u8, u8) {
     out.extend_from_slice(body.as_bytes());
     put_name(&balance.wallet, out);
     (BALANCE, u8::from(balance.resent) * RESENT)
+}
+
+/// Appends a question for the last transactions.
+pub(super) fn ask_recent(ask: u64, limit: u16, out: &mut Vec<u8>) -> (u8, u8) {
+    out.extend_from_slice(AskRecentBody { ask: ask.into(), limit: limit.into() }.as_bytes());
+    (ASK_RECENT, 0)
+}
+
+/// Appends some of them.
+pub(super) fn recent_rows(answer: &RecentRows<'_>, out: &mut Vec<u8>) -> (u8, u8) {
+    let RecentRows { ask, at, behind, is_last, rows } = *answer;
+    out.extend_from_slice(RecentRowsBody { ask: ask.into(), at: at.0.into(), behind: behind.into() }.as_bytes());
+    out.extend_from_slice(rows[..rows.len().min(RECENT_ROWS_MAX)].as_bytes());
+    (RECENT_ROWS, u8::from(is_last) * LAST)
 }
 
 /// Appends a terminal's welcome.

@@ -4,6 +4,7 @@ use actors::TerminalReply;
 use engine::command::{CashAction, CashVerdict, OfficeAction, OfficeAnswer, OfficeCommand};
 use engine::ids::DeviceId;
 use engine::rejection::Rejection;
+use engine::time::Timestamp;
 
 use crate::sim::till::Ask;
 use crate::sim::world::World;
@@ -31,6 +32,17 @@ impl World {
             let moved = answer.verdict == CashVerdict::Rejected(Rejection::TagMoved) && recorded.at == answer.at;
             if recorded != answer && !asked_anew && !stale && !moved {
                 return breach("same id, same answer", format!("{}, in the books {recorded:?}", said()));
+            }
+            let end = till.map_or(Timestamp(0), |till| till.end_of(seq));
+            let is_over = end != Timestamp(0) && answer.at > end;
+            match answer.verdict {
+                CashVerdict::Paid | CashVerdict::ToppedUp if is_over => {
+                    return breach("what comes too late is not done", said());
+                }
+                CashVerdict::Rejected(Rejection::Expired) if !is_over => {
+                    return breach("only what comes too late has expired", said());
+                }
+                _ => {}
             }
             return self.judge_refusal(shard, device, ask, reply);
         }

@@ -512,6 +512,7 @@ impl Tills {
         assert_eq!((row.id, row.kind, row.rejection, row.flags), (t.id(), t.kind, t.rejection, t.flags));
         assert_eq!((row.festival, row.wallet, row.other), (t.festival, t.wallet, t.other));
         assert_eq!((row.terminal, row.operator), (t.by.map(|by| by.device), told.operator));
+        assert_eq!(row.asked, t.by.map(|by| by.seq));
         assert_eq!((row.currency, row.amount, row.before, row.after), (t.currency, t.amount, t.before, t.after));
         assert_eq!((row.posting, row.commission_bp), (t.posting, t.commission_bp));
         assert_eq!((&row.lots, &row.lines), (&t.lots.iter().copied().collect(), &t.lines));

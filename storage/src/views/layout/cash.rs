@@ -44,6 +44,8 @@ struct Line<'a> {
     order: Option<u32>,
     /// The terminal's number at the festival.
     terminal: Option<u32>,
+    /// The number of its command.
+    asked: Option<u64>,
     operator: Option<u32>,
     currency: Currency,
     amount: i64,
@@ -77,6 +79,7 @@ pub(in crate::views) fn push_transaction(chunk: &mut Vec<u8>, row: &TransactionR
             vendor: row.vendor.map(|vendor| vendor.0),
             order: row.order,
             terminal: row.terminal.map(DeviceId::number),
+            asked: row.asked,
             operator: row.operator,
             currency: row.currency,
             amount: row.amount,
@@ -128,6 +131,7 @@ fn row(festival: FestivalId, first: CashPosition, line: Line<'_>) -> Result<Tran
         vendor: line.vendor.map(VendorNo),
         order: line.order,
         terminal: line.terminal.map(|number| DeviceId::new(festival, number)),
+        asked: line.asked,
         operator: line.operator,
         currency: line.currency,
         amount: line.amount,
@@ -272,6 +276,7 @@ mod tests {
                 vendor: who.4.map(VendorNo),
                 order: who.2,
                 terminal: who.3.map(|number| DeviceId::new(festival, number)),
+                asked: who.3.map(u64::from),
                 operator: who.2,
                 currency: Currency::EUR,
                 amount,

@@ -88,6 +88,11 @@ impl MoneyBook {
         if self.wallets.get(&t.wallet).is_some_and(|wallet| !tapped(wallet)) {
             return Err(Rejection::TagMoved); // of which nothing is recorded
         }
+        // Whether its time was over, its record does not say; its terminal knows (`judge_till`).
+        let may_expire = till.is_some() && matches!(t.kind, TransactionKind::Payment | TransactionKind::TopUp);
+        if may_expire && t.rejection == Some(Rejection::Expired) {
+            return Err(Rejection::Expired);
+        }
         if till.is_some_and(|till| till.revoked) {
             return Err(Rejection::DeviceRevoked);
         }

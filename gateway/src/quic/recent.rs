@@ -1,0 +1,81 @@
+//! A terminal asks for its last transactions: answered from the read models, which follow the shards, so the answer says by
+//! how much they are behind.
+
+use std::sync::Arc;
+
+use engine::command::{CashVerdict, TerminalAnswer};
+use engine::event::TransactionKind;
+use engine::ids::DeviceId;
+use storage::views::{Only, Page, Span, TransactionRow, Transactions, TransactionsOf};
+use tokio::sync::Semaphore;
+
+use super::Door;
+use super::outbox::Outbox;
+use crate::http::readmodels::ReadModels;
+use crate::wire::{Frame, RECENT_MAX, RECENT_ROWS_MAX, Recent, RecentRow, RecentRows};
+
+/// Lists read for terminals at once, of all terminals: each takes a thread for a millisecond or two and 50 rows of 200 B.
+const AT_ONCE: usize = 4;
+
+/// Where terminals' lists come from.
+pub(super) struct Recents {
+    read_models: Option<Arc<dyn ReadModels>>,
+    permits: Arc<Semaphore>,
+}
+
+impl Recents {
+    pub(super) fn new(read_models: Option<Arc<dyn ReadModels>>) -> Self {
+        Self { read_models, permits: Arc::new(Semaphore::new(AT_ONCE)) }
+    }
+
+    /// Reads and answers, on a thread that may wait. False: too many are asked for at once, so nothing will come.
+    pub(super) fn answer(&self, door: &Door, outbox: &Arc<Outbox>, device: DeviceId, (ask, limit): (u64, u16)) -> bool {
+        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else { return false };
+        let (read_models, outbox, at) = (self.read_models.clone(), Arc::clone(outbox), door.node.now());
+        tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            let read = read_models.and_then(|read_models| read(read_models.as_ref(), device, limit.min(RECENT_MAX)));
+            let (rows, behind) = read.unwrap_or((Vec::new(), RecentRows::REBUILDING));
+            let parts = rows.chunks(RECENT_ROWS_MAX).map(|part| (part, false));
+            let mut parts: Vec<(&[RecentRow], bool)> = parts.collect();
+            match parts.last_mut() {
+                Some((_, is_last)) => *is_last = true,
+                None => parts.push((&[], true)),
+            }
+            let frame = |(rows, is_last)| Frame::RecentRows(RecentRows { ask, at, behind, is_last, rows });
+            outbox.say(&parts.into_iter().map(frame).collect::<Vec<_>>());
+        });
+        true
+    }
+}
+
+fn read(read_models: &dyn ReadModels, device: DeviceId, limit: u16) -> Option<(Vec<RecentRow>, u32)> {
+    // Before the rows: they may have more than this says, never less.
+    let behind = u32::try_from(read_models.condition().lag_records).unwrap_or(RecentRows::REBUILDING - 1);
+    let of = Transactions { of: TransactionsOf::Terminal(device), only: Only::Everything, span: Span::ALWAYS };
+    let page = Page { after: None, limit: usize::from(limit), backwards: true };
+    let rows = read_models.cash().ok()?.transactions(of, page).ok()?;
+    Some((rows.iter().map(|row| RecentRow::new(&recent(row))).collect(), behind))
+}
+
+/// A terminal's row with the answer that it got.
+fn recent(row: &TransactionRow) -> Recent {
+    let verdict = match (row.rejection, row.kind) {
+        (Some(rejection), _) => CashVerdict::Rejected(rejection),
+        (None, TransactionKind::Payment) => CashVerdict::Paid,
+        (None, TransactionKind::Refund) => CashVerdict::Refunded,
+        (None, _) => CashVerdict::ToppedUp,
+    };
+    let answer = TerminalAnswer {
+        verdict,
+        flags: row.flags,
+        currency: row.currency,
+        order: row.order.unwrap_or(0),
+        amount: row.amount,
+        balance: row.after,
+        wallet: row.wallet,
+        serial: row.id.map_or(0, |id| id.serial),
+        at: row.position.at,
+    };
+    Recent { seq: row.asked.unwrap_or(0), kind: row.kind, answer }
+}
