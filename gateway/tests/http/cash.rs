@@ -288,7 +288,8 @@ async fn a_wristband_is_one_thing() {
     house.post(&admin, &format!("{of_ticket}/lost"), json!({})).await.is(204, "");
     assert_eq!(house.get(&cashier, &format!("/cashless/account?wallet={wallet}")).await.json()["tagLost"], true);
 
-    let (box_of, stranger) = (fresh_tag(), house.festival("other", 10).await);
+    house.festival("other", 10).await;
+    let (box_of, stranger) = (fresh_tag(), house.key(Role::Organizer, &["other"]).await);
     house.post(&cashier, "/cashless/wallets", json!({"festival": "own", "tag": box_of})).await.is(201, "");
     house.post(&stranger, &format!("/wristbands/{box_of}/lost"), json!({})).await.is(404, "unknown_tag");
     house.post(&cashier, &format!("/wristbands/{box_of}/lost"), json!({})).await.is(204, "");
