@@ -391,8 +391,9 @@ fn by_office(event: &Event) -> Option<bool> {
         Event::Scanned(_) | Event::Asked(_) | Event::Expired => false,
         Event::Undone(undone) => undone.by.is_none(),
         Event::Transaction(t) => {
+            let by_itself = TransactionKind::Lapse == t.kind;
             let other_side = matches!(t.kind, TransactionKind::TransferIn | TransactionKind::TransferBack);
-            t.by.is_none() && !other_side
+            t.by.is_none() && !other_side && !by_itself
         }
         Event::Sent { .. } | Event::Received { .. } | Event::Delivered { .. } => false,
         // Asked for, or made for a wristband that is sold with it.

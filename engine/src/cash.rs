@@ -4,9 +4,11 @@
 //! shards tell in `peers.rs`; all of it is written down by `Cash::apply` and nothing else.
 
 pub mod directory;
+mod gifts;
 pub mod ledger;
 mod office;
 pub mod ops;
+pub mod payouts;
 mod peers;
 pub mod refundable;
 pub mod tag;
@@ -24,9 +26,11 @@ use crate::plants::{Plant, planted};
 use crate::rejection::Rejection;
 use crate::time::Timestamp;
 use directory::Directory;
+pub use gifts::LAPSE_MAX;
 pub(crate) use peers::Attaching;
 
 use ops::{Asker, Op, OpKind, Ops};
+use payouts::Payouts;
 use refundable::{Payment, Refundable};
 use tag::Tags;
 use wallet::Wallets;
@@ -42,6 +46,8 @@ pub struct Cash {
     pub tags: Tags,
     /// The payments that can be refunded.
     pub refundable: Refundable,
+    /// What the latest cash-outs gave to whom.
+    pub payouts: Payouts,
     /// What waits for other shards.
     pub ops: Ops,
     /// The last transaction's serial.
@@ -72,6 +78,9 @@ impl Cash {
         if t.kind == TransactionKind::Payment {
             festival.vendor_mut(t.vendor).payments += 1;
             self.refundable.push(Payment::of(t));
+        }
+        if t.kind == TransactionKind::CashOut {
+            self.payouts.push(t);
         }
         if t.kind == TransactionKind::Refund {
             self.refundable.refunded(t.of, t.amount, &t.lines);
@@ -120,10 +129,10 @@ impl Cash {
     pub(crate) fn apply(&mut self, event: &CashEvent, asker: Asker, at: Timestamp) -> Option<Finished> {
         match event {
             CashEvent::PolicySet { .. } | CashEvent::VendorPut { .. } | CashEvent::ProductPut { .. } => {
-                self.directory.put(&entry_of(event).expect("the directory's own"));
+                self.directory.put(&entry_of(event).expect("the directory's own"), at);
             }
             CashEvent::TerminalEnrolled { .. } => {
-                self.directory.put(&entry_of(event).expect("the directory's own"));
+                self.directory.put(&entry_of(event).expect("the directory's own"), at);
             }
             CashEvent::TerminalOffered { .. } => {}
             CashEvent::WalletCreated { wallet, issuer, currency, account } => {

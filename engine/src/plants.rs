@@ -104,6 +104,10 @@ plants! {
     CarryForgotten = 57, "carry-forgotten";
     /// A payment is taken after the moment that it was to be taken by.
     ExpiryIgnored = 60, "expiry-ignored";
+    /// Emptying a wallet pays gifts out too.
+    GiftPaidOut = 62, "gift-paid-out";
+    /// Gifts are spent after everything else.
+    GiftSpentLast = 63, "gift-spent-last";
 }
 
 #[cfg(feature = "plants")]

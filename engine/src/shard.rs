@@ -329,6 +329,7 @@ impl Shard {
 
     fn tick(&mut self, now: Timestamp, writer: &mut Writer<'_>, out: &mut Step) -> Answer {
         self.overdue(now, writer, out);
+        self.lapse(now, writer, out);
         if self.keys.any_due(now) || self.festivals.values().any(|festival| festival.any_due(now)) {
             self.happen(&Event::Expired, None, now, writer);
         }
@@ -388,14 +389,14 @@ impl Shard {
                 if let Message::Directory(entry) = message
                     && !planted_stale(entry)
                 {
-                    self.cash.directory.put(entry);
+                    self.cash.directory.put(entry, at);
                 }
             }
             Event::Delivered { to, through } => self.outbox.trim(*to, *through),
             _ => {
                 let id = festival_of(event).expect("every other event is a festival's");
                 self.festivals.get_mut(&id).expect("decided").apply(event, at);
-                self.note_in_directory(event);
+                self.note_in_directory(event, at);
             }
         }
         if let Some(Asked { operator, key: Some((id, fingerprint)), .. }) = asked {
@@ -499,6 +500,7 @@ impl Shard {
                 let found = self.cash.refundable.find(*id, self.cash.serial());
                 found.map(|payment| View::Payment(payment.view()))
             }
+            Query::CashOut(id) => self.cash.payouts.find(*id).map(|lots| View::CashOut(Box::new(lots.clone()))),
             Query::CashPolicy(id) => self.cash.directory.get(*id).map(|festival| View::CashPolicy(festival.policy)),
             Query::Cash(id) => self.cash.directory.get(*id).map(|festival| View::Cash(Box::new(festival.view(*id)))),
             Query::Stand(id, vendor) => self.cash.directory.get(*id).and_then(|festival| {

@@ -8,6 +8,7 @@ pub use brief::*;
 pub use cash::*;
 
 use crate::command::{CashPolicy, CategoryValues, FirstUse};
+use crate::event::Lots;
 use crate::ids::{
     CategoryNo, DeviceId, FestivalId, GateNo, Home, TagUid, TicketId, TransactionId, VendorNo, WalletId, ZoneNo,
 };
@@ -70,6 +71,8 @@ pub enum Query {
     Payment(TransactionId),
     /// A festival's cashless policy and vendors.
     Cash(FestivalId),
+    /// Where the money of a cash-out went, for the latest [`crate::cash::payouts::PAYOUTS_MAX`] of a shard.
+    CashOut(TransactionId),
     /// Its cashless policy alone.
     CashPolicy(FestivalId),
     /// One of its vendors, with the policy.
@@ -91,7 +94,7 @@ impl Query {
             Self::ApiKey(_) | Self::ApiKeys => Some(Home::Platform),
             Self::Wallet(wallet) => Some(Home::Wallet(*wallet)),
             Self::Tag(tag) => Some(Home::Tag(*tag)),
-            Self::Payment(payment) => Some(Home::Wallet(payment.wallet)),
+            Self::Payment(id) | Self::CashOut(id) => Some(Home::Wallet(id.wallet)),
         }
     }
 }
@@ -138,6 +141,8 @@ pub enum View {
     Payment(PaymentView),
     /// To [`Query::Cash`].
     Cash(Box<CashView>),
+    /// To [`Query::CashOut`].
+    CashOut(Box<Lots>),
     /// To [`Query::CashPolicy`].
     CashPolicy(CashPolicy),
     /// To [`Query::Stand`].

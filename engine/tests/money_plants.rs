@@ -43,6 +43,11 @@ fn night() -> Bar {
         pay T1 1.00 bar-7
         link T2 W1 replace
         pay W1 1.00 bar-7 tap T1@1
+        gift W1 2.00 why
+        topup W1 5.00
+        pay W1 1.00 bar-7
+        gift W4 1.00 why
+        cashout W4
         lost W1
         pay W1 1.00 bar-7 tap T2@1
         block THERE
@@ -102,6 +107,8 @@ fn the_audit_finds_each_of_them() {
         (Plant::DirectoryStale, "revoked"),
         (Plant::LostTagPays, "tag"),
         (Plant::ReservedForGood, "replay"),
+        (Plant::GiftPaidOut, "lots"),
+        (Plant::GiftSpentLast, "lots"),
     ] {
         let found = found(Some(plant));
         assert!(found.contains(check), "{}: {found:?}", plant.word());

@@ -154,7 +154,13 @@ impl Night {
         let wallet = self.wallet(wallet);
         match action {
             0..=3 => CashAction::Transfer { from: wallet, to, festival, amount: eur(n) },
-            4 => CashAction::Correct { wallet, festival, delta: eur(n - 1_000), reason: "why".into() },
+            4 => CashAction::Correct {
+                wallet,
+                festival,
+                delta: eur(n - 1_000),
+                reason: "why".into(),
+                gives_back: n > 1_000 && n % 2 == 0,
+            },
             5 => CashAction::CashOut { wallet, festival },
             6 => CashAction::Block { wallet, blocked: n % 3 == 0 },
             7 => CashAction::ReportLost { wallet },

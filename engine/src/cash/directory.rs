@@ -14,7 +14,7 @@ use crate::outbox::Entry;
 use crate::plants::{Plant, planted};
 use crate::rejection::Rejection;
 use crate::status::FestivalStatus;
-use crate::time::Timestamp;
+use crate::time::{HOUR_MS, Timestamp};
 use crate::view::{CashView, LedgerView, TerminalSeen, VendorView};
 
 /// The most vendors of one festival.
@@ -22,6 +22,9 @@ pub const VENDORS_MAX: usize = 1_024;
 /// The most products of one vendor: 1,024 × 1,024 × about 60 B = 60 MB at worst, in every shard; a festival has some
 /// thousand products.
 pub const PRODUCTS_MAX: usize = 1_024;
+
+/// Gifts lapse so long after their festival is over: whoever completed it by mistake can take that back until then.
+pub const GIFT_KEPT_MS: i64 = 24 * HOUR_MS;
 
 /// All festivals that take cashless payments, as far as this shard was told.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -36,6 +39,8 @@ pub struct CashFestival {
     pub policy: CashPolicy,
     /// Where it is in its life.
     pub status: FestivalStatus,
+    /// Since when it is over, if it is.
+    over_since: Option<Timestamp>,
     /// By number.
     vendors: Vec<Vendor>,
     /// By the device's number at the festival.
@@ -90,14 +95,18 @@ impl Directory {
     }
 
     /// Writes a line down.
-    pub(crate) fn put(&mut self, entry: &Entry) {
+    pub(crate) fn put(&mut self, entry: &Entry, at: Timestamp) {
         match entry {
             Entry::Festival { festival, policy, status } => match self.festivals.get_mut(festival) {
-                Some(known) => (known.policy, known.status) = (*policy, *status),
+                Some(known) => {
+                    (known.policy, known.status) = (*policy, *status);
+                    known.over_since = is_over(*status).then(|| known.over_since.unwrap_or(at));
+                }
                 None => {
                     let made = CashFestival {
                         policy: *policy,
                         status: *status,
+                        over_since: is_over(*status).then_some(at),
                         vendors: Vec::new(),
                         terminals: BTreeMap::new(),
                         ledger: Ledger::default(),
@@ -138,7 +147,20 @@ impl Directory {
     }
 }
 
+/// Whether nothing is sold at it any more.
+fn is_over(status: FestivalStatus) -> bool {
+    matches!(status, FestivalStatus::Completed | FestivalStatus::Cancelled)
+}
+
 impl CashFestival {
+    /// Whether nothing is sold here any more.
+    pub(super) fn is_over(&self) -> bool {
+        is_over(self.status)
+    }
+    /// Whether gifts lapse: it has been over for [`GIFT_KEPT_MS`].
+    pub(super) fn gifts_lapse(&self, now: Timestamp) -> bool {
+        self.over_since.is_some_and(|since| now.since_ms(since) >= GIFT_KEPT_MS)
+    }
     /// # Errors
     /// [`Rejection::UnknownVendor`].
     pub fn vendor(&self, vendor: VendorNo) -> Result<&Vendor, Rejection> {

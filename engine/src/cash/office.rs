@@ -8,6 +8,7 @@ use crate::event::{Already, CashEvent, Event, Lots, Posting, Transaction, Transa
 use crate::festival::{Decided, Festival, check, is_name};
 use crate::ids::{FestivalId, ProductNo, VendorNo, WalletId};
 use crate::money::{AMOUNT_LIMIT, Money, WHOLE_BP, check_amount};
+use crate::plants::{Plant, planted};
 use crate::rejection::Rejection;
 use crate::time::Timestamp;
 
@@ -155,7 +156,8 @@ impl Cash {
             CashAction::TopUp { wallet, festival, amount, source, taken } => {
                 let mut t = self.begin(TransactionKind::TopUp, *festival, *wallet, amount.minor)?;
                 let at = self.directory.get(*festival)?;
-                check(source.festival == *festival && source.kind != SourceKind::Correction)?;
+                check(source.festival == *festival)?;
+                check(!matches!(source.kind, SourceKind::Correction | SourceKind::Gift))?;
                 self.top_up(&mut t, at, *wallet, None, *amount, *source, *taken)?;
                 Ok(t)
             }
@@ -195,7 +197,9 @@ impl Cash {
             }
             CashAction::Merge { from, into, festival } => {
                 let known = self.wallets.get(*from)?;
-                let money = Money { minor: known.available, currency: known.currency };
+                // What another festival gave stays where it is: it cannot be spent here.
+                let all = self.wallets.spendable(self.wallets.slot(*from).expect("it is known"), *festival);
+                let money = Money { minor: all, currency: known.currency };
                 let mut t = self.begin(TransactionKind::TransferOut, *festival, *from, money.minor)?;
                 if from == into {
                     return Err(Rejection::SameWallet);
@@ -212,21 +216,30 @@ impl Cash {
                 self.book(&mut t)?;
                 Ok(t)
             }
-            CashAction::Correct { wallet, festival, delta, reason } => {
+            CashAction::Correct { wallet, festival, delta, reason, gives_back } => {
                 let mut t = self.begin(TransactionKind::Correction, *festival, *wallet, delta.minor)?;
                 let size = delta.minor.checked_abs().ok_or(Rejection::InvalidAmount)?;
                 check_amount(size)?;
                 check(!reason.trim().is_empty() && reason.len() <= TEXT_LEN_MAX)?;
+                check(!gives_back || delta.minor > 0)?;
+                let at = self.directory.get(*festival)?;
                 t.reason = reason.clone();
-                if delta.minor < 0 {
+                // What a gift comes from, and where it goes back to, is its own account.
+                let gift = if delta.minor < 0 {
                     self.spend(&mut t, Money { minor: size, ..*delta }, true)?;
+                    t.lots.iter().filter(|lot| lot.source.is_gift()).map(|lot| lot.amount).sum::<i64>()
                 } else {
                     self.of_wallets_currency(&t, *delta)?;
-                    let source = Source { kind: SourceKind::Correction, festival: *festival, number: 0 };
-                    t.lots = Lots::one(source, size);
-                }
-                t.posting = Posting { wallet: delta.minor, corrections: -delta.minor, ..Posting::default() };
-                self.over_limit(&mut t, self.directory.get(*festival)?);
+                    if !gives_back && at.is_over() {
+                        return Err(Rejection::FestivalNotActive);
+                    }
+                    let back = Source { kind: SourceKind::Correction, festival: *festival, number: 0 };
+                    t.lots = Lots::one(if *gives_back { back } else { Source::gift(*festival) }, size);
+                    if *gives_back { 0 } else { -size }
+                };
+                let corrections = -delta.minor - gift;
+                t.posting = Posting { wallet: delta.minor, source: gift, corrections, ..Posting::default() };
+                self.over_limit(&mut t, at);
                 self.book(&mut t)?;
                 Ok(t)
             }
@@ -237,11 +250,16 @@ impl Cash {
                 if known.is_blocked() {
                     return Err(Rejection::WalletBlocked);
                 }
-                if known.available <= 0 {
+                let slot = self.wallets.slot(*wallet).expect("it is known");
+                let paid_in = if planted(Plant::GiftPaidOut) { known.available } else { self.wallets.paid_in(slot) };
+                if paid_in <= 0 {
                     return Err(Rejection::NothingLeft);
                 }
-                t.amount = known.available;
-                t.lots = self.wallets.oldest(self.wallets.slot(*wallet).expect("it is known"), t.amount);
+                t.amount = paid_in;
+                t.lots = match planted(Plant::GiftPaidOut) {
+                    true => self.wallets.lots(slot).copied().collect(),
+                    false => self.wallets.oldest(slot, paid_in),
+                };
                 t.posting = Posting { wallet: -t.amount, source: t.amount, ..Posting::default() };
                 self.book(&mut t)?;
                 Ok(t)
@@ -275,7 +293,7 @@ impl Cash {
         if one { Ok(()) } else { Err(Rejection::WrongCurrency) }
     }
 
-    /// The oldest lots of a wallet that has enough. An operator's correction reaches a blocked one too.
+    /// What a wallet that has enough spends first. An operator's correction reaches a blocked one too.
     fn spend(&self, t: &mut Transaction, amount: Money, blocked_too: bool) -> Result<(), Rejection> {
         self.of_wallets_currency(t, amount)?;
         let slot = self.wallets.slot(t.wallet).ok_or(Rejection::UnknownWallet)?;
@@ -283,10 +301,10 @@ impl Cash {
         if known.is_blocked() && !blocked_too {
             return Err(Rejection::WalletBlocked);
         }
-        if known.available < amount.minor {
+        if self.wallets.spendable(slot, t.festival) < amount.minor {
             return Err(Rejection::InsufficientFunds);
         }
-        t.lots = self.wallets.oldest(slot, amount.minor);
+        t.lots = self.wallets.spent_first(slot, t.festival, amount.minor);
         Ok(())
     }
 }

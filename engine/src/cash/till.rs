@@ -158,13 +158,14 @@ impl Cash {
         if wallet.is_blocked() && !planted(Plant::BlockIgnored) {
             return Err(Rejection::WalletBlocked);
         }
-        if wallet.available < amount.minor && !planted(Plant::NegativeBalance) {
+        let slot = slot.expect("it is known");
+        if self.wallets.spendable(slot, t.festival) < amount.minor && !planted(Plant::NegativeBalance) {
             return Err(Rejection::InsufficientFunds);
         }
         // From here it succeeds.
         let share = vendor_share(amount.minor, vendor.values.commission_bp);
         let off = i64::from(planted(Plant::PostingOffByOne));
-        t.lots = self.wallets.oldest(slot.expect("it is known"), amount.minor);
+        t.lots = self.wallets.spent_first(slot, t.festival, amount.minor);
         t.lines = sold;
         t.order = number_of_order(vendor.payments);
         t.commission_bp = vendor.values.commission_bp;

@@ -14,8 +14,8 @@ use crate::plants::{Plant, planted};
 use crate::rejection::Rejection;
 use crate::view::WalletView;
 
-/// How many sources a wallet tells apart. Money from more is put together by kind and festival, with the number 0: at
-/// most one more lot for each of these.
+/// How many sources a wallet tells apart. Money from more is put together by kind and festival, as from
+/// [`Source::SEVERAL`]: at most one more lot for each of these.
 pub const LOTS_MAX: usize = 16;
 
 /// A person's cashless account.
@@ -51,6 +51,8 @@ const BLOCKED: u8 = 1;
 const TAG_LOST: u8 = 2;
 /// It has more lots than the one.
 const MORE_LOTS: u8 = 4;
+/// One of its lots at least is a gift.
+const GIFT: u8 = 8;
 
 impl Wallet {
     /// Blocked by the office.
@@ -108,6 +110,8 @@ pub struct Wallets {
     more: BTreeMap<u32, VecDeque<Lot>>,
     /// Which wallets are an account's, by slot: about 40 B for each that is.
     owned: BTreeSet<(u128, u32)>,
+    /// Who holds a gift, by the festival that gave it and slot: what lapses when it is over. 8 B for each wallet and gift.
+    gifts: BTreeSet<(FestivalId, u32)>,
 }
 
 impl Wallets {
@@ -195,14 +199,55 @@ impl Wallets {
         core::iter::once(&wallet.lot).filter(|lot| lot.amount != 0).chain(more.into_iter().flatten())
     }
 
-    /// The oldest lots that make up this amount.
+    /// What a wallet holds of a festival's gifts.
+    pub fn gift(&self, slot: u32, of: FestivalId) -> i64 {
+        self.lots_if_any_gift(slot).filter(|lot| lot.source == Source::gift(of)).map(|lot| lot.amount).sum()
+    }
+    /// What can be spent at a festival: all that is available but for what other festivals gave.
+    pub fn spendable(&self, slot: u32, at: FestivalId) -> i64 {
+        let elsewhere = |lot: &&Lot| lot.source.is_gift() && lot.source != Source::gift(at);
+        let gifts: i64 = self.lots_if_any_gift(slot).filter(elsewhere).map(|lot| lot.amount).sum();
+        self.at(slot).available - gifts
+    }
+    /// What was paid in: all that is available but for gifts.
+    pub fn paid_in(&self, slot: u32) -> i64 {
+        let gifts: i64 = self.lots_if_any_gift(slot).filter(|lot| lot.source.is_gift()).map(|lot| lot.amount).sum();
+        self.at(slot).available - gifts
+    }
+    /// A wallet that holds a gift of this festival's.
+    pub(super) fn holder_of_gift(&self, of: FestivalId) -> Option<u32> {
+        self.gifts.range((of, 0)..=(of, u32::MAX)).next().map(|(_, slot)| *slot)
+    }
+
+    fn lots_if_any_gift(&self, slot: u32) -> impl Iterator<Item = &Lot> {
+        let any = self.at(slot).flags & GIFT != 0;
+        any.then(|| self.lots(slot)).into_iter().flatten()
+    }
+
+    /// The lots that are spent when this amount is spent at a festival: its gift first, then what is oldest.
+    pub(super) fn spent_first(&self, slot: u32, at: FestivalId, amount: i64) -> Lots {
+        let gift = self.gift(slot, at);
+        if gift == 0 {
+            return self.oldest(slot, amount);
+        }
+        if planted(Plant::GiftSpentLast) {
+            let paid_in = self.oldest(slot, amount);
+            let rest = Lot { source: Source::gift(at), amount: amount - paid_in.sum() };
+            return paid_in.iter().copied().chain([rest]).collect();
+        }
+        let given = Lot { source: Source::gift(at), amount: gift.min(amount) };
+        core::iter::once(given).chain(self.oldest(slot, amount - given.amount).iter().copied()).collect()
+    }
+
+    /// The oldest lots that make up this amount, gifts left out.
     pub(super) fn oldest(&self, slot: u32, amount: i64) -> Lots {
         let first = self.at(slot).lot;
-        if first.amount >= amount {
+        if first.amount >= amount && !first.source.is_gift() {
             return Lots::one(first.source, amount);
         }
         let mut left = amount;
         self.lots(slot)
+            .filter(|lot| !lot.source.is_gift())
             .map_while(|lot| {
                 let part = lot.amount.min(left);
                 left -= part;
@@ -211,28 +256,54 @@ impl Wallets {
             .collect()
     }
 
-    /// Takes these, the oldest.
+    /// Takes these. What lies behind the first lot is taken only where a gift goes before its turn or stays behind.
     pub(super) fn take(&mut self, slot: u32, lots: &Lots) {
         for taken in lots.iter() {
             let wallet = &mut self.rows.rows[slot as usize / ROW][slot as usize % ROW];
-            assert_eq!(wallet.lot.source, taken.source, "the oldest first");
-            wallet.lot.amount -= taken.amount;
-            assert!(wallet.lot.amount >= 0, "no more than there is");
-            if wallet.lot.amount == 0 && wallet.flags & MORE_LOTS != 0 {
-                let more = self.more.get_mut(&slot).expect("it has more lots");
-                wallet.lot = more.pop_front().expect("a list has lots");
-                if more.is_empty() {
-                    self.more.remove(&slot);
-                    wallet.flags &= !MORE_LOTS;
+            if wallet.lot.source == taken.source {
+                wallet.lot.amount -= taken.amount;
+                assert!(wallet.lot.amount >= 0, "no more than there is");
+                if wallet.lot.amount == 0 && wallet.flags & MORE_LOTS != 0 {
+                    let more = self.more.get_mut(&slot).expect("it has more lots");
+                    wallet.lot = more.pop_front().expect("a list has lots");
+                }
+            } else {
+                let more = self.more.get_mut(&slot).expect("decided");
+                let at = more.iter().position(|lot| lot.source == taken.source).expect("decided");
+                more[at].amount -= taken.amount;
+                assert!(more[at].amount >= 0, "no more than there is");
+                if more[at].amount == 0 {
+                    more.remove(at);
                 }
             }
+            if wallet.flags & MORE_LOTS != 0 && self.more.get(&slot).is_some_and(VecDeque::is_empty) {
+                self.more.remove(&slot);
+                wallet.flags &= !MORE_LOTS;
+            }
+            self.note_gift(slot, taken.source);
         }
+    }
+
+    /// Keeps up who holds gifts, after money from this source has come or gone.
+    fn note_gift(&mut self, slot: u32, source: Source) {
+        if !source.is_gift() {
+            return;
+        }
+        let holds = self.lots(slot).any(|lot| lot.source == source);
+        let any = self.lots(slot).any(|lot| lot.source.is_gift());
+        match holds {
+            true => self.gifts.insert((source.festival, slot)),
+            false => self.gifts.remove(&(source.festival, slot)),
+        };
+        let wallet = self.at_mut(slot);
+        wallet.flags = if any { wallet.flags | GIFT } else { wallet.flags & !GIFT };
     }
 
     /// Adds these, behind what is there; money from a source that is there already joins it.
     pub(super) fn give(&mut self, slot: u32, lots: &Lots) {
         for lot in lots.iter() {
             self.give_one(slot, *lot);
+            self.note_gift(slot, lot.source);
         }
     }
 
@@ -246,9 +317,9 @@ impl Wallets {
             wallet.flags |= MORE_LOTS;
             let more = self.more.entry(slot).or_default();
             let full = more.len() + 1 >= LOTS_MAX;
-            let several = Source { number: 0, ..lot.source };
+            let several = Source { number: Source::SEVERAL, ..lot.source };
             let source = match more.iter().any(|known| known.source == lot.source) {
-                false if full => several,
+                false if full && !lot.source.is_gift() => several,
                 _ => lot.source,
             };
             match more.iter_mut().find(|known| known.source == source) {
@@ -430,12 +501,45 @@ mod tests {
         let lots: Vec<Lot> = wallets.lots(0).copied().collect();
         assert_eq!(lots.len(), LOTS_MAX + 1);
         assert_eq!(lots.iter().map(|lot| lot.amount).sum::<i64>(), 40 * 41 / 2);
-        assert_eq!(lots.last().unwrap().source, source(0), "several of one kind");
+        assert_eq!(lots.last().unwrap().source, source(Source::SEVERAL), "several of one kind");
         let oldest = wallets.oldest(0, 4);
         assert_eq!(
             oldest.iter().map(|lot| (lot.source.number, lot.amount)).collect::<Vec<_>>(),
             [(1, 1), (2, 2), (3, 1)]
         );
+    }
+
+    #[test]
+    fn a_gift_goes_first_where_it_was_given_and_stays_when_the_rest_is_paid_out() {
+        let (here, there) = (FestivalId(1), FestivalId(2));
+        let mut wallets = Wallets::default();
+        wallets.create(WalletId(1), here, Currency::EUR, None);
+        let mut give = |source, amount| {
+            wallets.give(0, &Lots::one(source, amount));
+            wallets.at_mut(0).available += amount;
+        };
+        give(source(1), 10);
+        give(Source::gift(there), 7);
+        give(Source::gift(here), 5);
+        give(source(2), 20);
+        let brief = |lots: &Lots| lots.iter().map(|lot| (lot.source, lot.amount)).collect::<Vec<_>>();
+        assert_eq!((wallets.spendable(0, here), wallets.spendable(0, there), wallets.paid_in(0)), (35, 37, 30));
+        assert_eq!(brief(&wallets.spent_first(0, here, 3)), [(Source::gift(here), 3)]);
+        assert_eq!(
+            brief(&wallets.spent_first(0, here, 16)),
+            [(Source::gift(here), 5), (source(1), 10), (source(2), 1)]
+        );
+        let all = wallets.oldest(0, 30);
+        assert_eq!(brief(&all), [(source(1), 10), (source(2), 20)], "never a gift");
+        wallets.take(0, &all);
+        wallets.at_mut(0).available -= 30;
+        assert_eq!((wallets.gift(0, here), wallets.gift(0, there), wallets.paid_in(0)), (5, 7, 0));
+        assert_eq!((wallets.holder_of_gift(here), wallets.holder_of_gift(FestivalId(3))), (Some(0), None));
+        wallets.take(0, &Lots::one(Source::gift(here), 5));
+        assert_eq!(wallets.holder_of_gift(here), None);
+        assert_eq!(wallets.holder_of_gift(there), Some(0));
+        wallets.take(0, &Lots::one(Source::gift(there), 7));
+        assert_eq!((wallets.at(0).flags, wallets.lots(0).count()), (0, 0));
     }
 
     proptest! {

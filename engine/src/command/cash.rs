@@ -199,9 +199,33 @@ pub struct Source {
     pub kind: SourceKind,
     /// Whose books it is in.
     pub festival: FestivalId,
-    /// Which one, by kind: the terminal's number at the festival, the operator's key, the payment. 0 stands for several
-    /// of one kind, where a wallet has had money from too many.
+    /// Which one, by kind: the terminal's number at the festival, the operator's key, the payment; 0 for a gift and a
+    /// correction. [`Source::SEVERAL`] where a wallet has had money from too many of one kind.
     pub number: u64,
+}
+
+impl Source {
+    /// Stands for several of one kind.
+    pub const SEVERAL: u64 = u64::MAX;
+
+    /// A festival's gifts.
+    pub fn gift(festival: FestivalId) -> Self {
+        Self { kind: SourceKind::Gift, festival, number: 0 }
+    }
+    /// Whether it is a gift: spent first, and only where it was given; never paid out.
+    pub fn is_gift(self) -> bool {
+        self.kind == SourceKind::Gift
+    }
+    /// The account of the books that it is in: one for each terminal and desk, and one for all cards, all bank transfers,
+    /// all gifts, so that books do not grow by the payment.
+    pub fn account(self) -> Self {
+        match self.kind {
+            SourceKind::Till | SourceKind::Desk => self,
+            SourceKind::Card | SourceKind::Bank | SourceKind::Correction | SourceKind::Gift => {
+                Self { number: 0, ..self }
+            }
+        }
+    }
 }
 
 /// What kind of source.
@@ -216,13 +240,15 @@ pub enum SourceKind {
     Card = 3,
     /// A bank transfer.
     Bank = 4,
-    /// A correction.
+    /// A correction that gave back money which had been taken.
     Correction = 5,
+    /// Given by the festival: nobody has paid it in, and nobody can take it out.
+    Gift = 6,
 }
 
 impl SourceKind {
     /// All of them.
-    pub const ALL: &'static [Self] = &[Self::Till, Self::Desk, Self::Card, Self::Bank, Self::Correction];
+    pub const ALL: &'static [Self] = &[Self::Till, Self::Desk, Self::Card, Self::Bank, Self::Correction, Self::Gift];
     /// The one with this number in records.
     pub fn from_number(number: u32) -> Option<Self> {
         Self::ALL.iter().copied().find(|kind| *kind as u32 == number)
@@ -235,6 +261,7 @@ impl SourceKind {
             Self::Card => "card",
             Self::Bank => "bank",
             Self::Correction => "correction",
+            Self::Gift => "gift",
         }
     }
 }
@@ -424,7 +451,8 @@ pub enum CashAction {
         /// Which festival has issued both.
         festival: FestivalId,
     },
-    /// An operator corrects a balance.
+    /// An operator corrects a balance. Upwards it is a gift, unless it gives back what had been taken; downwards it takes
+    /// gifts first.
     Correct {
         /// Of which wallet.
         wallet: WalletId,
@@ -434,8 +462,10 @@ pub enum CashAction {
         delta: Money,
         /// Why. Names nobody.
         reason: String,
+        /// Upwards only: it gives back money that had been taken, and can be paid out like any other.
+        gives_back: bool,
     },
-    /// What is left goes back to where it came from.
+    /// What is left, but for gifts, goes back to where it came from.
     CashOut {
         /// From which wallet.
         wallet: WalletId,

@@ -32,6 +32,8 @@ pub enum TransactionKind {
     Correction = 7,
     /// What was left went back to where it came from.
     CashOut = 8,
+    /// What was left of a gift is gone: its festival is over.
+    Lapse = 9,
 }
 
 impl TransactionKind {
@@ -45,6 +47,7 @@ impl TransactionKind {
         Self::TransferBack,
         Self::Correction,
         Self::CashOut,
+        Self::Lapse,
     ];
     /// The one with this number in records.
     pub fn from_number(number: u32) -> Option<Self> {
@@ -57,7 +60,7 @@ impl TransactionKind {
             Self::Payment => "PAYMENT",
             Self::Refund | Self::CashOut => "REFUND",
             Self::TransferOut | Self::TransferIn | Self::TransferBack => "TRANSFER",
-            Self::Correction => "CORRECTION",
+            Self::Correction | Self::Lapse => "CORRECTION",
         }
     }
 }

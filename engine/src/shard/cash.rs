@@ -1,8 +1,8 @@
 //! How money's commands go through a shard: terminals', the office's, other shards'.
 
 use super::{Hold, Shard, Step, office_answer};
-use crate::cash::entry_of;
 use crate::cash::ops::{AskedBy, Asker};
+use crate::cash::{LAPSE_MAX, entry_of};
 use crate::command::{Answer, CashAction, OfficeAction, OfficeAnswer, TerminalAction, TerminalAnswer, TerminalCommand};
 use crate::dedupe::Seen;
 use crate::event::{Asked, ByDevice, CashEvent, Event, Transaction};
@@ -179,11 +179,11 @@ impl Shard {
     }
 
     /// The own shard's directory follows what its festivals' events say.
-    pub(super) fn note_in_directory(&mut self, event: &Event) {
+    pub(super) fn note_in_directory(&mut self, event: &Event, at: Timestamp) {
         if let Event::FestivalStatusSet { .. } | Event::DeviceRevoked { .. } = event
             && let Some(entry) = self.entry(event)
         {
-            self.cash.directory.put(&entry);
+            self.cash.directory.put(&entry, at);
         }
     }
 
@@ -367,6 +367,14 @@ impl Shard {
             }
             self.cash_happens(CashEvent::TransferCancelAsked { op }, now, writer, out);
             self.tell(to, Message::Cancel { op }, now, writer, out);
+        }
+    }
+
+    /// Gifts of festivals that are over lapse, some at each tick.
+    pub(super) fn lapse(&mut self, now: Timestamp, writer: &mut Writer<'_>, out: &mut Step) {
+        for _ in 0..LAPSE_MAX {
+            let Some(t) = self.cash.decide_lapse(now) else { return };
+            self.transact(t, now, writer, out);
         }
     }
 

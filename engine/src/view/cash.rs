@@ -127,6 +127,8 @@ pub struct LedgerView {
     pub sources: Vec<(Source, i128)>,
     /// Corrections.
     pub corrections: i128,
+    /// What became of gifts; they are among the sources too.
+    pub gifts: GiftSums,
     /// Transfers that have left a wallet of this shard less those that have come into one.
     pub in_transit: i128,
     /// How many transactions of each kind, in the order of [`TransactionKind::ALL`], with the sum of their amounts.
@@ -139,6 +141,29 @@ pub struct LedgerView {
     pub terminals: Vec<TerminalSeen>,
 }
 
+/// What became of a festival's gifts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct GiftSums {
+    /// What was given, less what a correction took back.
+    pub given: i128,
+    /// What was paid with it, less what was given back of that.
+    pub spent: i128,
+    /// What was left when the festival was over.
+    pub lapsed: i128,
+}
+
+impl GiftSums {
+    /// What can still be spent.
+    pub fn left(&self) -> i128 {
+        self.given - self.spent - self.lapsed
+    }
+    fn add(&mut self, other: &Self) {
+        self.given += other.given;
+        self.spent += other.spent;
+        self.lapsed += other.lapsed;
+    }
+}
+
 impl LedgerView {
     /// Adds another shard's part of the same festival's books.
     pub fn add(&mut self, other: &Self) {
@@ -146,6 +171,7 @@ impl LedgerView {
         self.commission += other.commission;
         self.corrections += other.corrections;
         self.in_transit += other.in_transit;
+        self.gifts.add(&other.gifts);
         for sums in &other.vendors {
             let into = entry(
                 &mut self.vendors,

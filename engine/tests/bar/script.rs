@@ -265,11 +265,13 @@ impl Bar {
                 CashAction::Transfer { from: wallet(from), to: wallet(to), festival: here, amount: money(amount, rest) }
             }
             ["merge", from, into] => CashAction::Merge { from: wallet(from), into: wallet(into), festival: here },
-            ["correct", name, delta, ref rest @ ..] => CashAction::Correct {
+            // Upwards `correct` gives back what had been taken, and `gift` gives.
+            [what @ ("correct" | "gift"), name, delta, ref rest @ ..] => CashAction::Correct {
                 wallet: wallet(name),
                 festival: here,
                 delta: money(delta, rest),
                 reason: rest.first().copied().unwrap_or_default().into(),
+                gives_back: what == "correct" && !delta.starts_with('-'),
             },
             ["cashout", name, ..] => CashAction::CashOut { wallet: wallet(name), festival: here },
             ["block", name] => CashAction::Block { wallet: wallet(name), blocked: true },

@@ -73,7 +73,7 @@ async fn an_evening_at_the_desk() {
     let nothing = json!({
         "wallet": wallet, "account": account, "issuer": FestivalId::of_slug("own").to_string(), "balance": "0.00",
         "reserved": "0.00", "currency": "EUR", "blocked": false, "nfcTagId": null, "tagLost": false,
-        "transactions": 0, "sources": [],
+        "transactions": 0, "gift": "0.00", "sources": [],
     });
     assert_eq!(made, nothing);
     assert_eq!(house.get(&staff, &path).await.is(200, "").json(), made, "found again");
@@ -137,8 +137,8 @@ async fn the_books_add_up() {
     let paid = house.post(&admin, "/cashless/pay", pay).await.is(200, "").json();
     let refund = with(eur("0.05"), json!({"transactionId": paid["transactionId"]}));
     house.post(&admin, "/cashless/refund", refund).await.is(200, "");
-    let gift = with(eur("3.00"), json!({"wallet": wallet, "reason": "Spilled"}));
-    house.post(&admin, "/cashless/correction", gift).await.is(200, "");
+    let back = with(eur("3.00"), json!({"wallet": wallet, "reason": "Taken twice", "givesBack": true}));
+    house.post(&admin, "/cashless/correction", back).await.is(200, "");
 
     let accounts = house.get(&organizer, "/ledger/own/accounts").await.is(200, "").json();
     let balances: Vec<(String, String)> = accounts["accounts"]

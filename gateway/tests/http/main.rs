@@ -11,6 +11,7 @@ mod changes;
 mod clock;
 mod currencies;
 mod document;
+mod gifts;
 mod house;
 mod reads;
 mod rights;

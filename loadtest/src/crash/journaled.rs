@@ -199,7 +199,10 @@ impl MoneyBook {
                     _ => *self.returned.entry((wallet, of)).or_default() += 1,
                 }
             }
-            TransactionKind::TopUp | TransactionKind::Correction | TransactionKind::CashOut => {}
+            TransactionKind::TopUp
+            | TransactionKind::Correction
+            | TransactionKind::CashOut
+            | TransactionKind::Lapse => {}
         }
     }
 

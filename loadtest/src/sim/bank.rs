@@ -100,7 +100,8 @@ impl Bank {
             }
             36..=38 => {
                 let delta = money(amount(dice, 20) * if dice.one_in(2) { -1 } else { 1 });
-                CashAction::Correct { wallet, festival, delta, reason: "counted again".into() }
+                let gives_back = delta.minor > 0 && dice.one_in(2);
+                CashAction::Correct { wallet, festival, delta, reason: "counted again".into(), gives_back }
             }
             39..=40 => CashAction::CashOut { wallet, festival },
             41..=42 => CashAction::Block { wallet, blocked: true },

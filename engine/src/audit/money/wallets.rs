@@ -7,6 +7,7 @@ use crate::command::{Source, SourceKind};
 use crate::event::{Lot, Posting, Transaction, TransactionKind};
 use crate::ids::Home;
 use crate::rejection::Rejection;
+use crate::status::FestivalStatus;
 
 impl MoneyBooks {
     pub(super) fn transaction(&mut self, t: &Transaction, found: &mut Found) {
@@ -36,6 +37,12 @@ impl MoneyBooks {
             TransactionKind::TransferOut => self.left(t, found),
             TransactionKind::TransferIn => self.came(t, found),
             TransactionKind::TransferBack => self.is_back(t, found),
+            TransactionKind::Lapse => {
+                let known = self.directory.get(&t.festival);
+                let over = known
+                    .is_some_and(|known| matches!(known.status, FestivalStatus::Completed | FestivalStatus::Cancelled));
+                found.check(Check::Known, over, || format!("{:?}: a gift lapses before its festival is over", t.id()));
+            }
             TransactionKind::TopUp | TransactionKind::Correction | TransactionKind::CashOut => {}
         }
     }
@@ -79,9 +86,10 @@ impl MoneyBooks {
         accounts.in_transit += i128::from(t.posting.in_transit);
         if t.posting.source != 0 {
             let mut left = t.posting.source;
-            for lot in t.lots.iter() {
+            let from_sources = |lot: &&Lot| t.kind != TransactionKind::Correction || is_gift(lot);
+            for lot in t.lots.iter().filter(from_sources) {
                 let part = if t.posting.source < 0 { -lot.amount } else { lot.amount };
-                *accounts.sources.entry(lot.source).or_default() += i128::from(part);
+                *accounts.sources.entry(account_of(lot.source)).or_default() += i128::from(part);
                 left = left.wrapping_sub(part);
             }
             found.check(Check::Posting, left == 0, || format!("{:?}: its sources are {left} off", t.id()));
@@ -133,6 +141,8 @@ impl MoneyBooks {
             found.check(Check::Lots, left >= 0, || format!("{:?} spends {left} of {kind:?}", t.id()));
         }
         wallet.lots.retain(|(_, sum)| *sum != 0);
+        let left = wallet.lots.iter().any(|(source, _)| *source == (SourceKind::Gift, t.festival));
+        found.check(Check::Lots, gifts_fit(t, left), || format!("{:?}: {:?} spends {:?}", t.id(), t.kind, t.lots));
         let sum: i64 = wallet.lots.iter().map(|(_, sum)| sum).sum();
         found.check(Check::Lots, sum == t.after, || format!("{:?}: sources of {sum} for {}", t.id(), t.after));
     }
@@ -209,6 +219,30 @@ fn back(payment: &Payment, amount: i64) -> Vec<Lot> {
     parts
 }
 
+fn is_gift(lot: &Lot) -> bool {
+    lot.source.kind == SourceKind::Gift
+}
+
+/// The account of a source: cards, bank transfers, gifts and corrections have one each at a festival.
+fn account_of(source: Source) -> Source {
+    let by_itself = matches!(source.kind, SourceKind::Till | SourceKind::Desk);
+    Source { number: if by_itself { source.number } else { 0 }, ..source }
+}
+
+/// Whether gifts are spent where they were given, before anything else, and are never paid out. `left`: some of this
+/// festival's is left in the wallet.
+fn gifts_fit(t: &Transaction, left: bool) -> bool {
+    let own = |lot: &Lot| lot.source.festival == t.festival && lot.source.number == 0;
+    let gifts_are_own = t.lots.iter().all(|lot| !is_gift(lot) || own(lot));
+    let other = t.lots.iter().any(|lot| !is_gift(lot));
+    match t.kind {
+        TransactionKind::CashOut | TransactionKind::TopUp => !t.lots.iter().any(is_gift),
+        TransactionKind::Lapse => gifts_are_own && !other && !left,
+        _ if t.posting.wallet < 0 => gifts_are_own && !(other && left),
+        _ => gifts_are_own,
+    }
+}
+
 /// Whether only the legs are there that such a transaction has, and the wallet's is its amount.
 fn legs_fit(t: &Transaction) -> bool {
     let Posting { wallet, vendor, commission, source, corrections, in_transit } = t.posting;
@@ -232,7 +266,12 @@ fn legs_fit(t: &Transaction) -> bool {
         TransactionKind::TransferIn | TransactionKind::TransferBack => {
             positive && wallet == t.amount && only(&[in_transit])
         }
-        TransactionKind::Correction => t.amount != 0 && wallet == t.amount && only(&[corrections]),
+        TransactionKind::Correction => {
+            let gift: i64 = t.lots.iter().filter(|lot| is_gift(lot)).map(|lot| lot.amount).sum();
+            let own = if t.amount < 0 { gift } else { -gift };
+            t.amount != 0 && wallet == t.amount && source == own && only(&[source, corrections])
+        }
+        TransactionKind::Lapse => positive && wallet == -t.amount && only(&[source]),
         TransactionKind::CashOut => positive && wallet == -t.amount && only(&[source]),
     }
 }

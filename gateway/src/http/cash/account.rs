@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use engine::command::{CashAction, IdempotencyKey, OfficeAction};
+use engine::command::{CashAction, IdempotencyKey, OfficeAction, Source, SourceKind};
 use engine::ids::{FestivalId, TagUid, WalletId};
 use engine::money::Currency;
 use engine::rejection::Rejection;
@@ -91,6 +91,9 @@ pub struct Account {
     pub tag_lost: bool,
     /// How many transactions it has had.
     pub transactions: u32,
+    /// Of the balance what was given, and is not paid out.
+    #[schema(example = "0.00")]
+    pub gift: String,
     /// Where its money came from, oldest first: what is left goes back there.
     pub sources: Vec<Lot>,
 }
@@ -101,6 +104,9 @@ pub struct Lot {
     /// The source's account in the books.
     #[schema(example = "till/1a2b3c4d-17")]
     pub source: String,
+    /// For a card or a bank transfer the number of the payment, if it was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub payment: Option<String>,
     /// How much.
     #[schema(example = "20.00")]
     pub amount: String,
@@ -108,7 +114,13 @@ pub struct Lot {
 
 impl Lot {
     pub(super) fn of(lot: &engine::event::Lot, currency: Currency) -> Self {
-        Self { source: super::ledger::source_account(lot.source), amount: currency.text(lot.amount) }
+        let Source { kind, number, .. } = lot.source;
+        let payment = matches!(kind, SourceKind::Card | SourceKind::Bank) && number != Source::SEVERAL;
+        Self {
+            source: super::ledger::source_account(lot.source),
+            payment: payment.then(|| number.to_string()),
+            amount: currency.text(lot.amount),
+        }
     }
 }
 
@@ -125,6 +137,10 @@ impl From<&WalletView> for Account {
             nfc_tag_id: view.tag.map(|(tag, _)| tag_text(tag)),
             tag_lost: view.tag_lost,
             transactions: view.transactions,
+            gift: {
+                let gifts = view.lots.iter().filter(|lot| lot.source.is_gift());
+                view.currency.text(gifts.map(|lot| lot.amount).sum::<i64>())
+            },
             sources: view.lots.iter().map(|lot| Lot::of(lot, view.currency)).collect(),
         }
     }

@@ -2,15 +2,20 @@
 
 use axum::extract::State;
 use engine::command::CashAction;
-use serde::Deserialize;
+use engine::ids::TransactionId;
+use engine::money::Currency;
+use engine::rejection::Rejection;
+use engine::view::{Query, View};
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::account::Lot;
 use super::{Moved, wallet_at};
 use crate::auth::Right;
 use crate::http::AppState;
-use crate::http::answer::Changed;
+use crate::http::answer::{Changed, odd};
 use crate::http::problem::Problem;
 use crate::http::request::Change;
 
@@ -30,14 +35,37 @@ pub struct CashOut {
     pub festival: Option<String>,
 }
 
-/// Empties a wallet: each euro goes back to where it came from, as `sources` of the account says.
+/// A wallet was emptied.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PaidOut {
+    #[serde(flatten)]
+    #[allow(missing_docs, reason = "its fields stand beside the parts")]
+    pub moved: Moved,
+    /// Where the money goes, and how much of it: what came from a desk or a terminal is handed out, what came from a card
+    /// or a bank goes back there. They add up to the amount; what the balance still says are gifts, which are not paid
+    /// out. The same key is told the same again; `null` for a cash-out so long ago that only its transaction knows.
+    pub parts: Option<Vec<Lot>>,
+}
+
+/// Empties a wallet, but for gifts: each euro goes back to where it came from, as the parts of the answer say.
 #[utoipa::path(post, path = "/cashless/cash-out", tag = "cashless", request_body = CashOut,
-    responses((status = 200, body = Moved)))]
-async fn cash_out(State(state): State<AppState>, change: Change<CashOut>) -> Result<Changed<Moved>, Problem> {
+    responses((status = 200, body = PaidOut)))]
+async fn cash_out(State(state): State<AppState>, change: Change<CashOut>) -> Result<Changed<PaidOut>, Problem> {
     change.operator.anywhere(Right::TakeCash)?;
     let body = change.body.read()?;
     let wallet = wallet_at(&body.wallet, "/wallet")?;
     let named = body.festival.as_deref();
     let festival = state.festival_for(&change.operator, Right::TakeCash, wallet, named).await?;
-    state.move_money(&change.operator, change.key, CashAction::CashOut { wallet, festival }).await
+    let action = CashAction::CashOut { wallet, festival };
+    let Changed { body: moved, replayed } = state.move_money(&change.operator, change.key, action).await?;
+    let id = TransactionId::parse(moved.transaction_id.as_bytes()).ok_or_else(odd)?;
+    let currency = Currency::parse(&moved.currency).ok_or_else(odd)?;
+    let parts = match state.node.query(Query::CashOut(id)).await {
+        View::CashOut(lots) => Some(lots.iter().map(|lot| Lot::of(lot, currency)).collect()),
+        View::No(Rejection::UnknownTransaction) => None,
+        View::No(rejection) => return Err(rejection.into()),
+        _ => return Err(odd()),
+    };
+    Ok(Changed { body: PaidOut { moved, parts }, replayed })
 }

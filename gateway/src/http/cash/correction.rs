@@ -1,4 +1,4 @@
-//! An operator corrects a balance, and says why.
+//! An operator corrects a balance or gives something, and says why.
 
 use axum::extract::State;
 use engine::command::{CashAction, TEXT_LEN_MAX};
@@ -21,7 +21,7 @@ pub fn router() -> OpenApiRouter<AppState> {
 
 /// A correction.
 #[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Correction {
     /// Of which wallet.
     #[schema(format = Uuid)]
@@ -32,6 +32,10 @@ pub struct Correction {
     /// ISO 4217.
     #[schema(example = "EUR")]
     pub currency: String,
+    /// Upwards only: it gives back money that had been taken, such as a top-up which was lost, and is paid out like any
+    /// other. Unless told, what a correction adds is a gift: spent first, never paid out, and gone with the festival.
+    #[serde(default)]
+    pub gives_back: bool,
     /// Why, at most 200 bytes. It must name nobody: it is kept for ever.
     #[schema(example = "Topped up twice at desk 3")]
     pub reason: String,
@@ -50,8 +54,11 @@ async fn correct(State(state): State<AppState>, change: Change<Correction>) -> R
     if body.reason.trim().is_empty() || body.reason.len() > TEXT_LEN_MAX {
         return Err(Problem::field("/reason", format!("must say why, in 1 to {TEXT_LEN_MAX} bytes")));
     }
+    if body.gives_back && delta.minor < 0 {
+        return Err(Problem::field("/givesBack", "must not be true where something is taken away"));
+    }
     let named = body.festival.as_deref();
     let festival = state.festival_for(&change.operator, Right::CorrectBalances, wallet, named).await?;
-    let action = CashAction::Correct { wallet, festival, delta, reason: body.reason };
+    let action = CashAction::Correct { wallet, festival, delta, reason: body.reason, gives_back: body.gives_back };
     state.move_money(&change.operator, change.key, action).await
 }

@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use engine::event::{Lot, TransactionKind};
 use engine::ids::VendorNo;
 use serde::{Deserialize, Serialize};
 use storage::views::{Only, Page as ViewsPage, TransactionRow, Transactions, TransactionsOf};
@@ -9,7 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::ledger::source_account;
+use super::account::Lot as AccountLot;
 use super::transactions::kind_word;
 use crate::auth::{Operator, Right};
 use crate::http::AppState;
@@ -34,7 +35,7 @@ pub struct LedgerEntry {
     /// When.
     pub at: Moment,
     /// What it was: `topup`, `payment`, `refund`, `cash_out`, `transfer_out`, `transfer_in`, `transfer_back`,
-    /// `correction`.
+    /// `correction`, `gift_lapsed`.
     #[schema(example = "payment")]
     pub kind: &'static str,
     /// ISO 4217.
@@ -53,6 +54,9 @@ pub struct Leg {
     /// The account, as `/ledger/{slug}/accounts` names it; of a wallet its own: `wallet/…`.
     #[schema(example = "vendor/7")]
     pub account: String,
+    /// For a card or a bank transfer the number of the payment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub payment: Option<String>,
     /// What it gained.
     #[schema(example = "11.25")]
     pub amount: String,
@@ -63,19 +67,27 @@ impl From<TransactionRow> for LedgerEntry {
         let posting = &row.posting;
         let sign = i64::from(posting.source.signum() as i8);
         let vendor = row.vendor.unwrap_or_default();
-        let mut legs = vec![(format!("wallet/{}", row.wallet), posting.wallet)];
-        legs.push((format!("vendor/{}", vendor.0), posting.vendor));
-        legs.push(("commission".into(), posting.commission));
-        legs.extend(row.lots.iter().map(|lot| (source_account(lot.source), sign * lot.amount)));
-        legs.push(("corrections".into(), posting.corrections));
-        legs.push(("in_transit".into(), posting.in_transit));
-        let moved = legs.into_iter().filter(|(_, amount)| *amount != 0);
+        let leg = |account: String, minor: i64| (account, None, minor);
+        let mut legs = vec![leg(format!("wallet/{}", row.wallet), posting.wallet)];
+        legs.push(leg(format!("vendor/{}", vendor.0), posting.vendor));
+        legs.push(leg("commission".into(), posting.commission));
+        // A correction downwards takes gifts back to where they came from; the rest is in the corrections' leg.
+        let from_sources = |lot: &&Lot| row.kind != TransactionKind::Correction || lot.source.is_gift();
+        legs.extend(row.lots.iter().filter(from_sources).map(|lot| {
+            let AccountLot { source, payment, .. } = AccountLot::of(lot, row.currency);
+            (source, payment, sign * lot.amount)
+        }));
+        legs.push(leg("corrections".into(), posting.corrections));
+        legs.push(leg("in_transit".into(), posting.in_transit));
+        let moved = legs.into_iter().filter(|(.., minor)| *minor != 0);
+        let legs = moved.map(|(account, payment, minor)| Leg { account, payment, amount: row.currency.text(minor) });
+        let legs = legs.collect();
         Self {
             transaction_id: row.id.map(|id| id.to_string()),
             at: Moment(row.position.at),
             kind: kind_word(row.kind),
             currency: row.currency.as_str().to_owned(),
-            legs: moved.map(|(account, minor)| Leg { account, amount: row.currency.text(minor) }).collect(),
+            legs,
             reason: Some(row.reason).filter(|reason| !reason.is_empty()),
         }
     }

@@ -32,14 +32,34 @@ pub struct LedgerAccounts {
     /// Of all of them.
     #[schema(example = "EUR")]
     pub currency: String,
-    /// Each account.
+    /// Each account, once.
     pub accounts: Vec<LedgerAccount>,
+    /// What became of gifts.
+    pub gifts: Gifts,
+}
+
+/// What became of a festival's gifts. They are money like any other at the bar, and the festival's own expense: nobody has
+/// paid them in, and they are never paid out.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Gifts {
+    /// What was given, less what corrections took back.
+    #[schema(example = "500.00")]
+    pub given: String,
+    /// What was paid with it, less what was given back of that.
+    #[schema(example = "420.00")]
+    pub spent: String,
+    /// What was left when the festival was over.
+    #[schema(example = "0.00")]
+    pub lapsed: String,
+    /// What can still be spent.
+    #[schema(example = "80.00")]
+    pub left: String,
 }
 
 /// One account of the books.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct LedgerAccount {
-    /// Its name: `wallets`, `vendor/…`, `commission`, `till/…`, `desk/…`, `card/…`, `bank/…`, `corrections`,
+    /// Its name: `wallets`, `vendor/…`, `commission`, `till/…`, `desk/…`, `card/…`, `bank/…`, `gift/…`, `corrections`,
     /// `in_transit`.
     #[schema(example = "vendor/7")]
     pub account: String,
@@ -101,15 +121,17 @@ pub struct TrialRow {
     pub credit: String,
 }
 
-/// The name of a source's account.
+/// The name of a source's account: one for each terminal and desk, and one for all cards, all bank transfers and all
+/// gifts of a festival.
 pub fn source_account(source: Source) -> String {
     let word = source.kind.word();
     match (source.kind, source.number) {
         (SourceKind::Correction, _) => "corrections".into(),
+        (SourceKind::Card | SourceKind::Bank | SourceKind::Gift, _) => format!("{word}/{}", source.festival),
         // Several of one kind, where a wallet has had money from too many.
-        (_, 0) if source.kind != SourceKind::Till => format!("{word}/{}-several", source.festival),
+        (SourceKind::Till | SourceKind::Desk, Source::SEVERAL) => format!("{word}/{}-several", source.festival),
         (SourceKind::Till, number) => format!("{word}/{}", DeviceId::new(source.festival, number as u32)),
-        (_, number) => format!("{word}/{}-{number}", source.festival),
+        (SourceKind::Desk, number) => format!("{word}/{}-{number}", source.festival),
     }
 }
 
@@ -139,15 +161,22 @@ pub(super) fn entries(cash: &CashView, ledger: &LedgerView) -> Vec<Entry> {
             vendor: Some(sums),
         }
     });
-    let sources = ledger.sources.iter().map(|(source, sum)| {
-        let account = source_account(*source);
-        Entry { name: account.clone(), account, balance: *sum, vendor: None }
-    });
+    // A row an account: money that a correction gave back has come from the corrections, wherever it goes.
+    let mut corrections = ledger.corrections;
+    let mut sources: BTreeMap<String, i128> = BTreeMap::new();
+    for (source, sum) in &ledger.sources {
+        match source.kind {
+            SourceKind::Correction => corrections += sum,
+            _ => *sources.entry(source_account(*source)).or_default() += sum,
+        }
+    }
+    let sources =
+        sources.into_iter().map(|(account, balance)| Entry { name: account.clone(), account, balance, vendor: None });
     let mut all = vec![plain("wallets", "Wallets", ledger.wallets)];
     all.extend(vendors);
     all.push(plain("commission", "Commission", ledger.commission));
     all.extend(sources);
-    all.push(plain("corrections", "Corrections", ledger.corrections));
+    all.push(plain("corrections", "Corrections", corrections));
     all.push(plain("in_transit", "Transfers under way", ledger.in_transit));
     all
 }
@@ -186,7 +215,13 @@ async fn ledger_accounts(
             refunds: sums.refunds,
         }),
     });
-    Ok(Json(LedgerAccounts { currency: currency.as_str().to_owned(), accounts: accounts.collect() }))
+    let gifts = Gifts {
+        given: text(ledger.gifts.given),
+        spent: text(ledger.gifts.spent),
+        lapsed: text(ledger.gifts.lapsed),
+        left: text(ledger.gifts.left()),
+    };
+    Ok(Json(LedgerAccounts { currency: currency.as_str().to_owned(), accounts: accounts.collect(), gifts }))
 }
 
 /// Adds a festival's books up.

@@ -49,7 +49,7 @@ pub enum TransactionType {
     Refund,
     /// From one wallet to another, each side by itself, and what came back.
     Transfer,
-    /// An operator corrected a balance.
+    /// An operator corrected a balance or gave something, or what was given has lapsed.
     Correction,
 }
 
@@ -62,7 +62,7 @@ impl TransactionType {
             TransactionKind::TransferOut | TransactionKind::TransferIn | TransactionKind::TransferBack => {
                 Self::Transfer
             }
-            TransactionKind::Correction => Self::Correction,
+            TransactionKind::Correction | TransactionKind::Lapse => Self::Correction,
         }
     }
 
@@ -83,6 +83,7 @@ pub(super) fn kind_word(kind: TransactionKind) -> &'static str {
         TransactionKind::TransferBack => "transfer_back",
         TransactionKind::Correction => "correction",
         TransactionKind::CashOut => "cash_out",
+        TransactionKind::Lapse => "gift_lapsed",
     }
 }
 
@@ -99,7 +100,7 @@ pub struct Transaction {
     #[serde(rename = "type")]
     pub kind_type: TransactionType,
     /// More exactly: `topup`, `payment`, `refund`, `cash_out`, `transfer_out`, `transfer_in`, `transfer_back`,
-    /// `correction`.
+    /// `correction`, `gift_lapsed`.
     #[schema(example = "payment")]
     pub kind: &'static str,
     /// Why it was refused; for a transfer that came back, why the other side would not have it.

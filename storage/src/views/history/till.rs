@@ -237,7 +237,13 @@ impl Night {
             }
             37 => {
                 let delta = eur(if chance.below(2) == 0 { amount } else { -amount });
-                let action = CashAction::Correct { wallet: who, festival, delta, reason: "miscounted".into() };
+                let action = CashAction::Correct {
+                    wallet: who,
+                    festival,
+                    delta,
+                    reason: "miscounted".into(),
+                    gives_back: false,
+                };
                 Command::Office(Box::new(OfficeCommand { key: None, operator: 7, action: OfficeAction::Cash(action) }))
             }
             38 => cash(CashAction::CashOut { wallet: who, festival }),

@@ -247,9 +247,17 @@ mod tests {
     fn any_row() -> impl Strategy<Value = TransactionRow> {
         let who =
             (any::<u64>(), any::<Option<u64>>(), any::<Option<u32>>(), any::<Option<u32>>(), any::<Option<u16>>());
-        let money = (any::<[i64; 9]>(), prop::collection::vec((0..5_usize, any::<u64>(), any::<i64>()), 0..4));
+        let money =
+            (any::<[i64; 9]>(), prop::collection::vec((0..SourceKind::ALL.len(), any::<u64>(), any::<i64>()), 0..4));
         let lines = prop::collection::vec(any::<(u16, u16, i64, u16)>(), 0..4);
-        let what = (0..8_usize, any::<Option<u64>>(), 0..=Rejection::ALL.len(), any::<Option<u64>>(), ".{0,9}", lines);
+        let what = (
+            0..TransactionKind::ALL.len(),
+            any::<Option<u64>>(),
+            0..=Rejection::ALL.len(),
+            any::<Option<u64>>(),
+            ".{0,9}",
+            lines,
+        );
         (who, money, what, 0..1_u64 << INDEX_BITS).prop_map(|(who, (sums, lots), what, index)| {
             let (festival, wallet) = (FestivalId(0xC0FF_EE00), WalletId(who.0));
             let (kind, serial, rejection, of, reason, lines) = what;

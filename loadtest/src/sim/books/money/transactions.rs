@@ -122,16 +122,23 @@ impl MoneyBook {
                 Ok(())
             }
             TransactionKind::TransferBack => Ok(()), // judged with its operation
-            TransactionKind::Correction if t.amount > 0 => self.taken_here(t, page).map(|_| ()),
+            TransactionKind::Correction if t.amount > 0 => {
+                let gift = t.lots.first().source.kind == SourceKind::Gift;
+                self.taken_here(t, page)?;
+                if gift && is_over(page) { Err(Rejection::FestivalNotActive) } else { Ok(()) }
+            }
             TransactionKind::Correction => {
                 let wallet = self.taken_here(t, page)?;
-                if wallet.available + t.amount < 0 { Err(Rejection::InsufficientFunds) } else { Ok(()) }
+                if wallet.spendable(t.festival) + t.amount < 0 { Err(Rejection::InsufficientFunds) } else { Ok(()) }
             }
+            // It is over, here and now: that it was so for long enough, the engine's own tests say.
+            TransactionKind::Lapse if is_over(page) => Ok(()),
+            TransactionKind::Lapse => Err(Rejection::FestivalNotActive),
             TransactionKind::CashOut => {
                 let wallet = self.taken_here(t, page)?;
                 match wallet {
                     wallet if wallet.blocked => Err(Rejection::WalletBlocked),
-                    wallet if wallet.available == 0 => Err(Rejection::NothingLeft),
+                    wallet if wallet.paid_in() == 0 => Err(Rejection::NothingLeft),
                     _ => Ok(()),
                 }
             }
@@ -166,7 +173,7 @@ impl MoneyBook {
     fn spends(&self, t: &Transaction, page: &CashBook, amount: i64) -> Judged {
         match self.taken_here(t, page)? {
             wallet if wallet.blocked => Err(Rejection::WalletBlocked),
-            wallet if wallet.available < amount => Err(Rejection::InsufficientFunds),
+            wallet if wallet.spendable(t.festival) < amount => Err(Rejection::InsufficientFunds),
             _ => Ok(()),
         }
     }
@@ -298,8 +305,10 @@ impl MoneyBook {
             page.vendors[usize::from(t.vendor.0)].payable += i128::from(p.vendor);
         }
         if p.source != 0 {
-            for lot in t.lots.iter() {
-                *page.sources.entry(lot.source).or_default() += i128::from(lot.amount * p.source.signum());
+            let corrected = t.kind == TransactionKind::Correction;
+            for lot in t.lots.iter().filter(|lot| !corrected || lot.source.kind == SourceKind::Gift) {
+                let sum = page.sources.entry(account(lot.source)).or_default();
+                *sum += i128::from(lot.amount * p.source.signum());
             }
         }
         let over = t.before + p.wallet > page.policy.max_balance;
@@ -319,8 +328,16 @@ impl MoneyBook {
         if t.lots.sum() != p.wallet.abs() {
             return breach("every euro has a source", format!("{t:?}"));
         }
-        if p.wallet < 0 && !t.lots.iter().all(|lot| takes(&mut wallet.lots, lot.source, lot.amount)) {
-            return breach("the oldest money is spent first", format!("{t:?}, there is {:?}", wallet.lots));
+        if p.wallet < 0 {
+            let paid_out = t.kind == TransactionKind::CashOut;
+            let right = wallet.goes_first(t.festival, t.amount.abs(), paid_out);
+            if !t.lots.iter().map(|lot| (lot.source, lot.amount)).eq(right.iter().copied()) {
+                return breach(
+                    "gifts are spent first, then the oldest money",
+                    format!("{t:?}, by the books {right:?}"),
+                );
+            }
+            right.iter().for_each(|(source, amount)| wallet.loses(*source, *amount));
         }
         if p.wallet > 0 {
             t.lots.iter().for_each(|lot| gives(&mut wallet.lots, lot.source, lot.amount));
@@ -340,7 +357,12 @@ impl MoneyBook {
         match t.kind {
             TransactionKind::TopUp => Posting { wallet: amount, source: -amount, ..none },
             TransactionKind::CashOut => Posting { wallet: -amount, source: amount, ..none },
-            TransactionKind::Correction => Posting { wallet: amount, corrections: -amount, ..none },
+            TransactionKind::Lapse => Posting { wallet: -amount, source: amount, ..none },
+            TransactionKind::Correction => {
+                let gifts = t.lots.iter().filter(|lot| lot.source.kind == SourceKind::Gift);
+                let gift = gifts.map(|lot| lot.amount).sum::<i64>() * -amount.signum();
+                Posting { wallet: amount, source: gift, corrections: -amount - gift, ..none }
+            }
             TransactionKind::TransferOut => Posting { wallet: -amount, in_transit: amount, ..none },
             TransactionKind::TransferIn | TransactionKind::TransferBack => {
                 Posting { wallet: amount, in_transit: -amount, ..none }
@@ -390,6 +412,49 @@ fn is_amount(minor: i64) -> Judged {
 fn is_active(page: &CashBook) -> Judged {
     let active = matches!(page.status, FestivalStatus::Published | FestivalStatus::Ongoing);
     if active { Ok(()) } else { Err(Rejection::FestivalNotActive) }
+}
+
+fn is_over(page: &CashBook) -> bool {
+    matches!(page.status, FestivalStatus::Completed | FestivalStatus::Cancelled)
+}
+
+/// Cards, bank transfers, gifts and corrections have one account each; a terminal and a desk have their own.
+fn account(source: Source) -> Source {
+    let own = matches!(source.kind, SourceKind::Till | SourceKind::Desk);
+    Source { number: if own { source.number } else { 0 }, ..source }
+}
+
+impl WalletBook {
+    fn gifts(&self, which: impl Fn(FestivalId) -> bool) -> i64 {
+        let gifts = self.lots.iter().filter(|(source, _)| source.kind == SourceKind::Gift && which(source.festival));
+        gifts.map(|(_, amount)| amount).sum()
+    }
+    /// Gifts are good where they were given.
+    fn spendable(&self, at: FestivalId) -> i64 {
+        self.available - self.gifts(|festival| festival != at)
+    }
+    /// Gifts are not paid out.
+    fn paid_in(&self) -> i64 {
+        self.available - self.gifts(|_| true)
+    }
+    /// What this amount takes: the festival's own gift, then what is oldest; paid out, no gift.
+    fn goes_first(&self, at: FestivalId, amount: i64, paid_out: bool) -> Vec<(Source, i64)> {
+        let mut left = amount;
+        let own = self.lots.iter().filter(|(source, _)| source.kind == SourceKind::Gift && source.festival == at);
+        let rest = self.lots.iter().filter(|(source, _)| source.kind != SourceKind::Gift);
+        let parts = own.filter(|_| !paid_out).chain(rest).map(|(source, amount)| {
+            let part = left.min(*amount);
+            left -= part;
+            (*source, part)
+        });
+        parts.filter(|(_, part)| *part > 0).collect()
+    }
+    fn loses(&mut self, source: Source, amount: i64) {
+        if let Some((_, sum)) = self.lots.iter_mut().find(|(known, _)| *known == source) {
+            *sum -= amount;
+        }
+        self.lots.retain(|(_, sum)| *sum != 0);
+    }
 }
 
 /// What is left to the vendor: half a cent goes to the even side.
