@@ -1,7 +1,7 @@
 //! `Node`: the one door to the shards of this process.
 
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
@@ -219,6 +219,11 @@ pub struct Recovered {
     pub took: Duration,
 }
 
+/// Whether nothing lies in a folder. One that cannot be read is left to whoever opens it.
+fn is_empty(dir: &Path) -> bool {
+    std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none())
+}
+
 impl Node {
     /// Opens the journal, recovers every shard, starts their threads. Blocks until they serve: call it where blocking
     /// is allowed.
@@ -236,6 +241,11 @@ impl Node {
         }
         let mut options = config.journal;
         options.log.shards = config.shards;
+        // An empty journal in place of one that was lost would look like a festival that nobody has come to yet.
+        if is_empty(&journal_dir) && !is_empty(&snapshot_dir) && options.log.accept_loss != Some(0) {
+            let why = "there is none, and snapshots of one lie beside it".to_owned();
+            return Err(JournalError::NotWhole { ends: 0, why }.into());
+        }
         // What all shards can have under way together always has room: a full queue makes them wait.
         let shards = usize::from(config.shards);
         options.queue_bytes_max = options.queue_bytes_max.max(shards * IN_FLIGHT_MAX * RECORD_BYTES_MAX);
