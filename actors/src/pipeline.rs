@@ -315,7 +315,7 @@ impl<R: Clone> Pipeline<R> {
         if planted(Plant::SentBeforeDurable) { &mut now } else { &mut held }.extend(sent);
         held.extend(self.step.notices.drain(..).map(Release::Notice));
         if acknowledged {
-            now.extend(self.later.delivered(&self.shard));
+            held.extend(self.later.delivered(&self.shard));
         }
         if ticked {
             now.extend(self.later.overdue(stamp));
