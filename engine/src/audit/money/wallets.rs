@@ -60,7 +60,8 @@ impl MoneyBooks {
         };
         found.check(Check::OwnFestival, own, || format!("{} at festival {}", by.device, t.festival));
         let new = terminal.answers(by.seq, by.floor);
-        let refused = !terminal.revoked || t.rejection == Some(Rejection::DeviceRevoked);
+        // What had lapsed says so first, whoever asks.
+        let refused = !terminal.revoked || matches!(t.rejection, Some(Rejection::DeviceRevoked | Rejection::Expired));
         let allowed = match kind {
             TransactionKind::Payment | TransactionKind::Refund => terminal.vendor == Some(vendor),
             TransactionKind::TopUp => terminal.cashier,
