@@ -250,7 +250,10 @@ fn audit_holds(data: &Path) {
     assert_eq!(audited.status.code(), Some(0));
     let found: Value = serde_json::from_slice(&audited.stdout).expect("one JSON object and nothing else");
     assert_eq!(names(&found), "gates holds journal");
-    assert_eq!(names(&found["journal"]), "chain damage records records_behind_damage records_missing shards torn");
+    assert_eq!(
+        names(&found["journal"]),
+        "chain damage missing records records_behind_damage records_missing shards torn"
+    );
     assert_eq!(
         names(&found["gates"]),
         "admitted cash_rejected checks conflicts conflicts_total debits events exited records refunds rejected shards \

@@ -125,7 +125,7 @@ async fn before_the_welcome() {
     let house = open().await;
     let device = house.device().await.device;
     let mut other_version = Frame::Hello(device).to_bytes();
-    other_version[4] = 2;
+    other_version[4] = 9;
     let oversized = [0x01, 0x04, 0x01, 0x00, 0, 0];
     let no_kind = [0x04, 0x00, 0x7F, 0x00];
     let hello = Frame::Hello(device).to_bytes();

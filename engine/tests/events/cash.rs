@@ -190,8 +190,8 @@ fn named() -> impl Strategy<Value = Named> {
         ticket().prop_map(Named::Ticket)
     ]
 }
-fn currency() -> impl Strategy<Value = Currency> {
-    "[A-Z]{3}".prop_map(|code| Currency::parse(&code).expect("three capitals"))
+pub(super) fn currency() -> impl Strategy<Value = Currency> {
+    select(&["EUR", "JPY", "KWD", "USD"][..]).prop_map(|code| Currency::parse(code).expect("one of ISO 4217"))
 }
 fn amount() -> impl Strategy<Value = i64> {
     prop_oneof![Just(0), Just(i64::MAX), Just(i64::MIN), proptest::num::i64::ANY]

@@ -5,7 +5,7 @@ mod cash;
 use engine::command::{CategoryValues, Direction, FirstUse, Verdict};
 use engine::event::*;
 use engine::ids::*;
-use engine::money::{Currency, Money};
+use engine::money::Money;
 use engine::rejection::Rejection;
 use engine::status::*;
 use engine::time::{Calendar, Timestamp};
@@ -200,11 +200,20 @@ fn policy() -> impl Strategy<Value = Policy> {
     })
 }
 fn category_values() -> impl Strategy<Value = CategoryValues> {
-    ("\\PC{0,20}", select(CategoryKind::ALL), proptest::num::i64::ANY, "[A-Z]{3}", any_u32(), any_u64(), time(), time())
+    (
+        "\\PC{0,20}",
+        select(CategoryKind::ALL),
+        proptest::num::i64::ANY,
+        cash::currency(),
+        any_u32(),
+        any_u64(),
+        time(),
+        time(),
+    )
         .prop_map(|(name, kind, minor, currency, quota, zones, valid_from, valid_until)| CategoryValues {
             name,
             kind,
-            price: Money { minor, currency: Currency::parse(&currency).expect("three capitals") },
+            price: Money { minor, currency },
             quota,
             zones,
             valid_from,
