@@ -187,6 +187,17 @@ impl Driver {
         self.expire();
         self.state.send_replace(State::Ended(error.clone()));
         let _ = self.events.send(Event::Ended(error.clone()));
+        // What was asked and not taken any more: nothing has become of it.
+        self.asks.close();
+        while let Ok(ask) = self.asks.try_recv() {
+            match ask {
+                Ask::Scan { reply, .. } | Ask::Undo { reply, .. } | Ask::Cash { reply, .. } => {
+                    reply.fail(error.clone())
+                }
+                Ask::Recent { .. } | Ask::Unanswered(_) => {} // whoever waits hears that there is nobody
+                Ask::Close(done) => drop(self.closing.replace(done)),
+            }
+        }
         // What the server has said no to for good was not done, if it was never sent: whoever waits is told so, and it
         // leaves the queue. What was sent is in doubt, and stays.
         let is_final = error.is_final() && !matches!(error, ClientError::Gone);

@@ -116,12 +116,12 @@ async fn a_payment_that_comes_too_late_is_remembered_as_that() {
     };
     let band = WalletName::Tag(tag(1));
     let expired = rejected(Rejection::Expired);
-    let first = told(&mut bare, until(pay(1, band, 100), -1)).await;
+    let first = told(&mut bare, until(pay(1, band, 100), -60_000)).await;
     assert_eq!((first.verdict, first.balance, first.serial), (expired, 10_000, 0));
-    assert_eq!(told(&mut bare, until(top_up(2, WalletName::Id(anna), 500), -1)).await.verdict, expired);
+    assert_eq!(told(&mut bare, until(top_up(2, WalletName::Id(anna), 500), -60_000)).await.verdict, expired);
     assert_eq!(told(&mut bare, until(pay(1, band, 100), 60_000)).await, first, "whatever its time is now");
     assert_eq!(told(&mut bare, until(pay(3, band, 100), 60_000)).await.verdict, CashVerdict::Paid);
-    assert_eq!(told(&mut bare, until(pay(3, band, 100), -1)).await.verdict, CashVerdict::Paid, "and so is a yes");
+    assert_eq!(told(&mut bare, until(pay(3, band, 100), -60_000)).await.verdict, CashVerdict::Paid, "and so is a yes");
     assert_eq!(wallet(&house, anna).await.available, 9_900);
     bare.close().await;
     house.close().await;
