@@ -10,6 +10,7 @@ use std::{
     os::unix::fs::{FileExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::Mutex,
+    time::Duration,
 };
 
 use rustix::fs::{FallocateFlags, FlockOperation, OFlags};
@@ -295,23 +296,37 @@ fn must_exist(dir: &Path) -> Result<(), JournalError> {
     }
 }
 
+/// How often, and how far apart, a lock is asked for that this very process is said to hold: half a second in all.
+const OWN_LOCK_TRIES: u32 = 50;
+const OWN_LOCK_PAUSE: Duration = Duration::from_millis(10);
+
 fn take_lock(path: &Path) -> Result<File, JournalError> {
     let name = path.display().to_string();
     let fault = |error: io::Error| JournalError::io("lock", &name, error);
     let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(fault)?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            let mut by = String::new();
-            let read = file.read_to_string(&mut by);
-            let by = if read.is_ok() && !by.trim().is_empty() { by.trim().to_owned() } else { "unknown".to_owned() };
-            return Err(JournalError::Locked { by });
+    let own = std::process::id().to_string();
+    for attempt in 1.. {
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => break,
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                let mut by = String::new();
+                let read = file.rewind().and_then(|()| file.read_to_string(&mut by));
+                // This process had it, and may have let go: a child that was forked meanwhile shares the open file until
+                // it becomes another program.
+                if by.trim() == own && attempt < OWN_LOCK_TRIES {
+                    std::thread::sleep(OWN_LOCK_PAUSE);
+                    continue;
+                }
+                let by =
+                    if read.is_ok() && !by.trim().is_empty() { by.trim().to_owned() } else { "unknown".to_owned() };
+                return Err(JournalError::Locked { by });
+            }
+            Err(error) => return Err(fault(error.into())),
         }
-        Err(error) => return Err(fault(error.into())),
     }
     // For the other's message only; the lock itself is what counts.
     file.set_len(0).and_then(|()| file.rewind()).map_err(fault)?;
-    writeln!(file, "{}", std::process::id()).map_err(fault)?;
+    writeln!(file, "{own}").map_err(fault)?;
     Ok(file)
 }
 
@@ -343,6 +358,21 @@ fn best_way(dir: &Path) -> Result<Way, JournalError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As a child does between its fork and its exec: it holds the file that was locked a little longer.
+    #[test]
+    fn a_lock_that_a_child_still_shares_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = take_lock(&dir.path().join(LOCK)).unwrap();
+        let shared = first.try_clone().unwrap();
+        drop(first);
+        let child = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(50));
+            drop(shared);
+        });
+        take_lock(&dir.path().join(LOCK)).expect("nobody uses the folder");
+        child.join().unwrap();
+    }
 
     #[test]
     fn a_missing_folder_is_not_created() {
