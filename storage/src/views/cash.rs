@@ -288,7 +288,7 @@ impl TransactionRow {
     }
 
     /// What a refund takes off which rows of products, `earlier` ones of the same payment having been given back already:
-    /// the pieces that it names, and of the rest each VAT rate's part, the remainder at the highest ([`shares`]). Adds up
+    /// the pieces that it names, and of the rest each VAT rate's part, the remainder at the highest. Adds up
     /// to the refund's [`TransactionRow::entry`].
     pub fn products_given_back(&self, payment: &Self, earlier: &[Self]) -> Vec<(ProductPosition, ProductTally)> {
         let Some((.., place)) = self.sale() else { return Vec::new() };
