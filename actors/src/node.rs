@@ -15,7 +15,7 @@ use engine::time::Timestamp;
 use engine::view::{LedgerView, Notice, Query, View, WalletView};
 use ractor::{Actor, ActorRef};
 use storage::journal::file::{FileJournal, Options};
-use storage::journal::{Cursor, Journal, JournalError};
+use storage::journal::{Cursor, Journal, JournalError, Position};
 use storage::snapshots::{FileSnapshots, SnapshotError, Snapshots};
 use tokio::sync::{broadcast, oneshot};
 
@@ -253,7 +253,7 @@ impl Node {
         let opened = FileJournal::open(&journal_dir, options)?;
         let snapshots: Arc<dyn Snapshots> = Arc::new(FileSnapshots::open(&snapshot_dir)?);
         let mut recovering = Recovering::from_snapshots(&*snapshots, &opened.end(), |_| true)?;
-        let mut reader = opened.reader(&recovering.cursor(&opened.end()))?;
+        let mut reader = recovering.reader(&opened.end(), |from| opened.reader(from))?;
         while !recovering.replay(&mut *reader, u64::MAX)? {}
         drop(reader);
         let events = recovering.events;
@@ -553,7 +553,8 @@ impl Node {
             tracing::error!(%error, "the journal does not close cleanly; it has all that was acknowledged");
         } else if idle {
             // So the journal's end is where each of them is that is not down.
-            for shard in stopped.iter().filter(|shard| shard.seq() > 0) {
+            // Of one in which nothing has happened too: else the next start would read the journal from its beginning.
+            for shard in stopped.iter().filter(|shard| end.get(shard.id()) > Position(0)) {
                 if let Err(error) = recover::save(&*self.0.snapshots, shard, end.get(shard.id())) {
                     tracing::warn!(%error, "no snapshot; the next start replays the journal");
                 }
