@@ -30,6 +30,19 @@ pub enum RecoverError {
         /// What is wrong with it.
         why: RecordError,
     },
+    /// No snapshot of a shard can be used, and the journal does not begin early enough to do without.
+    #[error(
+        "snapshot_unusable: no snapshot of shard {} that can be used reaches the journal, which begins at position {first} \
+         in this folder. Nothing was changed: bring back the segments before that from the archive, or the snapshots from \
+         a backup",
+        shard.0
+    )]
+    SnapshotUnusable {
+        /// Whose.
+        shard: ShardId,
+        /// The first position at hand.
+        first: u64,
+    },
 }
 
 /// Shards on their way through the journal.
@@ -58,7 +71,11 @@ impl Recovering {
                 this.cursor.advance(id, Position(u64::MAX));
                 continue;
             }
-            let restored = snapshots.newest(id, end.get(id))?.and_then(|(meta, body)| restore(&meta, &body));
+            let mut restored = None;
+            snapshots.newest(id, end.get(id), &mut |meta, body| {
+                restored = restore(meta, body);
+                restored.is_some()
+            })?;
             let (shard, position) = restored.unwrap_or_else(|| (Shard::new(id, shards), Position(0)));
             let late = u64::from(planted(Plant::ReplaySkipsOne) && position.0 > 0);
             this.cursor.advance(id, Position(position.0 + late));
@@ -67,13 +84,28 @@ impl Recovering {
         Ok(this)
     }
 
-    /// Where to begin reading the journal. `end` is its end: shards that are not wanted need nothing of it.
-    pub fn cursor(&self, end: &Cursor) -> Cursor {
+    /// A reader of what the snapshots lack, by whoever opens one at a cursor. `end` is the journal's: shards that are not
+    /// wanted need nothing of it.
+    ///
+    /// # Errors
+    /// [`RecoverError::SnapshotUnusable`] if the journal does not reach back so far; else its own.
+    pub fn reader(
+        &self,
+        end: &Cursor,
+        open: impl FnOnce(&Cursor) -> Result<Box<dyn Reader>, JournalError>,
+    ) -> Result<Box<dyn Reader>, RecoverError> {
         let mut from = Cursor::start(self.cursor.shards());
         for id in (0..self.cursor.shards()).map(ShardId) {
             from.advance(id, self.cursor.get(id).min(end.get(id)));
         }
-        from
+        open(&from).map_err(|why| match why {
+            JournalError::Archived { asked, first } => {
+                let mut shards = (0..self.cursor.shards()).map(ShardId);
+                let shard = shards.find(|id| from.get(*id).0 == asked).expect("somebody needs what is asked for");
+                RecoverError::SnapshotUnusable { shard, first }
+            }
+            why => why.into(),
+        })
     }
 
     /// Replays until the reader has caught up, or `limit` events have been applied; says whether it has caught up.
@@ -108,13 +140,20 @@ impl Recovering {
     }
 }
 
+/// The shard of a snapshot that is whole, if it is what the snapshot says: this shard, after this record, to the last bit.
+/// Bytes that another program wrote may decode and mean something else.
 fn restore(meta: &SnapshotMeta, body: &[u8]) -> Option<(Shard, Position)> {
-    let restored = (meta.format == SNAPSHOT_FORMAT).then(|| Shard::restore(body)).flatten()?;
-    if restored.seq() != meta.seq || restored.id() != meta.shard {
-        tracing::warn!(shard = meta.shard.0, "a snapshot that is not what it says; the journal has it all");
+    if meta.format != SNAPSHOT_FORMAT {
+        tracing::info!(shard = meta.shard.0, "a snapshot of another version is passed over");
         return None;
     }
-    Some((restored, meta.position))
+    let restored = Shard::restore(body);
+    let same = restored
+        .filter(|shard| (shard.id(), shard.seq()) == (meta.shard, meta.seq) && shard.state_hash() == meta.state_hash);
+    if same.is_none() {
+        tracing::warn!(shard = meta.shard.0, seq = meta.seq, "a snapshot is not what it says: passed over");
+    }
+    Some((same?, meta.position))
 }
 
 /// Keeps a snapshot of a shard, `position` being the first in the journal that it does not cover.

@@ -81,7 +81,7 @@ impl Actor for Supervisor {
 fn rebuild(house: &House, id: ShardId) -> Result<engine::shard::Shard, RecoverError> {
     let end = house.journal.end();
     let mut recovering = Recovering::from_snapshots(&*house.snapshots, &end, |shard| shard == id)?;
-    let mut reader = house.journal.reader(&recovering.cursor(&end))?;
+    let mut reader = recovering.reader(&end, |from| house.journal.reader(from))?;
     while !recovering.replay(&mut *reader, u64::MAX)? {}
     Ok(recovering.into_shards().next().expect("one was wanted"))
 }
@@ -134,7 +134,7 @@ impl Actor for Snapshotter {
 fn snapshot_all(house: &House) -> Result<bool, RecoverError> {
     let end = house.journal.end();
     let mut recovering = Recovering::from_snapshots(&*house.snapshots, &end, |_| true)?;
-    let mut reader = house.journal.reader(&recovering.cursor(&end))?;
+    let mut reader = recovering.reader(&end, |from| house.journal.reader(from))?;
     // In pieces, with pauses: this is nobody's hurry, and the shards need the cores.
     while !recovering.replay(&mut *reader, 20_000)? {
         std::thread::sleep(Duration::from_millis(20));

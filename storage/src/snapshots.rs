@@ -44,6 +44,9 @@ pub struct SnapshotMeta {
     pub format: u32,
 }
 
+/// Whether a snapshot that verifies can be used: by what it says of itself, and its body.
+pub type Accept<'a> = dyn FnMut(&SnapshotMeta, &[u8]) -> bool + 'a;
+
 /// Where snapshots are kept.
 pub trait Snapshots: Send + Sync + 'static {
     /// Keeps a snapshot, durably, and forgets all but the newest [`KEPT`] of that shard, by `seq`.
@@ -52,14 +55,15 @@ pub trait Snapshots: Send + Sync + 'static {
     /// [`SnapshotError`]; what was kept before is still there.
     fn save(&self, meta: &SnapshotMeta, body: &[u8]) -> Result<(), SnapshotError>;
 
-    /// The newest snapshot of `shard` that verifies and covers no more than what lies before `within`, the journal's end.
-    /// Damaged ones are passed over with a warning. So are those that are ahead of the journal, and they are set aside: the
-    /// journal will reach their position again, with another history.
+    /// Takes the newest snapshot of `shard` that verifies, that covers no more than what lies before `within`, the journal's
+    /// end, and that `accept` says yes to: only whoever knows the state can tell whether it is what it says. Says whether
+    /// there was one. Damaged ones are passed over with a warning. So are those that are ahead of the journal, and they are
+    /// set aside: the journal will reach their position again, with another history.
     ///
     /// # Errors
     /// [`SnapshotError::Io`] if the store cannot be asked; [`SnapshotError::NewerVersion`] if a newer program wrote the
     /// newest one.
-    fn newest(&self, shard: ShardId, within: Position) -> Result<Option<(SnapshotMeta, Vec<u8>)>, SnapshotError>;
+    fn newest(&self, shard: ShardId, within: Position, accept: &mut Accept<'_>) -> Result<bool, SnapshotError>;
 }
 
 /// What can go wrong with snapshots.
@@ -162,7 +166,7 @@ impl Snapshots for FileSnapshots {
         Ok(())
     }
 
-    fn newest(&self, shard: ShardId, within: Position) -> Result<Option<(SnapshotMeta, Vec<u8>)>, SnapshotError> {
+    fn newest(&self, shard: ShardId, within: Position, accept: &mut Accept<'_>) -> Result<bool, SnapshotError> {
         for name in self.names(shard)? {
             let bytes = fs::read(self.dir.join(&name)).map_err(|source| SnapshotError::Io {
                 doing: "read",
@@ -184,13 +188,17 @@ impl Snapshots for FileSnapshots {
                         source,
                     })?;
                 }
-                Ok((meta, body)) if meta.shard == shard => return Ok(Some((meta, body))),
+                Ok((meta, body)) if meta.shard == shard => {
+                    if accept(&meta, &body) {
+                        return Ok(true);
+                    }
+                }
                 Ok(_) => tracing::warn!(name, "a snapshot is of another shard than its name says: passed over"),
                 Err(Unreadable::Newer(found)) => return Err(SnapshotError::NewerVersion { file: name, found }),
                 Err(Unreadable::Damaged(why)) => tracing::warn!(name, why, "a snapshot is damaged: passed over"),
             }
         }
-        Ok(None)
+        Ok(false)
     }
 }
 
@@ -261,16 +269,15 @@ impl Snapshots for MemorySnapshots {
         let mut shards = self.shards();
         let kept = shards.entry(meta.shard).or_default();
         kept.retain(|(other, _)| other.seq != meta.seq);
-        kept.sort_by_key(|(other, _)| std::cmp::Reverse(other.seq));
         kept.truncate(KEPT - 1);
         kept.push((meta.clone(), body.to_vec()));
+        kept.sort_by_key(|(other, _)| std::cmp::Reverse(other.seq));
         Ok(())
     }
 
-    fn newest(&self, shard: ShardId, within: Position) -> Result<Option<(SnapshotMeta, Vec<u8>)>, SnapshotError> {
-        let shards = self.shards();
-        let kept = shards.get(&shard).map(|kept| kept.iter().filter(|(meta, _)| meta.position <= within));
-        Ok(kept.and_then(|kept| kept.max_by_key(|(meta, _)| meta.seq)).cloned())
+    fn newest(&self, shard: ShardId, within: Position, accept: &mut Accept<'_>) -> Result<bool, SnapshotError> {
+        let kept = self.shards().get(&shard).cloned().unwrap_or_default();
+        Ok(kept.iter().any(|(meta, body)| meta.position <= within && accept(meta, body)))
     }
 }
 
@@ -292,27 +299,54 @@ mod tests {
 
     const ALL: Position = Position(u64::MAX);
 
+    /// The newest that there is.
+    fn newest_of(store: &dyn Snapshots, shard: u16, within: Position) -> Option<(SnapshotMeta, Vec<u8>)> {
+        let mut found = None;
+        let mut accept = |meta: &SnapshotMeta, body: &[u8]| {
+            found = Some((meta.clone(), body.to_vec()));
+            true
+        };
+        let there = store.newest(ShardId(shard), within, &mut accept).expect("asked");
+        assert_eq!(there, found.is_some());
+        found
+    }
+
     /// Both stores do this.
     fn keeps_the_newest_two(store: &dyn Snapshots) {
-        assert_eq!(store.newest(ShardId(1), ALL).expect("asked"), None);
+        assert_eq!(newest_of(store, 1, ALL), None);
         for seq in [5, 900, 40_000] {
             store.save(&meta(1, seq), &vec![seq as u8; seq as usize]).expect("saved");
         }
         store.save(&meta(2, 1), b"other").expect("saved");
-        let (found, body) = store.newest(ShardId(1), ALL).expect("asked").expect("there");
+        let (found, body) = newest_of(store, 1, ALL).expect("there");
         assert_eq!((found, body), (meta(1, 40_000), vec![40_000_u32 as u8; 40_000]));
         // Saved again, as after a restart.
         store.save(&meta(1, 40_000), b"again").expect("saved");
-        assert_eq!(store.newest(ShardId(1), ALL).expect("asked").expect("there").1, b"again");
-        assert_eq!(store.newest(ShardId(2), ALL).expect("asked").expect("there").1, b"other");
+        assert_eq!(newest_of(store, 1, ALL).expect("there").1, b"again");
+        assert_eq!(newest_of(store, 2, ALL).expect("there").1, b"other");
         // The journal ends before the newer of the two.
-        let (found, _) = store.newest(ShardId(1), Position(3 * 40_000 - 1)).expect("asked").expect("there");
+        let (found, _) = newest_of(store, 1, Position(3 * 40_000 - 1)).expect("there");
         assert_eq!(found.seq, 900);
+    }
+
+    /// Both stores do this.
+    fn offers_the_one_before(store: &dyn Snapshots) {
+        for seq in [900, 5, 40_000] {
+            store.save(&meta(3, seq), b"state").expect("saved");
+        }
+        let mut offered = Vec::new();
+        let accepted = store.newest(ShardId(3), ALL, &mut |meta, _| {
+            offered.push(meta.seq);
+            false
+        });
+        assert!(!accepted.expect("asked"));
+        assert_eq!(offered, [40_000, 900], "newest first, and no further than is kept");
     }
 
     #[test]
     fn in_memory() {
         keeps_the_newest_two(&MemorySnapshots::new());
+        offers_the_one_before(&MemorySnapshots::new());
     }
 
     #[test]
@@ -321,8 +355,9 @@ mod tests {
         let store = FileSnapshots::open(dir.path()).expect("opened");
         keeps_the_newest_two(&store);
         // The one that was ahead is set aside for good: the journal will get there with another history.
-        assert_eq!(store.newest(ShardId(1), ALL).expect("asked").expect("there").0.seq, 900);
+        assert_eq!(newest_of(&store, 1, ALL).expect("there").0.seq, 900);
         assert_eq!(fs::read_dir(dir.path()).expect("lists").count(), KEPT + 1);
+        offers_the_one_before(&store);
     }
 
     #[test]
@@ -342,7 +377,7 @@ mod tests {
             assert!(matches!(decode(good[..len].to_vec()), Err(Unreadable::Damaged(_))), "cut to {len}");
         }
         fs::write(&newest, &good[..good.len() / 2]).expect("damaged");
-        let (found, body) = store.newest(ShardId(0), ALL).expect("asked").expect("there");
+        let (found, body) = newest_of(&store, 0, ALL).expect("there");
         assert_eq!((found.seq, body.as_slice()), (1, b"the state before".as_slice()));
     }
 }

@@ -109,3 +109,47 @@ impl<R> Later<R> {
         waiters.chain(self.held.drain(..).map(|held| held.waiter.to))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(1_000_000);
+
+    /// Both kinds count, each once, until they have gone, whichever way that is.
+    #[test]
+    fn so_many_wait_and_no_more() {
+        let mut later: Later<usize> = Later::new();
+        let half = LATER_MAX / 2;
+        for n in 0..half {
+            assert!(later.has_room(), "{n}");
+            // Two for each operation: somebody has repeated it.
+            later.wait(n as u64 / 2, n, n % 2 == 1, NOW);
+        }
+        for n in half..LATER_MAX {
+            assert!(later.has_room(), "{n}");
+            let shard = ShardId((n % 2) as u16);
+            later.hold((n, OfficeAnswer::Done, false), vec![(shard, 1)], NOW.plus_ms((n % 3) as i64));
+        }
+        assert!(!later.has_room());
+        assert_eq!(later.finished(0, OfficeAnswer::Done).count(), 2);
+        for n in 0..2 {
+            assert!(later.has_room());
+            later.wait(1_000_000 + n, 0, false, NOW.plus_ms(LATER_MS_MAX));
+        }
+        assert!(!later.has_room());
+        assert_eq!(later.waiting_for(|shard| shard == ShardId(1)).count(), (LATER_MAX - half) / 2);
+        assert!(later.has_room());
+
+        let waiting = LATER_MAX - (LATER_MAX - half) / 2;
+        let overdue = later.overdue(NOW.plus_ms(LATER_MS_MAX + 2)).count();
+        assert_eq!(overdue, waiting - 2, "all but the two that came later");
+        for _ in 2..LATER_MAX {
+            assert!(later.has_room());
+            later.hold((0, OfficeAnswer::Done, false), vec![(ShardId(0), 1)], NOW);
+        }
+        assert!(!later.has_room());
+        assert_eq!(later.abandon().count(), LATER_MAX);
+        assert!(later.has_room());
+    }
+}

@@ -8,7 +8,7 @@ use engine::ids::ShardId;
 use storage::journal::Position;
 use storage::journal::file::Options;
 use storage::journal::log::LogOptions;
-use storage::snapshots::{KEPT, SnapshotError, SnapshotMeta, Snapshots};
+use storage::snapshots::{Accept, KEPT, SnapshotError, SnapshotMeta, Snapshots};
 
 /// How many shards the simulated node has: two festivals and the platform, each on its own or not; and two thirds of
 /// all transfers go from one to another.
@@ -63,10 +63,10 @@ impl Snapshots for SpoiltSnapshots {
         Ok(())
     }
 
-    fn newest(&self, shard: ShardId, within: Position) -> Result<Option<(SnapshotMeta, Vec<u8>)>, SnapshotError> {
+    fn newest(&self, shard: ShardId, within: Position, accept: &mut Accept<'_>) -> Result<bool, SnapshotError> {
         let all = self.kept();
-        let newest =
-            all.get(&shard).and_then(|kept| kept.iter().rev().find(|kept| kept.whole && kept.meta.position <= within));
-        Ok(newest.map(|kept| (kept.meta.clone(), kept.body.clone())))
+        let usable = |kept: &&Kept| kept.whole && kept.meta.position <= within;
+        let mut newest_first = all.get(&shard).into_iter().flatten().rev().filter(usable);
+        Ok(newest_first.any(|kept| accept(&kept.meta, &kept.body)))
     }
 }

@@ -194,7 +194,7 @@ impl World {
         let found = |error: &dyn std::fmt::Display| format!("beside the living node: {error}");
         let recovered =
             Recovering::from_snapshots(&*self.snapshots, &node.readers.end(), |_| true).and_then(|mut recovering| {
-                let mut reader = node.readers.reader(&recovering.cursor(&node.readers.end()))?;
+                let mut reader = recovering.reader(&node.readers.end(), |from| node.readers.reader(from))?;
                 while !recovering.replay(&mut *reader, 50)? {}
                 Ok(recovering)
             });
@@ -283,7 +283,7 @@ impl World {
         }
         let recovered =
             Recovering::from_snapshots(&*self.snapshots, &opened.end(), |_| true).and_then(|mut recovering| {
-                let mut reader = opened.reader(&recovering.cursor(&opened.end()))?;
+                let mut reader = recovering.reader(&opened.end(), |from| opened.reader(from))?;
                 while !recovering.replay(&mut *reader, 100)? {}
                 Ok(recovering)
             });
