@@ -321,6 +321,19 @@ mod tests {
     }
 
     #[test]
+    fn what_protects_people_has_room_beyond_the_rest_and_an_end() {
+        let mut keys = Keys::default();
+        let full = (KEYS_MAX + URGENT_KEYS_MAX) as u128;
+        for id in 1..=full {
+            assert!(keys.have_room_for_urgent(), "{id}");
+            keys.remember(id, 1, 2, OfficeAnswer::Done, Timestamp(0));
+        }
+        assert!(!keys.have_room_for_urgent());
+        keys.forget(Timestamp(KEY_KEPT_MS + 1));
+        assert!(keys.have_room_for_urgent());
+    }
+
+    #[test]
     fn an_office_key_is_remembered_for_72_hours() {
         let mut keys = Keys::default();
         let key = IdempotencyKey { id: 1, fingerprint: 2, made_at: Some(Timestamp(0)) };

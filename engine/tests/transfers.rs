@@ -66,6 +66,31 @@ fn a_cancel_that_comes_too_late_changes_nothing() {
     bar.play(&format!("wait 30001\n tick\n pump\n balance {here} → 30.00\n balance {there} → 20.00"));
 }
 
+/// The other side is asked once, however long it is silent: it hears what is sent until it has said that it did.
+#[test]
+fn a_transfer_is_cancelled_once() {
+    let (mut bar, here, there) = two_sides();
+    bar.play(&format!("transfer {here} {there} 20.00 → pending\n transfer {here} {there} 5.00 → pending"));
+    let (from, to) = (Home::Wallet(bar.wallets[&here]).shard(2), Home::Wallet(bar.wallets[&there]).shard(2));
+    let cancels = |bar: &Bar| -> Vec<u64> {
+        let (_, messages) = bar.outgoing(from, to);
+        messages
+            .iter()
+            .filter_map(|message| if let Message::Cancel { op } = message { Some(*op) } else { None })
+            .collect()
+    };
+    assert!(cancels(&bar).is_empty());
+    bar.play("wait 30001\n tick");
+    let asked = cancels(&bar);
+    assert_eq!((asked.len(), asked.iter().collect::<BTreeSet<_>>().len()), (2, 2), "each of them");
+    for _ in 0..3 {
+        let records = bar.journal.len();
+        bar.play("wait 30001\n tick");
+        assert_eq!((cancels(&bar), bar.journal.len()), (asked.clone(), records));
+    }
+    bar.play(&format!("pump\n balance {here} → 50.00\n balance {there} → 0.00"));
+}
+
 /// Messages that were delivered before, have gaps, or come from nowhere change nothing.
 #[test]
 fn a_delivery_is_taken_in_once_and_in_order() {

@@ -44,3 +44,29 @@ impl Payouts {
         found.map(|payout| &payout.lots).ok_or(Rejection::UnknownTransaction)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cash::till::blank;
+    use crate::event::TransactionKind;
+    use crate::ids::FestivalId;
+    use crate::money::Currency;
+
+    #[test]
+    fn the_latest_are_remembered_and_the_oldest_forgotten() {
+        let (mut payouts, wallet) = (Payouts::default(), WalletId(7));
+        let mut t = blank(TransactionKind::CashOut, FestivalId(1), wallet, Currency::EUR);
+        for serial in 1..=PAYOUTS_MAX as u64 {
+            t.serial = serial;
+            payouts.push(&t);
+        }
+        let known = |payouts: &Payouts, serial| payouts.find(TransactionId { wallet, serial }).is_ok();
+        assert!(known(&payouts, 1) && known(&payouts, PAYOUTS_MAX as u64));
+        t.serial += 1;
+        payouts.push(&t);
+        assert!(!known(&payouts, 1) && known(&payouts, 2) && known(&payouts, t.serial));
+        let of_another = TransactionId { wallet: WalletId(8), serial: 2 };
+        assert_eq!(payouts.find(of_another), Err(Rejection::UnknownTransaction));
+    }
+}
