@@ -22,8 +22,8 @@ const KEY_SCHEME: &str = "key";
         if it did not exist.\n\n\
         **Doing it again.** Every change carries an `Idempotency-Key` that you make, a UUID of version 7 at best. The \
         same request with the same key gets the same answer, marked `Idempotent-Replayed: true`, and happens once; \
-        another request with that key answers 409 `idempotency_conflict`. Keys are yours alone and are kept for 72 \
-        hours. A version 7 UUID older than that is refused (`idempotency_key_expired`); any other key that was \
+        another request with that key, about the same festival, wallet or wristband, answers 409 `idempotency_conflict`. \
+        Keys are yours alone and are kept for 72 hours. A version 7 UUID older than that is refused (`idempotency_key_expired`); any other key that was \
         forgotten is new. Some ten thousand keys of yours have room in that time; beyond that a change answers 409 \
         `limit_reached`, and nobody else's does.\n\n\
         **Money.** Amounts are decimal text with a currency beside them (`\"12.50\"`, `\"EUR\"`), never numbers, and are \

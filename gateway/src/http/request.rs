@@ -262,6 +262,24 @@ mod tests {
     }
 
     #[test]
+    fn another_method_path_or_query_is_another_request() {
+        let hash = |method: &str, uri: &str| {
+            let request = axum::http::Request::builder().method(method).uri(uri).body(()).unwrap();
+            call_hash(&request.into_parts().0).finalize()
+        };
+        let one = hash("POST", "/api/v1/festivals/own/zones/1?a=1");
+        assert_eq!(one, hash("POST", "/api/v1/festivals/own/zones/1?a=1"));
+        for (method, uri) in [
+            ("PUT", "/api/v1/festivals/own/zones/1?a=1"),
+            ("POST", "/api/v1/festivals/own/zones/2?a=1"),
+            ("POST", "/api/v1/festivals/own/zones/1?a=2"),
+            ("POST", "/api/v1/festivals/own/zones/1"),
+        ] {
+            assert_ne!(one, hash(method, uri), "{method} {uri}");
+        }
+    }
+
+    #[test]
     fn the_same_json_in_another_order_is_the_same_request() {
         let same = [r#"{"a":1,"b":{"c":[1,2],"d":"x"}}"#, "{ \"b\": {\"d\":\"\\u0078\",\n\"c\":[1, 2]},\"a\":1}"];
         assert_eq!(canonical(same[0].as_bytes()), canonical(same[1].as_bytes()));

@@ -108,8 +108,21 @@ impl House {
         clock: SystemClock,
         models: impl FnOnce(&Node, &Path) -> Option<Arc<dyn ReadModels>>,
     ) -> Self {
+        Self::sharded(4, clock, models).await
+    }
+
+    /// Where all that is asked is asked of the same shard.
+    pub(crate) async fn of_one_shard() -> Self {
+        Self::sharded(1, SystemClock::default(), |_, _| None).await
+    }
+
+    async fn sharded(
+        shards: u16,
+        clock: SystemClock,
+        models: impl FnOnce(&Node, &Path) -> Option<Arc<dyn ReadModels>>,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let config = NodeConfig { shards: 4, threads: 1, clock, ..NodeConfig::new(folder.path()) };
+        let config = NodeConfig { shards, threads: 1, clock, ..NodeConfig::new(folder.path()) };
         let node = tokio::task::spawn_blocking(|| Node::start(config)).await.unwrap().unwrap();
         let read_models = models(&node, folder.path());
         let state = AppState {
