@@ -77,6 +77,7 @@ checks! {
     Tag = "tag", [15], "a wristband is one wallet's and one ticket's, and neither pays nor enters once it was lost";
     Messages = "messages", [1, 7], "messages between shards are taken in once, in order, as they were sent";
     Directory = "directory", [15], "every shard knows vendors and terminals as their festival has them";
+    Currency = "currency", [4], "a festival has another currency only if nothing was booked in it, and nothing is meanwhile";
     Ledger = "ledger", [4], "all accounts add up to zero, and what is in transit is what transfers have under way";
 }
 
@@ -402,6 +403,8 @@ fn by_office(event: &Event) -> Option<bool> {
         Event::Cash(CashEvent::TagLinking { .. } | CashEvent::TagBinding { .. }) => return None,
         // The festival's word, not the office's.
         Event::TagBound { .. } => false,
+        // Asked for, or when the last shard has said that nothing is booked in the currency before.
+        Event::Cash(CashEvent::PolicySet { .. }) => return None,
         Event::Cash(
             CashEvent::TagAttached { .. }
             | CashEvent::TagLinked { .. }
@@ -417,7 +420,10 @@ fn by_office(event: &Event) -> Option<bool> {
             | CashEvent::TagLost { op: 0, .. }
             | CashEvent::TagBarred { op: 0, .. }
             | CashEvent::TransferSettled { .. }
-            | CashEvent::TransferCancelAsked { .. },
+            | CashEvent::TransferCancelAsked { .. }
+            | CashEvent::CurrencyHeld { .. }
+            | CashEvent::CurrencyVoted { .. }
+            | CashEvent::CurrencyReleased { .. },
         ) => false,
         _ => true,
     })

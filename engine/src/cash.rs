@@ -3,6 +3,7 @@
 //! [`Cash`] is one shard's part. Terminals' commands are decided in `till.rs`, the office's in `office.rs`, what other
 //! shards tell in `peers.rs`; all of it is written down by `Cash::apply` and nothing else.
 
+mod currency;
 pub mod directory;
 mod gifts;
 pub mod ledger;
@@ -129,10 +130,10 @@ impl Cash {
     pub(crate) fn apply(&mut self, event: &CashEvent, asker: Asker, at: Timestamp) -> Option<Finished> {
         match event {
             CashEvent::PolicySet { .. } | CashEvent::VendorPut { .. } | CashEvent::ProductPut { .. } => {
-                self.directory.put(&entry_of(event).expect("the directory's own"), at);
+                self.put(&entry_of(event).expect("the directory's own"), at);
             }
             CashEvent::TerminalEnrolled { .. } => {
-                self.directory.put(&entry_of(event).expect("the directory's own"), at);
+                self.put(&entry_of(event).expect("the directory's own"), at);
             }
             CashEvent::TerminalOffered { .. } => {}
             CashEvent::WalletCreated { wallet, issuer, currency, account } => {
@@ -201,6 +202,10 @@ impl Cash {
                 return Some((*op, op_was.asker, answer));
             }
             CashEvent::TransferCancelAsked { op } => self.ops.cancel_asked(*op),
+            CashEvent::CurrencyChanging { .. }
+            | CashEvent::CurrencyHeld { .. }
+            | CashEvent::CurrencyVoted { .. }
+            | CashEvent::CurrencyReleased { .. } => return self.apply_currency(event, asker, at),
         }
         None
     }

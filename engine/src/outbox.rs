@@ -183,6 +183,27 @@ pub enum Message {
         /// The number of the operation.
         op: u64,
     },
+    /// Has anything been booked at this festival, whose currency is to be another? Until it is decided, nothing is.
+    CurrencyAsk {
+        /// The number of the operation at the festival's shard.
+        op: u64,
+        /// Which.
+        festival: FestivalId,
+    },
+    /// The answer to that, and to the decision.
+    CurrencyVote {
+        /// The number of the operation, as asked.
+        op: u64,
+        /// Something has been booked.
+        booked: bool,
+    },
+    /// It is decided; what the festival has now came before.
+    CurrencyDecided {
+        /// The number of the operation at the festival's shard.
+        op: u64,
+        /// Which.
+        festival: FestivalId,
+    },
 }
 
 /// What a wristband names.

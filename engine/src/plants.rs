@@ -108,6 +108,10 @@ plants! {
     GiftPaidOut = 62, "gift-paid-out";
     /// Gifts are spent after everything else.
     GiftSpentLast = 63, "gift-spent-last";
+    /// A shard has forgotten that it has booked something in the currency that is to be another.
+    CurrencyForgets = 64, "currency-forgets";
+    /// Money still moves in a shard that has said that it has booked nothing.
+    CurrencyNotHeld = 65, "currency-not-held";
 }
 
 #[cfg(feature = "plants")]

@@ -201,6 +201,8 @@ rejections! {
     ForeignWallet = 80, "foreign_wallet", "This wallet belongs to another festival.";
     /// ISO 4217 has no such currency, or it is one without amounts, such as gold.
     UnknownCurrency = 144, "unknown_currency", "There is no such currency.";
+    /// Something has been booked in the currency that there is: it stays.
+    CurrencyInUse = 145, "currency_in_use", "Money has moved in this currency already; it can no longer be changed.";
 
     // What was given up.
     /// It reached its shard after the time that it carried. Nothing has happened, and nothing will.

@@ -314,7 +314,8 @@ impl Shard {
                     Home::Festival(id) => self.festivals.get(&id),
                     _ => None,
                 };
-                let decided = self.cash.decide_office(action, festival, self.number_of_order(), now)?;
+                let decided =
+                    self.cash.decide_office(action, festival, self.number_of_order(), self.shards - 1, now)?;
                 if let Decided::Event(event) = &decided {
                     self.check_near_side(event, action)?;
                 }
@@ -389,7 +390,7 @@ impl Shard {
                 if let Message::Directory(entry) = message
                     && !planted_stale(entry)
                 {
-                    self.cash.directory.put(entry, at);
+                    self.cash.put(entry, at);
                 }
             }
             Event::Delivered { to, through } => self.outbox.trim(*to, *through),
@@ -636,7 +637,8 @@ fn office_answer(event: &Event) -> OfficeAnswer {
             | CashEvent::TagBinding { op, .. }
             | CashEvent::WalletTagLost { op, .. }
             | CashEvent::TagBarred { op, .. }
-            | CashEvent::TagLost { op, .. } => OfficeAnswer::Pending(*op),
+            | CashEvent::TagLost { op, .. }
+            | CashEvent::CurrencyChanging { op, .. } => OfficeAnswer::Pending(*op),
             _ => OfficeAnswer::Done,
         },
         _ => OfficeAnswer::Done,

@@ -11,6 +11,7 @@ use engine::money::Currency;
 use engine::outbox::{Entry, Message};
 use engine::record::Writer;
 use engine::rejection::Rejection;
+use engine::status::FestivalStatus;
 
 /// W1 has 30.00 from the desk, has paid 12.50 at bar-7 (P1, of which 2.50 came back) and holds T1; W2 is blocked.
 fn honest() -> Bar {
@@ -409,6 +410,25 @@ fn lies_about_wristbands_and_vendors() {
         ("messages", vec![Event::Received { from: ShardId(9), n: 1, message: Message::Directory(revoked) }]),
         ("messages", vec![Event::Delivered { to: ShardId(0), through: 1 }]),
         ("transfer", cash(CashEvent::TransferCancelAsked { op: 1 })),
+    ] {
+        let failed = failed(&bar, ShardId(0), &events);
+        assert!(failed.contains(&check), "{check}: {events:?}: {failed:?}");
+    }
+}
+
+#[test]
+fn lies_about_a_currency() {
+    let bar = honest();
+    let yen = CashPolicy { currency: Currency::parse("JPY").unwrap(), ..CashPolicy::default() };
+    let status = FestivalStatus::Ongoing;
+    let cash = |event: CashEvent| vec![Event::Cash(event)];
+    let by_office = |event: CashEvent| vec![asked(), Event::Cash(event)];
+    for (check, events) in [
+        ("currency", by_office(CashEvent::PolicySet { festival: bar.festival, policy: yen, status })),
+        ("currency", cash(CashEvent::CurrencyHeld { festival: bar.festival })),
+        ("currency", cash(CashEvent::CurrencyReleased { festival: bar.festival })),
+        ("currency", cash(CashEvent::CurrencyVoted { op: 1, booked: false })),
+        ("currency", by_office(CashEvent::CurrencyChanging { festival: bar.festival, policy: yen, op: 2, others: 1 })),
     ] {
         let failed = failed(&bar, ShardId(0), &events);
         assert!(failed.contains(&check), "{check}: {events:?}: {failed:?}");

@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bar::Bar;
 use engine::command::{Answer, Command};
-use engine::ids::Home;
+use engine::ids::{Home, WalletId};
 use engine::plants::{Plant, wake};
 
 /// A night with a bit of everything, over two shards. Nobody looks at the answers.
@@ -73,7 +73,17 @@ fn night() -> Bar {
     }
     play(&mut bar, "wait 40000\n tick");
     bar.pump();
+    // What is booked in one shard only keeps a currency; where nothing is, nothing is meanwhile.
+    let festival = bar.elsewhere;
+    let far = (1 << 32..).map(WalletId).find(|id| Home::Wallet(*id).shard(2) != Home::Festival(festival).shard(2));
+    bar.wallets.insert("FAR".into(), far.expect("one is apart"));
+    play(&mut bar, "wallet FAR elsewhere\n cashless elsewhere in CHF");
+    let (home, there) = (Home::Festival(festival).shard(2), home(&bar, "FAR"));
+    bar.carry(home, there, true);
+    play(&mut bar, "topup FAR 20.00 from desk elsewhere");
+    bar.pump();
     bar.quiet = true;
+    play(&mut bar, "topup FAR 20.00 from desk elsewhere in CHF\n cashless elsewhere in JPY");
     bar
 }
 
@@ -109,6 +119,8 @@ fn the_audit_finds_each_of_them() {
         (Plant::ReservedForGood, "replay"),
         (Plant::GiftPaidOut, "lots"),
         (Plant::GiftSpentLast, "lots"),
+        (Plant::CurrencyForgets, "currency"),
+        (Plant::CurrencyNotHeld, "currency"),
     ] {
         let found = found(Some(plant));
         assert!(found.contains(check), "{}: {found:?}", plant.word());

@@ -28,8 +28,10 @@
 //! | 0x23 | Balance | 4 seq u64 · 12 floor u16 · 14 captured_at i64 ms · 22 wallet u8 · 23 the wallet's bytes. Flag 1: resent |
 //! | 0x24 | AskRecent | 4 ask u64, which comes back · 12 limit u16 (1..=50). No number among commands |
 //!
-//! Scan and Undo are readers', 0x20 to 0x23 terminals'; from the wrong one they are out of place. Amounts are minor units
-//! and any i64 arrives (the shard says `invalid_amount`), currencies three capital letters.
+//! Scan and Undo are readers', 0x20 to 0x23 terminals'; from the wrong one they are out of place. Amounts are in the
+//! smallest unit of their currency by ISO 4217 (1,250 are 12.50 EUR, 1250 JPY, 1.250 KWD), and any i64 arrives (the shard
+//! says `invalid_amount`), currencies three capital letters. A terminal learns its festival's currency from its welcome; if
+//! that has changed since, it is told `wrong_currency`, and the next welcome says which it is now.
 //!
 //! Terminals' times are the server's: a terminal adds to its own clock what the last welcome's `server_time` was ahead of
 //! it. `captured_at` is when the wallet was held to it, and stays the same however often the frame is sent. A wristband

@@ -27,6 +27,7 @@ mod post;
 mod rest;
 pub mod seeds;
 mod setup;
+mod tent;
 mod till;
 mod world;
 

@@ -33,6 +33,8 @@ fn no_seed_breaks_a_rule_and_every_plant_is_caught() {
         "tags_carried",
         "tags_lost",
         "tags_barred",
+        "currencies_changed",
+        "currencies_kept",
     ] {
         assert!(money.get(what).is_some_and(|count| *count > 0), "{what}: {money:?}");
     }

@@ -4,13 +4,14 @@
 //! What crosses shards is checked in two halves: each shard's events must be what the messages it has taken in allow,
 //! and the messages taken in must be those that were sent ([`MoneyBooks::pairs`]).
 
+mod currency;
 mod peer;
 mod table;
 mod transfers;
 mod wallets;
 mod wristbands;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{Check, Found};
 use crate::cash::Cash;
@@ -42,6 +43,10 @@ pub(super) struct MoneyBooks {
     credits: BTreeMap<(u16, u64), Credit>,
     /// What other shards have answered to this one's operations: taken, or not.
     answers: BTreeMap<u64, bool>,
+    /// Festivals whose currency is about to be another: nothing is booked there.
+    held: BTreeSet<FestivalId>,
+    /// What another shard has just said of such a one.
+    vote: Option<(u64, bool)>,
     peers: Vec<Peer>,
 }
 
@@ -158,6 +163,8 @@ impl MoneyBooks {
             last_op: 0,
             credits: BTreeMap::new(),
             answers: BTreeMap::new(),
+            held: BTreeSet::new(),
+            vote: None,
             peers: (0..of).map(|_| Peer::default()).collect(),
         }
     }
@@ -253,6 +260,12 @@ impl MoneyBooks {
                 }
             }
             CashEvent::TransferSettled { op } => self.settled(*op, found),
+            CashEvent::CurrencyChanging { festival, op, others, .. } => {
+                self.changes(*festival, *op, *others, found);
+            }
+            CashEvent::CurrencyHeld { festival } => self.hold(*festival, found),
+            CashEvent::CurrencyVoted { op, booked } => self.voted(*op, *booked, found),
+            CashEvent::CurrencyReleased { festival } => self.released(*festival, found),
             CashEvent::TransferCancelAsked { op } => {
                 let open = matches!(self.ops.get(op), Some(Op::Transfer { .. }));
                 found.check(Check::Transfer, open, || format!("operation {op} is no transfer under way"));
@@ -265,15 +278,17 @@ impl MoneyBooks {
     fn put(&mut self, entry: &Entry, found: &mut Found) {
         let fits = match entry {
             Entry::Festival { festival, policy, status } => {
-                let known = self.directory.entry(*festival).or_insert_with(|| Known {
+                self.directory.entry(*festival).or_insert_with(|| Known {
                     policy: *policy,
                     status: *status,
                     vendors: Vec::new(),
                     terminals: BTreeMap::new(),
                 });
-                let same = known.policy.currency == policy.currency;
+                let follows = self.follows(*festival, policy);
+                found.check(Check::Currency, follows, || format!("{entry:?}: something is booked in the one before"));
+                let known = self.directory.get_mut(festival).expect("just put");
                 (known.policy, known.status) = (*policy, *status);
-                same
+                true
             }
             Entry::Vendor { festival, vendor, values } => self.directory.get_mut(festival).is_some_and(|known| {
                 let no = usize::from(vendor.0);

@@ -41,6 +41,8 @@ pub struct CashFestival {
     pub status: FestivalStatus,
     /// Since when it is over, if it is.
     over_since: Option<Timestamp>,
+    /// Its currency is about to be another: nothing is booked until that is decided.
+    pub(super) is_changing: bool,
     /// By number.
     vendors: Vec<Vendor>,
     /// By the device's number at the festival.
@@ -107,6 +109,7 @@ impl Directory {
                         policy: *policy,
                         status: *status,
                         over_since: is_over(*status).then_some(at),
+                        is_changing: false,
                         vendors: Vec::new(),
                         terminals: BTreeMap::new(),
                         ledger: Ledger::default(),
@@ -181,14 +184,28 @@ impl CashFestival {
     /// Whether money may be spent and topped up: on sale or open.
     ///
     /// # Errors
-    /// [`Rejection::FestivalNotActive`].
+    /// [`Rejection::FestivalNotActive`]; [`Rejection::Busy`] while its currency is about to be another.
     pub(super) fn is_active(&self) -> Result<(), Rejection> {
+        self.is_settled()?;
         match self.status {
             FestivalStatus::Published | FestivalStatus::Ongoing => Ok(()),
             FestivalStatus::Draft | FestivalStatus::Completed | FestivalStatus::Cancelled => {
                 Err(Rejection::FestivalNotActive)
             }
         }
+    }
+
+    /// Whether its currency is not about to be another. If it is, nothing is decided, and the same question may come again.
+    ///
+    /// # Errors
+    /// [`Rejection::Busy`].
+    pub(super) fn is_settled(&self) -> Result<(), Rejection> {
+        if self.is_changing && !planted(Plant::CurrencyNotHeld) { Err(Rejection::Busy) } else { Ok(()) }
+    }
+
+    /// Prices in another currency have to be said anew.
+    pub(super) fn take_off_sale(&mut self) {
+        self.vendors.iter_mut().flat_map(|vendor| &mut vendor.products).for_each(|product| product.on_sale = false);
     }
 
     /// A terminal was answered.

@@ -129,6 +129,11 @@ impl Ledger {
         self.recent.push_front(RefusedCash { at, device, kind, reason, wallet, amount });
     }
 
+    /// Whether any money has moved.
+    pub fn has_any(&self) -> bool {
+        self.kinds.iter().any(|(count, _)| *count > 0)
+    }
+
     /// All accounts together: zero.
     pub fn sum(&self) -> i128 {
         let vendors = self.vendors.iter().map(|vendor| vendor.payable).sum::<i128>();

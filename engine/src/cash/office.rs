@@ -13,12 +13,14 @@ use crate::rejection::Rejection;
 use crate::time::Timestamp;
 
 impl Cash {
-    /// Decides what the office asks. `festival` is the action's own, where this shard is its home.
+    /// Decides what the office asks. `festival` is the action's own, where this shard is its home; `others` is how many
+    /// other shards there are.
     pub(crate) fn decide_office(
         &self,
         action: &CashAction,
         festival: Option<&Festival>,
         number_of_order: impl Fn(u32) -> u32,
+        others: u16,
         now: Timestamp,
     ) -> Result<Decided, Rejection> {
         let event = match action {
@@ -30,10 +32,7 @@ impl Cash {
                 let limits = [policy.min_topup, policy.max_topup, policy.max_balance, policy.min_payment];
                 check(limits.iter().all(|limit| (1..AMOUNT_LIMIT).contains(limit)))?;
                 check(policy.min_topup <= policy.max_topup)?;
-                if self.directory.get(*id).is_ok_and(|known| known.policy.currency != policy.currency) {
-                    return Err(Rejection::WrongCurrency);
-                }
-                CashEvent::PolicySet { festival: *id, policy: *policy, status }
+                self.decide_policy(*id, *policy, status, others)?
             }
             CashAction::PutVendor { festival: id, vendor, values } => {
                 festival.ok_or(Rejection::UnknownFestival)?;
@@ -281,6 +280,15 @@ impl Cash {
         // What was paid can be given back whatever the policy says by then.
         if known.issuer != festival && !at.policy.foreign_wallets && kind != TransactionKind::Refund {
             return Err(Rejection::ForeignWallet);
+        }
+        match kind {
+            // Whoever sent it has booked it, so this festival's currency stays. Another issuer's may be about to change; a
+            // transfer cannot be put off, so it comes back.
+            TransactionKind::TransferIn if known.issuer == festival => {}
+            TransactionKind::TransferIn => {
+                self.directory.get(known.issuer)?.is_settled().map_err(|_| Rejection::WrongCurrency)?;
+            }
+            _ => self.is_settled(festival, known)?,
         }
         let mut t = blank(kind, festival, wallet, known.currency);
         (t.amount, t.before, t.after) = (amount, known.available, known.available);

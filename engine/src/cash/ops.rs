@@ -1,11 +1,12 @@
-//! Operations that wait for another shard: transfers, wristbands that are given out or lost. Each has a number, dense in its shard; whoever asked
-//! gets the answer when the last message is in, and so does whoever sends the same idempotency key again.
+//! Operations that wait for other shards: transfers, wristbands that are given out or lost, another currency. Each has a
+//! number, dense in its shard; whoever asked gets the answer when the last message is in, and so does whoever sends the
+//! same idempotency key again.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::command::OfficeAnswer;
+use crate::command::{CashPolicy, OfficeAnswer};
 use crate::event::Lots;
 use crate::ids::{FestivalId, TagUid, TransactionId, WalletId};
 use crate::outbox::Named;
@@ -62,6 +63,26 @@ pub enum OpKind {
         /// How many.
         due: u8,
     },
+    /// A festival that is to have another currency.
+    Currency(CurrencyChange),
+}
+
+/// A festival that is to have another currency: every other shard is asked whether it has booked anything there, and takes
+/// nothing until it is told how that came out; then every one is told.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CurrencyChange {
+    /// Which festival.
+    pub festival: FestivalId,
+    /// What it is to have.
+    pub policy: CashPolicy,
+    /// How many other shards there are.
+    pub others: u16,
+    /// How many of them have not answered.
+    pub waits: u16,
+    /// One of them has booked something: it stays as it was.
+    pub booked: bool,
+    /// All have said whether they have, and are told how it came out.
+    pub decided: bool,
 }
 
 /// A chip that is to name a wallet or a ticket and, if it takes another's place, what that one named besides.
@@ -137,6 +158,13 @@ impl Ops {
     pub(super) fn cancel_asked(&mut self, op: u64) {
         self.open.get_mut(&op).expect("decided").cancel_asked = true;
     }
+    /// The change of currency with this number.
+    pub(super) fn change_mut(&mut self, op: u64) -> Option<&mut CurrencyChange> {
+        match &mut self.open.get_mut(&op)?.kind {
+            OpKind::Currency(change) => Some(change),
+            OpKind::Transfer(_) | OpKind::Giving(_) | OpKind::Loss { .. } => None,
+        }
+    }
     pub(super) fn end(&mut self, op: u64) -> Option<Op> {
         self.open.remove(&op)
     }
@@ -145,7 +173,7 @@ impl Ops {
     pub(crate) fn giving(&self, op: u64) -> Option<Giving> {
         match &self.open.get(&op)?.kind {
             OpKind::Giving(giving) => Some(*giving),
-            OpKind::Transfer(_) | OpKind::Loss { .. } => None,
+            OpKind::Transfer(_) | OpKind::Loss { .. } | OpKind::Currency(_) => None,
         }
     }
 

@@ -82,7 +82,7 @@ impl Cash {
     pub(crate) fn transfer(&self, op: u64) -> Option<&Transfer> {
         match &self.ops.get(op)?.kind {
             OpKind::Transfer(transfer) => Some(transfer),
-            OpKind::Giving(_) | OpKind::Loss { .. } => None,
+            OpKind::Giving(_) | OpKind::Loss { .. } | OpKind::Currency(_) => None,
         }
     }
 

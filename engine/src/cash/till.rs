@@ -19,7 +19,8 @@ type Unrecorded = TerminalAnswer;
 
 impl Cash {
     /// Decides a command of a terminal that is known here and has not asked this before. `Err` is an answer that is not
-    /// recorded: `tag_moved`, after which the same number may come again for another wallet.
+    /// recorded: `tag_moved`, after which the same number may come again for another wallet; `busy`, after which it may come
+    /// again as it is.
     pub(crate) fn decide_till(
         &self,
         by: ByDevice,
@@ -80,7 +81,7 @@ impl Cash {
         if let Some(wallet) = wallet {
             hide_foreign(&mut t, festival, wallet);
         }
-        Ok(t)
+        if t.rejection == Some(Rejection::Busy) { Err(t.answer(now)) } else { Ok(t) }
     }
 
     /// How much there is. Never recorded.
@@ -255,6 +256,7 @@ impl Cash {
             if wallet.available.saturating_add(amount.minor) > policy.max_balance {
                 return Err(Rejection::AboveMaxBalance);
             }
+            self.is_settled(t.festival, wallet)?;
         }
         // From here it succeeds.
         t.lots = Lots::one(source, amount.minor);

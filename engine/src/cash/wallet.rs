@@ -192,6 +192,21 @@ impl Wallets {
         slots.filter_map(|(_, slot)| self.view(self.at(*slot).id))
     }
 
+    /// Whether money has moved in a wallet that a festival issued. Looks at all of them, when a festival's currency is to
+    /// be another: a shard's part of ten million takes some milliseconds.
+    pub(super) fn any_used(&self, issuer: FestivalId) -> bool {
+        self.iter().any(|wallet| wallet.issuer == issuer && wallet.transactions > 0)
+    }
+
+    /// The wallets that a festival issued are in its other currency from now on; nothing has ever been in them.
+    pub(super) fn redenominate(&mut self, issuer: FestivalId, currency: Currency) {
+        for wallet in self.rows.rows.iter_mut().flatten().filter(|wallet| wallet.issuer == issuer) {
+            let empty = wallet.transactions == 0 || planted(Plant::CurrencyForgets) || planted(Plant::CurrencyNotHeld);
+            assert!(empty, "paired with decide");
+            wallet.currency = currency;
+        }
+    }
+
     /// A wallet's lots, oldest first.
     pub fn lots(&self, slot: u32) -> impl Iterator<Item = &Lot> {
         let wallet = self.at(slot);

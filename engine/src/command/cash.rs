@@ -266,7 +266,7 @@ impl SourceKind {
     }
 }
 
-/// How a festival takes cashless payments. The currency is fixed when this is first set.
+/// How a festival takes cashless payments. The currency is fixed when money first moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CashPolicy {
     /// Of all its prices and wallets.

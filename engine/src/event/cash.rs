@@ -467,6 +467,34 @@ pub enum CashEvent {
         /// The number of the operation.
         op: u64,
     },
+    /// A festival is to have another currency, and nothing is booked here: the other shards are asked.
+    CurrencyChanging {
+        /// Which.
+        festival: FestivalId,
+        /// What it is to have.
+        policy: CashPolicy,
+        /// The number of the operation.
+        op: u64,
+        /// How many shards are asked.
+        others: u16,
+    },
+    /// Nothing is booked here at a festival that is to have another currency, and nothing will be until that is decided.
+    CurrencyHeld {
+        /// Which.
+        festival: FestivalId,
+    },
+    /// Another shard has answered: whether it has booked anything; after the decision, that it has heard of it.
+    CurrencyVoted {
+        /// The number of the operation.
+        op: u64,
+        /// It has.
+        booked: bool,
+    },
+    /// It is decided: money is taken again.
+    CurrencyReleased {
+        /// At which festival.
+        festival: FestivalId,
+    },
     /// The transfer has taken too long; the other side is asked to let it be.
     TransferCancelAsked {
         /// The number of the operation.
@@ -482,7 +510,8 @@ impl CashEvent {
             | Self::VendorPut { festival, .. }
             | Self::ProductPut { festival, .. }
             | Self::TerminalOffered { festival, .. }
-            | Self::TagBarred { festival, .. } => Some(*festival),
+            | Self::TagBarred { festival, .. }
+            | Self::CurrencyChanging { festival, .. } => Some(*festival),
             Self::TerminalEnrolled { device, .. } => Some(device.festival()),
             _ => None,
         }

@@ -158,28 +158,35 @@ fn some_rejection(number: u32) -> Result<Rejection, RecordError> {
     word(rejection(number)?, "rejection")
 }
 
-fn policy_set(festival: FestivalId, policy: &CashPolicy, status: FestivalStatus) -> proto::CashPolicySet {
-    let policy = proto::CashPolicy {
+fn policy_to_proto(policy: &CashPolicy) -> proto::CashPolicy {
+    proto::CashPolicy {
         currency: policy.currency.to_word(),
         min_topup: policy.min_topup,
         max_topup: policy.max_topup,
         max_balance: policy.max_balance,
         min_payment: policy.min_payment,
         foreign_wallets: policy.foreign_wallets,
-    };
-    proto::CashPolicySet { festival: festival.0, policy: Some(policy), status: status as u32 }
+    }
 }
 
-fn read_policy_set(set: proto::CashPolicySet) -> Result<(FestivalId, CashPolicy, FestivalStatus), RecordError> {
-    let policy = word(set.policy, "policy")?;
-    let policy = CashPolicy {
+fn policy_from_proto(policy: Option<proto::CashPolicy>) -> Result<CashPolicy, RecordError> {
+    let policy = word(policy, "policy")?;
+    Ok(CashPolicy {
         currency: currency(policy.currency)?,
         min_topup: policy.min_topup,
         max_topup: policy.max_topup,
         max_balance: policy.max_balance,
         min_payment: policy.min_payment,
         foreign_wallets: policy.foreign_wallets,
-    };
+    })
+}
+
+fn policy_set(festival: FestivalId, policy: &CashPolicy, status: FestivalStatus) -> proto::CashPolicySet {
+    proto::CashPolicySet { festival: festival.0, policy: Some(policy_to_proto(policy)), status: status as u32 }
+}
+
+fn read_policy_set(set: proto::CashPolicySet) -> Result<(FestivalId, CashPolicy, FestivalStatus), RecordError> {
+    let policy = policy_from_proto(set.policy)?;
     Ok((FestivalId(set.festival), policy, word(FestivalStatus::from_number(set.status), "festival status")?))
 }
 
@@ -265,6 +272,21 @@ pub(super) fn to_proto(event: &CashEvent) -> Kind {
         }
         CashEvent::TransferSettled { op } => Kind::TransferSettled(proto::TransferSettled { op: *op }),
         CashEvent::TransferCancelAsked { op } => Kind::TransferCancelAsked(proto::TransferCancelAsked { op: *op }),
+        CashEvent::CurrencyChanging { festival, policy, op, others } => {
+            Kind::CurrencyChanging(proto::CurrencyChanging {
+                festival: festival.0,
+                policy: Some(policy_to_proto(policy)),
+                op: *op,
+                others: u32::from(*others),
+            })
+        }
+        CashEvent::CurrencyHeld { festival } => Kind::CurrencyHeld(proto::CurrencyHeld { festival: festival.0 }),
+        CashEvent::CurrencyVoted { op, booked } => {
+            Kind::CurrencyVoted(proto::CurrencyVoted { op: *op, booked: *booked })
+        }
+        CashEvent::CurrencyReleased { festival } => {
+            Kind::CurrencyReleased(proto::CurrencyReleased { festival: festival.0 })
+        }
         of_wristband => wristbands::to_proto(of_wristband),
     }
 }
@@ -312,6 +334,15 @@ pub(super) fn from_proto(kind: Kind) -> Result<CashEvent, RecordError> {
         Kind::WalletBlockSet(set) => CashEvent::WalletBlockSet { wallet: WalletId(set.wallet), blocked: set.blocked },
         Kind::TransferSettled(settled) => CashEvent::TransferSettled { op: settled.op },
         Kind::TransferCancelAsked(asked) => CashEvent::TransferCancelAsked { op: asked.op },
+        Kind::CurrencyChanging(changing) => CashEvent::CurrencyChanging {
+            festival: FestivalId(changing.festival),
+            policy: policy_from_proto(changing.policy)?,
+            op: changing.op,
+            others: narrow(changing.others, "shards")?,
+        },
+        Kind::CurrencyHeld(held) => CashEvent::CurrencyHeld { festival: FestivalId(held.festival) },
+        Kind::CurrencyVoted(voted) => CashEvent::CurrencyVoted { op: voted.op, booked: voted.booked },
+        Kind::CurrencyReleased(released) => CashEvent::CurrencyReleased { festival: FestivalId(released.festival) },
         other => wristbands::from_proto(other)?,
     })
 }
@@ -348,6 +379,13 @@ pub(super) fn message_to_proto(message: &Message) -> proto::Message {
             What::Declined(proto::Declined { op: *op, rejection: *rejection as u32 })
         }
         Message::Cancel { op } => What::Cancel(proto::Cancel { op: *op }),
+        Message::CurrencyAsk { op, festival } => {
+            What::CurrencyAsk(proto::CurrencyAsk { op: *op, festival: festival.0 })
+        }
+        Message::CurrencyVote { op, booked } => What::CurrencyVote(proto::CurrencyVote { op: *op, booked: *booked }),
+        Message::CurrencyDecided { op, festival } => {
+            What::CurrencyDecided(proto::CurrencyDecided { op: *op, festival: festival.0 })
+        }
         of_wristband => wristbands::message_to_proto(of_wristband),
     };
     proto::Message { what: Some(what) }
@@ -389,6 +427,11 @@ pub(super) fn message_from_proto(message: Option<proto::Message>) -> Result<Mess
             Message::Declined { op: declined.op, rejection: some_rejection(declined.rejection)? }
         }
         What::Cancel(cancel) => Message::Cancel { op: cancel.op },
+        What::CurrencyAsk(ask) => Message::CurrencyAsk { op: ask.op, festival: FestivalId(ask.festival) },
+        What::CurrencyVote(vote) => Message::CurrencyVote { op: vote.op, booked: vote.booked },
+        What::CurrencyDecided(decided) => {
+            Message::CurrencyDecided { op: decided.op, festival: FestivalId(decided.festival) }
+        }
         other => wristbands::message_from_proto(other)?,
     })
 }

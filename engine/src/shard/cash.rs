@@ -68,9 +68,10 @@ impl Shard {
             | OfficeAction::Cash(CashAction::ReportLost { .. } | CashAction::ReportTagLost { .. }) => {
                 self.cash.ops.len() < OPS_MAX
             }
-            OfficeAction::Cash(
-                CashAction::SetPolicy { .. } | CashAction::PutVendor { .. } | CashAction::PutProduct { .. },
-            )
+            OfficeAction::Cash(CashAction::SetPolicy { .. }) => {
+                self.cash.ops.len() < OPS_MAX && self.others().all(|other| self.outbox.has_room(other))
+            }
+            OfficeAction::Cash(CashAction::PutVendor { .. } | CashAction::PutProduct { .. })
             | OfficeAction::SetFestivalStatus { .. }
             | OfficeAction::EnrolDevice { .. }
             | OfficeAction::RevokeDevice { .. } => self.others().all(|other| self.outbox.has_room(other)),
@@ -134,6 +135,10 @@ impl Shard {
                 };
                 self.tell(Home::Wallet(*wallet).shard(self.shards), message, now, writer, out);
             }
+            (Event::Cash(CashEvent::CurrencyChanging { festival, op, .. }), _) => {
+                let message = Message::CurrencyAsk { op: *op, festival: *festival };
+                self.tell_others(&message, now, writer, out);
+            }
             (Event::Cash(CashEvent::TagBinding { tag, ticket, op }), _) => {
                 let message = Message::Bind { op: *op, tag: *tag, ticket: *ticket, from: None };
                 self.tell(Home::Festival(ticket.festival()).shard(self.shards), message, now, writer, out);
@@ -153,10 +158,7 @@ impl Shard {
             }
             _ => {
                 let Some(entry) = self.entry(event) else { return };
-                let others: Vec<ShardId> = self.others().collect();
-                for other in others {
-                    self.tell(other, Message::Directory(entry.clone()), now, writer, out);
-                }
+                self.tell_others(&Message::Directory(entry), now, writer, out);
             }
         }
     }
@@ -183,7 +185,7 @@ impl Shard {
         if let Event::FestivalStatusSet { .. } | Event::DeviceRevoked { .. } = event
             && let Some(entry) = self.entry(event)
         {
-            self.cash.directory.put(&entry, at);
+            self.cash.put(&entry, at);
         }
     }
 
@@ -191,7 +193,7 @@ impl Shard {
     /// repetition waits as well.
     pub(super) fn hold(&self, action: &OfficeAction, answer: &OfficeAnswer, index: usize, holds: &mut Vec<Hold>) {
         let spreads = match (action, answer) {
-            (_, OfficeAnswer::Rejected(_)) => false,
+            (_, OfficeAnswer::Rejected(_) | OfficeAnswer::Pending(_)) => false,
             (
                 OfficeAction::Cash(
                     CashAction::SetPolicy { .. } | CashAction::PutVendor { .. } | CashAction::PutProduct { .. },
@@ -219,6 +221,12 @@ impl Shard {
     fn others(&self) -> impl Iterator<Item = ShardId> + use<> {
         let id = self.id;
         (0..self.shards).map(ShardId).filter(move |other| *other != id)
+    }
+
+    fn tell_others(&mut self, message: &Message, now: Timestamp, writer: &mut Writer<'_>, out: &mut Step) {
+        for other in self.others() {
+            self.tell(other, message.clone(), now, writer, out);
+        }
     }
 
     /// Another shard is sent a message; this one takes it in at once.
@@ -327,6 +335,20 @@ impl Shard {
             }
             // What it takes back came first, and was decided then; the answer to that is on its way.
             Message::Cancel { .. } => {}
+            Message::CurrencyAsk { op, festival } => {
+                let booked = self.cash.has_booked(*festival);
+                if !booked {
+                    self.cash_happens(CashEvent::CurrencyHeld { festival: *festival }, now, writer, out);
+                }
+                self.tell(from, Message::CurrencyVote { op: *op, booked }, now, writer, out);
+            }
+            Message::CurrencyVote { op, booked } => self.currency_vote(*op, *booked, now, writer, out),
+            Message::CurrencyDecided { op, festival } => {
+                if self.cash.is_held(*festival) {
+                    self.cash_happens(CashEvent::CurrencyReleased { festival: *festival }, now, writer, out);
+                }
+                self.tell(from, Message::CurrencyVote { op: *op, booked: false }, now, writer, out);
+            }
             Message::Link { .. }
             | Message::LinkTaken { .. }
             | Message::LinkRefused { .. }
@@ -340,6 +362,23 @@ impl Shard {
             | Message::Bar { .. }
             | Message::LossKnown { .. } => self.hear_of_wristband(from, message, now, writer, out),
         }
+    }
+
+    /// Another shard has answered about a festival's other currency; the last one decides.
+    fn currency_vote(&mut self, op: u64, booked: bool, now: Timestamp, writer: &mut Writer<'_>, out: &mut Step) {
+        let Some(before) = self.cash.currency_change(op) else { return };
+        let was_decided = before.decided;
+        self.cash_happens(CashEvent::CurrencyVoted { op, booked }, now, writer, out);
+        let Some(change) = self.cash.currency_change(op).filter(|change| change.decided && !was_decided) else {
+            return;
+        };
+        let festival = change.festival;
+        if let Some(set) = self.cash.changed_policy(change) {
+            let entry = entry_of(&set).expect("the directory's own");
+            self.cash_happens(set, now, writer, out);
+            self.tell_others(&Message::Directory(entry), now, writer, out);
+        }
+        self.tell_others(&Message::CurrencyDecided { op, festival }, now, writer, out);
     }
 
     fn transact(&mut self, t: Transaction, now: Timestamp, writer: &mut Writer<'_>, out: &mut Step) {

@@ -150,7 +150,10 @@ impl Shard {
             | Message::Credit { .. }
             | Message::Credited { .. }
             | Message::Declined { .. }
-            | Message::Cancel { .. } => unreachable!("not about wristbands"),
+            | Message::Cancel { .. }
+            | Message::CurrencyAsk { .. }
+            | Message::CurrencyVote { .. }
+            | Message::CurrencyDecided { .. } => unreachable!("not about wristbands"),
         }
     }
 

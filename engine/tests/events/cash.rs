@@ -98,6 +98,12 @@ pub(super) fn any() -> Vec<BoxedStrategy<Event>> {
         any_u64().prop_map(|op| CashEvent::LossKnown { op }).boxed(),
         any_u64().prop_map(|op| CashEvent::TransferSettled { op }).boxed(),
         any_u64().prop_map(|op| CashEvent::TransferCancelAsked { op }).boxed(),
+        (festival(), policy(), any_u64(), 0..u16::MAX)
+            .prop_map(|(festival, policy, op, others)| CashEvent::CurrencyChanging { festival, policy, op, others })
+            .boxed(),
+        festival().prop_map(|festival| CashEvent::CurrencyHeld { festival }).boxed(),
+        (any_u64(), bool()).prop_map(|(op, booked)| CashEvent::CurrencyVoted { op, booked }).boxed(),
+        festival().prop_map(|festival| CashEvent::CurrencyReleased { festival }).boxed(),
     ];
     kinds.extend(events.into_iter().map(|kind| kind.prop_map(complete).boxed()).map(cash));
     kinds
@@ -129,7 +135,11 @@ fn complete(event: CashEvent) -> CashEvent {
         | CashEvent::TagBarred { .. }
         | CashEvent::LossKnown { .. }
         | CashEvent::TransferSettled { .. }
-        | CashEvent::TransferCancelAsked { .. } => event,
+        | CashEvent::TransferCancelAsked { .. }
+        | CashEvent::CurrencyChanging { .. }
+        | CashEvent::CurrencyHeld { .. }
+        | CashEvent::CurrencyVoted { .. }
+        | CashEvent::CurrencyReleased { .. } => event,
     }
 }
 
@@ -153,7 +163,10 @@ fn complete_message(message: Message) -> Message {
         | Message::Unbind { .. }
         | Message::Carry { .. }
         | Message::Bar { .. }
-        | Message::LossKnown { .. } => message,
+        | Message::LossKnown { .. }
+        | Message::CurrencyAsk { .. }
+        | Message::CurrencyVote { .. }
+        | Message::CurrencyDecided { .. } => message,
     }
 }
 
@@ -326,6 +339,9 @@ fn message() -> BoxedStrategy<Message> {
             })
             .boxed(),
         (any_u64(), bool()).prop_map(|(op, carry)| Message::LinkTaken { op, carry }).boxed(),
+        (any_u64(), festival()).prop_map(|(op, festival)| Message::CurrencyAsk { op, festival }).boxed(),
+        (any_u64(), bool()).prop_map(|(op, booked)| Message::CurrencyVote { op, booked }).boxed(),
+        (any_u64(), festival()).prop_map(|(op, festival)| Message::CurrencyDecided { op, festival }).boxed(),
         (any_u64(), rejection()).prop_map(|(op, rejection)| Message::LinkRefused { op, rejection }).boxed(),
         (tag(), wallet(), any_u32(), option::of((tag(), any_u64())))
             .prop_map(|(tag, wallet, version, to)| Message::Unlink { tag, wallet, version, to })

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use actors::{Busy, DeviceReply, Inbox, TerminalReply};
+use engine::command::CashVerdict;
 use engine::rejection::Rejection;
 use quinn::{Connection, SendStream, VarInt};
 use tokio::sync::Notify;
@@ -213,14 +214,16 @@ impl Outbox {
     }
 
     /// What became of a terminal's commands. Those named in `again` are to be sent once more, a little later: their chip
-    /// has moved.
+    /// has moved; so are those that their shard has put off.
     pub(super) fn cash_answered(&self, replies: &[TerminalReply], again: &[u64], retry_after_ms: u32) {
         self.put(|state| {
             for &TerminalReply { seq, answer } in replies {
-                let frame = if again.contains(&seq) {
-                    Frame::Busy { seq, rejection: Rejection::TagMoved, retry_after_ms }
-                } else {
-                    Frame::CashAnswer { seq, answer }
+                let frame = match answer.verdict {
+                    _ if again.contains(&seq) => Frame::Busy { seq, rejection: Rejection::TagMoved, retry_after_ms },
+                    CashVerdict::Rejected(rejection @ Rejection::Busy) => {
+                        Frame::Busy { seq, rejection, retry_after_ms }
+                    }
+                    _ => Frame::CashAnswer { seq, answer },
                 };
                 frame.encode(&mut state.bytes);
             }

@@ -34,6 +34,11 @@ async fn a_festival_sets_up_its_stands() {
     });
     assert_eq!(shown, all);
     house.put(&admin, "/festivals/own/cashless", json!({"currency": "XAU"})).await.is(422, "validation");
+    let francs = json!({"currency": "CHF", "minTopup": "1", "maxTopup": "100", "maxBalance": "150"});
+    house.put(&admin, "/festivals/own/cashless", francs.clone()).await.is(204, "");
+    assert_eq!(house.get(&admin, "/festivals/own/cashless").await.json()["currency"], "CHF");
+    let euros = json!({"currency": "EUR", "minTopup": "1", "maxTopup": "100.00", "maxBalance": "150.50"});
+    house.put(&admin, "/festivals/own/cashless", euros).await.is(204, "");
 
     let made = house.post(&admin, "/festivals/own/vendors", early).await;
     assert_eq!(made.headers["location"], "/api/v1/festivals/own/vendors/0");
@@ -133,6 +138,8 @@ async fn the_books_add_up() {
     assert_eq!((&empty["debit"], &empty["balanced"]), (&json!("0.00"), &json!(true)));
 
     let wallet = house.wallet(&admin, "own", "50.00").await;
+    let francs = json!({"currency": "CHF", "minTopup": "1", "maxTopup": "100", "maxBalance": "150"});
+    house.put(&admin, "/festivals/own/cashless", francs).await.is(409, "currency_in_use");
     let pay = with(eur("10.05"), json!({"wallet": wallet, "vendorId": vendor_id("own", 0)}));
     let paid = house.post(&admin, "/cashless/pay", pay).await.is(200, "").json();
     let refund = with(eur("0.05"), json!({"transactionId": paid["transactionId"]}));

@@ -117,6 +117,8 @@ impl Bank {
                 if self.tills.len() > 3 && dice.one_in(3) {
                     return Some(OfficeAction::RevokeDevice { device: dice.pick(&self.tills) });
                 }
+                // Refused: something has been booked. Where nothing is, see `tent.rs`.
+                let currency = if dice.one_in(3) { self.shops[0].currency } else { currency };
                 let policy = policy(currency, dice);
                 CashAction::SetPolicy { festival, policy }
             }

@@ -427,7 +427,8 @@ fn told_of(event: &Event) -> OfficeAnswer {
             | CashEvent::TagBinding { op, .. }
             | CashEvent::WalletTagLost { op, .. }
             | CashEvent::TagBarred { op, .. }
-            | CashEvent::TagLost { op, .. },
+            | CashEvent::TagLost { op, .. }
+            | CashEvent::CurrencyChanging { op, .. },
         ) => OfficeAnswer::Pending(*op),
         _ => OfficeAnswer::Done,
     }

@@ -2,7 +2,7 @@
 
 use actors::DeviceReply;
 use actors::pipeline::Release;
-use engine::command::{DeviceAnswer, OfficeAnswer, OfficeCommand, Verdict};
+use engine::command::{DeviceAnswer, OfficeAction, OfficeAnswer, OfficeCommand, Verdict};
 use engine::dedupe::KEY_KEPT_MS;
 use engine::ids::DeviceId;
 use engine::rejection::Rejection;
@@ -162,6 +162,10 @@ impl World {
     fn judge_office(&mut self, shard: usize, command: &OfficeCommand, answer: OfficeAnswer, probe: bool) -> Check {
         if answer == OfficeAnswer::Rejected(Rejection::StillPending) {
             return self.judge_still_pending(shard, command);
+        }
+        if !probe && answer == OfficeAnswer::Rejected(Rejection::Busy) {
+            let waits = matches!(command.action, OfficeAction::Cash(_)) && self.ledgers[shard].ahead.money.was_held();
+            return if waits { Ok(()) } else { breach("only a currency is waited for", format!("{command:?}")) };
         }
         if !probe {
             self.judge_spread(shard, command, answer)?;

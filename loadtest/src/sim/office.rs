@@ -17,6 +17,8 @@ use super::{Check, breach};
 const UNDER_WAY: (usize, usize) = (3, 6);
 /// After so many steps without an answer it asks again.
 const PATIENCE: u64 = 80;
+/// So many steps after it was sent, what was put off goes out again.
+const BUSY_FOR: u64 = 10;
 
 /// The office and what it waits for.
 #[derive(Default)]
@@ -74,6 +76,12 @@ impl Office {
 
     /// An answer has arrived. `Some`: for the first time.
     pub(super) fn hear(&mut self, number: u64, answer: OfficeAnswer) -> Check<Option<OfficeCommand>> {
+        if answer == OfficeAnswer::Rejected(Rejection::Busy) {
+            if let Some((_, sent)) = self.open.get_mut(&number) {
+                *sent = sent.saturating_sub(PATIENCE - BUSY_FOR); // it asks again, soon
+            }
+            return Ok(None);
+        }
         if answer == OfficeAnswer::Rejected(Rejection::StillPending) {
             return Ok(None); // it asks again
         }
@@ -146,7 +154,10 @@ pub(super) fn idea(site: &Site, dice: &mut Dice) -> OfficeAction {
                 if dice.one_in(2) { site.tickets[dice.below(4) as usize % site.tickets.len()] } else { ticket };
             OfficeAction::BindTag { ticket, tag: wristband(dice.below(TAGS)) }
         }
-        25 if dice.one_in(3) => OfficeAction::ReportTicketTagLost { ticket },
+        25 if dice.one_in(2) => {
+            let ticket = site.tickets[dice.below(4) as usize % site.tickets.len()];
+            OfficeAction::ReportTicketTagLost { ticket }
+        }
         25 if dice.one_in(6) => OfficeAction::Cash(CashAction::ReportTagLost { tag: wristband(dice.below(TAGS)) }),
         21 => OfficeAction::CreateApiKey {
             hash: hash_of(dice.draw()),

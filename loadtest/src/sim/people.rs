@@ -48,7 +48,13 @@ impl World {
         let mut version = site.qr_version;
         let credential = match self.dice.below(30) {
             0 => Credential::Refused(Rejection::TamperedQr, self.dice.below(1 << 20) as u32),
-            1 | 4 | 5 => Credential::Tag(wristband(self.dice.below(TAGS))),
+            1 => Credential::Tag(wristband(self.dice.below(TAGS))),
+            // Whoever has found one tries it.
+            4 | 5 => {
+                let all = self.ledgers.iter().flat_map(|ledger| ledger.books.money.lost_wristbands());
+                let lost: Vec<_> = all.collect();
+                Credential::Tag(if lost.is_empty() { wristband(self.dice.below(TAGS)) } else { self.dice.pick(&lost) })
+            }
             special => {
                 if special == 2 {
                     version = version.saturating_sub(self.dice.below(3) as u32).max(1);

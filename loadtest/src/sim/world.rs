@@ -21,6 +21,7 @@ use super::disk::{SHARDS, SpoiltSnapshots};
 use super::net::{Net, Packet};
 use super::node::{Ledger, Node};
 use super::office::{Office, Site};
+use super::tent::Tent;
 use super::till::Till;
 use super::{Check, Counts, breach};
 
@@ -80,6 +81,7 @@ pub(super) struct World {
     /// Terminals' connections up to this number were broken.
     broken_tills: BTreeMap<DeviceId, u64>,
     pub(super) bank: Bank,
+    pub(super) tent: Tent,
     pub(super) office: Office,
     pub(super) sites: Vec<Site>,
     pub(super) step: u64,
@@ -124,6 +126,7 @@ impl World {
             tills: Vec::new(),
             broken_tills: BTreeMap::new(),
             bank: Bank::default(),
+            tent: Tent::default(),
             office: Office::default(),
             sites: Vec::new(),
             step: 0,
@@ -146,6 +149,7 @@ impl World {
         let franc = Currency::parse("CHF").expect("three letters");
         let currency = if world.dice.one_in(3) { franc } else { Currency::EUR };
         world.open_bars(hill, currency, 2)?;
+        world.pitch()?;
         world.net.calm = false;
         Ok(world)
     }
@@ -211,6 +215,7 @@ impl World {
     fn chance(&mut self) -> Check {
         match self.dice.below(160) {
             100..=121 => self.somebody_pays(),
+            122 if self.dice.one_in(2) => self.tent_thinks(),
             122..=133 => self.bank_thinks(),
             134..=135 => self.tick(),
             136 => self.thief(),

@@ -25,6 +25,10 @@ impl<T> Table<T> {
         self.rows.iter().map(|(id, row)| (*id, row))
     }
 
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.rows.iter_mut().map(|(_, row)| row)
+    }
+
     pub(super) fn get(&self, id: WalletId) -> Option<&T> {
         self.find(id).ok().map(|row| &self.rows[row].1)
     }

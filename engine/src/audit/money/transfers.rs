@@ -1,6 +1,7 @@
 //! What needs two sides: transfers.
 
 use super::MoneyBooks;
+use super::currency::CurrencyChange;
 use crate::audit::{Check, Found};
 use crate::event::Transaction;
 use crate::ids::{Home, ShardId, TagUid, WalletId};
@@ -27,6 +28,8 @@ pub(super) enum Op {
     },
     /// A chip that was lost: so many have not heard of it.
     Loss { due: u8 },
+    /// A festival that is to have another currency.
+    Currency(CurrencyChange),
 }
 
 /// What another shard has asked this one to take.
@@ -140,6 +143,14 @@ impl MoneyBooks {
                 transfer(credit.is_some_and(|credit| !credit.credited));
             }
             Message::Cancel { op } => transfer(self.ops.contains_key(op)),
+            Message::CurrencyAsk { op, festival } => {
+                let asked = self.says(*op, *festival, false);
+                found.check(Check::Currency, asked, || format!("shard {} is asked {message:?} in vain", to.0));
+            }
+            Message::CurrencyDecided { op, festival } => {
+                let told = self.says(*op, *festival, true);
+                found.check(Check::Currency, told, || format!("shard {} is told {message:?}, undecided", to.0));
+            }
             of_wristband => self.promised_of_wristband(to, of_wristband, found),
         }
     }
@@ -158,6 +169,7 @@ impl MoneyBooks {
             Message::Declined { op, .. } => {
                 self.answers.insert(*op, false);
             }
+            Message::CurrencyVote { op, booked } => self.vote = Some((*op, *booked)),
             of_wristband => self.heard_of_wristband(from, of_wristband),
         }
     }

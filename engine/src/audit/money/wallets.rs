@@ -29,6 +29,7 @@ impl MoneyBooks {
         found.check(Check::Lots, moved == Some(t.lots.sum()) && t.lots.iter().all(|lot| lot.amount > 0), || {
             format!("{:?} moved {:?}, its lots are {:?}", t.id(), moved, t.lots)
         });
+        self.not_held(t, found);
         self.account(t, found);
         self.history(t, found);
         match t.kind {

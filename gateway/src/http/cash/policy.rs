@@ -26,7 +26,8 @@ pub fn router() -> OpenApiRouter<AppState> {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Cashless {
-    /// ISO 4217, of all its prices and wallets. It cannot be changed later.
+    /// ISO 4217, of all its prices and wallets. It can be changed until money has moved (`currency_in_use`); products are
+    /// then off sale until their prices are said anew.
     #[schema(example = "EUR", pattern = "^[A-Z]{3}$")]
     pub currency: String,
     /// The least top-up; 5.00 for euros unless told.

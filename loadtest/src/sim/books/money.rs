@@ -2,6 +2,7 @@
 //! say, each held against what the design allows. No code of the engine's decisions is used here.
 
 mod agree;
+mod currency;
 mod pairs;
 mod transactions;
 mod transfers;
@@ -96,6 +97,11 @@ pub(in crate::sim) struct CashBook {
     corrections: i128,
     in_transit: i128,
     sources: BTreeMap<Source, i128>,
+    /// Its currency is about to be another: nothing moves. And whether that ever was so.
+    held: bool,
+    was_held: bool,
+    /// Money has moved, here or in a wallet that it has issued.
+    booked: bool,
 }
 
 /// A vendor's page.
@@ -283,6 +289,10 @@ impl MoneyBook {
                 }
             }
             CashEvent::WalletBlockSet { wallet, blocked } => self.wallet(*wallet)?.blocked = *blocked,
+            CashEvent::CurrencyChanging { .. }
+            | CashEvent::CurrencyHeld { .. }
+            | CashEvent::CurrencyVoted { .. }
+            | CashEvent::CurrencyReleased { .. } => return self.of_currency(event),
             CashEvent::TransferSettled { op } => return self.settled(*op),
             CashEvent::TransferCancelAsked { op } => {
                 self.count("cancel_asked");
@@ -309,7 +319,14 @@ impl MoneyBook {
                     corrections: 0,
                     in_transit: 0,
                     sources: BTreeMap::new(),
+                    held: false,
+                    was_held: false,
+                    booked: false,
                 });
+                if page.policy.currency != policy.currency {
+                    self.redenominate(*festival, policy.currency)?;
+                }
+                let page = self.page(*festival)?;
                 (page.policy, page.status) = (*policy, *status);
             }
             Entry::Vendor { festival, vendor, values } => {

@@ -87,6 +87,9 @@ pub(in crate::sim) fn all_quiet(all: &[&MoneyBook]) -> Check {
                 return breach("every message arrives", what);
             }
         }
+        if let Some((festival, _)) = book.festivals.iter().find(|(_, page)| page.held) {
+            return breach("an operation comes to an end", format!("festival {festival} is held"));
+        }
         for (festival, page) in &book.festivals {
             let home = all[usize::from(Home::Festival(*festival).shard(SHARDS).0)];
             let same = home.festivals.get(festival).is_some_and(|own| {

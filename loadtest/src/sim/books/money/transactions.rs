@@ -296,6 +296,7 @@ impl MoneyBook {
         if expected != p || (t.amount <= 0 && t.kind != TransactionKind::Correction) {
             return breach("a posting is that of its kind", format!("{t:?}, by the books {expected:?}"));
         }
+        self.booked(t)?;
         let page = self.page(t.festival)?;
         page.wallets += i128::from(p.wallet);
         page.commission += i128::from(p.commission);

@@ -2,7 +2,7 @@
 
 use engine::command::OfficeAnswer;
 use engine::event::Transaction;
-use engine::ids::{ShardId, TagUid, TransactionId, WalletId};
+use engine::ids::{FestivalId, ShardId, TagUid, TransactionId, WalletId};
 use engine::money::Money;
 use engine::outbox::{Message, Named};
 use engine::rejection::Rejection;
@@ -39,6 +39,14 @@ pub(super) enum What {
     Loss {
         due: u8,
     },
+    /// A festival that is to have another currency; how many shards have not answered in this round.
+    Currency {
+        festival: FestivalId,
+        others: u16,
+        waits: u16,
+        booked: bool,
+        decided: bool,
+    },
 }
 
 /// How an operation ended.
@@ -49,7 +57,7 @@ pub(in crate::sim) enum End {
 }
 
 impl OpBook {
-    pub(super) fn of_wristband(what: What) -> Self {
+    pub(super) fn of_nobodys(what: What) -> Self {
         Self { end: None, to: WalletId(0), what }
     }
     pub(in crate::sim) fn is_open(&self) -> bool {
@@ -183,6 +191,8 @@ impl MoneyBook {
             Message::Credited { op } => self.credits.get(&(to, *op)) == Some(&true),
             Message::Declined { op, .. } => self.credits.insert((to, *op), false).is_none(),
             Message::Cancel { op } => self.ops.get(op).is_some_and(OpBook::is_open),
+            Message::CurrencyAsk { op, festival } => self.says(*op, *festival, false),
+            Message::CurrencyDecided { op, festival } => self.says(*op, *festival, true),
             of_wristband => self.is_so_of_wristband(of_wristband),
         };
         let what = || format!("shard {} is told {message:?}", to.0);

@@ -127,7 +127,7 @@ impl MoneyBook {
         if op == 0 {
             return Ok(None);
         }
-        self.begin(op, OpBook::of_wristband(What::Loss { due }))?;
+        self.begin(op, OpBook::of_nobodys(What::Loss { due }))?;
         if due > 0 {
             return Ok(None);
         }
@@ -138,7 +138,7 @@ impl MoneyBook {
     /// A wallet or a festival is asked to take a chip, by a new operation or one that gives it out already.
     fn asks(&mut self, op: u64, tag: TagUid, named: Named) -> Check {
         let Some(What::Giving { tag: given, asked, .. }) = self.open(op) else {
-            return self.begin(op, OpBook::of_wristband(What::Giving { tag, named, asked: 1, carries: 0 }));
+            return self.begin(op, OpBook::of_nobodys(What::Giving { tag, named, asked: 1, carries: 0 }));
         };
         if *given != tag {
             return breach(ONE, format!("operation {op} gives out another than {tag:?}"));
@@ -252,6 +252,11 @@ impl MoneyBook {
         };
         self.gates.tag_of.insert(ticket, tag);
         if asked { Ok(()) } else { breach("a ticket has the wristband it was given", format!("{tag:?} for {ticket}")) }
+    }
+
+    /// The chips of this shard that were reported lost.
+    pub(in crate::sim) fn lost_wristbands(&self) -> impl Iterator<Item = TagUid> {
+        self.tags.iter().filter(|(_, page)| page.lost).map(|(tag, _)| *tag)
     }
 
     /// What another shard is told of a wristband is so.
