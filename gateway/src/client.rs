@@ -18,6 +18,7 @@
 //! for anything else, so sending it again is harmless. A [`Terminal`] does the same with money. [`Link`] is the bare
 //! connection underneath.
 
+mod addresses;
 mod ask;
 mod driver;
 mod identity;
@@ -25,6 +26,7 @@ mod late;
 mod link;
 mod offer;
 mod queue;
+mod silence;
 mod terminal;
 
 use std::io;
@@ -40,7 +42,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, wat
 
 pub use identity::{DeviceKey, Identity};
 pub use late::{LateAnswer, Lately, Unanswered, settle, unanswered};
-pub use link::{CONNECT_TIMEOUT, FrameReader, Link, PING_EVERY, TillWelcomed, Welcomed, config, endpoint, resolve};
+pub use link::{CONNECT_TIMEOUT, FrameReader, Link, PING_EVERY, TillWelcomed, Welcomed, config, endpoint};
 pub use offer::{NoOffer, Offer};
 pub use queue::QUEUE_MAX;
 pub use terminal::{ANSWER_SLACK, Shown, Terminal, Told};
@@ -64,7 +66,7 @@ pub enum ClientError {
     /// The server closed the connection with this code of [`crate::wire::close`].
     #[error("closed by the server with code {0}")]
     Closed(u32),
-    /// No connection: the network, another certificate, another protocol.
+    /// No connection: the network, another key, another protocol.
     #[error("no connection: {0}")]
     Net(String),
     /// It took too long.
@@ -204,7 +206,7 @@ pub struct Answered {
 pub enum Event {
     /// It is connected.
     Connected(Arc<Welcomed>),
-    /// It is not, and tries again.
+    /// It is not, and tries again: within 3 s of the last packet if something is unanswered.
     Lost(ClientError),
     /// It is not, and will not be: revoked, unknown, replaced by another connection of the same identity.
     Ended(ClientError),

@@ -1,7 +1,8 @@
 //! The server's certificate, and the fingerprint devices pin.
 //!
-//! A device trusts exactly one certificate: the one whose SHA-256 came with its enrolment code. So a self-signed one is
-//! as good as any, names and dates in it mean nothing, and changing it means enrolling anew.
+//! A device trusts exactly one key: the one whose SHA-256 came with its enrolment code. So a self-signed certificate is as
+//! good as any, names and dates in it mean nothing, and a certificate that is renewed for the same key is the same server.
+//! Another key means enrolling anew.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -17,6 +18,7 @@ use rustls::crypto::{
 };
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::{ClientConfig, DigitallySignedStruct, ServerConfig, SignatureScheme};
 use sha2::{Digest as _, Sha256};
 
@@ -25,14 +27,16 @@ use crate::wire::ALPN;
 /// The file in the data folder that holds key and certificate together, so that there is never half of a pair.
 pub const FILE: &str = "quic.pem";
 
-/// The SHA-256 of a certificate. Reads and writes 64 hexadecimal digits.
+/// The SHA-256 of a certificate's public key (its SubjectPublicKeyInfo in DER, as in RFC 7469). Reads and writes 64
+/// hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Fingerprint(pub [u8; 32]);
 
 impl Fingerprint {
-    /// Of this certificate.
-    pub fn of(certificate: &CertificateDer<'_>) -> Self {
-        Self(Sha256::digest(certificate.as_ref()).into())
+    /// Of this certificate's key; `None` if it is none that can be read.
+    pub fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
+        let key = ParsedCertificate::try_from(certificate).ok()?.subject_public_key_info();
+        Some(Self(Sha256::digest(&key).into()))
     }
 }
 
@@ -136,7 +140,9 @@ impl ServerTls {
             .collect::<Result<_, _>>()
             .map_err(|error| content(certificate, "certificate")(error.to_string()))?;
         let leaf = chain.first().ok_or_else(|| content(certificate, "certificate")("none in there".into()))?;
-        let (fingerprint, certificate) = (Fingerprint::of(leaf), leaf.clone());
+        let fingerprint =
+            Fingerprint::of(leaf).ok_or_else(|| content(certificate, "certificate")("it is damaged".into()))?;
+        let certificate = leaf.clone();
         let secret = PrivateKeyDer::from_pem_slice(&read(key)?)
             .map_err(|error| content(key, "private key")(error.to_string()))?;
         let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
@@ -169,7 +175,7 @@ fn make(data: &Path, path: &Path) -> io::Result<()> {
     File::open(data)?.sync_all()
 }
 
-/// A client that trusts the one certificate with this fingerprint.
+/// A client that trusts whoever holds the one key with this fingerprint.
 pub fn pinned(fingerprint: Fingerprint) -> ClientConfig {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier = Pinned { fingerprint, algorithms: provider.signature_verification_algorithms };
@@ -204,7 +210,7 @@ impl ServerCertVerifier for Pinned {
         _ocsp_response: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        if Fingerprint::of(end_entity) == self.fingerprint {
+        if Fingerprint::of(end_entity) == Some(self.fingerprint) {
             Ok(ServerCertVerified::assertion())
         } else {
             Err(rustls::CertificateError::ApplicationVerificationFailure.into())
@@ -249,6 +255,24 @@ mod tests {
         assert_eq!(first.config.alpn_protocols, [b"tapgate/2"]);
         let elsewhere = tempfile::tempdir().unwrap();
         assert_ne!(ServerTls::kept_in(elsewhere.path()).unwrap().fingerprint, first.fingerprint);
+    }
+
+    #[test]
+    fn a_certificate_renewed_for_the_same_key_is_the_same_server() {
+        let data = tempfile::tempdir().unwrap();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let other = rcgen::KeyPair::generate().unwrap();
+        let certified = |name: &str, key: &rcgen::KeyPair| {
+            let path = data.path().join(name);
+            let certificate = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap().self_signed(key).unwrap();
+            fs::write(&path, certificate.pem() + &key.serialize_pem()).unwrap();
+            ServerTls::from_files(&path, &path).unwrap().fingerprint
+        };
+        let first = certified("gates.example.org", &key);
+        assert_eq!(certified("other.example.org", &key), first, "renewed");
+        assert_ne!(certified("gates.example.org", &other), first, "another key");
+        // As others compute it: SHA-256 over the key's own DER.
+        assert_eq!(first, Fingerprint(Sha256::digest(rcgen::PublicKeyData::subject_public_key_info(&key)).into()));
     }
 
     #[test]

@@ -21,6 +21,7 @@
 //! | 0x03 | Enrol | 4 protocol u16 (= 2) · 6 reserved 2 · 8 festival u32 · 12 public key 32 · 44 code 1..=64 bytes |
 //! | 0x10 | Scan | 4 seq u64 · 12 floor u16, how far below `seq` · 14 captured_at i64 ms · 22 zone u8 (< 64) · 23 direction u8 (0 in, 1 out) · 24 shown u8 (a verdict, 0 none) · 25 credential u8 · 26 credential's bytes. Flag 1: resent |
 //! | 0x11 | Undo | 4 seq u64 · 12 floor u16 · 14 scan_seq u64 · 22 ticket u128. Flag 1: resent |
+//! | 0x12 | Ping | nothing. Not answered: that QUIC acknowledges it says that the server is there. For a device that waits for an answer and has heard nothing for a while |
 //! | 0x1F | Bye | nothing; the device has all its answers and goes |
 //! | 0x20 | Pay | 4 seq u64 · 12 floor u16 · 14 captured_at i64 ms · 22 expires_at i64 ms · 30 amount i64 · 38 currency 3 · 41 lines u8 (<= 32) · 42 wallet u8 · 43 so many lines, each product u16 · count u16 · price i64 · then the wallet's bytes. Flag 1: resent |
 //! | 0x21 | Refund | 4 seq u64 · 12 floor u16 · 14 the payment: wallet u64 · 22 serial u64; with flag 2 only a part of it: 30 amount i64 · 38 currency 3. Flag 1: resent |
@@ -170,6 +171,8 @@ pub enum Frame<'a> {
     Scan(Scan<'a>),
     /// The steward takes a scan back.
     Undo(Undo),
+    /// It wants to know whether the server is still there. QUIC's acknowledgement says so; there is no other answer.
+    Ping,
     /// It goes.
     Bye,
     /// A terminal: somebody pays.

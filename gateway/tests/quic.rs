@@ -2,6 +2,9 @@
 
 mod common;
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::{House, open, open_with};
@@ -13,6 +16,7 @@ use engine::time::Timestamp;
 use gateway::client::{ClientError, DeviceKey, Event, Identity, Link, Read, Reader, ReaderOptions, enrol, enrol_key};
 use gateway::quic::Limits;
 use gateway::wire::{Credential, Frame, Notice, Refusal, Scan};
+use tokio::net::UdpSocket;
 use tokio::sync::broadcast;
 
 /// Nothing here takes so long; a test that hangs ends.
@@ -28,6 +32,77 @@ async fn event(events: &mut broadcast::Receiver<Event>, wanted: impl Fn(&Event) 
         }
     };
     tokio::time::timeout(AT_MOST, heard).await.expect("the event comes")
+}
+
+/// Stands between a device and the server, and can lose everything that is sent.
+struct Relay {
+    addr: SocketAddr,
+    loses: Arc<AtomicBool>,
+}
+
+impl Relay {
+    async fn to(server: SocketAddr) -> Self {
+        let near = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let far = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        far.connect(server).await.unwrap();
+        let (addr, loses) = (near.local_addr().unwrap(), Arc::new(AtomicBool::new(false)));
+        let is_lost = Arc::clone(&loses);
+        tokio::spawn(async move {
+            let (mut out, mut back) = ([0; 65_536], [0; 65_536]);
+            let mut device = None;
+            loop {
+                tokio::select! {
+                    Ok((len, from)) = near.recv_from(&mut out) => {
+                        device = Some(from);
+                        if !is_lost.load(Ordering::Relaxed) {
+                            let _ = far.send(&out[..len]).await;
+                        }
+                    }
+                    Ok(len) = far.recv(&mut back) => {
+                        if let Some(device) = device.filter(|_| !is_lost.load(Ordering::Relaxed)) {
+                            let _ = near.send_to(&back[..len], device).await;
+                        }
+                    }
+                }
+            }
+        });
+        Self { addr, loses }
+    }
+}
+
+/// QUIC itself would notice after 30 s, later than any test here waits.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_network_that_is_gone_is_noticed_while_something_is_unanswered() {
+    let house = open().await;
+    let relay = Relay::to(house.addr).await;
+    let identity = Identity { server: relay.addr.to_string(), ..house.device().await };
+    let reader = Reader::connect(identity, ReaderOptions::default()).await.unwrap();
+    let mut events = reader.events();
+    assert_eq!(reader.scan(house.read(0), Direction::Enter).await.unwrap().answer.verdict, Verdict::Admitted);
+    relay.loses.store(true, Ordering::Relaxed);
+    let scan = tokio::spawn({
+        let (reader, read) = (reader.clone(), house.read(1));
+        async move { reader.scan(read, Direction::Enter).await }
+    });
+    let lost = event(&mut events, |event| matches!(event, Event::Lost(_))).await;
+    assert!(matches!(lost, Event::Lost(ClientError::Timeout)), "{lost:?}");
+    relay.loses.store(false, Ordering::Relaxed);
+    let answered = tokio::time::timeout(AT_MOST, scan).await.expect("is answered").unwrap().unwrap();
+    assert_eq!(answered.answer.verdict, Verdict::Admitted);
+    reader.close().await;
+    house.close().await;
+}
+
+/// A name with an address where nobody is: `localhost` is ::1 as well as 127.0.0.1 on most machines.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_is_found_at_whichever_of_its_addresses_answers() {
+    let house = open().await;
+    let server = format!("localhost:{}", house.addr.port());
+    let identity = Identity { server, ..house.device().await };
+    let reader = Reader::connect(identity, ReaderOptions::default()).await.expect("connects");
+    assert_eq!(reader.scan(house.read(0), Direction::Enter).await.unwrap().answer.verdict, Verdict::Admitted);
+    reader.close().await;
+    house.close().await;
 }
 
 async fn reader(house: &House) -> Reader {

@@ -85,6 +85,7 @@ fn samples(mut check: impl FnMut(&str, Frame<'_>)) {
     let undo = Undo { seq: 259, floor: 259, scan_seq: 258, ticket: ticket(), resent: false };
     check("undo", Frame::Undo(undo));
     check("undo: resent", Frame::Undo(Undo { resent: true, ..undo }));
+    check("ping", Frame::Ping);
     check("bye", Frame::Bye);
 
     check("challenge", Frame::Challenge { nonce: &nonce, server_time: AT });
@@ -353,6 +354,7 @@ fn fields(frame: Frame<'_>) -> Value {
             "frame": "undo", "seq": n(undo.seq), "floor": n(undo.floor), "scan_seq": n(undo.scan_seq),
             "ticket": undo.ticket.to_string(), "resent": undo.resent,
         }),
+        Frame::Ping => json!({"frame": "ping"}),
         Frame::Bye => json!({"frame": "bye"}),
         Frame::Challenge { nonce, server_time } => {
             json!({"frame": "challenge", "nonce": hex(nonce), "server_time": server_time.0})
@@ -468,8 +470,8 @@ fn each_kind_has_a_vector() {
     assert_eq!(
         Vec::from_iter(kinds),
         [
-            0x01, 0x02, 0x03, 0x10, 0x11, 0x1F, 0x20, 0x21, 0x22, 0x23, 0x24, 0x81, 0x82, 0x83, 0x84, 0x85, 0x90, 0x91,
-            0x92, 0x93, 0xA0, 0xA1
+            0x01, 0x02, 0x03, 0x10, 0x11, 0x12, 0x1F, 0x20, 0x21, 0x22, 0x23, 0x24, 0x81, 0x82, 0x83, 0x84, 0x85, 0x90,
+            0x91, 0x92, 0x93, 0xA0, 0xA1
         ]
     );
 }

@@ -62,8 +62,8 @@ impl<R> Later<R> {
         waiters.into_iter().map(move |waiter| waiter.told(answer))
     }
 
-    /// An answer waits until other shards have our messages. Those were durable before they were sent, so then the
-    /// answer may leave at once.
+    /// An answer waits until other shards have our messages, and then for the newest record in flight: those messages may be
+    /// older than it is, where what was asked was so already.
     pub(super) fn hold(
         &mut self,
         (to, answer, repeated): (R, OfficeAnswer, bool),

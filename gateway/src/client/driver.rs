@@ -19,6 +19,7 @@ use super::ask::{Ask, Numbered, Reply, Trade, Wanted};
 use super::late::{Lately, Unanswered, Untold};
 use super::link::Link;
 use super::queue::{Kept, QUEUE_MAX, Queue};
+use super::silence::{Silence, Silent};
 use super::{BACKOFF_MAX, ClientError, Event, Identity, Read, ReaderOptions, State};
 use crate::wire::{Balance, Credential, Frame, Pay, Refund, Scan, TopUp, Undo, WINDOW_MAX, close, decode};
 
@@ -371,6 +372,7 @@ impl Driver {
         let mut at = 0;
         let mut look = tokio::time::interval(ANSWER_WITHIN / 5);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut silence = Silence::new(Instant::now());
         let over = loop {
             let mut heard = Ok(());
             if let Err(error) = frames.take(|frame| {
@@ -383,6 +385,9 @@ impl Driver {
             if let Err(error) = heard {
                 break Over::Lost(error);
             }
+            if self.in_flight == 0 {
+                silence.broken(Instant::now());
+            }
             if at == out.len() {
                 out.clear();
                 at = 0;
@@ -390,10 +395,11 @@ impl Driver {
                 out.append(&mut self.beside);
             }
             let timers = self.later.first().map(|(at, _)| *at).into_iter().chain(self.paused_until);
-            let wake = timers.chain(self.next_end()).min();
+            let silent_at = (self.in_flight > 0).then_some(silence.due());
+            let wake = timers.chain(self.next_end()).chain(silent_at).min();
             tokio::select! {
                 more = frames.fill() => match more {
-                    Ok(true) => {}
+                    Ok(true) => silence.broken(Instant::now()),
                     Ok(false) => break Over::Lost(ClientError::Net("the server ended the stream".into())),
                     Err(error) => break Over::Lost(error),
                 },
@@ -403,7 +409,15 @@ impl Driver {
                     Err(_) => at = out.len(),
                 },
                 ask = self.asks.recv() => if self.take(ask) { break Over::Goodbye },
-                () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
+                () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {
+                    if silent_at.is_some() {
+                        match silence.look(connection.stats().udp_rx.datagrams, Instant::now()) {
+                            Silent::NotYet => {}
+                            Silent::Ping => Frame::Ping.encode(&mut out),
+                            Silent::Lost => break Over::Lost(ClientError::Timeout),
+                        }
+                    }
+                }
                 _ = look.tick() => self.ask_again_what_is_late(),
             }
         };

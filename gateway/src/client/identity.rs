@@ -65,7 +65,7 @@ pub struct Identity {
     pub device: DeviceId,
     /// Where its server is: `host:port`.
     pub server: String,
-    /// Which certificate it trusts.
+    /// Which key it trusts.
     pub fingerprint: Fingerprint,
     /// Its key.
     pub key: DeviceKey,

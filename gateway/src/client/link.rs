@@ -12,6 +12,7 @@ use engine::time::Timestamp;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, RecvStream, SendStream, TransportConfig, VarInt};
 
+use super::addresses::{addresses_of, first_of};
 use super::{ClientError, DeviceKey, Identity, Offer};
 use crate::tls::{Fingerprint, pinned};
 use crate::wire::{Enrol, FRAME_LEN_MAX, Frame, WireError, close, decode, proof};
@@ -88,16 +89,6 @@ pub fn endpoint(server: SocketAddr) -> Result<Endpoint, ClientError> {
         SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
     };
     Endpoint::client(any).map_err(|error| ClientError::Net(error.to_string()))
-}
-
-/// The first address of `host:port`.
-///
-/// # Errors
-/// [`ClientError::Net`].
-pub async fn resolve(server: &str) -> Result<SocketAddr, ClientError> {
-    let found = tokio::net::lookup_host(server).await.map_err(|error| ClientError::Net(error.to_string()))?;
-    let mut found = found;
-    found.next().ok_or_else(|| ClientError::Net(format!("{server} has no address")))
 }
 
 /// How a device speaks QUIC with the one server it trusts.
@@ -233,18 +224,21 @@ async fn open(
     server: &str,
     fingerprint: Fingerprint,
 ) -> Result<(Connection, SendStream, FrameReader), ClientError> {
-    let addr = resolve(server).await?;
-    let own;
-    let endpoint = match shared {
-        Some(shared) => shared,
-        None => {
-            own = endpoint(addr)?;
-            &own
-        }
-    };
     let net = |error: &dyn std::fmt::Display| ClientError::Net(error.to_string());
-    let connecting = endpoint.connect_with(config(fingerprint), addr, "tapgate").map_err(|error| net(&error))?;
-    let connection = connecting.await.map_err(|error| net(&error))?;
+    // The first that shows the key we trust: whatever else answers at an address of that name is no server of ours.
+    let attempt = |addr| async move {
+        let own;
+        let endpoint = match shared {
+            Some(shared) => shared,
+            None => {
+                own = endpoint(addr)?;
+                &own
+            }
+        };
+        let connecting = endpoint.connect_with(config(fingerprint), addr, "tapgate").map_err(|error| net(&error))?;
+        connecting.await.map_err(|error| net(&error))
+    };
+    let connection = first_of(addresses_of(server).await?, attempt).await?;
     let (send, recv) = connection.open_bi().await.map_err(|error| net(&error))?;
     Ok((connection, send, FrameReader::new(recv)))
 }

@@ -1,4 +1,4 @@
-//! The offer an operator shows to a new device, as a QR: where the server is, what its certificate's fingerprint is,
+//! The offer an operator shows to a new device, as a QR: where the server is, what its key's fingerprint is,
 //! which festival it is for, and the one-time code.
 //!
 //! ```text
@@ -63,7 +63,7 @@ impl Offer {
     pub fn server(&self) -> &str {
         &self.server
     }
-    /// Of the server's certificate.
+    /// Of the server's key.
     pub fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
     }

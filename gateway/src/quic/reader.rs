@@ -72,6 +72,7 @@ impl Reader {
             let seq = match &frame {
                 Frame::Scan(scan) => scan.seq,
                 Frame::Undo(undo) => undo.seq,
+                Frame::Ping => continue, // QUIC has acknowledged it
                 Frame::Bye => break Some(End::BYE),
                 _ => break Some(End::refused(Refusal::OutOfPlace)),
             };

@@ -178,6 +178,7 @@ impl Terminal {
                     }
                     continue;
                 }
+                Frame::Ping => continue, // QUIC has acknowledged it
                 Frame::Bye => break Some(End::BYE),
                 _ => break Some(End::refused(Refusal::OutOfPlace)),
             };

@@ -70,6 +70,7 @@ const PROOF: u8 = 0x02;
 const ENROL: u8 = 0x03;
 const SCAN: u8 = 0x10;
 const UNDO: u8 = 0x11;
+const PING: u8 = 0x12;
 const BYE: u8 = 0x1F;
 const CHALLENGE: u8 = 0x81;
 const WELCOME: u8 = 0x82;
@@ -80,12 +81,13 @@ const CONFIRMED: u8 = 0x91;
 const BUSY: u8 = 0x92;
 const NOTICE: u8 = 0x93;
 
-pub(super) const KINDS: [u8; 22] = [
+pub(super) const KINDS: [u8; 23] = [
     HELLO,
     PROOF,
     ENROL,
     SCAN,
     UNDO,
+    PING,
     BYE,
     cash::PAY,
     cash::REFUND,
@@ -105,9 +107,9 @@ pub(super) const KINDS: [u8; 22] = [
     cash::RECENT_ROWS,
 ];
 
-/// The commands, which all open with their number: a reader's but for Bye, and a terminal's.
+/// The commands, which all open with their number: a reader's but for Ping and Bye, and a terminal's.
 pub(super) fn is_command(kind: u8) -> bool {
-    KINDS.contains(&kind) && (matches!(kind, SCAN..BYE) || matches!(kind, cash::PAY..CHALLENGE))
+    KINDS.contains(&kind) && kind != PING && (matches!(kind, SCAN..BYE) || matches!(kind, cash::PAY..CHALLENGE))
 }
 
 const QR_PACKED: u8 = 1;
@@ -187,9 +189,9 @@ pub(super) fn frame(kind: u8, flags: u8, body: &[u8]) -> Result<Frame<'_>, WireE
                 resent: flags & RESENT != 0,
             })
         }
-        BYE => {
+        PING | BYE => {
             ensure_len(body.is_empty(), wrong_len)?;
-            Frame::Bye
+            if kind == PING { Frame::Ping } else { Frame::Bye }
         }
         CHALLENGE => {
             let challenge = whole!(ChallengeBody);
@@ -336,6 +338,7 @@ pub(super) fn body(frame: &Frame<'_>, out: &mut Vec<u8>) -> (u8, u8) {
             put(UndoBody { seq: seq.into(), floor, scan_seq: scan_seq.into(), ticket }.as_bytes());
             (UNDO, u8::from(resent) * RESENT)
         }
+        Frame::Ping => (PING, 0),
         Frame::Bye => (BYE, 0),
         Frame::Pay(ref pay) => cash::pay(pay, out),
         Frame::Refund(ref refund) => cash::refund(refund, out),

@@ -29,7 +29,7 @@ struct Parts {
 }
 
 /// How many branches [`Parts::frame`] has.
-const KINDS_HERE: usize = 22;
+const KINDS_HERE: usize = 23;
 
 fn parts() -> impl Strategy<Value = Parts> {
     let bytes = (0..KINDS_HERE, any::<[u8; 32]>(), any::<[u8; 32]>(), vec(any::<u8>(), 0..600));
@@ -224,6 +224,7 @@ impl Parts {
                 festival_name: &p.texts[1],
                 vendor_name: &p.texts[2],
             }),
+            21 => Frame::Ping,
             _ => Frame::CashAnswer { seq: p.a, answer: p.cash_answer() },
         }
     }
