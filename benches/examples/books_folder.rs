@@ -154,7 +154,12 @@ impl Evening {
         self.office(OfficeAction::SetFestivalStatus { festival, to: FestivalStatus::Published })?;
         self.office(OfficeAction::Cash(CashAction::SetPolicy { festival, policy: CashPolicy::default() }))?;
         for no in 0..VENDORS {
-            let values = VendorValues { name: name("Bar", no.into()), commission_bp: 100 * (no % 4) + 725, open: true };
+            let values = VendorValues {
+                name: name("Bar", no.into()),
+                commission_bp: 100 * (no % 4) + 725,
+                open: true,
+                kind: engine::status::VendorKind::Bar,
+            };
             self.office(OfficeAction::Cash(CashAction::PutVendor { festival, vendor: None, values }))?;
             for (price, vat_bp) in [(450, 1_900), (320, 700)] {
                 let values = ProductValues { name: name("Product", price as u32), price, vat_bp, on_sale: true };

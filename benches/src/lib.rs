@@ -167,7 +167,8 @@ impl Bar {
         });
         bar.office(OfficeAction::SetFestivalStatus { festival, to: FestivalStatus::Published });
         bar.cash(CashAction::SetPolicy { festival, policy: CashPolicy::default() });
-        let values = VendorValues { name: name(), commission_bp: 1_000, open: true };
+        let values =
+            VendorValues { name: name(), commission_bp: 1_000, open: true, kind: engine::status::VendorKind::Bar };
         bar.cash(CashAction::PutVendor { festival, vendor: None, values });
         let (vendor, code_hash) = (Some(VendorNo(0)), [0; 32]);
         bar.cash(CashAction::OfferTerminal { festival, vendor, cashier: true, code_hash, name: name() });

@@ -10,7 +10,7 @@ use crate::category::Ticket;
 use crate::command::{
     CONFLICT, Credential, Direction, FIRST_ENTRY, FirstUse, Scan, UNLOGGED, Undo, Verdict, WAS_NOT_INSIDE,
 };
-use crate::event::{ByDevice, Scanned, TakenBack, Undone};
+use crate::event::{AdmittedByHand, ByDevice, Scanned, TakenBack, Undone};
 use crate::festival::Festival;
 use crate::ids::{DeviceId, GateNo, TicketId, ZoneNo};
 use crate::plants::{Plant, planted, tripwire};
@@ -234,6 +234,11 @@ fn occupancy_after(festival: &Festival, zone: ZoneNo, verdict: Verdict, known: &
 /// Writes a scan down. Cannot fail, and decides nothing.
 pub(crate) fn apply_scan(festival: &mut Festival, scanned: &Scanned, at: Timestamp) {
     festival.tally_scan(scanned, at);
+    move_holder(festival, scanned, at);
+}
+
+/// Where a ticket's holder is after a scan, and what the zones count.
+fn move_holder(festival: &mut Festival, scanned: &Scanned, at: Timestamp) {
     let Some(id) = scanned.ticket else { return };
     let (entered, left) = match scanned.verdict {
         Verdict::Admitted => (true, false),
@@ -289,6 +294,82 @@ pub(crate) fn apply_scan(festival: &mut Festival, scanned: &Scanned, at: Timesta
         if entered { zone.enter() } else { zone.leave() }
     }
     assert_eq!(festival.zones[usize::from(scanned.zone.0)].occupancy, scanned.occupancy, "paired with decide");
+}
+
+/// The number under which a ticket remembers that it was let in by hand: no device has it, so that only a supervisor can
+/// undo that. [`crate::category::LastScan::seq`] is then one more than the gate's number.
+const NO_DEVICE: u32 = u32::MAX;
+
+/// Decides to let somebody in by hand. What may be overruled is what a reader can be wrong about: that the ticket was used,
+/// that its holder is inside, or not in the zone around this one, the hours, the areas. What may not: a ticket that is not
+/// valid or is blocked, a festival or a zone that is closed, a zone that is full.
+///
+/// # Errors
+/// What may not be overruled.
+pub(crate) fn decide_by_hand(
+    festival: &Festival,
+    id: TicketId,
+    gate_no: GateNo,
+    reason: &str,
+    now: Timestamp,
+) -> Result<AdmittedByHand, Rejection> {
+    let gate = festival.gates.get(usize::from(gate_no.0)).ok_or(Rejection::UnknownGate)?;
+    let zone = festival.zone(gate.zone)?;
+    let ticket = festival.ticket(id)?;
+    match ticket.status {
+        TicketStatus::Cancelled => return Err(Rejection::Cancelled),
+        TicketStatus::Refunded => return Err(Rejection::Refunded),
+        TicketStatus::Reserved | TicketStatus::Available => return Err(Rejection::Unpaid),
+        TicketStatus::Sold | TicketStatus::Used => {}
+    }
+    if ticket.blocked {
+        return Err(Rejection::Blocked);
+    }
+    if festival.status != FestivalStatus::Ongoing {
+        return Err(Rejection::FestivalNotActive);
+    }
+    if zone.state != ZoneState::Open || festival.outer_of(zone).any(|outer| outer.state == ZoneState::Evacuating) {
+        return Err(Rejection::ZoneClosed);
+    }
+    let here = zone.no.bit();
+    let is_here = ticket.inside & here != 0;
+    zone.has_room()?;
+    // Around here they are counted only if they are not yet, as with a shown answer that stands.
+    let counted_anew = |outer: &&Zone| match is_here {
+        true => outer.unaccounted <= zone.unaccounted,
+        false => ticket.inside & outer.no.bit() == 0,
+    };
+    festival.outer_of(zone).filter(counted_anew).try_for_each(Zone::has_room)?;
+    // From here it succeeds.
+    let values = &festival.categories[usize::from(id.category().0)].values;
+    let perimeter = zone.is_perimeter();
+    let elsewhere = if perimeter { u64::MAX } else { here };
+    let single = perimeter && festival.policy.entry == EntryPolicy::SingleEntry;
+    let instead_of = [
+        (single && ticket.status == TicketStatus::Used, Rejection::AlreadyUsed),
+        (now < values.valid_from, Rejection::NotYetValid),
+        (now >= values.valid_until, Rejection::NoLongerValid),
+        (values.zones & here == 0, Rejection::ZoneDenied),
+        (ticket.inside & elsewhere != 0, Rejection::AlreadyInside),
+        (zone.parent.is_some_and(|parent| ticket.inside & parent.bit() == 0), Rejection::NotInsideParent),
+    ]
+    .into_iter()
+    .find_map(|(is_so, rejection)| is_so.then_some(rejection));
+    Ok(AdmittedByHand {
+        ticket: id,
+        gate: gate_no,
+        zone: zone.no,
+        instead_of,
+        first_entry: ticket.status == TicketStatus::Sold && !is_here,
+        occupancy: zone.occupancy + 1,
+        reason: reason.to_owned(),
+    })
+}
+
+/// Writes down that somebody was let in by hand: as a scan would have done it.
+pub(crate) fn apply_by_hand(festival: &mut Festival, admitted: &AdmittedByHand, at: Timestamp) {
+    let scanned = admitted.as_scan(DeviceId::new(festival.id, NO_DEVICE), at);
+    move_holder(festival, &scanned, at);
 }
 
 fn zones_of(zones: &mut [Zone], mut mask: u64) -> impl Iterator<Item = &mut Zone> {
@@ -359,7 +440,10 @@ fn check_undo(
         undone.occupancy += 1;
     }
     undone.scan = Some(TakenBack {
-        gate: festival.devices[last.device as usize].gate,
+        gate: match last.device {
+            NO_DEVICE => GateNo((last.seq - 1) as u16),
+            device => festival.devices[device as usize].gate,
+        },
         // Who was not inside before it came in by it.
         direction: if last.inside_before & zone == 0 { Direction::Enter } else { Direction::Exit },
         minute: last.minute(),

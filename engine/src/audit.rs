@@ -311,10 +311,10 @@ impl ShardBooks {
                 let known = (1..=self.api_keys).contains(key);
                 found.check(Check::Known, known, || format!("there is no key {key}"));
             }
-            Event::FestivalCreated { slug, policy, .. } => {
+            Event::FestivalCreated { slug, policy, starts_at, .. } => {
                 let id = FestivalId::of_slug(slug);
                 self.at_home(Home::Festival(id), found);
-                let before = self.festivals.insert(id, Books::new(id, *policy));
+                let before = self.festivals.insert(id, Books::new(id, *policy, *starts_at));
                 found.check(Check::Known, before.is_none(), || format!("the festival {slug} again"));
             }
             Event::Transaction(_) | Event::Sent { .. } | Event::Received { .. } | Event::Delivered { .. } => {

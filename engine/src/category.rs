@@ -157,6 +157,18 @@ impl Category {
         self.used = self.used - u32::from(from == TicketStatus::Used) + u32::from(to == TicketStatus::Used);
     }
 
+    /// Nobody has come in yet. How many tickets were USED.
+    pub fn reset_scans(&mut self) -> u32 {
+        for ticket in &mut self.tickets {
+            if ticket.status == TicketStatus::Used {
+                ticket.status = TicketStatus::Sold;
+            }
+            (ticket.inside, ticket.last.seq, ticket.first_used_at) = (0, 0, Timestamp(0));
+            (ticket.first_zone, ticket.first_gate) = (ZoneNo(0), GateNo(0));
+        }
+        core::mem::take(&mut self.used)
+    }
+
     /// For the office.
     pub fn view(&self) -> CategoryView {
         CategoryView {

@@ -1,10 +1,12 @@
 //! What somebody asks of a shard. Everything a decision needs from outside, time, randomness, ids, arrives in here.
 
 mod cash;
+mod hand;
 
 use serde::{Deserialize, Serialize};
 
 pub use cash::*;
+pub use hand::{ByHand, Details};
 
 use crate::credential::VerifiedTicket;
 use crate::ids::{
@@ -234,6 +236,9 @@ pub const UNLOGGED: u8 = 4;
 /// This was the ticket's first entry to a perimeter: SOLD became USED.
 pub const FIRST_ENTRY: u8 = 8;
 
+/// Somebody was let in by hand. In the access log only; no device is answered so.
+pub const BY_HAND: u8 = 64;
+
 impl DeviceAnswer {
     /// A no without a ticket to speak of.
     pub fn rejected(rejection: Rejection, zone: ZoneNo, at: Timestamp) -> Self {
@@ -459,6 +464,8 @@ pub enum OfficeAction {
     },
     /// About money.
     Cash(CashAction),
+    /// Against the usual course, for a reason.
+    ByHand(ByHand),
 }
 
 /// The longest text in a command, in bytes.
@@ -495,6 +502,7 @@ impl OfficeAction {
                 | Self::BlockTicket { .. }
                 | Self::ReportTicketTagLost { .. }
                 | Self::RevokeDevice { .. }
+                | Self::ByHand(ByHand::Admit { .. })
                 | Self::RevokeApiKey { .. }
                 | Self::Cash(
                     CashAction::Block { .. } | CashAction::ReportLost { .. } | CashAction::ReportTagLost { .. }
@@ -527,6 +535,7 @@ impl OfficeAction {
             | Self::DeviceClockSeen { device, .. } => Home::Festival(device.festival()),
             Self::CreateApiKey { .. } | Self::RevokeApiKey { .. } => Home::Platform,
             Self::Cash(action) => action.home(),
+            Self::ByHand(action) => Home::Festival(action.festival()),
         }
     }
 }

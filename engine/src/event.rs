@@ -2,8 +2,10 @@
 //! may change without touching old records. [`crate::record`] writes and reads them.
 
 mod cash;
+mod hand;
 
 pub use cash::*;
+pub use hand::{AdmittedByHand, DoneByHand};
 
 use crate::command::{CategoryValues, DeviceAnswer, Direction, FirstUse, OfficeAnswer, Verdict};
 use crate::ids::{CategoryNo, DeviceId, FestivalId, GateNo, ShardId, TagUid, TicketId, WalletId, ZoneNo};
@@ -216,6 +218,8 @@ pub enum Event {
     Transaction(Transaction),
     /// Something else about money.
     Cash(CashEvent),
+    /// Something was done by hand, against the usual course.
+    ByHand(DoneByHand),
     /// A message to another shard, caused by what precedes it.
     Sent {
         /// Which shard.

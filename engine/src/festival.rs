@@ -1,6 +1,8 @@
 //! A festival: status and policies, and the home of its categories, zones, gates and devices. Its decisions for the
 //! office are in here; its gates' are in `admission.rs`.
 
+mod hand;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
@@ -15,8 +17,12 @@ use crate::ids::{CategoryNo, DeviceId, FestivalId, GateNo, TagUid, TicketId, ZON
 use crate::rejection::Rejection;
 use crate::status::{FestivalStatus, Policy, ScanAck, TicketStatus};
 use crate::time::{Calendar, Timestamp};
-use crate::view::{AboutView, FestivalView, LiveView, RecentRejection, TicketView, Till};
+use crate::view::{
+    AboutView, CODE_FOUND_MAX, CODE_SCAN_MAX, FestivalView, LiveView, RecentRejection, TicketView, Till,
+};
 use crate::zone::{Gate, Zone};
+
+pub use hand::RESET_WITHIN_MS;
 
 /// The most gates of one festival.
 pub const GATES_MAX: usize = 1_024;
@@ -38,6 +44,10 @@ pub struct Festival {
     pub starts_at: Timestamp,
     /// When it ends.
     pub ends_at: Timestamp,
+    /// Where it is; empty: nobody has said so.
+    pub location: String,
+    /// How many people the site is meant for; decides nothing.
+    pub max_capacity: Option<u32>,
     /// Where it is in its life.
     pub status: FestivalStatus,
     /// How its gates behave.
@@ -125,6 +135,8 @@ impl Festival {
             name,
             starts_at,
             ends_at,
+            location: String::new(),
+            max_capacity: None,
             status: FestivalStatus::Draft,
             policy,
             calendar,
@@ -200,8 +212,14 @@ impl Festival {
         let event = match action {
             OfficeAction::CreateFestival { .. } => return Err(Rejection::SlugTaken),
             OfficeAction::SetFestivalStatus { to, .. } => {
+                if (self.status, *to) == (FestivalStatus::Completed, FestivalStatus::Ongoing) {
+                    return Err(Rejection::ReasonNeeded);
+                }
                 if !self.status.may_become(*to) {
                     return Err(Rejection::InvalidTransition);
+                }
+                if *to == FestivalStatus::Completed && self.is_anybody_inside() {
+                    return Err(Rejection::PeopleInside);
                 }
                 Event::FestivalStatusSet { festival, to: *to }
             }
@@ -342,6 +360,7 @@ impl Festival {
                 Event::DeviceClockSeen { device: *device, off_ms: *off_ms }
             }
             OfficeAction::RotateQrKey { .. } => Event::QrKeyRotated { festival, version: self.qr_version + 1 },
+            OfficeAction::ByHand(action) => return self.decide_by_hand(action, now),
             OfficeAction::ReportTicketTagLost { .. }
             | OfficeAction::BindTag { .. }
             | OfficeAction::CreateApiKey { .. }
@@ -480,6 +499,7 @@ impl Festival {
                 self.devices[device.number() as usize].clock_off_ms = *off_ms;
             }
             Event::QrKeyRotated { version, .. } => self.qr_version = *version,
+            Event::ByHand(done) => self.apply_by_hand(done, at),
             Event::Expired => self.offers.retain(|_, offer| offer.until >= at),
             Event::Asked(_)
             | Event::FestivalCreated { .. }
@@ -617,6 +637,8 @@ impl Festival {
             name: self.name.clone(),
             starts_at: self.starts_at,
             ends_at: self.ends_at,
+            location: self.location.clone(),
+            max_capacity: self.max_capacity,
             status: self.status,
             policy: self.policy,
             calendar: self.calendar.clone(),
@@ -656,6 +678,26 @@ impl Festival {
             tag: self.tag_of.get(&id).copied(),
             tag_lost: self.tag_of.get(&id).is_some_and(|tag| self.lost_tags.contains(tag)),
         })
+    }
+
+    /// The tickets with this printed code, among the next [`CODE_SCAN_MAX`] from `from` on, and where to go on.
+    pub fn by_code(&self, code: u64, from: (CategoryNo, u32)) -> (Vec<TicketView>, Option<(CategoryNo, u32)>) {
+        const CODE_BITS: u64 = (1 << 40) - 1;
+        let (mut found, mut looked_at) = (Vec::new(), 0);
+        for category in self.categories.iter().skip(usize::from(from.0.0)) {
+            let first = if category.no == from.0 { from.1 as usize } else { 0 };
+            for (serial, ticket) in category.tickets.iter().enumerate().skip(first) {
+                if looked_at == CODE_SCAN_MAX || found.len() == CODE_FOUND_MAX {
+                    return (found, Some((category.no, serial as u32)));
+                }
+                looked_at += 1;
+                if ticket.nonce & CODE_BITS == code {
+                    let id = TicketId::new(self.id, category.no, serial as u32, ticket.nonce);
+                    found.extend(self.ticket_view(id));
+                }
+            }
+        }
+        (found, None)
     }
 
     /// Who is in a zone: the next `limit` tickets after `after`. Walks at most all tickets: 5 ms for a million.

@@ -294,6 +294,26 @@ impl TicketCode {
     pub fn as_str(&self) -> &str {
         str::from_utf8(&self.0).expect("Crockford's alphabet is ASCII")
     }
+    /// The low 40 bits of the nonces that have this code.
+    pub fn bits(&self) -> u64 {
+        let digit = |c: &u8| CROCKFORD.iter().position(|known| known == c).expect("one of Crockford's") as u64;
+        self.0.iter().rev().fold(0, |bits, c| bits << 5 | digit(c))
+    }
+    /// Reads a code as somebody has typed it: hyphens, blanks and case do not matter, and what can be misread for a digit
+    /// is taken for it, as Crockford has it (O for 0, I and L for 1).
+    pub fn parse(typed: &str) -> Option<Self> {
+        let mut code = [0; 8];
+        let mut places = code.iter_mut();
+        for c in typed.bytes().filter(|c| !matches!(c, b'-' | b' ')) {
+            let c = match c.to_ascii_uppercase() {
+                b'O' => b'0',
+                b'I' | b'L' => b'1',
+                c => c,
+            };
+            *places.next()? = *CROCKFORD.iter().find(|known| **known == c)?;
+        }
+        places.next().is_none().then_some(Self(code))
+    }
 }
 
 /// The nonce of the `index`th ticket issued with `seed` (splitmix64, Steele et al. 2014): spreads one random seed over
@@ -409,6 +429,21 @@ mod tests {
         assert_eq!(TicketId::parse(id.to_string().to_uppercase().as_bytes()), None);
         assert_eq!(TicketId::parse(id.to_string().replace('-', "").as_bytes()), None);
         assert_eq!(TicketId::parse(b"00000000-0000-4000-8000-000000000000"), None, "version 4 is not ours");
+    }
+
+    #[test]
+    fn a_printed_code_reads_back_however_it_is_typed() {
+        let id = TicketId::new(FestivalId(1), CategoryNo(0), 0, 0x3FF_0012_3456);
+        let code = id.code();
+        assert_eq!(code.bits(), id.nonce() & ((1 << 40) - 1));
+        let typed = code.as_str().to_lowercase().replace('0', "o").replace('1', "l");
+        let typed = format!(" {}-{}", &typed[..4], &typed[4..]);
+        for text in [code.as_str(), &typed] {
+            assert_eq!(TicketCode::parse(text), Some(code), "{text}");
+        }
+        for bad in ["", "BD2FP2D", "BD2FP2D45", "BD2FP2DU", "BD2FP2D!", "ÄD2FP2D4"] {
+            assert_eq!(TicketCode::parse(bad), None, "{bad}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! field without a detour, since there are a million a second of them; everything else goes through the generated types.
 
 mod cash;
+mod hand;
 
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
@@ -345,6 +346,7 @@ fn to_proto(event: &Event) -> Kind {
         }),
         Event::ApiKeyRevoked { key } => Kind::ApiKeyRevoked(proto::ApiKeyRevoked { key: *key }),
         Event::Expired => Kind::Expired(proto::Expired {}),
+        Event::ByHand(done) => hand::to_proto(done),
     }
 }
 
@@ -580,6 +582,12 @@ fn from_proto(kind: Kind, at: Timestamp) -> Result<Event, RecordError> {
         },
         Kind::ApiKeyRevoked(revoked) => Event::ApiKeyRevoked { key: revoked.key },
         Kind::Expired(_) => Event::Expired,
+        kind @ (Kind::FestivalReopened(_)
+        | Kind::FestivalEdited(_)
+        | Kind::ScansReset(_)
+        | Kind::TicketRestored(_)
+        | Kind::DeviceReadmitted(_)
+        | Kind::AdmittedByHand(_)) => Event::ByHand(hand::from_proto(kind)?),
         Kind::Transaction(transaction) => Event::Transaction(cash::transaction_from_proto(transaction)?),
         Kind::Sent(sent) => Event::Sent {
             to: ShardId(narrow(sent.to, "to")?),

@@ -71,6 +71,14 @@ rejections! {
     /// No ticket is bound to this wristband.
     UnknownTag = 19, "unknown_tag", "We do not know this wristband.";
 
+    // By hand.
+    /// A festival is to be completed while people are inside, and nobody has confirmed that.
+    PeopleInside = 24, "people_inside", "There are still people inside.";
+    /// A festival's scans can be reset until an hour after its beginning.
+    TooLateToReset = 25, "too_late_to_reset", "The festival has begun. Its scans can no longer be reset.";
+    /// What was ended is opened again only for a reason.
+    ReasonNeeded = 26, "reason_needed", "Please say why.";
+
     // Devices and doing it again.
     /// No such device.
     UnknownDevice = 32, "unknown_device", "This device is not enrolled.";

@@ -478,6 +478,10 @@ impl Shard {
                 .map_err(|_| Rejection::UnknownTicket)
                 .and_then(|festival| festival.ticket_view(*id))
                 .map(View::Ticket),
+            Query::TicketsByCode { festival: id, code, from } => festival(id).map(|festival| {
+                let (found, next) = festival.by_code(*code, *from);
+                View::TicketsByCode(found, next)
+            }),
             Query::Device(id) => festival(&id.festival())
                 .map_err(|_| Rejection::UnknownDevice)
                 .and_then(|festival| device_view(festival, id.number()))
@@ -588,6 +592,7 @@ pub(crate) fn festival_of(event: &Event) -> Option<FestivalId> {
         | Event::DeviceLeft { device, .. }
         | Event::DeviceClockSeen { device, .. } => device.festival(),
         Event::Cash(event) => return event.festival(),
+        Event::ByHand(done) => done.festival(),
         Event::Asked(_)
         | Event::ApiKeyCreated { .. }
         | Event::ApiKeyRevoked { .. }

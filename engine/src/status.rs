@@ -105,6 +105,20 @@ words! {
 }
 
 words! {
+    /// What a vendor mostly sells.
+    VendorKind {
+        /// To eat.
+        Food = 0, "FOOD";
+        /// To drink, without alcohol.
+        Drink = 1, "DRINK";
+        /// To drink, also with alcohol.
+        Bar = 2, "BAR";
+        /// To take home.
+        Merchandise = 3, "MERCHANDISE";
+    }
+}
+
+words! {
     /// Who may do what.
     Role {
         /// Everything, at every festival.

@@ -102,6 +102,11 @@ impl Zone {
         }
     }
 
+    /// Nobody has come in yet.
+    pub fn reset_scans(&mut self) {
+        (self.occupancy, self.unaccounted, self.admitted, self.left) = (0, 0, 0, 0);
+    }
+
     /// For the office.
     pub fn view(&self) -> ZoneView {
         ZoneView {
@@ -137,6 +142,12 @@ pub struct Gate {
 }
 
 impl Gate {
+    /// Nobody has come through yet.
+    pub fn reset_scans(&mut self) {
+        (self.admitted, self.exited, self.rejected) = (0, 0, 0);
+        self.undone = 0;
+    }
+
     /// A scan that was counted here was none.
     pub fn take_back(&mut self, direction: Direction) {
         let counted = match direction {

@@ -29,7 +29,7 @@ fn the_rows_stand_in_their_order() {
         cancel T2
         refund T3
         block T4
-        status COMPLETED
+        complete regardless
         enter T1 main → rejected: already_used, since 18:00 main main-1
         enter T2 main → rejected: cancelled
         enter T3 main → rejected: refunded
@@ -221,7 +221,7 @@ fn an_exit_is_never_refused() {
         rotate
         rotate
         exit T4@1 main → exited, 1 inside
-        status COMPLETED
+        complete regardless
         exit T5 main → exited, 0 inside
         ticket T2 → REFUNDED
         # What names nobody of ours counts nobody out, and still gets its answer.

@@ -15,7 +15,7 @@ use engine::operators::{API_KEYS_MAX, KEY_FESTIVALS_MAX};
 use engine::outbox::OPS_MAX;
 use engine::rejection::Rejection;
 use engine::shard::{FESTIVALS_MAX, Step};
-use engine::status::{CategoryKind, Policy, Role};
+use engine::status::{CategoryKind, Policy, Role, VendorKind};
 use engine::time::{Calendar, HOUR_MS};
 use engine::view::{Query, View};
 
@@ -31,7 +31,7 @@ fn vendors_and_products() {
     let mut bar = Bar::bare(1);
     bar.play("cashless night");
     let festival = bar.festival;
-    let values = VendorValues { name: "Bar".into(), commission_bp: 0, open: true };
+    let values = VendorValues { name: "Bar".into(), kind: VendorKind::Bar, commission_bp: 0, open: true };
     let vendor = |vendor| OfficeAction::Cash(CashAction::PutVendor { festival, vendor, values: values.clone() });
     for n in 0..VENDORS_MAX as u16 {
         assert_eq!(ask(&mut bar, vendor(None)), OfficeAnswer::Vendor(VendorNo(n)));

@@ -714,7 +714,12 @@ fn what_the_office_sets_up_is_checked() {
     let festival = bar.festival;
     let policy = CashPolicy::default();
     let nowhere = FestivalId(1);
-    let vendor = |name: &str, commission_bp| VendorValues { name: name.into(), commission_bp, open: true };
+    let vendor = |name: &str, commission_bp| VendorValues {
+        name: name.into(),
+        commission_bp,
+        open: true,
+        kind: engine::status::VendorKind::Bar,
+    };
     let product = |price, vat_bp| ProductValues { name: "beer".into(), price, vat_bp, on_sale: true };
     let (v0, p9) = (VendorNo(0), ProductNo(9));
     let offer = |vendor, cashier, hash: u8, name: &str| CashAction::OfferTerminal {

@@ -395,7 +395,12 @@ fn lies_about_wristbands_and_vendors() {
             by_office(CashEvent::VendorPut {
                 festival: FestivalId(1),
                 vendor: VendorNo(0),
-                values: VendorValues { name: "x".into(), commission_bp: 0, open: true },
+                values: VendorValues {
+                    name: "x".into(),
+                    commission_bp: 0,
+                    open: true,
+                    kind: engine::status::VendorKind::Bar,
+                },
             }),
         ),
         (
@@ -403,7 +408,12 @@ fn lies_about_wristbands_and_vendors() {
             by_office(CashEvent::VendorPut {
                 festival: bar.festival,
                 vendor: VendorNo(77),
-                values: VendorValues { name: "x".into(), commission_bp: 0, open: true },
+                values: VendorValues {
+                    name: "x".into(),
+                    commission_bp: 0,
+                    open: true,
+                    kind: engine::status::VendorKind::Bar,
+                },
             }),
         ),
         ("messages", vec![Event::Sent { to: ShardId(0), n: 1, message: Message::Directory(revoked.clone()) }]),

@@ -25,7 +25,7 @@ fn a_festivals_life() {
         DRAFT     -  yes -   -   yes
         PUBLISHED -  -   yes -   yes
         ONGOING   -  -   -   yes yes
-        COMPLETED -  -   -   -   -
+        COMPLETED -  -   why -   -
         CANCELLED -  -   -   -   -";
     for line in table.lines().filter(|line| !line.trim().is_empty()) {
         let mut words = line.split_whitespace();
@@ -38,6 +38,7 @@ fn a_festivals_life() {
             }
             let answer = match expected {
                 "yes" => OfficeAnswer::Done,
+                "why" => OfficeAnswer::Rejected(Rejection::ReasonNeeded),
                 _ => OfficeAnswer::Rejected(Rejection::InvalidTransition),
             };
             assert_eq!(night.office(set(to)), answer, "{} → {}", from.word(), to.word());

@@ -206,6 +206,7 @@ impl From<views::AccessEntry> for AccessRow {
             first_use: entry.first_use,
             captured_at: entry.captured_at,
             taken_at: entry.taken_at,
+            instead_of: entry.instead_of,
         }
     }
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::{House, open, open_with};
-use engine::command::{Direction, FIRST_ENTRY, Verdict};
+use common::{House, ask, open, open_with};
+use engine::command::{ByHand, Direction, FIRST_ENTRY, OfficeAction, OfficeAnswer, Verdict};
 use engine::ids::{GateNo, ZoneNo};
 use engine::rejection::Rejection;
 use engine::status::{Policy, ScanAck, TicketStatus, ZoneState};
@@ -101,6 +101,40 @@ async fn a_server_is_found_at_whichever_of_its_addresses_answers() {
     let identity = Identity { server, ..house.device().await };
     let reader = Reader::connect(identity, ReaderOptions::default()).await.expect("connects");
     assert_eq!(reader.scan(house.read(0), Direction::Enter).await.unwrap().answer.verdict, Verdict::Admitted);
+    reader.close().await;
+    house.close().await;
+}
+
+/// Revoked by mistake, while a scan was on its way that never arrived. (What was never sent when the server said no is told
+/// its caller, and leaves the queue.)
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_is_readmitted_as_itself_with_its_queue() {
+    let house = open().await;
+    let folder = tempfile::tempdir().unwrap();
+    let relay = Relay::to(house.addr).await;
+    let identity = Identity { server: relay.addr.to_string(), ..house.device().await };
+    let device = identity.device;
+    let options = || ReaderOptions::with_queue(&folder.path().join("queue"));
+    let reader = Reader::connect(identity.clone(), options()).await.unwrap();
+    let mut events = reader.events();
+    assert_eq!(reader.scan(house.read(0), Direction::Enter).await.unwrap().answer.verdict, Verdict::Admitted);
+    relay.loses.store(true, Ordering::Relaxed);
+    let scan = tokio::spawn({
+        let (reader, read) = (reader.clone(), house.read(1));
+        async move { reader.scan(read, Direction::Enter).await }
+    });
+    event(&mut events, |event| matches!(event, Event::Lost(_))).await;
+    house.revoke(device).await;
+    relay.loses.store(false, Ordering::Relaxed);
+    let refused = tokio::time::timeout(AT_MOST, scan).await.expect("is told").unwrap().unwrap_err();
+    reader.close().await;
+    assert_eq!(house.status(1).await, TicketStatus::Sold, "{refused}");
+    let readmit = ByHand::ReadmitDevice { device, reason: "it was under the bench".into() };
+    assert_eq!(ask(&house.node, OfficeAction::ByHand(readmit)).await, OfficeAnswer::Done);
+    let reader = Reader::connect(identity, options()).await.expect("its key proves it");
+    // What was in the queue goes first, and this is answered behind it.
+    assert_eq!(reader.scan(house.read(2), Direction::Enter).await.unwrap().answer.verdict, Verdict::Admitted);
+    assert_eq!(house.status(1).await, TicketStatus::Used);
     reader.close().await;
     house.close().await;
 }

@@ -96,7 +96,12 @@ impl Bar {
         let OfficeAnswer::Festival(festival) = made else { panic!("{made:?}") };
         let policy = CashPolicy { max_balance: 500_000_000_000, ..CashPolicy::default() };
         assert_eq!(office.cash(CashAction::SetPolicy { festival, policy }), OfficeAnswer::Done);
-        let values = VendorValues { name: "Beer".into(), commission_bp: 1_000, open: true };
+        let values = VendorValues {
+            name: "Beer".into(),
+            commission_bp: 1_000,
+            open: true,
+            kind: engine::status::VendorKind::Bar,
+        };
         let made = office.cash(CashAction::PutVendor { festival, vendor: None, values });
         assert_eq!(made, OfficeAnswer::Vendor(VendorNo(0)));
         for to in [FestivalStatus::Published, FestivalStatus::Ongoing] {

@@ -7,8 +7,8 @@ use super::{Check, Found};
 use crate::admission::UNDO_WITHIN_MS;
 use crate::command::{CONFLICT, CategoryValues, Direction, FIRST_ENTRY, Verdict, WAS_NOT_INSIDE};
 use crate::connections::LATE_MAX_MS;
-use crate::event::{CashEvent, Event, Scanned, TakenBack, Undone};
-use crate::festival::Festival;
+use crate::event::{AdmittedByHand, CashEvent, DoneByHand, Event, Scanned, TakenBack, Undone};
+use crate::festival::{Festival, RESET_WITHIN_MS};
 use crate::ids::{DeviceId, FestivalId, GateNo, TicketId, ZoneNo, nonce_at};
 use crate::rejection::Rejection;
 use crate::status::{EntryPolicy, FestivalStatus, Policy, TicketStatus, ZoneState};
@@ -19,6 +19,7 @@ type Seat = (u16, u32);
 
 pub(super) struct Books {
     id: FestivalId,
+    starts_at: Timestamp,
     status: FestivalStatus,
     policy: Policy,
     qr_version: u32,
@@ -95,9 +96,10 @@ impl Zone {
 }
 
 impl Books {
-    pub(super) fn new(id: FestivalId, policy: Policy) -> Self {
+    pub(super) fn new(id: FestivalId, policy: Policy, starts_at: Timestamp) -> Self {
         Self {
             id,
+            starts_at,
             status: FestivalStatus::Draft,
             policy,
             qr_version: 1,
@@ -215,6 +217,7 @@ impl Books {
                 found.check(Check::Known, *version == next, || format!("QR key {version} where {next} should follow"));
                 self.qr_version = *version;
             }
+            Event::ByHand(done) => self.by_hand(done, at, found),
             Event::Asked(_)
             | Event::Expired
             | Event::FestivalCreated { .. }
@@ -226,6 +229,77 @@ impl Books {
             | Event::Received { .. }
             | Event::Delivered { .. } => unreachable!("not a gate's"),
         }
+    }
+
+    fn by_hand(&mut self, done: &DoneByHand, at: Timestamp, found: &mut Found) {
+        match done {
+            DoneByHand::Reopened { .. } => {
+                let was = self.status;
+                found.check(Check::Transition, was == FestivalStatus::Completed, || format!("{} reopened", was.word()));
+                self.status = FestivalStatus::Ongoing;
+            }
+            DoneByHand::Edited { details, .. } => self.starts_at = details.starts_at,
+            DoneByHand::ScansReset { tickets, .. } => {
+                let in_time = match self.status {
+                    FestivalStatus::Completed | FestivalStatus::Cancelled => false,
+                    FestivalStatus::Ongoing => at.since_ms(self.starts_at) <= RESET_WITHIN_MS,
+                    FestivalStatus::Draft | FestivalStatus::Published => true,
+                };
+                found.check(Check::Transition, in_time, || format!("scans reset, festival {}", self.status.word()));
+                let mut used = 0;
+                let all = self.categories.iter_mut().flat_map(|category| &mut category.tickets);
+                for ticket in all.filter(|ticket| ticket.status == TicketStatus::Used) {
+                    ticket.status = TicketStatus::Sold; // as live as before
+                    used += 1;
+                }
+                found.check(Check::Undo, used == *tickets, || format!("{used} tickets reset, recorded {tickets}"));
+                for zone in &mut self.zones {
+                    zone.inside.clear();
+                    (zone.unaccounted, zone.came, zone.left) = (0, 0, 0);
+                }
+                self.counted.fill([0; 4]);
+                self.last.clear();
+            }
+            DoneByHand::TicketRestored { ticket, from, .. } => {
+                let Some(seat) = self.seat(*ticket, found) else { return };
+                let is = self.ticket(seat).status;
+                let legal = is == *from && matches!(from, TicketStatus::Cancelled | TicketStatus::Refunded);
+                found.check(Check::Transition, legal, || {
+                    format!("ticket {ticket}, {}, restored from {}", is.word(), from.word())
+                });
+                self.set_status(seat, TicketStatus::Sold);
+                self.quota(usize::from(seat.0), found);
+            }
+            DoneByHand::DeviceReadmitted { device, .. } => {
+                let Some(known) = self.device(*device, found) else { return };
+                let was = std::mem::replace(&mut known.revoked, false);
+                found.check(Check::Revoked, was, || format!("{device} was readmitted and had not been revoked"));
+            }
+            DoneByHand::Admitted(admitted) => self.admitted_by_hand(admitted, at, found),
+        }
+    }
+
+    /// As with a shown answer that stands, but for what nobody may overrule.
+    fn admitted_by_hand(&mut self, admitted: &AdmittedByHand, at: Timestamp, found: &mut Found) {
+        let zone = usize::from(admitted.zone.0);
+        let fits = zone < self.zones.len() && self.gates.get(usize::from(admitted.gate.0)) == Some(&admitted.zone);
+        let what = || format!("{} was let in by hand to zone {zone}", admitted.ticket);
+        if !found.check(Check::Known, fits, what) {
+            return;
+        }
+        let Some(seat) = self.seat(admitted.ticket, found) else { return };
+        let ticket = self.ticket(seat);
+        let valid = matches!(ticket.status, TicketStatus::Sold | TicketStatus::Used) && !ticket.blocked;
+        found.check(Check::Revoked, valid, what);
+        found.check(Check::Active, self.status == FestivalStatus::Ongoing, what);
+        let evacuating = |&zone: &usize| self.zones[zone].state == ZoneState::Evacuating;
+        let open = self.zones[zone].state == ZoneState::Open && !self.around(zone).iter().any(evacuating);
+        found.check(Check::Door, open, what);
+        found.check(Check::Capacity, self.zones[zone].occupancy() < self.zones[zone].capacity, what);
+        self.counted[usize::from(admitted.gate.0)][0] += 1;
+        let nobodys = DeviceId::new(self.id, u32::MAX);
+        self.admitted(seat, &admitted.as_scan(nobodys, at), at, found);
+        self.sums(admitted.zone, admitted.occupancy, found);
     }
 
     fn offered(&mut self, code_hash: &[u8; 32], until: Timestamp, found: &mut Found) {

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::{Check, Found};
 use crate::cash::Cash;
 use crate::command::{CashPolicy, ProductValues, Source, SourceKind, VendorValues};
-use crate::event::{CashEvent, Event, Lots};
+use crate::event::{CashEvent, DoneByHand, Event, Lots};
 use crate::ids::{DeviceId, FestivalId, Home, ShardId, TagUid, VendorNo, WalletId};
 use crate::money::Currency;
 use crate::outbox::{Entry, Message};
@@ -197,9 +197,14 @@ impl MoneyBooks {
                     known.status = *to;
                 }
             }
-            Event::DeviceRevoked { device } => {
+            Event::ByHand(DoneByHand::Reopened { festival, .. }) => {
+                if let Some(known) = self.directory.get_mut(festival) {
+                    known.status = FestivalStatus::Ongoing;
+                }
+            }
+            Event::DeviceRevoked { device } | Event::ByHand(DoneByHand::DeviceReadmitted { device, .. }) => {
                 if let Some(terminal) = self.terminal(*device) {
-                    terminal.revoked = true;
+                    terminal.revoked = matches!(event, Event::DeviceRevoked { .. });
                 }
             }
             _ => {}

@@ -301,6 +301,8 @@ impl Default for CashPolicy {
 pub struct VendorValues {
     /// Its name.
     pub name: String,
+    /// What it mostly sells.
+    pub kind: crate::status::VendorKind,
     /// The organiser's part of each payment, in basis points.
     pub commission_bp: u16,
     /// Takes payments.

@@ -11,7 +11,7 @@ use crate::ids::{DeviceId, FestivalId, ProductNo, TagUid, VendorNo, WalletId};
 use crate::money::Currency;
 use crate::outbox::{Entry, Message};
 use crate::rejection::Rejection;
-use crate::status::FestivalStatus;
+use crate::status::{FestivalStatus, VendorKind};
 use crate::time::Timestamp;
 
 pub(super) fn transaction_to_proto(transaction: &Transaction) -> proto::Transaction {
@@ -197,12 +197,14 @@ fn vendor_put(festival: FestivalId, vendor: VendorNo, values: &VendorValues) -> 
         name: values.name.clone(),
         commission_bp: u32::from(values.commission_bp),
         open: values.open,
+        kind: values.kind as u32,
     }
 }
 
 fn read_vendor_put(put: proto::VendorPut) -> Result<(FestivalId, VendorNo, VendorValues), RecordError> {
     let commission_bp = narrow(put.commission_bp, "commission")?;
-    let values = VendorValues { name: put.name, commission_bp, open: put.open };
+    let kind = word(VendorKind::from_number(put.kind), "vendor kind")?;
+    let values = VendorValues { name: put.name, kind, commission_bp, open: put.open };
     Ok((FestivalId(put.festival), vendor(put.vendor)?, values))
 }
 

@@ -3,14 +3,17 @@
 use super::{Hold, Shard, Step, office_answer};
 use crate::cash::ops::{AskedBy, Asker};
 use crate::cash::{LAPSE_MAX, entry_of};
-use crate::command::{Answer, CashAction, OfficeAction, OfficeAnswer, TerminalAction, TerminalAnswer, TerminalCommand};
+use crate::command::{
+    Answer, ByHand, CashAction, OfficeAction, OfficeAnswer, TerminalAction, TerminalAnswer, TerminalCommand,
+};
 use crate::dedupe::Seen;
-use crate::event::{Asked, ByDevice, CashEvent, Event, Transaction};
+use crate::event::{Asked, ByDevice, CashEvent, DoneByHand, Event, Transaction};
 use crate::ids::{Home, ShardId};
 use crate::outbox::{DELIVER_MAX, Entry, Message, Named, OPS_MAX};
 use crate::plants::{Plant, planted};
 use crate::record::Writer;
 use crate::rejection::Rejection;
+use crate::status::FestivalStatus;
 use crate::time::Timestamp;
 
 impl Shard {
@@ -73,6 +76,7 @@ impl Shard {
             }
             OfficeAction::Cash(CashAction::PutVendor { .. } | CashAction::PutProduct { .. })
             | OfficeAction::SetFestivalStatus { .. }
+            | OfficeAction::ByHand(ByHand::Complete { .. } | ByHand::Reopen { .. } | ByHand::ReadmitDevice { .. })
             | OfficeAction::EnrolDevice { .. }
             | OfficeAction::RevokeDevice { .. } => self.others().all(|other| self.outbox.has_room(other)),
             _ => true,
@@ -171,10 +175,15 @@ impl Shard {
                 let policy = self.cash.directory.get(*festival).ok()?.policy;
                 Some(Entry::Festival { festival: *festival, policy, status: *to })
             }
-            Event::DeviceRevoked { device } => {
+            Event::ByHand(DoneByHand::Reopened { festival, .. }) => {
+                let policy = self.cash.directory.get(*festival).ok()?.policy;
+                Some(Entry::Festival { festival: *festival, policy, status: FestivalStatus::Ongoing })
+            }
+            Event::DeviceRevoked { device } | Event::ByHand(DoneByHand::DeviceReadmitted { device, .. }) => {
                 let (_, terminal) = self.cash.directory.terminal(*device)?;
                 let (vendor, cashier) = (terminal.vendor, terminal.cashier);
-                Some(Entry::Terminal { device: *device, vendor, cashier, revoked: true })
+                let revoked = matches!(event, Event::DeviceRevoked { .. });
+                Some(Entry::Terminal { device: *device, vendor, cashier, revoked })
             }
             _ => None,
         }
@@ -182,7 +191,7 @@ impl Shard {
 
     /// The own shard's directory follows what its festivals' events say.
     pub(super) fn note_in_directory(&mut self, event: &Event, at: Timestamp) {
-        if let Event::FestivalStatusSet { .. } | Event::DeviceRevoked { .. } = event
+        if let Event::FestivalStatusSet { .. } | Event::DeviceRevoked { .. } | Event::ByHand(_) = event
             && let Some(entry) = self.entry(event)
         {
             self.cash.put(&entry, at);
@@ -200,8 +209,14 @@ impl Shard {
                 ),
                 _,
             ) => true,
-            (OfficeAction::SetFestivalStatus { festival, .. }, _) => self.cash.directory.get(*festival).is_ok(),
-            (OfficeAction::RevokeDevice { device }, _) => self.cash.directory.terminal(*device).is_some(),
+            (
+                OfficeAction::SetFestivalStatus { festival, .. }
+                | OfficeAction::ByHand(ByHand::Complete { festival } | ByHand::Reopen { festival, .. }),
+                _,
+            ) => self.cash.directory.get(*festival).is_ok(),
+            (OfficeAction::RevokeDevice { device } | OfficeAction::ByHand(ByHand::ReadmitDevice { device, .. }), _) => {
+                self.cash.directory.terminal(*device).is_some()
+            }
             (OfficeAction::EnrolDevice { .. }, OfficeAnswer::Device(device)) => {
                 self.cash.directory.terminal(*device).is_some()
             }

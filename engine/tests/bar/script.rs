@@ -207,7 +207,12 @@ impl Bar {
             }
             ["vendor", name, commission, ..] => {
                 let commission_bp = amount_of(commission.trim_end_matches('%')) as u16;
-                let values = VendorValues { name: name.into(), commission_bp, open: true };
+                let values = VendorValues {
+                    name: name.into(),
+                    commission_bp,
+                    open: true,
+                    kind: engine::status::VendorKind::Bar,
+                };
                 CashAction::PutVendor { festival: here, vendor: None, values }
             }
             ["open", name] => vendor(self, name, &|values| values.open = true),

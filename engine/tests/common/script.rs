@@ -228,6 +228,26 @@ impl World {
                 let session = self.session_of(reader);
                 OfficeAction::DeviceLeft { device: self.readers[reader].id, session }
             }
+            ["complete", "regardless"] => OfficeAction::ByHand(ByHand::Complete { festival }),
+            ["reopen", ref reason @ ..] => OfficeAction::ByHand(ByHand::Reopen { festival, reason: reason.join(" ") }),
+            ["begins", at] => {
+                let details = Details { starts_at: clock(at).unwrap(), ..self.here().details() };
+                OfficeAction::ByHand(ByHand::Edit { festival, details })
+            }
+            ["reset", ref reason @ ..] => {
+                OfficeAction::ByHand(ByHand::ResetScans { festival, reason: reason.join(" ") })
+            }
+            ["restore", name, ref reason @ ..] => {
+                OfficeAction::ByHand(ByHand::RestoreTicket { ticket: ticket(name), reason: reason.join(" ") })
+            }
+            ["readmit", reader, ref reason @ ..] => {
+                let device = self.readers[reader].id;
+                OfficeAction::ByHand(ByHand::ReadmitDevice { device, reason: reason.join(" ") })
+            }
+            ["admit", name, "at", reader, ref reason @ ..] => {
+                let gate = self.here().device(self.readers[reader].id).unwrap().gate;
+                OfficeAction::ByHand(ByHand::Admit { ticket: ticket(name), gate, reason: reason.join(" ") })
+            }
             ["rotate"] => OfficeAction::RotateQrKey { festival },
             ["supervisor", "undoes", name] => {
                 let ticket = ticket(name);

@@ -225,8 +225,10 @@ fn policy() -> impl Strategy<Value = CashPolicy> {
     )
 }
 fn vendor_values() -> impl Strategy<Value = VendorValues> {
-    (text(), proptest::num::u16::ANY, bool()).prop_map(|(name, commission_bp, open)| VendorValues {
+    let kind = proptest::sample::select(engine::status::VendorKind::ALL);
+    (text(), kind, proptest::num::u16::ANY, bool()).prop_map(|(name, kind, commission_bp, open)| VendorValues {
         name,
+        kind,
         commission_bp,
         open,
     })

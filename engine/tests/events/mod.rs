@@ -2,7 +2,7 @@
 
 mod cash;
 
-use engine::command::{CategoryValues, Direction, FirstUse, Verdict};
+use engine::command::{CategoryValues, Details, Direction, FirstUse, Verdict};
 use engine::event::*;
 use engine::ids::*;
 use engine::money::Money;
@@ -115,6 +115,39 @@ pub(crate) fn any() -> BoxedStrategy<Event> {
             .boxed(),
         any_u32().prop_map(|key| Event::ApiKeyRevoked { key }).boxed(),
         Just(Event::Expired).boxed(),
+        (festival(), text())
+            .prop_map(|(festival, reason)| Event::ByHand(DoneByHand::Reopened { festival, reason }))
+            .boxed(),
+        (festival(), text(), time(), time(), text(), option::of(any_u32()))
+            .prop_map(|(festival, name, starts_at, ends_at, location, max_capacity)| {
+                let details = Details { name, starts_at, ends_at, location, max_capacity };
+                Event::ByHand(DoneByHand::Edited { festival, details })
+            })
+            .boxed(),
+        (festival(), text(), any_u32())
+            .prop_map(|(festival, reason, tickets)| Event::ByHand(DoneByHand::ScansReset { festival, reason, tickets }))
+            .boxed(),
+        (ticket(), select(TicketStatus::ALL), text())
+            .prop_map(|(ticket, from, reason)| Event::ByHand(DoneByHand::TicketRestored { ticket, from, reason }))
+            .boxed(),
+        (any_u64(), text())
+            .prop_map(|(device, reason)| {
+                Event::ByHand(DoneByHand::DeviceReadmitted { device: DeviceId(device), reason })
+            })
+            .boxed(),
+        (ticket(), gate(), zone(), option::of(select(Rejection::ALL)), proptest::bool::ANY, any_u32(), text())
+            .prop_map(|(ticket, gate, zone, instead_of, first_entry, occupancy, reason)| {
+                Event::ByHand(DoneByHand::Admitted(AdmittedByHand {
+                    ticket,
+                    gate,
+                    zone,
+                    instead_of,
+                    first_entry,
+                    occupancy,
+                    reason,
+                }))
+            })
+            .boxed(),
     ];
     kinds.extend(cash::any());
     proptest::strategy::Union::new(kinds).prop_map(complete).boxed()
@@ -147,6 +180,7 @@ fn complete(event: Event) -> Event {
         | Event::ApiKeyCreated { .. }
         | Event::ApiKeyRevoked { .. }
         | Event::Expired
+        | Event::ByHand(_)
         | Event::Transaction(_)
         | Event::Cash(_)
         | Event::Sent { .. }

@@ -11,6 +11,7 @@ use engine::command::{
 use engine::ids::{FestivalId, TagUid, VendorNo, WalletId};
 use engine::money::{Currency, Money};
 use engine::rejection::Rejection;
+use engine::status::VendorKind;
 use engine::view::{Query, View, WalletView};
 use futures_util::{StreamExt as _, stream};
 use sha2::{Digest, Sha256};
@@ -50,6 +51,16 @@ pub const STANDS: [Plan; 12] = [
     ("Merch tent", 800, 2, 1, &[("T-shirt", 3_000, 1_900), ("Cap", 2_200, 1_900), ("Poster", 1_000, 1_900)]),
 ];
 
+/// What a vendor mostly sells.
+fn kind_of(number: usize) -> VendorKind {
+    match number {
+        0..=4 => VendorKind::Bar,
+        9 => VendorKind::Drink,
+        11 => VendorKind::Merchandise,
+        _ => VendorKind::Food,
+    }
+}
+
 /// Opens the tills: the festival's cashless policy, its vendors, what they sell.
 ///
 /// # Errors
@@ -68,7 +79,7 @@ pub async fn set_up(node: &Node, festival: FestivalId) -> Result<(), DemoError> 
             return Err(DemoError::NotOurs);
         }
         if known.is_none() {
-            let values = VendorValues { name: name.into(), commission_bp, open: true };
+            let values = VendorValues { name: name.into(), commission_bp, open: true, kind: kind_of(i) };
             ask(node, "vendor", cash(CashAction::PutVendor { festival, vendor: None, values })).await?;
         }
         for &(name, price, vat_bp) in products.iter().skip(known.map_or(0, |known| known.products.len())) {

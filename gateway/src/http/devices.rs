@@ -3,7 +3,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use engine::command::{OfficeAction, OfficeAnswer};
+use engine::command::{ByHand, OfficeAction, OfficeAnswer};
 use engine::connections::CLOCK_OFF_MAX_MS;
 use engine::ids::{DeviceId, FestivalId, GateNo};
 use engine::rejection::Rejection;
@@ -15,6 +15,7 @@ use utoipa_axum::routes;
 
 use super::AppState;
 use super::answer::{Created, Done, Page, PageQuery, odd};
+use super::festivals::{Reason, a_reason};
 use super::problem::{Fault, Problem};
 use super::request::{Change, Nothing, Path, Query as QueryString};
 use super::tickets::qr_svg;
@@ -29,6 +30,7 @@ pub fn router() -> OpenApiRouter<AppState> {
         .routes(routes!(list_devices))
         .routes(routes!(show_device))
         .routes(routes!(revoke_device))
+        .routes(routes!(readmit_device))
 }
 
 /// A reader that is to be enrolled.
@@ -51,7 +53,7 @@ pub struct EnrolmentCode {
     pub code: String,
     /// When it lapses, 15 minutes from now.
     pub expires_at: Moment,
-    /// What the QR says: the server's address, its certificate's fingerprint, the code.
+    /// What the QR says: the server's address, its key's fingerprint, the code.
     pub offer: String,
     /// The QR to hold to the reader, as SVG.
     pub qr: String,
@@ -158,10 +160,10 @@ async fn list_devices(
     Ok(Json(Page::of(devices, limit, |device| device.id.number(), |device| Device::from(&device))))
 }
 
-fn device_for(operator: &Operator, text: &str) -> Result<DeviceId, Problem> {
+fn device_for(operator: &Operator, right: Right, text: &str) -> Result<DeviceId, Problem> {
     let device = DeviceId::parse(text)
         .ok_or_else(|| Problem::from(Fault::InvalidPath).detail("A device's id looks like 1a2b3c4d-17."))?;
-    operator.within(Right::ManageDevices, device.festival(), Rejection::UnknownDevice)?;
+    operator.within(right, device.festival(), Rejection::UnknownDevice)?;
     Ok(device)
 }
 
@@ -173,7 +175,7 @@ async fn show_device(
     operator: Operator,
     Path(device): Path<String>,
 ) -> Result<Json<Device>, Problem> {
-    let device = device_for(&operator, &device)?;
+    let device = device_for(&operator, Right::ManageDevices, &device)?;
     let View::Device(view) = state.look(Query::Device(device)).await? else { return Err(odd()) };
     Ok(Json(Device::from(&view)))
 }
@@ -186,7 +188,21 @@ async fn revoke_device(
     Path(device): Path<String>,
     change: Change<Nothing>,
 ) -> Result<Done, Problem> {
-    let device = device_for(&change.operator, &device)?;
+    let device = device_for(&change.operator, Right::ManageDevices, &device)?;
     change.body.read()?;
     state.ask_done(&change.operator, Some(change.key), OfficeAction::RevokeDevice { device }).await
+}
+
+/// Readmits a device that was revoked, as itself: it connects with the key it has, and sends what is in its queue.
+#[utoipa::path(post, path = "/devices/{device}/readmit", tag = "devices", params(("device" = String, Path)),
+    request_body = Reason, responses((status = 204, description = "It is so, everywhere.")))]
+async fn readmit_device(
+    State(state): State<AppState>,
+    Path(device): Path<String>,
+    change: Change<Reason>,
+) -> Result<Done, Problem> {
+    let device = device_for(&change.operator, Right::ManageFestival, &device)?;
+    let reason = a_reason(change.body.read()?.reason)?;
+    let action = OfficeAction::ByHand(ByHand::ReadmitDevice { device, reason });
+    state.ask_done(&change.operator, Some(change.key), action).await
 }

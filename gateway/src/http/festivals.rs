@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use engine::command::{OfficeAction, OfficeAnswer};
+use engine::command::{ByHand, Details, IdempotencyKey, OfficeAction, OfficeAnswer, TEXT_LEN_MAX};
 use engine::rejection::Rejection;
 use engine::status;
 use engine::time::Calendar;
@@ -26,7 +26,8 @@ use crate::auth::{Operator, Right};
 pub fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(create_festival, list_festivals))
-        .routes(routes!(show_festival))
+        .routes(routes!(show_festival, edit_festival))
+        .routes(routes!(reset_scans))
         .routes(routes!(set_festival_status))
         .routes(routes!(set_policy))
         .routes(routes!(rotate_qr_key))
@@ -88,6 +89,13 @@ pub struct NewFestival {
     pub starts_at: Moment,
     /// When it ends.
     pub ends_at: Moment,
+    /// Where it is, at most 200 bytes.
+    #[serde(default)]
+    #[schema(example = "Old airfield, Gräfenhain")]
+    pub location: String,
+    /// How many people the whole site is meant for.
+    #[schema(minimum = 1)]
+    pub max_capacity: Option<u32>,
     /// How its gates behave; single entry and durable unless told.
     #[serde(default = "default_policy")]
     #[schema(inline = false)]
@@ -129,6 +137,12 @@ pub struct Festival {
     pub starts_at: Moment,
     /// When it ends.
     pub ends_at: Moment,
+    /// Where it is; empty: nobody has said so.
+    #[schema(example = "Old airfield, Gräfenhain")]
+    pub location: String,
+    /// How many people the whole site is meant for, if somebody has said so. It is shown and decides nothing: what holds
+    /// at the gates is each zone's capacity.
+    pub max_capacity: Option<u32>,
     /// Where it is in its life.
     pub status: FestivalStatus,
     /// How its gates behave.
@@ -157,6 +171,8 @@ impl From<&FestivalView> for Festival {
             name: view.name.clone(),
             starts_at: Moment(view.starts_at),
             ends_at: Moment(view.ends_at),
+            location: view.location.clone(),
+            max_capacity: view.max_capacity,
             status: FestivalStatus(view.status),
             policy: view.policy.into(),
             time_zone: TimeZone(view.calendar.time_zone.clone()),
@@ -203,7 +219,16 @@ async fn create_festival(
     change: Change<NewFestival>,
 ) -> Result<Created<NamedFestival>, Problem> {
     change.operator.everywhere(Right::CreateFestivals)?;
-    let NewFestival { slug, name, starts_at, ends_at, policy, time_zone, day_starts_at } = change.body.read()?;
+    let NewFestival { slug, name, starts_at, ends_at, location, max_capacity, policy, time_zone, day_starts_at } =
+        change.body.read()?;
+    // Checked before anything is made: what follows the making must not fail.
+    if location.len() > TEXT_LEN_MAX {
+        return Err(Problem::field("/location", format!("must have at most {TEXT_LEN_MAX} bytes")));
+    }
+    if max_capacity == Some(0) {
+        return Err(Problem::field("/maxCapacity", "must be at least 1"));
+    }
+    let details = Details { name: name.clone(), starts_at: starts_at.0, ends_at: ends_at.0, location, max_capacity };
     let action = OfficeAction::CreateFestival {
         slug: slug.clone(),
         name,
@@ -222,6 +247,12 @@ async fn create_festival(
     let (OfficeAnswer::Festival(id), replayed) = asked? else {
         return Err(odd());
     };
+    if !(details.location.is_empty() && details.max_capacity.is_none()) {
+        // Under a key of its own that follows from the request's: sent again after a fault in between, it is made up for.
+        let key = IdempotencyKey { id: change.key.id ^ 1, ..change.key };
+        let action = OfficeAction::ByHand(ByHand::Edit { festival: id, details });
+        state.ask_done(&change.operator, Some(key), action).await?;
+    }
     let location = format!("/api/v1/festivals/{slug}");
     Ok(Created { location, body: NamedFestival { id: id.to_string(), slug }, replayed })
 }
@@ -284,11 +315,18 @@ impl AppState {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ToFestivalStatus {
-    /// DRAFT → PUBLISHED → ONGOING → COMPLETED; CANCELLED from any but COMPLETED.
+    /// DRAFT → PUBLISHED → ONGOING → COMPLETED; CANCELLED from any but COMPLETED; COMPLETED → ONGOING for a `reason`.
     pub status: FestivalStatus,
+    /// Why a festival that was COMPLETED is ONGOING again, at most 200 bytes; for no other step. It must name nobody: it
+    /// is kept for ever.
+    #[schema(example = "The wrong festival was closed")]
+    pub reason: Option<String>,
+    /// COMPLETED though people are inside; without it that is `people_inside`.
+    #[serde(default)]
+    pub confirm: bool,
 }
 
-/// Publishes, opens, completes or cancels a festival.
+/// Publishes, opens, completes or cancels a festival; opens one again that was completed by mistake.
 #[utoipa::path(post, path = "/festivals/{slug}/status", tag = "festivals", params(("slug" = String, Path)),
     request_body = ToFestivalStatus, responses((status = 204, description = "It is so.")))]
 async fn set_festival_status(
@@ -297,8 +335,86 @@ async fn set_festival_status(
     change: Change<ToFestivalStatus>,
 ) -> Result<Done, Problem> {
     let festival = change.operator.at(Right::ManageFestival, &slug)?;
-    let to = change.body.read()?.status.0;
-    state.ask_done(&change.operator, Some(change.key), OfficeAction::SetFestivalStatus { festival, to }).await
+    let ToFestivalStatus { status, reason, confirm } = change.body.read()?;
+    let action = match (status.0, reason) {
+        (status::FestivalStatus::Ongoing, Some(reason)) => {
+            OfficeAction::ByHand(ByHand::Reopen { festival, reason: a_reason(reason)? })
+        }
+        (_, Some(_)) => return Err(Problem::field("/reason", "is for COMPLETED → ONGOING only")),
+        (status::FestivalStatus::Completed, None) if confirm => OfficeAction::ByHand(ByHand::Complete { festival }),
+        (to, None) => OfficeAction::SetFestivalStatus { festival, to },
+    };
+    state.ask_done(&change.operator, Some(change.key), action).await
+}
+
+/// What a festival says of itself.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FestivalDetails {
+    /// Its name for people, at most 200 bytes.
+    #[schema(example = "Tomorrow 2027")]
+    pub name: String,
+    /// When it begins.
+    pub starts_at: Moment,
+    /// When it ends.
+    pub ends_at: Moment,
+    /// Where it is, at most 200 bytes.
+    #[serde(default)]
+    #[schema(example = "Old airfield, Gräfenhain")]
+    pub location: String,
+    /// How many people the whole site is meant for.
+    #[schema(minimum = 1)]
+    pub max_capacity: Option<u32>,
+}
+
+/// Gives a festival another name, other dates, another place. What is left out is taken away.
+#[utoipa::path(put, path = "/festivals/{slug}", tag = "festivals", params(("slug" = String, Path)),
+    request_body = FestivalDetails, responses((status = 204, description = "It is so.")))]
+async fn edit_festival(
+    State(state): State<AppState>,
+    Path(slug): Path<String>,
+    change: Change<FestivalDetails>,
+) -> Result<Done, Problem> {
+    let festival = change.operator.at(Right::ManageFestival, &slug)?;
+    let FestivalDetails { name, starts_at, ends_at, location, max_capacity } = change.body.read()?;
+    let details = Details { name, starts_at: starts_at.0, ends_at: ends_at.0, location, max_capacity };
+    let action = OfficeAction::ByHand(ByHand::Edit { festival, details });
+    state.ask_done(&change.operator, Some(change.key), action).await
+}
+
+/// Why something is done by hand.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Reason {
+    /// At most 200 bytes. It must name nobody: it is kept for ever.
+    #[schema(example = "That was the test day")]
+    pub reason: String,
+}
+
+/// Whether somebody has said why.
+///
+/// # Errors
+/// `validation`.
+pub fn a_reason(reason: String) -> Result<String, Problem> {
+    if reason.trim().is_empty() || reason.len() > TEXT_LEN_MAX {
+        return Err(Problem::field("/reason", format!("must say why, in 1 to {TEXT_LEN_MAX} bytes")));
+    }
+    Ok(reason)
+}
+
+/// Takes back a test day: USED tickets are SOLD again, nobody is inside, gates and zones count from nothing. The access
+/// log and the counts by the minute keep what was. Possible until an hour after the festival's beginning.
+#[utoipa::path(post, path = "/festivals/{slug}/reset-scans", tag = "festivals", params(("slug" = String, Path)),
+    request_body = Reason, responses((status = 204, description = "It is so.")))]
+async fn reset_scans(
+    State(state): State<AppState>,
+    Path(slug): Path<String>,
+    change: Change<Reason>,
+) -> Result<Done, Problem> {
+    let festival = change.operator.at(Right::ManageFestival, &slug)?;
+    let reason = a_reason(change.body.read()?.reason)?;
+    let action = OfficeAction::ByHand(ByHand::ResetScans { festival, reason });
+    state.ask_done(&change.operator, Some(change.key), action).await
 }
 
 /// Sets how the gates behave, from the next scan on.

@@ -33,6 +33,7 @@ pub const PROTECTED: &[(Method, &str)] = &[
     (Method::POST, "/api/v1/tickets/{ticket}/unblock"),
     (Method::POST, "/api/v1/tickets/{ticket}/tag/lost"),
     (Method::POST, "/api/v1/wristbands/{uid}/lost"),
+    (Method::POST, "/api/v1/tickets/{ticket}/admit"),
     (Method::POST, "/api/v1/cashless/wallets/{wallet}/block"),
     (Method::POST, "/api/v1/cashless/wallets/{wallet}/unblock"),
     (Method::POST, "/api/v1/cashless/wallets/{wallet}/tag/lost"),

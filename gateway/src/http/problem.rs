@@ -167,7 +167,9 @@ pub fn status_of(rejection: Rejection) -> StatusCode {
         | InsufficientFunds | WalletBlocked | SameWallet | NotAPayment | AlreadyRefunded | RefundExceedsPayment
         | RefundTooLate | NotYourPayment | VendorClosed | NotACashier | TagLost | TagMoved | NothingLeft
         | TransferCancelled | WalletClaimed | AlreadyTagged | NotCashless | ForeignWallet | Expired
-        | OutcomeUnknown | NotOneAccount | CurrencyInUse => StatusCode::CONFLICT,
+        | OutcomeUnknown | NotOneAccount | CurrencyInUse | PeopleInside | TooLateToReset | ReasonNeeded => {
+            StatusCode::CONFLICT
+        }
         CodeExpired => StatusCode::GONE,
         IdempotencyKeyExpired => StatusCode::BAD_REQUEST,
         InvalidQr | TamperedQr | InvalidValue | InvalidAmount | WrongCurrency | BelowMinTopup | AboveMaxTopup

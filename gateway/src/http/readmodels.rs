@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use engine::command::{Direction, FirstUse, Verdict};
 use engine::ids::{CategoryNo, DeviceId, FestivalId, GateNo, TicketId, ZoneNo};
+use engine::rejection::Rejection;
 use engine::status::TicketStatus;
 use engine::time::Timestamp;
 use storage::views::{CashViews, ViewsError};
@@ -151,6 +152,8 @@ pub struct AccessRow {
     pub flags: u8,
     /// For `already_used`: when and where it was.
     pub first_use: Option<FirstUse>,
+    /// What would have been decided, where a conflict or an operator's hand let somebody in.
+    pub instead_of: Option<Rejection>,
     /// The reader's clock; of an undo the server's.
     pub captured_at: Timestamp,
     /// When it counts: earlier than its position if it had waited in its reader's queue.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use engine::command::{CONFLICT, FIRST_ENTRY, Verdict, WAS_NOT_INSIDE};
+use engine::command::{BY_HAND, CONFLICT, FIRST_ENTRY, Verdict, WAS_NOT_INSIDE};
 use engine::ids::{CategoryNo, DeviceId, FestivalId, TicketId};
 use engine::rejection::Rejection;
 use engine::time::Timestamp;
@@ -218,6 +218,11 @@ pub struct AccessEntry {
     pub was_not_inside: bool,
     /// The reader had shown another answer, on account of a crash, and that one stood.
     pub conflict: bool,
+    /// An operator has let them in by hand.
+    pub by_hand: bool,
+    /// What a reader would have said to whom a conflict or an operator's hand let in.
+    #[schema(example = "already_used")]
+    pub instead_of: Option<&'static str>,
     /// For `already_used`: when and where it was.
     pub first_use: Option<FirstUse>,
 }
@@ -246,6 +251,8 @@ impl From<AccessRow> for AccessEntry {
             first_entry: row.flags & FIRST_ENTRY != 0,
             was_not_inside: row.flags & WAS_NOT_INSIDE != 0,
             conflict: row.flags & CONFLICT != 0,
+            by_hand: row.flags & BY_HAND != 0,
+            instead_of: row.instead_of.map(Rejection::code),
             first_use: row.first_use.map(FirstUse::from),
         }
     }

@@ -4,11 +4,11 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
-use engine::command::OfficeAction;
+use engine::command::{ByHand, OfficeAction};
 use engine::credential;
-use engine::ids::{TagUid, TicketId};
+use engine::ids::{CategoryNo, GateNo, TagUid, TicketCode, TicketId};
 use engine::rejection::Rejection;
-use engine::view::{Query, TicketView, View};
+use engine::view::{CODE_FOUND_MAX, Query, TicketView, View};
 use fast_qr::convert::svg::SvgBuilder;
 use fast_qr::{ECL, QRBuilder};
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,7 @@ use utoipa_axum::routes;
 use super::AppState;
 use super::answer::{Done, odd};
 use super::categories::zones_of;
+use super::festivals::{Reason, a_reason};
 use super::problem::{Fault, Problem};
 use super::request::{Change, Nothing, Path};
 use super::words::{Moment, TicketStatus};
@@ -35,6 +36,9 @@ pub fn router() -> OpenApiRouter<AppState> {
         .routes(routes!(bind_tag))
         .routes(routes!(report_ticket_tag_lost))
         .routes(routes!(undo_scan))
+        .routes(routes!(restore_ticket))
+        .routes(routes!(admit_by_hand))
+        .routes(routes!(tickets_by_code))
 }
 
 /// A ticket.
@@ -280,6 +284,82 @@ async fn undo_scan(
     let ticket = ticket_for(&change.operator, Right::UndoScans, &ticket)?;
     change.body.read()?;
     state.ask_done(&change.operator, Some(change.key), OfficeAction::UndoScan { ticket }).await
+}
+
+/// Makes a ticket that was cancelled or refunded SOLD again, while there is room. It moves no money.
+#[utoipa::path(post, path = "/tickets/{ticket}/restore", tag = "tickets",
+    params(("ticket" = String, Path, format = Uuid)),
+    request_body = Reason, responses((status = 204, description = "It is so.")))]
+async fn restore_ticket(
+    State(state): State<AppState>,
+    Path(ticket): Path<String>,
+    change: Change<Reason>,
+) -> Result<Done, Problem> {
+    let ticket = ticket_for(&change.operator, Right::ManageFestival, &ticket)?;
+    let reason = a_reason(change.body.read()?.reason)?;
+    let action = OfficeAction::ByHand(ByHand::RestoreTicket { ticket, reason });
+    state.ask_done(&change.operator, Some(change.key), action).await
+}
+
+/// Somebody is to be let in by hand.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AdmissionByHand {
+    /// Through which gate.
+    pub gate: u16,
+    /// Why, at most 200 bytes. It must name nobody: it is kept for ever.
+    #[schema(example = "She was at the medical tent")]
+    pub reason: String,
+}
+
+/// Lets a ticket's holder in by hand, in spite of `already_used`, `not_yet_valid`, `no_longer_valid`, `zone_denied`,
+/// `already_inside` and `not_inside_parent`. It is counted and uses the ticket like a scan, and the access log says that it
+/// was done by hand, and instead of what. Nothing else can be overruled.
+#[utoipa::path(post, path = "/tickets/{ticket}/admit", tag = "tickets",
+    params(("ticket" = String, Path, format = Uuid)),
+    request_body = AdmissionByHand, responses((status = 204, description = "It is so.")))]
+async fn admit_by_hand(
+    State(state): State<AppState>,
+    Path(ticket): Path<String>,
+    change: Change<AdmissionByHand>,
+) -> Result<Done, Problem> {
+    let ticket = ticket_for(&change.operator, Right::AdmitByHand, &ticket)?;
+    let AdmissionByHand { gate, reason } = change.body.read()?;
+    let action = ByHand::Admit { ticket, gate: GateNo(gate), reason: a_reason(reason)? };
+    state.ask_done(&change.operator, Some(change.key), OfficeAction::ByHand(action)).await
+}
+
+/// Tickets with a printed code.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TicketsWithCode {
+    /// Mostly one; a code is not unique by itself.
+    pub items: Vec<Ticket>,
+}
+
+/// Finds tickets by the short code that is printed on them. Case and hyphens do not matter, and O is 0, I and L are 1.
+#[utoipa::path(get, path = "/festivals/{slug}/tickets/by-code/{code}", tag = "tickets",
+    params(("slug" = String, Path), ("code" = String, Path, example = "BD2F-P2D4")),
+    responses((status = 200, body = TicketsWithCode)))]
+async fn tickets_by_code(
+    State(state): State<AppState>,
+    operator: Operator,
+    Path((slug, code)): Path<(String, String)>,
+) -> Result<Json<TicketsWithCode>, Problem> {
+    let festival = operator.at(Right::LookUp, &slug)?;
+    let code = TicketCode::parse(&code)
+        .ok_or_else(|| Problem::from(Fault::InvalidPath).detail("A printed code has eight letters and digits."))?;
+    let mut items = Vec::new();
+    let mut from = (CategoryNo(0), 0);
+    // A part at a time, so that the gates' scans pass in between.
+    loop {
+        let query = Query::TicketsByCode { festival, code: code.bits(), from };
+        let View::TicketsByCode(found, next) = state.look(query).await? else { return Err(odd()) };
+        items.extend(found.iter().map(Ticket::from));
+        match next {
+            Some(next) if items.len() < CODE_FOUND_MAX => from = next,
+            _ => return Ok(Json(TicketsWithCode { items })),
+        }
+    }
 }
 
 #[cfg(test)]

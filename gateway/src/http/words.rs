@@ -53,6 +53,8 @@ words! {
     TicketStatus = status::TicketStatus;
     /// What kind of ticket a category sells.
     CategoryKind = status::CategoryKind;
+    /// What a vendor mostly sells.
+    VendorKind = status::VendorKind;
     /// Who may do what.
     Role = status::Role;
     /// Whether a zone lets people in.

@@ -360,7 +360,12 @@ pub(super) mod tests {
     fn about() -> CashView {
         let vendor = |no, name: &str, open| VendorView {
             no: VendorNo(no),
-            values: VendorValues { name: name.into(), commission_bp: 1_000, open },
+            values: VendorValues {
+                name: name.into(),
+                commission_bp: 1_000,
+                open,
+                kind: engine::status::VendorKind::Bar,
+            },
             products: vec![(
                 ProductNo(0),
                 ProductValues { name: "One".into(), price: 500, vat_bp: 1_900, on_sale: true },

@@ -31,7 +31,8 @@ pub async fn cashless(house: &House) {
     let festival = house.festival;
     cash(house, CashAction::SetPolicy { festival, policy: CashPolicy::default() }).await;
     for name in ["Bar 7", "Bar 8"] {
-        let values = VendorValues { name: name.into(), commission_bp: 1_000, open: true };
+        let values =
+            VendorValues { name: name.into(), commission_bp: 1_000, open: true, kind: engine::status::VendorKind::Bar };
         cash(house, CashAction::PutVendor { festival, vendor: None, values }).await;
     }
     for (name, price) in [("Beer", 500), ("Water", 250)] {

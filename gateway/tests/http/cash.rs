@@ -52,7 +52,8 @@ async fn a_festival_sets_up_its_stands() {
     house.put(&admin, "/festivals/own/vendors/0", closed).await.is(204, "");
     let shown = house.get(&admin, "/festivals/own/vendors/0").await.is(200, "").json();
     let bar = json!({
-        "vendor": 0, "vendorId": vendor_id("own", 0), "name": "Bar 7", "commissionRate": "12.50", "open": false,
+        "vendor": 0, "vendorId": vendor_id("own", 0), "name": "Bar 7", "type": "BAR", "commissionRate": "12.50",
+        "open": false,
         "products": [{"product": 0, "name": "Lager 0.5 l", "price": "6.00", "vatRate": "19.00", "onSale": false}],
     });
     assert_eq!(shown, bar);

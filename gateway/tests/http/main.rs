@@ -2,6 +2,7 @@
 //! bulk, money in wallets, errors in one shape, and the OpenAPI document.
 
 mod bulk;
+mod by_hand;
 mod cash;
 mod cash_again;
 mod cash_input;

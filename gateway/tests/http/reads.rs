@@ -61,6 +61,7 @@ impl ReadModels for Few {
             first_use: (1..5).contains(&order).then_some(first),
             captured_at: Timestamp(AT - 90_000),
             taken_at: Timestamp(if order == 2 { AT - 60_000 } else { AT + 60_000 * (order as i64 / 2) }),
+            instead_of: None,
         });
         Ok(rows
             .filter(|row| (span.from..span.until).contains(&row.position.at))
@@ -144,6 +145,7 @@ async fn why_was_she_refused() {
             "deviceId": DeviceId::new(own(), 3).to_string(), "direction": "ENTER", "outcome": "REJECTED",
             "code": "already_used", "say": "This ticket has been used already.",
             "firstEntry": false, "wasNotInside": false, "conflict": true,
+            "byHand": false, "insteadOf": null,
             "firstUse": {"at": "2027-07-16T17:46:40Z", "zone": 0, "gate": 0},
         })
     );

@@ -15,6 +15,8 @@ pub(crate) const ROUTES: &[(&str, &str, &str)] = &[
     ("AaO T.S.", "GET", "/festivals"),
     ("AaO T.S.", "GET", "/festivals/{slug}"),
     ("AaO ....", "POST", "/festivals/{slug}/status"),
+    ("AaO ....", "PUT", "/festivals/{slug}"),
+    ("AaO ....", "POST", "/festivals/{slug}/reset-scans"),
     ("AaO ....", "PUT", "/festivals/{slug}/policy"),
     ("AaO ....", "POST", "/festivals/{slug}/qr-keys/rotate"),
     ("AaO ....", "POST", "/festivals/{slug}/zones"),
@@ -34,6 +36,10 @@ pub(crate) const ROUTES: &[(&str, &str, &str)] = &[
     ("AaO T...", "GET", "/festivals/{slug}/devices"),
     ("AaO T...", "GET", "/devices/{device}"),
     ("AaO T...", "POST", "/devices/{device}/revoke"),
+    ("AaO ....", "POST", "/devices/{device}/readmit"),
+    ("AaO T.S.", "GET", "/festivals/{slug}/tickets/by-code/{code}"),
+    ("AaO ....", "POST", "/tickets/{ticket}/restore"),
+    ("AaO ..S.", "POST", "/tickets/{ticket}/admit"),
     ("AaO T.S.", "GET", "/tickets/{ticket}"),
     ("AaO T...", "GET", "/tickets/{ticket}/qr.svg"),
     ("AaO T.S.", "GET", "/tickets/{ticket}/history"),
@@ -125,6 +131,13 @@ fn body(path: &str, place: &Place) -> Option<Value> {
         "/cashless/wallets/{wallet}/claim" => json!({"account": fresh()}),
         "/cashless/wallets/{wallet}/tag" => json!({"tag": fresh_tag(), "replace": true}),
         "/festivals" => festival(&format!("f-{}", fresh())),
+        "/festivals/{slug}" => {
+            json!({"name": "Another night", "startsAt": "2027-07-16T12:00:00Z", "endsAt": "2027-07-20T12:00:00Z"})
+        }
+        "/festivals/{slug}/reset-scans" | "/devices/{device}/readmit" | "/tickets/{ticket}/restore" => {
+            json!({"reason": "a test"})
+        }
+        "/tickets/{ticket}/admit" => json!({"gate": 0, "reason": "a test"}),
         "/festivals/{slug}/status" => json!({"status": "CANCELLED"}),
         "/festivals/{slug}/policy" => json!({"entry": "reentry"}),
         "/festivals/{slug}/zones" => json!({"name": "Lawn", "capacity": 10}),
@@ -146,6 +159,7 @@ async fn call(house: &House, key: &str, method: &str, route: &str, place: &Place
         .replace("{slug}", place.slug)
         .replace("{ticket}", &place.ticket)
         .replace("{device}", &place.device)
+        .replace("{code}", "BD2FP2D4")
         .replace("{wallet}", &place.wallet)
         .replace("{transaction}", &place.payment)
         .replace("{uid}", &place.tag)

@@ -3,7 +3,7 @@
 
 use actors::pipeline::Work;
 use engine::command::{
-    CashAction, CashPolicy, CashVerdict, Line, OfficeAction, OfficeAnswer, ProductValues, Source, SourceKind,
+    ByHand, CashAction, CashPolicy, CashVerdict, Line, OfficeAction, OfficeAnswer, ProductValues, Source, SourceKind,
     TerminalAction, TerminalAnswer, TerminalCommand, VendorValues,
 };
 use engine::ids::{DeviceId, FestivalId, Home, ProductNo, TagUid, TransactionId, VendorNo, WalletId};
@@ -117,6 +117,10 @@ impl Bank {
                 if self.tills.len() > 3 && dice.one_in(3) {
                     return Some(OfficeAction::RevokeDevice { device: dice.pick(&self.tills) });
                 }
+                if !self.tills.is_empty() && dice.one_in(3) {
+                    let (device, reason) = (dice.pick(&self.tills), "found again".into());
+                    return Some(OfficeAction::ByHand(ByHand::ReadmitDevice { device, reason }));
+                }
                 // Refused: something has been booked. Where nothing is, see `tent.rs`.
                 let currency = if dice.one_in(3) { self.shops[0].currency } else { currency };
                 let policy = policy(currency, dice);
@@ -131,9 +135,14 @@ impl Bank {
                 let values = product_values(dice.pick(&PRICES), !dice.one_in(3));
                 CashAction::PutProduct { festival, vendor, product, values }
             }
-            60 if dice.one_in(30) => {
+            60 if dice.one_in(10) => {
                 let festival = self.shops[1].festival;
-                return Some(OfficeAction::SetFestivalStatus { festival, to: FestivalStatus::Completed });
+                let reason = "the wrong button".into();
+                return Some(match dice.below(3) {
+                    0 => OfficeAction::SetFestivalStatus { festival, to: FestivalStatus::Completed },
+                    1 => OfficeAction::ByHand(ByHand::Complete { festival }),
+                    _ => OfficeAction::ByHand(ByHand::Reopen { festival, reason }),
+                });
             }
             61..=62 if self.tills.len() < 14 => {
                 let cashier = dice.one_in(3);
@@ -204,7 +213,7 @@ pub(super) fn policy(currency: Currency, dice: &mut Dice) -> CashPolicy {
 
 pub(super) fn vendor_values(open: bool, dice: &mut Dice) -> VendorValues {
     let commission_bp = dice.pick(&[0, 500, 1_250, 3_333, 5_000]);
-    VendorValues { name: "bar".into(), commission_bp, open }
+    VendorValues { name: "bar".into(), commission_bp, open, kind: engine::status::VendorKind::Bar }
 }
 
 pub(super) fn product_values(price: i64, on_sale: bool) -> ProductValues {

@@ -154,8 +154,9 @@ impl Books {
                 let home = undone.by.map_or(undone.ticket.festival(), |by| by.device.festival());
                 return self.festival(home)?.undone(undone, at);
             }
-            Event::FestivalCreated { slug, policy, .. } => {
-                self.festivals.insert(FestivalId::of_slug(slug), FestivalBook::new(*policy, at));
+            Event::ByHand(done) => return self.festival(done.festival())?.by_hand(done, at),
+            Event::FestivalCreated { slug, policy, starts_at, .. } => {
+                self.festivals.insert(FestivalId::of_slug(slug), FestivalBook::new(*policy, *starts_at, at));
             }
             Event::FestivalStatusSet { festival, to } => {
                 let page = self.festival(*festival)?;

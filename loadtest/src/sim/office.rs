@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use engine::command::{CashAction, IdempotencyKey, OfficeAction, OfficeAnswer, OfficeCommand};
-use engine::ids::{CategoryNo, DeviceId, FestivalId, GateNo, TicketId, ZoneNo};
+use engine::command::{ByHand, CashAction, Details, IdempotencyKey, OfficeAction, OfficeAnswer, OfficeCommand};
+use engine::ids::{CategoryNo, DeviceId, FestivalId, GateNo, TagUid, TicketId, ZoneNo};
 use engine::rejection::Rejection;
 use engine::status::{EntryPolicy, Policy, Role, ScanAck, TicketStatus, ZoneState};
 use engine::time::Timestamp;
@@ -113,7 +113,7 @@ pub(super) fn idea(site: &Site, dice: &mut Dice) -> OfficeAction {
     let festival = site.festival;
     let ticket = dice.pick(&site.tickets);
     let zone = ZoneNo(dice.below(u64::from(site.zones)) as u8);
-    match dice.below(26) {
+    match dice.below(33) {
         0..=2 => {
             let entry = dice.pick(EntryPolicy::ALL);
             let ack = dice.pick(ScanAck::ALL);
@@ -149,23 +149,48 @@ pub(super) fn idea(site: &Site, dice: &mut Dice) -> OfficeAction {
             OfficeAction::RevokeDevice { device: dice.pick(&site.devices) }
         }
         19 if site.devices.len() < 12 => offer(festival, GateNo(u16::from(zone.0)), dice.draw()),
-        20 | 23 | 24 => {
-            let ticket =
-                if dice.one_in(2) { site.tickets[dice.below(4) as usize % site.tickets.len()] } else { ticket };
-            OfficeAction::BindTag { ticket, tag: wristband(dice.below(TAGS)) }
-        }
-        25 if dice.one_in(2) => {
-            let ticket = site.tickets[dice.below(4) as usize % site.tickets.len()];
-            OfficeAction::ReportTicketTagLost { ticket }
-        }
-        25 if dice.one_in(6) => OfficeAction::Cash(CashAction::ReportTagLost { tag: wristband(dice.below(TAGS)) }),
+        20 | 22..=24 => OfficeAction::BindTag { ticket: wearer(site, dice), tag: worn(dice) },
+        25 if dice.one_in(2) => OfficeAction::ReportTicketTagLost { ticket: wearer(site, dice) },
+        25 | 31 | 32 => OfficeAction::Cash(CashAction::ReportTagLost { tag: worn(dice) }),
         21 => OfficeAction::CreateApiKey {
             hash: hash_of(dice.draw()),
             role: Role::Staff,
             festivals: vec![festival],
             name: "a key".into(),
         },
+        26 if !site.devices.is_empty() => {
+            let (device, reason) = (dice.pick(&site.devices), "found again".into());
+            OfficeAction::ByHand(ByHand::ReadmitDevice { device, reason })
+        }
+        27 => OfficeAction::ByHand(ByHand::RestoreTicket { ticket, reason: "the wrong row".into() }),
+        // Gate n leads into zone n here.
+        28 => {
+            let (gate, reason) = (GateNo(u16::from(zone.0)), "she is on the list".into());
+            OfficeAction::ByHand(ByHand::Admit { ticket, gate, reason })
+        }
+        // Now it has begun long ago, now it begins in a far future: only then a reset is taken.
+        29 => {
+            let starts_at = Timestamp(if dice.one_in(2) { 0 } else { i64::MAX / 2 });
+            let (name, ends_at) = ("another name".into(), Timestamp(i64::MAX));
+            let details = Details { name, starts_at, ends_at, location: "here".into(), max_capacity: None };
+            OfficeAction::ByHand(ByHand::Edit { festival, details })
+        }
+        30 if dice.one_in(3) => OfficeAction::ByHand(ByHand::ResetScans { festival, reason: "a test".into() }),
         _ => OfficeAction::RevokeApiKey { key: 1 + dice.below(3) as u32 },
+    }
+}
+
+/// A wristband that a ticket may have: mostly one of few, so that it is lost, and held to a gate again, while it is worn.
+pub(super) fn worn(dice: &mut Dice) -> TagUid {
+    let one_of = if dice.one_in(4) { TAGS } else { 4 };
+    wristband(dice.below(one_of))
+}
+
+/// Whoever may wear a wristband: mostly one of few as well.
+fn wearer(site: &Site, dice: &mut Dice) -> TicketId {
+    match dice.one_in(4) {
+        false => site.tickets[dice.below(4) as usize % site.tickets.len()],
+        true => dice.pick(&site.tickets),
     }
 }
 

@@ -9,9 +9,8 @@ use engine::rejection::Rejection;
 use engine::time::Timestamp;
 use engine::view::Query;
 
-use super::bank::{TAGS, wristband};
 use super::net::Packet;
-use super::office::idea;
+use super::office::{idea, worn};
 use super::world::{Asker, World, shard_of, shard_of_action};
 
 impl World {
@@ -48,12 +47,12 @@ impl World {
         let mut version = site.qr_version;
         let credential = match self.dice.below(30) {
             0 => Credential::Refused(Rejection::TamperedQr, self.dice.below(1 << 20) as u32),
-            1 => Credential::Tag(wristband(self.dice.below(TAGS))),
+            1 => Credential::Tag(worn(&mut self.dice)),
             // Whoever has found one tries it.
             4 | 5 => {
                 let all = self.ledgers.iter().flat_map(|ledger| ledger.books.money.lost_wristbands());
                 let lost: Vec<_> = all.collect();
-                Credential::Tag(if lost.is_empty() { wristband(self.dice.below(TAGS)) } else { self.dice.pick(&lost) })
+                Credential::Tag(if lost.is_empty() { worn(&mut self.dice) } else { self.dice.pick(&lost) })
             }
             special => {
                 if special == 2 {

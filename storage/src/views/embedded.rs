@@ -35,6 +35,7 @@ use redb::{
 };
 
 use engine::ids::{TicketId, TransactionId};
+use engine::status::TicketStatus;
 
 use super::layout::{self, BLOCK_TICKETS, CHUNK_LINES, Slot, StoredTally};
 use super::{
@@ -368,6 +369,20 @@ fn write_tickets(txn: &WriteTransaction, changes: &[TicketChange]) -> Result<(),
             }
             TicketChange::Status(ticket, status) => slot(&mut blocks, &tickets, *ticket)?.set_status(*status),
             TicketChange::Blocked(ticket, blocked) => slot(&mut blocks, &tickets, *ticket)?.set_blocked(*blocked),
+            TicketChange::Reset(festival) => {
+                let whole = (festival.0, 0, 0)..=(festival.0, u16::MAX, u32::MAX);
+                let stored: Vec<BlockKey> = attempt("read", || {
+                    tickets.range(whole.clone())?.map(|row| Ok(row?.0.value())).collect::<Result<_, redb::Error>>()
+                })?;
+                for key in stored {
+                    load(&mut blocks, &tickets, key)?;
+                }
+                for (_, block) in blocks.range_mut(whole) {
+                    for slot in block.iter_mut().filter(|slot| slot.status() == Some(TicketStatus::Used)) {
+                        slot.set_status(TicketStatus::Sold);
+                    }
+                }
+            }
         }
     }
     attempt("write", || {

@@ -1,8 +1,8 @@
 //! From records to rows: the one place that knows what an event means to the read models. Pure, and the same for every
 //! store.
 
-use engine::command::{FIRST_ENTRY, UNLOGGED, Verdict};
-use engine::event::{Event, Scanned, Undone};
+use engine::command::{BY_HAND, Direction, FIRST_ENTRY, UNLOGGED, Verdict};
+use engine::event::{AdmittedByHand, DoneByHand, Event, Scanned, Undone};
 use engine::ids::{CategoryNo, FestivalId, TicketId};
 use engine::record;
 use engine::status::TicketStatus;
@@ -59,6 +59,8 @@ pub enum TicketChange {
     Status(TicketId, TicketStatus),
     /// One was blocked or let go.
     Blocked(TicketId, bool),
+    /// All of a festival that are USED are SOLD again.
+    Reset(FestivalId),
 }
 
 /// What one record adds to one row of counts.
@@ -203,7 +205,27 @@ impl Batch {
             }
             Event::TicketStatusSet { ticket, to, .. } => self.tickets.push(TicketChange::Status(ticket, to)),
             Event::TicketBlockSet { ticket, blocked } => self.tickets.push(TicketChange::Blocked(ticket, blocked)),
+            Event::ByHand(DoneByHand::TicketRestored { ticket, .. }) => {
+                self.tickets.push(TicketChange::Status(ticket, TicketStatus::Sold));
+            }
+            // The minutes of a test day stay what they were: they are its history.
+            Event::ByHand(DoneByHand::ScansReset { festival, tickets, .. }) => {
+                self.weight += tickets as usize;
+                self.tickets.push(TicketChange::Reset(festival));
+            }
+            Event::ByHand(DoneByHand::Admitted(admitted)) => {
+                let festival = admitted.ticket.festival();
+                let place = CountPosition { minute: at.at.minute(), gate: admitted.gate, zone: admitted.zone };
+                self.count(festival, place, seq, counts_before).add(Verdict::Admitted);
+                if admitted.first_entry {
+                    self.tickets.push(TicketChange::Status(admitted.ticket, TicketStatus::Used));
+                }
+                self.access.push(line_of_admission_by_hand(&admitted, at));
+            }
             // These are state that the shards answer for themselves.
+            Event::ByHand(
+                DoneByHand::Reopened { .. } | DoneByHand::Edited { .. } | DoneByHand::DeviceReadmitted { .. },
+            ) => {}
             Event::Asked(_)
             | Event::FestivalCreated { .. }
             | Event::FestivalStatusSet { .. }
@@ -260,6 +282,25 @@ fn line_of_scan(scanned: &Scanned, position: LogPosition) -> AccessEntry {
         captured_at: scanned.captured_at,
         taken_at: scanned.taken_at,
         instead_of: scanned.instead_of,
+    }
+}
+
+fn line_of_admission_by_hand(admitted: &AdmittedByHand, position: LogPosition) -> AccessEntry {
+    AccessEntry {
+        position,
+        festival: admitted.ticket.festival(),
+        ticket: Some(admitted.ticket),
+        zone: admitted.zone,
+        gate: admitted.gate,
+        device: None,
+        direction: Some(Direction::Enter),
+        verdict: Verdict::Admitted,
+        flags: BY_HAND | if admitted.first_entry { FIRST_ENTRY } else { 0 },
+        occupancy: admitted.occupancy,
+        first_use: None,
+        captured_at: position.at,
+        taken_at: position.at,
+        instead_of: admitted.instead_of,
     }
 }
 

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use engine::command::{
-    Answer, CategoryValues, Command, Credential, DeviceAction, DeviceAnswer, DeviceCommand, Direction, OfficeAction,
-    OfficeAnswer, OfficeCommand, Scan, UNLOGGED, Undo, Verdict, WAS_NOT_INSIDE,
+    Answer, BY_HAND, ByHand, CategoryValues, Command, Credential, DeviceAction, DeviceAnswer, DeviceCommand, Direction,
+    FIRST_ENTRY, OfficeAction, OfficeAnswer, OfficeCommand, Scan, UNLOGGED, Undo, Verdict, WAS_NOT_INSIDE,
 };
 use engine::credential::{KeyCache, QrSecret};
 use engine::ids::{CategoryNo, DeviceId, FestivalId, GateNo, Home, ShardId, TicketId, ZoneNo, nonce_at};
@@ -190,7 +190,7 @@ impl Night {
         let forged = TicketId::new(festival.id, CategoryNo(chance.below(3) as u16), chance.below(9) as u32, 1);
         let reader = chance.below(3) as usize;
         let device = festival.devices[reader];
-        match chance.below(20) {
+        match chance.below(22) {
             0..=12 => {
                 let named = match chance.below(12) {
                     0 => forged,
@@ -228,6 +228,18 @@ impl Night {
             17 => {
                 let to = TicketStatus::ALL[1 + chance.below(5) as usize];
                 (office(OfficeAction::SetTicketStatus { ticket, to }), Meaning::Other)
+            }
+            20 => {
+                let (gate, reason) = (GateNo(chance.below(3) as u16), "x".into());
+                (office(OfficeAction::ByHand(ByHand::Admit { ticket, gate, reason })), Meaning::ByHand(ticket, gate))
+            }
+            21 => {
+                let (festival, reason) = (festival.id, "x".into());
+                let action = match chance.below(4) {
+                    0 => ByHand::ResetScans { festival, reason },
+                    _ => ByHand::RestoreTicket { ticket, reason },
+                };
+                (office(OfficeAction::ByHand(action)), Meaning::Other)
             }
             18 => (office(OfficeAction::BlockTicket { ticket, blocked: chance.below(2) == 0 }), Meaning::Other),
             _ => (Command::Tick, Meaning::Other),
@@ -299,6 +311,7 @@ fn office(action: OfficeAction) -> Command {
 enum Meaning {
     Device(GateNo),
     OfficeUndo(TicketId),
+    ByHand(TicketId, GateNo),
     Issue(Vec<Option<u128>>),
     Other,
 }
@@ -331,6 +344,23 @@ impl Festival {
                     direction,
                     verdict,
                     flags: 0,
+                    occupancy: 0,
+                });
+            }
+            (_, Meaning::ByHand(ticket, gate), Answer::Office { answer: OfficeAnswer::Done, .. }) => {
+                let minute = Timestamp(now.0 / MINUTE_MS * MINUTE_MS);
+                let zone = ZoneNo(u8::from(gate.0 == 2));
+                let place = CountPosition { minute, gate, zone };
+                self.counts.entry(place).or_default().add(Verdict::Admitted);
+                self.last.insert(ticket, (place, Direction::Enter));
+                self.lines.push(Line {
+                    at: now,
+                    ticket: Some(ticket),
+                    zone: ZoneNo(u8::MAX),
+                    device: None,
+                    direction: Some(Direction::Enter),
+                    verdict: Verdict::Admitted,
+                    flags: BY_HAND, // whether it was the first entry, the answer does not say
                     occupancy: 0,
                 });
             }
@@ -404,10 +434,11 @@ impl Festival {
         for device in &self.devices {
             assert_eq!(read(AccessLog::Device(*device, span)), expect(&|line| line.device == Some(*device)));
         }
-        // The zone of the office's undos is not the model's to know; all else is.
+        // The zone of what the office does is not the model's to know; all else is.
         let blind = |mut lines: Vec<Line>| {
             for line in lines.iter_mut().filter(|line| line.device.is_none()) {
                 (line.zone, line.occupancy) = (ZoneNo(u8::MAX), 0);
+                line.flags &= !FIRST_ENTRY;
             }
             lines
         };

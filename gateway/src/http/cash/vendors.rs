@@ -18,6 +18,7 @@ use crate::http::AppState;
 use crate::http::answer::{Created, Done, odd};
 use crate::http::problem::Problem;
 use crate::http::request::{Change, Path};
+use crate::http::words::VendorKind;
 
 /// The routes of this file.
 pub fn router() -> OpenApiRouter<AppState> {
@@ -31,6 +32,10 @@ pub struct VendorTerms {
     /// Its name, at most 200 bytes.
     #[schema(example = "Bar 7")]
     pub name: String,
+    /// What it mostly sells; BAR unless told.
+    #[serde(default = "a_bar")]
+    #[schema(inline = false)]
+    pub r#type: VendorKind,
     /// The organiser's part of each payment, in per cent.
     #[schema(example = "12.50")]
     pub commission_rate: String,
@@ -43,11 +48,14 @@ pub struct VendorTerms {
 fn open() -> bool {
     true
 }
+fn a_bar() -> VendorKind {
+    VendorKind(engine::status::VendorKind::Bar)
+}
 
 impl VendorTerms {
     fn values(self) -> Result<VendorValues, Problem> {
         let commission_bp = amount::rate(&self.commission_rate, "/commissionRate")?;
-        Ok(VendorValues { name: self.name, commission_bp, open: self.open })
+        Ok(VendorValues { name: self.name, kind: self.r#type.0, commission_bp, open: self.open })
     }
 }
 
@@ -62,6 +70,8 @@ pub struct Vendor {
     pub vendor_id: String,
     /// Its name.
     pub name: String,
+    /// What it mostly sells.
+    pub r#type: VendorKind,
     /// The organiser's part of each payment, in per cent.
     #[schema(example = "12.50")]
     pub commission_rate: String,
@@ -75,6 +85,7 @@ impl Vendor {
             vendor: view.no.0,
             vendor_id: vendor_id(festival, view.no),
             name: view.values.name.clone(),
+            r#type: VendorKind(view.values.kind),
             commission_rate: amount::percent(view.values.commission_bp),
             open: view.values.open,
         }

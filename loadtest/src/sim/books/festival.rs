@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use engine::command::{CONFLICT, CategoryValues, DeviceAnswer, Direction, FIRST_ENTRY, Verdict, WAS_NOT_INSIDE};
-use engine::event::{ByDevice, Scanned, TakenBack, Undone};
+use engine::event::{AdmittedByHand, ByDevice, DoneByHand, Scanned, TakenBack, Undone};
 use engine::ids::{DeviceId, TagUid, TicketId, ZoneNo};
 use engine::rejection::Rejection;
 use engine::status::{EntryPolicy, FestivalStatus, Policy, ScanAck, TicketStatus, ZoneState};
@@ -15,6 +15,7 @@ use crate::sim::{Check, breach};
 /// A festival's page.
 #[derive(Clone)]
 pub(in crate::sim) struct FestivalBook {
+    starts_at: Timestamp,
     pub(in crate::sim) status: FestivalStatus,
     pub(in crate::sim) policy: Policy,
     pub(in crate::sim) qr_version: u32,
@@ -101,8 +102,9 @@ impl LastBook {
 }
 
 impl FestivalBook {
-    pub(super) fn new(policy: Policy, at: Timestamp) -> Self {
+    pub(super) fn new(policy: Policy, starts_at: Timestamp, at: Timestamp) -> Self {
         Self {
+            starts_at,
             status: FestivalStatus::Draft,
             policy,
             qr_version: 1,
@@ -347,6 +349,79 @@ impl FestivalBook {
         no(zone.parent.is_some_and(|parent| ticket.inside & parent.bit() == 0), Rejection::NotInsideParent)?;
         no(self.occupancy(scan.zone) >= zone.capacity, Rejection::ZoneFull)?;
         Ok(Verdict::Admitted)
+    }
+
+    /// What was done by hand, by the rules for that.
+    pub(super) fn by_hand(&mut self, done: &DoneByHand, at: Timestamp) -> Check {
+        let wrong = |rule| breach(rule, format!("{done:?}"));
+        match done {
+            DoneByHand::Reopened { .. } => {
+                if self.status != FestivalStatus::Completed {
+                    return wrong("only what was ended is opened again");
+                }
+                self.status = FestivalStatus::Ongoing;
+            }
+            DoneByHand::Edited { details, .. } => self.starts_at = details.starts_at,
+            DoneByHand::ScansReset { tickets, .. } => {
+                let has_begun = at.since_ms(self.starts_at) > engine::festival::RESET_WITHIN_MS;
+                if self.status != FestivalStatus::Ongoing || has_begun {
+                    return wrong("scans are reset before doors only");
+                }
+                let mut used = 0;
+                for ticket in self.tickets.values_mut() {
+                    if ticket.status == TicketStatus::Used {
+                        ticket.status = TicketStatus::Sold;
+                        used += 1;
+                    }
+                    (ticket.inside, ticket.last) = (0, None);
+                }
+                self.each(u64::MAX, |zone| (zone.unaccounted, zone.admitted, zone.left) = (0, 0, 0));
+                self.conflicts = 0;
+                self.counted.fill([0; 4]);
+                if used != *tickets {
+                    return wrong("a reset takes back every use");
+                }
+            }
+            DoneByHand::TicketRestored { ticket, from, .. } => {
+                let known = self.ticket(*ticket)?;
+                if known.status != *from || !matches!(from, TicketStatus::Cancelled | TicketStatus::Refunded) {
+                    return wrong("only what was given back is restored");
+                }
+                known.status = TicketStatus::Sold;
+                return self.within_quota(usize::from(ticket.category().0));
+            }
+            DoneByHand::DeviceReadmitted { device, .. } => {
+                let known = &mut self.devices[device.number() as usize];
+                if !std::mem::replace(&mut known.revoked, false) {
+                    return wrong("only what was revoked is readmitted");
+                }
+            }
+            DoneByHand::Admitted(admitted) => return self.admitted_by_hand(admitted, at),
+        }
+        Ok(())
+    }
+
+    fn admitted_by_hand(&mut self, admitted: &AdmittedByHand, at: Timestamp) -> Check {
+        let here = &self.zones[usize::from(admitted.zone.0)];
+        let ticket = self.tickets.get(&admitted.ticket);
+        let valid = ticket
+            .is_some_and(|ticket| !ticket.blocked && matches!(ticket.status, TicketStatus::Sold | TicketStatus::Used));
+        let evacuating = |no: usize| here.outer >> no & 1 == 1 && self.zones[no].state == ZoneState::Evacuating;
+        let open = here.state == ZoneState::Open && !(0..self.zones.len()).any(evacuating);
+        let room = self.occupancy(admitted.zone) < here.capacity;
+        let place = self.gates.get(usize::from(admitted.gate.0)) == Some(&admitted.zone);
+        if !(valid && open && room && place && self.status == FestivalStatus::Ongoing) {
+            return breach("by hand only what may be overruled is", format!("{admitted:?}"));
+        }
+        self.counted[usize::from(admitted.gate.0)][0] += 1;
+        let scan = admitted.as_scan(DeviceId::new(admitted.ticket.festival(), u32::MAX), at);
+        self.entered(admitted.ticket, &scan, at)?;
+        let counted = self.occupancy(admitted.zone);
+        if counted == admitted.occupancy {
+            Ok(())
+        } else {
+            breach("occupancy = admitted − left", format!("counted {counted}: {admitted:?}"))
+        }
     }
 
     fn entered(&mut self, id: TicketId, scan: &Scanned, at: Timestamp) -> Check {

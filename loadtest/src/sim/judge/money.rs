@@ -1,7 +1,7 @@
 //! What leaves the node about money, judged the moment it leaves.
 
 use actors::TerminalReply;
-use engine::command::{CashAction, CashVerdict, OfficeAction, OfficeAnswer, OfficeCommand};
+use engine::command::{ByHand, CashAction, CashVerdict, OfficeAction, OfficeAnswer, OfficeCommand};
 use engine::ids::DeviceId;
 use engine::rejection::Rejection;
 use engine::time::Timestamp;
@@ -201,6 +201,7 @@ pub(super) fn spreads(action: &OfficeAction) -> bool {
         OfficeAction::RevokeDevice { .. }
             | OfficeAction::EnrolDevice { .. }
             | OfficeAction::SetFestivalStatus { .. }
+            | OfficeAction::ByHand(ByHand::Complete { .. } | ByHand::Reopen { .. } | ByHand::ReadmitDevice { .. })
             | OfficeAction::Cash(
                 CashAction::SetPolicy { .. } | CashAction::PutVendor { .. } | CashAction::PutProduct { .. }
             )

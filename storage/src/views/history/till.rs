@@ -85,7 +85,12 @@ impl Night {
             let policy = CashPolicy { foreign_wallets: which == 1, min_payment: 50, ..CashPolicy::default() };
             self.ask_one(cash(CashAction::SetPolicy { festival, policy }));
             for commission_bp in [1_250, 0] {
-                let values = VendorValues { name: "bar".into(), commission_bp, open: true };
+                let values = VendorValues {
+                    name: "bar".into(),
+                    commission_bp,
+                    open: true,
+                    kind: engine::status::VendorKind::Bar,
+                };
                 self.ask_one(cash(CashAction::PutVendor { festival, vendor: None, values }));
             }
             for (vendor, price, vat_bp) in [(0, 333, 1_900), (0, 250, 700), (1, 1_000, 1_900)] {

@@ -75,9 +75,9 @@ impl MoneyBook {
         })
     }
 
-    /// Whether a terminal was revoked as far as this shard knows.
+    /// Whether a terminal was ever revoked as far as this shard knows; it may have been readmitted since.
     pub(in crate::sim) fn has_revoked(&self, device: DeviceId) -> bool {
-        self.till(device).is_some_and(|till| till.revoked)
+        self.ever_revoked.contains(&device)
     }
 
     /// The terminal's vendor, if it takes payments for one.
