@@ -379,4 +379,16 @@ mod tests {
         });
         assert_eq!((bits >> 68) as u32, festival.0);
     }
+
+    #[test]
+    fn a_code_is_as_hard_to_guess_as_it_says() {
+        let (festival, random) = (FestivalId::of_slug("demo"), [0x5A; 32]);
+        let code = enrolment_code(festival, &random);
+        let told_apart = (0..128).filter(|bit| {
+            let mut other = random;
+            other[15 - bit / 8] ^= 1 << (bit % 8);
+            enrolment_code(festival, &other) != code
+        });
+        assert!(told_apart.eq(0..68));
+    }
 }

@@ -301,8 +301,10 @@ mod tests {
         };
         assert_eq!(read("order-7"), Ok(Some("order-7".into())));
         assert_eq!(read("\"order-7\""), Ok(Some("order-7".into())), "the draft's quotes");
+        let longest = "x".repeat(KEY_LEN_MAX);
+        assert_eq!(read(&longest), Ok(Some(longest.clone())));
         assert_eq!(key_header(&HeaderMap::new()).unwrap(), None);
-        for bad in ["", "\"\"", "two words", &"x".repeat(256)] {
+        for bad in ["", "\"\"", "two words", &format!("{longest}x")] {
             assert_eq!(read(bad), Err("idempotency_key_invalid"), "{bad}");
         }
         assert_eq!(made_at("0192f0c1-2345-7abc-8def-0123456789ab"), Some(Timestamp(0x0192_f0c1_2345)));

@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 
 use axum::body::Body;
 use axum::http::Request;
+use gateway::http::request::BODY_LEN_MAX;
 use gateway::http::{Limits, app};
 use serde_json::{Value, json};
 use tower::ServiceExt;
@@ -17,7 +18,9 @@ use crate::rights::ROUTES;
 async fn whatever_is_wrong_is_said_in_one_shape() {
     let house = House::new().await;
     let admin = house.festival("own", 10).await;
-    let long = format!("{{\"name\":\"{}\"}}", "x".repeat(20_000));
+    // Of that length to the byte, and one more.
+    let named = |length: usize| format!("{{\"name\":\"{}\"}}", "x".repeat(length - 11));
+    let (full, long) = (named(BODY_LEN_MAX), named(BODY_LEN_MAX + 1));
     let table: &[(&str, &str, &str, &str, u16, &str)] = &[
         ("GET", "/api/v1/nowhere", "", "", 404, "unknown_route"),
         ("GET", "/nowhere/at/all", "", "", 404, "unknown_route"),
@@ -48,6 +51,7 @@ async fn whatever_is_wrong_is_said_in_one_shape() {
         ),
         ("POST", "/api/v1/festivals/own/zones", "text/plain", "{}", 415, "unsupported_media_type"),
         ("POST", "/api/v1/festivals/own/zones", "", "{}", 415, "unsupported_media_type"),
+        ("POST", "/api/v1/festivals/own/zones", "application/json", &full, 422, "validation"),
         ("POST", "/api/v1/festivals/own/zones", "application/json", &long, 413, "body_too_large"),
         ("POST", "/api/v1/festivals/own/zones/x/state", "application/json", "{}", 400, "invalid_path"),
         ("POST", "/api/v1/festivals/own/zones/999/state", "application/json", "{}", 400, "invalid_path"),
