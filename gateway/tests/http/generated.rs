@@ -3,6 +3,7 @@
 
 use axum::body::Body;
 use axum::http::Request;
+use engine::ids::TicketId;
 use serde_json::{Value, json};
 
 use crate::house::{House, Reply, category, fresh, fresh_tag, vendor_id};
@@ -12,11 +13,18 @@ use crate::house::{House, Reply, category, fresh, fresh_tag, vendor_id};
 pub(crate) enum Kind {
     Festival,
     Ticket,
+    /// A ticket by its printed code.
+    Code,
     Device,
     Wallet,
     Payment,
     Tag,
     Vendor,
+}
+
+impl Kind {
+    pub(crate) const ALL: &[Self] =
+        &[Self::Festival, Self::Ticket, Self::Code, Self::Device, Self::Wallet, Self::Payment, Self::Tag, Self::Vendor];
 }
 
 /// Things of one festival, each of them there.
@@ -64,6 +72,7 @@ impl Things {
         match kind {
             Kind::Festival => self.slug.clone(),
             Kind::Ticket => self.ticket.clone(),
+            Kind::Code => TicketId::parse(self.ticket.as_bytes()).unwrap().code().as_str().to_owned(),
             Kind::Device => self.device.clone(),
             Kind::Wallet if name == "to" => self.friend.clone(),
             Kind::Wallet => self.wallet.clone(),
@@ -91,6 +100,7 @@ const PLAIN: &[&str] = &[
     "cashier",
     "category",
     "commissionRate",
+    "confirm",
     "count",
     "currency",
     "cursor",
@@ -104,15 +114,15 @@ const PLAIN: &[&str] = &[
     "gate",
     "gift",
     "givesBack",
-    "hour",
-    "returned",
-    "sold",
     "holder",
+    "hour",
     "kind",
-    "lines",
     "limit",
+    "lines",
+    "location",
     "logOneRejectionIn",
     "maxBalance",
+    "maxCapacity",
     "maxTopup",
     "method",
     "minPayment",
@@ -122,6 +132,7 @@ const PLAIN: &[&str] = &[
     "onSale",
     "open",
     "paid",
+    "parent",
     "policy",
     "price",
     "product",
@@ -129,7 +140,9 @@ const PLAIN: &[&str] = &[
     "reason",
     "refused",
     "replace",
+    "returned",
     "role",
+    "sold",
     "startsAt",
     "state",
     "status",
@@ -142,7 +155,6 @@ const PLAIN: &[&str] = &[
     "vendor",
     "zone",
     "zones",
-    "parent",
 ];
 
 /// What a name in the path, the query or a body stands for.
@@ -153,6 +165,7 @@ fn kind(name: &str, schema: &Value, place: &str) -> Option<Kind> {
         "slug" if place != "path" => None,
         "slug" | "festival" | "festivals" => Some(Kind::Festival),
         "ticket" | "ticketId" => Some(Kind::Ticket),
+        "code" => Some(Kind::Code),
         "device" | "deviceId" => Some(Kind::Device),
         "wallet" => Some(Kind::Wallet),
         "from" | "to" if !is_moment => Some(Kind::Wallet),
