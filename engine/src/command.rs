@@ -441,6 +441,15 @@ pub enum OfficeAction {
         /// How far it is ahead; behind, if negative.
         off_ms: i64,
     },
+    /// The door says: a device trusts this key of the server, and the next one too. In whichever order that is said.
+    DevicePins {
+        /// Which.
+        device: DeviceId,
+        /// The key by which it has connected, as in [`crate::event::Event::DevicePins`].
+        present: u64,
+        /// The one that it has kept beside it; 0: nothing is said of it.
+        next: u64,
+    },
     /// New QRs are signed with the next version; the one before the present is accepted no longer.
     RotateQrKey {
         /// At which festival.
@@ -532,6 +541,7 @@ impl OfficeAction {
             Self::RevokeDevice { device }
             | Self::DeviceConnected { device, .. }
             | Self::DeviceLeft { device, .. }
+            | Self::DevicePins { device, .. }
             | Self::DeviceClockSeen { device, .. } => Home::Festival(device.festival()),
             Self::CreateApiKey { .. } | Self::RevokeApiKey { .. } => Home::Platform,
             Self::Cash(action) => action.home(),

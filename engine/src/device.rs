@@ -40,6 +40,9 @@ pub struct Device {
     pub connections: Connections,
     /// By how much its clock was ahead when that could be seen last; behind, if negative.
     pub clock_off_ms: i64,
+    /// The server's keys that it trusts, by the first eight bytes of their SHA-256: the present one's, the next one's; 0:
+    /// none, or nobody knows.
+    pub pins: [u64; 2],
     /// The answers it may ask for again.
     pub window: Window,
 }
@@ -64,6 +67,7 @@ impl Device {
             enrolled_at: self.enrolled_at,
             last_seen_at: self.last_seen_at,
             clock_off_ms: self.clock_off_ms,
+            pins: self.pins,
             next_seq: self.window.next_seq(),
             ack,
         }

@@ -187,6 +187,13 @@ pub enum Event {
         /// How far it is ahead; behind, if negative.
         off_ms: i64,
     },
+    /// Which of the server's keys a device trusts, as it has shown by connecting or has said.
+    DevicePins {
+        /// Which.
+        device: DeviceId,
+        /// The first eight bytes of their SHA-256: the present one's, the next one's; 0: none.
+        pins: [u64; 2],
+    },
     /// QRs are signed with this version from now on; it and the one before are accepted.
     QrKeyRotated {
         /// At which festival.

@@ -359,6 +359,15 @@ impl Festival {
                 }
                 Event::DeviceClockSeen { device: *device, off_ms: *off_ms }
             }
+            OfficeAction::DevicePins { device, present, next } => {
+                let known = self.device(*device)?.pins;
+                let next = if *next == 0 { known[1] } else { *next };
+                let pins = [*present, if next == *present { 0 } else { next }];
+                if known == pins {
+                    return Ok(Decided::Already(Already::Done));
+                }
+                Event::DevicePins { device: *device, pins }
+            }
             OfficeAction::RotateQrKey { .. } => Event::QrKeyRotated { festival, version: self.qr_version + 1 },
             OfficeAction::ByHand(action) => return self.decide_by_hand(action, now),
             OfficeAction::ReportTicketTagLost { .. }
@@ -498,6 +507,7 @@ impl Festival {
             Event::DeviceClockSeen { device, off_ms } => {
                 self.devices[device.number() as usize].clock_off_ms = *off_ms;
             }
+            Event::DevicePins { device, pins } => self.devices[device.number() as usize].pins = *pins,
             Event::QrKeyRotated { version, .. } => self.qr_version = *version,
             Event::ByHand(done) => self.apply_by_hand(done, at),
             Event::Expired => self.offers.retain(|_, offer| offer.until >= at),
@@ -537,6 +547,7 @@ impl Festival {
             revoked: false,
             connections: Connections::none(at),
             clock_off_ms: 0,
+            pins: [0; 2],
             window: crate::dedupe::Window::default(),
         });
     }

@@ -334,6 +334,9 @@ fn to_proto(event: &Event) -> Kind {
         Event::DeviceClockSeen { device, off_ms } => {
             Kind::DeviceClockSeen(proto::DeviceClockSeen { device: device.0, off_ms: *off_ms })
         }
+        Event::DevicePins { device, pins: [current, next] } => {
+            Kind::DevicePins(proto::DevicePins { device: device.0, current: *current, next: *next })
+        }
         Event::QrKeyRotated { festival, version } => {
             Kind::QrKeyRotated(proto::QrKeyRotated { festival: festival.0, version: *version })
         }
@@ -570,6 +573,7 @@ fn from_proto(kind: Kind, at: Timestamp) -> Result<Event, RecordError> {
         }
         Kind::DeviceLeft(left) => Event::DeviceLeft { device: DeviceId(left.device), session: left.session },
         Kind::DeviceClockSeen(seen) => Event::DeviceClockSeen { device: DeviceId(seen.device), off_ms: seen.off_ms },
+        Kind::DevicePins(said) => Event::DevicePins { device: DeviceId(said.device), pins: [said.current, said.next] },
         Kind::QrKeyRotated(rotated) => {
             Event::QrKeyRotated { festival: FestivalId(rotated.festival), version: rotated.version }
         }

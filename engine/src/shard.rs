@@ -590,6 +590,7 @@ pub(crate) fn festival_of(event: &Event) -> Option<FestivalId> {
         | Event::DeviceRevoked { device }
         | Event::DeviceConnected { device, .. }
         | Event::DeviceLeft { device, .. }
+        | Event::DevicePins { device, .. }
         | Event::DeviceClockSeen { device, .. } => device.festival(),
         Event::Cash(event) => return event.festival(),
         Event::ByHand(done) => done.festival(),

@@ -306,6 +306,8 @@ pub struct DeviceView {
     pub last_seen_at: Timestamp,
     /// By how much its clock was ahead when that could be seen last; behind, if negative.
     pub clock_off_ms: i64,
+    /// The server's keys that it trusts, as in [`crate::event::Event::DevicePins`]; 0: none, or nobody knows.
+    pub pins: [u64; 2],
     /// The lowest `seq` it may use next: one above the highest it has been answered.
     pub next_seq: u64,
     /// When answers leave at its festival.

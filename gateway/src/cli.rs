@@ -33,6 +33,9 @@ pub enum Command {
     /// Say to a running server that the system's clock is right, after it has jumped.
     #[command(subcommand)]
     Clock(Clock),
+    /// Prepare another key for the QUIC door, and change to it when the devices know it.
+    #[command(subcommand)]
+    ServerKey(ServerKey),
     /// What a durable write costs in the data folder: about nine seconds. Works beside a running server, and slows it.
     BenchDisk {
         /// Where to measure.
@@ -151,6 +154,23 @@ pub enum Clock {
     },
 }
 
+/// `tapgate server-key …`
+#[derive(Debug, Subcommand)]
+pub enum ServerKey {
+    /// Make the key that will follow the present one. From its next start on the server tells its devices.
+    Next {
+        /// Where the server's data is.
+        #[command(flatten)]
+        data: DataFolder,
+    },
+    /// Put that key in the present one's place, while no server runs. Devices that have not heard of it enrol anew.
+    Switch {
+        /// Where the server's data is.
+        #[command(flatten)]
+        data: DataFolder,
+    },
+}
+
 fn role(text: &str) -> Result<Role, String> {
     let word = text.to_ascii_uppercase();
     match Role::from_word(&word) {
@@ -189,6 +209,8 @@ mod tests {
             "tapgate key list --data d",
             "tapgate key revoke 3",
             "tapgate clock accept --data d",
+            "tapgate server-key next --data d",
+            "tapgate server-key switch",
             "tapgate bench-disk --data d",
             "tapgate audit --data d --json",
             "tapgate backup --to b --data d",

@@ -178,7 +178,14 @@ pub async fn enrol(offer: &Offer, path: &Path) -> Result<Identity, ClientError> 
 /// As [`enrol`].
 pub async fn enrol_key(endpoint: Option<&Endpoint>, offer: &Offer, key: DeviceKey) -> Result<Identity, ClientError> {
     let device = link::enrol(endpoint, offer, &key).await?;
-    Ok(Identity { device, server: offer.server().to_owned(), fingerprint: offer.fingerprint(), key })
+    Ok(Identity {
+        device,
+        server: offer.server().to_owned(),
+        fingerprint: offer.fingerprint(),
+        next: None,
+        file: None,
+        key,
+    })
 }
 
 /// What was held to the reader.

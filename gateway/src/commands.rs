@@ -8,6 +8,7 @@ pub mod clock;
 mod hands;
 mod progress;
 pub mod rebuild;
+pub mod server_key;
 pub mod top;
 
 /// Where the journal of a data folder is.

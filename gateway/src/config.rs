@@ -41,6 +41,8 @@ pub struct File {
     pub tls_certificate: Option<PathBuf>,
     /// Its private key (PEM).
     pub tls_key: Option<PathBuf>,
+    /// The certificate (PEM) of the key that will follow: devices are told, and stay enrolled when it takes its place.
+    pub tls_next_certificate: Option<PathBuf>,
     /// Scans a second that one reader may send in the long run, to 10,000,000; 0 for as many as it likes. Default 2,000:
     /// a person scans one.
     pub device_scans_per_s: Option<u32>,
@@ -112,6 +114,8 @@ pub struct Config {
     pub qr_secret: Option<Secret>,
     /// Certificate and key, if they were set.
     pub tls: Option<(PathBuf, PathBuf)>,
+    /// The certificate of the key that will follow.
+    pub tls_next: Option<PathBuf>,
     /// Scans a second from one reader; 0: no limit.
     pub device_scans_per_s: u32,
     /// HTTP requests a second of one key; 0: no limit.
@@ -226,6 +230,7 @@ impl Config {
                 (Some(_), None) => return Err(refused("tls_key", "is needed with `tls_certificate`")),
                 (None, Some(_)) => return Err(refused("tls_certificate", "is needed with `tls_key`")),
             },
+            tls_next: file.tls_next_certificate,
             device_scans_per_s: within(
                 "device_scans_per_s",
                 file.device_scans_per_s.unwrap_or(2_000),

@@ -8,8 +8,11 @@ use std::path::{Path, PathBuf};
 
 use tracing::warn;
 
+use crate::tls;
+
 /// What a data folder holds. Rights of anything else in it are none of our business.
-const OURS: [&str; 6] = ["journal", "snapshots", "views", "demo", "qr.secret", "quic.pem"];
+const OURS: [&str; 8] =
+    ["journal", "snapshots", "views", "demo", "qr.secret", tls::FILE, tls::NEXT_FILE, tls::BEFORE_FILE];
 
 /// What is wrong with a data folder before anything in it is opened.
 #[derive(Debug, thiserror::Error)]

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use clap::Parser;
 use gateway::cli::{Cli, Command};
 use gateway::commands::rebuild::Rebuilt;
-use gateway::commands::{audit, backup, clock, rebuild};
+use gateway::commands::{audit, backup, clock, rebuild, server_key};
 use gateway::config::ConfigError;
 use gateway::folder::FolderError;
 use gateway::serve::ServeError;
@@ -52,6 +52,7 @@ fn run(command: Command) -> anyhow::Result<()> {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             print!("{}", runtime.block_on(clock::run(command))?);
         }
+        Command::ServerKey(command) => print!("{}", server_key::run(command)?),
         Command::Audit(args) => {
             log_to_stderr("warn");
             let findings = audit::run(args.data.settings()?.data.as_path())?;

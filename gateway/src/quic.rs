@@ -11,6 +11,7 @@ pub mod latency;
 pub mod limits;
 mod numbers;
 mod outbox;
+mod pins;
 mod reader;
 mod recent;
 mod reset;
@@ -44,6 +45,8 @@ pub use limits::Limits;
 use limits::{AddressBook, Knock};
 use numbers::AllNumbers;
 use outbox::{End, Outbox, Unconfirmed};
+use pins::Pins;
+pub use pins::{Pinning, pinning};
 use recent::Recents;
 use tags::Tags;
 
@@ -109,6 +112,7 @@ struct Door {
     tags: Tags,
     numbers: AllNumbers,
     recents: Recents,
+    pins: Pins,
     stopping: watch::Sender<bool>,
 }
 
@@ -204,6 +208,7 @@ impl QuicServer {
             tags: Tags::default(),
             numbers: AllNumbers::default(),
             recents: Recents::new(read_models),
+            pins: Pins { present: tls.fingerprint, next: tls.next },
             stopping: watch::Sender::new(false),
         });
         Ok(Self { endpoint, door })

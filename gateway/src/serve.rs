@@ -249,6 +249,10 @@ impl Doors {
             Some((certificate, key)) => ServerTls::from_files(certificate, key)?,
             None => ServerTls::kept_in(&config.data)?,
         };
+        let tls = match &config.tls_next {
+            Some(certificate) => tls.followed_by(certificate)?,
+            None => tls,
+        };
         let quic_at =
             quic.local_addr().map_err(|why| ServeError::Address { address: config.quic, setting: "--quic", why })?;
         let http_at =
@@ -324,6 +328,7 @@ impl Doors {
             }
         };
         doors.announce(http_at, quic_at, &advertised, watch_at.as_deref(), &tls);
+        doors.say_who_is_locked_out(&tls).await;
         Ok(doors)
     }
 
@@ -359,7 +364,7 @@ impl Doors {
             recovered.events,
             recovered.took.as_millis()
         );
-        println!("  readers   QUIC {quic} as {advertised}, certificate {}", tls.fingerprint);
+        println!("  readers   QUIC {quic} as {advertised}, key {}", tls.fingerprint);
         println!("  people    http://{people}/   API: http://{people}/api/docs");
         match demo_key {
             Some(key) => println!("\n  Watch the demo: http://{people}/live/{}#key={key}", demo::festival::SLUG),
@@ -369,6 +374,28 @@ impl Doors {
             ),
         }
         println!("\nCtrl-C ends it in order; a second one at once.");
+    }
+
+    /// Whom the server's key keeps out is not seen by looking at who connects.
+    async fn say_who_is_locked_out(&self, tls: &ServerTls) {
+        let quic::Pinning { devices, locked_out, named, know_next } =
+            match quic::pinning(&self.node, tls.fingerprint, tls.next).await {
+                Ok(pinning) => pinning,
+                Err(rejection) => {
+                    return warn!(code = rejection.code(), "nobody can say which devices pin another key");
+                }
+            };
+        if locked_out > 0 {
+            warn!(
+                locked_out,
+                devices,
+                ?named,
+                "these devices pin another key than this server's: they have to enrol anew"
+            );
+        }
+        if let Some(next) = tls.next {
+            info!(know_next, devices, %next, "so many devices know the server's next key");
+        }
     }
 
     /// Doors first, so that nothing new comes; then the node, which answers what it has taken and closes the journal.

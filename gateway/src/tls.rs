@@ -26,6 +26,10 @@ use crate::wire::ALPN;
 
 /// The file in the data folder that holds key and certificate together, so that there is never half of a pair.
 pub const FILE: &str = "quic.pem";
+/// The pair that takes its place one day. Devices are told its fingerprint while it lies there.
+pub const NEXT_FILE: &str = "quic-next.pem";
+/// The pair that was in use before; for going back, and of no use to a server.
+pub const BEFORE_FILE: &str = "quic-before.pem";
 
 /// The SHA-256 of a certificate's public key (its SubjectPublicKeyInfo in DER, as in RFC 7469). Reads and writes 64
 /// hexadecimal digits.
@@ -37,6 +41,12 @@ impl Fingerprint {
     pub fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
         let key = ParsedCertificate::try_from(certificate).ok()?.subject_public_key_info();
         Some(Self(Sha256::digest(&key).into()))
+    }
+
+    /// Its first eight bytes: enough to tell a server's keys apart, and never 0.
+    pub fn short(&self) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        u64::from_be_bytes([a, b, c, d, e, f, g, h]).max(1)
     }
 }
 
@@ -80,6 +90,8 @@ pub struct ServerTls {
     pub config: Arc<ServerConfig>,
     /// What devices pin.
     pub fingerprint: Fingerprint,
+    /// What they are told to pin as well: the key that comes after this one, if there is one already.
+    pub next: Option<Fingerprint>,
     /// The certificate itself.
     pub certificate: CertificateDer<'static>,
 }
@@ -123,7 +135,26 @@ impl ServerTls {
         if !path.try_exists().map_err(|error| TlsError::File { path: path.clone(), error })? {
             make(data, &path).map_err(|error| TlsError::File { path: path.clone(), error })?;
         }
-        Self::from_files(&path, &path)
+        let next = data.join(NEXT_FILE);
+        let has_next = next.try_exists().map_err(|error| TlsError::File { path: next.clone(), error })?;
+        let tls = Self::from_files(&path, &path)?;
+        if !has_next {
+            return Ok(tls);
+        }
+        // Gates open whatever is wrong with a key that nobody uses yet.
+        Ok(tls.clone().followed_by(&next).unwrap_or_else(|error| {
+            tracing::warn!(%error, "no device is told of the server's next key");
+            tls
+        }))
+    }
+
+    /// The same, and devices are told of the key in this certificate.
+    ///
+    /// # Errors
+    /// [`TlsError`].
+    pub fn followed_by(self, certificate: &Path) -> Result<Self, TlsError> {
+        let (_, next) = chain_in(certificate)?;
+        Ok(Self { next: Some(next).filter(|next| *next != self.fingerprint), ..self })
     }
 
     /// A pair the operator keeps: PEM files, the leaf certificate first.
@@ -131,18 +162,12 @@ impl ServerTls {
     /// # Errors
     /// [`TlsError`].
     pub fn from_files(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
-        let read = |path: &Path| fs::read(path).map_err(|error| TlsError::File { path: path.to_owned(), error });
         let content = |path: &Path, what| {
             let path = path.to_owned();
             move |reason: String| TlsError::Content { path, what, reason }
         };
-        let chain: Vec<_> = CertificateDer::pem_slice_iter(&read(certificate)?)
-            .collect::<Result<_, _>>()
-            .map_err(|error| content(certificate, "certificate")(error.to_string()))?;
-        let leaf = chain.first().ok_or_else(|| content(certificate, "certificate")("none in there".into()))?;
-        let fingerprint =
-            Fingerprint::of(leaf).ok_or_else(|| content(certificate, "certificate")("it is damaged".into()))?;
-        let certificate = leaf.clone();
+        let (chain, fingerprint) = chain_in(certificate)?;
+        let certificate = chain[0].clone();
         let secret = PrivateKeyDer::from_pem_slice(&read(key)?)
             .map_err(|error| content(key, "private key")(error.to_string()))?;
         let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
@@ -154,8 +179,59 @@ impl ServerTls {
         config.alpn_protocols = vec![ALPN.to_vec()];
         // Devices stay connected for hours: tickets would be memory and a second way in, for nothing.
         config.send_tls13_tickets = 0;
-        Ok(Self { config: Arc::new(config), fingerprint, certificate })
+        Ok(Self { config: Arc::new(config), fingerprint, next: None, certificate })
     }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+    fs::read(path).map_err(|error| TlsError::File { path: path.to_owned(), error })
+}
+
+/// The certificates of a file, the leaf first, and its key's fingerprint.
+fn chain_in(path: &Path) -> Result<(Vec<CertificateDer<'static>>, Fingerprint), TlsError> {
+    let unusable = |reason| TlsError::Content { path: path.to_owned(), what: "certificate", reason };
+    let chain = CertificateDer::pem_slice_iter(&read(path)?).collect::<Result<Vec<_>, _>>();
+    let chain = chain.map_err(|error| unusable(error.to_string()))?;
+    let leaf = chain.first().ok_or_else(|| unusable("none in there".into()))?;
+    let fingerprint = Fingerprint::of(leaf).ok_or_else(|| unusable("it is damaged".into()))?;
+    Ok((chain, fingerprint))
+}
+
+/// Makes the pair that is to follow the one in the data folder, if it is not there yet, and says what its key is. A server
+/// tells its devices from its next start on.
+///
+/// # Errors
+/// [`TlsError`].
+pub fn prepare_next(data: &Path) -> Result<Fingerprint, TlsError> {
+    let path = data.join(NEXT_FILE);
+    let failed = |error| TlsError::File { path: path.clone(), error };
+    if !path.try_exists().map_err(failed)? {
+        make(data, &path).map_err(failed)?;
+    }
+    chain_in(&path).map(|(_, next)| next)
+}
+
+/// The prepared pair takes the present one's place. No server may run there.
+///
+/// # Errors
+/// [`TlsError`]; nothing has changed then.
+pub fn switch(data: &Path) -> Result<Fingerprint, TlsError> {
+    let (next, path, before) = (data.join(NEXT_FILE), data.join(FILE), data.join(BEFORE_FILE));
+    // What cannot be served is not put in place.
+    let fingerprint = ServerTls::from_files(&next, &next)?.fingerprint;
+    let failed = |error| TlsError::File { path: path.clone(), error };
+    // A name of its own for the old pair first: at every moment there is a whole one under the name that is served.
+    match fs::remove_file(&before) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    match fs::hard_link(&path, &before) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    fs::rename(&next, &path).map_err(failed)?;
+    File::open(data).and_then(|folder| folder.sync_all()).map_err(failed)?;
+    Ok(fingerprint)
 }
 
 /// Writes a new pair aside and puts it in place whole.
@@ -175,10 +251,11 @@ fn make(data: &Path, path: &Path) -> io::Result<()> {
     File::open(data)?.sync_all()
 }
 
-/// A client that trusts whoever holds the one key with this fingerprint.
-pub fn pinned(fingerprint: Fingerprint) -> ClientConfig {
+/// A client that trusts whoever holds a key with one of these fingerprints: a server's present one, and the one that the
+/// server has said will be its next.
+pub fn pinned(fingerprint: Fingerprint, next: Option<Fingerprint>) -> ClientConfig {
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let verifier = Pinned { fingerprint, algorithms: provider.signature_verification_algorithms };
+    let verifier = Pinned { fingerprint, next, algorithms: provider.signature_verification_algorithms };
     let mut config = client(provider, verifier);
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.resumption = rustls::client::Resumption::disabled();
@@ -198,6 +275,7 @@ fn client(provider: Arc<CryptoProvider>, verifier: Pinned) -> ClientConfig {
 #[derive(Debug)]
 struct Pinned {
     fingerprint: Fingerprint,
+    next: Option<Fingerprint>,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
@@ -210,7 +288,8 @@ impl ServerCertVerifier for Pinned {
         _ocsp_response: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        if Fingerprint::of(end_entity) == Some(self.fingerprint) {
+        let shown = Fingerprint::of(end_entity);
+        if shown.is_some() && (shown == Some(self.fingerprint) || shown == self.next) {
             Ok(ServerCertVerified::assertion())
         } else {
             Err(rustls::CertificateError::ApplicationVerificationFailure.into())
@@ -273,6 +352,28 @@ mod tests {
         assert_ne!(certified("gates.example.org", &other), first, "another key");
         // As others compute it: SHA-256 over the key's own DER.
         assert_eq!(first, Fingerprint(Sha256::digest(rcgen::PublicKeyData::subject_public_key_info(&key)).into()));
+    }
+
+    #[test]
+    fn a_key_is_prepared_told_and_changed_to() {
+        let data = tempfile::tempdir().unwrap();
+        let first = ServerTls::kept_in(data.path()).unwrap();
+        assert_eq!(first.next, None);
+        assert!(switch(data.path()).is_err(), "nothing is prepared");
+        let next = prepare_next(data.path()).unwrap();
+        assert_eq!(prepare_next(data.path()).unwrap(), next, "devices may have been told of it");
+        let told = ServerTls::kept_in(data.path()).unwrap();
+        assert_eq!((told.fingerprint, told.next), (first.fingerprint, Some(next)));
+        assert_eq!(switch(data.path()).unwrap(), next);
+        let after = ServerTls::kept_in(data.path()).unwrap();
+        assert_eq!((after.fingerprint, after.next), (next, None));
+        let before = data.path().join(BEFORE_FILE);
+        assert_eq!(ServerTls::from_files(&before, &before).unwrap().fingerprint, first.fingerprint);
+        // What cannot be served is not put in place.
+        fs::write(data.path().join(NEXT_FILE), "nothing of the kind").unwrap();
+        assert!(switch(data.path()).is_err());
+        let served = ServerTls::kept_in(data.path()).unwrap();
+        assert_eq!((served.fingerprint, served.next), (next, None), "the doors open all the same");
     }
 
     #[test]

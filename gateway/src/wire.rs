@@ -22,6 +22,7 @@
 //! | 0x10 | Scan | 4 seq u64 · 12 floor u16, how far below `seq` · 14 captured_at i64 ms · 22 zone u8 (< 64) · 23 direction u8 (0 in, 1 out) · 24 shown u8 (a verdict, 0 none) · 25 credential u8 · 26 credential's bytes. Flag 1: resent |
 //! | 0x11 | Undo | 4 seq u64 · 12 floor u16 · 14 scan_seq u64 · 22 ticket u128. Flag 1: resent |
 //! | 0x12 | Ping | nothing. Not answered: that QUIC acknowledges it says that the server is there. For a device that waits for an answer and has heard nothing for a while |
+//! | 0x13 | Pinned | 4 pin 32: the next pin of the last welcome, which the device has kept and trusts from now on. Not answered |
 //! | 0x1F | Bye | nothing; the device has all its answers and goes |
 //! | 0x20 | Pay | 4 seq u64 · 12 floor u16 · 14 captured_at i64 ms · 22 expires_at i64 ms · 30 amount i64 · 38 currency 3 · 41 lines u8 (<= 32) · 42 wallet u8 · 43 so many lines, each product u16 · count u16 · price i64 · then the wallet's bytes. Flag 1: resent |
 //! | 0x21 | Refund | 4 seq u64 · 12 floor u16 · 14 the payment: wallet u64 · 22 serial u64; with flag 2 only a part of it: 30 amount i64 · 38 currency 3. Flag 1: resent |
@@ -66,10 +67,10 @@
 //! | kind | frame | fields |
 //! |---|---|---|
 //! | 0x81 | Challenge | 4 nonce 32 · 36 server time i64 ms |
-//! | 0x82 | Welcome | 4 server time i64 ms · 12 next_seq u64 · 20 festival u32 · 24 gate u16 · 26 zone u8 · 27 ack u8 (0 durable, 1 decided) · 28 window u16 · 30 four texts, each a length u8 (<= 200) and UTF-8: device, festival, gate, zone |
+//! | 0x82 | Welcome | 4 server time i64 ms · 12 next_seq u64 · 20 festival u32 · 24 gate u16 · 26 zone u8 · 27 ack u8 (0 durable, 1 decided) · 28 window u16 · 30 next pin 32 · 62 four texts, each a length u8 (<= 200) and UTF-8: device, festival, gate, zone |
 //! | 0x83 | Enrolled | 4 device u64 · 12 server time i64 ms |
 //! | 0x84 | Refuse | 4 code u16 ([`Refusal`]) · 6 reserved 2 · 8 retry_after_ms u32 (0: it is of no use) · 12 text, a length u8 and UTF-8. The connection closes next |
-//! | 0x85 | TerminalWelcome | to a terminal in place of Welcome: 4 server time i64 ms · 12 next_seq u64 · 20 festival u32 · 24 vendor u16 · 26 window u16 · 28 currency 3 · 31 reserved · 32 three texts: device, festival, vendor. Flag 1: it has a vendor; 2: it tops up with cash |
+//! | 0x85 | TerminalWelcome | to a terminal in place of Welcome: 4 server time i64 ms · 12 next_seq u64 · 20 festival u32 · 24 vendor u16 · 26 window u16 · 28 currency 3 · 31 reserved · 32 next pin 32 · 64 three texts: device, festival, vendor. Flag 1: it has a vendor; 2: it tops up with cash |
 //! | 0x90 | Answer | 4 seq u64 · 12 verdict u8 · 13 answer flags u8 · 14 zone u8 · 15 reserved · 16 occupancy u32 · 20 ticket u128 (0: none) · 36 at i64 ms · with flag 2 first use: 44 at i64 ms · 52 gate u16 · 54 zone u8 · 55 reserved. Flag 1: on disk; without it a Confirmed follows |
 //! | 0x91 | Confirmed | 1..=85 ranges: first seq u64 · count u32 (1..=4,096) |
 //! | 0x92 | Busy | 4 seq u64 · 12 retry_after_ms u32 · 16 rejection u8 · 17 reserved 3. Send it again, after so long: nothing was done; or `in_doubt`: perhaps it was, so resent |
@@ -107,6 +108,8 @@ use engine::status::{ScanAck, ZoneState};
 use engine::time::Timestamp;
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
+use crate::tls::Fingerprint;
+
 pub use cash::{
     Balance, LineItem, Pay, RECENT_MAX, RECENT_ROWS_MAX, Recent, RecentRow, RecentRows, Refund, TerminalWelcome, TopUp,
     WalletName,
@@ -119,7 +122,7 @@ use layout::{HEADER_LEN, Header};
 pub const ALPN: &[u8] = b"tapgate/2";
 /// The same as a number, in the first frame.
 pub const PROTOCOL: u16 = 2;
-/// The longest frame, in bytes: a raw QR takes 539, a Welcome with four full names 834, a payment of 32 lines by a raw QR
+/// The longest frame, in bytes: a raw QR takes 539, a Welcome with four full names 866, a payment of 32 lines by a raw QR
 /// 940.
 pub const FRAME_LEN_MAX: usize = 1_024;
 /// The most bytes of a raw QR that are sent: one more than is looked at, so that too long stays too long.
@@ -173,6 +176,8 @@ pub enum Frame<'a> {
     Undo(Undo),
     /// It wants to know whether the server is still there. QUIC's acknowledgement says so; there is no other answer.
     Ping,
+    /// It trusts this key of the server's as well: SHA-256 of its SubjectPublicKeyInfo. It had it from a welcome.
+    Pinned(Fingerprint),
     /// It goes.
     Bye,
     /// A terminal: somebody pays.
@@ -343,6 +348,9 @@ pub struct Welcome<'a> {
     pub ack: ScanAck,
     /// How many commands may be unanswered on this connection.
     pub window: u16,
+    /// The key that the server will have next; 32 zeros are none. A device keeps it beside the present one, and forgets
+    /// one that is named no longer.
+    pub next_pin: Option<Fingerprint>,
     /// What the device is called.
     pub device_name: &'a str,
     /// What the festival is called.

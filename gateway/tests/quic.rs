@@ -14,7 +14,8 @@ use engine::rejection::Rejection;
 use engine::status::{Policy, ScanAck, TicketStatus, ZoneState};
 use engine::time::Timestamp;
 use gateway::client::{ClientError, DeviceKey, Event, Identity, Link, Read, Reader, ReaderOptions, enrol, enrol_key};
-use gateway::quic::Limits;
+use gateway::quic::{Limits, pinning};
+use gateway::tls::ServerTls;
 use gateway::wire::{Credential, Frame, Notice, Refusal, Scan};
 use tokio::net::UdpSocket;
 use tokio::sync::broadcast;
@@ -136,6 +137,64 @@ async fn a_reader_is_readmitted_as_itself_with_its_queue() {
     assert_eq!(reader.scan(house.read(2), Direction::Enter).await.unwrap().answer.verdict, Verdict::Admitted);
     assert_eq!(house.status(1).await, TicketStatus::Used);
     reader.close().await;
+    house.close().await;
+}
+
+/// The server gets another key. One device has heard of it, and keeps what it is in a file; one has heard of it and forgets
+/// that when it is switched off; one was away all the time; one never came.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_key_is_told_before_it_comes_and_who_missed_that_is_named() {
+    let mut house = open().await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("identity.json");
+    let kept = enrol(&house.offer().await, &path).await.unwrap();
+    let (told, away, _never) = (house.device().await, house.device().await, house.device().await);
+    for identity in [kept, told.clone(), away.clone()] {
+        Reader::connect(identity, ReaderOptions::default()).await.unwrap().close().await;
+    }
+    let old = house.tls.fingerprint;
+    let next = gateway::tls::prepare_next(house.data.path()).unwrap();
+    house.tls = ServerTls::kept_in(house.data.path()).unwrap();
+    house.reopen().await;
+    for identity in [Identity::load(&path).unwrap(), told.clone()] {
+        let reader = Reader::connect(identity, ReaderOptions::default()).await.unwrap();
+        assert_eq!(reader.connected().await.unwrap().next_pin, Some(next));
+        reader.close().await;
+    }
+    let pinning = async |house: &House, want: (usize, usize, usize)| {
+        // What devices say is recorded without making them wait.
+        let counted = async {
+            loop {
+                let of = pinning(&house.node, house.tls.fingerprint, house.tls.next).await.unwrap();
+                if (of.devices, of.locked_out, of.know_next) == want {
+                    return of;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(AT_MOST, counted).await.expect("is counted")
+    };
+    pinning(&house, (4, 0, 1)).await;
+
+    assert_eq!(gateway::tls::switch(house.data.path()).unwrap(), next);
+    house.tls = ServerTls::kept_in(house.data.path()).unwrap();
+    house.reopen().await;
+    // Two that have connected to the old key and kept no other; the one that never came is nobody's guess.
+    let locked_out = pinning(&house, (4, 2, 0)).await;
+    assert_eq!(locked_out.named, [format!("Reader ({})", told.device), format!("Reader ({})", away.device)]);
+    for identity in [told, away.clone()] {
+        assert!(matches!(Link::open(None, &identity).await, Err(ClientError::Net(_))), "another key is another server");
+    }
+    let identity = Identity::load(&path).unwrap();
+    assert_eq!((identity.fingerprint, identity.next), (old, Some(next)));
+    let reader = Reader::connect(identity, ReaderOptions::default()).await.expect("it has been told");
+    assert_eq!(reader.scan(house.read(0), Direction::Enter).await.unwrap().answer.verdict, Verdict::Admitted);
+    reader.close().await;
+    let identity = Identity::load(&path).unwrap();
+    assert_eq!((identity.fingerprint, identity.next), (next, None), "the old key is good no longer");
+    // Whoever is revoked is missed by nobody.
+    house.revoke(away.device).await;
+    pinning(&house, (3, 1, 0)).await;
     house.close().await;
 }
 

@@ -87,7 +87,8 @@ impl Raw {
 }
 
 async fn knock(house: &House) -> Result<Connection, ConnectionError> {
-    let connecting = endpoint(house.addr).unwrap().connect_with(config(house.tls.fingerprint), house.addr, "tapgate");
+    let connecting =
+        endpoint(house.addr).unwrap().connect_with(config(house.tls.fingerprint, None), house.addr, "tapgate");
     connecting.unwrap().await
 }
 
@@ -318,7 +319,7 @@ async fn proofs_that_prove_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_protocol_and_another_certificate() {
     let house = open().await;
-    let mut crypto = gateway::tls::pinned(house.tls.fingerprint);
+    let mut crypto = gateway::tls::pinned(house.tls.fingerprint, None);
     crypto.alpn_protocols = vec![b"h3".to_vec()];
     let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(crypto).unwrap();
     let config = quinn::ClientConfig::new(Arc::new(crypto));

@@ -19,6 +19,7 @@ use engine::money::{Currency, Money};
 use engine::rejection::Rejection;
 use engine::status::{ScanAck, ZoneState};
 use engine::time::Timestamp;
+use gateway::tls::Fingerprint;
 use gateway::wire::{
     Balance, Credential, Enrol, Frame, LineItem, Notice, Pay, Recent, RecentRow, RecentRows, Refund, Refusal, Scan,
     SeqRange, TerminalWelcome, TopUp, Undo, WalletName, Welcome, WireError, decode, proof,
@@ -49,6 +50,7 @@ fn scan(seq: u64, floor: u64, credential: Credential<'_>) -> Scan<'_> {
 fn samples(mut check: impl FnMut(&str, Frame<'_>)) {
     let claim = QrSecret::new(b"a secret of at least 32 bytes, for tests").unwrap().key(FESTIVAL, 1).sign(ticket(), 1);
     let nonce: [u8; 32] = core::array::from_fn(|i| i as u8);
+    let next_pin = Some(Fingerprint(nonce));
     let signature: [u8; 64] = core::array::from_fn(|i| 0xFF - i as u8);
     let answer = DeviceAnswer {
         verdict: Verdict::Admitted,
@@ -86,6 +88,7 @@ fn samples(mut check: impl FnMut(&str, Frame<'_>)) {
     check("undo", Frame::Undo(undo));
     check("undo: resent", Frame::Undo(Undo { resent: true, ..undo }));
     check("ping", Frame::Ping);
+    check("pinned", Frame::Pinned(Fingerprint(nonce)));
     check("bye", Frame::Bye);
 
     check("challenge", Frame::Challenge { nonce: &nonce, server_time: AT });
@@ -97,6 +100,7 @@ fn samples(mut check: impl FnMut(&str, Frame<'_>)) {
         zone: ZoneNo(3),
         ack: ScanAck::Durable,
         window: 4_096,
+        next_pin: None,
         device_name: "Reader 17",
         festival_name: "Fête de l'été",
         gate_name: "Nord",
@@ -104,6 +108,7 @@ fn samples(mut check: impl FnMut(&str, Frame<'_>)) {
     };
     check("welcome", Frame::Welcome(welcome));
     check("welcome: decided", Frame::Welcome(Welcome { ack: ScanAck::Decided, ..welcome }));
+    check("welcome: another key to come", Frame::Welcome(Welcome { next_pin, ..welcome }));
     check("enrolled", Frame::Enrolled { device: DeviceId::new(FESTIVAL, 17), server_time: AT });
     let refuse = |refusal: Refusal, retry_after_ms| Frame::Refuse { refusal, retry_after_ms, text: refusal.say() };
     check("refuse: revoked", refuse(Refusal::Rejected(Rejection::DeviceRevoked), 0));
@@ -175,6 +180,7 @@ fn money(mut check: impl FnMut(&str, Frame<'_>)) {
         cashier: false,
         window: 4_096,
         currency: Currency::EUR,
+        next_pin: None,
         device_name: "Bar 7 left",
         festival_name: "Fête de l'été",
         vendor_name: "Bar 7",
@@ -182,6 +188,10 @@ fn money(mut check: impl FnMut(&str, Frame<'_>)) {
     check("terminal welcome", Frame::TerminalWelcome(welcome));
     let desk = TerminalWelcome { vendor: None, cashier: true, vendor_name: "", ..welcome };
     check("terminal welcome: a cash desk", Frame::TerminalWelcome(desk));
+    check(
+        "terminal welcome: another key to come",
+        Frame::TerminalWelcome(TerminalWelcome { next_pin: Some(Fingerprint([7; 32])), ..welcome }),
+    );
     let answer = TerminalAnswer {
         verdict: CashVerdict::Paid,
         flags: 0,
@@ -315,7 +325,8 @@ fn fields(frame: Frame<'_>) -> Value {
         Frame::TerminalWelcome(w) => json!({
             "frame": "terminal_welcome", "server_time": w.server_time.0, "next_seq": n(w.next_seq),
             "festival": w.festival.to_string(), "vendor": w.vendor.map(|vendor| vendor.0), "cashier": w.cashier,
-            "window": w.window, "currency": w.currency.as_str(), "device_name": w.device_name,
+            "window": w.window, "next_pin": w.next_pin.map(|pin| pin.to_string()),
+            "currency": w.currency.as_str(), "device_name": w.device_name,
             "festival_name": w.festival_name, "vendor_name": w.vendor_name,
         }),
         Frame::CashAnswer { seq, answer } => json!({
@@ -355,6 +366,7 @@ fn fields(frame: Frame<'_>) -> Value {
             "ticket": undo.ticket.to_string(), "resent": undo.resent,
         }),
         Frame::Ping => json!({"frame": "ping"}),
+        Frame::Pinned(pin) => json!({"frame": "pinned", "pin": pin.to_string()}),
         Frame::Bye => json!({"frame": "bye"}),
         Frame::Challenge { nonce, server_time } => {
             json!({"frame": "challenge", "nonce": hex(nonce), "server_time": server_time.0})
@@ -362,7 +374,8 @@ fn fields(frame: Frame<'_>) -> Value {
         Frame::Welcome(w) => json!({
             "frame": "welcome", "server_time": w.server_time.0, "next_seq": n(w.next_seq),
             "festival": w.festival.to_string(), "gate": w.gate.0, "zone": zone_of(w.zone), "ack": w.ack.word(),
-            "window": w.window, "device_name": w.device_name, "festival_name": w.festival_name,
+            "window": w.window, "next_pin": w.next_pin.map(|pin| pin.to_string()),
+            "device_name": w.device_name, "festival_name": w.festival_name,
             "gate_name": w.gate_name, "zone_name": w.zone_name,
         }),
         Frame::Enrolled { device, server_time } => {
@@ -470,8 +483,8 @@ fn each_kind_has_a_vector() {
     assert_eq!(
         Vec::from_iter(kinds),
         [
-            0x01, 0x02, 0x03, 0x10, 0x11, 0x12, 0x1F, 0x20, 0x21, 0x22, 0x23, 0x24, 0x81, 0x82, 0x83, 0x84, 0x85, 0x90,
-            0x91, 0x92, 0x93, 0xA0, 0xA1
+            0x01, 0x02, 0x03, 0x10, 0x11, 0x12, 0x13, 0x1F, 0x20, 0x21, 0x22, 0x23, 0x24, 0x81, 0x82, 0x83, 0x84, 0x85,
+            0x90, 0x91, 0x92, 0x93, 0xA0, 0xA1
         ]
     );
 }

@@ -67,7 +67,8 @@ pub struct Link {
 /// # Errors
 /// There is none to be had.
 pub fn endpoint(target: &Target) -> anyhow::Result<Endpoint> {
-    let crypto = QuicClientConfig::try_from(pinned(target.fingerprint)).context("TLS 1.3 has QUIC's first cipher")?;
+    let crypto =
+        QuicClientConfig::try_from(pinned(target.fingerprint, None)).context("TLS 1.3 has QUIC's first cipher")?;
     let mut config = ClientConfig::new(Arc::new(crypto));
     config.transport_config(Arc::new(transport()));
     ensure!(target.address.is_ipv4(), "the load test speaks IPv4 to this machine");

@@ -211,7 +211,11 @@ impl Books {
                     found.check(Check::Revoked, !revoked, || format!("device {device} was revoked, and connected"));
                 }
             }
-            Event::DeviceLeft { device, .. } | Event::DeviceClockSeen { device, .. } => _ = self.device(*device, found),
+            Event::DeviceLeft { device, .. }
+            | Event::DeviceClockSeen { device, .. }
+            | Event::DevicePins { device, .. } => {
+                _ = self.device(*device, found);
+            }
             Event::QrKeyRotated { version, .. } => {
                 let next = self.qr_version + 1;
                 found.check(Check::Known, *version == next, || format!("QR key {version} where {next} should follow"));

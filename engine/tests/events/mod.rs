@@ -109,6 +109,9 @@ pub(crate) fn any() -> BoxedStrategy<Event> {
         (any_u64(), proptest::num::i64::ANY)
             .prop_map(|(device, off_ms)| Event::DeviceClockSeen { device: DeviceId(device), off_ms })
             .boxed(),
+        (any_u64(), any_u64(), any_u64())
+            .prop_map(|(device, current, next)| Event::DevicePins { device: DeviceId(device), pins: [current, next] })
+            .boxed(),
         (festival(), any_u32()).prop_map(|(festival, version)| Event::QrKeyRotated { festival, version }).boxed(),
         (any_u32(), hash(), select(Role::ALL), vec(festival(), 0..4), text())
             .prop_map(|(key, hash, role, festivals, name)| Event::ApiKeyCreated { key, hash, role, festivals, name })
@@ -176,6 +179,7 @@ fn complete(event: Event) -> Event {
         | Event::DeviceConnected { .. }
         | Event::DeviceLeft { .. }
         | Event::DeviceClockSeen { .. }
+        | Event::DevicePins { .. }
         | Event::QrKeyRotated { .. }
         | Event::ApiKeyCreated { .. }
         | Event::ApiKeyRevoked { .. }

@@ -363,8 +363,13 @@ impl Driver {
     }
 
     async fn drive(&mut self, link: Link) -> Over {
-        let Link { connection, mut send, mut frames, welcome } = link;
+        let Link { connection, mut send, mut frames, shown, welcome } = link;
         self.welcomed(&welcome);
+        match (self.identity.trusts(shown, welcome.next_pin), welcome.next_pin) {
+            (Ok(true), Some(next)) => Frame::Pinned(next).encode(&mut self.beside),
+            (Ok(_), _) => {}
+            (Err(error), _) => tracing::warn!(%error, "the identity's file does not take which keys are trusted"),
+        }
         let welcome = std::sync::Arc::new(welcome);
         self.state.send_replace(State::Connected(std::sync::Arc::clone(&welcome)));
         let _ = self.events.send(Event::Connected(std::sync::Arc::clone(&welcome)));

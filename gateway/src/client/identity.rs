@@ -67,6 +67,11 @@ pub struct Identity {
     pub server: String,
     /// Which key it trusts.
     pub fingerprint: Fingerprint,
+    /// Which one it trusts as well, since the server has said that it will be the next.
+    pub next: Option<Fingerprint>,
+    /// Where it was read from or written to. A reader or terminal keeps there which keys it trusts from now on; without a
+    /// file it knows so only while it runs.
+    pub file: Option<PathBuf>,
     /// Its key.
     pub key: DeviceKey,
 }
@@ -78,6 +83,8 @@ struct Stored {
     device: Option<String>,
     server: String,
     fingerprint: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
     key: String,
 }
 
@@ -95,6 +102,8 @@ impl Identity {
             device: DeviceId::parse(&device).ok_or_else(damaged)?,
             server: stored.server,
             fingerprint: stored.fingerprint.parse().map_err(|_| damaged())?,
+            next: stored.next.map(|next| next.parse().map_err(|_| damaged())).transpose()?,
+            file: Some(path.to_owned()),
             key,
         })
     }
@@ -104,7 +113,22 @@ impl Identity {
     /// # Errors
     /// [`ClientError::File`].
     pub fn save(&self, path: &Path) -> Result<(), ClientError> {
-        write(path, &self.key, Some(self.device), &self.server, self.fingerprint)
+        write(path, &self.key, Some(self.device), &self.server, (self.fingerprint, self.next))
+    }
+
+    /// It was connected to a server that showed the first of these keys, and named the second as its next. True if it is
+    /// on disk that these are the keys it trusts.
+    ///
+    /// # Errors
+    /// [`ClientError::File`]; it trusts them all the same, while this process runs.
+    pub(super) fn trusts(&mut self, shown: Fingerprint, next: Option<Fingerprint>) -> Result<bool, ClientError> {
+        let is_news = (self.fingerprint, self.next) != (shown, next);
+        (self.fingerprint, self.next) = (shown, next);
+        let Some(file) = &self.file else { return Ok(false) };
+        if is_news {
+            self.save(file)?;
+        }
+        Ok(true)
     }
 }
 
@@ -116,7 +140,7 @@ pub(super) fn key_for_enrolment(path: &Path, server: &str, fingerprint: Fingerpr
         return if stored.device.is_some() { Err(ClientError::AlreadyEnrolled) } else { Ok(key) };
     }
     let key = DeviceKey::generate()?;
-    write(path, &key, None, server, fingerprint)?;
+    write(path, &key, None, server, (fingerprint, None))?;
     Ok(key)
 }
 
@@ -136,12 +160,13 @@ fn write(
     key: &DeviceKey,
     device: Option<DeviceId>,
     server: &str,
-    fingerprint: Fingerprint,
+    (fingerprint, next): (Fingerprint, Option<Fingerprint>),
 ) -> Result<(), ClientError> {
     let stored = Stored {
         device: device.map(|device| device.to_string()),
         server: server.to_owned(),
         fingerprint: fingerprint.to_string(),
+        next: next.map(|next| next.to_string()),
         key: URL_SAFE_NO_PAD.encode(key.seed),
     };
     let mut text = serde_json::to_vec_pretty(&stored).map_err(|error| file(path, io::Error::other(error)))?;
@@ -184,14 +209,16 @@ mod tests {
             device: DeviceId::new(FestivalId(7), 3),
             server: "127.0.0.1:4433".into(),
             fingerprint: Fingerprint([9; 32]),
+            next: Some(Fingerprint([8; 32])),
+            file: None,
             key: DeviceKey::generate().unwrap(),
         };
         identity.save(&path).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let read = Identity::load(&path).unwrap();
         assert_eq!(
-            (read.device, &read.server, read.fingerprint),
-            (identity.device, &identity.server, identity.fingerprint)
+            (read.device, &read.server, read.fingerprint, read.next),
+            (identity.device, &identity.server, identity.fingerprint, identity.next)
         );
         assert_eq!(read.key.public().unwrap(), identity.key.public().unwrap());
         assert!(matches!(key_for_enrolment(&path, "x:1", Fingerprint([0; 32])), Err(ClientError::AlreadyEnrolled)));

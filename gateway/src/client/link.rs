@@ -11,6 +11,7 @@ use engine::status::ScanAck;
 use engine::time::Timestamp;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, RecvStream, SendStream, TransportConfig, VarInt};
+use rustls::pki_types::CertificateDer;
 
 use super::addresses::{addresses_of, first_of};
 use super::{ClientError, DeviceKey, Identity, Offer};
@@ -33,6 +34,8 @@ pub struct Link {
     pub send: SendStream,
     /// Where frames come from.
     pub frames: FrameReader,
+    /// Which of the keys that the device trusts the server has.
+    pub shown: Fingerprint,
     /// What the server said first.
     pub welcome: Welcomed,
 }
@@ -54,6 +57,8 @@ pub struct Welcomed {
     pub ack: ScanAck,
     /// How many commands may be unanswered.
     pub window: u16,
+    /// The key that the server will have next, if it has said so.
+    pub next_pin: Option<Fingerprint>,
     /// What the device is called.
     pub device_name: String,
     /// What the festival is called.
@@ -91,9 +96,9 @@ pub fn endpoint(server: SocketAddr) -> Result<Endpoint, ClientError> {
     Endpoint::client(any).map_err(|error| ClientError::Net(error.to_string()))
 }
 
-/// How a device speaks QUIC with the one server it trusts.
-pub fn config(fingerprint: Fingerprint) -> ClientConfig {
-    let crypto = QuicClientConfig::try_from(pinned(fingerprint)).expect("TLS 1.3 has QUIC's first cipher");
+/// How a device speaks QUIC with the one server it trusts, by its present key or the one it will have next.
+pub fn config(fingerprint: Fingerprint, next: Option<Fingerprint>) -> ClientConfig {
+    let crypto = QuicClientConfig::try_from(pinned(fingerprint, next)).expect("TLS 1.3 has QUIC's first cipher");
     let mut transport = TransportConfig::default();
     transport
         .max_concurrent_bidi_streams(VarInt::from_u32(0))
@@ -116,7 +121,12 @@ impl Link {
     /// [`ClientError::Refused`] with the server's reason, [`ClientError::Net`], [`ClientError::Timeout`].
     pub async fn open(endpoint: Option<&Endpoint>, identity: &Identity) -> Result<Self, ClientError> {
         let opened = async {
-            let (connection, mut send, mut frames) = open(endpoint, &identity.server, identity.fingerprint).await?;
+            let (connection, mut send, mut frames) =
+                open(endpoint, &identity.server, (identity.fingerprint, identity.next)).await?;
+            let shown = connection
+                .peer_identity()
+                .and_then(|chain| Fingerprint::of(chain.downcast::<Vec<CertificateDer<'_>>>().ok()?.first()?))
+                .unwrap_or(identity.fingerprint);
             let device = identity.device;
             write(&mut send, Frame::Hello(device)).await?;
             let nonce = frames
@@ -142,6 +152,7 @@ impl Link {
                         zone: w.zone,
                         ack: w.ack,
                         window: w.window,
+                        next_pin: w.next_pin,
                         device_name: w.device_name.to_owned(),
                         festival_name: w.festival_name.to_owned(),
                         gate_name: w.gate_name.to_owned(),
@@ -156,6 +167,7 @@ impl Link {
                         zone: ZoneNo(0),
                         ack: ScanAck::Durable,
                         window: w.window,
+                        next_pin: w.next_pin,
                         device_name: w.device_name.to_owned(),
                         festival_name: w.festival_name.to_owned(),
                         gate_name: String::new(),
@@ -171,7 +183,7 @@ impl Link {
                 })
                 .await
                 .map_err(|error| why_closed(&connection, error))?;
-            Ok(Self { connection, send, frames, welcome })
+            Ok(Self { connection, send, frames, shown, welcome })
         };
         tokio::time::timeout(CONNECT_TIMEOUT, opened).await.unwrap_or(Err(ClientError::Timeout))
     }
@@ -203,7 +215,7 @@ pub(super) async fn enrol(
 ) -> Result<DeviceId, ClientError> {
     let public_key = key.public()?;
     let enrolled = async {
-        let (connection, mut send, mut frames) = open(endpoint, offer.server(), offer.fingerprint()).await?;
+        let (connection, mut send, mut frames) = open(endpoint, offer.server(), (offer.fingerprint(), None)).await?;
         let code = offer.code().as_bytes();
         write(&mut send, Frame::Enrol(Enrol { festival: offer.festival(), public_key: &public_key, code })).await?;
         let device = frames
@@ -222,7 +234,7 @@ pub(super) async fn enrol(
 async fn open(
     shared: Option<&Endpoint>,
     server: &str,
-    fingerprint: Fingerprint,
+    (fingerprint, next): (Fingerprint, Option<Fingerprint>),
 ) -> Result<(Connection, SendStream, FrameReader), ClientError> {
     let net = |error: &dyn std::fmt::Display| ClientError::Net(error.to_string());
     // The first that shows the key we trust: whatever else answers at an address of that name is no server of ours.
@@ -235,7 +247,8 @@ async fn open(
                 &own
             }
         };
-        let connecting = endpoint.connect_with(config(fingerprint), addr, "tapgate").map_err(|error| net(&error))?;
+        let connecting =
+            endpoint.connect_with(config(fingerprint, next), addr, "tapgate").map_err(|error| net(&error))?;
         connecting.await.map_err(|error| net(&error))
     };
     let connection = first_of(addresses_of(server).await?, attempt).await?;

@@ -19,6 +19,7 @@ use storage::journal::disk::FolderDisk;
 use super::{audit, journal_in};
 use crate::cli::DataFolder;
 use crate::config::Config;
+use crate::tls;
 
 /// `tapgate backup`
 #[derive(Debug, Args)]
@@ -32,7 +33,7 @@ pub struct Backup {
 }
 
 /// Secrets that lie in the data folder, unless the settings say them.
-const SECRETS: [&str; 2] = ["qr.secret", "quic.pem"];
+const SECRETS: [&str; 3] = ["qr.secret", tls::FILE, tls::NEXT_FILE];
 
 /// What came of it.
 #[derive(Debug)]

@@ -73,6 +73,10 @@ impl Reader {
                 Frame::Scan(scan) => scan.seq,
                 Frame::Undo(undo) => undo.seq,
                 Frame::Ping => continue, // QUIC has acknowledged it
+                &Frame::Pinned(pin) => {
+                    intake.pinned(pin);
+                    continue;
+                }
                 Frame::Bye => break Some(End::BYE),
                 _ => break Some(End::refused(Refusal::OutOfPlace)),
             };

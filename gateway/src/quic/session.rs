@@ -20,6 +20,7 @@ use super::reader::Reader;
 use super::terminal::Terminal;
 use super::welcome::welcome;
 use super::{Door, Entered};
+use crate::tls::Fingerprint;
 use crate::wire::{Frame, Notice, Refusal, Unusable, WireError, close, decode, unusable};
 
 /// Packets taken in one read: 32 × 1,452 B = 45 KiB, about 590 packed scans or 930 payments by wristband.
@@ -104,6 +105,17 @@ pub(super) struct Intake {
     rate: Option<TokenBucket>,
     /// The device has been told to slow down, and has not yet.
     slowed: bool,
+    /// It has said that it keeps the server's next pin.
+    pinned: bool,
+}
+
+impl Intake {
+    /// The device keeps what it was told of the next key: said once a connection, since each time is a record.
+    pub(super) fn pinned(&mut self, pin: Fingerprint) {
+        if !std::mem::replace(&mut self.pinned, true) {
+            self.door.pins.kept(&self.door.node, self.device, pin);
+        }
+    }
 }
 
 impl Session {
@@ -120,7 +132,8 @@ impl Session {
             None => Trade::Reader(Reader::new(&outbox)),
             Some(_) => Trade::Terminal(Terminal::new(&outbox, door.numbers.of(device.id), next_seq)),
         };
-        let intake = Intake { door, device: device.id, outbox, carry: ahead, rate, slowed: false };
+        let intake = Intake { door, device: device.id, outbox, carry: ahead, rate, slowed: false, pinned: false };
+        intake.door.pins.shown(&intake.door.node, device);
         Self { intake, trade, _entered: entered }
     }
 

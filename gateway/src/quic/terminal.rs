@@ -179,6 +179,10 @@ impl Terminal {
                     continue;
                 }
                 Frame::Ping => continue, // QUIC has acknowledged it
+                &Frame::Pinned(pin) => {
+                    intake.pinned(pin);
+                    continue;
+                }
                 Frame::Bye => break Some(End::BYE),
                 _ => break Some(End::refused(Refusal::OutOfPlace)),
             };

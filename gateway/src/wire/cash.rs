@@ -11,6 +11,7 @@ use zerocopy::little_endian::{I64, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::QR_SENT_MAX;
+use crate::tls::Fingerprint;
 
 /// What names a wallet, before anybody has checked it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,6 +145,8 @@ pub struct TerminalWelcome<'a> {
     pub window: u16,
     /// Of all the festival's prices.
     pub currency: Currency,
+    /// As in [`super::Welcome`].
+    pub next_pin: Option<Fingerprint>,
     /// What the terminal is called.
     pub device_name: &'a str,
     /// What the festival is called.

@@ -28,7 +28,8 @@ layouts! {
     PackedQr { ticket: U128, version: U32, hash: [u8; 32], }
     UndoBody { seq: U64, floor: U16, scan_seq: U64, ticket: U128, }
     ChallengeBody { nonce: [u8; 32], server_time: I64, }
-    WelcomeBody { server_time: I64, next_seq: U64, festival: U32, gate: U16, zone: u8, ack: u8, window: U16, }
+    WelcomeBody { server_time: I64, next_seq: U64, festival: U32, gate: U16, zone: u8, ack: u8, window: U16, next_pin: [u8; 32], }
+    PinnedBody { pin: [u8; 32], }
     EnrolledBody { device: U64, server_time: I64, }
     RefuseBody { code: U16, reserved: [u8; 2], retry_after_ms: U32, }
     AnswerBody {
@@ -71,6 +72,7 @@ const ENROL: u8 = 0x03;
 const SCAN: u8 = 0x10;
 const UNDO: u8 = 0x11;
 const PING: u8 = 0x12;
+const PINNED: u8 = 0x13;
 const BYE: u8 = 0x1F;
 const CHALLENGE: u8 = 0x81;
 const WELCOME: u8 = 0x82;
@@ -81,13 +83,14 @@ const CONFIRMED: u8 = 0x91;
 const BUSY: u8 = 0x92;
 const NOTICE: u8 = 0x93;
 
-pub(super) const KINDS: [u8; 23] = [
+pub(super) const KINDS: [u8; 24] = [
     HELLO,
     PROOF,
     ENROL,
     SCAN,
     UNDO,
     PING,
+    PINNED,
     BYE,
     cash::PAY,
     cash::REFUND,
@@ -107,9 +110,11 @@ pub(super) const KINDS: [u8; 23] = [
     cash::RECENT_ROWS,
 ];
 
-/// The commands, which all open with their number: a reader's but for Ping and Bye, and a terminal's.
+/// The commands, which all open with their number: a reader's but for Ping, Pinned and Bye, and a terminal's.
 pub(super) fn is_command(kind: u8) -> bool {
-    KINDS.contains(&kind) && kind != PING && (matches!(kind, SCAN..BYE) || matches!(kind, cash::PAY..CHALLENGE))
+    KINDS.contains(&kind)
+        && !matches!(kind, PING | PINNED)
+        && (matches!(kind, SCAN..BYE) || matches!(kind, cash::PAY..CHALLENGE))
 }
 
 const QR_PACKED: u8 = 1;
@@ -189,6 +194,7 @@ pub(super) fn frame(kind: u8, flags: u8, body: &[u8]) -> Result<Frame<'_>, WireE
                 resent: flags & RESENT != 0,
             })
         }
+        PINNED => Frame::Pinned(pin(whole!(PinnedBody).pin).ok_or(WireError::Field("pin"))?),
         PING | BYE => {
             ensure_len(body.is_empty(), wrong_len)?;
             if kind == PING { Frame::Ping } else { Frame::Bye }
@@ -212,6 +218,7 @@ pub(super) fn frame(kind: u8, flags: u8, body: &[u8]) -> Result<Frame<'_>, WireE
                 zone: zone(welcome.zone)?,
                 ack: ScanAck::from_number(u32::from(welcome.ack)).ok_or(WireError::Field("ack"))?,
                 window: welcome.window.get(),
+                next_pin: pin(welcome.next_pin),
                 device_name,
                 festival_name,
                 gate_name,
@@ -339,6 +346,10 @@ pub(super) fn body(frame: &Frame<'_>, out: &mut Vec<u8>) -> (u8, u8) {
             (UNDO, u8::from(resent) * RESENT)
         }
         Frame::Ping => (PING, 0),
+        Frame::Pinned(pin) => {
+            put(PinnedBody { pin: pin.0 }.as_bytes());
+            (PINNED, 0)
+        }
         Frame::Bye => (BYE, 0),
         Frame::Pay(ref pay) => cash::pay(pay, out),
         Frame::Refund(ref refund) => cash::refund(refund, out),
@@ -361,6 +372,7 @@ pub(super) fn body(frame: &Frame<'_>, out: &mut Vec<u8>) -> (u8, u8) {
                 zone: welcome.zone.0,
                 ack: welcome.ack as u8,
                 window: welcome.window.into(),
+                next_pin: welcome.next_pin.map_or([0; 32], |pin| pin.0),
             };
             put(body.as_bytes());
             for text in [welcome.device_name, welcome.festival_name, welcome.gate_name, welcome.zone_name] {
@@ -441,6 +453,11 @@ fn floor(seq: u64, below: U16) -> Result<u64, WireError> {
 
 fn below(seq: u64, floor: u64) -> U16 {
     (seq.saturating_sub(floor).min(u64::from(u16::MAX)) as u16).into()
+}
+
+/// 32 zeros are no key.
+fn pin(bytes: [u8; 32]) -> Option<Fingerprint> {
+    (bytes != [0; 32]).then_some(Fingerprint(bytes))
 }
 
 fn zone(number: u8) -> Result<ZoneNo, WireError> {

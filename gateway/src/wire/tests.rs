@@ -29,7 +29,7 @@ struct Parts {
 }
 
 /// How many branches [`Parts::frame`] has.
-const KINDS_HERE: usize = 23;
+const KINDS_HERE: usize = 24;
 
 fn parts() -> impl Strategy<Value = Parts> {
     let bytes = (0..KINDS_HERE, any::<[u8; 32]>(), any::<[u8; 32]>(), vec(any::<u8>(), 0..600));
@@ -147,6 +147,7 @@ impl Parts {
                 zone: ZoneNo(p.zone),
                 ack: if p.flag { ScanAck::Durable } else { ScanAck::Decided },
                 window: p.d,
+                next_pin: p.flag.then_some(Fingerprint(p.bytes32)),
                 device_name: &p.texts[0],
                 festival_name: &p.texts[1],
                 gate_name: &p.texts[2],
@@ -220,11 +221,13 @@ impl Parts {
                 cashier: p.extra,
                 window: p.d,
                 currency: p.money().currency,
+                next_pin: p.extra.then_some(Fingerprint(p.bytes32)),
                 device_name: &p.texts[0],
                 festival_name: &p.texts[1],
                 vendor_name: &p.texts[2],
             }),
             21 => Frame::Ping,
+            22 => Frame::Pinned(Fingerprint(p.bytes32)),
             _ => Frame::CashAnswer { seq: p.a, answer: p.cash_answer() },
         }
     }

@@ -247,7 +247,7 @@ impl Books {
             Event::DeviceLeft { device, session } => {
                 self.festival(device.festival())?.left(*device, *session, at);
             }
-            Event::DeviceClockSeen { .. } => {}
+            Event::DeviceClockSeen { .. } | Event::DevicePins { .. } => {}
             Event::DeviceRevoked { device } => {
                 self.festival(device.festival())?.devices[device.number() as usize].revoked = true;
             }

@@ -241,6 +241,7 @@ impl Batch {
             | Event::DeviceConnected { .. }
             | Event::DeviceLeft { .. }
             | Event::DeviceClockSeen { .. }
+            | Event::DevicePins { .. }
             | Event::QrKeyRotated { .. }
             | Event::ApiKeyCreated { .. }
             | Event::ApiKeyRevoked { .. }

@@ -20,6 +20,7 @@ layouts! {
     PackedWallet { wallet: U64, festival: U32, version: U32, hash: [u8; 32], }
     TerminalWelcomeBody {
         server_time: I64, next_seq: U64, festival: U32, vendor: U16, window: U16, currency: [u8; 3], reserved: u8,
+        next_pin: [u8; 32],
     }
     AskRecentBody { ask: U64, limit: U16, }
     RecentRowsBody { ask: U64, at: I64, behind: U32, }
@@ -154,6 +155,7 @@ pub(super) fn frame(kind: u8, flags: u8, body: &[u8]) -> Result<Frame<'_>, WireE
                 cashier: flags & CASHIER != 0,
                 window: welcome.window.get(),
                 currency: currency(welcome.currency)?,
+                next_pin: pin(welcome.next_pin),
                 device_name,
                 festival_name,
                 vendor_name,
@@ -264,6 +266,7 @@ pub(super) fn terminal_welcome(welcome: &TerminalWelcome<'_>, out: &mut Vec<u8>)
         window: welcome.window.into(),
         currency: welcome.currency.as_bytes(),
         reserved: 0,
+        next_pin: welcome.next_pin.map_or([0; 32], |pin| pin.0),
     };
     out.extend_from_slice(body.as_bytes());
     for text in [welcome.device_name, welcome.festival_name, welcome.vendor_name] {

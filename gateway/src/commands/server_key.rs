@@ -1,0 +1,50 @@
+//! `tapgate server-key …`: another key for the QUIC door, without enrolling any device anew. Devices pin the server's key;
+//! they are told of the next one while the present one still proves who says so.
+
+use anyhow::{Context as _, bail, ensure};
+use storage::journal::disk::FolderDisk;
+
+use super::journal_in;
+use crate::cli::ServerKey;
+use crate::folder::has_journal;
+use crate::tls::{self, NEXT_FILE};
+
+/// Does it, and says what to do next.
+///
+/// # Errors
+/// A sentence for whoever typed it.
+pub fn run(command: ServerKey) -> anyhow::Result<String> {
+    let (ServerKey::Next { data } | ServerKey::Switch { data }) = &command;
+    let config = data.clone().settings()?;
+    let folder = config.data;
+    if config.tls.is_some() {
+        bail!(
+            "the server's key is the one in `tls_key`: name the next one's certificate in `tls_next_certificate`, and \
+             exchange the files when the server says that its devices know it"
+        );
+    }
+    ensure!(has_journal(&folder), "{} is no data folder", folder.display());
+    match command {
+        ServerKey::Next { .. } => {
+            let next = tls::prepare_next(&folder)?;
+            Ok(format!(
+                "The next key is {next}, in {}.\nStart the server again: it tells each device that connects, and says at \
+                 every start how many know. When all do, stop it and run `tapgate server-key switch`.\n",
+                folder.join(NEXT_FILE).display()
+            ))
+        }
+        ServerKey::Switch { .. } => {
+            ensure!(
+                folder.join(NEXT_FILE).try_exists()?,
+                "no key has been prepared in {}: `tapgate server-key next` does",
+                folder.display()
+            );
+            let _held = FolderDisk::lock(&journal_in(&folder)).context("stop the server first")?;
+            let present = tls::switch(&folder)?;
+            Ok(format!(
+                "The server's key is {present} from its next start on. The one before it lies in {}.\n",
+                folder.join(tls::BEFORE_FILE).display()
+            ))
+        }
+    }
+}
