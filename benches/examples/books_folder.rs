@@ -265,7 +265,7 @@ impl Evening {
                 let amount = (self.dice(2) == 0).then_some(eur(50));
                 // By another vendor's terminal it is refused.
                 let till = if self.dice(16) == 0 { till } else { device.number() as usize };
-                (till, TerminalAction::Refund { payment, amount })
+                (till, TerminalAction::Refund { payment, amount, lines: [].into() })
             }
             12..=19 => {
                 let (line, other) = ((450, 0), (320, 1));

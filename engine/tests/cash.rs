@@ -173,7 +173,12 @@ fn a_refund_names_what_comes_back() {
         "
         topup W1 50.00                    → 50.00
         pay W1 17.50 bar-7 lines 0x3@5.00,1x1@2.50 as P1 → 32.50
-        refund P1 lines 0x1@5.00/3        → 37.50
+        refund P1 lines 0x1@5.00/3 by bar-7 seq 90 → 37.50
+        refund P1 lines 0x1@5.00/3 by bar-7 seq 90 → 37.50, again
+        refund P1 lines 0x2@5.00/3 by bar-7 seq 90 → rejected: idempotency_conflict
+        refund P1 lines 0x1@5.00/3 by bar-8 → rejected: not_your_payment
+        refund P1 4.00 lines 0x1@5.00/3 by bar-7 → rejected: lines_mismatch
+        refund P1 lines 0x3@5.00/3 by bar-7 → rejected: refund_exceeds_payment
         refund P1 lines 0x3@5.00/3        → rejected: refund_exceeds_payment
         refund P1 lines 0x1@5.00/3,0x2@5.00/3 → rejected: refund_exceeds_payment
         refund P1 lines 0x0@5.00/3        → rejected: lines_mismatch
@@ -242,7 +247,7 @@ fn a_refund_twice_at_once() {
     let payment = bar.payments["P1"];
     let refund = |bar: &Bar, till: &str| {
         let till = bar.tills[till];
-        let action = TerminalAction::Refund { payment, amount: Some(eur(600)) };
+        let action = TerminalAction::Refund { payment, amount: Some(eur(600)), lines: [].into() };
         Command::Terminal(TerminalCommand {
             device: till.id,
             seq: till.next_seq,

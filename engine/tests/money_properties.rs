@@ -205,7 +205,7 @@ impl Night {
             }
             Deed::Refund { payment, till, amount, ref seq } if !self.payments.is_empty() => {
                 let payment = self.payments[payment % self.payments.len()];
-                self.terminal(till, seq, TerminalAction::Refund { payment, amount: amount.map(eur) })
+                self.terminal(till, seq, TerminalAction::Refund { payment, amount: amount.map(eur), lines: [].into() })
             }
             Deed::Refund { .. } => Ok(()),
             Deed::TopUp { wallet, amount, ref seq } => {

@@ -121,7 +121,11 @@ fn round(bar: &Bar, round: u64, paid: &mut Vec<engine::ids::TransactionId>, comm
     }
     push(till, 31, TerminalAction::Pay { wallet: wallets[3], tap: None, amount: eur(30), lines: [].into() });
     for (n, payment) in paid.drain(..).enumerate().take(8) {
-        push(till, 32 + n as u64, TerminalAction::Refund { payment, amount: (n % 2 == 0).then(|| eur(10)) });
+        push(
+            till,
+            32 + n as u64,
+            TerminalAction::Refund { payment, amount: (n % 2 == 0).then(|| eur(10)), lines: [].into() },
+        );
     }
     for (n, wallet) in wallets.into_iter().enumerate() {
         push(desk, n as u64, TerminalAction::TopUp { wallet, tap: None, amount: eur(500) });

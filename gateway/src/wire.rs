@@ -25,7 +25,7 @@
 //! | 0x13 | Pinned | 4 pin 32: the next pin of the last welcome, which the device has kept and trusts from now on. Not answered |
 //! | 0x1F | Bye | nothing; the device has all its answers and goes |
 //! | 0x20 | Pay | 4 seq u64 · 12 floor u16 · 14 captured_at i64 ms · 22 expires_at i64 ms · 30 amount i64 · 38 currency 3 · 41 lines u8 (<= 32) · 42 wallet u8 · 43 so many lines, each product u16 · count u16 · price i64 · then the wallet's bytes. Flag 1: resent |
-//! | 0x21 | Refund | 4 seq u64 · 12 floor u16 · 14 the payment: wallet u64 · 22 serial u64; with flag 2 only a part of it: 30 amount i64 · 38 currency 3. Flag 1: resent |
+//! | 0x21 | Refund | 4 seq u64 · 12 floor u16 · 14 the payment: wallet u64 · 22 serial u64; with flag 2 only a part of it: 30 amount i64 · 38 currency 3; with flag 4 products of it, behind that, 1..=32 times: product u16 · count u16. Flag 1: resent |
 //! | 0x22 | TopUp | 4 seq u64 · 12 floor u16 · 14 captured_at i64 ms · 22 expires_at i64 ms · 30 amount i64 · 38 currency 3 · 41 wallet u8 · 42 the wallet's bytes. Flag 1: resent |
 //! | 0x23 | Balance | 4 seq u64 · 12 floor u16 · 14 captured_at i64 ms · 22 wallet u8 · 23 the wallet's bytes. Flag 1: resent |
 //! | 0x24 | AskRecent | 4 ask u64, which comes back · 12 limit u16 (1..=50). No number among commands |
@@ -54,6 +54,11 @@
 //! says something that cannot be, is answered like any other: `unknown_zone`, `unknown_ticket`, `invalid_qr`,
 //! `unknown_tag`, `unknown_wallet`, `wrong_currency`, `lines_mismatch`, `unknown_transaction`, or `invalid_value` for all
 //! else, flags and lengths included. That answer follows from the frame alone and is not remembered.
+//!
+//! A Refund names the payment, and gives back all that is left of it; or an amount, which is shared over the payment's VAT
+//! rates; or products of the payment, each at what it had cost there. With both, the amount has to be what the products come
+//! to. What the payment does not have, or an amount that differs, is `lines_mismatch`, more than is left of a product
+//! `refund_exceeds_payment`.
 //!
 //! | wallet | bytes |
 //! |---|---|
@@ -111,8 +116,8 @@ use zerocopy::{FromBytes as _, IntoBytes as _};
 use crate::tls::Fingerprint;
 
 pub use cash::{
-    Balance, LineItem, Pay, RECENT_MAX, RECENT_ROWS_MAX, Recent, RecentRow, RecentRows, Refund, TerminalWelcome, TopUp,
-    WalletName,
+    Balance, LineItem, Pay, RECENT_MAX, RECENT_ROWS_MAX, Recent, RecentRow, RecentRows, Refund, ReturnedItem,
+    TerminalWelcome, TopUp, WalletName,
 };
 pub use codes::{Refusal, close};
 pub use layout::SeqRange;
@@ -183,7 +188,7 @@ pub enum Frame<'a> {
     /// A terminal: somebody pays.
     Pay(Pay<'a>),
     /// The vendor gives back what it took.
-    Refund(Refund),
+    Refund(Refund<'a>),
     /// Cash is put into a wallet.
     TopUp(TopUp<'a>),
     /// How much is there?

@@ -8,8 +8,10 @@ use common::night;
 use common::process::{Operator, Running};
 use common::till::{eur, line, tag};
 use engine::command::CashVerdict;
-use engine::ids::WalletId;
-use gateway::client::{ClientError, DeviceKey, Event, Offer, ReaderOptions, Shown, Terminal, enrol_key};
+use engine::ids::{ProductNo, TransactionId, WalletId};
+use engine::rejection::Rejection;
+use gateway::client::{ClientError, DeviceKey, Event, Link, Offer, ReaderOptions, Shown, Terminal, enrol_key};
+use gateway::wire::{Frame, Refund, ReturnedItem};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -118,5 +120,121 @@ async fn a_bar_goes_on_where_its_server_was_killed() {
         assert_eq!(account["balance"], "200.00");
     }
     bar.close().await;
+    assert_eq!(server.end(Signal::TERM), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_product_comes_back_and_every_report_says_so() {
+    use Rejection::*;
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let server = Running::start(&data, &[]);
+    let office = server.admin(&data);
+    night::found(&office);
+    office.call("PUT", "/festivals/night/cashless", "application/json", r#"{"currency":"EUR"}"#);
+    for bar in ["Bar 7", "Bar 8"] {
+        office.post("/festivals/night/vendors", &json!({"name": bar, "commissionRate": "10"}));
+    }
+    for (name, price, vat) in [("Beer", "5.00", "19"), ("Water", "2.50", "7")] {
+        let product = json!({"name": name, "price": price, "vatRate": vat});
+        office.post("/festivals/night/vendors/0/products", &product);
+    }
+    let band = guests(&office)[0].band.clone();
+    let desk = terminal(&office, json!({"name": "Desk", "cashier": true}), ReaderOptions::default()).await;
+    let bar = terminal(&office, json!({"name": "Left", "vendor": 0}), ReaderOptions::default()).await;
+    let other = terminal(&office, json!({"name": "Right", "vendor": 1}), ReaderOptions::default()).await;
+    let topped_up = desk.top_up(band.clone(), eur(5_000)).await.unwrap().transaction().unwrap();
+    let lines = [line(0, 1, 500), line(1, 2, 250), line(0, 1, 500)];
+    let payment = bar.pay(band.clone(), eur(1_500), &lines).await.unwrap().transaction().unwrap();
+    let bare = bar.pay(band, eur(500), &[]).await.unwrap().transaction().unwrap();
+    let never = TransactionId { serial: 1 << 39, ..payment };
+    let (beer, water) = (ProductNo(0), ProductNo(1));
+
+    // Nothing of it is given back, whatever is wrong with it, and whoever asks.
+    for (what, by, payment, products, rejection) in [
+        ("what it does not have", &bar, payment, vec![(ProductNo(7), 1)], LinesMismatch),
+        ("something it does not have", &bar, payment, vec![(beer, 1), (ProductNo(7), 1)], LinesMismatch),
+        ("none of it", &bar, payment, vec![(beer, 0)], LinesMismatch),
+        ("one, and none of another", &bar, payment, vec![(beer, 1), (water, 0)], LinesMismatch),
+        ("one too many", &bar, payment, vec![(beer, 3)], RefundExceedsPayment),
+        ("one too many in two lines", &bar, payment, vec![(water, 1), (water, 2)], RefundExceedsPayment),
+        ("as many as a line can say", &bar, payment, vec![(beer, u16::MAX); 32], RefundExceedsPayment),
+        ("a product of a bare amount", &bar, bare, vec![(beer, 1)], LinesMismatch),
+        ("another vendor's", &other, payment, vec![(beer, 1)], NotYourPayment),
+        ("another vendor's, that it does not have", &other, payment, vec![(ProductNo(7), 1)], NotYourPayment),
+        ("a vendor's, at a desk", &desk, payment, vec![(beer, 1)], NotYourPayment),
+        ("of a top-up", &bar, topped_up, vec![(beer, 1)], NotAPayment),
+        ("of what never was", &bar, never, vec![(beer, 1)], UnknownTransaction),
+    ] {
+        let told = by.refund_products(payment, &products).await.expect(what);
+        assert_eq!(told.answer.verdict, CashVerdict::Rejected(rejection), "{what}");
+    }
+    let many = bar.refund_products(payment, &[(beer, 1); 33]).await;
+    assert!(matches!(many, Err(ClientError::TooManyLines)), "{many:?}");
+
+    // A frame may say what it comes to, which has to be so; sent again it is the same refund.
+    let code = office.post("/festivals/night/terminals/enrolment-codes", &json!({"name": "Bare", "vendor": 0}));
+    let offer: Offer = code.json()["offer"].as_str().unwrap().parse().unwrap();
+    let identity = enrol_key(None, &offer, DeviceKey::generate().unwrap()).await.unwrap();
+    let mut link = Link::open(None, &identity).await.unwrap();
+    let returned = [ReturnedItem::new(water, 1)];
+    let refund = |seq, minor, resent| {
+        let amount = Some(eur(minor));
+        Frame::Refund(Refund { seq, floor: 1, payment, amount, lines: &returned, resent })
+    };
+    let differs = CashVerdict::Rejected(LinesMismatch);
+    for (frame, verdict, balance) in [
+        (refund(1, 251, false), differs, 3_000),
+        (refund(2, 500, false), differs, 3_000),
+        (refund(3, 250, false), CashVerdict::Refunded, 3_250),
+        (refund(3, 250, true), CashVerdict::Refunded, 3_250),
+    ] {
+        link.send.write_all(&frame.to_bytes()).await.unwrap();
+        let mut told = None;
+        while told.is_none() {
+            let heard = link.frames.take(|frame| {
+                if let Frame::CashAnswer { answer, .. } = frame {
+                    told = Some((answer.verdict, answer.balance));
+                }
+            });
+            heard.unwrap();
+            assert!(told.is_some() || link.frames.fill().await.unwrap(), "the stream goes on");
+        }
+        assert_eq!(told, Some((verdict, balance)), "{frame:?}");
+    }
+    link.close().await;
+
+    let back = bar.refund_products(payment, &[(beer, 1), (water, 1)]).await.unwrap();
+    assert_eq!((back.answer.verdict, back.answer.amount, back.answer.balance), (CashVerdict::Refunded, 750, 4_000));
+    let more = bar.refund_products(payment, &[(water, 1)]).await.unwrap();
+    assert_eq!(more.answer.verdict, CashVerdict::Rejected(RefundExceedsPayment));
+
+    // Products, VAT and settlement say the same, product by product and rate by rate.
+    let began = Instant::now();
+    let sales = |by: &str| office.get(&format!("/festivals/night/vendors/0/sales/{by}")).json()["items"].clone();
+    let products = loop {
+        let products = sales("products");
+        let waters = products.as_array().into_iter().flatten().find(|row| row["product"] == 1);
+        if waters.is_some_and(|row| row["returned"] == 2) {
+            break products;
+        }
+        assert!(began.elapsed() < Duration::from_secs(20), "{products}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    let product = |no: u16| products.as_array().unwrap().iter().find(|row| row["product"] == no).unwrap();
+    for (no, gross, refunded, returned) in [(0, "10.00", "5.00", 1), (1, "5.00", "5.00", 2)] {
+        let row = product(no);
+        assert_eq!((&row["gross"], &row["refunded"]), (&json!(gross), &json!(refunded)), "{row}");
+        assert_eq!(row["returned"], returned);
+    }
+    let rates: Vec<(Value, Value)> =
+        sales("vat").as_array().unwrap().iter().map(|row| (row["vatRate"].clone(), row["refunded"].clone())).collect();
+    let rate = |rate: &str, refunded: &str| (json!(rate), json!(refunded));
+    assert_eq!(rates, [rate("0.00", "0.00"), rate("7.00", "5.00"), rate("19.00", "5.00")]);
+    let settled = office.get("/festivals/night/settlement?vendor=0").json();
+    let period = &settled["vendors"][0]["period"];
+    // 20.00 were sold and 10.00 given back; a tenth of each is the organiser's.
+    let sums = ["sold", "refunded", "commission", "payable"].map(|sum| period[sum].as_str().unwrap());
+    assert_eq!((sums, &period["refunds"]), (["20.00", "10.00", "1.00", "9.00"], &json!(2)), "{settled}");
     assert_eq!(server.end(Signal::TERM), Some(0));
 }

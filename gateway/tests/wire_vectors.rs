@@ -21,8 +21,8 @@ use engine::status::{ScanAck, ZoneState};
 use engine::time::Timestamp;
 use gateway::tls::Fingerprint;
 use gateway::wire::{
-    Balance, Credential, Enrol, Frame, LineItem, Notice, Pay, Recent, RecentRow, RecentRows, Refund, Refusal, Scan,
-    SeqRange, TerminalWelcome, TopUp, Undo, WalletName, Welcome, WireError, decode, proof,
+    Balance, Credential, Enrol, Frame, LineItem, Notice, Pay, Recent, RecentRow, RecentRows, Refund, Refusal,
+    ReturnedItem, Scan, SeqRange, TerminalWelcome, TopUp, Undo, WalletName, Welcome, WireError, decode, proof,
 };
 use serde_json::{Value, json};
 
@@ -157,9 +157,13 @@ fn money(mut check: impl FnMut(&str, Frame<'_>)) {
     check("pay: somebody's advert", Frame::Pay(Pay { wallet: WalletName::Raw(b"https://example.org"), ..pay }));
     let kroner = Money { minor: i64::MIN, currency: Currency::parse("DKK").unwrap() };
     check("pay: no amount, which the shard says", Frame::Pay(Pay { amount: kroner, ..pay }));
-    let refund = Refund { seq: 259, floor: 259, payment, amount: None, resent: false };
+    let refund = Refund { seq: 259, floor: 259, payment, amount: None, lines: &[], resent: false };
     check("refund: all that is left", Frame::Refund(refund));
     check("refund: a part, sent again", Frame::Refund(Refund { amount: Some(eur(250)), resent: true, ..refund }));
+    let returned = [(0, 1), (7, 2)].map(|(product, count)| ReturnedItem::new(ProductNo(product), count));
+    check("refund: products", Frame::Refund(Refund { lines: &returned, ..refund }));
+    let both = Refund { amount: Some(eur(500)), lines: &returned[..1], resent: true, ..refund };
+    check("refund: a product and what it comes to, sent again", Frame::Refund(both));
     let payment = TransactionId { wallet: WalletId(u64::MAX), serial: SERIAL_MAX };
     check("refund: the last there can be", Frame::Refund(Refund { payment, ..refund }));
     let (captured_at, amount) = (AT, eur(5_000));
@@ -298,6 +302,9 @@ fn fields(frame: Frame<'_>) -> Value {
         Frame::Refund(refund) => json!({
             "frame": "refund", "seq": n(refund.seq), "floor": n(refund.floor),
             "payment": transaction(refund.payment), "amount": refund.amount.map(amount), "resent": refund.resent,
+            "lines": refund.lines.iter().map(|line| json!({
+                "product": line.product().0, "count": line.count(),
+            })).collect::<Vec<_>>(),
         }),
         Frame::TopUp(top_up) => json!({
             "frame": "top_up", "seq": n(top_up.seq), "floor": n(top_up.floor), "captured_at": top_up.captured_at.0,

@@ -167,7 +167,8 @@ impl Till {
                     .encode(out);
             }
             Order::Refund { payment, amount } => {
-                Frame::Refund(wire::Refund { seq, floor, payment, amount: Some(eur(amount)), resent }).encode(out);
+                Frame::Refund(wire::Refund { seq, floor, payment, amount: Some(eur(amount)), lines: &[], resent })
+                    .encode(out);
             }
             Order::TopUp { amount } => {
                 let amount = eur(amount);

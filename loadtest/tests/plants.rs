@@ -33,6 +33,7 @@ fn no_seed_breaks_a_rule_and_every_plant_is_caught() {
         "tags_carried",
         "tags_lost",
         "tags_barred",
+        "products_returned",
         "currencies_changed",
         "currencies_kept",
     ] {

@@ -94,6 +94,22 @@ impl Payment {
     }
 }
 
+impl RefundLine {
+    /// So many of a product of a payment that has these lines; `None` if it is not among them.
+    pub fn of(sold: &[SoldLine], product: ProductNo, count: u16) -> Option<Self> {
+        let SoldLine { price, vat_bp, .. } = *sold.iter().find(|line| line.product == product)?;
+        let same = sold.iter().filter(|line| line.product == product && line.price == price);
+        let bought = same.fold(0_u16, |sum, line| sum.saturating_add(line.count));
+        Some(Self { product, count, price, vat_bp, bought })
+    }
+
+    /// What is not in the payment. It costs less than nothing, and no refund comes to that: `lines_mismatch`, if there is
+    /// nothing else wrong with it.
+    pub fn of_nothing(product: ProductNo, count: u16) -> Self {
+        Self { product, count, price: -1, vat_bp: 0, bought: 0 }
+    }
+}
+
 /// The latest payments of one shard, in the order of their serials.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Refundable {

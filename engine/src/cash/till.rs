@@ -65,8 +65,8 @@ impl Cash {
             TerminalAction::Pay { wallet, tap, amount, lines } => {
                 self.pay(&mut t, (festival, terminal.vendor), *wallet, tap.as_ref(), *amount, lines, number_of_order)
             }
-            TerminalAction::Refund { payment, amount } => {
-                self.refund(&mut t, festival, terminal.vendor, *payment, *amount, &[])
+            TerminalAction::Refund { payment, amount, lines } => {
+                self.refund(&mut t, festival, terminal.vendor, *payment, *amount, lines)
             }
             TerminalAction::TopUp { wallet, tap, amount } => {
                 let source = till(by.device);

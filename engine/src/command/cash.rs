@@ -65,8 +65,10 @@ pub enum TerminalAction {
     Refund {
         /// Which payment.
         payment: TransactionId,
-        /// How much; `None`: all that is left of it.
+        /// How much; `None`: what the lines come to, without lines all that is left of it.
         amount: Option<Money>,
+        /// Of what, if that was said; at most [`LINES_MAX`], and their sum is the amount.
+        lines: Box<[RefundLine]>,
     },
     /// Cash at a cashier's terminal.
     TopUp {

@@ -468,7 +468,7 @@ fn fingerprint(action: &TerminalAction) -> u32 {
     let (kind, wallet, tap, amount) = match action {
         TerminalAction::Pay { wallet, tap, amount, .. } => (1, wallet, tap, Some(amount)),
         TerminalAction::TopUp { wallet, tap, amount } => (2, wallet, tap, Some(amount)),
-        TerminalAction::Refund { payment, amount } => (3, &payment.wallet, &None, amount.as_ref()),
+        TerminalAction::Refund { payment, amount, .. } => (3, &payment.wallet, &None, amount.as_ref()),
         TerminalAction::Balance { wallet, tap } => (4, wallet, tap, None),
     };
     mix(kind);
@@ -491,7 +491,13 @@ fn fingerprint(action: &TerminalAction) -> u32 {
                 mix(line.price as u64);
             }
         }
-        TerminalAction::Refund { payment, .. } => mix(payment.serial),
+        TerminalAction::Refund { payment, lines, .. } => {
+            mix(payment.serial);
+            // What they had cost follows from the payment.
+            for line in lines {
+                mix(u64::from(line.product.0) << 16 | u64::from(line.count));
+            }
+        }
         TerminalAction::TopUp { .. } | TerminalAction::Balance { .. } => {}
     }
     (hash ^ hash >> 32) as u32

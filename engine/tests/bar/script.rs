@@ -54,8 +54,10 @@ impl Bar {
             }
             ["refund", name, ref rest @ ..] if option(rest, "by").is_some() => {
                 let payment = self.payments[name];
-                let amount = rest.first().filter(|word| **word != "by").map(|word| money(word, rest));
-                let action = TerminalAction::Refund { payment, amount };
+                let amount = rest.first().filter(|word| !["by", "lines"].contains(word));
+                let amount = amount.map(|word| money(word, rest));
+                let lines = option(rest, "lines").map_or(Vec::new(), |lines| lines.split(',').map(returned).collect());
+                let action = TerminalAction::Refund { payment, amount, lines: lines.into() };
                 let (answer, repeated) = self.by(option(rest, "by").expect("just looked"), action, rest);
                 words_of(&answer, repeated)
             }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::command::{CashVerdict, LINES_MAX, Line, OVER_LIMIT, TerminalAnswer};
-use engine::ids::{DeviceId, TagUid, TransactionId, WalletId};
+use engine::ids::{DeviceId, ProductNo, TagUid, TransactionId, WalletId};
 use engine::money::{Currency, Money};
 use engine::rejection::Rejection;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -16,7 +16,7 @@ use super::{
     ASKS_MAX, CONNECT_TIMEOUT, ClientError, EVENTS_MAX, Event, Identity, Lately, ReaderOptions, State, Unanswered,
     Welcomed, connected, hand_over,
 };
-use crate::wire::{Balance, Frame, LineItem, Pay, RECENT_MAX, Refund, TopUp, WalletName};
+use crate::wire::{Balance, Frame, LineItem, Pay, RECENT_MAX, Refund, ReturnedItem, TopUp, WalletName};
 
 /// What was held to the terminal.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -196,13 +196,33 @@ impl Terminal {
         .await
     }
 
-    /// Gives back a payment of this vendor's, or a part of it.
+    /// Gives back a payment of this vendor's, or a part of it, which is shared over its VAT rates.
     ///
     /// # Errors
     /// As [`Self::pay`].
     pub async fn refund(&self, payment: TransactionId, amount: Option<Money>) -> Result<Told, ClientError> {
         self.ask(Wanted { kept: true, ..Wanted::default() }, move |Numbered { seq, .. }| {
-            Frame::Refund(Refund { seq, floor: seq, payment, amount, resent: false }).to_bytes()
+            Frame::Refund(Refund { seq, floor: seq, payment, amount, lines: &[], resent: false }).to_bytes()
+        })
+        .await
+    }
+
+    /// Gives back products of a payment of this vendor's, so many of each, at what they had cost.
+    ///
+    /// # Errors
+    /// As [`Self::pay`].
+    pub async fn refund_products(
+        &self,
+        payment: TransactionId,
+        products: &[(ProductNo, u16)],
+    ) -> Result<Told, ClientError> {
+        if products.len() > LINES_MAX {
+            return Err(ClientError::TooManyLines);
+        }
+        let lines: Vec<ReturnedItem> = products.iter().map(|&(no, count)| ReturnedItem::new(no, count)).collect();
+        self.ask(Wanted { kept: true, ..Wanted::default() }, move |Numbered { seq, .. }| {
+            let (floor, amount, lines) = (seq, None, &lines[..]);
+            Frame::Refund(Refund { seq, floor, payment, amount, lines, resent: false }).to_bytes()
         })
         .await
     }

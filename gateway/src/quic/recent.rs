@@ -1,11 +1,13 @@
-//! A terminal asks for its last transactions: answered from the read models, which follow the shards, so the answer says by
-//! how much they are behind.
+//! What terminals are told from the read models: their last transactions, and what products of a payment had cost. Read
+//! models follow the shards, so the lists say by how much they are behind.
 
 use std::sync::Arc;
 
 use engine::command::{CashVerdict, TerminalAnswer};
-use engine::event::TransactionKind;
-use engine::ids::DeviceId;
+use engine::event::{SoldLine, TransactionKind};
+use engine::ids::{DeviceId, TransactionId};
+use engine::rejection::Rejection;
+use engine::view::{Query, View};
 use storage::views::{Only, Page, Span, TransactionRow, Transactions, TransactionsOf};
 use tokio::sync::Semaphore;
 
@@ -14,7 +16,7 @@ use super::outbox::Outbox;
 use crate::http::readmodels::ReadModels;
 use crate::wire::{Frame, RECENT_MAX, RECENT_ROWS_MAX, Recent, RecentRow, RecentRows};
 
-/// Lists read for terminals at once, of all terminals: each takes a thread for a millisecond or two and 50 rows of 200 B.
+/// Reads for terminals at once, of all terminals: each takes a thread for a millisecond or two and at most 50 rows of 200 B.
 const AT_ONCE: usize = 4;
 
 /// Where terminals' lists come from.
@@ -46,6 +48,28 @@ impl Recents {
             outbox.say(&parts.into_iter().map(frame).collect::<Vec<_>>());
         });
         true
+    }
+
+    /// The lines of a payment; none if its shard does not know such a payment, and will say so.
+    ///
+    /// # Errors
+    /// What the shard says that does not answer now; [`Rejection::Unavailable`] if the read models do not have it yet.
+    pub(super) async fn sold(&self, door: &Door, payment: TransactionId) -> Result<Vec<SoldLine>, Rejection> {
+        match door.node.query(Query::Payment(payment)).await {
+            View::Payment(_) => {}
+            View::No(Rejection::UnknownTransaction | Rejection::NotAPayment | Rejection::RefundTooLate) => {
+                return Ok(Vec::new());
+            }
+            View::No(rejection) => return Err(rejection),
+            _ => return Err(Rejection::Internal),
+        }
+        let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else { return Err(Rejection::Unavailable) };
+        let read_models = self.read_models.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            read_models?.cash().ok()?.transaction(payment).ok()?
+        });
+        read.await.ok().flatten().map(|row| row.lines).ok_or(Rejection::Unavailable)
     }
 }
 

@@ -22,6 +22,10 @@
 //! named more since the tap, a frame that was sent before may have been decided by one that is forgotten; if nobody else
 //! knows it, it is not decided anew but told `outcome_unknown` ([`TagView::has_forgotten`]).
 //!
+//! A refund may name products of its payment. What they had cost, the read models know (shards remember what a payment came
+//! to, not what for): until these have the payment, the terminal is told to come again. What is wrong with the refund its
+//! shard says, also that the payment does not have such a product.
+//!
 //! A number is bound to its question here ([`super::numbers`]), since the wallets' shards see only what comes to them.
 
 use std::cell::RefCell;
@@ -31,9 +35,10 @@ use std::time::Instant;
 
 use actors::{Busy, TerminalInbox, TerminalReply, TurnedAway};
 use bytes::Bytes;
-use engine::command::{CashVerdict, Tap, TerminalAction, TerminalAnswer, TerminalCommand};
+use engine::command::{CashVerdict, RefundLine, Tap, TerminalAction, TerminalAnswer, TerminalCommand};
 use engine::credential::{KeyCache, VerifiedWallet, parse_wallet};
-use engine::ids::{FestivalId, TagUid, WalletId};
+use engine::event::SoldLine;
+use engine::ids::{FestivalId, TagUid, TransactionId, WalletId};
 use engine::rejection::Rejection;
 use engine::time::Timestamp;
 use engine::view::{Query, TagState, TagView, View, is_younger_than_tap};
@@ -46,7 +51,7 @@ use super::numbers::{self, Meaning, Numbers};
 use super::outbox::{End, Outbox};
 use super::session::{Intake, Taken};
 use super::tags::Link;
-use crate::wire::{Frame, Refusal, WalletName};
+use crate::wire::{Frame, Refusal, ReturnedItem, WalletName};
 
 /// Questions that one session has under way at once.
 const ASKED_AT_ONCE: usize = 64;
@@ -79,6 +84,8 @@ enum Ask {
     Tag(Tapped),
     /// Is its key still accepted?
     Key(VerifiedWallet),
+    /// What had these products of a payment cost?
+    Lines(TransactionId, Box<[ReturnedItem]>),
 }
 
 /// A chip that was held to the terminal.
@@ -102,6 +109,7 @@ enum Named {
 enum Found {
     Wallet(WalletId, Option<Tap>),
     Chase(Chase),
+    Lines(Box<[RefundLine]>),
     No(Rejection),
     /// Its shard does not say now.
     Busy(Rejection),
@@ -199,7 +207,12 @@ impl Terminal {
                 }
             };
             let named = match name {
-                None => Named::Wallet(NOBODY, None),
+                None => match &frame {
+                    Frame::Refund(refund) if !refund.lines.is_empty() => {
+                        Named::Ask(Ask::Lines(refund.payment, refund.lines.into()))
+                    }
+                    _ => Named::Wallet(NOBODY, None),
+                },
                 Some((name, captured_at)) => {
                     let resent = resent || is_seen || seq < self.answered_below;
                     self.clock.look(&intake.door, intake.device, captured_at, resent, read_at);
@@ -316,6 +329,12 @@ impl Terminal {
                     known.push(command);
                 }
                 Found::Chase(chase) => chases.push((command, chase)),
+                Found::Lines(found) => {
+                    if let TerminalAction::Refund { lines, .. } = &mut command.action {
+                        *lines = found;
+                    }
+                    known.push(command);
+                }
                 Found::No(rejection) => told.push(no(door, command.seq, rejection)),
                 Found::Busy(rejection) => busy.push((command.seq, Busy::of(rejection))),
             }
@@ -373,7 +392,9 @@ fn action(frame: &Frame<'_>, wallet: WalletId, tap: Option<Tap>) -> Option<Termi
             let lines = pay.lines.iter().map(|line| line.line()).collect();
             TerminalAction::Pay { wallet, tap, amount: pay.amount, lines }
         }
-        Frame::Refund(refund) => TerminalAction::Refund { payment: refund.payment, amount: refund.amount },
+        Frame::Refund(refund) => {
+            TerminalAction::Refund { payment: refund.payment, amount: refund.amount, lines: Box::default() }
+        }
         Frame::TopUp(top_up) => TerminalAction::TopUp { wallet, tap, amount: top_up.amount },
         Frame::Balance(_) => TerminalAction::Balance { wallet, tap },
         _ => return None,
@@ -403,14 +424,17 @@ fn check_key(current: u32, version: u32) -> Result<(), Rejection> {
 struct Views {
     tags: HashMap<TagUid, Result<TagView, Rejection>>,
     keys: HashMap<FestivalId, Result<u32, Rejection>>,
+    payments: HashMap<TransactionId, Result<Vec<SoldLine>, Rejection>>,
 }
 
 async fn views(door: &Door, open: &[(usize, Ask)]) -> Views {
-    let (mut tags, mut festivals) = (Vec::new(), Vec::new());
+    let (mut tags, mut festivals, mut payments) = (Vec::new(), Vec::new(), Vec::new());
     for (_, ask) in open {
         match ask {
             Ask::Tag(tapped) => tags.push(tapped.tag),
             Ask::Key(verified) => festivals.push(verified.festival()),
+            Ask::Lines(payment, _) if !payments.contains(payment) => payments.push(*payment),
+            Ask::Lines(..) => {}
         }
     }
     tags.sort_unstable();
@@ -433,9 +457,11 @@ async fn views(door: &Door, open: &[(usize, Ask)]) -> Views {
         };
         (festival, version)
     };
+    let payment = async |payment| (payment, door.recents.sold(door, payment).await);
     Views {
         tags: stream::iter(tags).map(tag).buffer_unordered(ASKED_AT_ONCE).collect().await,
         keys: stream::iter(festivals).map(key).buffer_unordered(ASKED_AT_ONCE).collect().await,
+        payments: stream::iter(payments).map(payment).buffer_unordered(ASKED_AT_ONCE).collect().await,
     }
 }
 
@@ -457,6 +483,17 @@ fn found(door: &Door, ask: &Ask, views: &Views) -> Found {
                 Err(rejection) => Found::Busy(rejection),
             }
         }
+        Ask::Lines(payment, items) => match views.payments.get(payment) {
+            Some(Ok(sold)) => {
+                let line = |item: &ReturnedItem| {
+                    let (product, count) = (item.product(), item.count());
+                    RefundLine::of(sold, product, count).unwrap_or_else(|| RefundLine::of_nothing(product, count))
+                };
+                Found::Lines(items.iter().map(line).collect())
+            }
+            Some(Err(rejection)) => Found::Busy(*rejection),
+            None => Found::Busy(Rejection::Internal),
+        },
         Ask::Tag(tapped) => match views.tags.get(&tapped.tag) {
             Some(Ok(view)) => {
                 let link = match (view.state, view.wallet) {

@@ -79,17 +79,43 @@ pub struct Pay<'a> {
     pub resent: bool,
 }
 
+/// One line of a refund, as it lies in a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct ReturnedItem {
+    product: U16,
+    count: U16,
+}
+
+impl ReturnedItem {
+    /// So many of a product.
+    pub fn new(product: ProductNo, count: u16) -> Self {
+        Self { product: product.0.into(), count: count.into() }
+    }
+    /// Which product.
+    pub fn product(self) -> ProductNo {
+        ProductNo(self.product.get())
+    }
+    /// How many of it.
+    pub fn count(self) -> u16 {
+        self.count.get()
+    }
+}
+
 /// The vendor gives back what it took.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refund {
+pub struct Refund<'a> {
     /// As in [`super::Scan`].
     pub seq: u64,
     /// As in [`super::Scan`].
     pub floor: u64,
     /// Which payment.
     pub payment: TransactionId,
-    /// How much; `None`: all that is left of it.
+    /// How much; `None`: what the lines come to, without lines all that is left of it.
     pub amount: Option<Money>,
+    /// Products of the payment that come back, at most [`engine::command::LINES_MAX`]; none for a bare amount. What they had
+    /// cost, with which VAT in it, the server knows.
+    pub lines: &'a [ReturnedItem],
     /// As in [`super::Scan`].
     pub resent: bool,
 }

@@ -18,6 +18,7 @@ struct Parts {
     texts: [String; 4],
     ranges: Vec<SeqRange>,
     lines: Vec<LineItem>,
+    returned: Vec<ReturnedItem>,
     a: u64,
     b: u64,
     c: u32,
@@ -36,18 +37,26 @@ fn parts() -> impl Strategy<Value = Parts> {
     let range = (0..u64::MAX / 2, 1..=4_096_u32).prop_map(|(first, count)| SeqRange::new(first, count));
     let line = (any::<u16>(), any::<u16>(), any::<i64>())
         .prop_map(|(product, count, price)| LineItem::from(Line { product: ProductNo(product), count, price }));
-    let texts = (any::<[String; 4]>(), vec(range, 1..=RANGES_MAX), vec(line, 0..=LINES_MAX));
+    let returned =
+        (any::<u16>(), any::<u16>()).prop_map(|(product, count)| ReturnedItem::new(ProductNo(product), count));
+    let lines = (vec(line, 0..=LINES_MAX), vec(returned, 0..=LINES_MAX));
+    let texts = (any::<[String; 4]>(), vec(range, 1..=RANGES_MAX), lines);
     let numbers = (any::<u64>(), any::<u64>(), any::<u32>(), any::<u16>());
     let small = (0..64_u8, any::<u8>(), any::<bool>(), any::<bool>());
     (bytes, texts, numbers, small).prop_map(
-        |((kind, bytes32, other32, bytes), (texts, ranges, lines), (a, b, c, d), (zone, pick, flag, extra))| {
+        |(
+            (kind, bytes32, other32, bytes),
+            (texts, ranges, (lines, returned)),
+            (a, b, c, d),
+            (zone, pick, flag, extra),
+        )| {
             let mut bytes64 = [0; 64];
             bytes64[..32].copy_from_slice(&other32);
             let texts = texts.map(|mut text| {
                 text.truncate(text.floor_char_boundary(TEXT_LEN_MAX));
                 text
             });
-            Parts { kind, bytes64, bytes32, bytes, texts, ranges, lines, a, b, c, d, zone, pick, flag, extra }
+            Parts { kind, bytes64, bytes32, bytes, texts, ranges, lines, returned, a, b, c, d, zone, pick, flag, extra }
         },
     )
 }
@@ -202,6 +211,7 @@ impl Parts {
                 floor: p.floor(),
                 payment: TransactionId { wallet: p.wallet(), serial: (p.b & SERIAL_MAX).max(1) },
                 amount: p.extra.then(|| p.money()),
+                lines: &p.returned,
                 resent: p.flag,
             }),
             18 => {
@@ -359,6 +369,8 @@ fn what_is_no_frame_is_named() {
         bytes[at] = value;
         bytes
     };
+    let mut thirty_three = header(30 + 33 * 4, 0x21, 4);
+    (thirty_three[4], thirty_three[14], thirty_three[22]) = (9, 1, 1);
     let cash_answer = |at: usize, value: u8| {
         let mut bytes = header(61, 0xA0, 0);
         (bytes[4], bytes[12]) = (9, 210);
@@ -403,6 +415,10 @@ fn what_is_no_frame_is_named() {
         (pay(42, 1), WireError::Field("qr"), "a packed QR that is not there"),
         (pay(43, 0), WireError::Field("wallet"), "the wallet that nobody has"),
         (refund(3, 2), WireError::LengthOfKind { kind: 0x21, len: 30 }, "a part of how much?"),
+        (refund(3, 4), WireError::LengthOfKind { kind: 0x21, len: 30 }, "products, and none of them"),
+        (header(32, 0x21, 4), WireError::LengthOfKind { kind: 0x21, len: 32 }, "half a product"),
+        (header(34, 0x21, 0), WireError::LengthOfKind { kind: 0x21, len: 34 }, "a product that no flag speaks of"),
+        (thirty_three, WireError::Field("lines"), "more products than a payment has lines"),
         (refund(22, 0), WireError::Field("payment"), "a transaction that never is"),
         (refund(29, 1), WireError::Field("payment"), "a serial beyond all"),
         (refund(14, 0), WireError::Field("payment"), "a payment by nobody"),

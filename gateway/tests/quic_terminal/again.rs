@@ -28,8 +28,8 @@ async fn everything_twice_happens_once() {
         pay(3, WalletName::of_qr(&qr), 250),
         with_lines(pay(4, band, 1_000), &lines),
         top_up(5, band, 5_000),
-        Frame::Refund(Refund { seq: 6, floor: 1, payment, amount: Some(eur(400)), resent: false }),
-        Frame::Refund(Refund { seq: 7, floor: 1, payment, amount: None, resent: false }),
+        Frame::Refund(Refund { seq: 6, floor: 1, payment, amount: Some(eur(400)), lines: &[], resent: false }),
+        Frame::Refund(Refund { seq: 7, floor: 1, payment, amount: None, lines: &[], resent: false }),
         pay(8, band, 999_999),
     ];
     say(&mut link, &frames).await;

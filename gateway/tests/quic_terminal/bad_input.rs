@@ -9,7 +9,7 @@ use engine::rejection::Rejection;
 use engine::status::{FestivalStatus, Policy};
 use engine::time::Timestamp;
 use gateway::client::{ClientError, Event, Link, ReaderOptions, Shown, Terminal};
-use gateway::wire::{Frame, Pay, Refusal, WalletName, close};
+use gateway::wire::{Frame, Pay, Refund, Refusal, ReturnedItem, WalletName, close};
 
 use crate::common::ask;
 use crate::common::till::*;
@@ -239,6 +239,13 @@ async fn no_content_of_a_frame_ends_a_terminals_connection() {
     packed[43..51].fill(0);
     let mut refund = vec![30, 0, 0x21, 0];
     refund.resize(30, 0);
+    // Of a payment that there never was.
+    let refunds = |products: u8| {
+        let mut bytes = vec![30 + 4 * products, 0, 0x21, 4];
+        bytes.resize(usize::from(bytes[0]), 0);
+        (bytes[14], bytes[22]) = (1, 1);
+        bytes
+    };
     let wallet_name = WalletName::Id(anna);
     let mut top_up = top_up(0, wallet_name, 1_000).to_bytes();
     top_up[38] = b'e';
@@ -254,6 +261,8 @@ async fn no_content_of_a_frame_ends_a_terminals_connection() {
         ("nobody's wallet", of_nobody, UnknownWallet),
         ("a packed QR with an id that is no wallet's", packed, InvalidQr),
         ("a refund of nothing that ever was", refund, UnknownTransaction),
+        ("33 products of a payment", refunds(33), LinesMismatch),
+        ("none of its products", refunds(0), InvalidValue),
         ("a top-up in small letters", top_up, WrongCurrency),
     ]) {
         bytes[4..12].copy_from_slice(&u64::to_le_bytes(seq));
@@ -263,7 +272,7 @@ async fn no_content_of_a_frame_ends_a_terminals_connection() {
         assert_eq!(heard[&seq].verdict(), rejected(rejection), "{what}");
         assert_eq!(heard[&(100 + seq)].verdict(), CashVerdict::Paid, "after {what}");
     }
-    assert_eq!(wallet(&house, anna).await.available, 10_000 - 12 * 100);
+    assert_eq!(wallet(&house, anna).await.available, 10_000 - 14 * 100);
     house.close().await;
 }
 
@@ -318,5 +327,31 @@ async fn frames_that_have_no_place() {
     assert!(matches!(refused, ClientError::WrongTrade("a reader")), "{refused}");
     let refused = gateway::client::Reader::connect(till, ReaderOptions::default()).await.err().unwrap();
     assert!(matches!(refused, ClientError::WrongTrade("a terminal")), "{refused}");
+    house.close().await;
+}
+
+/// What products had cost only the read models know. While there are none, the terminal is told to come again; nothing is
+/// given back, and what needs none of them goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn products_come_back_when_there_are_read_models() {
+    let house = bar().await;
+    let anna = guest(&house, 11, 10_000).await;
+    let mut link = Link::open(None, &enrolled(&house, Some(BAR), false).await).await.unwrap();
+    let items = [line(0, 1, 500).into()];
+    let paid = one(&mut link, with_lines(pay(1, WalletName::Id(anna), 500), &items)).await;
+    let Heard::Told(answer) = paid else { panic!("{paid:?}") };
+    let (payment, lines) = (answer.transaction().expect("paid"), [ReturnedItem::new(ProductNo(0), 1)]);
+    let refund = |seq, lines| Frame::Refund(Refund { seq, floor: 1, payment, amount: None, lines, resent: false });
+    for _ in 0..2 {
+        assert_eq!(one(&mut link, refund(2, &lines)).await, Heard::Busy(Rejection::Unavailable));
+    }
+    // Of what is no payment its shard says so without them.
+    let never = TransactionId { serial: 1 << 39, ..payment };
+    let frame = Frame::Refund(Refund { seq: 3, floor: 1, payment: never, amount: None, lines: &lines, resent: false });
+    assert_eq!(one(&mut link, frame).await.verdict(), rejected(Rejection::UnknownTransaction));
+    assert_eq!(one(&mut link, pay(4, WalletName::Id(anna), 100)).await.verdict(), CashVerdict::Paid);
+    assert_eq!(one(&mut link, refund(5, &[])).await.verdict(), CashVerdict::Refunded);
+    assert_eq!(one(&mut link, refund(2, &[])).await.verdict(), rejected(Rejection::IdempotencyConflict));
+    assert_eq!(wallet(&house, anna).await.available, 10_000 - 100);
     house.close().await;
 }

@@ -3,9 +3,10 @@
 
 use actors::pipeline::Work;
 use engine::command::{
-    ByHand, CashAction, CashPolicy, CashVerdict, Line, OfficeAction, OfficeAnswer, ProductValues, Source, SourceKind,
-    TerminalAction, TerminalAnswer, TerminalCommand, VendorValues,
+    ByHand, CashAction, CashPolicy, CashVerdict, Line, OfficeAction, OfficeAnswer, ProductValues, RefundLine, Source,
+    SourceKind, TerminalAction, TerminalAnswer, TerminalCommand, VendorValues,
 };
+use engine::event::SoldLine;
 use engine::ids::{DeviceId, FestivalId, Home, ProductNo, TagUid, TransactionId, VendorNo, WalletId};
 use engine::money::{Currency, Money};
 use engine::status::FestivalStatus;
@@ -20,6 +21,8 @@ use super::till::{Ask, Frame, Till, Who};
 use super::world::{Asker, World};
 use super::{Check, breach};
 
+/// The VAT in all of it.
+const VAT_BP: u16 = 1_900;
 /// What a vendor's products cost.
 const PRICES: [i64; 3] = [3, 7, 20];
 /// How many wristbands there are, for tickets and wallets alike.
@@ -30,8 +33,8 @@ pub(super) const TAGS: u64 = 12;
 pub(super) struct Bank {
     pub(super) shops: Vec<Shop>,
     pub(super) wallets: Vec<WalletId>,
-    /// Payments that were heard of.
-    payments: Vec<(FestivalId, TransactionId)>,
+    /// Payments that were heard of, with what was sold.
+    payments: Vec<(FestivalId, TransactionId, Box<[Line]>)>,
     /// Terminals, revoked or not.
     pub(super) tills: Vec<DeviceId>,
 }
@@ -70,8 +73,12 @@ impl Bank {
 
     /// One of the latest payments, so that several refund the same.
     fn payment(&self, dice: &mut Dice) -> Option<(FestivalId, TransactionId)> {
+        self.sale(dice).map(|(festival, payment, _)| (*festival, *payment))
+    }
+
+    fn sale(&self, dice: &mut Dice) -> Option<&(FestivalId, TransactionId, Box<[Line]>)> {
         let few = self.payments.len().min(if dice.one_in(4) { 60 } else { 3 });
-        (few > 0).then(|| self.payments[self.payments.len() - 1 - dice.below(few as u64) as usize])
+        (few > 0).then(|| &self.payments[self.payments.len() - 1 - dice.below(few as u64) as usize])
     }
 
     /// What the office has in mind.
@@ -164,10 +171,16 @@ impl Bank {
         let who = self.who(dice);
         match dice.below(20) {
             0 => Ask::Balance { who },
-            1..=4 => match self.payment(dice) {
-                Some((_, payment)) => {
+            1..=4 => match self.sale(dice) {
+                Some((_, payment, sold)) if !sold.is_empty() && dice.one_in(2) => {
+                    let lines: Box<[_]> = (0..1 + dice.below(2)).map(|_| returned(sold, dice)).collect();
+                    let sum = lines.iter().map(|line| line.price * i64::from(line.count)).sum::<i64>();
+                    let amount = dice.one_in(4).then(|| money(sum + i64::from(dice.one_in(4))));
+                    Ask::Refund { payment: *payment, amount, lines }
+                }
+                Some((_, payment, _)) => {
                     let amount = (!dice.one_in(3)).then(|| money(amount(dice, 12)));
-                    Ask::Refund { payment, amount }
+                    Ask::Refund { payment: *payment, amount, lines: [].into() }
                 }
                 None => Ask::Balance { who },
             },
@@ -187,6 +200,17 @@ impl Bank {
             _ => Ask::Pay { who, amount: money(amount(dice, 30)), lines: Box::new([]) },
         }
     }
+}
+
+/// A product of a payment, as the gateway looks it up; now and then none of it, or one that the payment does not have.
+fn returned(sold: &[Line], dice: &mut Dice) -> RefundLine {
+    let sold: Vec<SoldLine> = sold
+        .iter()
+        .map(|line| SoldLine { product: line.product, count: line.count, price: line.price, vat_bp: VAT_BP })
+        .collect();
+    let (product, count) = (dice.pick(&sold).product, dice.below(8).min(2) as u16);
+    let product = if dice.one_in(12) { ProductNo(999) } else { product };
+    RefundLine::of(&sold, product, count).unwrap_or_else(|| RefundLine::of_nothing(product, count))
 }
 
 /// Mostly small, now and then impossible.
@@ -217,7 +241,7 @@ pub(super) fn vendor_values(open: bool, dice: &mut Dice) -> VendorValues {
 }
 
 pub(super) fn product_values(price: i64, on_sale: bool) -> ProductValues {
-    ProductValues { name: "drink".into(), price, vat_bp: 1_900, on_sale }
+    ProductValues { name: "drink".into(), price, vat_bp: VAT_BP, on_sale }
 }
 
 pub(super) fn offer_till(festival: FestivalId, vendor: Option<VendorNo>, cashier: bool, code: u64) -> CashAction {
@@ -366,8 +390,9 @@ impl World {
             let step = self.step;
             let heard = self.tills[index].hear(step, reply)?;
             let TerminalAnswer { verdict, .. } = reply.answer;
-            if let (Some(Ask::Pay { .. }), CashVerdict::Paid, Some(id)) = (heard, verdict, reply.answer.transaction()) {
-                self.bank.payments.push((self.tills[index].id.festival(), id));
+            let paid = (heard, verdict, reply.answer.transaction());
+            if let (Some(Ask::Pay { lines, .. }), CashVerdict::Paid, Some(id)) = paid {
+                self.bank.payments.push((self.tills[index].id.festival(), id, lines));
             }
         }
         Ok(())

@@ -33,7 +33,7 @@ pub(super) struct Books {
     pub(super) at: Timestamp,
     /// Events so far.
     pub(super) events: u64,
-    pub(super) festivals: BTreeMap<FestivalId, FestivalBook>,
+    pub(in crate::sim) festivals: BTreeMap<FestivalId, FestivalBook>,
     /// Every idempotency key's outcome, forgotten by the shard or not.
     ever: BTreeMap<u128, OfficeAnswer>,
     /// Which messages to other shards came of what was asked with a key, by number.

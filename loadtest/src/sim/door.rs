@@ -85,7 +85,9 @@ impl Frame {
                 let (wallet, tap) = of(who);
                 TerminalAction::Balance { wallet, tap }
             }
-            Ask::Refund { payment, amount } => TerminalAction::Refund { payment: *payment, amount: *amount },
+            Ask::Refund { payment, amount, lines } => {
+                TerminalAction::Refund { payment: *payment, amount: *amount, lines: lines.clone() }
+            }
         };
         TerminalCommand { device, seq: self.seq, floor: self.floor, expires_at: self.expires_at, action }
     }

@@ -48,10 +48,10 @@ impl World {
         let credential = match self.dice.below(30) {
             0 => Credential::Refused(Rejection::TamperedQr, self.dice.below(1 << 20) as u32),
             1 => Credential::Tag(worn(&mut self.dice)),
-            // Whoever has found one tries it.
+            // Whoever has found one that was lost here tries it.
             4 | 5 => {
-                let all = self.ledgers.iter().flat_map(|ledger| ledger.books.money.lost_wristbands());
-                let lost: Vec<_> = all.collect();
+                let page = self.ledgers[shard_of(id.festival())].books.festivals.get(&id.festival());
+                let lost: Vec<_> = page.into_iter().flat_map(|page| page.lost_tags.iter().copied()).collect();
                 Credential::Tag(if lost.is_empty() { worn(&mut self.dice) } else { self.dice.pick(&lost) })
             }
             special => {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use actors::TerminalReply;
-use engine::command::{CashVerdict, Line, TerminalAnswer};
+use engine::command::{CashVerdict, Line, RefundLine, TerminalAnswer};
 use engine::ids::{DeviceId, TagUid, TransactionId, WalletId};
 use engine::money::Money;
 use engine::rejection::Rejection;
@@ -28,7 +28,7 @@ pub(super) enum Who {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Ask {
     Pay { who: Who, amount: Money, lines: Box<[Line]> },
-    Refund { payment: TransactionId, amount: Option<Money> },
+    Refund { payment: TransactionId, amount: Option<Money>, lines: Box<[RefundLine]> },
     TopUp { who: Who, amount: Money },
     Balance { who: Who },
 }

@@ -144,7 +144,9 @@ impl Driver {
         if let Some((seq, _)) = self.pending.iter().find(|(_, pending)| is_it(&pending.kept.frame)) {
             return Some(*seq);
         }
-        let frame = |seq| Frame::Refund(Refund { seq, floor: seq, payment, amount: None, resent: false }).to_bytes();
+        let frame = |seq| {
+            Frame::Refund(Refund { seq, floor: seq, payment, amount: None, lines: &[], resent: false }).to_bytes()
+        };
         let wanted = Wanted { kept: true, ..Wanted::default() };
         match self.number(frame, wanted, Timestamp(0)) {
             Ok(seq) => Some(seq),

@@ -87,10 +87,7 @@ impl AppState {
         let line = |(at, line): (usize, &ReturnedLine)| {
             let product = ProductNo(line.product);
             let none = || Problem::field(format!("/lines/{at}/product"), "is not in the payment");
-            let sold = row.lines.iter().find(|sold| sold.product == product).ok_or_else(none)?;
-            let same = row.lines.iter().filter(|other| other.product == product && other.price == sold.price);
-            let bought = same.fold(0_u16, |sum, other| sum.saturating_add(other.count));
-            Ok(RefundLine { product, count: line.count, price: sold.price, vat_bp: sold.vat_bp, bought })
+            RefundLine::of(&row.lines, product, line.count).ok_or_else(none)
         };
         lines.iter().enumerate().map(line).collect()
     }

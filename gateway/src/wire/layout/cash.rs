@@ -39,8 +39,9 @@ pub(super) const TERMINAL_WELCOME: u8 = 0x85;
 pub(super) const CASH_ANSWER: u8 = 0xA0;
 pub(super) const RECENT_ROWS: u8 = 0xA1;
 
-/// Of [`REFUND`]: a part of the payment.
+/// Of [`REFUND`]: a part of the payment; and products of it.
 const PART: u8 = 2;
+const LINES: u8 = 4;
 /// Of [`TERMINAL_WELCOME`].
 const VENDOR: u8 = 1;
 const CASHIER: u8 = 2;
@@ -53,7 +54,7 @@ const WALLET_ID: u8 = 4;
 pub(super) fn known_flags(kind: u8) -> u8 {
     match kind {
         PAY | TOP_UP | BALANCE => RESENT,
-        REFUND => RESENT | PART,
+        REFUND => RESENT | PART | LINES,
         TERMINAL_WELCOME => VENDOR | CASHIER,
         RECENT_ROWS => LAST,
         _ => 0,
@@ -90,16 +91,18 @@ pub(super) fn frame(kind: u8, flags: u8, body: &[u8]) -> Result<Frame<'_>, WireE
         REFUND => {
             let (refund, rest) = front!(RefundBody);
             let seq = refund.seq.get();
-            let amount = if flags & PART == 0 {
-                ensure_len(rest.is_empty(), wrong_len)?;
-                None
+            let (amount, rest) = if flags & PART == 0 {
+                (None, rest)
             } else {
-                let part = PartBody::ref_from_bytes(rest).map_err(|_| wrong_len())?;
-                Some(money(part.amount, part.currency)?)
+                let (part, rest) = PartBody::ref_from_prefix(rest).map_err(|_| wrong_len())?;
+                (Some(money(part.amount, part.currency)?), rest)
             };
+            let lines = <[ReturnedItem]>::ref_from_bytes(rest).map_err(|_| wrong_len())?;
+            ensure_len((flags & LINES == 0) == lines.is_empty(), wrong_len)?;
+            ensure(lines.len() <= LINES_MAX, "lines")?;
             let payment = TransactionId { wallet: WalletId(refund.wallet.get()), serial: refund.serial.get() };
             ensure(payment.wallet.0 != 0 && (1..=SERIAL_MAX).contains(&payment.serial), "payment")?;
-            Frame::Refund(Refund { seq, floor: floor(seq, refund.floor)?, payment, amount, resent })
+            Frame::Refund(Refund { seq, floor: floor(seq, refund.floor)?, payment, amount, lines, resent })
         }
         TOP_UP => {
             let (top_up, name) = front!(TopUpBody);
@@ -203,14 +206,16 @@ pub(super) fn pay(pay: &Pay<'_>, out: &mut Vec<u8>) -> (u8, u8) {
 }
 
 /// Appends a refund's body.
-pub(super) fn refund(refund: &Refund, out: &mut Vec<u8>) -> (u8, u8) {
-    let Refund { seq, floor, payment, amount, resent } = *refund;
+pub(super) fn refund(refund: &Refund<'_>, out: &mut Vec<u8>) -> (u8, u8) {
+    let Refund { seq, floor, payment, amount, lines, resent } = *refund;
     let (wallet, serial) = (payment.wallet.0.into(), payment.serial.into());
     out.extend_from_slice(RefundBody { seq: seq.into(), floor: below(seq, floor), wallet, serial }.as_bytes());
     if let Some(Money { minor, currency }) = amount {
         out.extend_from_slice(PartBody { amount: minor.into(), currency: currency.as_bytes() }.as_bytes());
     }
-    (REFUND, (u8::from(resent) * RESENT) | (u8::from(amount.is_some()) * PART))
+    out.extend_from_slice(lines[..lines.len().min(LINES_MAX)].as_bytes());
+    let parts = (u8::from(amount.is_some()) * PART) | (u8::from(!lines.is_empty()) * LINES);
+    (REFUND, (u8::from(resent) * RESENT) | parts)
 }
 
 /// Appends a top-up's body.

@@ -25,7 +25,7 @@ pub(in crate::sim) struct FestivalBook {
     pub(in crate::sim) devices: Vec<DeviceBook>,
     pub(in crate::sim) tickets: BTreeMap<TicketId, TicketBook>,
     pub(super) tags: BTreeMap<TagUid, TicketId>,
-    pub(super) lost_tags: BTreeSet<TagUid>,
+    pub(in crate::sim) lost_tags: BTreeSet<TagUid>,
     pub(super) conflicts: u64,
     /// When it let readers show answers early, each time: from when until when.
     pub(super) decided: Vec<(Timestamp, Option<Timestamp>)>,

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use engine::command::{CashPolicy, OfficeAnswer, ProductValues, Source, TerminalAnswer, VendorValues};
 use engine::event::{CashEvent, DoneByHand, Event};
-use engine::ids::{DeviceId, FestivalId, Home, ShardId, TagUid, TicketId, VendorNo, WalletId};
+use engine::ids::{DeviceId, FestivalId, Home, ProductNo, ShardId, TagUid, TicketId, VendorNo, WalletId};
 use engine::money::Currency;
 use engine::outbox::{Entry, Message};
 use engine::status::FestivalStatus;
@@ -134,6 +134,8 @@ pub(in crate::sim) struct PaymentBook {
     commission_bp: u16,
     /// What was not given back, by source.
     lots: Vec<(Source, i64)>,
+    /// How many of which product were sold, and what refunds have named of them.
+    sold: BTreeMap<ProductNo, (u32, u32)>,
 }
 
 /// What went to and came from another shard.

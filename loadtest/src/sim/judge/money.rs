@@ -73,7 +73,8 @@ impl World {
 
     /// Whether a refund was refused with reason: what was left of a payment never grows.
     fn judge_refusal(&self, shard: usize, device: DeviceId, ask: Option<&Ask>, reply: &TerminalReply) -> Check {
-        let (Some(Ask::Refund { payment, amount }), CashVerdict::Rejected(why)) = (ask, reply.answer.verdict) else {
+        let (Some(Ask::Refund { payment, amount, lines }), CashVerdict::Rejected(why)) = (ask, reply.answer.verdict)
+        else {
             return Ok(());
         };
         let books = &self.ledgers[shard].books.money;
@@ -82,7 +83,9 @@ impl World {
         }
         let (festival, vendor) = (device.festival(), books.vendor_of(device));
         let amount = amount.map(|amount| amount.minor);
-        if why == Rejection::StaleSeq || books.refuses_refund(*payment, festival, Some(vendor), amount, why) {
+        let of_products = !lines.is_empty() && books.refuses_products(payment.serial, amount, lines, why);
+        let refused = books.refuses_refund(*payment, festival, Some(vendor), amount, why);
+        if why == Rejection::StaleSeq || of_products || refused {
             return Ok(());
         }
         breach("money is decided by the table", format!("{device} seq {}: {ask:?} is refused: {why:?}", reply.seq))

@@ -208,7 +208,7 @@ impl Night {
             }
             16..=20 => {
                 let amount = (self.chance.below(3) > 0).then(|| eur(amount / 2));
-                self.at_terminal(TerminalAction::Refund { payment, amount })
+                self.at_terminal(TerminalAction::Refund { payment, amount, lines: [].into() })
             }
             21..=24 => self.at_terminal(TerminalAction::TopUp { wallet: who, tap: None, amount: eur(amount * 5) }),
             25 => match self.tills.asked.last() {

@@ -1,8 +1,10 @@
 //! Each transaction, judged by the table in the design, and what it does to the accounts.
 
-use engine::command::{OVER_LIMIT, Source, SourceKind};
+use std::collections::BTreeMap;
+
+use engine::command::{OVER_LIMIT, RefundLine, Source, SourceKind};
 use engine::event::{ByDevice, Posting, Transaction, TransactionKind};
-use engine::ids::{FestivalId, TransactionId, VendorNo, WalletId};
+use engine::ids::{FestivalId, ProductNo, TransactionId, VendorNo, WalletId};
 use engine::money::AMOUNT_LIMIT;
 use engine::rejection::Rejection;
 use engine::status::FestivalStatus;
@@ -260,6 +262,32 @@ impl MoneyBook {
         right == Err(why) || since || why == Rejection::UnknownTransaction
     }
 
+    /// The same of a refund that names products.
+    pub(in crate::sim) fn refuses_products(
+        &self,
+        serial: u64,
+        amount: Option<i64>,
+        lines: &[RefundLine],
+        why: Rejection,
+    ) -> bool {
+        let Some(payment) = self.payments.get(&serial) else { return false };
+        let sum: i64 = lines.iter().map(|line| line.price * i64::from(line.count)).sum();
+        match why {
+            Rejection::LinesMismatch => {
+                let unsound = lines.iter().any(|line| line.count == 0 || !payment.sold.contains_key(&line.product));
+                unsound || sum <= 0 || amount.is_some_and(|amount| amount != sum)
+            }
+            Rejection::RefundExceedsPayment => {
+                let too_many = |(product, (sold, back)): (&ProductNo, &(u32, u32))| {
+                    let now = lines.iter().filter(|line| line.product == *product).map(|line| u32::from(line.count));
+                    back + now.sum::<u32>() > *sold
+                };
+                sum > payment.left || payment.sold.iter().any(too_many)
+            }
+            _ => false,
+        }
+    }
+
     fn judge_top_up(&self, t: &Transaction, page: &CashBook) -> Judged {
         is_amount(t.amount)?;
         // Money that a card was charged for has been taken, here.
@@ -390,7 +418,11 @@ impl MoneyBook {
         let lots = t.lots.iter().map(|lot| (lot.source, lot.amount)).collect();
         let (wallet, amount, festival, vendor) = (t.wallet, t.amount, t.festival, t.vendor);
         let commission_bp = t.commission_bp;
-        let page = PaymentBook { wallet, amount, left: amount, festival, vendor, commission_bp, lots };
+        let mut sold = BTreeMap::<_, (u32, u32)>::new();
+        for line in &t.lines {
+            sold.entry(line.product).or_default().0 += u32::from(line.count);
+        }
+        let page = PaymentBook { wallet, amount, left: amount, festival, vendor, commission_bp, lots, sold };
         self.payments.insert(t.serial, page);
         Ok(())
     }
@@ -399,6 +431,21 @@ impl MoneyBook {
         self.count("refunds");
         let payment = self.payments.get_mut(&t.of).expect("judged");
         payment.left -= t.amount;
+        let sum: i64 = t.lines.iter().map(|line| line.price * i64::from(line.count)).sum();
+        if !t.lines.is_empty() && sum != t.amount {
+            return breach("what comes back comes to what is given back", format!("{t:?}"));
+        }
+        for line in &t.lines {
+            let (sold, back) = payment.sold.entry(line.product).or_default();
+            *back += u32::from(line.count);
+            if *back > *sold || line.count == 0 {
+                return breach("no more comes back than was sold", format!("{back} of {sold}: {t:?}"));
+            }
+        }
+        if !t.lines.is_empty() {
+            self.count("products_returned");
+        }
+        let payment = self.payments.get_mut(&t.of).expect("judged");
         if t.lots.iter().all(|lot| takes(&mut payment.lots, lot.source, lot.amount)) {
             return Ok(());
         }

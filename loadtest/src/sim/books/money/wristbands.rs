@@ -254,11 +254,6 @@ impl MoneyBook {
         if asked { Ok(()) } else { breach("a ticket has the wristband it was given", format!("{tag:?} for {ticket}")) }
     }
 
-    /// The chips of this shard that were reported lost.
-    pub(in crate::sim) fn lost_wristbands(&self) -> impl Iterator<Item = TagUid> {
-        self.tags.iter().filter(|(_, page)| page.lost).map(|(tag, _)| *tag)
-    }
-
     /// What another shard is told of a wristband is so.
     pub(super) fn is_so_of_wristband(&self, message: &Message) -> bool {
         match message {
