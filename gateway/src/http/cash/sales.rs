@@ -5,12 +5,15 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::extract::State;
-use engine::ids::{DeviceId, FestivalId, ProductNo, VendorNo};
+use engine::ids::{DeviceId, ProductNo, VendorNo};
 use engine::money::{Currency, WHOLE_BP};
 use engine::time::Timestamp;
+use engine::view::VendorView;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
-use storage::views::{CashViews, PAGE_MAX, Page, ProductTally, VendorAccount, VendorSpan};
+use storage::views::{
+    CashViews, PAGE_MAX, Page, ProductRow, ProductTally, SalesRow, VendorAccount, VendorSpan, ViewsError,
+};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -224,6 +227,24 @@ fn vat_in(gross: i128, vat_bp: u16) -> i128 {
     floor + i128::from(rest * 2 > whole || (rest * 2 == whole && floor % 2 != 0))
 }
 
+/// Each row of a list, page after page.
+fn each<P, R>(
+    list: impl Fn(Page<P>) -> Result<Vec<R>, ViewsError>,
+    position: impl Fn(&R) -> P,
+    mut row: impl FnMut(R),
+) -> Result<(), ReadError> {
+    let mut after = None;
+    loop {
+        let rows = list(Page { after, ..Page::first(PAGE_MAX) })?;
+        let is_last = rows.len() < PAGE_MAX;
+        after = rows.last().map(&position);
+        rows.into_iter().for_each(&mut row);
+        if is_last {
+            return Ok(());
+        }
+    }
+}
+
 /// All of a vendor's sales in the span, summed by what `by` says of quarter of an hour and terminal.
 fn summed<K: Ord>(
     views: &dyn CashViews,
@@ -231,17 +252,11 @@ fn summed<K: Ord>(
     by: impl Fn(Timestamp, Option<DeviceId>) -> K,
 ) -> Result<BTreeMap<K, VendorAccount>, ReadError> {
     let mut sums: BTreeMap<K, VendorAccount> = BTreeMap::new();
-    let mut page = Page::first(PAGE_MAX);
-    loop {
-        let rows = views.sales(of, page)?;
-        for row in &rows {
-            sums.entry(by(row.position.quarter, row.position.terminal)).or_default().add(&row.tally);
-        }
-        match rows.last() {
-            Some(last) if rows.len() == PAGE_MAX => page.after = Some(last.position),
-            _ => return Ok(sums),
-        }
-    }
+    let add = |row: SalesRow| {
+        sums.entry(by(row.position.quarter, row.position.terminal)).or_default().add(&row.tally);
+    };
+    each(|page| views.sales(of, page), |row| row.position, add)?;
+    Ok(sums)
 }
 
 /// By VAT and product.
@@ -249,17 +264,11 @@ type Products = BTreeMap<(u16, Option<ProductNo>), ProductTally>;
 
 fn products(views: &dyn CashViews, of: VendorSpan) -> Result<Products, ReadError> {
     let mut sums = Products::new();
-    let mut page = Page::first(PAGE_MAX);
-    loop {
-        let rows = views.products_sold(of, page)?;
-        for row in &rows {
-            sums.entry((row.position.vat_bp, row.position.product)).or_default().add(&row.tally);
-        }
-        match rows.last() {
-            Some(last) if rows.len() == PAGE_MAX => page.after = Some(last.position),
-            _ => return Ok(sums),
-        }
-    }
+    let add = |row: ProductRow| {
+        sums.entry((row.position.vat_bp, row.position.product)).or_default().add(&row.tally);
+    };
+    each(|page| views.products_sold(of, page), |row| row.position, add)?;
+    Ok(sums)
 }
 
 /// The VAT of each product, so that the products of a rate add up to the rate's to the cent: each has what the sum up to
@@ -277,17 +286,27 @@ fn vat_of_each(sums: &Products) -> Vec<i128> {
     sums.iter().map(vat).collect()
 }
 
+/// What a report is about: a vendor's sales in a span.
+struct Report {
+    vendor: VendorView,
+    currency: Currency,
+    of: VendorSpan,
+    days: Days,
+}
+
 impl AppState {
-    /// What a report is about: the vendor's sales in a span.
-    async fn report_of(
+    /// What a report is about, for whoever may see the books.
+    async fn report(
         &self,
-        festival: FestivalId,
-        (slug, vendor): (&str, u16),
+        operator: &Operator,
+        (slug, number): (String, u16),
         SalesQuery { from, to, day }: SalesQuery,
-    ) -> Result<(VendorSpan, Days), Problem> {
-        let days = Days::of(&self.about(slug).await?.calendar);
+    ) -> Result<Report, Problem> {
+        let festival = operator.at(Right::SeeBooks, &slug)?;
+        let (currency, vendor) = self.vendor_of(&slug, number).await?;
+        let days = Days::of(&self.about(&slug).await?.calendar);
         let span = report_span(&days, day, from, to)?;
-        Ok((VendorSpan { festival, vendor: VendorNo(vendor), span }, days))
+        Ok(Report { vendor, currency, of: VendorSpan { festival, vendor: VendorNo(number), span }, days })
     }
 }
 
@@ -297,12 +316,10 @@ impl AppState {
 async fn sales_by_hour(
     State(state): State<AppState>,
     operator: Operator,
-    Path((slug, vendor)): Path<(String, u16)>,
+    Path(vendor): Path<(String, u16)>,
     QueryString(query): QueryString<SalesQuery>,
 ) -> Result<Json<SalesByHour>, Problem> {
-    let festival = operator.at(Right::SeeBooks, &slug)?;
-    let (currency, _) = state.vendor_of(&slug, vendor).await?;
-    let (of, days) = state.report_of(festival, (&slug, vendor), query).await?;
+    let Report { currency, of, days, .. } = state.report(&operator, vendor, query).await?;
     let sums = state.read(move |models| summed(&*models.cash()?, of, |quarter, _| days.hour_of(quarter))).await?;
     let items =
         sums.iter().map(|(hour, account)| HourOfSales { hour: Moment(*hour), sums: Sums::of(account, currency) });
@@ -315,12 +332,10 @@ async fn sales_by_hour(
 async fn sales_by_day(
     State(state): State<AppState>,
     operator: Operator,
-    Path((slug, vendor)): Path<(String, u16)>,
+    Path(vendor): Path<(String, u16)>,
     QueryString(query): QueryString<SalesQuery>,
 ) -> Result<Json<SalesByDay>, Problem> {
-    let festival = operator.at(Right::SeeBooks, &slug)?;
-    let (currency, _) = state.vendor_of(&slug, vendor).await?;
-    let (of, days) = state.report_of(festival, (&slug, vendor), query).await?;
+    let Report { currency, of, days, .. } = state.report(&operator, vendor, query).await?;
     let sums = state.read(move |models| summed(&*models.cash()?, of, |quarter, _| days.day_of(quarter))).await?;
     let day = |(day, account): (&Option<Date>, &VendorAccount)| {
         Some(DayOfSales { day: Day((*day)?), sums: Sums::of(account, currency) })
@@ -335,12 +350,10 @@ async fn sales_by_day(
 async fn sales_by_terminal(
     State(state): State<AppState>,
     operator: Operator,
-    Path((slug, vendor)): Path<(String, u16)>,
+    Path(vendor): Path<(String, u16)>,
     QueryString(query): QueryString<SalesQuery>,
 ) -> Result<Json<SalesByTerminal>, Problem> {
-    let festival = operator.at(Right::SeeBooks, &slug)?;
-    let (currency, _) = state.vendor_of(&slug, vendor).await?;
-    let (of, _) = state.report_of(festival, (&slug, vendor), query).await?;
+    let Report { currency, of, .. } = state.report(&operator, vendor, query).await?;
     let sums = state.read(move |models| summed(&*models.cash()?, of, |_, terminal| terminal)).await?;
     let row = |(device, account): (&Option<DeviceId>, &VendorAccount)| TerminalsSales {
         device_id: device.map(|device| device.to_string()),
@@ -356,14 +369,12 @@ async fn sales_by_terminal(
 async fn sales_by_product(
     State(state): State<AppState>,
     operator: Operator,
-    Path((slug, vendor)): Path<(String, u16)>,
+    Path(vendor): Path<(String, u16)>,
     QueryString(query): QueryString<SalesQuery>,
 ) -> Result<Json<SalesByProduct>, Problem> {
-    let festival = operator.at(Right::SeeBooks, &slug)?;
-    let (currency, known) = state.vendor_of(&slug, vendor).await?;
-    let (of, _) = state.report_of(festival, (&slug, vendor), query).await?;
+    let Report { vendor, currency, of, .. } = state.report(&operator, vendor, query).await?;
     let sums = state.read(move |models| products(&*models.cash()?, of)).await?;
-    let named = |product: ProductNo| known.products.get(usize::from(product.0)).map(|(_, values)| values.name.clone());
+    let named = |product: ProductNo| vendor.products.get(usize::from(product.0)).map(|(_, values)| values.name.clone());
     let vats = vat_of_each(&sums);
     let items = sums.into_iter().zip(vats).map(|(((vat_bp, product), tally), vat)| ProductsSales {
         product: product.map(|product| product.0),
@@ -385,12 +396,10 @@ async fn sales_by_product(
 async fn sales_by_vat(
     State(state): State<AppState>,
     operator: Operator,
-    Path((slug, vendor)): Path<(String, u16)>,
+    Path(vendor): Path<(String, u16)>,
     QueryString(query): QueryString<SalesQuery>,
 ) -> Result<Json<SalesByVat>, Problem> {
-    let festival = operator.at(Right::SeeBooks, &slug)?;
-    let (currency, _) = state.vendor_of(&slug, vendor).await?;
-    let (of, _) = state.report_of(festival, (&slug, vendor), query).await?;
+    let Report { currency, of, .. } = state.report(&operator, vendor, query).await?;
     let sums = state.read(move |models| products(&*models.cash()?, of)).await?;
     let mut rates = BTreeMap::<u16, ProductTally>::new();
     sums.iter().for_each(|((vat_bp, _), tally)| rates.entry(*vat_bp).or_default().add(tally));
