@@ -167,3 +167,27 @@ impl Ledger {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::SourceKind;
+    use crate::ids::FestivalId;
+
+    /// A sum that has to be zero proves nothing unless it can be something else.
+    #[test]
+    fn every_account_is_in_the_sum() {
+        let source = |number| Source { kind: SourceKind::Desk, festival: FestivalId(1), number };
+        let vendor = |payable| VendorAccount { payable, ..VendorAccount::default() };
+        let ledger = Ledger {
+            wallets: 1,
+            commission: 20,
+            corrections: 300,
+            in_transit: 4_000,
+            sources: [(source(1), 50_000), (source(2), 600_000)].into(),
+            vendors: vec![vendor(7_000_000), vendor(80_000_000)],
+            ..Ledger::default()
+        };
+        assert_eq!(ledger.sum(), 87_654_321);
+    }
+}
