@@ -8,6 +8,7 @@ use engine::event::{DoneByHand, Event};
 use engine::ids::{CategoryNo, ShardId, TicketCode};
 use engine::record;
 use engine::rejection::Rejection;
+use engine::time::Calendar;
 use engine::view::{Query, View};
 
 /// Everything that happened is as the audit would have it.
@@ -262,8 +263,10 @@ fn a_festivals_details() {
         ends_at: clock("72:00").unwrap(),
         location: "Old airfield".into(),
         max_capacity: Some(12_000),
+        calendar: Calendar { time_zone: "Europe/Berlin".into(), day_starts_min: 5 * 60 },
         ..details.clone()
     };
+    let starting = |day_starts_min| Calendar { day_starts_min, ..Calendar::default() };
     let edit = |details: &Details| OfficeAction::ByHand(ByHand::Edit { festival, details: details.clone() });
     assert_eq!(night.office(edit(&longer)), OfficeAnswer::Done);
     assert_eq!(night.here().details(), longer);
@@ -271,6 +274,7 @@ fn a_festivals_details() {
         ("no name", Details { name: " ".into(), ..longer.clone() }),
         ("an end before the start", Details { ends_at: longer.starts_at, ..longer.clone() }),
         ("a place with 201 letters", Details { location: "x".repeat(201), ..longer.clone() }),
+        ("a day that begins within a quarter", Details { calendar: starting(61), ..longer.clone() }),
         ("room for nobody", Details { max_capacity: Some(0), ..longer.clone() }),
     ] {
         assert_eq!(night.office(edit(&bad)), OfficeAnswer::Rejected(Rejection::InvalidValue), "{what}");

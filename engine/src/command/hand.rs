@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{DeviceId, FestivalId, GateNo, TicketId};
-use crate::time::Timestamp;
+use crate::time::{Calendar, Timestamp};
 
 /// What is asked. Reasons have 1 to [`super::TEXT_LEN_MAX`] bytes and name nobody: they are kept for ever.
 #[derive(Clone, Debug)]
@@ -99,4 +99,6 @@ pub struct Details {
     pub location: String,
     /// How many people the whole site is meant for. Zones have the capacities that are enforced.
     pub max_capacity: Option<u32>,
+    /// By which its days are told. What is recorded goes by UTC, so that reports follow from all that was.
+    pub calendar: Calendar,
 }

@@ -36,8 +36,8 @@ impl Festival {
                 DoneByHand::Reopened { festival, reason: reason.clone() }
             }
             ByHand::Edit { details, .. } => {
-                let Details { name, starts_at, ends_at, location, max_capacity } = details;
-                check(is_name(name) && starts_at < ends_at)?;
+                let Details { name, starts_at, ends_at, location, max_capacity, calendar } = details;
+                check(is_name(name) && starts_at < ends_at && calendar.is_valid())?;
                 check(location.len() <= TEXT_LEN_MAX && *max_capacity != Some(0))?;
                 if *details == self.details() {
                     return Ok(Decided::Already(Already::Done));
@@ -88,6 +88,7 @@ impl Festival {
             ends_at: self.ends_at,
             location: self.location.clone(),
             max_capacity: self.max_capacity,
+            calendar: self.calendar.clone(),
         }
     }
 
@@ -96,9 +97,9 @@ impl Festival {
         match done {
             DoneByHand::Reopened { .. } => self.status = FestivalStatus::Ongoing,
             DoneByHand::Edited { details, .. } => {
-                let Details { name, starts_at, ends_at, location, max_capacity } = details.clone();
+                let Details { name, starts_at, ends_at, location, max_capacity, calendar } = details.clone();
                 (self.name, self.starts_at, self.ends_at) = (name, starts_at, ends_at);
-                (self.location, self.max_capacity) = (location, max_capacity);
+                (self.location, self.max_capacity, self.calendar) = (location, max_capacity, calendar);
             }
             DoneByHand::ScansReset { tickets, .. } => {
                 let taken_back: u32 = self.categories.iter_mut().map(Category::reset_scans).sum();

@@ -6,7 +6,7 @@ use crate::command::Details;
 use crate::event::{AdmittedByHand, DoneByHand};
 use crate::ids::{DeviceId, FestivalId};
 use crate::status::TicketStatus;
-use crate::time::Timestamp;
+use crate::time::{Calendar, Timestamp};
 
 pub(super) fn to_proto(done: &DoneByHand) -> Kind {
     match done.clone() {
@@ -14,9 +14,17 @@ pub(super) fn to_proto(done: &DoneByHand) -> Kind {
             Kind::FestivalReopened(proto::FestivalReopened { festival: festival.0, reason })
         }
         DoneByHand::Edited { festival, details } => {
-            let Details { name, starts_at, ends_at, location, max_capacity } = details;
-            let (festival, starts_at, ends_at) = (festival.0, starts_at.0, ends_at.0);
-            Kind::FestivalEdited(proto::FestivalEdited { festival, name, starts_at, ends_at, location, max_capacity })
+            let Details { name, starts_at, ends_at, location, max_capacity, calendar } = details;
+            Kind::FestivalEdited(proto::FestivalEdited {
+                festival: festival.0,
+                name,
+                starts_at: starts_at.0,
+                ends_at: ends_at.0,
+                location,
+                max_capacity,
+                time_zone: calendar.time_zone,
+                day_starts_min: calendar.day_starts_min.into(),
+            })
         }
         DoneByHand::ScansReset { festival, reason, tickets } => {
             Kind::ScansReset(proto::ScansReset { festival: festival.0, reason, tickets })
@@ -58,6 +66,10 @@ pub(super) fn from_proto(kind: Kind) -> Result<DoneByHand, RecordError> {
                 ends_at: Timestamp(edited.ends_at),
                 location: edited.location,
                 max_capacity: edited.max_capacity,
+                calendar: Calendar {
+                    time_zone: edited.time_zone,
+                    day_starts_min: narrow(edited.day_starts_min, "day start")?,
+                },
             },
         },
         Kind::ScansReset(reset) => DoneByHand::ScansReset {

@@ -121,9 +121,9 @@ pub(crate) fn any() -> BoxedStrategy<Event> {
         (festival(), text())
             .prop_map(|(festival, reason)| Event::ByHand(DoneByHand::Reopened { festival, reason }))
             .boxed(),
-        (festival(), text(), time(), time(), text(), option::of(any_u32()))
-            .prop_map(|(festival, name, starts_at, ends_at, location, max_capacity)| {
-                let details = Details { name, starts_at, ends_at, location, max_capacity };
+        (festival(), text(), time(), time(), text(), option::of(any_u32()), calendar())
+            .prop_map(|(festival, name, starts_at, ends_at, location, max_capacity, calendar)| {
+                let details = Details { name, starts_at, ends_at, location, max_capacity, calendar };
                 Event::ByHand(DoneByHand::Edited { festival, details })
             })
             .boxed(),

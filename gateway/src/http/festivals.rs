@@ -228,14 +228,22 @@ async fn create_festival(
     if max_capacity == Some(0) {
         return Err(Problem::field("/maxCapacity", "must be at least 1"));
     }
-    let details = Details { name: name.clone(), starts_at: starts_at.0, ends_at: ends_at.0, location, max_capacity };
+    let calendar = Calendar { time_zone: time_zone.0, day_starts_min: day_starts_at.0 };
+    let details = Details {
+        name: name.clone(),
+        starts_at: starts_at.0,
+        ends_at: ends_at.0,
+        location,
+        max_capacity,
+        calendar: calendar.clone(),
+    };
     let action = OfficeAction::CreateFestival {
         slug: slug.clone(),
         name,
         starts_at: starts_at.0,
         ends_at: ends_at.0,
         policy: policy.into(),
-        calendar: Calendar { time_zone: time_zone.0, day_starts_min: day_starts_at.0 },
+        calendar,
     };
     let asked = state.ask(&change.operator, Some(change.key), action).await;
     let asked = asked.map_err(|problem| match problem.code() {
@@ -365,9 +373,16 @@ pub struct FestivalDetails {
     /// How many people the whole site is meant for.
     #[schema(minimum = 1)]
     pub max_capacity: Option<u32>,
+    /// The IANA time zone by which its days and reports go, of days that are over as well; as it is, unless told.
+    #[schema(value_type = Option<TimeZone>)]
+    pub time_zone: Option<TimeZone>,
+    /// When its days begin there; as it is, unless told.
+    #[schema(value_type = Option<DayStart>)]
+    pub day_starts_at: Option<DayStart>,
 }
 
-/// Gives a festival another name, other dates, another place. What is left out is taken away.
+/// Gives a festival another name, other dates, another time zone, another place. A place or a capacity that is left out is
+/// taken away.
 #[utoipa::path(put, path = "/festivals/{slug}", tag = "festivals", params(("slug" = String, Path)),
     request_body = FestivalDetails, responses((status = 204, description = "It is so.")))]
 async fn edit_festival(
@@ -376,8 +391,14 @@ async fn edit_festival(
     change: Change<FestivalDetails>,
 ) -> Result<Done, Problem> {
     let festival = change.operator.at(Right::ManageFestival, &slug)?;
-    let FestivalDetails { name, starts_at, ends_at, location, max_capacity } = change.body.read()?;
-    let details = Details { name, starts_at: starts_at.0, ends_at: ends_at.0, location, max_capacity };
+    let FestivalDetails { name, starts_at, ends_at, location, max_capacity, time_zone, day_starts_at } =
+        change.body.read()?;
+    let is = state.about(&slug).await?.calendar.clone();
+    let calendar = Calendar {
+        time_zone: time_zone.map_or(is.time_zone, |zone| zone.0),
+        day_starts_min: day_starts_at.map_or(is.day_starts_min, |start| start.0),
+    };
+    let details = Details { name, starts_at: starts_at.0, ends_at: ends_at.0, location, max_capacity, calendar };
     let action = OfficeAction::ByHand(ByHand::Edit { festival, details });
     state.ask_done(&change.operator, Some(change.key), action).await
 }

@@ -36,6 +36,16 @@ async fn a_festival_is_edited_ended_and_opened_again() {
         assert_eq!(&shown[field], value, "{field}");
     }
     assert_eq!(shown["maxCapacity"], Value::Null, "what is left out is taken away");
+    assert_eq!((&shown["timeZone"], &shown["dayStartsAt"]), (&json!("UTC"), &json!("06:00")));
+    let mut elsewhere = details.clone();
+    elsewhere["timeZone"] = json!("europe/berlin");
+    house.put(&admin, "/festivals/own", elsewhere.clone()).await.is(204, "");
+    // As with the name and the dates, but what reports go by does not change by being left out.
+    house.put(&admin, "/festivals/own", details.clone()).await.is(204, "");
+    let shown = house.get(&admin, "/festivals/own").await.json();
+    assert_eq!((&shown["timeZone"], &shown["dayStartsAt"]), (&json!("Europe/Berlin"), &json!("06:00")));
+    elsewhere["timeZone"] = json!("Europe/Gotham");
+    house.put(&admin, "/festivals/own", elsewhere).await.is(422, "validation");
     let mut backwards = details;
     backwards["endsAt"] = json!("2027-07-15T10:00:00Z");
     house.put(&admin, "/festivals/own", backwards).await.is(422, "invalid_value");

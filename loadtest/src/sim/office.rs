@@ -7,7 +7,7 @@ use engine::command::{ByHand, CashAction, Details, IdempotencyKey, OfficeAction,
 use engine::ids::{CategoryNo, DeviceId, FestivalId, GateNo, TagUid, TicketId, ZoneNo};
 use engine::rejection::Rejection;
 use engine::status::{EntryPolicy, Policy, Role, ScanAck, TicketStatus, ZoneState};
-use engine::time::Timestamp;
+use engine::time::{Calendar, Timestamp};
 
 use super::bank::{TAGS, wristband};
 use super::dice::Dice;
@@ -172,7 +172,8 @@ pub(super) fn idea(site: &Site, dice: &mut Dice) -> OfficeAction {
         29 => {
             let starts_at = Timestamp(if dice.one_in(2) { 0 } else { i64::MAX / 2 });
             let (name, ends_at) = ("another name".into(), Timestamp(i64::MAX));
-            let details = Details { name, starts_at, ends_at, location: "here".into(), max_capacity: None };
+            let (location, calendar) = ("here".into(), Calendar::default());
+            let details = Details { name, starts_at, ends_at, location, max_capacity: None, calendar };
             OfficeAction::ByHand(ByHand::Edit { festival, details })
         }
         30 if dice.one_in(3) => OfficeAction::ByHand(ByHand::ResetScans { festival, reason: "a test".into() }),
