@@ -123,12 +123,7 @@ fn check(
     }
 
     // Row 4: the ticket's status.
-    match ticket.status {
-        TicketStatus::Cancelled => return Err(Rejection::Cancelled),
-        TicketStatus::Refunded => return Err(Rejection::Refunded),
-        TicketStatus::Reserved | TicketStatus::Available => return Err(Rejection::Unpaid),
-        TicketStatus::Sold | TicketStatus::Used => {}
-    }
+    check_paid(ticket.status)?;
     // Before `already_used`: somebody has blocked it on purpose, and whoever holds it is to be sent to the help desk. A
     // stolen ticket has mostly been used as well; "used already" would send the thief away, and the owner with them.
     if ticket.blocked {
@@ -296,6 +291,16 @@ fn move_holder(festival: &mut Festival, scanned: &Scanned, at: Timestamp) {
     assert_eq!(festival.zones[usize::from(scanned.zone.0)].occupancy, scanned.occupancy, "paired with decide");
 }
 
+/// Whether somebody has paid for the ticket, and it has not been taken back: nobody overrules that.
+fn check_paid(status: TicketStatus) -> Result<(), Rejection> {
+    match status {
+        TicketStatus::Cancelled => Err(Rejection::Cancelled),
+        TicketStatus::Refunded => Err(Rejection::Refunded),
+        TicketStatus::Reserved | TicketStatus::Available => Err(Rejection::Unpaid),
+        TicketStatus::Sold | TicketStatus::Used => Ok(()),
+    }
+}
+
 /// The number under which a ticket remembers that it was let in by hand: no device has it, so that only a supervisor can
 /// undo that. [`crate::category::LastScan::seq`] is then one more than the gate's number.
 const NO_DEVICE: u32 = u32::MAX;
@@ -316,12 +321,7 @@ pub(crate) fn decide_by_hand(
     let gate = festival.gates.get(usize::from(gate_no.0)).ok_or(Rejection::UnknownGate)?;
     let zone = festival.zone(gate.zone)?;
     let ticket = festival.ticket(id)?;
-    match ticket.status {
-        TicketStatus::Cancelled => return Err(Rejection::Cancelled),
-        TicketStatus::Refunded => return Err(Rejection::Refunded),
-        TicketStatus::Reserved | TicketStatus::Available => return Err(Rejection::Unpaid),
-        TicketStatus::Sold | TicketStatus::Used => {}
-    }
+    check_paid(ticket.status)?;
     if ticket.blocked {
         return Err(Rejection::Blocked);
     }
