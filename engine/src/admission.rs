@@ -303,7 +303,7 @@ fn check_paid(status: TicketStatus) -> Result<(), Rejection> {
 
 /// The number under which a ticket remembers that it was let in by hand: no device has it, so that only a supervisor can
 /// undo that. [`crate::category::LastScan::seq`] is then one more than the gate's number.
-const NO_DEVICE: u32 = u32::MAX;
+pub(crate) const NO_DEVICE: u32 = u32::MAX;
 
 /// Decides to let somebody in by hand. What may be overruled is what a reader can be wrong about: that the ticket was used,
 /// that its holder is inside, or not in the zone around this one, the hours, the areas. What may not: a ticket that is not

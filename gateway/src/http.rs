@@ -47,6 +47,7 @@ pub mod operations;
 pub mod problem;
 pub mod readmodels;
 pub mod reads;
+pub mod reason;
 pub mod request;
 pub mod tickets;
 pub mod words;

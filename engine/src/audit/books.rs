@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Check, Found};
-use crate::admission::UNDO_WITHIN_MS;
+use crate::admission::{NO_DEVICE, UNDO_WITHIN_MS};
 use crate::command::{CONFLICT, CategoryValues, Direction, FIRST_ENTRY, Verdict, WAS_NOT_INSIDE};
 use crate::connections::LATE_MAX_MS;
 use crate::event::{AdmittedByHand, CashEvent, DoneByHand, Event, Scanned, TakenBack, Undone};
@@ -301,7 +301,7 @@ impl Books {
         found.check(Check::Door, open, what);
         found.check(Check::Capacity, self.zones[zone].occupancy() < self.zones[zone].capacity, what);
         self.counted[usize::from(admitted.gate.0)][0] += 1;
-        let nobodys = DeviceId::new(self.id, u32::MAX);
+        let nobodys = DeviceId::new(self.id, NO_DEVICE);
         self.admitted(seat, &admitted.as_scan(nobodys, at), at, found);
         self.sums(admitted.zone, admitted.occupancy, found);
     }

@@ -15,8 +15,8 @@ use utoipa_axum::routes;
 
 use super::AppState;
 use super::answer::{Created, Done, Page, PageQuery, odd};
-use super::festivals::{Reason, a_reason};
 use super::problem::{Fault, Problem};
+use super::reason::{Reason, a_reason};
 use super::request::{Change, Nothing, Path, Query as QueryString};
 use super::tickets::qr_svg;
 use super::words::Moment;

@@ -17,6 +17,7 @@ use super::answer::{Changed, Created, Done, odd};
 use super::calendar::{DayStart, TimeZone};
 use super::categories::Category;
 use super::problem::Problem;
+use super::reason::{Reason, a_reason};
 use super::request::{Change, Nothing, Path};
 use super::words::{EntryPolicy, FestivalStatus, Moment, ScanAck};
 use super::zones::{Gate, Zone};
@@ -401,26 +402,6 @@ async fn edit_festival(
     let details = Details { name, starts_at: starts_at.0, ends_at: ends_at.0, location, max_capacity, calendar };
     let action = OfficeAction::ByHand(ByHand::Edit { festival, details });
     state.ask_done(&change.operator, Some(change.key), action).await
-}
-
-/// Why something is done by hand.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Reason {
-    /// At most 200 bytes. It must name nobody: it is kept for ever.
-    #[schema(example = "That was the test day")]
-    pub reason: String,
-}
-
-/// Whether somebody has said why.
-///
-/// # Errors
-/// `validation`.
-pub fn a_reason(reason: String) -> Result<String, Problem> {
-    if reason.trim().is_empty() || reason.len() > TEXT_LEN_MAX {
-        return Err(Problem::field("/reason", format!("must say why, in 1 to {TEXT_LEN_MAX} bytes")));
-    }
-    Ok(reason)
 }
 
 /// Takes back a test day: USED tickets are SOLD again, nobody is inside, gates and zones count from nothing. The access
