@@ -134,8 +134,8 @@ fn an_honest_night_holds() {
     let json = serde_json::to_value(&report).unwrap();
     assert_eq!(json["checks"].as_array().unwrap().len(), Check::ALL.len());
     assert_eq!(json["violations"].as_array().unwrap().len(), 0);
-    let quota = &json["checks"][Check::Quota as usize];
-    assert_eq!((&quota["check"], &quota["invariants"]), (&"quota".into(), &serde_json::json!([8])), "{json:#}");
+    let replay = &json["checks"][Check::Replay as usize];
+    assert_eq!((&replay["check"], &replay["invariants"]), (&"replay".into(), &serde_json::json!([3, 7])), "{json:#}");
 }
 
 /// The honest entry is honest; each other line tells one lie.

@@ -58,7 +58,7 @@ pub struct Checked {
     pub check: &'static str,
     /// What holds.
     pub says: &'static str,
-    /// The design's invariants.
+    /// The numbers of the invariants in ARCHITECTURE.md that it helps to hold.
     pub invariants: &'static [u8],
     /// How often it was looked at.
     pub checked: u64,
