@@ -1,12 +1,35 @@
-//! The house: crates stand in a line, each imports only from its left.
+//! The house: which crate may import which others of the house, and what a device's library must not bring along.
 #![allow(clippy::disallowed_methods)] // the manifests are files
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// From left to right; `loadtest` and `benches` stand side by side at the end.
-const LINE: [(&str, u8); 6] =
-    [("engine", 0), ("storage", 1), ("actors", 2), ("gateway", 3), ("loadtest", 4), ("benches", 4)];
+/// Each crate with its folder, and the crates it may import. ARCHITECTURE.md draws the same.
+const HOUSE: [(&str, &str, &[&str]); 8] = [
+    ("engine", "engine", &[]),
+    ("tapgate-wire", "gateway/wire", &["engine"]),
+    ("tapgate-client", "gateway/client", &["engine", "tapgate-wire"]),
+    ("storage", "storage", &["engine"]),
+    ("actors", "actors", &["engine", "tapgate-wire", "storage"]),
+    ("gateway", "gateway", &["engine", "tapgate-wire", "tapgate-client", "storage", "actors"]),
+    ("loadtest", "loadtest", &["engine", "tapgate-wire", "tapgate-client", "storage", "actors"]),
+    ("benches", "benches", &["engine", "tapgate-wire", "tapgate-client", "storage", "actors", "gateway"]),
+];
+
+/// What a device maker must not get with the client: HTTP frameworks, databases, terminal UIs, actors.
+const NOT_ON_A_DEVICE: [&str; 11] = [
+    "axum",
+    "hyper",
+    "tower",
+    "redb",
+    "ratatui",
+    "actix",
+    "ractor",
+    "clap",
+    "utoipa",
+    "metrics-exporter-prometheus",
+    "rcgen",
+];
 
 /// The crates of the house that a manifest's dependencies name, in whichever of its tables.
 fn arrows(manifest: &str) -> Vec<String> {
@@ -21,35 +44,56 @@ fn arrows(manifest: &str) -> Vec<String> {
             }
         }
     }
-    let manifest: toml_edit::DocumentMut = manifest.parse().expect("a manifest is TOML");
     let mut found = Vec::new();
-    walk(manifest.as_table(), false, &mut found);
-    found.retain(|name| LINE.iter().any(|(of_house, _)| of_house == name));
+    walk(parse(manifest).as_table(), false, &mut found);
+    found.retain(|name| HOUSE.iter().any(|(of_house, ..)| of_house == name));
     found
 }
 
-/// The arrows of one crate that do not point to its left.
+/// The arrows of one crate that the house does not have.
 fn wrong(name: &str, manifest: &str) -> Vec<String> {
-    let line: BTreeMap<&str, u8> = LINE.into();
-    arrows(manifest).into_iter().filter(|to| line[to.as_str()] >= line[name]).collect()
+    let (.., allowed) = HOUSE.iter().find(|(of_house, ..)| *of_house == name).expect("a crate of the house");
+    arrows(manifest).into_iter().filter(|to| !allowed.contains(&to.as_str())).collect()
+}
+
+fn parse(toml: &str) -> toml_edit::DocumentMut {
+    toml.parse().expect("this is TOML")
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace")
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).expect(path)
 }
 
 #[test]
-fn each_crate_imports_only_from_its_left() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
-    let workspace = std::fs::read_to_string(root.join("Cargo.toml")).expect("the workspace's manifest");
-    let workspace: toml_edit::DocumentMut = workspace.parse().expect("a manifest is TOML");
+fn each_crate_imports_only_what_the_house_allows() {
+    let workspace = parse(&read("Cargo.toml"));
     let members = workspace["workspace"]["members"].as_array().expect("members");
-    let mut looked_at: Vec<&str> = Vec::new();
-    for member in members.iter().filter_map(|member| member.as_str()) {
-        let manifest = std::fs::read_to_string(root.join(member).join("Cargo.toml")).expect("a member's manifest");
-        assert_eq!(wrong(member, &manifest), [""; 0], "{member} imports to its right");
-        looked_at.push(member);
+    let mut looked_at = Vec::new();
+    for folder in members.iter().filter_map(|member| member.as_str()) {
+        let manifest = read(&format!("{folder}/Cargo.toml"));
+        let name = parse(&manifest)["package"]["name"].as_str().expect("a name").to_owned();
+        assert!(HOUSE.iter().any(|(of_house, ..)| *of_house == name), "{name} is new and needs its place in the house");
+        assert_eq!(wrong(&name, &manifest), [""; 0], "{name} imports what it must not");
+        looked_at.push((name, folder.to_owned()));
     }
-    let mut line = LINE.map(|(name, _)| name);
-    line.sort_unstable();
+    let mut house = HOUSE.map(|(name, folder, _)| (name.to_owned(), folder.to_owned()));
+    house.sort_unstable();
     looked_at.sort_unstable();
-    assert_eq!(looked_at, line, "a crate that is new needs its place in the line");
+    assert_eq!(looked_at, house);
+}
+
+#[test]
+fn the_house_has_no_circle() {
+    for (at, (name, _, allowed)) in HOUSE.iter().enumerate() {
+        for to in *allowed {
+            let before = HOUSE[..at].iter().any(|(of_house, ..)| of_house == to);
+            assert!(before, "{name} may import {to}, which has to stand before it then");
+        }
+    }
 }
 
 #[test]
@@ -63,7 +107,73 @@ fn an_arrow_the_wrong_way_is_found() {
         ("actors", "[dependencies.gateway]\npath = \"../gateway\"", vec!["gateway"]),
         ("loadtest", "[dependencies]\nbenches.workspace = true", vec!["benches"]),
         ("gateway", "[features]\nplants = [\"actors/plants\"]\n[dependencies]\nactors.workspace = true", vec![]),
+        // Side by side: neither the journal nor the server's house is a device's business.
+        ("tapgate-client", "[dependencies]\ntapgate-wire.workspace = true\nengine.workspace = true", vec![]),
+        ("tapgate-client", "[dev-dependencies]\ngateway.workspace = true", vec!["gateway"]),
+        ("tapgate-wire", "[dependencies]\nstorage.workspace = true", vec!["storage"]),
+        ("storage", "[dependencies]\ntapgate-wire.workspace = true", vec!["tapgate-wire"]),
+        ("actors", "[dependencies]\ntapgate-client.workspace = true", vec!["tapgate-client"]),
+        ("loadtest", "[dependencies]\ngateway.workspace = true", vec!["gateway"]),
     ] {
         assert_eq!(wrong(name, manifest), found, "{manifest}");
     }
+}
+
+/// Every package that `name` leads to in a lock file, itself included. A lock file does not tell what is built from what
+/// only tests need: of the house's own crates the manifests say so.
+fn all_under(
+    name: &str,
+    lock: &toml_edit::DocumentMut,
+    own_tests: &BTreeMap<String, BTreeSet<String>>,
+) -> BTreeSet<String> {
+    let packages = lock["package"].as_array_of_tables().expect("packages");
+    let mut found = BTreeSet::new();
+    let mut next = vec![name.to_owned()];
+    while let Some(name) = next.pop() {
+        if !found.insert(name.clone()) {
+            continue;
+        }
+        for package in packages.iter().filter(|package| package["name"].as_str() == Some(&name)) {
+            let dependencies = package.get("dependencies").and_then(|list| list.as_array()).into_iter().flatten();
+            // "name", or "name version" where there are several.
+            let names = dependencies.filter_map(|one| one.as_str()?.split(' ').next());
+            let only_tests = own_tests.get(&name);
+            next.extend(names.filter(|to| only_tests.is_none_or(|tests| !tests.contains(*to))).map(str::to_owned));
+        }
+    }
+    found
+}
+
+/// What each crate of the house needs for its tests alone.
+fn own_tests() -> BTreeMap<String, BTreeSet<String>> {
+    let names = |manifest: &toml_edit::DocumentMut, table: &str| -> BTreeSet<String> {
+        let table = manifest.get(table).and_then(|table| table.as_table());
+        table.into_iter().flat_map(|table| table.iter()).map(|(name, _)| name.to_owned()).collect()
+    };
+    let of = |(name, folder, _): &(&str, &str, &[&str])| {
+        let manifest = parse(&read(&format!("{folder}/Cargo.toml")));
+        let built = names(&manifest, "dependencies");
+        ((*name).to_owned(), names(&manifest, "dev-dependencies").difference(&built).cloned().collect())
+    };
+    HOUSE.iter().map(of).collect()
+}
+
+#[test]
+fn a_device_gets_no_server_with_its_library() {
+    let (lock, own_tests) = (parse(&read("Cargo.lock")), own_tests());
+    let client = all_under("tapgate-client", &lock, &own_tests);
+    let brought: Vec<_> = NOT_ON_A_DEVICE.iter().filter(|name| client.contains(**name)).collect();
+    assert_eq!(
+        brought, [&""; 0],
+        "tapgate-client brings these along; `cargo tree -p tapgate-client -i NAME` says through what"
+    );
+    assert!(client.contains("quinn") && client.contains("tapgate-wire"), "the lock file was understood: {client:?}");
+    // The names are spelled as they are in the house, and are found where they are.
+    let gateway = all_under("gateway", &lock, &own_tests);
+    let missing: Vec<_> = NOT_ON_A_DEVICE.iter().filter(|name| !gateway.contains(**name)).collect();
+    assert_eq!(missing, [&""; 0], "nobody uses these any more: watch for what has taken their place");
+    // And the wire alone has no socket.
+    let wire = all_under("tapgate-wire", &lock, &own_tests);
+    let heavy: Vec<_> = ["quinn", "tokio", "rustls"].into_iter().filter(|name| wire.contains(*name)).collect();
+    assert_eq!(heavy, [""; 0]);
 }

@@ -21,11 +21,11 @@ use engine::credential::{self, QrClaim, QrKey, QrSecret};
 use engine::ids::{CategoryNo, FestivalId, TicketId};
 use engine::status::ZoneState;
 use engine::view::{Query, View};
+use tapgate_client::Read;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use crate::client::Read;
 use crate::http::AppState;
 use crowd::{Crowd, Place, Shown};
 use festival::DemoError;

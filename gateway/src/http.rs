@@ -15,6 +15,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use engine::credential::QrSecret;
 use engine::rejection::Rejection;
+use tapgate_wire::Fingerprint;
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::router::OpenApiRouter;
@@ -26,7 +27,6 @@ use crate::metrics::PrometheusHandle;
 use crate::pages;
 use crate::quic::LatencyTracker;
 use crate::shares::Turns;
-use crate::tls::Fingerprint;
 use problem::{Fault, Problem};
 use readmodels::ReadModels;
 

@@ -1,8 +1,7 @@
-//! The doors: QUIC for devices, HTTP for people, live streams, pages; and the device's side of the wire as a library.
+//! The doors: QUIC for devices, HTTP for people, live streams, pages; the one binary `tapgate`.
 
 pub mod auth;
 pub mod cli;
-pub mod client;
 pub mod commands;
 pub mod config;
 pub mod control;
@@ -21,4 +20,3 @@ pub mod secret;
 pub mod serve;
 pub mod shares;
 pub mod tls;
-pub mod wire;

@@ -36,6 +36,7 @@ use engine::view::{DeviceView, Notice as NodeNotice};
 use metrics::{Counter, Gauge};
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Endpoint, VarInt};
+use tapgate_wire::{Notice, Refusal, close};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 
@@ -52,7 +53,6 @@ use tags::Tags;
 
 use crate::http::readmodels::ReadModels;
 use crate::tls::ServerTls;
-use crate::wire::{Notice, Refusal, close};
 
 /// How the QUIC door is set up.
 #[derive(Clone)]

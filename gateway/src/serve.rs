@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use actors::{Node, NodeConfig, StartError};
 use engine::credential::QrSecret;
+use tapgate_wire::Fingerprint;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -23,7 +24,7 @@ use crate::http::{self, AppState, ndjson, reads};
 use crate::lists::Lists;
 use crate::live::{self, LiveHub, Watching};
 use crate::quic::{self, LatencyTracker, QuicConfig, QuicError, QuicServer};
-use crate::tls::{Fingerprint, ServerTls, TlsError};
+use crate::tls::{ServerTls, TlsError};
 use crate::{control, listen, metrics, secret};
 
 /// Why the server does not start. Each sentence is for whoever is on call.

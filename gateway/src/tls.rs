@@ -4,25 +4,18 @@
 //! good as any, names and dates in it mean nothing, and a certificate that is renewed for the same key is the same server.
 //! Another key means enrolling anew.
 
-use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::sync::Arc;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{
-    CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature, verify_tls13_signature,
-};
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::ParsedCertificate;
-use rustls::{ClientConfig, DigitallySignedStruct, ServerConfig, SignatureScheme};
-use sha2::{Digest as _, Sha256};
-
-use crate::wire::ALPN;
+use tapgate_wire::{ALPN, Fingerprint};
 
 /// The file in the data folder that holds key and certificate together, so that there is never half of a pair.
 pub const FILE: &str = "quic.pem";
@@ -30,58 +23,6 @@ pub const FILE: &str = "quic.pem";
 pub const NEXT_FILE: &str = "quic-next.pem";
 /// The pair that was in use before; for going back, and of no use to a server.
 pub const BEFORE_FILE: &str = "quic-before.pem";
-
-/// The SHA-256 of a certificate's public key (its SubjectPublicKeyInfo in DER, as in RFC 7469). Reads and writes 64
-/// hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Fingerprint(pub [u8; 32]);
-
-impl Fingerprint {
-    /// Of this certificate's key; `None` if it is none that can be read.
-    pub fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
-        let key = ParsedCertificate::try_from(certificate).ok()?.subject_public_key_info();
-        Some(Self(Sha256::digest(&key).into()))
-    }
-
-    /// Its first eight bytes: enough to tell a server's keys apart, and never 0.
-    pub fn short(&self) -> u64 {
-        let [a, b, c, d, e, f, g, h, ..] = self.0;
-        u64::from_be_bytes([a, b, c, d, e, f, g, h]).max(1)
-    }
-}
-
-impl fmt::Display for Fingerprint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl fmt::Debug for Fingerprint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-/// This is not 64 hexadecimal digits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a fingerprint is 64 hexadecimal digits")]
-pub struct NoFingerprint;
-
-impl FromStr for Fingerprint {
-    type Err = NoFingerprint;
-
-    fn from_str(text: &str) -> Result<Self, NoFingerprint> {
-        let mut bytes = [0; 32];
-        if text.len() != 64 || !text.is_ascii() {
-            return Err(NoFingerprint);
-        }
-        for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
-            let digit = |c: u8| char::from(c).to_digit(16).ok_or(NoFingerprint);
-            *byte = ((digit(digits[0])? << 4) | digit(digits[1])?) as u8;
-        }
-        Ok(Self(bytes))
-    }
-}
 
 /// What the QUIC door shows and proves.
 #[derive(Clone)]
@@ -193,7 +134,8 @@ fn chain_in(path: &Path) -> Result<(Vec<CertificateDer<'static>>, Fingerprint), 
     let chain = CertificateDer::pem_slice_iter(&read(path)?).collect::<Result<Vec<_>, _>>();
     let chain = chain.map_err(|error| unusable(error.to_string()))?;
     let leaf = chain.first().ok_or_else(|| unusable("none in there".into()))?;
-    let fingerprint = Fingerprint::of(leaf).ok_or_else(|| unusable("it is damaged".into()))?;
+    let leaf = ParsedCertificate::try_from(leaf).map_err(|_| unusable("it is damaged".into()))?;
+    let fingerprint = Fingerprint::of_key(&leaf.subject_public_key_info());
     Ok((chain, fingerprint))
 }
 
@@ -251,74 +193,6 @@ fn make(data: &Path, path: &Path) -> io::Result<()> {
     File::open(data)?.sync_all()
 }
 
-/// A client that trusts whoever holds a key with one of these fingerprints: a server's present one, and the one that the
-/// server has said will be its next.
-pub fn pinned(fingerprint: Fingerprint, next: Option<Fingerprint>) -> ClientConfig {
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let verifier = Pinned { fingerprint, next, algorithms: provider.signature_verification_algorithms };
-    let mut config = client(provider, verifier);
-    config.alpn_protocols = vec![ALPN.to_vec()];
-    config.resumption = rustls::client::Resumption::disabled();
-    config
-}
-
-fn client(provider: Arc<CryptoProvider>, verifier: Pinned) -> ClientConfig {
-    ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .expect("aws-lc-rs speaks TLS 1.3")
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth()
-}
-
-/// Compares the fingerprint, and still checks that the server holds the certificate's key: a fingerprint is public.
-#[derive(Debug)]
-struct Pinned {
-    fingerprint: Fingerprint,
-    next: Option<Fingerprint>,
-    algorithms: WebPkiSupportedAlgorithms,
-}
-
-impl ServerCertVerifier for Pinned {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let shown = Fingerprint::of(end_entity);
-        if shown.is_some() && (shown == Some(self.fingerprint) || shown == self.next) {
-            Ok(ServerCertVerified::assertion())
-        } else {
-            Err(rustls::CertificateError::ApplicationVerificationFailure.into())
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &self.algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -351,7 +225,7 @@ mod tests {
         assert_eq!(certified("other.example.org", &key), first, "renewed");
         assert_ne!(certified("gates.example.org", &other), first, "another key");
         // As others compute it: SHA-256 over the key's own DER.
-        assert_eq!(first, Fingerprint(Sha256::digest(rcgen::PublicKeyData::subject_public_key_info(&key)).into()));
+        assert_eq!(first, Fingerprint::of_key(&rcgen::PublicKeyData::subject_public_key_info(&key)));
     }
 
     #[test]
@@ -391,14 +265,5 @@ mod tests {
         ServerTls::kept_in(b.path()).unwrap();
         let error = ServerTls::from_files(&a.path().join(FILE), &b.path().join(FILE)).err().unwrap();
         assert!(error.to_string().contains("pair"), "{error}");
-    }
-
-    #[test]
-    fn fingerprints_read_back() {
-        let fingerprint = Fingerprint(core::array::from_fn(|i| 7 * i as u8));
-        assert_eq!(fingerprint.to_string().parse(), Ok(fingerprint));
-        for bad in ["", "00", &"0".repeat(63), &"g".repeat(64), &"é".repeat(32)] {
-            assert_eq!(bad.parse::<Fingerprint>(), Err(NoFingerprint), "{bad}");
-        }
     }
 }

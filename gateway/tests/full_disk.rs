@@ -13,11 +13,11 @@ use common::night::{found, issue, reader, rows_once};
 use common::process::{Running, serve, tapgate};
 use engine::command::{Direction, Verdict};
 use engine::rejection::Rejection;
-use gateway::client::Read;
 use rustix::process::Signal;
 use serde_json::json;
 use storage::journal::file::{FileJournal, Options};
 use storage::journal::log::LogOptions;
+use tapgate_client::Read;
 
 /// A disk of this size in memory; gone when it is dropped.
 struct SmallDisk(tempfile::TempDir);

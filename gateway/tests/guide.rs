@@ -9,9 +9,9 @@ use common::process::Running;
 use engine::command::{CashVerdict, Direction, Verdict};
 use engine::ids::TagUid;
 use engine::money::{Currency, Money};
-use gateway::client::{Read, Reader, ReaderOptions, Shown, Terminal, enrol};
 use rustix::process::Signal;
 use serde_json::Value;
+use tapgate_client::{Read, Reader, ReaderOptions, Shown, Terminal, enrol};
 
 const GUIDE: &str = include_str!("../src/http/guide.md");
 

@@ -11,9 +11,9 @@ use std::time::Duration;
 use common::night::{HERS, Ticket, found, issue, reader, rows, rows_once};
 use common::process::{Operator, Running, tapgate};
 use engine::command::Direction;
-use gateway::client::Read;
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use tapgate_client::Read;
 
 /// All that the lists say of the night, by the question.
 fn lists(office: &Operator, tickets: &[Ticket], devices: &[String]) -> Vec<(String, Vec<Value>)> {

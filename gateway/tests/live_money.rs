@@ -9,10 +9,10 @@ use common::till::{BAR, cashless, eur, guest, terminal};
 use engine::command::CashVerdict;
 use engine::rejection::Rejection;
 use futures_util::StreamExt as _;
-use gateway::client::Shown;
 use gateway::live::LiveHub;
 use gateway::quic::LatencyTracker;
 use serde_json::Value;
+use tapgate_client::Shown;
 
 /// One viewer's stream.
 struct Viewer(BodyDataStream);

@@ -13,10 +13,10 @@ use engine::ids::{GateNo, ZoneNo};
 use engine::rejection::Rejection;
 use engine::status::{Policy, ScanAck, TicketStatus, ZoneState};
 use engine::time::Timestamp;
-use gateway::client::{ClientError, DeviceKey, Event, Identity, Link, Read, Reader, ReaderOptions, enrol, enrol_key};
 use gateway::quic::{Limits, pinning};
 use gateway::tls::ServerTls;
-use gateway::wire::{Credential, Frame, Notice, Refusal, Scan};
+use tapgate_client::{ClientError, DeviceKey, Event, Identity, Link, Read, Reader, ReaderOptions, enrol, enrol_key};
+use tapgate_wire::{Credential, Frame, Notice, Refusal, Scan};
 use tokio::net::UdpSocket;
 use tokio::sync::broadcast;
 

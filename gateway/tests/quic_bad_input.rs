@@ -11,13 +11,10 @@ use engine::ids::{DeviceId, ZoneNo};
 use engine::rejection::Rejection;
 use engine::status::Policy;
 use engine::time::Timestamp;
-use gateway::client::{
-    ClientError, DeviceKey, Identity, Link, Offer, Reader, ReaderOptions, config, endpoint, enrol_key,
-};
 use gateway::quic::Limits;
-use gateway::tls::Fingerprint;
-use gateway::wire::{Credential, Frame, Refusal, Scan, close, decode, proof};
 use quinn::{Connection, ConnectionError, RecvStream, SendStream, VarInt};
+use tapgate_client::{ClientError, DeviceKey, Identity, Link, Reader, ReaderOptions, config, endpoint, enrol_key};
+use tapgate_wire::{Credential, Fingerprint, Frame, Offer, Refusal, Scan, close, decode, proof};
 
 /// Nothing here takes so long; a test that hangs ends.
 const AT_MOST: Duration = Duration::from_secs(20);
@@ -166,7 +163,7 @@ async fn after_the_welcome() {
         ("a frame of no kind", &[0x04, 0x00, 0x7F, 0x00], Refusal::Malformed),
         ("cut in mid-frame", &cut[..cut.len() - 1], Refusal::Malformed),
         ("a second hello", &hello, Refusal::OutOfPlace),
-        ("a server's frame", &Frame::Confirmed(&[gateway::wire::SeqRange::new(1, 1)]).to_bytes(), Refusal::OutOfPlace),
+        ("a server's frame", &Frame::Confirmed(&[tapgate_wire::SeqRange::new(1, 1)]).to_bytes(), Refusal::OutOfPlace),
     ]
     .into_iter()
     .enumerate()
@@ -319,7 +316,7 @@ async fn proofs_that_prove_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_protocol_and_another_certificate() {
     let house = open().await;
-    let mut crypto = gateway::tls::pinned(house.tls.fingerprint, None);
+    let mut crypto = tapgate_client::pinned(house.tls.fingerprint, None);
     crypto.alpn_protocols = vec![b"h3".to_vec()];
     let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(crypto).unwrap();
     let config = quinn::ClientConfig::new(Arc::new(crypto));

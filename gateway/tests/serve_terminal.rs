@@ -10,10 +10,10 @@ use common::till::{eur, line, tag};
 use engine::command::CashVerdict;
 use engine::ids::{ProductNo, TransactionId, WalletId};
 use engine::rejection::Rejection;
-use gateway::client::{ClientError, DeviceKey, Event, Link, Offer, ReaderOptions, Shown, Terminal, enrol_key};
-use gateway::wire::{Frame, Refund, ReturnedItem};
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use tapgate_client::{ClientError, DeviceKey, Event, Link, ReaderOptions, Shown, Terminal, enrol_key};
+use tapgate_wire::{Frame, Offer, Refund, ReturnedItem};
 
 const GUESTS: u32 = 12;
 

@@ -12,10 +12,11 @@ use engine::credential::QrClaim;
 use engine::ids::{CategoryNo, FestivalId, TicketId, ZoneNo};
 use engine::rejection::Rejection;
 use engine::time::Timestamp;
-use gateway::tls::ServerTls;
-use gateway::wire::Frame;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Connection, Endpoint, EndpointConfig, ServerConfig, TokioRuntime};
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::PrivateKeyDer;
+use tapgate_wire::{ALPN, Fingerprint, Frame};
 
 use crate::cli::Gate;
 use crate::gate::{add_up, now_ms, window};
@@ -84,15 +85,14 @@ impl Drop for Echo {
 /// # Errors
 /// There is no socket to be had.
 pub fn serve(ready: impl FnOnce(&str)) -> anyhow::Result<()> {
-    let folder = tempfile::tempdir()?;
-    let tls = ServerTls::kept_in(folder.path())?;
+    let (tls, fingerprint) = throw_away_tls()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let crypto = QuicServerConfig::try_from(Arc::clone(&tls.config))?;
+        let crypto = QuicServerConfig::try_from(Arc::new(tls))?;
         let mut config = ServerConfig::with_crypto(Arc::new(crypto));
         config.transport_config(Arc::new(transport()));
         let endpoint = Endpoint::new(EndpointConfig::default(), Some(config), socket()?, Arc::new(TokioRuntime))?;
-        ready(&format!("{} {}", endpoint.local_addr()?, tls.fingerprint));
+        ready(&format!("{} {}", endpoint.local_addr()?, fingerprint));
         let (gone, parent_gone) = tokio::sync::oneshot::channel();
         std::thread::spawn(move || {
             let _ = std::io::stdin().read_to_end(&mut Vec::new());
@@ -114,6 +114,20 @@ pub fn serve(ready: impl FnOnce(&str)) -> anyhow::Result<()> {
         }
         Ok(())
     })
+}
+
+/// TLS as the server's own door has it, with a key that nobody keeps; and what there is to pin.
+fn throw_away_tls() -> anyhow::Result<(rustls::ServerConfig, Fingerprint)> {
+    let pair = rcgen::generate_simple_self_signed(["tapgate".to_owned()])?;
+    let fingerprint = Fingerprint::of_key(&rcgen::PublicKeyData::subject_public_key_info(&pair.signing_key));
+    let key = PrivateKeyDer::try_from(pair.signing_key.serialize_der()).map_err(anyhow::Error::msg)?;
+    let mut tls = rustls::ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_no_client_auth()
+        .with_single_cert(vec![pair.cert.into()], key)?;
+    tls.alpn_protocols = vec![ALPN.to_vec()];
+    tls.send_tls13_tickets = 0;
+    Ok((tls, fingerprint))
 }
 
 /// The usual answer, with `seq` at its place.

@@ -9,13 +9,12 @@ use anyhow::{Context as _, anyhow, bail, ensure};
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use bytes::Bytes;
 use engine::ids::{DeviceId, FestivalId};
-use gateway::quic::limits::make_roomy;
-use gateway::tls::{Fingerprint, pinned};
-use gateway::wire::{Enrol, Frame, close, decode, proof};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{
     ClientConfig, Connection, Endpoint, EndpointConfig, RecvStream, SendStream, TokioRuntime, TransportConfig, VarInt,
 };
+use tapgate_client::pinned;
+use tapgate_wire::{Enrol, Fingerprint, Frame, close, decode, proof};
 
 /// How long connecting and proving may take.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
@@ -25,6 +24,8 @@ const PING_EVERY: Duration = Duration::from_secs(10);
 const IDLE_MS: u32 = 30_000;
 /// What may be under way each way, in bytes: 4,096 answers of 56 bytes are 224 KiB, as many packed scans 312 KiB.
 const WINDOW_BYTES: u32 = 512 * 1_024;
+/// What the kernel may hold of arrived packets, as at the server's own socket.
+const SOCKET_BUFFER_BYTES: usize = 4 * 1_024 * 1_024;
 /// Packets taken in one read.
 const CHUNKS: usize = 32;
 
@@ -83,7 +84,8 @@ pub fn endpoint(target: &Target) -> anyhow::Result<Endpoint> {
 /// There is none to be had.
 pub fn socket() -> std::io::Result<UdpSocket> {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
-    make_roomy(&socket);
+    // The kernel gives what it may; with less there are only fewer packets in flight.
+    let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&socket, SOCKET_BUFFER_BYTES);
     Ok(socket)
 }
 

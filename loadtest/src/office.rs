@@ -162,7 +162,7 @@ impl Office {
     fn read_offer(&self, festival: FestivalId, made: &Value) -> anyhow::Result<(Offer, Target)> {
         let text =
             |field: &str| made[field].as_str().map(str::to_owned).with_context(|| format!("an offer has a {field}"));
-        let shown: gateway::client::Offer = text("offer")?.parse().context("the offer as readers read it")?;
+        let shown: tapgate_wire::Offer = text("offer")?.parse().context("the offer as readers read it")?;
         // What is advertised may be this machine's name as others know it; the load stays on the loopback all the same.
         let (_, port) = shown.server().rsplit_once(':').context("an offer has a port")?;
         let address = SocketAddr::new(self.http.ip(), port.parse()?);

@@ -2,8 +2,8 @@
 //! bytes go out.
 
 use engine::ids::DeviceId;
-use gateway::wire::{Frame, Refusal};
 use hdrhistogram::Histogram;
+use tapgate_wire::{Frame, Refusal};
 
 /// The most that is written at a time, in bytes: 840 packed scans.
 pub const WRITE_MAX: usize = 64 * 1_024;

@@ -11,7 +11,7 @@ use engine::credential::{self, QrClaim};
 use engine::ids::DeviceId;
 use engine::rejection::Rejection;
 use engine::time::Timestamp;
-use gateway::wire::{Credential, Frame, Refusal, Scan, WINDOW_MAX};
+use tapgate_wire::{Credential, Frame, Refusal, Scan, WINDOW_MAX};
 
 use crate::model::{Attempt, Model};
 use crate::player::{Latencies, Player, WRITE_MAX};
@@ -354,7 +354,7 @@ impl Player for Reader {
             Frame::Busy { seq, rejection, retry_after_ms } => {
                 self.refused(*seq, *rejection, *retry_after_ms, now_ns, latencies);
             }
-            Frame::Notice(gateway::wire::Notice::SlowDown { .. }) => self.slowed += 1,
+            Frame::Notice(tapgate_wire::Notice::SlowDown { .. }) => self.slowed += 1,
             Frame::Notice(_) => {}
             Frame::Refuse { refusal, .. } => return Err(*refusal),
             other => self.model.tally.wrong(|| format!("a frame that has no place here: {other:?}")),
@@ -378,7 +378,7 @@ mod tests {
     use crate::model::Visitor;
     use engine::command::FIRST_ENTRY;
     use engine::ids::{CategoryNo, FestivalId, TicketId, ZoneNo};
-    use gateway::wire::decode;
+    use tapgate_wire::decode;
 
     fn reader(window: usize, keep: usize) -> Reader {
         let visitors = (0..100).map(|serial| {
@@ -501,7 +501,7 @@ mod tests {
         assert_eq!((reader.open(), reader.is_done()), (0, false));
         assert_eq!(scans(&ask_all(&mut reader)), [(2, 1, None)], "the floor waits for the disk");
         let mut bytes = Vec::new();
-        gateway::wire::encode_confirmed(&[1], &mut bytes);
+        tapgate_wire::encode_confirmed(&[1], &mut bytes);
         let (confirmed, _) = decode(&bytes).unwrap().unwrap();
         reader.heard(&confirmed, 2, &mut latencies).unwrap();
         let answer = admitted(&reader, 2);
@@ -524,7 +524,7 @@ mod tests {
         let second = admitted(&reader, 2);
         reader.heard(&Frame::Answer { seq: 2, answer: second, durable: true }, 4, &mut latencies).unwrap();
         let mut bytes = Vec::new();
-        gateway::wire::encode_confirmed(&[1], &mut bytes);
+        tapgate_wire::encode_confirmed(&[1], &mut bytes);
         let (confirmed, _) = decode(&bytes).unwrap().unwrap();
         reader.heard(&confirmed, 5, &mut latencies).unwrap();
         assert_eq!(reader.model.tally.wrong, 0);

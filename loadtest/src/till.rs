@@ -12,7 +12,7 @@ use engine::ids::{DeviceId, ProductNo, TagUid, WalletId};
 use engine::money::{Currency, Money};
 use engine::rejection::Rejection;
 use engine::time::Timestamp;
-use gateway::wire::{self, Frame, LineItem, Refusal, WINDOW_MAX, WalletName};
+use tapgate_wire::{Frame, LineItem, Refusal, WINDOW_MAX, WalletName};
 
 use crate::player::{Latencies, Player, WRITE_MAX};
 use crate::reader::Habits;
@@ -163,19 +163,27 @@ impl Till {
                 let line = [LineItem::from(Line { product: ProductNo(0), count, price: PRICE })];
                 let lines = if count > 0 { &line[..] } else { &[] };
                 let amount = eur(amount);
-                Frame::Pay(wire::Pay { seq, floor, captured_at, expires_at, wallet, amount, lines, resent })
+                Frame::Pay(tapgate_wire::Pay { seq, floor, captured_at, expires_at, wallet, amount, lines, resent })
                     .encode(out);
             }
             Order::Refund { payment, amount } => {
-                Frame::Refund(wire::Refund { seq, floor, payment, amount: Some(eur(amount)), lines: &[], resent })
-                    .encode(out);
+                Frame::Refund(tapgate_wire::Refund {
+                    seq,
+                    floor,
+                    payment,
+                    amount: Some(eur(amount)),
+                    lines: &[],
+                    resent,
+                })
+                .encode(out);
             }
             Order::TopUp { amount } => {
                 let amount = eur(amount);
-                Frame::TopUp(wire::TopUp { seq, floor, captured_at, expires_at, wallet, amount, resent }).encode(out);
+                Frame::TopUp(tapgate_wire::TopUp { seq, floor, captured_at, expires_at, wallet, amount, resent })
+                    .encode(out);
             }
             Order::Balance => {
-                Frame::Balance(wire::Balance { seq, floor, captured_at, wallet, resent }).encode(out);
+                Frame::Balance(tapgate_wire::Balance { seq, floor, captured_at, wallet, resent }).encode(out);
             }
         }
     }
@@ -342,7 +350,7 @@ impl Player for Till {
             Frame::Busy { seq, rejection, retry_after_ms } => {
                 self.refused(*seq, *rejection, *retry_after_ms, now_ns, latencies);
             }
-            Frame::Notice(wire::Notice::SlowDown { .. }) => self.slowed += 1,
+            Frame::Notice(tapgate_wire::Notice::SlowDown { .. }) => self.slowed += 1,
             Frame::Notice(_) => {}
             Frame::Refuse { refusal, .. } => return Err(*refusal),
             other => self.tab.takings.wrong(|| format!("a frame that has no place here: {other:?}")),
@@ -363,7 +371,7 @@ pub fn hash_of(seq: u64, answer: &TerminalAnswer) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use gateway::wire::decode;
+    use tapgate_wire::decode;
 
     fn till(window: usize, keep: usize) -> Till {
         let habits = Habits { window, keep, remember: true, epoch_ms: 0, echo: false };

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use engine::command::TerminalAnswer;
 use engine::money::{Currency, Money};
+use tapgate_client::{ClientError, Shown, Terminal};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::drinkers::{Drinkers, Want};
 use super::tills::Tills;
 use super::{LAST_ANSWERS_WITHIN, UNDER_WAY_MAX};
-use crate::client::{ClientError, Shown, Terminal};
 
 /// How often somebody looks who steps up next: not in time with the gates.
 const STEP: Duration = Duration::from_millis(70);

@@ -8,12 +8,12 @@ use actors::Node;
 use engine::command::{OfficeAction, OfficeAnswer};
 use engine::ids::FestivalId;
 use engine::view::{FestivalView, Query, View};
+use tapgate_client::{ClientError, Identity, Reader, ReaderOptions};
+use tapgate_wire::{Fingerprint, Offer};
 
 use super::crowd::Place;
 use super::festival::{DemoError, ask};
 use crate::auth::{enrolment_code, enrolment_code_hash};
-use crate::client::{self, ClientError, Identity, Offer, Reader, ReaderOptions};
-use crate::tls::Fingerprint;
 
 /// Three at each gate of the perimeter, two at each inner one.
 pub const READERS: usize = 4 * 3 + 2 * 2;
@@ -108,5 +108,5 @@ pub(super) async fn enrolled(
     };
     let offer = Offer::new(&server.at.to_string(), server.fingerprint, festival, &code)
         .map_err(|why| failed(why.to_string()))?;
-    client::enrol(&offer, file).await.map_err(|why| failed(why.to_string()))
+    tapgate_client::enrol(&offer, file).await.map_err(|why| failed(why.to_string()))
 }

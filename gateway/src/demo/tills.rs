@@ -6,12 +6,12 @@ use std::path::Path;
 use actors::Node;
 use engine::command::{CashAction, OfficeAction};
 use engine::ids::{FestivalId, VendorNo};
+use tapgate_client::{ClientError, ReaderOptions, Terminal};
 
 use super::drinkers::Till;
 use super::festival::DemoError;
 use super::readers::{Server, enrolled};
 use super::stands::STANDS;
-use crate::client::{ClientError, ReaderOptions, Terminal};
 
 /// One in each zone.
 const DESKS: [&str; 3] = ["Cash desk, ground", "Cash desk, deck", "Cash desk, backstage"];

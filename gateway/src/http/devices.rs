@@ -9,6 +9,7 @@ use engine::ids::{DeviceId, FestivalId, GateNo};
 use engine::rejection::Rejection;
 use engine::view::{DeviceView, Query, View};
 use serde::{Deserialize, Serialize};
+use tapgate_wire::Offer;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -21,7 +22,6 @@ use super::request::{Change, Nothing, Path, Query as QueryString};
 use super::tickets::qr_svg;
 use super::words::Moment;
 use crate::auth::{Operator, Right, enrolment_code_hash};
-use crate::client::Offer;
 
 /// The routes of this file.
 pub fn router() -> OpenApiRouter<AppState> {

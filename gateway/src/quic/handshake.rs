@@ -10,12 +10,12 @@ use engine::rejection::Rejection;
 use engine::view::{DeviceView, Query, View};
 use quinn::{Connection, RecvStream, SendStream};
 use sha2::{Digest as _, Sha256};
+use tapgate_wire::{FRAME_LEN_MAX, Frame, Refusal, WireError, decode, proof};
 
 use super::Door;
 use super::failures::Blamed;
 use super::limits::Permit;
 use super::outbox::End;
-use crate::wire::{FRAME_LEN_MAX, Frame, Refusal, WireError, decode, proof};
 
 /// A device that has shown its key, and what it has sent beyond that.
 pub(super) struct Proven {

@@ -11,8 +11,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use engine::ids::DeviceId;
-
-use crate::wire::WINDOW_MAX;
+use tapgate_wire::WINDOW_MAX;
 
 /// Terminals whose numbers are remembered, connected or not. One that keeps 16 commands under way costs 256 B, one that
 /// uses its whole window 128 KiB; so 16,384 honest ones cost 4 MiB.

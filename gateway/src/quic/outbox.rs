@@ -9,11 +9,11 @@ use actors::{Busy, DeviceReply, Inbox, TerminalReply};
 use engine::command::CashVerdict;
 use engine::rejection::Rejection;
 use quinn::{Connection, SendStream, VarInt};
+use tapgate_wire::{Frame, Notice, Refusal, close, encode_confirmed};
 use tokio::sync::Notify;
 
 use super::Figures;
 use super::limits::Limits;
-use crate::wire::{Frame, Notice, Refusal, close, encode_confirmed};
 
 /// What an idle session may keep of its buffers, in bytes: 2 × 2 KiB × 10,000 sessions = 40 MiB at worst.
 const KEPT_BYTES: usize = 2_048;

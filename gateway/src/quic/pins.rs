@@ -7,8 +7,7 @@ use engine::command::{OfficeAction, OfficeCommand};
 use engine::ids::DeviceId;
 use engine::rejection::Rejection;
 use engine::view::{DeviceView, Query, View};
-
-use crate::tls::Fingerprint;
+use tapgate_wire::Fingerprint;
 
 /// How many devices of a festival are looked at in one question.
 const PAGE: u32 = 500;

@@ -12,11 +12,11 @@ use engine::ids::{DeviceId, Home, ZoneNo};
 use engine::rejection::Rejection;
 use engine::time::{HOUR_MS, Timestamp};
 use sha2::{Digest as _, Sha256};
+use tapgate_wire::{Credential, Frame, Refusal, Unusable};
 
 use super::Door;
 use super::outbox::{End, Outbox};
 use super::session::{Intake, Taken};
-use crate::wire::{self, Credential, Frame, Refusal, Unusable};
 
 pub(super) struct Reader {
     inbox: Arc<dyn Inbox>,
@@ -125,7 +125,7 @@ impl Reader {
     }
 
     /// Who asks is proven by the connection; no frame can name another device.
-    fn scan(&mut self, door: &Door, device: DeviceId, scan: &wire::Scan<'_>) -> DeviceCommand {
+    fn scan(&mut self, door: &Door, device: DeviceId, scan: &tapgate_wire::Scan<'_>) -> DeviceCommand {
         let verified = match scan.credential {
             Credential::Packed(claim) => self.check(door, &claim).map(Checked::Ticket),
             Credential::Raw(qr) => {

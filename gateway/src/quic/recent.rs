@@ -9,12 +9,12 @@ use engine::ids::{DeviceId, TransactionId};
 use engine::rejection::Rejection;
 use engine::view::{Query, View};
 use storage::views::{Only, Page, Span, TransactionRow, Transactions, TransactionsOf};
+use tapgate_wire::{Frame, RECENT_MAX, RECENT_ROWS_MAX, Recent, RecentRow, RecentRows};
 use tokio::sync::Semaphore;
 
 use super::Door;
 use super::outbox::Outbox;
 use crate::http::readmodels::ReadModels;
-use crate::wire::{Frame, RECENT_MAX, RECENT_ROWS_MAX, Recent, RecentRow, RecentRows};
 
 /// Reads for terminals at once, of all terminals: each takes a thread for a millisecond or two and at most 50 rows of 200 B.
 const AT_ONCE: usize = 4;

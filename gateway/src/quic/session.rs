@@ -11,6 +11,7 @@ use engine::ids::DeviceId;
 use engine::rejection::Rejection;
 use engine::view::DeviceView;
 use quinn::{Connection, Incoming, RecvStream, SendStream, VarInt};
+use tapgate_wire::{Fingerprint, Frame, Notice, Refusal, Unusable, WireError, close, decode, unusable};
 use tokio::time::{timeout, timeout_at};
 
 use super::handshake::{Proven, prove};
@@ -20,8 +21,6 @@ use super::reader::Reader;
 use super::terminal::Terminal;
 use super::welcome::welcome;
 use super::{Door, Entered};
-use crate::tls::Fingerprint;
-use crate::wire::{Frame, Notice, Refusal, Unusable, WireError, close, decode, unusable};
 
 /// Packets taken in one read: 32 × 1,452 B = 45 KiB, about 590 packed scans or 930 payments by wristband.
 const CHUNKS: usize = 32;

@@ -43,6 +43,7 @@ use engine::rejection::Rejection;
 use engine::time::Timestamp;
 use engine::view::{Query, TagState, TagView, View, is_younger_than_tap};
 use futures_util::stream::{self, StreamExt as _};
+use tapgate_wire::{Frame, Refusal, ReturnedItem, WalletName};
 use tokio::sync::oneshot;
 
 use super::Door;
@@ -51,7 +52,6 @@ use super::numbers::{self, Meaning, Numbers};
 use super::outbox::{End, Outbox};
 use super::session::{Intake, Taken};
 use super::tags::Link;
-use crate::wire::{Frame, Refusal, ReturnedItem, WalletName};
 
 /// Questions that one session has under way at once.
 const ASKED_AT_ONCE: usize = 64;

@@ -4,11 +4,11 @@
 use engine::rejection::Rejection;
 use engine::view::{DeviceView, Query, StandingView, Till, View};
 use quinn::SendStream;
+use tapgate_wire::{Frame, Notice, Refusal, TerminalWelcome, WINDOW_MAX, Welcome};
 
 use super::Door;
 use super::handshake::unavailable;
 use super::outbox::End;
-use crate::wire::{Frame, Notice, Refusal, TerminalWelcome, WINDOW_MAX, Welcome};
 
 /// The first frames that a proven device gets. The lowest number that it can use without asking again, as it is told.
 pub(super) async fn welcome(door: &Door, device: &DeviceView, send: &mut SendStream) -> Result<u64, End> {

@@ -17,9 +17,10 @@ use engine::money::{Currency, Money};
 use engine::status::{CategoryKind, FestivalStatus, Policy, TicketStatus, ZoneState};
 use engine::time::Timestamp;
 use engine::view::{Query, View};
-use gateway::client::{DeviceKey, Identity, Offer, Read, enrol_key};
 use gateway::quic::{Limits, QuicConfig, QuicServer};
 use gateway::tls::ServerTls;
+use tapgate_client::{DeviceKey, Identity, Read, enrol_key};
+use tapgate_wire::Offer;
 
 pub const TICKETS: u32 = 600;
 

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use gateway::client::{DeviceKey, Offer, Reader, ReaderOptions, enrol_key};
 use serde_json::{Value, json};
+use tapgate_client::{DeviceKey, Reader, ReaderOptions, enrol_key};
+use tapgate_wire::Offer;
 
 use super::process::Operator;
 

@@ -6,7 +6,8 @@ use engine::ids::*;
 use engine::money::{Currency, Money};
 use engine::rejection::Rejection;
 use engine::view::{Query, View, WalletView};
-use gateway::client::{DeviceKey, Identity, Offer, ReaderOptions, Shown, Terminal, Told, enrol_key};
+use tapgate_client::{DeviceKey, Identity, ReaderOptions, Shown, Terminal, Told, enrol_key};
+use tapgate_wire::Offer;
 
 use super::{House, ask};
 

@@ -20,9 +20,9 @@ use gateway::http::{AppState, Limits, app};
 use gateway::lists::Lists;
 use gateway::live::{self, LiveHub};
 use gateway::quic::LatencyTracker;
-use gateway::tls::Fingerprint;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
+use tapgate_wire::Fingerprint;
 
 use crate::document::Document;
 use tokio::sync::mpsc::UnboundedSender;

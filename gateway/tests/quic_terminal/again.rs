@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use engine::command::*;
 use engine::rejection::Rejection;
-use gateway::client::{ClientError, Event, Identity, Link, ReaderOptions, Shown, Terminal};
-use gateway::wire::{Frame, LineItem, Refund, WalletName};
+use tapgate_client::{ClientError, Event, Identity, Link, ReaderOptions, Shown, Terminal};
+use tapgate_wire::{Frame, LineItem, Refund, WalletName};
 
 use crate::common::till::*;
 use crate::link::*;

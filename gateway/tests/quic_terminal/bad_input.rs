@@ -8,8 +8,8 @@ use engine::money::{Currency, Money};
 use engine::rejection::Rejection;
 use engine::status::{FestivalStatus, Policy};
 use engine::time::Timestamp;
-use gateway::client::{ClientError, Event, Link, ReaderOptions, Shown, Terminal};
-use gateway::wire::{Frame, Pay, Refund, Refusal, ReturnedItem, WalletName, close};
+use tapgate_client::{ClientError, Event, Link, ReaderOptions, Shown, Terminal};
+use tapgate_wire::{Frame, Pay, Refund, Refusal, ReturnedItem, WalletName, close};
 
 use crate::common::ask;
 use crate::common::till::*;
@@ -282,7 +282,7 @@ async fn frames_that_have_no_place() {
     let house = bar().await;
     let (till, gate) = (enrolled(&house, Some(BAR), false).await, house.device().await);
     let anna = guest(&house, 11, 10_000).await;
-    let scan = Frame::Scan(gateway::wire::Scan {
+    let scan = Frame::Scan(tapgate_wire::Scan {
         seq: 2,
         floor: 1,
         captured_at: Timestamp(0),
@@ -290,10 +290,10 @@ async fn frames_that_have_no_place() {
         direction: Direction::Enter,
         shown: None,
         resent: false,
-        credential: gateway::wire::Credential::Tag(tag(1)),
+        credential: tapgate_wire::Credential::Tag(tag(1)),
     });
     let balance =
-        gateway::wire::Balance { seq: 2, floor: 1, captured_at: now(), wallet: WalletName::Id(anna), resent: false };
+        tapgate_wire::Balance { seq: 2, floor: 1, captured_at: now(), wallet: WalletName::Id(anna), resent: false };
     let answer = Frame::CashAnswer { seq: 1, answer: TerminalAnswer::rejected(Rejection::Busy, anna, Timestamp(0)) };
     for (what, identity, bytes, refusal) in [
         ("a reader's payment", &gate, pay(2, WalletName::Id(anna), 1).to_bytes(), Refusal::OutOfPlace),
@@ -325,7 +325,7 @@ async fn frames_that_have_no_place() {
 
     let refused = Terminal::connect(gate, ReaderOptions::default()).await.err().unwrap();
     assert!(matches!(refused, ClientError::WrongTrade("a reader")), "{refused}");
-    let refused = gateway::client::Reader::connect(till, ReaderOptions::default()).await.err().unwrap();
+    let refused = tapgate_client::Reader::connect(till, ReaderOptions::default()).await.err().unwrap();
     assert!(matches!(refused, ClientError::WrongTrade("a terminal")), "{refused}");
     house.close().await;
 }

@@ -7,11 +7,11 @@ use engine::ids::{Home, WalletId};
 use engine::rejection::Rejection;
 use engine::status::Policy;
 use engine::time::Timestamp;
-use gateway::client::{
-    ClientError, DeviceKey, Event, Identity, Link, Offer, Reader, ReaderOptions, Shown, Terminal, enrol_key,
-};
 use gateway::quic::Limits;
-use gateway::wire::{Frame, Pay, Refusal, WalletName};
+use tapgate_client::{
+    ClientError, DeviceKey, Event, Identity, Link, Reader, ReaderOptions, Shown, Terminal, enrol_key,
+};
+use tapgate_wire::{Frame, Offer, Pay, Refusal, WalletName};
 
 use super::link::{AT_MOST, Heard, hear};
 use crate::common::till::*;

@@ -5,9 +5,9 @@ use engine::money::Currency;
 use engine::rejection::Rejection;
 use engine::status::Policy;
 use engine::time::Timestamp;
-use gateway::client::{ClientError, Link, Shown};
 use gateway::quic::Limits;
-use gateway::wire::WalletName;
+use tapgate_client::{ClientError, Link, Shown};
+use tapgate_wire::WalletName;
 
 use crate::common::open_with;
 use crate::common::till::*;

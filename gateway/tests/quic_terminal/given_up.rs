@@ -8,12 +8,11 @@ use engine::command::*;
 use engine::ids::*;
 use engine::rejection::Rejection;
 use engine::status::Policy;
-use gateway::client::{
-    self, ClientError, Event, Identity, LateAnswer, Link, Reader, ReaderOptions, Shown, Terminal, Told, settle,
-    unanswered,
-};
 use gateway::quic::Limits;
-use gateway::wire::{Refusal, WalletName};
+use tapgate_client::{
+    ClientError, Event, Identity, LateAnswer, Link, Reader, ReaderOptions, Shown, Terminal, Told, settle, unanswered,
+};
+use tapgate_wire::{Refusal, WalletName};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -203,7 +202,7 @@ async fn a_revoked_terminal_hears_what_is_in_doubt_and_what_is_not() {
     assert_eq!(wallet(&house, anna).await.available, 15_000, "it was credited");
     let open = async {
         loop {
-            match client::unanswered(&queue, identity.device) {
+            match unanswered(&queue, identity.device) {
                 Ok(left) => return left,
                 Err(_) => tokio::time::sleep(Duration::from_millis(5)).await, // its task is ending
             }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use engine::command::*;
 use engine::rejection::Rejection;
 use engine::time::Timestamp;
-use gateway::client::Link;
-use gateway::wire::{Frame, LineItem, Pay, Refund, TopUp, WalletName};
+use tapgate_client::Link;
+use tapgate_wire::{Frame, LineItem, Pay, Refund, TopUp, WalletName};
 
 use crate::common::till::*;
 use crate::common::{House, open};

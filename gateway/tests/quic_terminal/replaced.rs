@@ -6,9 +6,9 @@ use std::time::Duration;
 use engine::command::*;
 use engine::ids::*;
 use engine::status::Policy;
-use gateway::client::Link;
 use gateway::quic::Limits;
-use gateway::wire::WalletName;
+use tapgate_client::Link;
+use tapgate_wire::WalletName;
 use tokio::sync::oneshot;
 
 use crate::common::open_on;

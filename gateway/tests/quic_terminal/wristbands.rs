@@ -4,8 +4,8 @@ use engine::command::*;
 use engine::ids::*;
 use engine::rejection::Rejection;
 use engine::time::Timestamp;
-use gateway::client::{Link, Shown};
-use gateway::wire::{Balance, Frame, Pay, TopUp, WalletName};
+use tapgate_client::{Link, Shown};
+use tapgate_wire::{Balance, Frame, Pay, TopUp, WalletName};
 
 use crate::common::House;
 use crate::common::till::*;

@@ -1,7 +1,7 @@
-//! The golden vectors: `wire-vectors.json` says, for clients in any language, which bytes are which frame. This test
+//! The golden vectors: `vectors.json` says, for clients in any language, which bytes are which frame. This test
 //! reads each of them both ways. A change in the file is a change of the protocol.
 //!
-//! `TAPGATE_WRITE_VECTORS=1 cargo test -p gateway --test wire_vectors` writes the file anew from the frames below.
+//! `BLESS=1 cargo test -p tapgate-wire --test vectors` writes the file anew from the frames below.
 
 use std::path::Path;
 
@@ -19,12 +19,11 @@ use engine::money::{Currency, Money};
 use engine::rejection::Rejection;
 use engine::status::{ScanAck, ZoneState};
 use engine::time::Timestamp;
-use gateway::tls::Fingerprint;
-use gateway::wire::{
-    Balance, Credential, Enrol, Frame, LineItem, Notice, Pay, Recent, RecentRow, RecentRows, Refund, Refusal,
-    ReturnedItem, Scan, SeqRange, TerminalWelcome, TopUp, Undo, WalletName, Welcome, WireError, decode, proof,
-};
 use serde_json::{Value, json};
+use tapgate_wire::{
+    Balance, Credential, Enrol, Fingerprint, Frame, LineItem, Notice, Pay, Recent, RecentRow, RecentRows, Refund,
+    Refusal, ReturnedItem, Scan, SeqRange, TerminalWelcome, TopUp, Undo, WalletName, Welcome, WireError, decode, proof,
+};
 
 const FESTIVAL: FestivalId = FestivalId(0xCAFE_F00D);
 const AT: Timestamp = Timestamp(1_790_000_000_000);
@@ -438,7 +437,7 @@ fn proof_vector() -> Value {
 
 #[test]
 fn the_vectors_read_both_ways() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/wire-vectors.json");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors.json");
     let mut frames = Vec::new();
     samples(|name, frame| {
         frames.push(json!({"name": name, "hex": hex(&frame.to_bytes()), "fields": fields(frame)}));
@@ -450,7 +449,7 @@ fn the_vectors_read_both_ways() {
     let ours = json!({
         "protocol": "tapgate/2", "frames": frames, "refused": refused, "proof": proof_vector(),
     });
-    if std::env::var_os("TAPGATE_WRITE_VECTORS").is_some() {
+    if std::env::var_os("BLESS").is_some() {
         std::fs::write(&path, serde_json::to_string_pretty(&ours).unwrap() + "\n").unwrap();
     }
     let file: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();

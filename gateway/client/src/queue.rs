@@ -26,10 +26,10 @@ use std::path::{Path, PathBuf};
 
 use engine::command::Verdict;
 use engine::ids::{DeviceId, ZONES_MAX, ZoneNo};
+use tapgate_wire::decode;
 
 use super::ClientError;
 use super::identity::{file, replace};
-use crate::wire::decode;
 
 /// The most commands that wait: 10,000 raw QRs of 513 B are 5.5 MiB, 10,000 printed ones 0.9 MiB.
 pub const QUEUE_MAX: usize = 10_000;
@@ -333,10 +333,10 @@ fn seq_of(frame: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{Credential, Frame, Scan};
     use engine::command::Direction;
     use engine::ids::FestivalId;
     use engine::time::Timestamp;
+    use tapgate_wire::{Credential, Frame, Scan};
 
     const DEVICE: DeviceId = DeviceId(7);
 
@@ -377,12 +377,12 @@ mod tests {
             assert_eq!(marks, [(true, false), (true, true), (false, false)], "round {round}");
             assert_eq!(queue.ahead_ms, -7_000);
         }
-        let left = crate::client::unanswered(&path, DEVICE).unwrap();
+        let left = crate::unanswered(&path, DEVICE).unwrap();
         assert_eq!(
             left.iter().map(|left| (left.seq, left.in_doubt)).collect::<Vec<_>>(),
             [(1, true), (2, true), (3, false)]
         );
-        crate::client::settle(&path, DEVICE, &[2, 9]).unwrap();
+        crate::settle(&path, DEVICE, &[2, 9]).unwrap();
         assert_eq!(reopen(&path).1.kept.keys().copied().collect::<Vec<_>>(), [1, 3]);
     }
 

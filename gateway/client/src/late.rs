@@ -8,11 +8,11 @@ use engine::command::Verdict;
 use engine::ids::DeviceId;
 use engine::money::Money;
 use engine::time::Timestamp;
+use tapgate_wire::{Frame, Recent, decode};
 use tokio::sync::broadcast;
 
 use super::queue::{Kept, Queue};
 use super::{Answered, ClientError, EVENTS_MAX, Event, Told};
-use crate::wire::{Frame, Recent, decode};
 
 /// The answer to a command whose caller has stopped waiting, or was another process on the same queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

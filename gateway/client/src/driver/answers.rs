@@ -6,13 +6,13 @@ use engine::command::{CashVerdict, DeviceAnswer, TerminalAnswer, Verdict};
 use engine::ids::WalletId;
 use engine::rejection::Rejection;
 use engine::time::Timestamp;
+use tapgate_wire::{Frame, Notice, RecentRow, RecentRows, Refund, WireError};
 use tokio::time::Instant;
 
 use super::{ANSWER_WITHIN, Driver};
-use crate::client::ask::Wanted;
-use crate::client::late::LateAnswer;
-use crate::client::{Answered, BACKOFF_MAX, ClientError, Event, Told};
-use crate::wire::{Frame, Notice, RecentRow, RecentRows, Refund, WireError};
+use crate::ask::Wanted;
+use crate::late::LateAnswer;
+use crate::{Answered, BACKOFF_MAX, ClientError, Event, Told};
 
 impl Driver {
     pub(super) fn hear(&mut self, frame: &Frame<'_>) -> Result<(), ClientError> {
@@ -140,7 +140,7 @@ impl Driver {
     /// between, the payment is told late once more, and finds its refund there, or given back.
     fn give_back(&mut self, told: &Told) -> Option<u64> {
         let payment = told.transaction()?;
-        let is_it = |frame: &[u8]| matches!(crate::wire::decode(frame), Ok(Some((Frame::Refund(refund), _))) if refund.payment == payment);
+        let is_it = |frame: &[u8]| matches!(tapgate_wire::decode(frame), Ok(Some((Frame::Refund(refund), _))) if refund.payment == payment);
         if let Some((seq, _)) = self.pending.iter().find(|(_, pending)| is_it(&pending.kept.frame)) {
             return Some(*seq);
         }

@@ -2,7 +2,7 @@
 //!
 //! A device opens one bidirectional QUIC stream (ALPN [`ALPN`], TLS 1.3) and both sides write frames into it. Every
 //! number is little endian; nothing is aligned; reserved bytes are written as 0 and must be 0. Golden vectors lie in
-//! `gateway/tests/wire-vectors.json`, for clients in other languages.
+//! `gateway/wire/vectors.json`, for clients in other languages.
 //!
 //! Each frame opens with four bytes, and is at most [`FRAME_LEN_MAX`] bytes long:
 //!
@@ -102,7 +102,9 @@
 
 mod cash;
 pub mod codes;
+mod fingerprint;
 mod layout;
+mod offer;
 pub mod proof;
 
 use engine::command::{DeviceAnswer, Direction, FirstUse, TerminalAnswer, Verdict};
@@ -113,15 +115,15 @@ use engine::status::{ScanAck, ZoneState};
 use engine::time::Timestamp;
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
-use crate::tls::Fingerprint;
-
 pub use cash::{
     Balance, LineItem, Pay, RECENT_MAX, RECENT_ROWS_MAX, Recent, RecentRow, RecentRows, Refund, ReturnedItem,
     TerminalWelcome, TopUp, WalletName,
 };
 pub use codes::{Refusal, close};
+pub use fingerprint::{Fingerprint, NoFingerprint};
 pub use layout::SeqRange;
 use layout::{HEADER_LEN, Header};
+pub use offer::{NoOffer, Offer};
 
 /// What this side speaks, in TLS's own list of protocols.
 pub const ALPN: &[u8] = b"tapgate/2";
@@ -501,5 +503,4 @@ pub fn encode_confirmed(seqs: &[u64], out: &mut Vec<u8>) {
 }
 
 #[cfg(test)]
-#[path = "wire/tests.rs"]
 mod tests;

@@ -11,9 +11,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use engine::ids::DeviceId;
 use serde::{Deserialize, Serialize};
+use tapgate_wire::Fingerprint;
 
 use super::ClientError;
-use crate::tls::Fingerprint;
 
 /// An Ed25519 key. Its secret half leaves the device in no frame.
 #[derive(Clone)]

@@ -12,11 +12,11 @@ use engine::time::Timestamp;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, RecvStream, SendStream, TransportConfig, VarInt};
 use rustls::pki_types::CertificateDer;
+use tapgate_wire::{Enrol, FRAME_LEN_MAX, Fingerprint, Frame, Offer, WireError, close, decode, proof};
 
 use super::addresses::{addresses_of, first_of};
-use super::{ClientError, DeviceKey, Identity, Offer};
-use crate::tls::{Fingerprint, pinned};
-use crate::wire::{Enrol, FRAME_LEN_MAX, Frame, WireError, close, decode, proof};
+use super::pinned::{fingerprint_of, pinned};
+use super::{ClientError, DeviceKey, Identity};
 
 /// How long a connection may take to be made, proof included.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -125,7 +125,7 @@ impl Link {
                 open(endpoint, &identity.server, (identity.fingerprint, identity.next)).await?;
             let shown = connection
                 .peer_identity()
-                .and_then(|chain| Fingerprint::of(chain.downcast::<Vec<CertificateDer<'_>>>().ok()?.first()?))
+                .and_then(|chain| fingerprint_of(chain.downcast::<Vec<CertificateDer<'_>>>().ok()?.first()?))
                 .unwrap_or(identity.fingerprint);
             let device = identity.device;
             write(&mut send, Frame::Hello(device)).await?;

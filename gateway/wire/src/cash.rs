@@ -10,8 +10,7 @@ use engine::time::Timestamp;
 use zerocopy::little_endian::{I64, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::QR_SENT_MAX;
-use crate::tls::Fingerprint;
+use super::{Fingerprint, QR_SENT_MAX};
 
 /// What names a wallet, before anybody has checked it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

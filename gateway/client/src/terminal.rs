@@ -7,6 +7,7 @@ use engine::command::{CashVerdict, LINES_MAX, Line, OVER_LIMIT, TerminalAnswer};
 use engine::ids::{DeviceId, ProductNo, TagUid, TransactionId, WalletId};
 use engine::money::{Currency, Money};
 use engine::rejection::Rejection;
+use tapgate_wire::{Balance, Frame, LineItem, Pay, RECENT_MAX, Refund, ReturnedItem, TopUp, WalletName};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::ask::{Ask, Numbered, Reply, Trade, Wanted};
@@ -16,7 +17,6 @@ use super::{
     ASKS_MAX, CONNECT_TIMEOUT, ClientError, EVENTS_MAX, Event, Identity, Lately, ReaderOptions, State, Unanswered,
     Welcomed, connected, hand_over,
 };
-use crate::wire::{Balance, Frame, LineItem, Pay, RECENT_MAX, Refund, ReturnedItem, TopUp, WalletName};
 
 /// What was held to the terminal.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,10 +1,9 @@
 //! The device's side: connect, resume, scan or take payments, a bounded queue on disk for what could not be sent, back-off.
 //!
 //! ```no_run
-//! # async fn example() -> Result<(), gateway::client::ClientError> {
+//! # async fn example() -> Result<(), tapgate_client::ClientError> {
 //! use std::path::Path;
-//! use engine::command::Direction;
-//! use gateway::client::{Read, Reader, ReaderOptions, enrol};
+//! use tapgate_client::{Direction, Read, Reader, ReaderOptions, enrol};
 //!
 //! let offer = "tapgate:enrol?…".parse().expect("the operator's QR");
 //! let identity = enrol(&offer, Path::new("identity.json")).await?;
@@ -24,7 +23,7 @@ mod driver;
 mod identity;
 mod late;
 mod link;
-mod offer;
+mod pinned;
 mod queue;
 mod silence;
 mod terminal;
@@ -34,20 +33,25 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::command::{DeviceAnswer, Direction, LINES_MAX};
-use engine::ids::{DeviceId, TagUid, TicketId, ZoneNo};
-use engine::rejection::Rejection;
+use engine::command::LINES_MAX;
 use quinn::Endpoint;
+use tapgate_wire::WireError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, watch};
+
+// What a device says and hears, so that it needs no other crate of ours.
+pub use engine::command::{CashVerdict, DeviceAnswer, Direction, Line, TerminalAnswer, Verdict};
+pub use engine::ids::{DeviceId, ProductNo, TagUid, TicketId, TransactionId, VendorNo, WalletId, ZoneNo};
+pub use engine::money::{Currency, Money};
+pub use engine::rejection::Rejection;
+pub use tapgate_wire::{NoOffer, Notice, Offer, Refusal};
 
 pub use identity::{DeviceKey, Identity};
 pub use late::{LateAnswer, Lately, Unanswered, settle, unanswered};
 pub use link::{CONNECT_TIMEOUT, FrameReader, Link, PING_EVERY, TillWelcomed, Welcomed, config, endpoint};
-pub use offer::{NoOffer, Offer};
+pub use pinned::pinned;
 pub use queue::QUEUE_MAX;
 pub use terminal::{ANSWER_SLACK, Shown, Terminal, Told};
 
-use crate::wire::{Notice, Refusal, WireError};
 use ask::{Ask, Reply, Trade};
 use driver::Driver;
 use late::Untold;
@@ -63,7 +67,7 @@ pub enum ClientError {
         /// When to come again; 0 if that is of no use.
         retry_after_ms: u32,
     },
-    /// The server closed the connection with this code of [`crate::wire::close`].
+    /// The server closed the connection with this code of [`tapgate_wire::close`].
     #[error("closed by the server with code {0}")]
     Closed(u32),
     /// No connection: the network, another key, another protocol.
@@ -151,7 +155,7 @@ impl ClientError {
                     | Refusal::Replaced
             ),
             Self::Closed(code) => {
-                use crate::wire::close;
+                use tapgate_wire::close;
                 matches!(*code, close::REVOKED | close::BAD_VERSION | close::AUTH_FAILED | close::REPLACED)
             }
             Self::Net(_) | Self::Timeout | Self::Server(_) => false,

@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
 use engine::command::Direction;
 use engine::time::Timestamp;
+use tapgate_wire::{Balance, Credential, Frame, Pay, Refund, Scan, TopUp, Undo, WINDOW_MAX, close, decode};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
@@ -21,7 +22,6 @@ use super::link::Link;
 use super::queue::{Kept, QUEUE_MAX, Queue};
 use super::silence::{Silence, Silent};
 use super::{BACKOFF_MAX, ClientError, Event, Identity, Read, ReaderOptions, State};
-use crate::wire::{Balance, Credential, Frame, Pay, Refund, Scan, TopUp, Undo, WINDOW_MAX, close, decode};
 
 /// What is handed to QUIC at once, in bytes.
 const OUT_BYTES: usize = 32 * 1_024;

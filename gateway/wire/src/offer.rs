@@ -10,8 +10,7 @@ use std::str::FromStr;
 
 use engine::ids::FestivalId;
 
-use crate::tls::Fingerprint;
-use crate::wire::CODE_LEN_MAX;
+use super::{CODE_LEN_MAX, Fingerprint};
 
 /// The longest address in an offer: a DNS name's 253 characters and a port.
 const SERVER_LEN_MAX: usize = 260;
