@@ -10,6 +10,7 @@ use common::till::*;
 use common::*;
 use engine::command::{CashVerdict, OfficeAnswer, OfficeCommand, Verdict};
 use engine::ids::{Home, WalletId};
+use engine::principal::Principal;
 use engine::rejection::Rejection;
 use engine::status::Policy;
 use engine::view::{Query, View};
@@ -110,7 +111,7 @@ async fn a_gate_whose_shard_goes_down_is_told_so_too() {
     assert_eq!(node.has_room(Home::Festival(festival)).unwrap_err().rejection, Rejection::Unavailable);
     let asked = node.ask(OfficeCommand {
         key: None,
-        operator: 0,
+        by: Principal::Installation,
         action: engine::command::OfficeAction::RotateQrKey { festival },
     });
     assert_eq!(asked.await.0, OfficeAnswer::Rejected(Rejection::Unavailable));

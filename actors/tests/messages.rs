@@ -9,6 +9,7 @@ use common::till::*;
 use engine::command::*;
 use engine::ids::*;
 use engine::outbox::DELIVER_MAX;
+use engine::principal::Principal;
 use engine::rejection::Rejection;
 use engine::shard::Shard;
 use engine::time::Timestamp;
@@ -67,7 +68,7 @@ impl Pair {
     fn ask(&mut self, action: OfficeAction, key: Option<IdempotencyKey>) -> u32 {
         self.asked += 1;
         let home = action.home().shard(2);
-        let command = OfficeCommand { key, operator: 0, action };
+        let command = OfficeCommand { key, by: Principal::Installation, action };
         self.pipelines[usize::from(home.0)].take(Work::Office(Box::new(command)), self.asked);
         self.asked
     }

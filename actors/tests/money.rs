@@ -11,6 +11,7 @@ use actors::{Inbox, Node, NodeConfig, TerminalInbox};
 use common::till::*;
 use engine::command::*;
 use engine::ids::*;
+use engine::principal::Principal;
 use engine::rejection::Rejection;
 use engine::view::{Query, TagState, View};
 use futures_util::future::join_all;
@@ -26,7 +27,7 @@ fn start(dir: &std::path::Path) -> Node {
 }
 
 async fn ask(node: &Node, key: Option<IdempotencyKey>, action: OfficeAction) -> (OfficeAnswer, bool) {
-    node.ask(OfficeCommand { key, operator: 7, action }).await
+    node.ask(OfficeCommand { key, by: Principal::ApiKey(7), action }).await
 }
 
 /// A bar with eight wallets, two a shard, of 100.00 each.

@@ -9,6 +9,7 @@ use actors::{Inbox, Node, NodeConfig};
 use common::*;
 use engine::command::{OfficeAction, OfficeAnswer, OfficeCommand, Verdict};
 use engine::ids::ZoneNo;
+use engine::principal::Principal;
 use engine::rejection::Rejection;
 use engine::status::{Policy, ScanAck, ZoneState};
 use engine::view::{Query, View};
@@ -84,7 +85,7 @@ async fn what_protects_people_passes_where_everything_else_is_turned_away() {
     node.submit(scans, &inbox).expect("room for as many");
     let ask = |action| {
         let node = node.clone();
-        async move { node.ask(OfficeCommand { key: None, operator: 0, action }).await.0 }
+        async move { node.ask(OfficeCommand { key: None, by: Principal::Installation, action }).await.0 }
     };
     assert_eq!(ask(OfficeAction::RotateQrKey { festival }).await, OfficeAnswer::Rejected(Rejection::Busy));
     let (zone, state) = (ZoneNo(0), ZoneState::Evacuating);

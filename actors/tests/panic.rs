@@ -11,6 +11,7 @@ use common::till::*;
 use common::*;
 use engine::command::{CashVerdict, Credential, DeviceAction, OfficeAnswer, OfficeCommand, Verdict};
 use engine::plants::TRIPWIRE;
+use engine::principal::Principal;
 use engine::rejection::Rejection;
 use engine::status::Policy;
 use engine::view::{Query, View};
@@ -61,7 +62,7 @@ async fn a_payment_that_panics_is_set_aside() {
     .await;
     let moves = guests.windows(2).zip(1..).map(|(pair, id)| {
         let (node, transfer) = (node.clone(), bar.transfer(pair[0], pair[1], 100));
-        async move { node.ask(OfficeCommand { key: key(id), operator: 0, action: transfer }).await.0 }
+        async move { node.ask(OfficeCommand { key: key(id), by: Principal::Installation, action: transfer }).await.0 }
     });
     let moves = futures_util::future::join_all(moves);
     let mut commands: Vec<_> = (1..=160).map(|seq| bar.pay(seq, guests[seq as usize % 16], 1)).collect();
@@ -93,7 +94,7 @@ async fn a_message_that_panics_is_kept_and_said_aloud() {
     .await;
     let ask = async |from: usize, to: usize, minor: i64, id| {
         let action = bar.transfer(guests[from], guests[to], minor);
-        node.ask(OfficeCommand { key: key(id), operator: 0, action }).await.0
+        node.ask(OfficeCommand { key: key(id), by: Principal::Installation, action }).await.0
     };
     let asking = tokio::time::timeout(Duration::from_millis(500), ask(0, 1, i64::from(TRIPWIRE), 1));
     assert!(asking.await.is_err(), "the other shard cannot decide it");

@@ -6,6 +6,7 @@ use actors::pipeline::{Pipeline, Release, Stepped, Work};
 use common::*;
 use engine::command::{Answer, Command, OfficeAction, OfficeAnswer, OfficeCommand};
 use engine::ids::{DeviceId, FestivalId, ShardId, TicketId};
+use engine::principal::Principal;
 use engine::shard::{Shard, Step};
 use engine::status::{Policy, ScanAck};
 use engine::time::Timestamp;
@@ -36,7 +37,7 @@ impl Gate {
         let mut shard = Shard::new(ShardId(0), 1);
         let mut step = Step::default();
         let made = found(2_000, policy, |action| {
-            let command = OfficeCommand { key: None, operator: 0, action };
+            let command = OfficeCommand { key: None, by: Principal::Installation, action };
             shard.step(Timestamp(1), &[Command::Office(Box::new(command))], &mut step);
             match step.answers[0] {
                 Answer::Office { answer, .. } => answer,
@@ -58,7 +59,8 @@ impl Gate {
 
     fn policy(&mut self, policy: Policy) -> &mut Self {
         let action = OfficeAction::SetPolicy { festival: self.festival, policy };
-        self.pipeline.take(Work::Office(Box::new(OfficeCommand { key: None, operator: 0, action })), "office");
+        self.pipeline
+            .take(Work::Office(Box::new(OfficeCommand { key: None, by: Principal::Installation, action })), "office");
         self
     }
 

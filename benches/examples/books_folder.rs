@@ -15,6 +15,7 @@ use engine::command::{
 use engine::ids::{DeviceId, FestivalId, Home, ProductNo, ShardId, TransactionId, VendorNo, WalletId, nonce_at};
 use engine::money::{Currency, Money};
 use engine::outbox::DELIVER_MAX;
+use engine::principal::Principal;
 use engine::shard::{Shard, Step};
 use engine::status::{FestivalStatus, Policy};
 use engine::time::{HOUR_MS, Timestamp};
@@ -353,7 +354,7 @@ impl Evening {
 }
 
 fn asked(action: OfficeAction) -> Command {
-    Command::Office(Box::new(OfficeCommand { key: None, operator: 1, action }))
+    Command::Office(Box::new(OfficeCommand { key: None, by: Principal::ApiKey(1), action }))
 }
 
 fn eur(minor: i64) -> Money {

@@ -13,6 +13,7 @@ use engine::command::{
 };
 use engine::ids::{FestivalId, Home, WalletId};
 use engine::money::{Currency, Money};
+use engine::principal::Principal;
 use engine::status::Policy;
 use engine::time::Timestamp;
 use futures_util::future::join_all;
@@ -65,7 +66,7 @@ async fn walk(
         let key = Some(IdempotencyKey { id, fingerprint: 1, made_at: None });
         let amount = Money { minor: 100, currency: Currency::EUR };
         let action = OfficeAction::Cash(CashAction::Transfer { from, to, festival, amount });
-        match node.ask(OfficeCommand { key, operator: nth as u32 + 1, action }).await.0 {
+        match node.ask(OfficeCommand { key, by: Principal::ApiKey(nth as u32 + 1), action }).await.0 {
             OfficeAnswer::Transaction { .. } => took.push(began.elapsed().as_micros() as u64),
             other => panic!("{other:?}"),
         }
@@ -83,7 +84,7 @@ fn pair(nth: u64, across: bool) -> (WalletId, WalletId) {
 }
 
 async fn ask(node: &Node, action: OfficeAction) -> OfficeAnswer {
-    node.ask(OfficeCommand { key: None, operator: 0, action }).await.0
+    node.ask(OfficeCommand { key: None, by: Principal::Installation, action }).await.0
 }
 
 async fn festival(node: &Node) -> FestivalId {

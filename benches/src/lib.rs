@@ -7,6 +7,7 @@ use engine::command::{
 use engine::credential::{self, KeyCache, QrClaim, QrSecret};
 use engine::ids::{CategoryNo, DeviceId, FestivalId, GateNo, ShardId, TicketId, VendorNo, WalletId, ZoneNo};
 use engine::money::{Currency, Money};
+use engine::principal::Principal;
 use engine::shard::{Shard, Step};
 use engine::status::{CategoryKind, EntryPolicy, FestivalStatus, Policy};
 use engine::time::Timestamp;
@@ -79,7 +80,7 @@ impl World {
     }
 
     fn office(&mut self, action: OfficeAction) {
-        let command = Command::Office(Box::new(OfficeCommand { key: None, operator: 0, action }));
+        let command = Command::Office(Box::new(OfficeCommand { key: None, by: Principal::Installation, action }));
         let mut step = Step::default();
         self.shard.step(Timestamp(1), &[command], &mut step);
         self.records.push(step.record);
@@ -193,7 +194,8 @@ impl Bar {
     }
 
     fn office_all(&mut self, actions: impl IntoIterator<Item = OfficeAction>) {
-        let command = |action| Command::Office(Box::new(OfficeCommand { key: None, operator: 0, action }));
+        let command =
+            |action| Command::Office(Box::new(OfficeCommand { key: None, by: Principal::Installation, action }));
         let commands: Vec<Command> = actions.into_iter().map(command).collect();
         let mut step = Step::default();
         self.shard.step(Timestamp(1), &commands, &mut step);

@@ -14,6 +14,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crate::dedupe::KEY_KEPT_MS;
 use crate::event::{Asked, CashEvent, Event, TransactionKind};
 use crate::ids::{FestivalId, Home, ShardId};
+use crate::principal::Principal;
 use crate::record::{self, Record};
 use crate::shard::Shard;
 use crate::time::Timestamp;
@@ -277,12 +278,18 @@ impl ShardBooks {
         for event in &record.events {
             found.report.events += 1;
             let by_office = by_office(event);
-            let asked_now = asked.take().is_some();
+            let asked_before = asked.take();
+            let asked_now = asked_before.is_some();
             let fits = by_office.is_none_or(|by_office| by_office == asked_now);
             found.check(Check::Asked, fits, || match asked_now {
                 false => format!("nobody asked for {event:?}"),
                 true => "somebody asked, and nothing followed".into(),
             });
+            if let (Event::DeviceConnected { device, .. }, Some(asked)) = (event, asked_before) {
+                found.check(Check::Asked, asked.by == Principal::Device(*device), || {
+                    format!("{device} connected, and {:?} is said to have asked", asked.by)
+                });
+            }
             self.event(event, record.at, &mut asked, found);
         }
         found.check(Check::Asked, asked.is_none(), || "somebody asked, and nothing followed".into());

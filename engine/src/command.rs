@@ -15,6 +15,7 @@ use crate::ids::{
 };
 use crate::money::Money;
 use crate::outbox::Message;
+use crate::principal::Principal;
 use crate::rejection::Rejection;
 use crate::status::{CategoryKind, FestivalStatus, Policy, Role, TicketStatus, ZoneState};
 use crate::time::{Calendar, Timestamp};
@@ -262,8 +263,8 @@ pub struct FirstUse {
 pub struct OfficeCommand {
     /// The id of this attempt, and who makes it.
     pub key: Option<IdempotencyKey>,
-    /// Which operator's key was used; 0 is the installation itself.
-    pub operator: u32,
+    /// Who asks.
+    pub by: Principal,
     /// What is asked.
     pub action: OfficeAction,
 }

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::command::{DeviceAnswer, IdempotencyKey, OfficeAnswer};
 use crate::plants::{Plant, planted};
+use crate::principal::Principal;
 use crate::rejection::Rejection;
 use crate::time::{HOUR_MS, Timestamp};
 
@@ -161,18 +162,18 @@ impl<A: Copy> From<Kept<A>> for Window<A> {
 
 /// How long an idempotency key is remembered.
 pub const KEY_KEPT_MS: i64 = 72 * HOUR_MS;
-/// How many a shard remembers: 262,144 × about 120 B = 30 MiB.
+/// How many a shard remembers: 262,144 × about 140 B = 35 MiB.
 ///
-/// One operator may hold a quarter as many as are free: see [`SHARE`].
+/// Whoever asks may hold a quarter as many as are free: see [`SHARE`].
 pub const KEYS_MAX: usize = 262_144;
-/// An operator who holds this part of what is free, or more, gets no new key remembered, so that nobody can use up what
+/// Whoever holds this part of what is free, or more, gets no new key remembered, so that nobody can use up what
 /// all festivals of a shard share. Alone one comes to a fifth, 52,428: a call of 100,000 tickets takes 98, and 10,000 where
 /// each of its windows has a hundred groups, so five of the worst have room within 72 hours. Each further one who takes
 /// all there is to be had gets a fifth of what the others have left: after four of them 107,375 are free and a newcomer
 /// can have 21,475, after sixteen 7,379 and 1,475. Who holds most is refused first.
 pub const SHARE: usize = 4;
-/// Beyond [`KEYS_MAX`], for what protects people, whoever asks and however many keys they hold: 4,096 × 120 B = 480 KiB. A
-/// program that has used up its operator's keys must not keep that operator from evacuating a zone.
+/// Beyond [`KEYS_MAX`], for what protects people, whoever asks and however many keys they hold: 4,096 × 140 B = 560 KiB. A
+/// program that has used up its owner's keys must not keep that owner from evacuating a zone.
 pub const URGENT_KEYS_MAX: usize = 4_096;
 
 /// The idempotency keys of one shard.
@@ -180,9 +181,9 @@ pub const URGENT_KEYS_MAX: usize = 4_096;
 pub struct Keys {
     answers: BTreeMap<u128, (u64, OfficeAnswer)>,
     /// In order of time, for forgetting: when, which, whose.
-    order: VecDeque<(Timestamp, u128, u32)>,
-    /// How many each operator holds; nobody holds none.
-    held: BTreeMap<u32, u32>,
+    order: VecDeque<(Timestamp, u128, Principal)>,
+    /// How many each holds; nobody holds none.
+    held: BTreeMap<Principal, u32>,
 }
 
 /// What an idempotency key means.
@@ -197,9 +198,9 @@ pub enum SeenKey {
 }
 
 impl Keys {
-    /// Looks an operator's key up at the recorded time. A key is forgotten by a record, so one that by the records' time
+    /// Looks somebody's key up at the recorded time. A key is forgotten by a record, so one that by the records' time
     /// is not too old yet was never seen.
-    pub fn look_up(&self, key: &IdempotencyKey, operator: u32, now: Timestamp) -> SeenKey {
+    pub fn look_up(&self, key: &IdempotencyKey, by: Principal, now: Timestamp) -> SeenKey {
         match self.answers.get(&key.id) {
             Some((fingerprint, _)) if *fingerprint != key.fingerprint => {
                 SeenKey::Refused(Rejection::IdempotencyConflict)
@@ -208,29 +209,29 @@ impl Keys {
             None if key.made_at.is_some_and(|made_at| now.since_ms(made_at) > KEY_KEPT_MS) => {
                 SeenKey::Refused(Rejection::IdempotencyKeyExpired)
             }
-            None if self.held_by(operator) >= self.free() / SHARE => SeenKey::Refused(Rejection::LimitReached),
+            None if self.held_by(by) >= self.free() / SHARE => SeenKey::Refused(Rejection::LimitReached),
             None => SeenKey::New,
         }
     }
 
-    /// Whether one more can be remembered for a command that protects people, whatever share its operator has.
+    /// Whether one more can be remembered for a command that protects people, whatever share its asker has.
     pub fn have_room_for_urgent(&self) -> bool {
         self.answers.len() < KEYS_MAX + URGENT_KEYS_MAX
     }
 
-    fn held_by(&self, operator: u32) -> usize {
-        self.held.get(&operator).map_or(0, |held| *held as usize)
+    fn held_by(&self, by: Principal) -> usize {
+        self.held.get(&by).map_or(0, |held| *held as usize)
     }
 
     fn free(&self) -> usize {
         KEYS_MAX.saturating_sub(self.answers.len())
     }
 
-    /// Remembers the answer to an operator's key.
-    pub fn remember(&mut self, id: u128, operator: u32, fingerprint: u64, answer: OfficeAnswer, at: Timestamp) {
+    /// Remembers the answer to somebody's key.
+    pub fn remember(&mut self, id: u128, by: Principal, fingerprint: u64, answer: OfficeAnswer, at: Timestamp) {
         if self.answers.insert(id, (fingerprint, answer)).is_none() {
-            self.order.push_back((at, id, operator));
-            *self.held.entry(operator).or_default() += 1;
+            self.order.push_back((at, id, by));
+            *self.held.entry(by).or_default() += 1;
         }
     }
 
@@ -242,16 +243,16 @@ impl Keys {
     /// Forgets the keys that are older than 72 hours. What is still under way has no answer yet that could be old.
     pub fn forget(&mut self, now: Timestamp) {
         while self.any_due(now) {
-            let (_, id, operator) = self.order.pop_front().expect("one is due");
+            let (_, id, by) = self.order.pop_front().expect("one is due");
             if let Some((_, OfficeAnswer::Pending(_))) = self.answers.get(&id) {
-                self.order.push_back((now, id, operator));
+                self.order.push_back((now, id, by));
                 continue;
             }
             self.answers.remove(&id);
-            let held = self.held.get_mut(&operator).expect("whoever holds a key is counted");
+            let held = self.held.get_mut(&by).expect("whoever holds a key is counted");
             *held -= 1;
             if *held == 0 {
-                self.held.remove(&operator);
+                self.held.remove(&by);
             }
         }
     }
@@ -263,6 +264,9 @@ mod tests {
     use crate::command::Verdict;
     use crate::ids::ZoneNo;
     use proptest::prelude::*;
+
+    const ANN: Principal = Principal::ApiKey(1);
+    const BOB: Principal = Principal::ApiKey(7);
 
     fn answer(n: u64) -> DeviceAnswer {
         DeviceAnswer {
@@ -326,7 +330,7 @@ mod tests {
         let full = (KEYS_MAX + URGENT_KEYS_MAX) as u128;
         for id in 1..=full {
             assert!(keys.have_room_for_urgent(), "{id}");
-            keys.remember(id, 1, 2, OfficeAnswer::Done, Timestamp(0));
+            keys.remember(id, ANN, 2, OfficeAnswer::Done, Timestamp(0));
         }
         assert!(!keys.have_room_for_urgent());
         keys.forget(Timestamp(KEY_KEPT_MS + 1));
@@ -337,18 +341,21 @@ mod tests {
     fn an_office_key_is_remembered_for_72_hours() {
         let mut keys = Keys::default();
         let key = IdempotencyKey { id: 1, fingerprint: 2, made_at: Some(Timestamp(0)) };
-        assert_eq!(keys.look_up(&key, 1, Timestamp(0)), SeenKey::New);
-        keys.remember(1, 1, 2, OfficeAnswer::Done, Timestamp(0));
-        assert_eq!(keys.look_up(&key, 1, Timestamp(KEY_KEPT_MS)), SeenKey::Answered(OfficeAnswer::Done));
+        assert_eq!(keys.look_up(&key, ANN, Timestamp(0)), SeenKey::New);
+        keys.remember(1, ANN, 2, OfficeAnswer::Done, Timestamp(0));
+        assert_eq!(keys.look_up(&key, ANN, Timestamp(KEY_KEPT_MS)), SeenKey::Answered(OfficeAnswer::Done));
         let other = IdempotencyKey { fingerprint: 3, ..key };
-        assert_eq!(keys.look_up(&other, 1, Timestamp(0)), SeenKey::Refused(Rejection::IdempotencyConflict));
+        assert_eq!(keys.look_up(&other, ANN, Timestamp(0)), SeenKey::Refused(Rejection::IdempotencyConflict));
         keys.forget(Timestamp(KEY_KEPT_MS));
         assert!(!keys.answers.is_empty(), "not a moment too early");
         keys.forget(Timestamp(KEY_KEPT_MS + 1));
         assert!(keys.answers.is_empty() && keys.order.is_empty() && keys.held.is_empty());
         let expired = SeenKey::Refused(Rejection::IdempotencyKeyExpired);
-        assert_eq!(keys.look_up(&key, 1, Timestamp(KEY_KEPT_MS + 1)), expired, "old is not new");
-        assert_eq!(keys.look_up(&IdempotencyKey { made_at: None, ..key }, 1, Timestamp(KEY_KEPT_MS + 1)), SeenKey::New);
+        assert_eq!(keys.look_up(&key, ANN, Timestamp(KEY_KEPT_MS + 1)), expired, "old is not new");
+        assert_eq!(
+            keys.look_up(&IdempotencyKey { made_at: None, ..key }, ANN, Timestamp(KEY_KEPT_MS + 1)),
+            SeenKey::New
+        );
     }
 
     /// A transfer that waits for another shard for days, or for a clock that has leapt: whoever asks is never told that
@@ -357,15 +364,15 @@ mod tests {
     fn a_key_is_not_forgotten_while_its_answer_is_pending() {
         let mut keys = Keys::default();
         let key = IdempotencyKey { id: 1, fingerprint: 2, made_at: Some(Timestamp(0)) };
-        keys.remember(1, 7, 2, OfficeAnswer::Pending(5), Timestamp(0));
+        keys.remember(1, BOB, 2, OfficeAnswer::Pending(5), Timestamp(0));
         let late = Timestamp(KEY_KEPT_MS + 1);
         keys.forget(late);
-        assert_eq!(keys.look_up(&key, 7, late), SeenKey::Answered(OfficeAnswer::Pending(5)));
+        assert_eq!(keys.look_up(&key, BOB, late), SeenKey::Answered(OfficeAnswer::Pending(5)));
         assert!(!keys.any_due(late), "nor is it looked at again at once");
-        keys.remember(1, 7, 2, OfficeAnswer::Done, late);
-        assert_eq!((keys.answers.len(), keys.order.len(), keys.held_by(7)), (1, 1, 1));
+        keys.remember(1, BOB, 2, OfficeAnswer::Done, late);
+        assert_eq!((keys.answers.len(), keys.order.len(), keys.held_by(BOB)), (1, 1, 1));
         keys.forget(late.plus_ms(KEY_KEPT_MS));
-        assert_eq!(keys.look_up(&key, 7, late), SeenKey::Answered(OfficeAnswer::Done), "for as long as any other");
+        assert_eq!(keys.look_up(&key, BOB, late), SeenKey::Answered(OfficeAnswer::Done), "for as long as any other");
         keys.forget(late.plus_ms(KEY_KEPT_MS + 1));
         assert!(keys.answers.is_empty() && keys.order.is_empty() && keys.held.is_empty());
     }
@@ -377,9 +384,9 @@ mod tests {
         let take = |keys: &mut Keys, operator: u32, n: usize| {
             let id = u128::from(operator) << 64 | n as u128;
             let key = IdempotencyKey { id, fingerprint: 1, made_at: None };
-            let seen = keys.look_up(&key, operator, Timestamp(0));
+            let seen = keys.look_up(&key, Principal::ApiKey(operator), Timestamp(0));
             if seen == SeenKey::New {
-                keys.remember(id, operator, 1, OfficeAnswer::Done, Timestamp(i64::from(operator)));
+                keys.remember(id, Principal::ApiKey(operator), 1, OfficeAnswer::Done, Timestamp(i64::from(operator)));
             }
             seen
         };
@@ -396,7 +403,7 @@ mod tests {
         assert_eq!(take(&mut keys, 0, 7), SeenKey::Answered(OfficeAnswer::Done), "what was answered is answered again");
         // What the first has given back, it and the others can have.
         keys.forget(Timestamp(KEY_KEPT_MS + 1));
-        assert_eq!((keys.held_by(0), keys.held.len()), (0, 16));
+        assert_eq!((keys.held_by(Principal::ApiKey(0)), keys.held.len()), (0, 16));
         assert_eq!(take(&mut keys, 0, 0), SeenKey::New);
         assert_eq!(take(&mut keys, 15, KEYS_MAX), SeenKey::New);
         assert_eq!(keys.answers.len(), keys.order.len());

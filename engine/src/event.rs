@@ -10,6 +10,7 @@ pub use hand::{AdmittedByHand, DoneByHand};
 use crate::command::{CategoryValues, DeviceAnswer, Direction, FirstUse, OfficeAnswer, Verdict};
 use crate::ids::{CategoryNo, DeviceId, FestivalId, GateNo, ShardId, TagUid, TicketId, WalletId, ZoneNo};
 use crate::outbox::Message;
+use crate::principal::Principal;
 use crate::rejection::Rejection;
 use crate::status::{FestivalStatus, Policy, Role, TicketStatus, ZoneState};
 use crate::time::{Calendar, Timestamp};
@@ -375,8 +376,8 @@ impl Undone {
 /// key gets the same answer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Asked {
-    /// The operator's key, by number; 0 is the installation itself.
-    pub operator: u32,
+    /// They did.
+    pub by: Principal,
     /// The idempotency key's id and the request's fingerprint.
     pub key: Option<(u128, u64)>,
     /// Why nothing follows.

@@ -82,6 +82,36 @@ impl fmt::Display for DeviceId {
     }
 }
 
+/// A person's account, by the 128 bits of its id. In two halves, so that what holds one is not aligned to 16 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct PersonId(u64, u64);
+
+impl PersonId {
+    /// The person with this id.
+    pub const fn from_u128(bits: u128) -> Self {
+        Self((bits >> 64) as u64, bits as u64)
+    }
+    /// All 128 bits.
+    pub const fn as_u128(self) -> u128 {
+        (self.0 as u128) << 64 | self.1 as u128
+    }
+}
+
+/// A provider of payments. The numbers are part of records: 0 is none, 2 is reserved for PayPal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ProviderNo(pub u16);
+
+impl ProviderNo {
+    /// Of whatever no provider had a hand in.
+    pub const NONE: Self = Self(0);
+    /// Stripe.
+    pub const STRIPE: Self = Self(1);
+}
+
+/// A node of the cluster, by the number in its configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct NodeNo(pub u32);
+
 /// A ticket: a UUID of version 8 (RFC 9562, section 5.8) that says where it belongs.
 ///
 /// ```text

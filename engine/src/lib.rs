@@ -20,6 +20,7 @@ pub mod money;
 pub mod operators;
 pub mod outbox;
 pub mod plants;
+pub mod principal;
 pub mod record;
 pub mod rejection;
 pub mod shard;

@@ -112,6 +112,8 @@ plants! {
     CurrencyForgets = 64, "currency-forgets";
     /// Money still moves in a shard that has said that it has booked nothing.
     CurrencyNotHeld = 65, "currency-not-held";
+    /// The record says that the installation itself asked, whoever did.
+    PrincipalForgotten = 66, "principal-forgotten";
 }
 
 #[cfg(feature = "plants")]

@@ -11,6 +11,7 @@ use crate::command::{CategoryValues, Direction, FirstUse, Verdict};
 use crate::event::{Already, Asked, ByDevice, Event, Scanned, TakenBack, Transaction, Undone};
 use crate::ids::{CategoryNo, DeviceId, FestivalId, GateNo, ShardId, TagUid, TicketId, WalletId, ZoneNo};
 use crate::money::{Currency, Money};
+use crate::principal::Principal;
 use crate::rejection::Rejection;
 use crate::status::{CategoryKind, EntryPolicy, FestivalStatus, Policy, Role, ScanAck, TicketStatus, ZoneState};
 use crate::time::{Calendar, Timestamp};
@@ -21,8 +22,9 @@ mod proto {
 }
 use proto::event::Kind;
 
-/// The format written. Older ones are read by upcasting; a newer one is refused.
-pub const FORMAT: u32 = 1;
+/// The format written. Older ones are read by upcasting; a newer one is refused. There was a format 1 before any festival
+/// was recorded; journals that hold it are refused by their own version.
+pub const FORMAT: u32 = 2;
 
 /// A record as read back.
 #[derive(Clone, Debug, PartialEq)]
@@ -127,7 +129,7 @@ pub fn read(bytes: &[u8]) -> Result<Record, RecordError> {
     let record = proto::Record::decode(bytes).map_err(|_| RecordError::Malformed("record"))?;
     match record.format {
         FORMAT => {}
-        0 => return Err(RecordError::Malformed("format")),
+        0 | 1 => return Err(RecordError::Malformed("format")),
         newer => return Err(RecordError::Newer(newer)),
     }
     let at = Timestamp(record.at);
@@ -196,6 +198,17 @@ fn undone_to_proto(undone: &Undone, at: Timestamp) -> proto::Undone {
     }
 }
 
+fn principal_to_proto(by: Principal) -> Option<proto::Principal> {
+    let (kind, id) = by.to_parts();
+    (by != Principal::Installation).then_some(proto::Principal { kind, low: id as u64, high: (id >> 64) as u64 })
+}
+
+fn principal_from_proto(by: Option<proto::Principal>) -> Principal {
+    by.map_or(Principal::Installation, |by| {
+        Principal::from_parts(by.kind, u128::from(by.high) << 64 | u128::from(by.low))
+    })
+}
+
 fn policy_to_proto(policy: &Policy) -> proto::Policy {
     proto::Policy {
         entry: policy.entry as u32,
@@ -220,7 +233,7 @@ fn to_proto(event: &Event) -> Kind {
             Kind::Delivered(proto::Delivered { to: u32::from(to.0), through: *through })
         }
         Event::Asked(asked) => Kind::Asked(proto::Asked {
-            operator: asked.operator,
+            by: principal_to_proto(asked.by),
             key: asked.key.map_or(Vec::new(), |(id, _)| id.to_be_bytes().to_vec()),
             fingerprint: asked.key.map_or(0, |(_, fingerprint)| fingerprint),
             rejection: asked.rejection.map_or(0, |rejection| rejection as u32),
@@ -465,7 +478,7 @@ fn from_proto(kind: Kind, at: Timestamp) -> Result<Event, RecordError> {
         Kind::Scanned(scanned) => Event::Scanned(scanned_from_proto(scanned, at)?),
         Kind::Undone(undone) => Event::Undone(undone_from_proto(undone, at)?),
         Kind::Asked(asked) => Event::Asked(Asked {
-            operator: asked.operator,
+            by: principal_from_proto(asked.by),
             key: if asked.key.is_empty() {
                 None
             } else {

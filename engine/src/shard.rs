@@ -27,6 +27,7 @@ use crate::money::Money;
 use crate::operators::Operators;
 use crate::outbox::{Entry, Message, Outbox};
 use crate::plants::{Plant, planted};
+use crate::principal::Principal;
 use crate::record::{self, Record, RecordError, Writer};
 use crate::rejection::Rejection;
 use crate::status::{ScanAck, ZoneState};
@@ -246,7 +247,7 @@ impl Shard {
         if let Some(key) = &command.key {
             // By recorded time: what a clock says that is recorded nowhere may be taken back, and with it the refusal.
             let recorded = if writer.events() > 0 { now } else { self.now };
-            match self.keys.look_up(key, command.operator, recorded) {
+            match self.keys.look_up(key, command.by, recorded) {
                 SeenKey::New => {}
                 SeenKey::Answered(answer) => return reply(answer, true),
                 SeenKey::Refused(Rejection::LimitReached)
@@ -255,7 +256,8 @@ impl Shard {
             }
         }
         let key = command.key.map(|key| (key.id, key.fingerprint));
-        let mut asked = Asked { operator: command.operator, key, rejection: None, already: None };
+        let by = if planted(Plant::PrincipalForgotten) { Principal::Installation } else { command.by };
+        let mut asked = Asked { by, key, rejection: None, already: None };
         match self.decide_office(&command.action, now) {
             Ok(Decided::Event(event)) => {
                 self.happen(&Event::Asked(asked), None, now, writer);
@@ -356,7 +358,7 @@ impl Shard {
         match event {
             Event::Asked(asked) => {
                 if let (Some((id, fingerprint)), Some(answer)) = (asked.key, asked.answer()) {
-                    self.keys.remember(id, asked.operator, fingerprint, answer, at);
+                    self.keys.remember(id, asked.by, fingerprint, answer, at);
                 }
                 return None;
             }
@@ -400,12 +402,12 @@ impl Shard {
                 self.note_in_directory(event, at);
             }
         }
-        if let Some(Asked { operator, key: Some((id, fingerprint)), .. }) = asked {
-            self.keys.remember(id, operator, fingerprint, office_answer(event), at);
+        if let Some(Asked { by, key: Some((id, fingerprint)), .. }) = asked {
+            self.keys.remember(id, by, fingerprint, office_answer(event), at);
         }
         let (op, asker, answer) = finished?;
         if let Some(by) = asker {
-            self.keys.remember(by.key, by.operator, by.fingerprint, answer, at); // in place of `pending`
+            self.keys.remember(by.key, by.by, by.fingerprint, answer, at); // in place of `pending`
         }
         Some((op, answer))
     }

@@ -5,6 +5,7 @@ use common::{World, create};
 use engine::command::*;
 use engine::device::{CODE_KEPT_MS, CODES_MAX};
 use engine::ids::*;
+use engine::principal::Principal;
 use engine::rejection::Rejection;
 use engine::status::Role;
 use engine::time::{HOUR_MS, MINUTE_MS, Timestamp};
@@ -162,7 +163,7 @@ fn a_no_and_a_scan_in_one_record() {
     let festival = night.festival;
     let office = |key| {
         let action = OfficeAction::SetFestivalStatus { festival, to: engine::status::FestivalStatus::Draft };
-        Command::Office(Box::new(OfficeCommand { key, operator: 1, action }))
+        Command::Office(Box::new(OfficeCommand { key, by: Principal::ApiKey(1), action }))
     };
     let scan = Scan {
         zone: night.zones["main"],
@@ -189,7 +190,7 @@ fn one_operator_cannot_use_up_the_keys_of_all() {
     let ask = |operator: u32, attempt: usize| {
         let key = IdempotencyKey { id: u128::from(operator) << 64 | attempt as u128, fingerprint: 1, made_at: None };
         let action = OfficeAction::SetFestivalStatus { festival, to: engine::status::FestivalStatus::Draft };
-        Command::Office(Box::new(OfficeCommand { key: Some(key), operator, action }))
+        Command::Office(Box::new(OfficeCommand { key: Some(key), by: Principal::ApiKey(operator), action }))
     };
     let answered = |rejection, repeated| Answer::Office { answer: OfficeAnswer::Rejected(rejection), repeated };
     let (decided, limit) = (Rejection::InvalidTransition, answered(Rejection::LimitReached, false));
@@ -208,7 +209,7 @@ fn one_operator_cannot_use_up_the_keys_of_all() {
             let key = Some(IdempotencyKey { id, fingerprint: 1, made_at: None });
             let (zone, state) = (ZoneNo(0), engine::status::ZoneState::Evacuating);
             let action = OfficeAction::SetZoneState { festival, zone, state };
-            Command::Office(Box::new(OfficeCommand { key, operator: 1, action }))
+            Command::Office(Box::new(OfficeCommand { key, by: Principal::ApiKey(1), action }))
         };
         for attempt in 0..3 {
             let answer = night.ask(evacuate(attempt));
@@ -273,8 +274,9 @@ fn a_clock_that_jumps_ahead_and_back() {
     assert_eq!(night.office_with(key(2, evening), create("fourth")), (expired, false));
 
     // The same where a batch ends elsewhere.
-    let office =
-        |key, slug| Command::Office(Box::new(OfficeCommand { key: Some(key), operator: 1, action: create(slug) }));
+    let office = |key, slug| {
+        Command::Office(Box::new(OfficeCommand { key: Some(key), by: Principal::ApiKey(1), action: create(slug) }))
+    };
     for cut in [false, true] {
         let mut night = World::open();
         night.now = evening.plus_ms(80 * HOUR_MS);

@@ -6,6 +6,7 @@ use engine::audit::{Audit, Check, Report, VIOLATIONS_MAX};
 use engine::command::*;
 use engine::event::{Asked, ByDevice, Event, Scanned, TakenBack, Undone};
 use engine::ids::*;
+use engine::principal::Principal;
 use engine::record::Writer;
 use engine::rejection::Rejection;
 use engine::status::*;
@@ -82,7 +83,7 @@ fn entry(night: &World) -> Scanned {
 }
 
 fn asked() -> Event {
-    Event::Asked(Asked { operator: 1, key: None, rejection: None, already: None })
+    Event::Asked(Asked { by: Principal::ApiKey(1), key: None, rejection: None, already: None })
 }
 
 #[test]
@@ -373,8 +374,12 @@ fn lies_of_the_office() {
     assert_eq!(planted(&night, &[asked()]), ["asked"]);
     assert!(planted(&night, &[asked(), Event::Scanned(entry(&night))]).contains(&"asked"));
     // A key that was used before, within its 72 hours and after them.
-    let keyed =
-        Event::Asked(Asked { operator: 1, key: Some((7, 7)), rejection: Some(Rejection::SoldOut), already: None });
+    let keyed = Event::Asked(Asked {
+        by: Principal::ApiKey(1),
+        key: Some((7, 7)),
+        rejection: Some(Rejection::SoldOut),
+        already: None,
+    });
     assert_eq!(planted(&night, &[keyed.clone(), keyed.clone()]), ["once"]);
     let next = night.shard.seq() + 1;
     let later = night.now.plus_ms(72 * HOUR_MS + 1);

@@ -13,6 +13,7 @@ use engine::device::{CODE_KEPT_MS, CODES_MAX, DEVICES_MAX};
 use engine::ids::*;
 use engine::operators::{API_KEYS_MAX, KEY_FESTIVALS_MAX};
 use engine::outbox::OPS_MAX;
+use engine::principal::Principal;
 use engine::rejection::Rejection;
 use engine::shard::{FESTIVALS_MAX, Step};
 use engine::status::{CategoryKind, Policy, Role, VendorKind};
@@ -181,7 +182,7 @@ fn operations_that_wait_for_other_shards() {
     let mut step = Step::default();
     let mut transfer = |bar: &mut Bar, to: WalletId| {
         let action = CashAction::Transfer { from, to, festival: bar.festival, amount: eur(1) };
-        let command = OfficeCommand { key: None, operator: 1, action: OfficeAction::Cash(action) };
+        let command = OfficeCommand { key: None, by: Principal::ApiKey(1), action: OfficeAction::Cash(action) };
         bar.shards[usize::from(home(from).0)].step(bar.now, &[Command::Office(Box::new(command))], &mut step);
         step.answers[0]
     };

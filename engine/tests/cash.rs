@@ -4,6 +4,7 @@ mod bar;
 use bar::{Bar, eur};
 use engine::command::*;
 use engine::ids::*;
+use engine::principal::Principal;
 use engine::rejection::Rejection;
 use engine::time::Timestamp;
 use engine::view::{Query, View};
@@ -623,7 +624,7 @@ fn answers_wait_for_the_other_shards() {
     let mut bar = Bar::open(3);
     bar.quiet = false;
     let revoke = OfficeAction::RevokeDevice { device: bar.tills["bar-7"].id };
-    let command = Command::Office(Box::new(OfficeCommand { key: None, operator: 1, action: revoke }));
+    let command = Command::Office(Box::new(OfficeCommand { key: None, by: Principal::ApiKey(1), action: revoke }));
     let home = command.home().unwrap().shard(3);
     for again in [false, true] {
         bar.batch(home, &[Command::Tick, command.clone()]);

@@ -9,6 +9,7 @@ use engine::event::*;
 use engine::ids::*;
 use engine::money::Currency;
 use engine::outbox::{Entry, Message};
+use engine::principal::Principal;
 use engine::record::Writer;
 use engine::rejection::Rejection;
 use engine::status::FestivalStatus;
@@ -79,7 +80,7 @@ fn payment(bar: &Bar) -> Transaction {
 }
 
 fn asked() -> Event {
-    Event::Asked(Asked { operator: 1, key: None, rejection: None, already: None })
+    Event::Asked(Asked { by: Principal::ApiKey(1), key: None, rejection: None, already: None })
 }
 
 #[test]

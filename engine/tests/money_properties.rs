@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use bar::{Bar, eur};
 use engine::command::*;
 use engine::ids::*;
+use engine::principal::Principal;
 use engine::rejection::Rejection;
 use engine::shard::Shard;
 use engine::time::Timestamp;
@@ -128,7 +129,7 @@ impl Night {
         let fingerprint = n as u64 % 2;
         let key = key.map(|id| IdempotencyKey { id: id + 10_000, fingerprint, made_at: None });
         let action = OfficeAction::Cash(action);
-        let command = Command::Office(Box::new(OfficeCommand { key, operator: 1, action }));
+        let command = Command::Office(Box::new(OfficeCommand { key, by: Principal::ApiKey(1), action }));
         let (home, answer) = self.bar.ask(command);
         let Answer::Office { answer, repeated } = answer else { panic!("{answer:?}") };
         if let (OfficeAnswer::Transaction { id, order: 1.., .. }, false) = (answer, repeated) {

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use bar::{Bar, eur};
 use engine::command::*;
 use engine::ids::TransactionId;
+use engine::principal::Principal;
 use engine::time::Timestamp;
 use engine::view::{Query, View};
 
@@ -160,7 +161,7 @@ fn at_once_and_again() {
     };
     let command = |bar: &Bar, id| {
         let key = Some(IdempotencyKey { id, fingerprint: 1, made_at: None });
-        Command::Office(Box::new(OfficeCommand { key, operator: 1, action: pay(bar, 500) }))
+        Command::Office(Box::new(OfficeCommand { key, by: Principal::ApiKey(1), action: pay(bar, 500) }))
     };
     let home = pay(&bar, 500).home().shard(3);
     let commands: Vec<Command> = (0..10_000).map(|n| command(&bar, 1_000 + n)).collect();

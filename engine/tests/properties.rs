@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use common::*;
 use engine::command::*;
 use engine::ids::*;
+use engine::principal::Principal;
 use engine::record::{self, Writer};
 use engine::rejection::Rejection;
 use engine::shard::{Shard, Step};
@@ -130,7 +131,7 @@ fn command(world: &World, next: &mut [u64], deed: &Deed) -> Command {
                 _ => OfficeAction::RevokeApiKey { key: n },
             };
             let key = key.map(|id| IdempotencyKey { id, fingerprint: u64::from(n % 2), made_at: None });
-            Command::Office(Box::new(OfficeCommand { key, operator: 1, action }))
+            Command::Office(Box::new(OfficeCommand { key, by: Principal::ApiKey(1), action }))
         }
         Deed::Tick => Command::Tick,
     }
@@ -310,8 +311,10 @@ fn nothing_happened_nothing_written() {
 fn what_is_not_a_record() {
     use engine::record::RecordError::*;
     assert_eq!(record::read(b""), Err(Malformed("format")));
-    assert_eq!(record::read(&[8, 2]), Err(Newer(2)));
-    assert_eq!(record::read(&[8, 1, 0x2A, 0]), Err(Malformed("event")));
+    let format = record::FORMAT as u8;
+    assert_eq!(record::read(&[8, format - 1]), Err(Malformed("format")), "from before the first that is read for ever");
+    assert_eq!(record::read(&[8, format + 1]), Err(Newer(record::FORMAT + 1)));
+    assert_eq!(record::read(&[8, format, 0x2A, 0]), Err(Malformed("event")));
     assert_eq!(record::read(b"{\"json\":true}"), Err(Malformed("record")));
     let mut world = World::open();
     world.play("enter T1 main");

@@ -9,6 +9,7 @@ use bar::{Bar, eur};
 use engine::command::*;
 use engine::ids::*;
 use engine::outbox::Message;
+use engine::principal::Principal;
 use engine::rejection::Rejection;
 use engine::shard::{Shard, Step};
 use engine::time::Timestamp;
@@ -142,7 +143,8 @@ fn a_full_outbox_is_busy() {
     let action = OfficeAction::Cash(CashAction::Transfer { from, to, festival, amount: eur(1) });
     let home = Home::Wallet(from).shard(2);
     let mut step = Step::default();
-    let command = |key| Command::Office(Box::new(OfficeCommand { key, operator: 1, action: action.clone() }));
+    let command =
+        |key| Command::Office(Box::new(OfficeCommand { key, by: Principal::ApiKey(1), action: action.clone() }));
     for _ in 0..engine::outbox::PENDING_MAX {
         bar.shards[usize::from(home.0)].step(bar.now, &[command(None)], &mut step);
         assert!(matches!(step.answers[..], [Answer::Office { answer: OfficeAnswer::Pending(_), .. }]));
@@ -320,7 +322,7 @@ fn transfer(bar: &Bar, from: &str, to: &str, minor: i64, key: u128) -> Command {
     let (from, to, festival) = (bar.wallets[from], bar.wallets[to], bar.festival);
     let action = OfficeAction::Cash(CashAction::Transfer { from, to, festival, amount: eur(minor) });
     let key = Some(IdempotencyKey { id: key, fingerprint: 1, made_at: None });
-    Command::Office(Box::new(OfficeCommand { key, operator: 1, action }))
+    Command::Office(Box::new(OfficeCommand { key, by: Principal::ApiKey(1), action }))
 }
 
 #[test]
@@ -328,7 +330,8 @@ fn no_order_of_deliveries_makes_or_loses_money() {
     let (bar, here, there) = two_sides();
     let block = CashAction::Block { wallet: bar.wallets[&there], blocked: true };
     let key = Some(IdempotencyKey { id: 902, fingerprint: 1, made_at: None });
-    let block = Command::Office(Box::new(OfficeCommand { key, operator: 1, action: OfficeAction::Cash(block) }));
+    let block =
+        Command::Office(Box::new(OfficeCommand { key, by: Principal::ApiKey(1), action: OfficeAction::Cash(block) }));
     // One there and one back; and one that the other side may have, or not, by when it hears of it.
     for deeds in [
         [transfer(&bar, &here, &there, 2_000, 900), transfer(&bar, &there, &here, 500, 901)],
@@ -359,7 +362,7 @@ fn no_order_of_deliveries_gives_a_tag_two_wallets() {
     bar.tags = BTreeMap::from([("T".into(), tag), ("U".into(), other)]);
     let office = |action, id| {
         let key = Some(IdempotencyKey { id, fingerprint: 1, made_at: None });
-        Command::Office(Box::new(OfficeCommand { key, operator: 1, action: OfficeAction::Cash(action) }))
+        Command::Office(Box::new(OfficeCommand { key, by: Principal::ApiKey(1), action: OfficeAction::Cash(action) }))
     };
     let festival = bar.festival;
     let link = |tag, wallet: &str, replace| CashAction::LinkTag {

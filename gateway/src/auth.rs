@@ -14,6 +14,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use engine::command::IdempotencyKey;
 use engine::ids::{CROCKFORD, FestivalId, WalletId};
+use engine::principal::Principal;
 use engine::rejection::Rejection;
 use engine::status::Role;
 use engine::view::{ApiKeyView, Query, View};
@@ -121,6 +122,11 @@ impl Operator {
     /// The operator that an unrevoked key stands for.
     pub fn of(key: &ApiKeyView) -> Option<Self> {
         (!key.revoked).then(|| Self { no: key.no, role: key.role, festivals: key.festivals.clone() })
+    }
+
+    /// Who that is in the journal.
+    pub fn principal(&self) -> Principal {
+        if self.no == 0 { Principal::Installation } else { Principal::ApiKey(self.no) }
     }
 
     /// Bound to no festival: an ADMIN whose key names none.

@@ -31,6 +31,7 @@ use actors::Node;
 use engine::command::{OfficeAction, OfficeAnswer, OfficeCommand};
 use engine::credential::QrSecret;
 use engine::ids::{DeviceId, FestivalId};
+use engine::principal::Principal;
 use engine::rejection::Rejection;
 use engine::view::{DeviceView, Notice as NodeNotice};
 use metrics::{Counter, Gauge};
@@ -335,7 +336,8 @@ impl Entered {
             return Ok(());
         }
         let action = OfficeAction::DeviceConnected { device: self.device, session: self.number };
-        let asked = self.door.node.ask(OfficeCommand { key: None, operator: 0, action });
+        let by = Principal::Device(self.device);
+        let asked = self.door.node.ask(OfficeCommand { key: None, by, action });
         match tokio::time::timeout(RECORDED_WITHIN, asked).await {
             Ok((OfficeAnswer::Rejected(rejection @ Rejection::DeviceRevoked), _)) => {
                 Err(End::refused(Refusal::Rejected(rejection)))
@@ -356,7 +358,8 @@ impl Drop for Entered {
         {
             let (node, device, session) = (self.door.node.clone(), self.device, self.number);
             let action = OfficeAction::DeviceLeft { device, session };
-            runtime.spawn(async move { node.ask(OfficeCommand { key: None, operator: 0, action }).await });
+            runtime
+                .spawn(async move { node.ask(OfficeCommand { key: None, by: Principal::Installation, action }).await });
         }
         let mut sessions = self.door.sessions();
         if sessions.get(&self.device).is_some_and(|(number, _)| *number == self.number) {

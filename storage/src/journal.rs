@@ -230,6 +230,19 @@ pub enum JournalError {
         /// The newest version known here.
         known: u32,
     },
+    /// A program wrote this folder while the format was still being made.
+    #[error(
+        "journal_too_old: {file} has format version {found}, and this program reads version {oldest} and later. Nothing was \
+         changed. Start again with an empty folder; the program that wrote this one can still audit it"
+    )]
+    OlderVersion {
+        /// The segment that says so.
+        file: String,
+        /// Its version.
+        found: u32,
+        /// The oldest version that is read.
+        oldest: u32,
+    },
     /// Bytes that were durable are no longer what was written. Nothing behind them is trusted without a person.
     #[error("{file} is damaged at byte {offset}: {why}; nothing was changed; run `audit` to see what is behind it")]
     Damaged {

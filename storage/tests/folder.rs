@@ -15,10 +15,10 @@ use storage::journal::{
     Cursor, Journal, JournalError, Position, Sink,
     bench::bench_disk,
     disk::{Disk, FolderDisk},
-    faults::Faults,
+    faults::{FaultDisk, Faults},
     file::{FileJournal, Options},
     log::LogOptions,
-    offline::read_only,
+    offline::{Offline, read_only},
     recover::recover,
 };
 
@@ -119,18 +119,36 @@ fn a_read_only_disk() {
     assert_eq!(common::read_all(&disk).1.map(|error| error.to_string()), None, "it can still be read");
 }
 
-#[test]
-fn a_newer_version() {
+/// A log whose last segment says that it has this format version.
+fn of_version(version: u32) -> FaultDisk {
     let (disk, placed) = build(8 << 10, 1);
     let segment = placed.last().expect("some").segment;
     let mut bytes = disk.contents(&name(segment)).expect("there");
-    bytes[8..12].copy_from_slice(&9_u32.to_le_bytes());
+    bytes[8..12].copy_from_slice(&version.to_le_bytes());
     bytes[12..16].fill(0);
     let crc = crc32c::crc32c(&bytes[..4096]);
     bytes[12..16].copy_from_slice(&crc.to_le_bytes());
     disk.put(&name(segment), bytes);
-    let error = recover(Arc::new(disk), OPTIONS).err();
-    assert!(matches!(error, Some(JournalError::NewerVersion { found: 9, known: 1, .. })), "{error:?}");
+    disk
+}
+
+#[test]
+fn a_newer_version() {
+    let error = recover(Arc::new(of_version(9)), OPTIONS).err();
+    assert!(matches!(error, Some(JournalError::NewerVersion { found: 9, known: 2, .. })), "{error:?}");
+}
+
+/// Version 1 was written before the format was finished: neither served nor audited, and not touched.
+#[test]
+fn a_version_from_before_the_first_that_is_read_for_ever() {
+    let disk = of_version(1);
+    let before = disk.operations();
+    let error = recover(Arc::new(disk.clone()), OPTIONS).err().expect("refused");
+    assert!(matches!(error, JournalError::OlderVersion { found: 1, oldest: 2, .. }), "{error:?}");
+    assert!(error.to_string().starts_with("journal_too_old: "), "{error}");
+    assert_eq!(disk.operations(), before, "nothing was written");
+    let error = Offline::on(Arc::new(disk)).err().expect("refused too");
+    assert!(error.to_string().starts_with("journal_too_old: "), "{error}");
 }
 
 #[test]

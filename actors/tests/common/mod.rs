@@ -14,6 +14,7 @@ use engine::command::{
 use engine::credential::QrSecret;
 use engine::ids::{DeviceId, FestivalId, GateNo, TicketId, ZoneNo};
 use engine::money::{Currency, Money};
+use engine::principal::Principal;
 use engine::rejection::Rejection;
 use engine::status::{CategoryKind, FestivalStatus, Policy};
 use engine::time::Timestamp;
@@ -71,7 +72,7 @@ impl Got {
 }
 
 pub async fn ask(node: &Node, action: OfficeAction) -> OfficeAnswer {
-    node.ask(OfficeCommand { key: None, operator: 0, action }).await.0
+    node.ask(OfficeCommand { key: None, by: Principal::Installation, action }).await.0
 }
 
 /// A festival with one perimeter, one gate, one device and so many tickets.

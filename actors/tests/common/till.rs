@@ -7,6 +7,7 @@ use actors::{Busy, Node, TerminalInbox, TerminalReply};
 use engine::command::*;
 use engine::ids::*;
 use engine::money::{Currency, Money};
+use engine::principal::Principal;
 use engine::rejection::Rejection;
 use engine::status::{FestivalStatus, Policy};
 use engine::time::Timestamp;
@@ -163,8 +164,11 @@ pub async fn at_the_office<T: Send + 'static>(
     work: impl FnOnce(&mut dyn FnMut(OfficeAction) -> OfficeAnswer) -> T + Send + 'static,
 ) -> T {
     let (node, runtime) = (node.clone(), tokio::runtime::Handle::current());
-    let asking =
-        move || work(&mut |action| runtime.block_on(node.ask(OfficeCommand { key: None, operator: 0, action })).0);
+    let asking = move || {
+        work(&mut |action| {
+            runtime.block_on(node.ask(OfficeCommand { key: None, by: Principal::Installation, action })).0
+        })
+    };
     tokio::task::spawn_blocking(asking).await.unwrap()
 }
 

@@ -10,6 +10,7 @@ use crate::command::{CashPolicy, OfficeAnswer};
 use crate::event::Lots;
 use crate::ids::{FestivalId, TagUid, TransactionId, WalletId};
 use crate::outbox::Named;
+use crate::principal::Principal;
 use crate::rejection::Rejection;
 use crate::time::{MINUTE_MS, Timestamp};
 
@@ -22,8 +23,8 @@ pub type Asker = Option<AskedBy>;
 /// Whoever asked with an idempotency key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AskedBy {
-    /// The operator's key, by number.
-    pub operator: u32,
+    /// They did.
+    pub by: Principal,
     /// The idempotency key's id.
     pub key: u128,
     /// The request's fingerprint.

@@ -447,7 +447,7 @@ impl Shard {
     pub(super) fn asker(asked: Option<Asked>) -> Asker {
         let asked = asked?;
         let (key, fingerprint) = asked.key?;
-        Some(AskedBy { operator: asked.operator, key, fingerprint })
+        Some(AskedBy { by: asked.by, key, fingerprint })
     }
 }
 

@@ -19,6 +19,7 @@ use engine::command::*;
 use engine::ids::*;
 use engine::money::{Currency, Money};
 use engine::outbox::Message;
+use engine::principal::Principal;
 use engine::shard::{Shard, Step};
 use engine::status::{CategoryKind, EntryPolicy, FestivalStatus, Policy};
 use engine::time::{HOUR_MS, Timestamp};
@@ -163,7 +164,7 @@ impl Bar {
     }
 
     pub fn office_with(&mut self, key: Option<IdempotencyKey>, action: OfficeAction) -> (OfficeAnswer, bool) {
-        let command = Command::Office(Box::new(OfficeCommand { key, operator: 1, action }));
+        let command = Command::Office(Box::new(OfficeCommand { key, by: Principal::ApiKey(1), action }));
         let (shard, answer) = self.ask(command);
         let Answer::Office { answer, repeated } = answer else { panic!("{answer:?}") };
         if self.quiet {

@@ -19,6 +19,7 @@ use engine::event::{Event, Undone};
 use engine::festival::Festival;
 use engine::ids::*;
 use engine::money::{Currency, Money};
+use engine::principal::Principal;
 use engine::rejection::Rejection;
 use engine::shard::{Shard, Step};
 use engine::status::*;
@@ -169,7 +170,12 @@ impl World {
 
     /// For the office; also whether it was a repetition.
     pub fn office_with(&mut self, key: Option<IdempotencyKey>, action: OfficeAction) -> (OfficeAnswer, bool) {
-        let command = OfficeCommand { key, operator: 1, action };
+        // As the doors do it: a device speaks for itself when it connects.
+        let by = match action {
+            OfficeAction::DeviceConnected { device, .. } => Principal::Device(device),
+            _ => Principal::ApiKey(1),
+        };
+        let command = OfficeCommand { key, by, action };
         match self.ask(Command::Office(Box::new(command))) {
             Answer::Office { answer, repeated } => (answer, repeated),
             other => panic!("{other:?}"),

@@ -6,6 +6,7 @@ use engine::command::{CategoryValues, Details, Direction, FirstUse, Verdict};
 use engine::event::*;
 use engine::ids::*;
 use engine::money::Money;
+use engine::principal::Principal;
 use engine::rejection::Rejection;
 use engine::status::*;
 use engine::time::{Calendar, Timestamp};
@@ -329,6 +330,12 @@ fn undone() -> impl Strategy<Value = Undone> {
     )
 }
 
+/// Of each kind there is, and of some that there will be.
+fn principal() -> impl Strategy<Value = Principal> {
+    (0..9_u32, proptest::num::u128::ANY, 0..128_u32)
+        .prop_map(|(kind, id, bits)| Principal::from_parts(kind, id >> bits))
+}
+
 fn asked() -> impl Strategy<Value = Asked> {
     let already = prop_oneof![
         Just(Already::Done),
@@ -336,6 +343,6 @@ fn asked() -> impl Strategy<Value = Asked> {
         (1..u64::MAX).prop_map(|id| Already::Wallet(WalletId(id)))
     ];
     let key = (proptest::num::u128::ANY, any_u64());
-    (any_u32(), option::of(key), option::of(select(Rejection::ALL)), option::of(already))
-        .prop_map(|(operator, key, rejection, already)| Asked { operator, key, rejection, already })
+    (principal(), option::of(key), option::of(select(Rejection::ALL)), option::of(already))
+        .prop_map(|(by, key, rejection, already)| Asked { by, key, rejection, already })
 }

@@ -107,6 +107,7 @@ fn work(mut audit: Audit, piles: &Receiver<Pile>, give_back: &Sender<Pile>) -> A
 mod tests {
     use engine::command::{Command, OfficeAction, OfficeCommand};
     use engine::ids::Home;
+    use engine::principal::Principal;
     use engine::shard::{Shard, Step};
     use engine::status::Policy;
     use engine::time::Timestamp;
@@ -133,7 +134,7 @@ mod tests {
             };
             let shard = action.home().shard(SHARDS);
             assert_ne!(action.home(), Home::Platform);
-            let command = Command::Office(Box::new(OfficeCommand { key: None, operator: 1, action }));
+            let command = Command::Office(Box::new(OfficeCommand { key: None, by: Principal::ApiKey(1), action }));
             let mut step = Step::default();
             shards[usize::from(shard.0)].step(Timestamp(n), &[command], &mut step);
             match n % 97 {

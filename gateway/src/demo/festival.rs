@@ -7,6 +7,7 @@ use actors::Node;
 use engine::command::{CategoryValues, ISSUE_MAX, OfficeAction, OfficeAnswer, OfficeCommand, issued};
 use engine::ids::{CategoryNo, FestivalId, TicketId, ZoneNo};
 use engine::money::{Currency, Money};
+use engine::principal::Principal;
 use engine::rejection::Rejection;
 use engine::status::{CategoryKind, EntryPolicy, FestivalStatus, Policy, Role, TicketStatus};
 use engine::time::{HOUR_MS, Timestamp};
@@ -251,7 +252,7 @@ async fn look(node: &Node, festival: FestivalId) -> Result<FestivalView, DemoErr
 /// # Errors
 /// [`DemoError::Refused`].
 pub async fn ask(node: &Node, what: &'static str, action: OfficeAction) -> Result<OfficeAnswer, DemoError> {
-    match node.ask(OfficeCommand { key: None, operator: 0, action }).await.0 {
+    match node.ask(OfficeCommand { key: None, by: Principal::Installation, action }).await.0 {
         OfficeAnswer::Rejected(why) => Err(DemoError::Refused { what, why }),
         answer => Ok(answer),
     }

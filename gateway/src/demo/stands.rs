@@ -10,6 +10,7 @@ use engine::command::{
 };
 use engine::ids::{FestivalId, TagUid, VendorNo, WalletId};
 use engine::money::{Currency, Money};
+use engine::principal::Principal;
 use engine::rejection::Rejection;
 use engine::status::VendorKind;
 use engine::view::{Query, View, WalletView};
@@ -181,7 +182,8 @@ async fn look(node: &Node, wallet: WalletId) -> Result<Option<WalletView>, DemoE
 /// Asks as the installation itself, and again where a shard has no room now.
 async fn patiently(node: &Node, what: &'static str, action: CashAction) -> Result<(), DemoError> {
     for _ in 0..PATIENCE {
-        let command = OfficeCommand { key: None, operator: 0, action: OfficeAction::Cash(action.clone()) };
+        let command =
+            OfficeCommand { key: None, by: Principal::Installation, action: OfficeAction::Cash(action.clone()) };
         match node.ask(command).await.0 {
             OfficeAnswer::Rejected(Rejection::Busy) => tokio::time::sleep(BUSY_WAIT).await,
             OfficeAnswer::Rejected(why) => return Err(DemoError::Refused { what, why }),

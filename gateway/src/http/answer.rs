@@ -33,7 +33,7 @@ impl AppState {
         key: Option<IdempotencyKey>,
         action: OfficeAction,
     ) -> Result<(OfficeAnswer, bool), Problem> {
-        match self.node.ask(OfficeCommand { key, operator: operator.no, action }).await {
+        match self.node.ask(OfficeCommand { key, by: operator.principal(), action }).await {
             (OfficeAnswer::Rejected(rejection), repeated) => Err(Problem::from(rejection).replayed(repeated)),
             answered => Ok(answered),
         }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use engine::command::{OfficeAction, OfficeCommand};
 use engine::connections::{CLOCK_OFF_MAX_MS, QUEUE_DRAINS_MS};
 use engine::ids::DeviceId;
+use engine::principal::Principal;
 use engine::time::Timestamp;
 
 use super::Door;
@@ -53,7 +54,7 @@ impl Clock {
         }
         let node = door.node.clone();
         let action = OfficeAction::DeviceClockSeen { device, off_ms };
-        tokio::spawn(async move { node.ask(OfficeCommand { key: None, operator: 0, action }).await });
+        tokio::spawn(async move { node.ask(OfficeCommand { key: None, by: Principal::Installation, action }).await });
     }
 }
 

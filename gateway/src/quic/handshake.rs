@@ -6,6 +6,7 @@ use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
 use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use engine::command::{IdempotencyKey, OfficeAction, OfficeAnswer, OfficeCommand};
 use engine::ids::{DeviceId, FestivalId};
+use engine::principal::Principal;
 use engine::rejection::Rejection;
 use engine::view::{DeviceView, Query, View};
 use quinn::{Connection, RecvStream, SendStream};
@@ -135,7 +136,7 @@ async fn enrol(
         made_at: None,
     };
     let action = OfficeAction::EnrolDevice { festival, code_hash, public_key };
-    match door.node.ask(OfficeCommand { key: Some(key), operator: 0, action }).await.0 {
+    match door.node.ask(OfficeCommand { key: Some(key), by: Principal::Installation, action }).await.0 {
         OfficeAnswer::Device(device) => Ok(device),
         OfficeAnswer::Rejected(
             rejection @ (Rejection::Busy

@@ -5,6 +5,7 @@
 use actors::Node;
 use engine::command::{OfficeAction, OfficeCommand};
 use engine::ids::DeviceId;
+use engine::principal::Principal;
 use engine::rejection::Rejection;
 use engine::view::{DeviceView, Query, View};
 use tapgate_wire::Fingerprint;
@@ -39,7 +40,7 @@ impl Pins {
     fn record(&self, node: &Node, device: DeviceId, next: u64) {
         let (node, present) = (node.clone(), self.present.short());
         let action = OfficeAction::DevicePins { device, present, next };
-        tokio::spawn(async move { node.ask(OfficeCommand { key: None, operator: 0, action }).await });
+        tokio::spawn(async move { node.ask(OfficeCommand { key: None, by: Principal::Device(device), action }).await });
     }
 }
 

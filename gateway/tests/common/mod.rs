@@ -14,6 +14,7 @@ use engine::command::{CategoryValues, OfficeAction, OfficeAnswer, OfficeCommand,
 use engine::credential::{QrSecret, text};
 use engine::ids::{CategoryNo, DeviceId, FestivalId, GateNo, TicketId, ZoneNo};
 use engine::money::{Currency, Money};
+use engine::principal::Principal;
 use engine::status::{CategoryKind, FestivalStatus, Policy, TicketStatus, ZoneState};
 use engine::time::Timestamp;
 use engine::view::{Query, View};
@@ -113,7 +114,7 @@ async fn found(node: &Node, policy: Policy) -> (FestivalId, Vec<TicketId>) {
 }
 
 pub async fn ask(node: &Node, action: OfficeAction) -> OfficeAnswer {
-    node.ask(OfficeCommand { key: None, operator: 0, action }).await.0
+    node.ask(OfficeCommand { key: None, by: Principal::Installation, action }).await.0
 }
 
 impl House {

@@ -1,5 +1,6 @@
 //! A festival set up by hand, and every change done twice.
 
+use engine::principal::Principal;
 use engine::status::Role;
 use serde_json::{Value, json};
 
@@ -108,7 +109,7 @@ async fn a_reader_is_offered_a_code_and_enrols_with_it() {
     // As the QUIC door does it.
     let enrol = |code: &str| OfficeCommand {
         key: None,
-        operator: 0,
+        by: Principal::Installation,
         action: OfficeAction::EnrolDevice {
             festival,
             code_hash: gateway::auth::enrolment_code_hash(code.as_bytes()),

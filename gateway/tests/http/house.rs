@@ -12,6 +12,7 @@ use axum::http::{HeaderMap, Request, StatusCode};
 use engine::command::{OfficeAction, OfficeAnswer, OfficeCommand, TerminalAction, TerminalAnswer, TerminalCommand};
 use engine::credential::QrSecret;
 use engine::ids::{DeviceId, FestivalId};
+use engine::principal::Principal;
 use engine::status::Role;
 use engine::time::Timestamp;
 use gateway::auth::{OneTime, enrolment_code_hash, key_hash, key_text};
@@ -160,7 +161,7 @@ impl House {
             festivals: festivals.iter().map(|slug| FestivalId::of_slug(slug)).collect(),
             name,
         };
-        let (answer, _) = self.state.node.ask(OfficeCommand { key: None, operator: 0, action }).await;
+        let (answer, _) = self.state.node.ask(OfficeCommand { key: None, by: Principal::Installation, action }).await;
         assert!(matches!(answer, OfficeAnswer::ApiKey(_)), "{answer:?}");
         key
     }
@@ -266,7 +267,7 @@ impl House {
     pub(crate) async fn enrol(&self, slug: &str, code: &str, public_key: [u8; 32]) -> String {
         let (festival, code_hash) = (FestivalId::of_slug(slug), enrolment_code_hash(code.as_bytes()));
         let action = OfficeAction::EnrolDevice { festival, code_hash, public_key };
-        match self.state.node.ask(OfficeCommand { key: None, operator: 0, action }).await.0 {
+        match self.state.node.ask(OfficeCommand { key: None, by: Principal::Installation, action }).await.0 {
             OfficeAnswer::Device(device) => device.to_string(),
             other => panic!("{other:?}"),
         }

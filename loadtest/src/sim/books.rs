@@ -11,12 +11,14 @@ use engine::event::{Asked, CashEvent, Event, TransactionKind};
 use engine::ids::{DeviceId, FestivalId, ShardId, TagUid, TicketId, TransactionId};
 use engine::money::Money;
 use engine::outbox::Message;
+use engine::principal::Principal;
 use engine::record;
 use engine::shard::Shard;
 use engine::status::TicketStatus;
 use engine::time::Timestamp;
 use engine::view::{Query, View};
 
+use super::office::WHO;
 use super::{Check, breach};
 use festival::{CategoryBook, DeviceBook, FestivalBook, TicketBook};
 use money::MoneyBook;
@@ -86,6 +88,17 @@ impl Books {
                 }
                 Event::Asked(_) => {}
                 _ => key = by.and_then(|by| by.key).map(|(id, _)| id),
+            }
+            let device = |event: &Event| match event {
+                Event::DeviceConnected { device, .. } => Some(Principal::Device(*device)),
+                _ => None,
+            };
+            let right = match event {
+                Event::Asked(who) => who.key.is_none() || who.by == WHO,
+                other => device(other).is_none_or(|device| by.is_some_and(|by| by.by == device)),
+            };
+            if !right {
+                return breach("the record says who asked", format!("{by:?}: {event:?}"));
             }
             match event {
                 Event::Asked(who) => match (who.key, who.answer()) {

@@ -10,6 +10,7 @@ use engine::command::{
     CashVerdict, DeviceCommand, OfficeAction, OfficeCommand, Tap, TerminalAction, TerminalAnswer, TerminalCommand,
 };
 use engine::ids::{DeviceId, Home, ShardId, TagUid, WalletId};
+use engine::principal::Principal;
 use engine::rejection::Rejection;
 use engine::view::{Query, TagState, View};
 
@@ -122,7 +123,7 @@ impl World {
                 let waiting = vec![(commands, probe)];
                 node.door.readers.insert(device, Welcome { connection, welcomed: false, waiting });
                 let action = OfficeAction::DeviceConnected { device, session: connection };
-                let command = Box::new(OfficeCommand { key: None, operator: 0, action });
+                let command = Box::new(OfficeCommand { key: None, by: Principal::Device(device), action });
                 let asker = Asker::Welcome { device, connection };
                 self.take(shard_of(device.festival()), Work::Office(command), asker);
             }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use engine::command::{ByHand, CashAction, Details, IdempotencyKey, OfficeAction, OfficeAnswer, OfficeCommand};
 use engine::ids::{CategoryNo, DeviceId, FestivalId, GateNo, TagUid, TicketId, ZoneNo};
+use engine::principal::Principal;
 use engine::rejection::Rejection;
 use engine::status::{EntryPolicy, Policy, Role, ScanAck, TicketStatus, ZoneState};
 use engine::time::{Calendar, Timestamp};
@@ -39,6 +40,9 @@ pub(super) struct Site {
     pub(super) qr_version: u32,
 }
 
+/// Whose every command is that has an idempotency key.
+pub(super) const WHO: Principal = Principal::ApiKey(1);
+
 impl Office {
     /// A new command, if it has not too many under way.
     pub(super) fn ask(&mut self, step: u64, made_at: Timestamp, action: OfficeAction) -> Option<(u64, OfficeCommand)> {
@@ -49,7 +53,7 @@ impl Office {
         }
         self.next += 1;
         let key = IdempotencyKey { id: u128::from(self.next), fingerprint: self.next, made_at: Some(made_at) };
-        let command = OfficeCommand { key: Some(key), operator: 1, action };
+        let command = OfficeCommand { key: Some(key), by: WHO, action };
         self.open.insert(self.next, (command.clone(), step));
         Some((self.next, command))
     }

@@ -4,6 +4,7 @@ use actors::pipeline::Work;
 use engine::command::{CategoryValues, OfficeAction, OfficeAnswer, OfficeCommand};
 use engine::ids::{CategoryNo, FestivalId, GateNo, ZoneNo};
 use engine::money::{Currency, Money};
+use engine::principal::Principal;
 use engine::status::{CategoryKind, EntryPolicy, FestivalStatus, Policy, ScanAck};
 use engine::time::{MINUTE_MS, Timestamp};
 
@@ -83,7 +84,7 @@ impl World {
     /// One command of the office, from the question to the durable answer.
     pub(super) fn order(&mut self, action: OfficeAction) -> Check {
         let shard = shard_of_action(&action);
-        let command = OfficeCommand { key: None, operator: 0, action: action.clone() };
+        let command = OfficeCommand { key: None, by: Principal::Installation, action: action.clone() };
         self.take(shard, Work::Office(Box::new(command)), Asker::Setup);
         for _ in 0..20 {
             self.everything_moves()?;

@@ -9,7 +9,7 @@
 //!
 //! segment header (4,096 bytes, zeros after the last field)
 //!    0   8  magic "TAPGATEJ"        ┐ these three stay where they are
-//!    8   4  format version, 1       │ in every version to come
+//!    8   4  format version, 2       │ in every version to come
 //!   12   4  crc32c of the block, with this field zero ┘
 //!   16   8  number of the segment, from 1
 //!   24   8  lsn of its first record
@@ -63,8 +63,11 @@ use super::{
     buffer::{BLOCK, is_zero},
 };
 
-/// The newest format version this program reads, and the one it writes.
-pub(crate) const VERSION: u32 = 1;
+/// The newest format version this program reads, and the one it writes. Version 1 was written while the records' format
+/// was still being made, before any festival was recorded, and is refused; 2 is read for ever.
+pub(crate) const VERSION: u32 = 2;
+/// The oldest format version this program reads.
+pub(crate) const OLDEST_VERSION: u32 = 2;
 /// The unit a disk writes whole or not at all, in bytes.
 pub(crate) const SECTOR: usize = 512;
 pub(crate) const GROUP_HEADER: usize = 64;
@@ -93,6 +96,8 @@ pub(crate) enum Decoded<T> {
     Valid(T),
     /// It holds, but a newer program wrote it.
     Newer(u32),
+    /// It holds, but is from before the first version that is read for ever.
+    Older(u32),
     /// It does not hold, for this reason.
     Broken(&'static str),
 }
@@ -152,7 +157,8 @@ impl SegmentHeader {
                 shards: u16_at(block, 68),
             }),
             newer if newer > VERSION => Decoded::Newer(newer),
-            _ => Decoded::Broken("the segment header has version 0"),
+            0 => Decoded::Broken("the segment header has version 0"),
+            older => Decoded::Older(older),
         }
     }
 }
@@ -335,12 +341,12 @@ mod tests {
     fn a_newer_version_is_told_from_a_flipped_bit() {
         let mut block = vec![0; BLOCK];
         segment().encode(&mut block);
-        block[8] = 2;
+        block[8] = VERSION as u8 + 1;
         assert_eq!(SegmentHeader::decode(&block), Decoded::Broken("the segment header fails its checksum"));
         block[12..16].fill(0);
         let crc = crc32c::crc32c(&block);
         block[12..16].copy_from_slice(&crc.to_le_bytes());
-        assert_eq!(SegmentHeader::decode(&block), Decoded::Newer(2));
+        assert_eq!(SegmentHeader::decode(&block), Decoded::Newer(VERSION + 1));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::{
     Chain, JournalError,
     buffer::{AlignedBuffer, BLOCK, is_zero, padded},
     disk::{Access, Disk, DiskFile},
-    format::{Decoded, Frame, GROUP_HEADER, GroupHeader, SECTOR, SegmentHeader, VERSION, chain_after},
+    format::{Decoded, Frame, GROUP_HEADER, GroupHeader, OLDEST_VERSION, SECTOR, SegmentHeader, VERSION, chain_after},
     log::{
         End, LogOptions, LogWriter, finish_group, prepare_segment, write_durably, write_segment_header, write_zeros,
     },
@@ -271,6 +271,9 @@ pub(crate) fn find_last<D: Disk>(disk: &D, folder: &Folder) -> Result<Ending, Jo
                 unwritten.push(number);
             }
             Decoded::Newer(found) => return Err(JournalError::NewerVersion { file: name, found, known: VERSION }),
+            Decoded::Older(found) => {
+                return Err(JournalError::OlderVersion { file: name, found, oldest: OLDEST_VERSION });
+            }
             // A header is durable before its segment holds a record: without any, nothing can be lost with it.
             decoded => match first_non_zero(&file, BLOCK as u64).map_err(fault)? {
                 None => {
@@ -438,7 +441,7 @@ fn judge<F: DiskFile>(
                 None => torn("the last write lacks its first sector", mark.offset + padded(read) as u64, None),
             }
         }
-        Decoded::Newer(_) => unreachable!("groups carry no version"),
+        Decoded::Newer(_) | Decoded::Older(_) => unreachable!("groups carry no version"),
     }
 }
 

@@ -12,7 +12,7 @@ use super::{
     Chain, Entry, JournalError, Position,
     buffer::{AlignedBuffer, BLOCK, padded},
     disk::{Access, Disk, DiskFile},
-    format::{Decoded, Frame, GROUP_HEADER, GroupHeader, SegmentHeader, TRAILER, VERSION, chain_after},
+    format::{Decoded, Frame, GROUP_HEADER, GroupHeader, OLDEST_VERSION, SegmentHeader, TRAILER, VERSION, chain_after},
     recent::Recent,
 };
 
@@ -265,6 +265,9 @@ impl<F: DiskFile> Walker<F> {
                 return Err(JournalError::damaged(&file, 0, why));
             }
             Decoded::Newer(found) => return Err(JournalError::NewerVersion { file, found, known: VERSION }),
+            Decoded::Older(found) => {
+                return Err(JournalError::OlderVersion { file, found, oldest: OLDEST_VERSION });
+            }
             Decoded::Broken(why) => return Err(JournalError::damaged(&file, 0, why)),
         };
         let mark = Mark { offset: BLOCK as u64, lsn: header.first_lsn, chain: header.chain };
@@ -439,7 +442,7 @@ impl<F: DiskFile> Walker<F> {
             Decoded::Valid(header) => header,
             Decoded::Unwritten => return Ok(false),
             Decoded::Broken(why) => return damaged(0, why),
-            Decoded::Newer(_) => unreachable!("groups carry no version"),
+            Decoded::Newer(_) | Decoded::Older(_) => unreachable!("groups carry no version"),
         };
         if header.first_lsn != lsn {
             return damaged(0, &format!("a group begins with record {}, expected {lsn}", header.first_lsn));

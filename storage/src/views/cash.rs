@@ -18,6 +18,7 @@
 use engine::event::{Lot, Posting, SoldLine, Transaction, TransactionKind};
 use engine::ids::{DeviceId, FestivalId, ProductNo, ShardId, TransactionId, VendorNo, WalletId};
 use engine::money::Currency;
+use engine::principal::Principal;
 use engine::rejection::Rejection;
 use engine::time::{MINUTE_MS, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -171,8 +172,8 @@ pub struct TransactionRow {
     pub terminal: Option<DeviceId>,
     /// The number of its command, by which the terminal knows it.
     pub asked: Option<u64>,
-    /// The operator's key that asked, by number. Neither terminal nor operator: the other side of a transfer.
-    pub operator: Option<u32>,
+    /// Who asked over HTTP, or by the rules. Neither terminal nor this: the other side of a transfer.
+    pub by: Option<Principal>,
     /// Of what.
     pub currency: Currency,
     /// What was asked for, in minor units; negative for a correction downwards only.
@@ -200,8 +201,8 @@ pub struct TransactionRow {
 }
 
 impl TransactionRow {
-    /// What an event of a shard shows. `operator`: who asked, if the office did.
-    pub(crate) fn new(t: Transaction, position: CashPosition, operator: Option<u32>) -> Self {
+    /// What an event of a shard shows. `by`: who asked, if the office did.
+    pub(crate) fn new(t: Transaction, position: CashPosition, by: Option<Principal>) -> Self {
         use TransactionKind::{Payment, Refund, TransferBack, TransferIn, TransferOut};
         let (id, kind) = (t.id(), t.kind);
         let moved = id.is_some();
@@ -224,7 +225,7 @@ impl TransactionRow {
             order: (moved && kind == Payment).then_some(t.order),
             terminal: t.by.map(|by| by.device),
             asked: t.by.map(|by| by.seq),
-            operator,
+            by,
             currency: t.currency,
             amount: t.amount,
             before: t.before,
@@ -519,7 +520,7 @@ mod tests {
             order: None,
             terminal: None,
             asked: None,
-            operator: Some(1),
+            by: Some(Principal::ApiKey(1)),
             currency: Currency::EUR,
             amount,
             before: 0,

@@ -138,24 +138,24 @@ impl Batch {
         }
         let counts_before = self.counts.len();
         let orders = (record.seq << INDEX_BITS..).map(|order| LogPosition { at: record.at, order });
-        let mut operator = None;
+        let mut by = None;
         for (event, at) in record.events.into_iter().zip(orders) {
             self.events += 1;
             self.weight += 1;
             // Who asked precedes what came of it.
             let asked = match &event {
-                Event::Asked(asked) if asked.answer().is_none() => Some(asked.operator),
+                Event::Asked(asked) if asked.answer().is_none() => Some(asked.by),
                 _ => None,
             };
             match event {
                 Event::Transaction(transaction) => {
                     self.weight += TRANSACTION_WEIGHT - 1;
                     let position = CashPosition::new(at, shard);
-                    self.transactions.push(TransactionRow::new(transaction, position, operator));
+                    self.transactions.push(TransactionRow::new(transaction, position, by));
                 }
                 event => self.fold(event, at, record.seq, counts_before),
             }
-            operator = asked;
+            by = asked;
         }
         self.followed.cursor.advance(shard, position.next());
         self.followed.last = Some(LastRecord { shard, position, crc: crc32c::crc32c(entry.payload) });

@@ -15,6 +15,7 @@ use engine::command::{
 use engine::credential::{KeyCache, QrSecret};
 use engine::ids::{CategoryNo, DeviceId, FestivalId, GateNo, Home, ShardId, TicketId, ZoneNo, nonce_at};
 use engine::money::{Currency, Money};
+use engine::principal::Principal;
 use engine::rejection::Rejection;
 use engine::shard::{Shard, Step};
 use engine::status::{CategoryKind, EntryPolicy, FestivalStatus, Policy, ScanAck, TicketStatus};
@@ -304,7 +305,7 @@ impl Night {
 }
 
 fn office(action: OfficeAction) -> Command {
-    Command::Office(Box::new(OfficeCommand { key: None, operator: 1, action }))
+    Command::Office(Box::new(OfficeCommand { key: None, by: Principal::ApiKey(1), action }))
 }
 
 /// What the model has to know about a command.

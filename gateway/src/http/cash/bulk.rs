@@ -195,7 +195,7 @@ async fn ask(
 ) -> (OfficeAnswer, bool) {
     let mut tries = 0;
     loop {
-        let command = OfficeCommand { key, operator: operator.no, action: OfficeAction::Cash(action.clone()) };
+        let command = OfficeCommand { key, by: operator.principal(), action: OfficeAction::Cash(action.clone()) };
         let (answer, repeated) = state.node.ask(command).await;
         if answer != OfficeAnswer::Rejected(Rejection::Busy) || tries == BUSY_TRIES {
             return (answer, repeated);

@@ -8,6 +8,7 @@ use axum::extract::State;
 use engine::event::{SoldLine, TransactionKind};
 use engine::ids::{DeviceId, FestivalId, TransactionId, VendorNo};
 use engine::money::Currency;
+use engine::principal::Principal;
 use engine::rejection::Rejection;
 use serde::{Deserialize, Serialize};
 use storage::views::{
@@ -217,7 +218,7 @@ impl Transaction {
             order: row.order.filter(|_| here),
             device_id: row.terminal.filter(|_| here).map(|device| device.to_string()),
             device_seq: row.asked.filter(|_| here),
-            operator: row.operator.filter(|_| here),
+            operator: row.by.filter(|_| here).and_then(Principal::key_number),
             refund_of: row.refund_of.filter(|_| here).map(|id| id.to_string()),
             refunded: (is_payment && here).then(|| text(row.refunded)),
             lines: if here { row.lines.iter().map(|line| SaleLine::of(line, currency)).collect() } else { Vec::new() },

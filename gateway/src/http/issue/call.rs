@@ -230,7 +230,7 @@ impl<'a> Call<'a> {
         loop {
             let action =
                 OfficeAction::IssueTickets { festival: self.festival, category, holders: holders.clone(), paid, seed };
-            let command = OfficeCommand { key: Some(key), operator: self.operator.no, action };
+            let command = OfficeCommand { key: Some(key), by: self.operator.principal(), action };
             let (answer, repeated) = self.state.node.ask(command).await;
             if answer == OfficeAnswer::Rejected(Rejection::Busy) && tries < BUSY_TRIES {
                 tries += 1;

@@ -11,6 +11,7 @@ use engine::command::{
 use engine::event::{Event, SoldLine, Transaction, TransactionKind};
 use engine::ids::{DeviceId, FestivalId, Home, ProductNo, ShardId, TransactionId, VendorNo, WalletId};
 use engine::money::{Currency, Money};
+use engine::principal::Principal;
 use engine::record;
 use engine::time::{MINUTE_MS, Timestamp};
 use engine::view::{Query, View};
@@ -26,7 +27,7 @@ struct Told {
     at: Timestamp,
     shard: ShardId,
     order: u64,
-    operator: Option<u32>,
+    by: Option<Principal>,
     t: Transaction,
 }
 
@@ -63,15 +64,15 @@ impl Tills {
     /// Keeps what a record says happened to money.
     pub(super) fn hear(&mut self, record: &[u8]) {
         let record = record::read(record).expect("our own");
-        let mut operator = None;
+        let mut by = None;
         for (index, event) in record.events.into_iter().enumerate() {
             match event {
-                Event::Asked(asked) => operator = Some(asked.operator).filter(|_| asked.answer().is_none()),
+                Event::Asked(asked) => by = Some(asked.by).filter(|_| asked.answer().is_none()),
                 Event::Transaction(t) => {
                     let order = record.seq << INDEX_BITS | index as u64;
-                    self.told.push(Told { at: record.at, shard: record.shard, order, operator: operator.take(), t });
+                    self.told.push(Told { at: record.at, shard: record.shard, order, by: by.take(), t });
                 }
-                _ => operator = None,
+                _ => by = None,
             }
         }
     }
@@ -249,7 +250,11 @@ impl Night {
                     reason: "miscounted".into(),
                     gives_back: false,
                 };
-                Command::Office(Box::new(OfficeCommand { key: None, operator: 7, action: OfficeAction::Cash(action) }))
+                Command::Office(Box::new(OfficeCommand {
+                    key: None,
+                    by: Principal::ApiKey(7),
+                    action: OfficeAction::Cash(action),
+                }))
             }
             38 => cash(CashAction::CashOut { wallet: who, festival }),
             _ => cash(CashAction::Block { wallet: who, blocked: chance.below(3) == 0 }),
@@ -437,8 +442,8 @@ impl Night {
                 None => see(format!("{:?}", t.kind)),
             }
             for (what, is) in [
-                ("by the office", told.operator.is_some()),
-                ("by the other side", told.operator.is_none() && t.by.is_none()),
+                ("by the office", told.by.is_some()),
+                ("by the other side", told.by.is_none() && t.by.is_none()),
                 ("twice refunded", t.kind == TransactionKind::Payment && self.tills.refunds_of(told).count() > 1),
                 ("with lines", !t.lines.is_empty()),
                 ("in a large record", told.order & ((1 << INDEX_BITS) - 1) > 40),
@@ -522,7 +527,7 @@ impl Tills {
         assert_eq!(place.shard, Home::Wallet(row.wallet).shard(SHARDS));
         assert_eq!((row.id, row.kind, row.rejection, row.flags), (t.id(), t.kind, t.rejection, t.flags));
         assert_eq!((row.festival, row.wallet, row.other), (t.festival, t.wallet, t.other));
-        assert_eq!((row.terminal, row.operator), (t.by.map(|by| by.device), told.operator));
+        assert_eq!((row.terminal, row.by), (t.by.map(|by| by.device), told.by));
         assert_eq!(row.asked, t.by.map(|by| by.seq));
         assert_eq!((row.currency, row.amount, row.before, row.after), (t.currency, t.amount, t.before, t.after));
         assert_eq!((row.posting, row.commission_bp), (t.posting, t.commission_bp));

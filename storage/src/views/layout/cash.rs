@@ -13,6 +13,7 @@ use std::borrow::Cow;
 use engine::event::{Lot, Posting, SoldLine, TransactionKind};
 use engine::ids::{DeviceId, FestivalId, ProductNo, ShardId, TransactionId, VendorNo, WalletId};
 use engine::money::Currency;
+use engine::principal::Principal;
 use engine::rejection::Rejection;
 use engine::time::Timestamp;
 use serde::de::DeserializeOwned;
@@ -46,7 +47,7 @@ struct Line<'a> {
     terminal: Option<u32>,
     /// The number of its command.
     asked: Option<u64>,
-    operator: Option<u32>,
+    by: Option<Principal>,
     currency: Currency,
     amount: i64,
     before: i64,
@@ -80,7 +81,7 @@ pub(in crate::views) fn push_transaction(chunk: &mut Vec<u8>, row: &TransactionR
             order: row.order,
             terminal: row.terminal.map(DeviceId::number),
             asked: row.asked,
-            operator: row.operator,
+            by: row.by,
             currency: row.currency,
             amount: row.amount,
             before: row.before,
@@ -132,7 +133,7 @@ fn row(festival: FestivalId, first: CashPosition, line: Line<'_>) -> Result<Tran
         order: line.order,
         terminal: line.terminal.map(|number| DeviceId::new(festival, number)),
         asked: line.asked,
-        operator: line.operator,
+        by: line.by,
         currency: line.currency,
         amount: line.amount,
         before: line.before,
@@ -285,7 +286,7 @@ mod tests {
                 order: who.2,
                 terminal: who.3.map(|number| DeviceId::new(festival, number)),
                 asked: who.3.map(u64::from),
-                operator: who.2,
+                by: who.2.map(|number| Principal::from_parts(number % 8, u128::from(number))),
                 currency: Currency::EUR,
                 amount,
                 before,
