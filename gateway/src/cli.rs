@@ -8,6 +8,7 @@ use engine::status::Role;
 
 use crate::commands::audit::Audit;
 use crate::commands::backup::Backup;
+use crate::commands::ready::Ready;
 use crate::commands::rebuild::Rebuild;
 use crate::commands::top::Top;
 use crate::config::{Config, ConfigError, File, Flags};
@@ -50,6 +51,8 @@ pub enum Command {
     Rebuild(Rebuild),
     /// Watch a running server in this terminal: gates, tills, refusals. Tab: another festival; q: quit.
     Top(Top),
+    /// Ask a running server whether it takes commands. Exits with 1 if it does not.
+    Ready(Ready),
 }
 
 /// `tapgate serve`
@@ -215,6 +218,8 @@ mod tests {
             "tapgate audit --data d --json",
             "tapgate backup --to b --data d",
             "tapgate rebuild --data d",
+            "tapgate ready",
+            "tapgate ready http://h:1",
             "tapgate top",
             "tapgate top http://h:1/live/demo#key=tgk_x --once",
             "tapgate top h:1 --key tgk_x --festival demo",

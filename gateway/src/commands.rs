@@ -7,6 +7,7 @@ pub mod backup;
 pub mod clock;
 mod hands;
 mod progress;
+pub mod ready;
 pub mod rebuild;
 pub mod server_key;
 pub mod top;

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use clap::Parser;
 use gateway::cli::{Cli, Command};
 use gateway::commands::rebuild::Rebuilt;
-use gateway::commands::{audit, backup, clock, rebuild, server_key};
+use gateway::commands::{audit, backup, clock, ready, rebuild, server_key};
 use gateway::config::ConfigError;
 use gateway::folder::FolderError;
 use gateway::serve::ServeError;
@@ -78,6 +78,10 @@ fn run(command: Command) -> anyhow::Result<()> {
             if let Some(picture) = top.run()? {
                 print!("{picture}");
             }
+        }
+        Command::Ready(args) => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            print!("{}", runtime.block_on(ready::run(args))?);
         }
         Command::BenchDisk { data } => {
             log_to_stderr("warn");

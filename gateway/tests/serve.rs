@@ -114,6 +114,23 @@ fn what_it_ends_with_says_where_to_look() {
 }
 
 #[test]
+fn a_health_check_needs_nothing_but_the_binary() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Running::start(&folder.path().join("data"), &[]);
+    let at = format!("http://{}", server.http);
+    let ready = || {
+        let asked = tapgate().args(["ready", &at]).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (asked.status.code(), text(&asked.stdout), text(&asked.stderr))
+    };
+    assert_eq!(ready(), (Some(0), "ok\n".to_owned(), String::new()));
+    assert_eq!(server.end(Signal::TERM), Some(0));
+    let (code, out, why) = ready();
+    assert_eq!((code, &*out), (Some(1), ""));
+    assert!(why.starts_with(&format!("tapgate: cannot reach the server at {}: ", &at[7..])), "{why}");
+}
+
+#[test]
 fn the_demo_goes_on_where_it_was_killed() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");

@@ -74,14 +74,14 @@ impl Top {
 
 /// What the address says.
 #[derive(Debug, PartialEq, Eq)]
-struct Given {
-    authority: String,
+pub(super) struct Given {
+    pub(super) authority: String,
     slug: Option<String>,
     key: Option<String>,
 }
 
 impl Given {
-    fn of(at: &str) -> anyhow::Result<Self> {
+    pub(super) fn of(at: &str) -> anyhow::Result<Self> {
         if at.starts_with("https://") {
             bail!("https is not spoken here: give the server's own HTTP address, through a tunnel if it is far away");
         }
