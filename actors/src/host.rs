@@ -21,9 +21,9 @@ use tokio::sync::{broadcast, oneshot};
 use crate::clock::NodeClock;
 use crate::courier::Courier;
 use crate::limits::{GATHER_BYTES, IN_FLIGHT_MAX, JOURNAL_FULL_RETRY_MS, MAILBOX_MAX};
-use crate::node::{Busy, Inbox, TerminalInbox};
 use crate::pipeline::{Pipeline, Release, Stepped, Work};
 use crate::post::Post;
+use crate::reply::{Busy, Inbox, TerminalInbox};
 
 /// Who asked.
 #[derive(Clone)]

@@ -16,9 +16,8 @@ mod node;
 pub mod pipeline;
 mod post;
 pub mod recover;
+mod reply;
 mod supervisor;
 
-pub use node::{
-    Busy, DeviceReply, Health, Inbox, Node, NodeConfig, Recovered, StartError, TerminalInbox, TerminalReply, Time,
-    TurnedAway,
-};
+pub use node::{Health, Node, NodeConfig, Recovered, StartError, Time};
+pub use reply::{Busy, DeviceReply, Inbox, TerminalInbox, TerminalReply, TurnedAway};

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use engine::command::{DeviceAnswer, DeviceCommand, OfficeAnswer, OfficeCommand, TerminalAnswer, TerminalCommand};
+use engine::command::{DeviceCommand, OfficeAnswer, OfficeCommand, TerminalCommand};
 use engine::ids::{Home, ShardId, WalletId};
 use engine::rejection::Rejection;
 use engine::shard::Shard;
@@ -23,10 +23,11 @@ use crate::clock::{LOOK_EVERY, NodeClock, SystemClock};
 use crate::host::{Acks, Asker, Control, Link, Once, ShardActor};
 use crate::limits::{
     CLOCK_BEHIND_MS_MAX, IN_FLIGHT_EARLY_MAX, IN_FLIGHT_MAX, JOURNAL_AHEAD_MS_MAX, KEYS_MAX, NOTICES_MAX, PENDING_MAX,
-    RECORD_BYTES_MAX, RETRY_AFTER_MS, START_MS_MAX, STOP_MS_MAX, TERMINALS_MAX, UNAVAILABLE_RETRY_MS, URGENT_MAX,
+    RECORD_BYTES_MAX, START_MS_MAX, STOP_MS_MAX, TERMINALS_MAX, URGENT_MAX,
 };
 use crate::pipeline::Work;
 use crate::recover::{self, RecoverError, Recovering};
+use crate::reply::{Busy, Inbox, TerminalInbox, TurnedAway};
 use crate::supervisor::{House, Order, Supervisor};
 
 /// How a node is set up.
@@ -81,75 +82,6 @@ struct Threads {
     system: actix::System,
     system_thread: JoinHandle<()>,
     supervision: tokio::runtime::Runtime,
-}
-
-/// The shard's queue is full, or it takes no commands now; nothing was done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Busy {
-    /// [`Rejection::Busy`], or [`Rejection::Unavailable`] when the journal has failed, the shard is down or the node stops:
-    /// nothing was done. [`Rejection::InDoubt`] when the shard went down with it.
-    pub rejection: Rejection,
-    /// When to come again.
-    pub retry_after_ms: u32,
-}
-
-impl Busy {
-    /// What is said for this reason, with the time in which it is worth coming again.
-    pub fn of(rejection: Rejection) -> Self {
-        let down = matches!(rejection, Rejection::Unavailable | Rejection::InDoubt);
-        Self { rejection, retry_after_ms: if down { UNAVAILABLE_RETRY_MS } else { RETRY_AFTER_MS } }
-    }
-}
-
-/// One answer on its way to a device.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct DeviceReply {
-    /// To which of its commands.
-    pub seq: u64,
-    /// What.
-    pub answer: DeviceAnswer,
-    /// On disk. If not (`scan_ack = decided`), [`Inbox::confirmed`] follows.
-    pub durable: bool,
-}
-
-/// Where a session takes its answers. Called on a shard's thread: it must not block.
-pub trait Inbox: Send + Sync + 'static {
-    /// Answers, in the order in which the shard decided.
-    fn answered(&self, replies: &[DeviceReply]);
-    /// Answers sent earlier with `durable: false` are on disk now.
-    fn confirmed(&self, seqs: &[u64]);
-    /// The shard has gone down: no answers to these. They are to be asked again, under the same numbers.
-    fn turned_away(&self, seqs: &[u64], busy: Busy);
-    /// The shard has gone down: whether answers sent earlier with `durable: false` are on disk is not known, and nobody
-    /// will confirm them. They are to be asked again, with what was shown.
-    fn not_confirmed(&self, seqs: &[u64], busy: Busy);
-}
-
-/// One answer on its way to a terminal. It is durable.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct TerminalReply {
-    /// To which of its commands.
-    pub seq: u64,
-    /// What.
-    pub answer: TerminalAnswer,
-}
-
-/// Where a terminal's session takes its answers. Called on the shards' threads, by several of them at once: it must not
-/// block.
-pub trait TerminalInbox: Send + Sync + 'static {
-    /// Answers of one shard, in the order in which it decided. Those of another may come in between.
-    fn answered(&self, replies: &[TerminalReply]);
-    /// A shard has gone down: no answers to these. They are to be asked again, under the same numbers.
-    fn turned_away(&self, seqs: &[u64], busy: Busy);
-}
-
-/// Some of a terminal's commands were not taken: their wallets' shard is full, or takes none.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TurnedAway {
-    /// Why, and when to come again.
-    pub busy: Busy,
-    /// Which; the others were taken, and are answered.
-    pub seqs: Vec<u64>,
 }
 
 /// Why a node does not start. Each message is for whoever is on call.

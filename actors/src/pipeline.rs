@@ -25,7 +25,7 @@ use engine::time::Timestamp;
 use engine::view::{Notice, Query, View};
 
 use crate::limits::{IN_FLIGHT_EARLY_MAX, IN_FLIGHT_MAX, STEP_MAX, UNCONFIRMED_MAX, UNCONFIRMED_MS_MAX};
-use crate::node::{DeviceReply, TerminalReply};
+use crate::reply::{DeviceReply, TerminalReply};
 use later::Later;
 pub use work::{Release, Work};
 

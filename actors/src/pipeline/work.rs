@@ -8,7 +8,7 @@ use engine::outbox::Message;
 use engine::rejection::Rejection;
 use engine::view::{Notice, Query, View};
 
-use crate::node::{DeviceReply, TerminalReply};
+use crate::reply::{DeviceReply, TerminalReply};
 
 /// What is asked of a shard.
 #[derive(Debug)]
