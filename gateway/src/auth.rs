@@ -4,12 +4,7 @@
 //! engine knows its SHA-256 only, and is asked on every request: a revoked key is refused by the next one.
 //! What a key may not see does not exist for it: a foreign festival answers exactly as one that was never made.
 
-use std::cell::Cell;
-
 use aws_lc_rs::hmac;
-use axum::extract::FromRequestParts;
-use axum::http::header::AUTHORIZATION;
-use axum::http::request::Parts;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use engine::command::IdempotencyKey;
@@ -17,12 +12,8 @@ use engine::ids::{CROCKFORD, FestivalId, WalletId};
 use engine::principal::Principal;
 use engine::rejection::Rejection;
 use engine::status::Role;
-use engine::view::{ApiKeyView, Query, View};
+use engine::view::ApiKeyView;
 use sha2::{Digest, Sha256};
-
-use crate::http::AppState;
-use crate::http::limits::Shown;
-use crate::http::problem::{Fault, Problem};
 
 /// What every key begins with, so that one that has leaked can be found.
 pub const KEY_PREFIX: &str = "tgk_";
@@ -107,6 +98,18 @@ fn role_may(role: Role, right: Right) -> bool {
     }
 }
 
+/// Why something may not be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denied {
+    /// What it is about does not exist, as far as this key is concerned.
+    Unknown(Rejection),
+    /// The key's role may not do this there.
+    Forbidden {
+        /// Which role. If it is ADMIN, the key is bound to festivals.
+        role: Role,
+    },
+}
+
 /// Whoever is signed in. Taking this as a handler's argument is what makes a route need a key; what the key may do is
 /// then asked with [`Operator::at`], [`Operator::sees`] or [`Operator::everywhere`].
 #[derive(Clone, Debug)]
@@ -142,8 +145,8 @@ impl Operator {
     /// The festival with this slug, if this key sees it and may do this there.
     ///
     /// # Errors
-    /// 404 `unknown_festival` for one it does not see, whether or not there is one; 403 `forbidden`.
-    pub fn at(&self, right: Right, slug: &str) -> Result<FestivalId, Problem> {
+    /// `unknown_festival` for one it does not see, whether or not there is one; [`Denied::Forbidden`].
+    pub fn at(&self, right: Right, slug: &str) -> Result<FestivalId, Denied> {
         let festival = FestivalId::of_slug(slug);
         self.within(right, festival, Rejection::UnknownFestival)?;
         Ok(festival)
@@ -153,9 +156,9 @@ impl Operator {
     ///
     /// # Errors
     /// As [`Operator::at`].
-    pub fn within(&self, right: Right, festival: FestivalId, unknown: Rejection) -> Result<(), Problem> {
+    pub fn within(&self, right: Right, festival: FestivalId, unknown: Rejection) -> Result<(), Denied> {
         if !self.sees(festival) {
-            return Err(unknown.into());
+            return Err(Denied::Unknown(unknown));
         }
         if role_may(self.role, right) { Ok(()) } else { Err(self.forbidden()) }
     }
@@ -163,73 +166,21 @@ impl Operator {
     /// For what concerns the whole installation. A key bound to festivals may not, whatever its role.
     ///
     /// # Errors
-    /// 403 `forbidden`.
-    pub fn everywhere(&self, right: Right) -> Result<(), Problem> {
+    /// [`Denied::Forbidden`].
+    pub fn everywhere(&self, right: Right) -> Result<(), Denied> {
         if self.sees_all() && role_may(self.role, right) { Ok(()) } else { Err(self.forbidden()) }
     }
 
     /// For lists that are filtered by [`Operator::sees`] afterwards.
     ///
     /// # Errors
-    /// 403 `forbidden`.
-    pub fn anywhere(&self, right: Right) -> Result<(), Problem> {
+    /// [`Denied::Forbidden`].
+    pub fn anywhere(&self, right: Right) -> Result<(), Denied> {
         if role_may(self.role, right) { Ok(()) } else { Err(self.forbidden()) }
     }
 
-    fn forbidden(&self) -> Problem {
-        let scope = if self.role == Role::Admin { " bound to festivals" } else { "" };
-        Problem::from(Fault::Forbidden).detail(format!("A key of role {}{scope} may not do this.", self.role.word()))
-    }
-}
-
-tokio::task_local! {
-    /// The number of the key of the request that this task carries out, once it is known.
-    static ASKING: Cell<u32>;
-}
-
-impl Operator {
-    /// Carries out a request; in it, [`Operator::asking`] knows whose it is.
-    pub async fn on_behalf<R>(request: impl Future<Output = R>) -> R {
-        ASKING.scope(Cell::new(0), request).await
-    }
-
-    /// The number of the key with which this task's request was made; 0 for none.
-    pub fn asking() -> u32 {
-        ASKING.try_with(Cell::get).unwrap_or(0)
-    }
-}
-
-impl FromRequestParts<AppState> for Operator {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
-        // Asked once a request, however many extractors want to know.
-        if let Some(operator) = parts.extensions.get::<Self>() {
-            return Ok(operator.clone());
-        }
-        let unknown = || Problem::from(Fault::NotSignedIn);
-        let header = parts.headers.get(AUTHORIZATION).ok_or_else(unknown)?;
-        let (scheme, key) = header.to_str().ok().and_then(|h| h.split_once(' ')).ok_or_else(unknown)?;
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return Err(unknown());
-        }
-        // What cannot be a key costs the shard nothing.
-        let hash = key_hash(key.trim()).ok_or_else(unknown)?;
-        let shown = parts.extensions.get::<Shown>();
-        let found = state.node.query(Query::ApiKey(hash)).await;
-        let operator = match &found {
-            View::ApiKey(view) => Self::of(view),
-            View::No(Rejection::UnknownKey) => None,
-            View::No(rejection) => return Err((*rejection).into()),
-            _ => return Err(Rejection::Internal.into()),
-        };
-        if let Some(shown) = shown {
-            shown.is(operator.is_some());
-        }
-        let operator = operator.ok_or_else(unknown)?;
-        let _ = ASKING.try_with(|asking| asking.set(operator.no));
-        parts.extensions.insert(operator.clone());
-        Ok(operator)
+    fn forbidden(&self) -> Denied {
+        Denied::Forbidden { role: self.role }
     }
 }
 
@@ -363,7 +314,7 @@ mod tests {
         let nobody = Operator { no: 2, role: Role::Organizer, festivals: vec![] };
         assert!(!nobody.sees(own), "no festivals means all for ADMIN only");
         let foreign = bound.at(Right::LookUp, "foreign").unwrap_err();
-        assert_eq!((foreign.status().as_u16(), foreign.code()), (404, "unknown_festival"));
+        assert_eq!(foreign, Denied::Unknown(Rejection::UnknownFestival));
     }
 
     #[test]

@@ -31,7 +31,7 @@ use utoipa_axum::routes;
 use crate::auth::{Operator, Right, key_hash};
 use crate::http::AppState;
 use crate::http::problem::{Fault, Problem};
-use crate::quic::LatencyTracker;
+use crate::latency::LatencyTracker;
 use crate::shares::{Holder, Most, NoSeat, Seat, Seats};
 use books::Books;
 use names::Names;

@@ -7,7 +7,6 @@
 mod clock;
 mod failures;
 mod handshake;
-pub mod latency;
 pub mod limits;
 mod numbers;
 mod outbox;
@@ -42,7 +41,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 
 use failures::Failures;
-pub use latency::{Latency, LatencyTracker};
+
 pub use limits::Limits;
 use limits::{AddressBook, Knock};
 use numbers::AllNumbers;
@@ -52,7 +51,8 @@ pub use pins::{Pinning, pinning};
 use recent::Recents;
 use tags::Tags;
 
-use crate::http::readmodels::ReadModels;
+use crate::latency::LatencyTracker;
+use crate::read_models::ReadModels;
 use crate::tls::ServerTls;
 
 /// How the QUIC door is set up.

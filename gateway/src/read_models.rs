@@ -1,5 +1,6 @@
-//! The read models of this node behind the door's questions: a projector follows the journal into one file in the data
-//! folder, and answers come from there. When it stands still, for want of space or for damage, the gates go on.
+//! The read models of this node as the doors reach them: a projector follows the journal into one file in the data
+//! folder, and [`storage::views`] answers from there. When it stands still, for want of space or for damage, the gates
+//! go on.
 
 use std::fs;
 use std::io;
@@ -7,16 +8,78 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::ids::{TicketId, ZoneNo};
 use storage::journal::Journal;
 use storage::projector::{Begin, Open, Pace, Projector};
 use storage::views::embedded::EmbeddedViews;
-use storage::views::{self, CashViews, PAGE_MAX, Page, Views, ViewsError};
+use storage::views::{CashViews, GateViews, Views, ViewsError};
 
-use crate::http::readmodels::{
-    AccessLog, AccessRow, Condition, CountPosition, CountRow, Counts, LogPosition, PageOf, ReadError, ReadModels, Span,
-    State, TicketRow, Tickets,
-};
+/// The read models of this node. What is reached through it may read from disk: the doors do that where blocking is
+/// allowed.
+pub trait ReadModels: Send + Sync {
+    /// The lists of gates and tickets.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    fn gates(&self) -> Result<Arc<dyn GateViews>, ReadError>;
+
+    /// The lists of money.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    fn cash(&self) -> Result<Arc<dyn CashViews>, ReadError>;
+
+    /// Something that was read cannot be: whether they are whole is to be looked at.
+    fn suspect(&self);
+
+    /// How they are getting on. Cheap.
+    fn condition(&self) -> Condition;
+}
+
+/// How read models are getting on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Condition {
+    /// What they are doing.
+    pub state: State,
+    /// Records of the journal that they do not have yet.
+    pub lag_records: u64,
+}
+
+/// What read models are doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// They keep up.
+    Following,
+    /// They are being opened, and verified on the way.
+    Opening,
+    /// They are built from nothing, and are not yet where the journal ended when that began.
+    Rebuilding,
+    /// They stand still because of a fault, which the log names. It is tried again.
+    Stopped,
+}
+
+/// Why there are no rows.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// They are being rebuilt.
+    #[error("the read models are being rebuilt")]
+    Rebuilding,
+    /// Whoever asked has gone.
+    #[error("nobody waits for this read any more")]
+    NobodyWaits,
+    /// They cannot be read; the sentence is for whoever is on call, not for the client.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<ViewsError> for ReadError {
+    fn from(why: ViewsError) -> Self {
+        match why {
+            ViewsError::NobodyWaits => Self::NobodyWaits,
+            why => Self::Failed(why.to_string()),
+        }
+    }
+}
 
 /// How often the figures are set.
 const FIGURES_EVERY: Duration = Duration::from_secs(5);
@@ -48,12 +111,12 @@ fn remove(path: &Path) -> Result<(), ViewsError> {
     }
 }
 
-/// The read models, followed.
-pub struct Lists {
+/// Read models that follow the journal.
+pub struct FollowedReadModels {
     projector: Projector,
 }
 
-impl Lists {
+impl FollowedReadModels {
     /// Begins to follow `journal` into the read models of the data folder. A file that is missing, damaged or of another journal is
     /// built from zero.
     ///
@@ -104,75 +167,12 @@ impl Lists {
     }
 }
 
-fn span(span: Span) -> views::Span {
-    views::Span { from: span.from, until: span.until }
-}
-
-fn page<P, Q>(page: PageOf<P>, place: impl Fn(P) -> Q) -> Page<Q> {
-    Page { after: page.after.map(place), limit: page.limit, backwards: false }
-}
-
-impl ReadModels for Lists {
-    fn access_log(&self, of: AccessLog, asked: PageOf<LogPosition>) -> Result<Vec<AccessRow>, ReadError> {
-        let of = match of {
-            AccessLog::Zone(festival, zone, within) => views::AccessLog::Zone(festival, zone, span(within)),
-            AccessLog::Device(device, within) => views::AccessLog::Device(device, span(within)),
-            AccessLog::Ticket(ticket) => views::AccessLog::Ticket(ticket, views::Span::ALWAYS),
-        };
-        let place = |place: LogPosition| views::LogPosition { at: place.at, order: place.order };
-        let entries = self.views()?.access_log(of, page(asked, place))?;
-        Ok(entries.into_iter().map(AccessRow::from).collect())
+impl ReadModels for FollowedReadModels {
+    fn gates(&self) -> Result<Arc<dyn GateViews>, ReadError> {
+        Ok(self.views()?)
     }
 
-    fn tickets(&self, of: Tickets, asked: PageOf<TicketId>) -> Result<Vec<TicketRow>, ReadError> {
-        let Tickets { festival, status, category, holder } = of;
-        let of = views::Tickets { festival, status, category, holder };
-        let rows = self.views()?.tickets(of, page(asked, |ticket| ticket))?;
-        let row = |row: views::TicketRow| TicketRow {
-            ticket: row.ticket,
-            status: row.status,
-            blocked: row.blocked,
-            holder: row.holder,
-        };
-        Ok(rows.into_iter().map(row).collect())
-    }
-
-    fn counts(&self, of: Counts, asked: PageOf<CountPosition>) -> Result<Vec<CountRow>, ReadError> {
-        let views = self.views()?;
-        let of = views::Counts { festival: of.festival, span: span(of.span) };
-        // A gate has several rows in a minute if readers named other zones than its own; here they are one.
-        let behind = |place: CountPosition| views::CountPosition {
-            minute: place.minute,
-            gate: place.gate,
-            zone: ZoneNo(u8::MAX),
-        };
-        let mut next = Page { limit: PAGE_MAX, ..page(asked, behind) };
-        let mut rows: Vec<CountRow> = Vec::new();
-        loop {
-            let read = views.counts(of, next)?;
-            let last = read.len() < PAGE_MAX;
-            for row in read {
-                next.after = Some(row.position);
-                let position = CountPosition { minute: row.position.minute, gate: row.position.gate };
-                if rows.last().is_none_or(|known| known.position != position) {
-                    if rows.len() >= asked.limit {
-                        return Ok(rows);
-                    }
-                    rows.push(CountRow { position, admitted: 0, exited: 0, undone: 0, rejected: 0 });
-                }
-                let Some(known) = rows.last_mut() else { return Ok(rows) };
-                known.admitted += row.tally.admitted();
-                known.exited += row.tally.exited();
-                known.undone += row.tally.undone();
-                known.rejected += row.tally.rejected_in_all();
-            }
-            if last {
-                return Ok(rows);
-            }
-        }
-    }
-
-    fn cash(&self) -> Result<Arc<dyn CashViews + Send + Sync>, ReadError> {
+    fn cash(&self) -> Result<Arc<dyn CashViews>, ReadError> {
         Ok(self.views()?)
     }
 
@@ -189,24 +189,5 @@ impl ReadModels for Lists {
             _ => State::Following,
         };
         Condition { state, lag_records: status.lag_records }
-    }
-}
-
-impl From<views::AccessEntry> for AccessRow {
-    fn from(entry: views::AccessEntry) -> Self {
-        Self {
-            position: LogPosition { at: entry.position.at, order: entry.position.order },
-            ticket: entry.ticket,
-            zone: entry.zone,
-            gate: entry.gate,
-            device: entry.device,
-            direction: entry.direction,
-            verdict: entry.verdict,
-            flags: entry.flags,
-            first_use: entry.first_use,
-            captured_at: entry.captured_at,
-            taken_at: entry.taken_at,
-            instead_of: entry.instead_of,
-        }
     }
 }

@@ -21,9 +21,10 @@ use crate::demo;
 use crate::demo::festival::DemoError;
 use crate::folder::{self, FolderError};
 use crate::http::{self, AppState, ndjson, reads};
-use crate::lists::Lists;
+use crate::latency::LatencyTracker;
 use crate::live::{self, LiveHub, Watching};
-use crate::quic::{self, LatencyTracker, QuicConfig, QuicError, QuicServer};
+use crate::quic::{self, QuicConfig, QuicError, QuicServer};
+use crate::read_models::FollowedReadModels;
 use crate::tls::{ServerTls, TlsError};
 use crate::{control, listen, metrics, secret};
 
@@ -234,7 +235,7 @@ struct Doors {
     config: Config,
     quic: QuicServer,
     live: LiveHub,
-    lists: Arc<Lists>,
+    lists: Arc<FollowedReadModels>,
     demo_watched: Option<Watching>,
     crowd: Option<demo::Running>,
     stop: watch::Sender<bool>,
@@ -261,7 +262,7 @@ impl Doors {
         let advertised = config.quic_advertised.clone().unwrap_or_else(|| advertised(quic_at));
         let mut state = opened.state_with(tls.fingerprint, &advertised)?;
         let Opened { node, .. } = opened;
-        let lists = Lists::follow(node.journal(), &config.data)
+        let lists = FollowedReadModels::follow(node.journal(), &config.data)
             .map_err(|why| ServeError::System { what: "thread for the read models", why })?;
         let lists = Arc::new(lists);
         state.read_models = Some(Arc::clone(&lists) as _);

@@ -43,8 +43,30 @@ pub use fold::{Batch, CountStep, TicketChange};
 /// The most rows of one answer: a door's page of 1,000 and one more, by which it sees that there is a next page.
 pub const PAGE_MAX: usize = 1_024;
 
+/// What people ask about a festival's gates.
+pub trait GateViews: Send + Sync + 'static {
+    /// Entries of the access log in their order, or the other way round, strictly behind `page.after`.
+    ///
+    /// # Errors
+    /// [`ViewsError::Store`].
+    fn access_log(&self, of: AccessLog, page: Page<LogPosition>) -> Result<Vec<AccessEntry>, ViewsError>;
+
+    /// Tickets by category and serial, or the other way round, strictly behind `page.after`.
+    ///
+    /// # Errors
+    /// [`ViewsError::Store`].
+    fn tickets(&self, of: Tickets, page: Page<TicketId>) -> Result<Vec<TicketRow>, ViewsError>;
+
+    /// Counts by minute, gate and zone, or the other way round, strictly behind `page.after`. Minutes in which nothing
+    /// happened have no row.
+    ///
+    /// # Errors
+    /// [`ViewsError::Store`].
+    fn counts(&self, of: Counts, page: Page<CountPosition>) -> Result<Vec<CountRow>, ViewsError>;
+}
+
 /// A store of read models. One writer, any number of readers, who see whole batches only.
-pub trait Views: CashViews {
+pub trait Views: GateViews + CashViews {
     /// How far they have followed the journal; `None` if nothing was ever written.
     ///
     /// # Errors
@@ -75,25 +97,6 @@ pub trait Views: CashViews {
     /// # Errors
     /// As [`Views::write`].
     fn check(&self) -> Result<Option<Check>, ViewsError>;
-
-    /// Entries of the access log in their order, or the other way round, strictly behind `page.after`.
-    ///
-    /// # Errors
-    /// [`ViewsError::Store`].
-    fn access_log(&self, of: AccessLog, page: Page<LogPosition>) -> Result<Vec<AccessEntry>, ViewsError>;
-
-    /// Tickets by category and serial, or the other way round, strictly behind `page.after`.
-    ///
-    /// # Errors
-    /// [`ViewsError::Store`].
-    fn tickets(&self, of: Tickets, page: Page<TicketId>) -> Result<Vec<TicketRow>, ViewsError>;
-
-    /// Counts by minute, gate and zone, or the other way round, strictly behind `page.after`. Minutes in which nothing
-    /// happened have no row.
-    ///
-    /// # Errors
-    /// [`ViewsError::Store`].
-    fn counts(&self, of: Counts, page: Page<CountPosition>) -> Result<Vec<CountRow>, ViewsError>;
 }
 
 /// Verifies all that is stored, beside its use.

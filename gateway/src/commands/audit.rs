@@ -23,7 +23,7 @@ use super::hands::Hands;
 use super::journal_in;
 use super::progress::Progress;
 use crate::cli::DataFolder;
-use crate::lists;
+use crate::read_models;
 
 /// `tapgate audit`
 #[derive(Debug, Args)]
@@ -208,7 +208,7 @@ fn witnesses(data: &Path) -> Witnesses {
         FileSnapshots::open(&data.join("snapshots")).and_then(|snapshots| snapshots.furthest()).ok().flatten();
     let snapshot = snapshot.map(|(name, position)| (format!("snapshots/{name}"), position.0));
     // A file that is damaged may make its reader panic.
-    let views = lists::file_in(data);
+    let views = read_models::file_in(data);
     let views = catch_unwind(|| EmbeddedViews::followed_at_rest(&views)).ok().flatten();
     let views = views.map(|followed| ("views/views.redb".to_owned(), followed.cursor.greatest().0));
     Witnesses { reached: reached.map(|reached| reached.lsn), others: snapshot.into_iter().chain(views).collect() }

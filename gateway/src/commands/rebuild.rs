@@ -19,7 +19,7 @@ use storage::views::embedded::EmbeddedViews;
 use super::journal_in;
 use super::progress::Progress;
 use crate::cli::DataFolder;
-use crate::lists;
+use crate::read_models;
 
 /// `tapgate rebuild`
 #[derive(Debug, Args)]
@@ -57,7 +57,7 @@ pub fn run(data: &Path) -> anyhow::Result<Rebuilt> {
     let log = LogOptions { shards, create: false, ..LogOptions::default() };
     // Holds the folder's lock until the end.
     let journal = FileJournal::open(&dir, Options { log, ..Options::default() })?;
-    let path = lists::file_in(data);
+    let path = read_models::file_in(data);
     match fs::remove_file(&path) {
         Err(why) if why.kind() != io::ErrorKind::NotFound => {
             return Err(why).with_context(|| format!("remove {}", path.display()));
@@ -65,7 +65,7 @@ pub fn run(data: &Path) -> anyhow::Result<Rebuilt> {
         _ => {}
     }
     let records = journal.end().greatest().0;
-    let events = follow(&journal, Arc::new(lists::open(&path)?), Progress::new(Some(records)))?;
+    let events = follow(&journal, Arc::new(read_models::open(&path)?), Progress::new(Some(records)))?;
     Ok(Rebuilt { records, events, took: began.elapsed() })
 }
 

@@ -1,4 +1,4 @@
-//! What a handler gives back: how it asks the node, and the shapes of a change's answer and of a page of a list.
+//! What a handler gives back: the shapes of a change's answer and of a page of a list.
 //!
 //! The answer to a change is made of the engine's answer and of what was asked, and of nothing else: so a request that
 //! is sent again gets the same bytes, whatever has happened since.
@@ -8,65 +8,17 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use engine::command::{IdempotencyKey, OfficeAction, OfficeAnswer, OfficeCommand};
-use engine::ids::{GateNo, ShardId, TicketId};
+use engine::ids::{ShardId, TicketId};
 use engine::rejection::Rejection;
 use engine::time::Timestamp;
-use engine::view::{Query, View};
 use serde::{Deserialize, Serialize};
-use storage::views::CashPosition;
+use storage::views::{CashPosition, LogPosition};
 use utoipa::{IntoParams, ToSchema};
 
-use super::AppState;
 use super::problem::{Fault, Problem, REPLAYED};
-use super::readmodels::{CountPosition, LogPosition};
-use crate::auth::Operator;
-
-impl AppState {
-    /// Asks for a change, and waits until the answer is durable. `true` beside it says that nothing happened now.
-    ///
-    /// # Errors
-    /// The engine's rejection.
-    pub async fn ask(
-        &self,
-        operator: &Operator,
-        key: Option<IdempotencyKey>,
-        action: OfficeAction,
-    ) -> Result<(OfficeAnswer, bool), Problem> {
-        match self.node.ask(OfficeCommand { key, by: operator.principal(), action }).await {
-            (OfficeAnswer::Rejected(rejection), repeated) => Err(Problem::from(rejection).replayed(repeated)),
-            answered => Ok(answered),
-        }
-    }
-
-    /// The same where the answer says no more than "it is so".
-    ///
-    /// # Errors
-    /// The engine's rejection.
-    pub async fn ask_done(
-        &self,
-        operator: &Operator,
-        key: Option<IdempotencyKey>,
-        action: OfficeAction,
-    ) -> Result<Done, Problem> {
-        let (_, replayed) = self.ask(operator, key, action).await?;
-        Ok(Done { replayed })
-    }
-
-    /// Asks without changing anything.
-    ///
-    /// # Errors
-    /// The engine's rejection.
-    pub async fn look(&self, query: Query) -> Result<View, Problem> {
-        match self.node.query(query).await {
-            View::No(rejection) => Err(rejection.into()),
-            view => Ok(view),
-        }
-    }
-}
 
 /// The node has answered something else than was asked: a bug.
-pub fn odd() -> Problem {
+pub fn unexpected_answer() -> Problem {
     tracing::error!("the node's answer is not of the kind that was asked for");
     Rejection::Internal.into()
 }
@@ -236,18 +188,6 @@ impl Position for CashPosition {
         })
     }
 }
-impl Position for CountPosition {
-    fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = self.minute.0.to_be_bytes().to_vec();
-        bytes.extend(self.gate.0.to_be_bytes());
-        bytes
-    }
-    fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let (minute, gate) = bytes.split_at_checked(8)?;
-        let minute = Timestamp(i64::from_be_bytes(minute.try_into().ok()?));
-        Some(Self { minute, gate: GateNo(u16::from_be_bytes(gate.try_into().ok()?)) })
-    }
-}
 
 #[cfg(test)]
 mod tests {
@@ -267,7 +207,5 @@ mod tests {
         }
         let position = LogPosition { at: Timestamp(-5), order: u64::MAX };
         assert_eq!(LogPosition::from_bytes(&position.to_bytes()), Some(position));
-        let position = CountPosition { minute: Timestamp(60_000), gate: GateNo(9) };
-        assert_eq!(CountPosition::from_bytes(&position.to_bytes()), Some(position));
     }
 }

@@ -1,85 +1,27 @@
-//! The HTTP door: routes, errors in one shape, OpenAPI.
-//!
-//! Each file below owns its routes and the shapes they speak; [`app`] puts them under one
-//! roof with the pages and what else is the same for all of them. Handlers check the shape of what they are given and the operator's
-//! right; the engine decides.
+//! What is served over HTTP, put together: the API, its documentation, the pages, probes and figures, and what is the
+//! same for all of them.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use actors::Node;
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use engine::credential::QrSecret;
 use engine::rejection::Rejection;
-use tapgate_wire::Fingerprint;
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
-use crate::auth::OneTime;
+use super::limits::Limits;
+use super::problem::{Fault, Problem};
+use super::state::AppState;
+use super::{
+    cash, categories, devices, docs, festivals, issue, keys, live_counts, operations, reads, tickets, wristbands, zones,
+};
 use crate::metrics as metrics_of;
-use crate::metrics::PrometheusHandle;
 use crate::pages;
-use crate::quic::LatencyTracker;
-use crate::shares::Turns;
-use problem::{Fault, Problem};
-use readmodels::ReadModels;
-
-pub mod answer;
-pub mod calendar;
-pub mod cash;
-pub mod categories;
-pub mod devices;
-pub mod docs;
-pub mod festivals;
-pub mod fields;
-pub mod issue;
-pub mod keys;
-pub mod limits;
-pub mod live_counts;
-pub mod ndjson;
-pub mod operations;
-pub mod problem;
-pub mod readmodels;
-pub mod reads;
-pub mod reason;
-pub mod request;
-pub mod tickets;
-pub mod words;
-pub mod wristbands;
-pub mod zones;
-
-pub use limits::Limits;
-
-/// What every handler can reach. Clones are cheap.
-#[derive(Clone)]
-pub struct AppState {
-    /// The one door to the shards.
-    pub node: Node,
-    /// Signs QRs.
-    pub qr_secret: QrSecret,
-    /// Makes what is shown once.
-    pub one_time: OneTime,
-    /// What follows the journal; `None` until it is there.
-    pub read_models: Option<Arc<dyn ReadModels>>,
-    /// Where readers reach the QUIC door, `host:port`, as enrolment offers say it.
-    pub quic_address: Arc<str>,
-    /// SHA-256 of the server's certificate, which readers pin.
-    pub fingerprint: Fingerprint,
-    /// How long scans took lately; the QUIC door writes it.
-    pub latency: Arc<LatencyTracker>,
-    /// Renders `/metrics`.
-    pub metrics: PrometheusHandle,
-    /// Turns of bulk calls: [`ndjson::turns`].
-    pub uploads: Turns,
-    /// Turns of reads of the read models: [`reads::turns`].
-    pub reads: Turns,
-}
 
 /// Every route under `/api/v1` with its OpenAPI document.
 fn api(streams: OpenApiRouter<AppState>, answer_within: Duration) -> OpenApiRouter<AppState> {

@@ -15,7 +15,7 @@ use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, Schema, SchemaFormat, 
 use utoipa::{PartialSchema, ToSchema};
 
 use super::problem::{Fault, Problem};
-use super::reads::views_span;
+use super::reads::span;
 use super::words::Moment;
 
 /// The name of an IANA time zone that this program knows.
@@ -164,7 +164,7 @@ pub fn report_span(days: &Days, day: Option<Day>, from: Option<Moment>, to: Opti
             if !exact(from) || !exact(to) {
                 return Err(no("from and to must each lie on a quarter of an hour: 18:00, 18:15, 18:30 or 18:45."));
             }
-            views_span(from, to)
+            span(from, to)
         }
     }
 }

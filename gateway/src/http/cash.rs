@@ -17,9 +17,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 
-use super::AppState;
-use super::answer::{Changed, odd};
+use super::answer::{Changed, unexpected_answer};
 use super::problem::{Fault, Problem};
+use super::state::AppState;
 use crate::auth::{Operator, Right};
 
 pub mod account;
@@ -96,79 +96,79 @@ pub struct Moved {
     pub order: Option<u32>,
 }
 
-impl AppState {
-    /// Asks for money to be moved.
-    ///
-    /// # Errors
-    /// The engine's rejection; a wallet that the operator does not see is unknown, not another festival's.
-    pub(super) async fn move_money(
-        &self,
-        operator: &Operator,
-        key: IdempotencyKey,
-        action: CashAction,
-    ) -> Result<Changed<Moved>, Problem> {
-        let named = wallets_of(&action);
-        let asked = self.ask(operator, Some(key), OfficeAction::Cash(action)).await;
-        let (answer, replayed) = match asked {
-            Err(problem) if problem.code() == Rejection::ForeignWallet.code() => {
-                return Err(self.foreign(operator, named, problem).await);
-            }
-            asked => asked?,
-        };
-        let OfficeAnswer::Transaction { id, amount, balance, over_limit, order } = answer else { return Err(odd()) };
-        let body = Moved {
-            transaction_id: id.to_string(),
-            wallet: id.wallet.to_string(),
-            amount: amount.currency.text(amount.minor),
-            currency: amount.currency.as_str().to_owned(),
-            balance: amount.currency.text(balance),
-            over_limit,
-            order: Some(order).filter(|order| *order > 0),
-        };
-        Ok(Changed { body, replayed })
-    }
-
-    /// That a wallet is another festival's is for those who see that festival.
-    async fn foreign(&self, operator: &Operator, named: [Option<WalletId>; 2], problem: Problem) -> Problem {
-        for wallet in named.into_iter().flatten() {
-            if let View::Wallet(view) = self.node.query(Query::Wallet(wallet)).await
-                && !operator.sees(view.issuer)
-            {
-                return Problem::from(Rejection::UnknownWallet).replayed(problem.is_replayed());
-            }
+/// Asks for money to be moved.
+///
+/// # Errors
+/// The engine's rejection; a wallet that the operator does not see is unknown, not another festival's.
+pub(super) async fn move_money(
+    state: &AppState,
+    operator: &Operator,
+    key: IdempotencyKey,
+    action: CashAction,
+) -> Result<Changed<Moved>, Problem> {
+    let named = wallets_of(&action);
+    let asked = state.ask(operator, Some(key), OfficeAction::Cash(action)).await;
+    let (answer, replayed) = match asked {
+        Err(problem) if problem.code() == Rejection::ForeignWallet.code() => {
+            return Err(foreign(state, operator, named, problem).await);
         }
-        problem
-    }
+        asked => asked?,
+    };
+    let OfficeAnswer::Transaction { id, amount, balance, over_limit, order } = answer else {
+        return Err(unexpected_answer());
+    };
+    let body = Moved {
+        transaction_id: id.to_string(),
+        wallet: id.wallet.to_string(),
+        amount: amount.currency.text(amount.minor),
+        currency: amount.currency.as_str().to_owned(),
+        balance: amount.currency.text(balance),
+        over_limit,
+        order: Some(order).filter(|order| *order > 0),
+    };
+    Ok(Changed { body, replayed })
+}
 
-    /// The wallet, if the operator may do this with the wallets of the festival that issued it.
-    ///
-    /// # Errors
-    /// `unknown_wallet` if there is none or the operator does not see it, `forbidden`.
-    pub(super) async fn wallet_for(
-        &self,
-        operator: &Operator,
-        right: Right,
-        wallet: WalletId,
-    ) -> Result<WalletView, Problem> {
-        let View::Wallet(view) = self.look(Query::Wallet(wallet)).await? else { return Err(odd()) };
-        operator.within(right, view.issuer, Rejection::UnknownWallet)?;
-        Ok(view)
+/// That a wallet is another festival's is for those who see that festival.
+async fn foreign(state: &AppState, operator: &Operator, named: [Option<WalletId>; 2], problem: Problem) -> Problem {
+    for wallet in named.into_iter().flatten() {
+        if let View::Wallet(view) = state.node.query(Query::Wallet(wallet)).await
+            && !operator.sees(view.issuer)
+        {
+            return Problem::from(Rejection::UnknownWallet).replayed(problem.is_replayed());
+        }
     }
+    problem
+}
 
-    /// The festival at which staff do something with a wallet of theirs: the one they name, or the wallet's own.
-    ///
-    /// # Errors
-    /// As [`AppState::wallet_for`] and [`Operator::at`].
-    pub(super) async fn festival_for(
-        &self,
-        operator: &Operator,
-        right: Right,
-        wallet: WalletId,
-        named: Option<&str>,
-    ) -> Result<FestivalId, Problem> {
-        let issuer = self.wallet_for(operator, right, wallet).await?.issuer;
-        named.map_or(Ok(issuer), |slug| operator.at(right, slug))
-    }
+/// The wallet, if the operator may do this with the wallets of the festival that issued it.
+///
+/// # Errors
+/// `unknown_wallet` if there is none or the operator does not see it, `forbidden`.
+pub(super) async fn wallet_for(
+    state: &AppState,
+    operator: &Operator,
+    right: Right,
+    wallet: WalletId,
+) -> Result<WalletView, Problem> {
+    let View::Wallet(view) = state.query(Query::Wallet(wallet)).await? else { return Err(unexpected_answer()) };
+    operator.within(right, view.issuer, Rejection::UnknownWallet)?;
+    Ok(view)
+}
+
+/// The festival at which staff do something with a wallet of theirs: the one they name, or the wallet's own.
+///
+/// # Errors
+/// As [`wallet_for`] and [`Operator::at`].
+pub(super) async fn festival_for(
+    state: &AppState,
+    operator: &Operator,
+    right: Right,
+    wallet: WalletId,
+    named: Option<&str>,
+) -> Result<FestivalId, Problem> {
+    let issuer = wallet_for(state, operator, right, wallet).await?.issuer;
+    named.map_or(Ok(issuer), |slug| Ok(operator.at(right, slug)?))
 }
 
 /// The wallets that a command names.

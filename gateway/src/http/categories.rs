@@ -10,10 +10,10 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::AppState;
-use super::answer::{Created, Done, odd};
+use super::answer::{Created, Done, unexpected_answer};
 use super::problem::Problem;
 use super::request::{Change, Path};
+use super::state::AppState;
 use super::words::{CategoryKind, Moment, Price};
 use super::zones::zone_no;
 use crate::auth::Right;
@@ -121,7 +121,7 @@ async fn create_category(
     let values = change.body.read()?.values()?;
     let action = OfficeAction::PutCategory { festival, category: None, values };
     let asked = state.ask(&change.operator, Some(change.key), action).await?;
-    let (OfficeAnswer::Category(category), replayed) = asked else { return Err(odd()) };
+    let (OfficeAnswer::Category(category), replayed) = asked else { return Err(unexpected_answer()) };
     // It has no page of its own: it is shown with its festival.
     let location = format!("/api/v1/festivals/{slug}");
     Ok(Created { location, body: NumberedCategory { category: category.0 }, replayed })

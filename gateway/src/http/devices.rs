@@ -14,11 +14,11 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::AppState;
-use super::answer::{Created, Done, Page, PageQuery, odd};
+use super::answer::{Created, Done, Page, PageQuery, unexpected_answer};
 use super::problem::{Fault, Problem};
 use super::reason::{Reason, a_reason};
 use super::request::{Change, Nothing, Path, Query as QueryString};
+use super::state::AppState;
 use super::tickets::qr_svg;
 use super::words::Moment;
 use crate::auth::{Operator, Right, enrolment_code_hash};
@@ -135,7 +135,7 @@ async fn offer_enrolment(
         name,
     };
     let asked = state.ask(&change.operator, Some(change.key), action).await?;
-    let (OfficeAnswer::CodeUntil(until), replayed) = asked else { return Err(odd()) };
+    let (OfficeAnswer::CodeUntil(until), replayed) = asked else { return Err(unexpected_answer()) };
     let offer = offer_text(&state, festival, &code)?;
     let qr = qr_svg(&offer)?;
     // The code has no address: it can be shown only once. The reader will be in this list.
@@ -156,7 +156,7 @@ async fn list_devices(
     let limit = page.limit()?;
     let from = page.after::<u32>()?.map_or(0, |after| after.saturating_add(1));
     let query = Query::Devices { festival, from, limit: limit as u32 + 1 };
-    let View::Devices(devices) = state.look(query).await? else { return Err(odd()) };
+    let View::Devices(devices) = state.query(query).await? else { return Err(unexpected_answer()) };
     Ok(Json(Page::of(devices, limit, |device| device.id.number(), |device| Device::from(&device))))
 }
 
@@ -176,7 +176,7 @@ async fn show_device(
     Path(device): Path<String>,
 ) -> Result<Json<Device>, Problem> {
     let device = device_for(&operator, Right::ManageDevices, &device)?;
-    let View::Device(view) = state.look(Query::Device(device)).await? else { return Err(odd()) };
+    let View::Device(view) = state.query(Query::Device(device)).await? else { return Err(unexpected_answer()) };
     Ok(Json(Device::from(&view)))
 }
 

@@ -6,19 +6,19 @@ use engine::command::{ByHand, Details, IdempotencyKey, OfficeAction, OfficeAnswe
 use engine::rejection::Rejection;
 use engine::status;
 use engine::time::Calendar;
-use engine::view::{AboutView, FestivalView, Query, View};
+use engine::view::{FestivalView, Query, View};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::AppState;
-use super::answer::{Changed, Created, Done, odd};
+use super::answer::{Changed, Created, Done, unexpected_answer};
 use super::calendar::{DayStart, TimeZone};
 use super::categories::Category;
 use super::problem::Problem;
 use super::reason::{Reason, a_reason};
 use super::request::{Change, Nothing, Path};
+use super::state::AppState;
 use super::words::{EntryPolicy, FestivalStatus, Moment, ScanAck};
 use super::zones::{Gate, Zone};
 use crate::auth::{Operator, Right};
@@ -254,7 +254,7 @@ async fn create_festival(
         _ => problem,
     });
     let (OfficeAnswer::Festival(id), replayed) = asked? else {
-        return Err(odd());
+        return Err(unexpected_answer());
     };
     if !(details.location.is_empty() && details.max_capacity.is_none()) {
         // Under a key of its own that follows from the request's: sent again after a fault in between, it is made up for.
@@ -270,7 +270,7 @@ async fn create_festival(
 #[utoipa::path(get, path = "/festivals", tag = "festivals", responses((status = 200, body = Festivals)))]
 async fn list_festivals(State(state): State<AppState>, operator: Operator) -> Result<Json<Festivals>, Problem> {
     operator.anywhere(Right::LookUp)?;
-    let View::Festivals(mut views) = state.look(Query::Festivals).await? else { return Err(odd()) };
+    let View::Festivals(mut views) = state.query(Query::Festivals).await? else { return Err(unexpected_answer()) };
     views.retain(|view| operator.sees(view.id));
     views.sort_by(|a, b| (a.starts_at, &a.slug).cmp(&(b.starts_at, &b.slug)));
     let items = views.into_iter().map(|view| FestivalInList {
@@ -294,30 +294,6 @@ async fn show_festival(
 ) -> Result<Json<Festival>, Problem> {
     operator.at(Right::LookUp, &slug)?;
     Ok(Json(Festival::from(&*state.festival(&slug).await?)))
-}
-
-impl AppState {
-    /// The festival with this slug. Whoever calls has checked the operator's right.
-    ///
-    /// # Errors
-    /// `unknown_festival`, also when another slug happens to lead to the same number.
-    pub async fn festival(&self, slug: &str) -> Result<Box<FestivalView>, Problem> {
-        let View::Festival(view) = self.look(Query::Festival(engine::ids::FestivalId::of_slug(slug))).await? else {
-            return Err(odd());
-        };
-        if view.slug == slug { Ok(view) } else { Err(Rejection::UnknownFestival.into()) }
-    }
-
-    /// The same in few words: whether there is one, and with which key it signs.
-    ///
-    /// # Errors
-    /// As [`AppState::festival`].
-    pub async fn about(&self, slug: &str) -> Result<Box<AboutView>, Problem> {
-        let View::About(view) = self.look(Query::About(engine::ids::FestivalId::of_slug(slug))).await? else {
-            return Err(odd());
-        };
-        if view.slug == slug { Ok(view) } else { Err(Rejection::UnknownFestival.into()) }
-    }
 }
 
 /// A status to be reached.
@@ -451,6 +427,6 @@ async fn rotate_qr_key(
     let festival = change.operator.at(Right::ManageFestival, &slug)?;
     change.body.read()?;
     let asked = state.ask(&change.operator, Some(change.key), OfficeAction::RotateQrKey { festival }).await?;
-    let (OfficeAnswer::QrKey(qr_version), replayed) = asked else { return Err(odd()) };
+    let (OfficeAnswer::QrKey(qr_version), replayed) = asked else { return Err(unexpected_answer()) };
     Ok(Changed { body: QrKeyVersion { qr_version }, replayed })
 }

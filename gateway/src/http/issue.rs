@@ -21,11 +21,11 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::AppState;
 use super::answer::replayed;
 use super::ndjson::{ANSWER_LINES, CALL_TIME, LineError, attempt, in_time, turn};
 use super::problem::{Fault, Problem};
 use super::request::Path;
+use super::state::AppState;
 use crate::auth::{Operator, Right};
 use crate::shares::Turn;
 use call::{Call, Outcome};

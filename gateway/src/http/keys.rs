@@ -16,10 +16,10 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::AppState;
-use super::answer::{Created, Done, odd};
+use super::answer::{Created, Done, unexpected_answer};
 use super::problem::Problem;
 use super::request::{Change, Path, call_hash, idempotency_key, key_header};
+use super::state::AppState;
 use super::words::{Moment, Role};
 use crate::auth::{Operator, Right, key_hash};
 
@@ -82,8 +82,8 @@ pub struct Keys {
 #[utoipa::path(get, path = "/keys", tag = "keys", responses((status = 200, body = Keys)))]
 async fn list_keys(State(state): State<AppState>, operator: Operator) -> Result<Json<Keys>, Problem> {
     operator.everywhere(Right::ManageKeys)?;
-    let View::ApiKeys(keys) = state.look(Query::ApiKeys).await? else { return Err(odd()) };
-    let View::Festivals(festivals) = state.look(Query::Festivals).await? else { return Err(odd()) };
+    let View::ApiKeys(keys) = state.query(Query::ApiKeys).await? else { return Err(unexpected_answer()) };
+    let View::Festivals(festivals) = state.query(Query::Festivals).await? else { return Err(unexpected_answer()) };
     let slugs: BTreeMap<FestivalId, String> = festivals.into_iter().map(|view| (view.id, view.slug)).collect();
     Ok(Json(Keys { items: keys.into_iter().map(|view| show(view, &slugs)).collect() }))
 }
@@ -130,11 +130,11 @@ async fn create_key(State(state): State<AppState>, change: Change<NewKey>) -> Re
         })?;
     }
     let key = state.one_time.api_key(&change.key);
-    let hash = key_hash(&key).ok_or_else(odd)?;
+    let hash = key_hash(&key).ok_or_else(unexpected_answer)?;
     let festivals = festivals.iter().map(|slug| FestivalId::of_slug(slug)).collect();
     let action = OfficeAction::CreateApiKey { hash, role: role.0, festivals, name };
     let (OfficeAnswer::ApiKey(no), replayed) = state.ask(&change.operator, Some(change.key), action).await? else {
-        return Err(odd());
+        return Err(unexpected_answer());
     };
     Ok(Created { location: "/api/v1/keys".into(), body: ShownKey { no, key }, replayed })
 }

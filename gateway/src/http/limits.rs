@@ -22,8 +22,9 @@ use axum::response::{IntoResponse, Response};
 use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota};
 
+use super::asking;
 use super::problem::{Fault, Problem};
-use crate::auth::{Operator, key_hash};
+use crate::auth::key_hash;
 
 /// What protects people and what they own from what is happening now, by method and route.
 pub const PROTECTED: &[(Method, &str)] = &[
@@ -164,7 +165,7 @@ async fn admit(State(guard): State<Arc<Guard>>, mut request: Request, next: Next
     if let Some(key) = key {
         request.extensions_mut().insert(Shown(guard, key));
     }
-    Operator::on_behalf(next.run(request)).await
+    asking::on_behalf(next.run(request)).await
 }
 
 impl Guard {

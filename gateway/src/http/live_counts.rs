@@ -8,14 +8,14 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::AppState;
-use super::answer::odd;
+use super::answer::unexpected_answer;
 use super::problem::Problem;
 use super::request::Path;
+use super::state::AppState;
 use super::words::{FestivalStatus, Moment};
 use super::zones::{Gate, Zone};
 use crate::auth::{Operator, Right};
-use crate::quic::Latency;
+use crate::latency::Latency;
 
 /// Over how many seconds the latency is shown.
 const LATENCY_S: u64 = 10;
@@ -134,6 +134,6 @@ async fn live_counts(
     Path(slug): Path<String>,
 ) -> Result<Json<LiveCounts>, Problem> {
     let festival = operator.at(Right::LookUp, &slug)?;
-    let View::Live(view) = state.look(Query::Live(festival)).await? else { return Err(odd()) };
+    let View::Live(view) = state.query(Query::Live(festival)).await? else { return Err(unexpected_answer()) };
     Ok(Json(LiveCounts::of(&view, state.latency.last(LATENCY_S))))
 }

@@ -13,9 +13,9 @@ use serde::Serialize;
 use sha2::Sha256;
 use utoipa::ToSchema;
 
-use super::AppState;
 use super::problem::{Fault, Problem};
 use super::request::{call_hash, idempotency_key, key_header, media_type_is};
+use super::state::AppState;
 use crate::auth::Operator;
 use crate::shares::{Holder, Most, Turn, Turns};
 

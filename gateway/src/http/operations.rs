@@ -11,9 +11,9 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::AppState;
 use super::problem::{Fault, Problem};
-use super::readmodels;
+use super::state::AppState;
+use crate::read_models;
 
 /// The routes at the root.
 pub fn router() -> OpenApiRouter<AppState> {
@@ -56,13 +56,13 @@ pub struct Readiness {
 #[serde(rename_all = "camelCase")]
 pub struct Following {
     /// What they are doing.
-    pub state: readmodels::State,
+    pub state: read_models::State,
     /// Records of the journal that they do not have yet.
     pub lag_records: u64,
 }
 
-impl From<readmodels::Condition> for Following {
-    fn from(condition: readmodels::Condition) -> Self {
+impl From<read_models::Condition> for Following {
+    fn from(condition: read_models::Condition) -> Self {
         Self { state: condition.state, lag_records: condition.lag_records }
     }
 }
@@ -73,7 +73,7 @@ async fn readyz(State(state): State<AppState>) -> Result<Json<Readiness>, Proble
     let health = state.node.health();
     if health.ready {
         let read_models = state.read_models.map(|models| Following::from(models.condition()));
-        let stand_still = read_models.as_ref().is_some_and(|models| models.state == readmodels::State::Stopped);
+        let stand_still = read_models.as_ref().is_some_and(|models| models.state == read_models::State::Stopped);
         let lists = stand_still.then(|| "the read models stand still: lists are not answered; see the log".to_owned());
         let reason = health.reason.or(lists);
         let status = if reason.is_some() { "degraded" } else { "ok" };

@@ -1,34 +1,31 @@
 //! Lists that follow the journal: tickets by status, category or holder; the access log by zone, reader or ticket;
 //! counts per minute. They may be a moment behind, and answer 503 while they are being rebuilt.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
 use engine::command::{BY_HAND, CONFLICT, FIRST_ENTRY, Verdict, WAS_NOT_INSIDE};
-use engine::ids::{CategoryNo, DeviceId, FestivalId, TicketId};
+use engine::ids::{CategoryNo, DeviceId, GateNo, TicketId, ZoneNo};
 use engine::rejection::Rejection;
 use engine::time::Timestamp;
 use serde::{Deserialize, Serialize};
-use storage::views::wanted::while_wanted;
+use storage::views::{
+    self, AccessLog, CountPosition, CountRow, Counts, GateViews, Span, TicketRow, Tickets, ViewsError,
+};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::AppState;
-use super::answer::{Page, PageQuery};
+use super::answer::{Page, PageQuery, Position};
 use super::problem::{Fault, Problem};
-use super::readmodels::{
-    AccessLog, AccessRow, CountRow, Counts, PageOf, ReadError, ReadModels, Span, TicketRow, Tickets,
-};
 use super::request::{Path, Query};
+use super::state::AppState;
 use super::tickets::{FirstUse, ticket_for};
 use super::words::{Moment, TicketStatus, direction_word};
 use super::zones::zone_no;
 use crate::auth::{Operator, Right};
-use crate::shares::{Holder, Most, Turns};
+use crate::shares::{Most, Turns};
 
 /// The routes of this file.
 pub fn router() -> OpenApiRouter<AppState> {
@@ -48,49 +45,6 @@ const WAIT: Duration = Duration::from_secs(10);
 /// The turns of a node that carries so many reads at a time.
 pub fn turns(reads_max: usize) -> Turns {
     Turns::new(Most { all: reads_max, per_key: reads_max.div_ceil(2), per_organiser: reads_max }, WAIT)
-}
-
-/// Says to a read that nobody waits for it any more, when this is dropped.
-struct Wanted(Arc<AtomicBool>);
-
-impl Drop for Wanted {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::Relaxed);
-    }
-}
-
-impl AppState {
-    /// Reads, on the pool for what may block, when it is this key's turn. Whoever stops waiting stops the read.
-    pub(super) async fn read<R: Send + 'static>(
-        &self,
-        read: impl FnOnce(&dyn ReadModels) -> Result<R, ReadError> + Send + 'static,
-    ) -> Result<R, Problem> {
-        let models = Arc::clone(self.read_models.as_ref().ok_or(Fault::ReadModelsUnavailable)?);
-        let asked = Arc::clone(&models);
-        let key = Operator::asking();
-        let turn = self.reads.take(Holder { key, organiser: FestivalId(key) }).await.ok_or(Fault::TooManyReads)?;
-        let wanted = Wanted(Arc::new(AtomicBool::new(true)));
-        let still_wanted = Arc::clone(&wanted.0);
-        let reading = move || {
-            // Held until the read has ended, whoever waits for it.
-            let _turn = turn;
-            while_wanted(still_wanted, || read(&*asked))
-        };
-        match tokio::task::spawn_blocking(reading).await {
-            Ok(Ok(rows)) => Ok(rows),
-            Ok(Err(ReadError::Rebuilding | ReadError::NobodyWaits)) => Err(Fault::ReadModelsUnavailable.into()),
-            Ok(Err(ReadError::Failed(reason))) => {
-                tracing::error!(reason, "the read models cannot be read");
-                models.suspect();
-                Err(Fault::ReadModelsUnavailable.into())
-            }
-            Err(error) => {
-                tracing::error!(%error, "a read of the read models broke off");
-                models.suspect();
-                Err(Rejection::Internal.into())
-            }
-        }
-    }
 }
 
 /// A ticket in a list.
@@ -164,7 +118,9 @@ async fn list_tickets(
     };
     let page = PageQuery { cursor: query.cursor, limit: query.limit };
     let (after, limit) = (page.after::<TicketId>()?, page.limit()?);
-    let rows = state.read(move |models| models.tickets(of, PageOf { after, limit: limit + 1 })).await?;
+    let rows = state
+        .read(move |models| Ok(models.gates()?.tickets(of, views::Page { after, ..views::Page::first(limit + 1) })?))
+        .await?;
     Ok(Json(Page::of(rows, limit, |row| row.ticket, TicketInList::from)))
 }
 
@@ -227,8 +183,8 @@ pub struct AccessEntry {
     pub first_use: Option<FirstUse>,
 }
 
-impl From<AccessRow> for AccessEntry {
-    fn from(row: AccessRow) -> Self {
+impl From<views::AccessEntry> for AccessEntry {
+    fn from(row: views::AccessEntry) -> Self {
         let (outcome, code, say) = match row.verdict {
             Verdict::Admitted => (Outcome::Admitted, None, "Welcome."),
             Verdict::Exited => (Outcome::Exited, None, "Goodbye."),
@@ -278,7 +234,11 @@ pub struct AccessLogQuery {
     pub limit: Option<u32>,
 }
 
-fn span(from: Option<Moment>, to: Option<Moment>) -> Result<Span, Problem> {
+/// From one moment until before another.
+///
+/// # Errors
+/// `invalid_query`.
+pub(super) fn span(from: Option<Moment>, to: Option<Moment>) -> Result<Span, Problem> {
     let span = Span {
         from: from.map_or(Timestamp(i64::MIN), |from| from.0),
         until: to.map_or(Timestamp(i64::MAX), |to| to.0),
@@ -287,14 +247,6 @@ fn span(from: Option<Moment>, to: Option<Moment>) -> Result<Span, Problem> {
         return Ok(span);
     }
     Err(Problem::from(Fault::InvalidQuery).detail("from must be before to."))
-}
-
-/// The same for money's read models.
-///
-/// # Errors
-/// `invalid_query`.
-pub(super) fn views_span(from: Option<Moment>, to: Option<Moment>) -> Result<storage::views::Span, Problem> {
-    span(from, to).map(|span| storage::views::Span { from: span.from, until: span.until })
 }
 
 /// Lists what happened at a zone or a reader, oldest first.
@@ -322,7 +274,11 @@ async fn list_access_log(
 
 async fn entries(state: &AppState, of: AccessLog, page: &PageQuery) -> Result<Json<Page<AccessEntry>>, Problem> {
     let (after, limit) = (page.after()?, page.limit()?);
-    let rows = state.read(move |models| models.access_log(of, PageOf { after, limit: limit + 1 })).await?;
+    let rows = state
+        .read(move |models| {
+            Ok(models.gates()?.access_log(of, views::Page { after, ..views::Page::first(limit + 1) })?)
+        })
+        .await?;
     Ok(Json(Page::of(rows, limit, |row| row.position, AccessEntry::from)))
 }
 
@@ -336,7 +292,7 @@ async fn ticket_history(
     Query(page): Query<PageQuery>,
 ) -> Result<Json<Page<AccessEntry>>, Problem> {
     let ticket = ticket_for(&operator, Right::LookUp, &ticket)?;
-    entries(&state, AccessLog::Ticket(ticket), &page).await
+    entries(&state, AccessLog::Ticket(ticket, Span::ALWAYS), &page).await
 }
 
 /// What one gate did in one minute.
@@ -356,15 +312,56 @@ pub struct MinuteCount {
     pub rejected: u64,
 }
 
-impl From<CountRow> for MinuteCount {
-    fn from(row: CountRow) -> Self {
-        Self {
-            minute: Moment(row.position.minute),
-            gate: row.position.gate.0,
-            admitted: row.admitted,
-            exited: row.exited,
-            undone: row.undone,
-            rejected: row.rejected,
+/// A place in these counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct GateMinute {
+    minute: Timestamp,
+    gate: GateNo,
+}
+
+impl Position for GateMinute {
+    fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = self.minute.0.to_be_bytes().to_vec();
+        bytes.extend(self.gate.0.to_be_bytes());
+        bytes
+    }
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (minute, gate) = bytes.split_at_checked(8)?;
+        let minute = Timestamp(i64::from_be_bytes(minute.try_into().ok()?));
+        Some(Self { minute, gate: GateNo(u16::from_be_bytes(gate.try_into().ok()?)) })
+    }
+}
+
+/// Counts by minute and gate. The store has a row for each zone that the gate's readers named: here they are one.
+fn by_gate(
+    views: &dyn GateViews,
+    of: Counts,
+    after: Option<GateMinute>,
+    limit: usize,
+) -> Result<Vec<MinuteCount>, ViewsError> {
+    let behind = |GateMinute { minute, gate }| CountPosition { minute, gate, zone: ZoneNo(u8::MAX) };
+    let mut page = views::Page { after: after.map(behind), ..views::Page::first(views::PAGE_MAX) };
+    let mut rows: Vec<MinuteCount> = Vec::new();
+    loop {
+        let read = views.counts(of, page)?;
+        let last = read.len() < views::PAGE_MAX;
+        for CountRow { position, tally } in read {
+            page.after = Some(position);
+            let (minute, gate) = (position.minute, position.gate.0);
+            if rows.last().is_none_or(|row| (row.minute.0, row.gate) != (minute, gate)) {
+                if rows.len() >= limit {
+                    return Ok(rows);
+                }
+                rows.push(MinuteCount { minute: Moment(minute), gate, admitted: 0, exited: 0, undone: 0, rejected: 0 });
+            }
+            let Some(row) = rows.last_mut() else { return Ok(rows) };
+            row.admitted += tally.admitted();
+            row.exited += tally.exited();
+            row.undone += tally.undone();
+            row.rejected += tally.rejected_in_all();
+        }
+        if last {
+            return Ok(rows);
         }
     }
 }
@@ -397,6 +394,7 @@ async fn minute_counts(
     let of = Counts { festival: operator.at(Right::LookUp, &slug)?, span: span(query.from, query.to)? };
     let page = PageQuery { cursor: query.cursor, limit: query.limit };
     let (after, limit) = (page.after()?, page.limit()?);
-    let rows = state.read(move |models| models.counts(of, PageOf { after, limit: limit + 1 })).await?;
-    Ok(Json(Page::of(rows, limit, |row| row.position, MinuteCount::from)))
+    let rows = state.read(move |models| Ok(by_gate(&*models.gates()?, of, after, limit + 1)?)).await?;
+    let position = |row: &MinuteCount| GateMinute { minute: row.minute.0, gate: GateNo(row.gate) };
+    Ok(Json(Page::of(rows, limit, position, |row| row)))
 }

@@ -23,9 +23,9 @@ use serde_path_to_error::Segment;
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
-use super::AppState;
 use super::fields;
 use super::problem::{Fault, FieldError, Problem};
+use super::state::AppState;
 use crate::auth::Operator;
 
 /// The longest body of a change, in bytes. The largest that makes sense: a key for 64 festivals with slugs of 64

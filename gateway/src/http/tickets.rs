@@ -16,12 +16,12 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::AppState;
-use super::answer::{Done, odd};
+use super::answer::{Done, unexpected_answer};
 use super::categories::zones_of;
 use super::problem::{Fault, Problem};
 use super::reason::{Reason, a_reason};
 use super::request::{Change, Nothing, Path};
+use super::state::AppState;
 use super::words::{Moment, TicketStatus};
 use crate::auth::{Operator, Right};
 
@@ -144,7 +144,7 @@ async fn show_ticket(
     Path(ticket): Path<String>,
 ) -> Result<Json<Ticket>, Problem> {
     let ticket = ticket_for(&operator, Right::LookUp, &ticket)?;
-    let View::Ticket(view) = state.look(Query::Ticket(ticket)).await? else { return Err(odd()) };
+    let View::Ticket(view) = state.query(Query::Ticket(ticket)).await? else { return Err(unexpected_answer()) };
     Ok(Json(Ticket::from(&view)))
 }
 
@@ -158,7 +158,7 @@ async fn ticket_qr(
     Path(ticket): Path<String>,
 ) -> Result<impl IntoResponse, Problem> {
     let ticket = ticket_for(&operator, Right::ManageTickets, &ticket)?;
-    let View::Ticket(view) = state.look(Query::Ticket(ticket)).await? else { return Err(odd()) };
+    let View::Ticket(view) = state.query(Query::Ticket(ticket)).await? else { return Err(unexpected_answer()) };
     let claim = state.qr_secret.key(ticket.festival(), view.qr_version).sign(ticket, view.qr_version);
     Ok(([(header::CONTENT_TYPE, "image/svg+xml")], qr_svg(&credential::text(&claim))?))
 }
@@ -353,7 +353,7 @@ async fn tickets_by_code(
     // A part at a time, so that the gates' scans pass in between.
     loop {
         let query = Query::TicketsByCode { festival, code: code.bits(), from };
-        let View::TicketsByCode(found, next) = state.look(query).await? else { return Err(odd()) };
+        let View::TicketsByCode(found, next) = state.query(query).await? else { return Err(unexpected_answer()) };
         items.extend(found.iter().map(Ticket::from));
         match next {
             Some(next) if items.len() < CODE_FOUND_MAX => from = next,

@@ -10,10 +10,10 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::AppState;
-use super::answer::{Done, odd};
+use super::answer::{Done, unexpected_answer};
 use super::problem::{Fault, Problem};
 use super::request::{Change, Nothing, Path};
+use super::state::AppState;
 use super::tickets::{tag_at, tag_text};
 use crate::auth::{Operator, Right};
 
@@ -39,21 +39,19 @@ pub struct Wristband {
     pub lost: bool,
 }
 
-impl AppState {
-    /// A wristband that names a ticket or wallet of a festival where the operator may do this.
-    ///
-    /// # Errors
-    /// `invalid_path`; `unknown_tag` if it names nothing, or something of another organiser; `forbidden`.
-    async fn wristband(&self, operator: &Operator, uid: &str) -> Result<TagView, Problem> {
-        let tag = tag_at(uid, "").map_err(|problem| {
-            let detail = problem.errors().first().map(|field| format!("A UID {}.", field.detail)).unwrap_or_default();
-            Problem::from(Fault::InvalidPath).detail(detail)
-        })?;
-        let View::Tag(view) = self.look(Query::Tag(tag)).await? else { return Err(odd()) };
-        let festival = view.festival.ok_or(Rejection::UnknownTag)?;
-        operator.within(Right::ServeWallets, festival, Rejection::UnknownTag)?;
-        Ok(view)
-    }
+/// A wristband that names a ticket or wallet of a festival where the operator may do this.
+///
+/// # Errors
+/// `invalid_path`; `unknown_tag` if it names nothing, or something of another organiser; `forbidden`.
+async fn wristband(state: &AppState, operator: &Operator, uid: &str) -> Result<TagView, Problem> {
+    let tag = tag_at(uid, "").map_err(|problem| {
+        let detail = problem.errors().first().map(|field| format!("A UID {}.", field.detail)).unwrap_or_default();
+        Problem::from(Fault::InvalidPath).detail(detail)
+    })?;
+    let View::Tag(view) = state.query(Query::Tag(tag)).await? else { return Err(unexpected_answer()) };
+    let festival = view.festival.ok_or(Rejection::UnknownTag)?;
+    operator.within(Right::ServeWallets, festival, Rejection::UnknownTag)?;
+    Ok(view)
 }
 
 /// Shows what a wristband names.
@@ -64,7 +62,7 @@ async fn show_wristband(
     operator: Operator,
     Path(uid): Path<String>,
 ) -> Result<Json<Wristband>, Problem> {
-    let view = state.wristband(&operator, &uid).await?;
+    let view = wristband(&state, &operator, &uid).await?;
     Ok(Json(Wristband {
         uid: tag_text(view.tag),
         wallet: view.wallet.map(|wallet| wallet.to_string()),
@@ -82,7 +80,7 @@ async fn report_wristband_lost(
     Path(uid): Path<String>,
     change: Change<Nothing>,
 ) -> Result<Done, Problem> {
-    let tag = state.wristband(&change.operator, &uid).await?.tag;
+    let tag = wristband(&state, &change.operator, &uid).await?.tag;
     change.body.read()?;
     let action = OfficeAction::Cash(CashAction::ReportTagLost { tag });
     state.ask_done(&change.operator, Some(change.key), action).await

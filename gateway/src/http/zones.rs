@@ -11,10 +11,10 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::AppState;
-use super::answer::{Created, Done, Page, PageQuery, odd};
+use super::answer::{Created, Done, Page, PageQuery, unexpected_answer};
 use super::problem::Problem;
 use super::request::{Change, Path, Query as QueryString};
+use super::state::AppState;
 use super::words::ZoneState;
 use crate::auth::{Operator, Right};
 
@@ -187,7 +187,7 @@ async fn create_zone(
     let parent = parent.map(zone_no).transpose()?;
     let action = OfficeAction::PutZone { festival, zone: None, name, parent, capacity };
     let (OfficeAnswer::Zone(zone), replayed) = state.ask(&change.operator, Some(change.key), action).await? else {
-        return Err(odd());
+        return Err(unexpected_answer());
     };
     // It has no page of its own: it is shown with its festival.
     let location = format!("/api/v1/festivals/{slug}");
@@ -237,7 +237,7 @@ async fn list_inside(
     let festival = operator.at(Right::LookUp, &slug)?;
     let (zone, after, limit) = (zone_no(zone)?, page.after::<TicketId>()?, page.limit()?);
     let query = Query::Inside { festival, zone, after, limit: limit as u32 + 1 };
-    let View::Inside(tickets) = state.look(query).await? else { return Err(odd()) };
+    let View::Inside(tickets) = state.query(query).await? else { return Err(unexpected_answer()) };
     let person = |ticket: TicketId| Person { ticket_id: ticket.to_string(), code: ticket.code().as_str().to_owned() };
     Ok(Json(Page::of(tickets, limit, |ticket| *ticket, person)))
 }
@@ -254,7 +254,7 @@ async fn add_gate(
     let NewGate { name, zone } = change.body.read()?;
     let action = OfficeAction::AddGate { festival, zone: zone_no(zone)?, name };
     let (OfficeAnswer::Gate(gate), replayed) = state.ask(&change.operator, Some(change.key), action).await? else {
-        return Err(odd());
+        return Err(unexpected_answer());
     };
     let location = format!("/api/v1/festivals/{slug}");
     Ok(Created { location, body: NumberedGate { gate: gate.0 }, replayed })

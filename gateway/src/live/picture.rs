@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use super::cash::{Cash, CashPoint};
 use super::names::Names;
-use crate::quic::Latency;
+use crate::latency::Latency;
 
 /// The answer times shown are those of the last ten seconds; a point has those of its own.
 pub(super) const ANSWERS_S: u64 = 10;

@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 
 use super::Door;
 use super::outbox::Outbox;
-use crate::http::readmodels::ReadModels;
+use crate::read_models::ReadModels;
 
 /// Reads for terminals at once, of all terminals: each takes a thread for a millisecond or two and at most 50 rows of 200 B.
 const AT_ONCE: usize = 4;

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use engine::command::{Line, TerminalAction};
-use engine::ids::{DeviceId, FestivalId, TicketId, TransactionId, WalletId};
+use engine::ids::{DeviceId, FestivalId, TransactionId, WalletId};
 use engine::status::Role;
-use gateway::http::readmodels::*;
 use gateway::http::{Limits, app};
+use gateway::read_models::{Condition, ReadError, ReadModels};
 use serde_json::{Value, json};
 use storage::views::{
-    CashPosition, CashViews, OrderRow, Page, ProductPosition, ProductRow, SalesPosition, SalesRow, Statement,
-    TransactionRow, Transactions, VendorSpan, ViewsError,
+    CashPosition, CashViews, GateViews, OrderRow, Page, ProductPosition, ProductRow, SalesPosition, SalesRow,
+    Statement, TransactionRow, Transactions, VendorSpan, ViewsError,
 };
 use utoipa_axum::router::OpenApiRouter;
 
@@ -356,21 +356,15 @@ struct Off {
 }
 
 struct OffViews {
-    truly: Arc<dyn CashViews + Send + Sync>,
+    truly: Arc<dyn CashViews>,
     cent_too_many: bool,
 }
 
 impl ReadModels for Off {
-    fn access_log(&self, of: AccessLog, page: PageOf<LogPosition>) -> Result<Vec<AccessRow>, ReadError> {
-        self.truly.access_log(of, page)
+    fn gates(&self) -> Result<Arc<dyn GateViews>, ReadError> {
+        self.truly.gates()
     }
-    fn tickets(&self, of: Tickets, page: PageOf<TicketId>) -> Result<Vec<TicketRow>, ReadError> {
-        self.truly.tickets(of, page)
-    }
-    fn counts(&self, of: Counts, page: PageOf<CountPosition>) -> Result<Vec<CountRow>, ReadError> {
-        self.truly.counts(of, page)
-    }
-    fn cash(&self) -> Result<Arc<dyn CashViews + Send + Sync>, ReadError> {
+    fn cash(&self) -> Result<Arc<dyn CashViews>, ReadError> {
         Ok(Arc::new(OffViews { truly: self.truly.cash()?, cent_too_many: self.cent_too_many }))
     }
     fn suspect(&self) {}

@@ -16,11 +16,10 @@ use engine::principal::Principal;
 use engine::status::Role;
 use engine::time::Timestamp;
 use gateway::auth::{OneTime, enrolment_code_hash, key_hash, key_text};
-use gateway::http::readmodels::{ReadModels, State};
 use gateway::http::{AppState, Limits, app};
-use gateway::lists::Lists;
+use gateway::latency::LatencyTracker;
 use gateway::live::{self, LiveHub};
-use gateway::quic::LatencyTracker;
+use gateway::read_models::{FollowedReadModels, ReadModels, State};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tapgate_wire::Fingerprint;
@@ -84,7 +83,7 @@ impl House {
 
     /// With the read models that follow the journal.
     pub(crate) async fn listed() -> Self {
-        Self::of(|node, data| Some(Arc::new(Lists::follow(node.journal(), data).unwrap()))).await
+        Self::of(|node, data| Some(Arc::new(FollowedReadModels::follow(node.journal(), data).unwrap()))).await
     }
 
     /// Waits until the read models have all that has happened until now.

@@ -14,16 +14,18 @@ use engine::ids::TicketId;
 use engine::status::Role;
 use futures_util::{StreamExt as _, stream};
 use gateway::http::limits::PROTECTED;
-use gateway::http::readmodels::*;
 use gateway::http::{Limits, app};
 use gateway::listen::{self, Connections};
 use gateway::live::{self, LiveHub};
 use gateway::proxies::{ProxyHeader, TrustedProxies};
+use gateway::read_models::{Condition, ReadError, ReadModels, State};
 use http_body_util::BodyExt as _;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use storage::views::ViewsError;
-use storage::views::wanted;
+use storage::views::{
+    AccessEntry, AccessLog, CashViews, CountPosition, CountRow, Counts, GateViews, LogPosition, Page, TicketRow,
+    Tickets, ViewsError, wanted,
+};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tower::ServiceExt as _;
@@ -224,35 +226,44 @@ async fn bulk_calls_are_shared() {
 }
 
 /// Read models whose tickets are read for as long as anybody waits, and whose counts are there at once.
+#[derive(Clone, Default)]
+struct Endless(Arc<Reading>);
+
 #[derive(Default)]
-struct Endless {
+struct Reading {
     reading: AtomicUsize,
     most: AtomicUsize,
     let_go: AtomicBool,
 }
 
-impl ReadModels for Endless {
-    fn access_log(&self, _: AccessLog, _: PageOf<LogPosition>) -> Result<Vec<AccessRow>, ReadError> {
+impl GateViews for Endless {
+    fn access_log(&self, _: AccessLog, _: Page<LogPosition>) -> Result<Vec<AccessEntry>, ViewsError> {
         Ok(vec![])
     }
-    fn tickets(&self, _: Tickets, _: PageOf<TicketId>) -> Result<Vec<TicketRow>, ReadError> {
-        let reading = self.reading.fetch_add(1, Ordering::SeqCst) + 1;
-        self.most.fetch_max(reading, Ordering::SeqCst);
+    fn tickets(&self, _: Tickets, _: Page<TicketId>) -> Result<Vec<TicketRow>, ViewsError> {
+        let reading = self.0.reading.fetch_add(1, Ordering::SeqCst) + 1;
+        self.0.most.fetch_max(reading, Ordering::SeqCst);
         let ended = loop {
             match wanted::still() {
-                Ok(()) if self.let_go.load(Ordering::SeqCst) => break Ok(vec![]),
+                Ok(()) if self.0.let_go.load(Ordering::SeqCst) => break Ok(vec![]),
                 Ok(()) => std::thread::sleep(Duration::from_millis(1)),
-                Err(nobody) => break Err(nobody.into()),
+                Err(nobody) => break Err(nobody),
             }
         };
-        self.reading.fetch_sub(1, Ordering::SeqCst);
+        self.0.reading.fetch_sub(1, Ordering::SeqCst);
         ended
     }
-    fn counts(&self, _: Counts, _: PageOf<CountPosition>) -> Result<Vec<CountRow>, ReadError> {
+    fn counts(&self, _: Counts, _: Page<CountPosition>) -> Result<Vec<CountRow>, ViewsError> {
         Ok(vec![])
     }
-    fn cash(&self) -> Result<Arc<dyn storage::views::CashViews + Send + Sync>, ReadError> {
-        Err(ViewsError::NobodyWaits.into())
+}
+
+impl ReadModels for Endless {
+    fn gates(&self) -> Result<Arc<dyn GateViews>, ReadError> {
+        Ok(Arc::new(self.clone()))
+    }
+    fn cash(&self) -> Result<Arc<dyn CashViews>, ReadError> {
+        Err(ReadError::NobodyWaits)
     }
     fn suspect(&self) {}
     fn condition(&self) -> Condition {
@@ -263,8 +274,9 @@ impl ReadModels for Endless {
 /// A key has half of the reads at most, and a read ends when whoever asked has gone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reads_are_bounded_and_end_with_who_asked() {
-    let models = Arc::new(Endless::default());
-    let house = House::with(Some(Arc::clone(&models) as Arc<dyn ReadModels>)).await;
+    let models = Endless::default();
+    let house = House::with(Some(Arc::new(models.clone()))).await;
+    let models = models.0;
     house.festival("own", 10).await;
     let [greedy, other] = [house.key(Role::Organizer, &["own"]).await, house.key(Role::Organizer, &["own"]).await];
     let asked: Vec<_> =

@@ -14,8 +14,8 @@ use crate::views::embedded::EmbeddedViews;
 use crate::views::history::{Night, Nobody, SHARDS};
 use crate::views::{
     AccessEntry, AccessLog, Batch, CashPosition, CashViews, Check, CountPosition, CountRow, Counts, Followed,
-    LogPosition, OrderRow, Page, ProductPosition, ProductRow, SalesPosition, SalesRow, Statement, TicketRow, Tickets,
-    TransactionRow, Transactions, VendorSpan,
+    GateViews, LogPosition, OrderRow, Page, ProductPosition, ProductRow, SalesPosition, SalesRow, Statement, TicketRow,
+    Tickets, TransactionRow, Transactions, VendorSpan,
 };
 
 const QUICK: Pace = Pace { pause_ms: 1, flush_ms: 5, retry_ms: 1, retry_ms_max: 4, check_ms: 20, sample_ms: 1 };
@@ -255,6 +255,9 @@ impl Views for Moody {
     fn check(&self) -> Result<Option<Check>, ViewsError> {
         self.views.check()
     }
+}
+
+impl GateViews for Moody {
     fn access_log(&self, of: AccessLog, page: Page<LogPosition>) -> Result<Vec<AccessEntry>, ViewsError> {
         self.views.access_log(of, page)
     }

@@ -40,8 +40,8 @@ use engine::status::TicketStatus;
 use super::layout::{self, BLOCK_TICKETS, CHUNK_LINES, Slot, StoredTally};
 use super::{
     AccessEntry, AccessLog, Batch, CashPosition, CashViews, Check, CountPosition, CountRow, Counts, Followed,
-    INDEX_BITS, LogPosition, OrderRow, Page, ProductPosition, ProductRow, SalesPosition, SalesRow, Statement,
-    TicketChange, TicketRow, Tickets, TransactionRow, Transactions, VendorSpan, Views, ViewsError,
+    GateViews, INDEX_BITS, LogPosition, OrderRow, Page, ProductPosition, ProductRow, SalesPosition, SalesRow,
+    Statement, TicketChange, TicketRow, Tickets, TransactionRow, Transactions, VendorSpan, Views, ViewsError,
 };
 
 mod cash;
@@ -236,7 +236,9 @@ impl Views for EmbeddedViews {
         self.flush()?;
         check::of(path, self.snapshot()?).map(Some)
     }
+}
 
+impl GateViews for EmbeddedViews {
     fn access_log(&self, of: AccessLog, page: Page<LogPosition>) -> Result<Vec<AccessEntry>, ViewsError> {
         read::access_log(&self.snapshot()?, of, page)
     }

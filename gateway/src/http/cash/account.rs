@@ -13,12 +13,12 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{account_at, wallet_at, wallet_in_path};
+use super::{account_at, wallet_at, wallet_for, wallet_in_path};
 use crate::auth::{Operator, Right};
-use crate::http::AppState;
-use crate::http::answer::{Changed, Done, odd};
+use crate::http::answer::{Changed, Done, unexpected_answer};
 use crate::http::problem::{Fault, Problem};
 use crate::http::request::{Change, Path, Query as QueryString, first};
+use crate::http::state::AppState;
 use crate::http::tickets::{tag_at, tag_text};
 
 /// The routes of this file.
@@ -172,19 +172,19 @@ async fn cashless_account(
         (Some(wallet), None, None) => (wallet_at(wallet, "/wallet").map_err(of_query)?, Rejection::UnknownWallet),
         (None, Some(tag), None) => {
             let tag = tag_at(tag, "/tag").map_err(of_query)?;
-            (state.named_by(&operator, tag, festival).await?, Rejection::UnknownTag)
+            (named_by(&state, &operator, tag, festival).await?, Rejection::UnknownTag)
         }
         (None, None, Some(account)) => {
             let account = account_at(account, "/account").map_err(of_query)?;
-            let found = state.wallets_of(&operator, account, festival).await?;
+            let found = wallets_of(&state, &operator, account, festival).await?;
             let first = Account::from(found.first().ok_or(Rejection::UnknownWallet)?);
             let several = if found.len() > 1 { &found[..] } else { &[] };
             return Ok(Json(FoundAccount { first, wallets: several.iter().map(Account::from).collect() }));
         }
         _ => return Err(Problem::from(Fault::InvalidQuery).detail(one)),
     };
-    let View::Wallet(view) = state.look(Query::Wallet(wallet)).await? else { return Err(odd()) };
-    if operator.sees(view.issuer) || state.is_taken_at(festival).await? {
+    let View::Wallet(view) = state.query(Query::Wallet(wallet)).await? else { return Err(unexpected_answer()) };
+    if operator.sees(view.issuer) || is_taken_at(&state, festival).await? {
         return Ok(Json(FoundAccount { first: Account::from(&view), wallets: Vec::new() }));
     }
     Err(unknown.into())
@@ -211,13 +211,13 @@ async fn make_account(State(state): State<AppState>, change: Change<NewAccount>)
     let NewAccount { account, festival } = change.body.read()?;
     let festival = change.operator.at(Right::ServeWallets, &festival)?;
     let account = account_at(&account, "/account")?;
-    if let Some(view) = state.wallets_of(&change.operator, account, Some(festival)).await?.first() {
+    if let Some(view) = wallets_of(&state, &change.operator, account, Some(festival)).await?.first() {
         return Ok(Changed { body: view.into(), replayed: false });
     }
     let wallet = WalletId::of_account(account, festival);
     let action = CashAction::CreateWallet { wallet, festival, account: Some(account) };
     let (_, replayed) = state.ask(&change.operator, Some(change.key), OfficeAction::Cash(action)).await?;
-    let View::Wallet(view) = state.look(Query::Wallet(wallet)).await? else { return Err(odd()) };
+    let View::Wallet(view) = state.query(Query::Wallet(wallet)).await? else { return Err(unexpected_answer()) };
     Ok(Changed { body: Account::from(&view), replayed })
 }
 
@@ -234,7 +234,7 @@ async fn merge_account(
     let NewAccount { account, festival } = change.body.read()?;
     let festival = change.operator.at(Right::MoveMoney, &festival)?;
     let account = account_at(&account, "/account")?;
-    let found = state.wallets_of(&change.operator, account, Some(festival)).await?;
+    let found = wallets_of(&state, &change.operator, account, Some(festival)).await?;
     let into = found.first().ok_or(Rejection::UnknownWallet)?.id;
     for other in found.iter().skip(1).filter(|other| !is_worn(other) && other.available > 0) {
         let key = part_of(change.key, other.id);
@@ -245,8 +245,8 @@ async fn merge_account(
             asked => drop(asked?),
         }
     }
-    let found = state.wallets_of(&change.operator, account, Some(festival)).await?;
-    let one = found.iter().find(|wallet| wallet.id == into).ok_or_else(odd)?;
+    let found = wallets_of(&state, &change.operator, account, Some(festival)).await?;
+    let one = found.iter().find(|wallet| wallet.id == into).ok_or_else(unexpected_answer)?;
     let several = if found.len() > 1 { &found[..] } else { &[] };
     let body = FoundAccount { first: one.into(), wallets: several.iter().map(Account::from).collect() };
     Ok(Changed { body, replayed: false })
@@ -266,49 +266,49 @@ fn is_worn(view: &WalletView) -> bool {
     view.tag.is_some() && !view.tag_lost
 }
 
-impl AppState {
-    /// The wallet that a wristband names. What another organiser's names, or that it was lost, is for nobody else.
-    async fn named_by(
-        &self,
-        operator: &Operator,
-        tag: TagUid,
-        festival: Option<FestivalId>,
-    ) -> Result<WalletId, Problem> {
-        let View::Tag(view) = self.look(Query::Tag(tag)).await? else { return Err(odd()) };
-        let seen = view.festival.is_some_and(|festival| operator.sees(festival));
-        match (view.state, view.wallet) {
-            (TagState::Linked, Some(wallet)) => Ok(wallet),
-            (TagState::Lost, _) if seen || self.is_taken_at(festival).await? => Err(Rejection::TagLost.into()),
-            _ => Err(Rejection::UnknownTag.into()),
-        }
+/// The wallet that a wristband names. What another organiser's names, or that it was lost, is for nobody else.
+async fn named_by(
+    state: &AppState,
+    operator: &Operator,
+    tag: TagUid,
+    festival: Option<FestivalId>,
+) -> Result<WalletId, Problem> {
+    let View::Tag(view) = state.query(Query::Tag(tag)).await? else { return Err(unexpected_answer()) };
+    let seen = view.festival.is_some_and(|festival| operator.sees(festival));
+    match (view.state, view.wallet) {
+        (TagState::Linked, Some(wallet)) => Ok(wallet),
+        (TagState::Lost, _) if seen || is_taken_at(state, festival).await? => Err(Rejection::TagLost.into()),
+        _ => Err(Rejection::UnknownTag.into()),
     }
+}
 
-    /// An account's wallets that the operator sees, or those of one festival: first what has a wristband, then what was
-    /// claimed.
-    async fn wallets_of(
-        &self,
-        operator: &Operator,
-        account: u128,
-        festival: Option<FestivalId>,
-    ) -> Result<Vec<WalletView>, Problem> {
-        let View::Wallets(mut found) = self.look(Query::WalletsOf(account)).await? else { return Err(odd()) };
-        found.retain(|view| operator.sees(view.issuer) && festival.is_none_or(|festival| view.issuer == festival));
-        found.sort_by_key(|view| {
-            let claimed = view.id != WalletId::of_account(account, view.issuer);
-            (!is_worn(view), !claimed, view.id)
-        });
-        Ok(found)
-    }
+/// An account's wallets that the operator sees, or those of one festival: first what has a wristband, then what was
+/// claimed.
+async fn wallets_of(
+    state: &AppState,
+    operator: &Operator,
+    account: u128,
+    festival: Option<FestivalId>,
+) -> Result<Vec<WalletView>, Problem> {
+    let View::Wallets(mut found) = state.query(Query::WalletsOf(account)).await? else {
+        return Err(unexpected_answer());
+    };
+    found.retain(|view| operator.sees(view.issuer) && festival.is_none_or(|festival| view.issuer == festival));
+    found.sort_by_key(|view| {
+        let claimed = view.id != WalletId::of_account(account, view.issuer);
+        (!is_worn(view), !claimed, view.id)
+    });
+    Ok(found)
+}
 
-    /// Whether a festival takes other festivals' wallets.
-    async fn is_taken_at(&self, festival: Option<FestivalId>) -> Result<bool, Problem> {
-        let Some(festival) = festival else { return Ok(false) };
-        match self.node.query(Query::CashPolicy(festival)).await {
-            View::CashPolicy(policy) => Ok(policy.foreign_wallets),
-            View::No(Rejection::NotCashless) => Ok(false),
-            View::No(rejection) => Err(rejection.into()),
-            _ => Err(odd()),
-        }
+/// Whether a festival takes other festivals' wallets.
+async fn is_taken_at(state: &AppState, festival: Option<FestivalId>) -> Result<bool, Problem> {
+    let Some(festival) = festival else { return Ok(false) };
+    match state.node.query(Query::CashPolicy(festival)).await {
+        View::CashPolicy(policy) => Ok(policy.foreign_wallets),
+        View::No(Rejection::NotCashless) => Ok(false),
+        View::No(rejection) => Err(rejection.into()),
+        _ => Err(unexpected_answer()),
     }
 }
 
@@ -331,7 +331,7 @@ async fn claim_wallet(
     change: Change<ClaimedBy>,
 ) -> Result<Done, Problem> {
     let wallet = wallet_in_path(&wallet)?;
-    state.wallet_for(&change.operator, Right::ServeWallets, wallet).await?;
+    wallet_for(&state, &change.operator, Right::ServeWallets, wallet).await?;
     let account = account_at(&change.body.read()?.account, "/account")?;
     let action = OfficeAction::Cash(CashAction::Claim { wallet, account });
     state.ask_done(&change.operator, Some(change.key), action).await

@@ -5,12 +5,12 @@ use engine::command::{CashAction, OfficeAction};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::wallet_in_path;
+use super::{wallet_for, wallet_in_path};
 use crate::auth::Right;
-use crate::http::AppState;
 use crate::http::answer::Done;
 use crate::http::problem::Problem;
 use crate::http::request::{Change, Nothing, Path};
+use crate::http::state::AppState;
 
 /// The routes of this file.
 pub fn router() -> OpenApiRouter<AppState> {
@@ -41,7 +41,7 @@ async fn unblock_wallet(
 
 async fn set_block(state: AppState, wallet: &str, change: Change<Nothing>, blocked: bool) -> Result<Done, Problem> {
     let wallet = wallet_in_path(wallet)?;
-    state.wallet_for(&change.operator, Right::MoveMoney, wallet).await?;
+    wallet_for(&state, &change.operator, Right::MoveMoney, wallet).await?;
     change.body.read()?;
     let action = OfficeAction::Cash(CashAction::Block { wallet, blocked });
     state.ask_done(&change.operator, Some(change.key), action).await

@@ -25,11 +25,11 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::auth::{Operator, Right};
-use crate::http::AppState;
-use crate::http::answer::{odd, replayed};
+use crate::http::answer::{replayed, unexpected_answer};
 use crate::http::ndjson::{ANSWER_LINES, CALL_TIME, LINE_LEN_MAX, LINES_MAX, LineError, Lines, attempt, in_time, turn};
 use crate::http::problem::{Fault, Problem};
 use crate::http::request::{Path, first, parse_json};
+use crate::http::state::AppState;
 use crate::http::tickets::tag_at;
 use crate::shares::Turn;
 
@@ -174,7 +174,7 @@ async fn make(
             let outcome = match ask(state, operator, None, action).await.0 {
                 OfficeAnswer::Wallet(wallet) => Ok(wallet),
                 OfficeAnswer::Rejected(rejection) => Err(Box::new(rejection.into())),
-                _ => return Err(odd()),
+                _ => return Err(unexpected_answer()),
             };
             Ok((line, outcome))
         })

@@ -12,12 +12,12 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::account::Lot;
-use super::{Moved, wallet_at};
+use super::{Moved, festival_for, move_money, wallet_at};
 use crate::auth::Right;
-use crate::http::AppState;
-use crate::http::answer::{Changed, odd};
+use crate::http::answer::{Changed, unexpected_answer};
 use crate::http::problem::Problem;
 use crate::http::request::Change;
+use crate::http::state::AppState;
 
 /// The routes of this file.
 pub fn router() -> OpenApiRouter<AppState> {
@@ -56,16 +56,16 @@ async fn cash_out(State(state): State<AppState>, change: Change<CashOut>) -> Res
     let body = change.body.read()?;
     let wallet = wallet_at(&body.wallet, "/wallet")?;
     let named = body.festival.as_deref();
-    let festival = state.festival_for(&change.operator, Right::TakeCash, wallet, named).await?;
+    let festival = festival_for(&state, &change.operator, Right::TakeCash, wallet, named).await?;
     let action = CashAction::CashOut { wallet, festival };
-    let Changed { body: moved, replayed } = state.move_money(&change.operator, change.key, action).await?;
-    let id = TransactionId::parse(moved.transaction_id.as_bytes()).ok_or_else(odd)?;
-    let currency = Currency::parse(&moved.currency).ok_or_else(odd)?;
+    let Changed { body: moved, replayed } = move_money(&state, &change.operator, change.key, action).await?;
+    let id = TransactionId::parse(moved.transaction_id.as_bytes()).ok_or_else(unexpected_answer)?;
+    let currency = Currency::parse(&moved.currency).ok_or_else(unexpected_answer)?;
     let parts = match state.node.query(Query::CashOut(id)).await {
         View::CashOut(lots) => Some(lots.iter().map(|lot| Lot::of(lot, currency)).collect()),
         View::No(Rejection::UnknownTransaction) => None,
         View::No(rejection) => return Err(rejection.into()),
-        _ => return Err(odd()),
+        _ => return Err(unexpected_answer()),
     };
     Ok(Changed { body: PaidOut { moved, parts }, replayed })
 }

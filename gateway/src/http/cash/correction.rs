@@ -7,12 +7,12 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{Moved, amount, wallet_at};
+use super::{Moved, amount, festival_for, move_money, wallet_at};
 use crate::auth::Right;
-use crate::http::AppState;
 use crate::http::answer::Changed;
 use crate::http::problem::Problem;
 use crate::http::request::Change;
+use crate::http::state::AppState;
 
 /// The routes of this file.
 pub fn router() -> OpenApiRouter<AppState> {
@@ -58,7 +58,7 @@ async fn correct(State(state): State<AppState>, change: Change<Correction>) -> R
         return Err(Problem::field("/givesBack", "must not be true where something is taken away"));
     }
     let named = body.festival.as_deref();
-    let festival = state.festival_for(&change.operator, Right::CorrectBalances, wallet, named).await?;
+    let festival = festival_for(&state, &change.operator, Right::CorrectBalances, wallet, named).await?;
     let action = CashAction::Correct { wallet, festival, delta, reason: body.reason, gives_back: body.gives_back };
-    state.move_money(&change.operator, change.key, action).await
+    move_money(&state, &change.operator, change.key, action).await
 }

@@ -13,11 +13,11 @@ use utoipa_axum::routes;
 use super::account::Lot as AccountLot;
 use super::transactions::kind_word;
 use crate::auth::{Operator, Right};
-use crate::http::AppState;
 use crate::http::answer::{Page, PageQuery};
 use crate::http::problem::Problem;
-use crate::http::reads::views_span;
+use crate::http::reads::span;
 use crate::http::request::{Path, Query as QueryString};
+use crate::http::state::AppState;
 use crate::http::words::Moment;
 
 /// The routes of this file.
@@ -124,7 +124,7 @@ async fn ledger_entries(
         Some(vendor) => TransactionsOf::Vendor(festival, VendorNo(vendor)),
         None => TransactionsOf::Festival(festival),
     };
-    let of = Transactions { of, only: Only::Moved, span: views_span(query.from, query.to)? };
+    let of = Transactions { of, only: Only::Moved, span: span(query.from, query.to)? };
     let page = PageQuery { cursor: query.cursor, limit: query.limit };
     let (after, limit) = (page.after()?, page.limit()?);
     let asked = ViewsPage { after, limit: limit + 1, backwards: true };

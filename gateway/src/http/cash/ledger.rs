@@ -15,11 +15,12 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::policy::cash_of;
 use crate::auth::{Operator, Right};
-use crate::http::AppState;
-use crate::http::answer::odd;
+use crate::http::answer::unexpected_answer;
 use crate::http::problem::Problem;
 use crate::http::request::Path;
+use crate::http::state::AppState;
 
 /// The routes of this file.
 pub fn router() -> OpenApiRouter<AppState> {
@@ -181,15 +182,13 @@ pub(super) fn entries(cash: &CashView, ledger: &LedgerView) -> Vec<Entry> {
     all
 }
 
-impl AppState {
-    /// A festival's books, all shards together.
-    ///
-    /// # Errors
-    /// `not_cashless`.
-    pub(super) async fn books_of(&self, festival: FestivalId) -> Result<Box<LedgerView>, Problem> {
-        let View::Ledger(ledger) = self.look(Query::Ledger(festival)).await? else { return Err(odd()) };
-        Ok(ledger)
-    }
+/// A festival's books, all shards together.
+///
+/// # Errors
+/// `not_cashless`.
+pub(super) async fn books_of(state: &AppState, festival: FestivalId) -> Result<Box<LedgerView>, Problem> {
+    let View::Ledger(ledger) = state.query(Query::Ledger(festival)).await? else { return Err(unexpected_answer()) };
+    Ok(ledger)
 }
 
 /// Shows each account of a festival's books with its balance now.
@@ -201,7 +200,7 @@ async fn ledger_accounts(
     Path(slug): Path<String>,
 ) -> Result<Json<LedgerAccounts>, Problem> {
     let festival = operator.at(Right::SeeBooks, &slug)?;
-    let (cash, ledger) = (state.cash_of(&slug).await?, state.books_of(festival).await?);
+    let (cash, ledger) = (cash_of(&state, &slug).await?, books_of(&state, festival).await?);
     let currency = cash.policy.currency;
     let text = |minor: i128| currency.text(minor);
     let accounts = entries(&cash, &ledger).into_iter().map(|entry| LedgerAccount {
@@ -233,7 +232,7 @@ async fn trial_balance(
     Path(slug): Path<String>,
 ) -> Result<Json<TrialBalance>, Problem> {
     let festival = operator.at(Right::SeeBooks, &slug)?;
-    let (cash, ledger) = (state.cash_of(&slug).await?, state.books_of(festival).await?);
+    let (cash, ledger) = (cash_of(&state, &slug).await?, books_of(&state, festival).await?);
     let currency = cash.policy.currency;
     let text = |minor: i128| currency.text(minor);
     let (mut debit, mut credit) = (0_i128, 0_i128);

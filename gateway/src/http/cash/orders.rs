@@ -10,12 +10,13 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::transactions::Transaction;
+use super::vendors::vendor_of;
 use crate::auth::{Operator, Right};
-use crate::http::AppState;
 use crate::http::answer::{Page, PageQuery};
 use crate::http::problem::Problem;
-use crate::http::reads::views_span;
+use crate::http::reads::span;
 use crate::http::request::{Path, Query as QueryString};
+use crate::http::state::AppState;
 use crate::http::words::Moment;
 
 /// The routes of this file.
@@ -82,8 +83,8 @@ async fn list_orders(
     QueryString(query): QueryString<OrdersQuery>,
 ) -> Result<Json<Page<Order>>, Problem> {
     let festival = operator.at(Right::MoveMoney, &slug)?;
-    state.vendor_of(&slug, vendor).await?;
-    let of = VendorSpan { festival, vendor: VendorNo(vendor), span: views_span(query.from, query.to)? };
+    vendor_of(&state, &slug, vendor).await?;
+    let of = VendorSpan { festival, vendor: VendorNo(vendor), span: span(query.from, query.to)? };
     let page = PageQuery { cursor: query.cursor, limit: query.limit };
     let (after, limit) = (page.after()?, page.limit()?);
     let asked = ViewsPage { after, limit: limit + 1, backwards: true };

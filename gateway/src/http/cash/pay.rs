@@ -10,12 +10,12 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::vendors::vendor_at;
-use super::{Moved, amount, wallet_at};
+use super::{Moved, amount, move_money, wallet_at};
 use crate::auth::Right;
-use crate::http::AppState;
 use crate::http::answer::Changed;
 use crate::http::problem::Problem;
 use crate::http::request::Change;
+use crate::http::state::AppState;
 
 /// The routes of this file.
 pub fn router() -> OpenApiRouter<AppState> {
@@ -74,5 +74,5 @@ async fn pay(State(state): State<AppState>, change: Change<Pay>) -> Result<Chang
     };
     let lines = body.lines.iter().enumerate().map(line).collect::<Result<_, _>>()?;
     let action = CashAction::Pay { wallet, festival, vendor, amount, lines };
-    state.move_money(&change.operator, change.key, action).await
+    move_money(&state, &change.operator, change.key, action).await
 }

@@ -11,10 +11,10 @@ use utoipa_axum::routes;
 
 use super::amount;
 use crate::auth::{Operator, Right};
-use crate::http::AppState;
-use crate::http::answer::{Done, odd};
+use crate::http::answer::{Done, unexpected_answer};
 use crate::http::problem::Problem;
 use crate::http::request::{Change, Path};
+use crate::http::state::AppState;
 
 /// The routes of this file.
 pub fn router() -> OpenApiRouter<AppState> {
@@ -84,26 +84,26 @@ impl Cashless {
     }
 }
 
-impl AppState {
-    /// A festival's policy and vendors. Whoever calls has checked the operator's right.
-    ///
-    /// # Errors
-    /// `not_cashless` for a festival that takes no cashless payments.
-    pub(super) async fn cash_of(&self, slug: &str) -> Result<Box<CashView>, Problem> {
-        let festival = self.about(slug).await?.id;
-        let View::Cash(view) = self.look(Query::Cash(festival)).await? else { return Err(odd()) };
-        Ok(view)
-    }
+/// A festival's policy and vendors. Whoever calls has checked the operator's right.
+///
+/// # Errors
+/// `not_cashless` for a festival that takes no cashless payments.
+pub(super) async fn cash_of(state: &AppState, slug: &str) -> Result<Box<CashView>, Problem> {
+    let festival = state.about(slug).await?.id;
+    let View::Cash(view) = state.query(Query::Cash(festival)).await? else { return Err(unexpected_answer()) };
+    Ok(view)
+}
 
-    /// A festival's policy alone.
-    ///
-    /// # Errors
-    /// As [`AppState::cash_of`].
-    pub(super) async fn cash_policy_of(&self, slug: &str) -> Result<CashPolicy, Problem> {
-        let festival = self.about(slug).await?.id;
-        let View::CashPolicy(policy) = self.look(Query::CashPolicy(festival)).await? else { return Err(odd()) };
-        Ok(policy)
-    }
+/// A festival's policy alone.
+///
+/// # Errors
+/// As [`cash_of`].
+pub(super) async fn cash_policy_of(state: &AppState, slug: &str) -> Result<CashPolicy, Problem> {
+    let festival = state.about(slug).await?.id;
+    let View::CashPolicy(policy) = state.query(Query::CashPolicy(festival)).await? else {
+        return Err(unexpected_answer());
+    };
+    Ok(policy)
 }
 
 /// Shows how a festival takes cashless payments.
@@ -115,7 +115,7 @@ async fn show_cash_policy(
     Path(slug): Path<String>,
 ) -> Result<Json<Cashless>, Problem> {
     operator.at(Right::ServeWallets, &slug)?;
-    Ok(Json(state.cash_policy_of(&slug).await?.into()))
+    Ok(Json(cash_policy_of(&state, &slug).await?.into()))
 }
 
 /// Makes a festival take cashless payments, or sets other limits, from the next command on.

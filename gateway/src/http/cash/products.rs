@@ -10,11 +10,12 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::amount;
+use super::policy::cash_policy_of;
 use crate::auth::Right;
-use crate::http::AppState;
-use crate::http::answer::{Created, Done, odd};
+use crate::http::answer::{Created, Done, unexpected_answer};
 use crate::http::problem::Problem;
 use crate::http::request::{Change, Path};
+use crate::http::state::AppState;
 
 /// The routes of this file.
 pub fn router() -> OpenApiRouter<AppState> {
@@ -100,10 +101,10 @@ async fn create_product(
 ) -> Result<Created<NumberedProduct>, Problem> {
     let festival = change.operator.at(Right::ManageCash, &slug)?;
     let values = change.body.read()?;
-    let values = values.values(state.cash_policy_of(&slug).await?.currency)?;
+    let values = values.values(cash_policy_of(&state, &slug).await?.currency)?;
     let put = CashAction::PutProduct { festival, vendor: VendorNo(vendor), product: None, values };
     let asked = state.ask(&change.operator, Some(change.key), OfficeAction::Cash(put)).await?;
-    let (OfficeAnswer::Product(product), replayed) = asked else { return Err(odd()) };
+    let (OfficeAnswer::Product(product), replayed) = asked else { return Err(unexpected_answer()) };
     // It is shown with its vendor.
     let location = format!("/api/v1/festivals/{slug}/vendors/{vendor}");
     Ok(Created { location, body: NumberedProduct { product: product.0 }, replayed })
@@ -120,7 +121,7 @@ async fn change_product(
 ) -> Result<Done, Problem> {
     let festival = change.operator.at(Right::ManageCash, &slug)?;
     let values = change.body.read()?;
-    let values = values.values(state.cash_policy_of(&slug).await?.currency)?;
+    let values = values.values(cash_policy_of(&state, &slug).await?.currency)?;
     let (vendor, product) = (VendorNo(vendor), Some(ProductNo(product)));
     let put = CashAction::PutProduct { festival, vendor, product, values };
     state.ask_done(&change.operator, Some(change.key), OfficeAction::Cash(put)).await

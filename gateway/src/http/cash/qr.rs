@@ -8,12 +8,12 @@ use engine::view::{Query, View};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::wallet_in_path;
+use super::{wallet_for, wallet_in_path};
 use crate::auth::{Operator, Right};
-use crate::http::AppState;
-use crate::http::answer::odd;
+use crate::http::answer::unexpected_answer;
 use crate::http::problem::Problem;
 use crate::http::request::Path;
+use crate::http::state::AppState;
 use crate::http::tickets::qr_svg;
 
 /// The routes of this file.
@@ -31,8 +31,8 @@ async fn wallet_qr(
     Path(wallet): Path<String>,
 ) -> Result<impl IntoResponse, Problem> {
     let wallet = wallet_in_path(&wallet)?;
-    let issuer = state.wallet_for(&operator, Right::ServeWallets, wallet).await?.issuer;
-    let View::About(festival) = state.look(Query::About(issuer)).await? else { return Err(odd()) };
+    let issuer = wallet_for(&state, &operator, Right::ServeWallets, wallet).await?.issuer;
+    let View::About(festival) = state.query(Query::About(issuer)).await? else { return Err(unexpected_answer()) };
     let version = festival.qr_version;
     let claim = state.qr_secret.key(issuer, version).sign_wallet(wallet, issuer, version);
     Ok(([(header::CONTENT_TYPE, "image/svg+xml")], qr_svg(&wallet_text(&claim))?))

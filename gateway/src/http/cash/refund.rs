@@ -10,12 +10,12 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{Moved, amount, uuid_at};
+use super::{Moved, amount, move_money, uuid_at};
 use crate::auth::Right;
-use crate::http::AppState;
-use crate::http::answer::{Changed, odd};
+use crate::http::answer::{Changed, unexpected_answer};
 use crate::http::problem::{Fault, Problem};
 use crate::http::request::Change;
+use crate::http::state::AppState;
 
 /// The routes of this file.
 pub fn router() -> OpenApiRouter<AppState> {
@@ -69,43 +69,45 @@ async fn refund(State(state): State<AppState>, change: Change<Refund>) -> Result
     if amount.is_some() && !body.lines.is_empty() {
         return Err(Problem::field("/lines", "must come without an amount: they say how much it is"));
     }
-    let festival = state.taken_at(payment).await?;
+    let festival = taken_at(&state, payment).await?;
     change.operator.within(Right::MoveMoney, festival, Rejection::UnknownTransaction)?;
     let lines = match body.lines.is_empty() {
         true => Box::default(),
-        false => state.returned(payment, &body.lines).await?,
+        false => returned(&state, payment, &body.lines).await?,
     };
-    state.move_money(&change.operator, change.key, CashAction::Refund { payment, festival, amount, lines }).await
+    move_money(&state, &change.operator, change.key, CashAction::Refund { payment, festival, amount, lines }).await
 }
 
-impl AppState {
-    /// What the products that come back had cost. The shard says whether so many of them are left.
-    async fn returned(&self, payment: TransactionId, lines: &[ReturnedLine]) -> Result<Box<[RefundLine]>, Problem> {
-        let row = self.read(move |models| Ok(models.cash()?.transaction(payment)?)).await?;
-        // It was found in the shard: the read models are a moment behind.
-        let row = row.ok_or(Fault::ReadModelsUnavailable)?;
-        let line = |(at, line): (usize, &ReturnedLine)| {
-            let product = ProductNo(line.product);
-            let none = || Problem::field(format!("/lines/{at}/product"), "is not in the payment");
-            RefundLine::of(&row.lines, product, line.count).ok_or_else(none)
-        };
-        lines.iter().enumerate().map(line).collect()
-    }
+/// What the products that come back had cost. The shard says whether so many of them are left.
+async fn returned(
+    state: &AppState,
+    payment: TransactionId,
+    lines: &[ReturnedLine],
+) -> Result<Box<[RefundLine]>, Problem> {
+    let row = state.read(move |models| Ok(models.cash()?.transaction(payment)?)).await?;
+    // It was found in the shard: the read models are a moment behind.
+    let row = row.ok_or(Fault::ReadModelsUnavailable)?;
+    let line = |(at, line): (usize, &ReturnedLine)| {
+        let product = ProductNo(line.product);
+        let none = || Problem::field(format!("/lines/{at}/product"), "is not in the payment");
+        RefundLine::of(&row.lines, product, line.count).ok_or_else(none)
+    };
+    lines.iter().enumerate().map(line).collect()
+}
 
-    /// The festival whose staff may ask about a transaction: where a payment was taken; for anything else, or a payment
-    /// too old to be known, the wallet's own. The engine then says what is wrong with it, or says again what it said.
-    async fn taken_at(&self, payment: TransactionId) -> Result<FestivalId, Problem> {
-        match self.node.query(Query::Payment(payment)).await {
-            View::Payment(view) => return Ok(view.festival),
-            View::No(Rejection::UnknownTransaction | Rejection::NotAPayment | Rejection::RefundTooLate) => {}
-            View::No(rejection) => return Err(rejection.into()),
-            _ => return Err(odd()),
-        }
-        match self.node.query(Query::Wallet(payment.wallet)).await {
-            View::Wallet(view) => Ok(view.issuer),
-            View::No(Rejection::UnknownWallet) => Err(Rejection::UnknownTransaction.into()),
-            View::No(rejection) => Err(rejection.into()),
-            _ => Err(odd()),
-        }
+/// The festival whose staff may ask about a transaction: where a payment was taken; for anything else, or a payment
+/// too old to be known, the wallet's own. The engine then says what is wrong with it, or says again what it said.
+async fn taken_at(state: &AppState, payment: TransactionId) -> Result<FestivalId, Problem> {
+    match state.node.query(Query::Payment(payment)).await {
+        View::Payment(view) => return Ok(view.festival),
+        View::No(Rejection::UnknownTransaction | Rejection::NotAPayment | Rejection::RefundTooLate) => {}
+        View::No(rejection) => return Err(rejection.into()),
+        _ => return Err(unexpected_answer()),
+    }
+    match state.node.query(Query::Wallet(payment.wallet)).await {
+        View::Wallet(view) => Ok(view.issuer),
+        View::No(Rejection::UnknownWallet) => Err(Rejection::UnknownTransaction.into()),
+        View::No(rejection) => Err(rejection.into()),
+        _ => Err(unexpected_answer()),
     }
 }

@@ -19,13 +19,14 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::amount;
+use super::vendors::vendor_of;
 use crate::auth::{Operator, Right};
-use crate::http::AppState;
 use crate::http::calendar::{Day, Days, report_span};
 use crate::http::problem::Problem;
-use crate::http::readmodels::ReadError;
 use crate::http::request::{Path, Query as QueryString};
+use crate::http::state::AppState;
 use crate::http::words::Moment;
+use crate::read_models::ReadError;
 
 /// The routes of this file.
 pub fn router() -> OpenApiRouter<AppState> {
@@ -294,20 +295,18 @@ struct Report {
     days: Days,
 }
 
-impl AppState {
-    /// What a report is about, for whoever may see the books.
-    async fn report(
-        &self,
-        operator: &Operator,
-        (slug, number): (String, u16),
-        SalesQuery { from, to, day }: SalesQuery,
-    ) -> Result<Report, Problem> {
-        let festival = operator.at(Right::SeeBooks, &slug)?;
-        let (currency, vendor) = self.vendor_of(&slug, number).await?;
-        let days = Days::of(&self.about(&slug).await?.calendar);
-        let span = report_span(&days, day, from, to)?;
-        Ok(Report { vendor, currency, of: VendorSpan { festival, vendor: VendorNo(number), span }, days })
-    }
+/// What a report is about, for whoever may see the books.
+async fn report(
+    state: &AppState,
+    operator: &Operator,
+    (slug, number): (String, u16),
+    SalesQuery { from, to, day }: SalesQuery,
+) -> Result<Report, Problem> {
+    let festival = operator.at(Right::SeeBooks, &slug)?;
+    let (currency, vendor) = vendor_of(state, &slug, number).await?;
+    let days = Days::of(&state.about(&slug).await?.calendar);
+    let span = report_span(&days, day, from, to)?;
+    Ok(Report { vendor, currency, of: VendorSpan { festival, vendor: VendorNo(number), span }, days })
 }
 
 /// Sums a vendor's sales by hour of the festival's time zone.
@@ -319,7 +318,7 @@ async fn sales_by_hour(
     Path(vendor): Path<(String, u16)>,
     QueryString(query): QueryString<SalesQuery>,
 ) -> Result<Json<SalesByHour>, Problem> {
-    let Report { currency, of, days, .. } = state.report(&operator, vendor, query).await?;
+    let Report { currency, of, days, .. } = report(&state, &operator, vendor, query).await?;
     let sums = state.read(move |models| summed(&*models.cash()?, of, |quarter, _| days.hour_of(quarter))).await?;
     let items =
         sums.iter().map(|(hour, account)| HourOfSales { hour: Moment(*hour), sums: Sums::of(account, currency) });
@@ -335,7 +334,7 @@ async fn sales_by_day(
     Path(vendor): Path<(String, u16)>,
     QueryString(query): QueryString<SalesQuery>,
 ) -> Result<Json<SalesByDay>, Problem> {
-    let Report { currency, of, days, .. } = state.report(&operator, vendor, query).await?;
+    let Report { currency, of, days, .. } = report(&state, &operator, vendor, query).await?;
     let sums = state.read(move |models| summed(&*models.cash()?, of, |quarter, _| days.day_of(quarter))).await?;
     let day = |(day, account): (&Option<Date>, &VendorAccount)| {
         Some(DayOfSales { day: Day((*day)?), sums: Sums::of(account, currency) })
@@ -353,7 +352,7 @@ async fn sales_by_terminal(
     Path(vendor): Path<(String, u16)>,
     QueryString(query): QueryString<SalesQuery>,
 ) -> Result<Json<SalesByTerminal>, Problem> {
-    let Report { currency, of, .. } = state.report(&operator, vendor, query).await?;
+    let Report { currency, of, .. } = report(&state, &operator, vendor, query).await?;
     let sums = state.read(move |models| summed(&*models.cash()?, of, |_, terminal| terminal)).await?;
     let row = |(device, account): (&Option<DeviceId>, &VendorAccount)| TerminalsSales {
         device_id: device.map(|device| device.to_string()),
@@ -372,7 +371,7 @@ async fn sales_by_product(
     Path(vendor): Path<(String, u16)>,
     QueryString(query): QueryString<SalesQuery>,
 ) -> Result<Json<SalesByProduct>, Problem> {
-    let Report { vendor, currency, of, .. } = state.report(&operator, vendor, query).await?;
+    let Report { vendor, currency, of, .. } = report(&state, &operator, vendor, query).await?;
     let sums = state.read(move |models| products(&*models.cash()?, of)).await?;
     let named = |product: ProductNo| vendor.products.get(usize::from(product.0)).map(|(_, values)| values.name.clone());
     let vats = vat_of_each(&sums);
@@ -399,7 +398,7 @@ async fn sales_by_vat(
     Path(vendor): Path<(String, u16)>,
     QueryString(query): QueryString<SalesQuery>,
 ) -> Result<Json<SalesByVat>, Problem> {
-    let Report { currency, of, .. } = state.report(&operator, vendor, query).await?;
+    let Report { currency, of, .. } = report(&state, &operator, vendor, query).await?;
     let sums = state.read(move |models| products(&*models.cash()?, of)).await?;
     let mut rates = BTreeMap::<u16, ProductTally>::new();
     sums.iter().for_each(|((vat_bp, _), tally)| rates.entry(*vat_bp).or_default().add(tally));

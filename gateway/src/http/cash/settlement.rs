@@ -14,16 +14,17 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::policy::cash_of;
 use super::sales::Sums;
 use super::vendors::vendor_id;
 use crate::auth::{Operator, Right};
-use crate::http::AppState;
 use crate::http::calendar::{Day, Days, report_span};
 use crate::http::problem::Problem;
-use crate::http::reads::views_span;
+use crate::http::reads::span;
 use crate::http::request::{Path, Query as QueryString};
+use crate::http::state::AppState;
 use crate::http::words::Moment;
-use proof::{Books, Postings, Proven};
+use proof::{Books, Postings, Proven, proven};
 
 mod proof;
 
@@ -146,7 +147,7 @@ async fn settlement(
     QueryString(query): QueryString<SettlementQuery>,
 ) -> Result<Response, Problem> {
     let festival = operator.at(Right::SeeBooks, &slug)?;
-    let cash = state.cash_of(&slug).await?;
+    let cash = cash_of(&state, &slug).await?;
     // A period ends at a moment, or its postings never stop: now, where the journal is not ahead of that.
     let time = state.node.time();
     let now = || Moment(time.now.plus_ms(time.journal_ahead_ms + 1));
@@ -158,13 +159,13 @@ async fn settlement(
             (Some(Moment(span.from)), Moment(span.until))
         }
     };
-    let span = views_span(from, Some(to))?;
+    let span = span(from, Some(to))?;
     let vendors: Vec<&VendorView> = match query.vendor {
         Some(no) => vec![cash.vendors.get(usize::from(no)).ok_or(Rejection::UnknownVendor)?],
         None => cash.vendors.iter().collect(),
     };
     let numbers = vendors.iter().map(|vendor| vendor.no).collect();
-    let proven = state.proven(festival, numbers, span).await?;
+    let proven = proven(&state, festival, numbers, span).await?;
     let all: Vec<Settled> = vendors
         .iter()
         .zip(proven)

@@ -7,12 +7,12 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::wallet_in_path;
+use super::{wallet_for, wallet_in_path};
 use crate::auth::Right;
-use crate::http::AppState;
-use crate::http::answer::{Created, Done, odd};
+use crate::http::answer::{Created, Done, unexpected_answer};
 use crate::http::problem::Problem;
 use crate::http::request::{Change, Nothing, Path};
+use crate::http::state::AppState;
 use crate::http::tickets::tag_at;
 
 /// The routes of this file.
@@ -63,7 +63,7 @@ async fn sell_wallet(State(state): State<AppState>, change: Change<NewWallet>) -
     let wallet = state.one_time.wallet(&change.key);
     let action = CashAction::LinkTag { tag, wallet, festival, replace: false, create: true };
     let asked = state.ask(&change.operator, Some(change.key), OfficeAction::Cash(action)).await?;
-    let (OfficeAnswer::Wallet(wallet), replayed) = asked else { return Err(odd()) };
+    let (OfficeAnswer::Wallet(wallet), replayed) = asked else { return Err(unexpected_answer()) };
     let wallet = wallet.to_string();
     Ok(Created { location: format!("/api/v1/cashless/account?wallet={wallet}"), body: SoldWallet { wallet }, replayed })
 }
@@ -79,7 +79,7 @@ async fn link_tag(
     change: Change<WalletTag>,
 ) -> Result<Done, Problem> {
     let wallet = wallet_in_path(&wallet)?;
-    let festival = state.wallet_for(&change.operator, Right::ServeWallets, wallet).await?.issuer;
+    let festival = wallet_for(&state, &change.operator, Right::ServeWallets, wallet).await?.issuer;
     let WalletTag { tag, replace } = change.body.read()?;
     let tag = tag_at(&tag, "/tag")?;
     let action = CashAction::LinkTag { tag, wallet, festival, replace, create: false };
@@ -96,7 +96,7 @@ async fn report_lost(
     change: Change<Nothing>,
 ) -> Result<Done, Problem> {
     let wallet = wallet_in_path(&wallet)?;
-    state.wallet_for(&change.operator, Right::ServeWallets, wallet).await?;
+    wallet_for(&state, &change.operator, Right::ServeWallets, wallet).await?;
     change.body.read()?;
     let action = OfficeAction::Cash(CashAction::ReportLost { wallet });
     state.ask_done(&change.operator, Some(change.key), action).await

@@ -16,11 +16,11 @@ use utoipa_axum::routes;
 
 use super::vendors::vendor_id;
 use crate::auth::{Operator, Right, enrolment_code_hash};
-use crate::http::AppState;
-use crate::http::answer::{Created, Page, PageQuery, odd};
+use crate::http::answer::{Created, Page, PageQuery, unexpected_answer};
 use crate::http::devices::{EnrolmentCode, offer_text};
 use crate::http::problem::Problem;
 use crate::http::request::{Change, Path, Query as QueryString};
+use crate::http::state::AppState;
 use crate::http::tickets::qr_svg;
 use crate::http::words::Moment;
 
@@ -88,7 +88,7 @@ async fn offer_terminal(
         name,
     };
     let asked = state.ask(&change.operator, Some(change.key), OfficeAction::Cash(action)).await?;
-    let (OfficeAnswer::CodeUntil(until), replayed) = asked else { return Err(odd()) };
+    let (OfficeAnswer::CodeUntil(until), replayed) = asked else { return Err(unexpected_answer()) };
     let offer = offer_text(&state, festival, &code)?;
     let qr = qr_svg(&offer)?;
     // The code has no address: it can be shown only once. The terminal will be in this list.
@@ -115,7 +115,7 @@ async fn list_terminals(
     let mut terminals: Vec<DeviceView> = Vec::new();
     while terminals.len() <= limit {
         let query = Query::Devices { festival, from, limit: LOOK_AT };
-        let View::Devices(devices) = state.look(query).await? else { return Err(odd()) };
+        let View::Devices(devices) = state.query(query).await? else { return Err(unexpected_answer()) };
         let Some(last) = devices.last() else { break };
         from = last.id.number().saturating_add(1);
         terminals.extend(devices.into_iter().filter(|device| device.terminal.is_some()));
@@ -139,7 +139,7 @@ fn show(device: &DeviceView, festival: FestivalId, seen: Option<Timestamp>) -> T
 
 /// A terminal's commands go to many shards: the last of them counts.
 async fn last_seen(state: &AppState, festival: FestivalId) -> Result<BTreeMap<DeviceId, Timestamp>, Problem> {
-    let View::Ledger(ledger) = state.look(Query::Ledger(festival)).await? else { return Err(odd()) };
+    let View::Ledger(ledger) = state.query(Query::Ledger(festival)).await? else { return Err(unexpected_answer()) };
     let mut seen = BTreeMap::new();
     for terminal in ledger.terminals.iter().filter(|terminal| terminal.last_seen_at > Timestamp(0)) {
         let at = seen.entry(terminal.device).or_insert(terminal.last_seen_at);

@@ -7,12 +7,12 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{Moved, amount, wallet_at};
+use super::{Moved, amount, move_money, wallet_at};
 use crate::auth::Right;
-use crate::http::AppState;
 use crate::http::answer::Changed;
 use crate::http::problem::{Fault, Problem};
 use crate::http::request::Change;
+use crate::http::state::AppState;
 
 /// The routes of this file.
 pub fn router() -> OpenApiRouter<AppState> {
@@ -65,5 +65,5 @@ async fn top_up(State(state): State<AppState>, change: Change<TopUp>) -> Result<
     }
     let source = Source { kind: SourceKind::Desk, festival, number: u64::from(change.operator.no) };
     let action = CashAction::TopUp { wallet, festival, amount, source, taken: false };
-    state.move_money(&change.operator, change.key, action).await
+    move_money(&state, &change.operator, change.key, action).await
 }

@@ -20,15 +20,15 @@ use utoipa_axum::routes;
 
 use super::account::Lot;
 use super::vendors::vendor_id;
-use super::{amount, wallet_in_path};
+use super::{amount, wallet_for, wallet_in_path};
 use crate::auth::{Operator, Right};
-use crate::http::AppState;
 use crate::http::answer::{Page, PageQuery};
 use crate::http::problem::{Fault, Problem};
-use crate::http::readmodels::ReadError;
-use crate::http::reads::views_span;
+use crate::http::reads::span;
 use crate::http::request::{Path, Query as QueryString};
+use crate::http::state::AppState;
 use crate::http::words::Moment;
+use crate::read_models::ReadError;
 
 /// The routes of this file.
 pub fn router() -> OpenApiRouter<AppState> {
@@ -297,7 +297,7 @@ async fn list_transactions(
         (Some(kind), false) => kind.kinds(),
         (Some(_), true) => return Err(Problem::from(Fault::InvalidQuery).detail("Either type or refused.")),
     };
-    let span = views_span(query.from, query.to)?;
+    let span = span(query.from, query.to)?;
     let page = PageQuery { cursor: query.cursor, limit: query.limit };
     let (after, limit) = (page.after()?, page.limit()?);
     let rows = state.read(move |models| newest(&*models.cash()?, of, &kinds, span, after, limit + 1)).await?;
@@ -347,7 +347,7 @@ async fn wallet_history(
     let wallet = wallet_in_path(&wallet)?;
     let festival: Option<FestivalId> =
         query.festival.as_deref().map(|slug| operator.at(Right::ServeWallets, slug)).transpose()?;
-    let known = state.wallet_for(&operator, Right::ServeWallets, wallet).await;
+    let known = wallet_for(&state, &operator, Right::ServeWallets, wallet).await;
     let is_own = match (known, festival) {
         (Ok(_), _) => true,
         // Another's, or none: what happened here tells which.

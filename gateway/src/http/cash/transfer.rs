@@ -7,12 +7,12 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{Moved, amount, wallet_at};
+use super::{Moved, amount, festival_for, move_money, wallet_at};
 use crate::auth::Right;
-use crate::http::AppState;
 use crate::http::answer::Changed;
 use crate::http::problem::Problem;
 use crate::http::request::Change;
+use crate::http::state::AppState;
 
 /// The routes of this file.
 pub fn router() -> OpenApiRouter<AppState> {
@@ -48,6 +48,6 @@ async fn transfer(State(state): State<AppState>, change: Change<Transfer>) -> Re
     let (from, to) = (wallet_at(&body.from, "/from")?, wallet_at(&body.to, "/to")?);
     let amount = amount::money(&body.amount, &body.currency)?;
     let named = body.festival.as_deref();
-    let festival = state.festival_for(&change.operator, Right::MoveMoney, from, named).await?;
-    state.move_money(&change.operator, change.key, CashAction::Transfer { from, to, festival, amount }).await
+    let festival = festival_for(&state, &change.operator, Right::MoveMoney, from, named).await?;
+    move_money(&state, &change.operator, change.key, CashAction::Transfer { from, to, festival, amount }).await
 }

@@ -12,12 +12,13 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::amount;
+use super::policy::cash_of;
 use super::products::Product;
 use crate::auth::{Operator, Right};
-use crate::http::AppState;
-use crate::http::answer::{Created, Done, odd};
+use crate::http::answer::{Created, Done, unexpected_answer};
 use crate::http::problem::Problem;
 use crate::http::request::{Change, Path};
+use crate::http::state::AppState;
 use crate::http::words::VendorKind;
 
 /// The routes of this file.
@@ -139,17 +140,17 @@ pub fn vendor_at(text: &str, at: &str) -> Result<(FestivalId, VendorNo), Problem
     parsed.ok_or_else(|| Problem::field(at, "must be a vendor's id, such as \"1a2b3c4d-7\""))
 }
 
-impl AppState {
-    /// The festival's currency, and this vendor. Whoever calls has checked the operator's right.
-    ///
-    /// # Errors
-    /// `not_cashless`, `unknown_vendor`.
-    pub(super) async fn vendor_of(&self, slug: &str, vendor: u16) -> Result<(Currency, VendorView), Problem> {
-        let festival = self.about(slug).await?.id;
-        let View::Stand(stand) = self.look(Query::Stand(festival, VendorNo(vendor))).await? else { return Err(odd()) };
-        let StandView { policy, vendor } = *stand;
-        Ok((policy.currency, vendor))
-    }
+/// The festival's currency, and this vendor. Whoever calls has checked the operator's right.
+///
+/// # Errors
+/// `not_cashless`, `unknown_vendor`.
+pub(super) async fn vendor_of(state: &AppState, slug: &str, vendor: u16) -> Result<(Currency, VendorView), Problem> {
+    let festival = state.about(slug).await?.id;
+    let View::Stand(stand) = state.query(Query::Stand(festival, VendorNo(vendor))).await? else {
+        return Err(unexpected_answer());
+    };
+    let StandView { policy, vendor } = *stand;
+    Ok((policy.currency, vendor))
 }
 
 /// Lists a festival's vendors.
@@ -161,7 +162,7 @@ async fn list_vendors(
     Path(slug): Path<String>,
 ) -> Result<Json<Vendors>, Problem> {
     let festival = operator.at(Right::ServeWallets, &slug)?;
-    let cash = state.cash_of(&slug).await?;
+    let cash = cash_of(&state, &slug).await?;
     Ok(Json(Vendors { items: cash.vendors.iter().map(|view| Vendor::of(festival, view)).collect() }))
 }
 
@@ -174,7 +175,7 @@ async fn show_vendor(
     Path((slug, vendor)): Path<(String, u16)>,
 ) -> Result<Json<VendorAndProducts>, Problem> {
     let festival = operator.at(Right::ServeWallets, &slug)?;
-    let (currency, view) = state.vendor_of(&slug, vendor).await?;
+    let (currency, view) = vendor_of(&state, &slug, vendor).await?;
     let products = view.products.iter().map(|product| Product::of(product, currency)).collect();
     Ok(Json(VendorAndProducts { vendor: Vendor::of(festival, &view), products }))
 }
@@ -191,7 +192,7 @@ async fn create_vendor(
     let values = change.body.read()?.values()?;
     let action = OfficeAction::Cash(CashAction::PutVendor { festival, vendor: None, values });
     let (OfficeAnswer::Vendor(vendor), replayed) = state.ask(&change.operator, Some(change.key), action).await? else {
-        return Err(odd());
+        return Err(unexpected_answer());
     };
     let location = format!("/api/v1/festivals/{slug}/vendors/{}", vendor.0);
     let body = NumberedVendor { vendor: vendor.0, vendor_id: vendor_id(festival, vendor) };

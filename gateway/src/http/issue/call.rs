@@ -21,11 +21,11 @@ use sha2::{Digest, Sha256};
 
 use super::NewTicket;
 use crate::auth::Operator;
-use crate::http::AppState;
-use crate::http::answer::odd;
+use crate::http::answer::unexpected_answer;
 use crate::http::ndjson::{LINE_LEN_MAX, LINES_MAX, LineError, Lines};
 use crate::http::problem::Problem;
 use crate::http::request::{first, parse_json};
+use crate::http::state::AppState;
 
 /// A full queue is asked again after so long, so many times: 5 s, when readers' windows have long been let through.
 const BUSY_WAIT: Duration = Duration::from_millis(100);
@@ -179,7 +179,7 @@ impl<'a> Call<'a> {
                     }
                     refuse(part, rejection, outcomes);
                 }
-                _ => return Err(odd()),
+                _ => return Err(unexpected_answer()),
             }
         }
         Ok(())

@@ -15,9 +15,10 @@ use storage::views::{
 };
 use utoipa::ToSchema;
 
-use crate::http::AppState;
+use crate::http::cash::ledger::books_of;
 use crate::http::problem::Problem;
-use crate::http::readmodels::ReadError;
+use crate::http::state::AppState;
+use crate::read_models::ReadError;
 
 /// The most postings that one statement adds up anew: 83,000 a second in a build that is not optimised, so 6 s at worst.
 const POSTINGS_MAX: u64 = 500_000;
@@ -89,36 +90,33 @@ pub(super) struct Proven {
     pub(super) books: Books,
 }
 
-impl AppState {
-    /// Each vendor's statement with its proof.
-    pub(super) async fn proven(
-        &self,
-        festival: FestivalId,
-        vendors: Vec<VendorNo>,
-        span: Span,
-    ) -> Result<Vec<(Statement, Proven)>, Problem> {
-        let began = Instant::now();
-        loop {
-            let before = self.books_of(festival).await?;
-            let asked = vendors.clone();
-            let read = self.read(move |models| statements(&*models.cash()?, festival, &asked, span)).await?;
-            let after = self.books_of(festival).await?;
-            let proven: Vec<_> = vendors
-                .iter()
-                .zip(read)
-                .map(|(vendor, read)| {
-                    let (before, after) = (sums_of(&before, *vendor), sums_of(&after, *vendor));
-                    (read.statement, prove(&read, &before, &after))
-                })
-                .collect();
-            let settled = |(_, proven): &(Statement, Proven)| {
-                proven.books != Books::Behind && proven.postings != Postings::Moving
-            };
-            if began.elapsed() >= PATIENCE || proven.iter().all(settled) {
-                return Ok(proven);
-            }
-            tokio::time::sleep(PAUSE).await;
+/// Each vendor's statement with its proof.
+pub(super) async fn proven(
+    state: &AppState,
+    festival: FestivalId,
+    vendors: Vec<VendorNo>,
+    span: Span,
+) -> Result<Vec<(Statement, Proven)>, Problem> {
+    let began = Instant::now();
+    loop {
+        let before = books_of(state, festival).await?;
+        let asked = vendors.clone();
+        let read = state.read(move |models| statements(&*models.cash()?, festival, &asked, span)).await?;
+        let after = books_of(state, festival).await?;
+        let proven: Vec<_> = vendors
+            .iter()
+            .zip(read)
+            .map(|(vendor, read)| {
+                let (before, after) = (sums_of(&before, *vendor), sums_of(&after, *vendor));
+                (read.statement, prove(&read, &before, &after))
+            })
+            .collect();
+        let settled =
+            |(_, proven): &(Statement, Proven)| proven.books != Books::Behind && proven.postings != Postings::Moving;
+        if began.elapsed() >= PATIENCE || proven.iter().all(settled) {
+            return Ok(proven);
         }
+        tokio::time::sleep(PAUSE).await;
     }
 }
 
