@@ -1,4 +1,4 @@
-//! What terminals send and are sent: money. Layouts are in the tables of [`super`].
+//! What terminals send and are sent: money. Layouts are in PROTOCOL.md.
 
 use engine::command::{CashVerdict, Line, TerminalAnswer};
 use engine::credential::{WalletClaim, parse_wallet, wallet_text, without_additions};
@@ -8,7 +8,6 @@ use engine::money::{Currency, Money};
 use engine::rejection::Rejection;
 use engine::time::Timestamp;
 use zerocopy::little_endian::{I64, U16, U32, U64};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::{Fingerprint, QR_SENT_MAX};
 
@@ -35,13 +34,16 @@ impl<'a> WalletName<'a> {
     }
 }
 
-/// One line of a payment, as it lies in a frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
-#[repr(C)]
-pub struct LineItem {
-    product: U16,
-    count: U16,
-    price: I64,
+layouts! {
+    /// One line of a payment, as it lies in a frame.
+    pub LineItem {
+        /// the product
+        product: U16,
+        /// how many of it
+        count: U16,
+        /// what one costs, in minor units
+        price: I64,
+    }
 }
 
 impl LineItem {
@@ -78,12 +80,14 @@ pub struct Pay<'a> {
     pub resent: bool,
 }
 
-/// One line of a refund, as it lies in a frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
-#[repr(C)]
-pub struct ReturnedItem {
-    product: U16,
-    count: U16,
+layouts! {
+    /// One line of a refund, as it lies in a frame.
+    pub ReturnedItem {
+        /// the product
+        product: U16,
+        /// how many of it come back
+        count: U16,
+    }
 }
 
 impl ReturnedItem {
@@ -205,21 +209,32 @@ pub const RECENT_ROWS_MAX: usize = 17;
 /// The most transactions that a terminal can ask for at once.
 pub const RECENT_MAX: u16 = 50;
 
-/// One transaction, or what was refused, as it lies in a frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
-#[repr(C)]
-pub struct RecentRow {
-    seq: U64,
-    kind: u8,
-    rejection: u8,
-    flags: u8,
-    currency: [u8; 3],
-    order: U32,
-    amount: I64,
-    balance: I64,
-    wallet: U64,
-    serial: U64,
-    at: I64,
+layouts! {
+    /// One transaction, or what was refused, as it lies in a frame.
+    pub RecentRow {
+        /// the command's number
+        seq: U64,
+        /// which kind of transaction
+        kind: u8,
+        /// 0: it was done; else the rejection
+        rejection: u8,
+        /// answer flags
+        flags: u8,
+        /// as in CashAnswer
+        currency: [u8; 3],
+        /// as in CashAnswer
+        order: U32,
+        /// as in CashAnswer
+        amount: I64,
+        /// as in CashAnswer
+        balance: I64,
+        /// as in CashAnswer
+        wallet: U64,
+        /// as in CashAnswer
+        serial: U64,
+        /// as in CashAnswer
+        at: I64,
+    }
 }
 
 /// What a [`RecentRow`] says.

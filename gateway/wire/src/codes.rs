@@ -2,30 +2,41 @@
 
 use engine::rejection::Rejection;
 
-/// Application codes of QUIC's CONNECTION_CLOSE. (Another ALPN is refused by TLS itself, with its alert 120.)
-pub mod close {
+macro_rules! closes {
+    ($($(#[doc = $says:literal])* $name:ident = $number:literal;)*) => {
+        /// Application codes of QUIC's CONNECTION_CLOSE. (Another ALPN is refused by TLS itself, with its alert 120.)
+        pub mod close {
+            $($(#[doc = $says])* pub const $name: u32 = $number;)*
+
+            /// All of them, each with its name and what it says.
+            pub const ALL: &[(u32, &str, &str)] = &[$(($number, stringify!($name), concat!($($says),*)),)*];
+        }
+    };
+}
+
+closes! {
     /// All is said; also a device's own way of leaving.
-    pub const DONE: u32 = 0;
+    DONE = 0;
     /// The server stops; come again.
-    pub const SHUTTING_DOWN: u32 = 1;
+    SHUTTING_DOWN = 1;
     /// The first frame speaks another protocol.
-    pub const BAD_VERSION: u32 = 2;
+    BAD_VERSION = 2;
     /// The proof does not hold, the device is not known, or the code is not good.
-    pub const AUTH_FAILED: u32 = 3;
+    AUTH_FAILED = 3;
     /// Bytes that are no frame, a frame out of place, or a stream that ended inside a frame.
-    pub const MALFORMED: u32 = 4;
+    MALFORMED = 4;
     /// No hello in time, or answers are not taken off the stream.
-    pub const TOO_SLOW: u32 = 5;
+    TOO_SLOW = 5;
     /// The device was revoked.
-    pub const REVOKED: u32 = 6;
+    REVOKED = 6;
     /// Too many connections or attempts from this address; come again later.
-    pub const LIMITS: u32 = 7;
+    LIMITS = 7;
     /// The same device has opened a newer connection.
-    pub const REPLACED: u32 = 8;
+    REPLACED = 8;
     /// The festival's shard does not answer now; come again.
-    pub const UNAVAILABLE: u32 = 9;
+    UNAVAILABLE = 9;
     /// The server lost track of what this device was to be told: come again, and learn it anew.
-    pub const RESUME: u32 = 10;
+    RESUME = 10;
 }
 
 /// Why a Refuse was sent: a [`Rejection`]'s number below 256, or one of the protocol's own.

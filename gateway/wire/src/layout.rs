@@ -1,51 +1,181 @@
 //! Where each field of each frame lies, and the way from there to [`Frame`] and back. Terminals' frames are in `cash`.
 
 use zerocopy::little_endian::{I64, U16, U32, U64, U128};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+use zerocopy::{FromBytes, IntoBytes};
 
 use super::*;
 
-macro_rules! layouts {
-    ($($(#[$doc:meta])* $name:ident { $($field:ident: $type:ty,)* })*) => {$(
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
-        #[repr(C)]
-        pub(super) struct $name { $(pub(super) $field: $type,)* }
-    )*};
-}
+pub(super) mod cash;
 
-mod cash;
-
+// The sentence behind a field is its row in PROTOCOL.md.
 layouts! {
     /// Opens each frame.
-    Header { len: U16, kind: u8, flags: u8, }
-    HelloBody { protocol: U16, reserved: [u8; 2], device: U64, }
-    ProofBody { signature: [u8; 64], }
-    EnrolBody { protocol: U16, reserved: [u8; 2], festival: U32, public_key: [u8; 32], }
-    ScanBody {
-        seq: U64, floor: U16, captured_at: I64, zone: u8, direction: u8, shown: u8, credential: u8,
+    pub(super) Header {
+        /// bytes of the whole frame, these four included: 4 to 1,024
+        len: U16,
+        /// what it is
+        kind: u8,
+        /// by kind; bits without a meaning are 0
+        flags: u8,
     }
-    PackedQr { ticket: U128, version: U32, hash: [u8; 32], }
-    UndoBody { seq: U64, floor: U16, scan_seq: U64, ticket: U128, }
-    ChallengeBody { nonce: [u8; 32], server_time: I64, }
-    WelcomeBody { server_time: I64, next_seq: U64, festival: U32, gate: U16, zone: u8, ack: u8, window: U16, next_pin: [u8; 32], }
-    PinnedBody { pin: [u8; 32], }
-    EnrolledBody { device: U64, server_time: I64, }
-    RefuseBody { code: U16, reserved: [u8; 2], retry_after_ms: U32, }
-    AnswerBody {
-        seq: U64, verdict: u8, flags: u8, zone: u8, reserved: u8, occupancy: U32, ticket: U128, at: I64,
+    pub(super) HelloBody {
+        /// 2
+        protocol: U16,
+        /// 0
+        reserved: [u8; 2],
+        /// the id that Enrolled gave
+        device: U64,
     }
-    FirstUseBody { at: I64, gate: U16, zone: u8, reserved: u8, }
-    BusyBody { seq: U64, retry_after_ms: U32, rejection: u8, reserved: [u8; 3], }
-    NoticeBody { kind: u8, zone: u8, state: u8, reserved: u8, retry_after_ms: U32, }
+    pub(super) ProofBody {
+        /// Ed25519 over the message in *The proof*
+        signature: [u8; 64],
+    }
+    pub(super) EnrolBody {
+        /// 2
+        protocol: U16,
+        /// 0
+        reserved: [u8; 2],
+        /// the festival in the offer
+        festival: U32,
+        /// the public half of the Ed25519 key that the device has made
+        public_key: [u8; 32],
+    }
+    pub(super) ScanBody {
+        /// the command's number
+        seq: U64,
+        /// how far below `seq` the floor is: the lowest number without a final answer
+        floor: U16,
+        /// the device's clock when it was scanned, ms since 1970
+        captured_at: I64,
+        /// the zone to enter or leave, below 64
+        zone: u8,
+        /// 0 in, 1 out
+        direction: u8,
+        /// the verdict that the device has shown already, if that was not confirmed; else 0
+        shown: u8,
+        /// which kind of credential follows
+        credential: u8,
+    }
+    pub(super) PackedQr {
+        /// the ticket's UUID
+        ticket: U128,
+        /// the key's number
+        version: U32,
+        /// the signature
+        hash: [u8; 32],
+    }
+    pub(super) UndoBody {
+        /// the command's number
+        seq: U64,
+        /// as in Scan
+        floor: U16,
+        /// the number of the scan to take back
+        scan_seq: U64,
+        /// the ticket that its answer named
+        ticket: U128,
+    }
+    pub(super) ChallengeBody {
+        /// 32 random bytes
+        nonce: [u8; 32],
+        /// the server's clock, ms since 1970
+        server_time: I64,
+    }
+    pub(super) WelcomeBody {
+        /// the server's clock, ms since 1970
+        server_time: I64,
+        /// one above the highest number that was ever answered
+        next_seq: U64,
+        /// whose festival
+        festival: U32,
+        /// the gate where the reader stands
+        gate: U16,
+        /// the zone that this gate leads into
+        zone: u8,
+        /// when answers leave: 0 durable, 1 decided
+        ack: u8,
+        /// how many commands may be unanswered on this connection
+        window: U16,
+        /// the fingerprint of the key that the server will have next; zeros: none
+        next_pin: [u8; 32],
+    }
+    pub(super) PinnedBody {
+        /// the `next_pin` of the last welcome
+        pin: [u8; 32],
+    }
+    pub(super) EnrolledBody {
+        /// the device's id from now on
+        device: U64,
+        /// the server's clock, ms since 1970
+        server_time: I64,
+    }
+    pub(super) RefuseBody {
+        /// a refusal's number
+        code: U16,
+        /// 0
+        reserved: [u8; 2],
+        /// when to come again; 0: it is of no use
+        retry_after_ms: U32,
+    }
+    pub(super) AnswerBody {
+        /// the command that is answered
+        seq: U64,
+        /// a reader's verdict
+        verdict: u8,
+        /// answer flags
+        flags: u8,
+        /// the zone that it was about
+        zone: u8,
+        /// 0
+        reserved: u8,
+        /// how many people are in that zone now
+        occupancy: U32,
+        /// the ticket; 0: none was recognised
+        ticket: U128,
+        /// when it was decided, by the server's clock
+        at: I64,
+    }
+    pub(super) FirstUseBody {
+        /// when the ticket came in first
+        at: I64,
+        /// through which gate
+        gate: U16,
+        /// into which zone
+        zone: u8,
+        /// 0
+        reserved: u8,
+    }
+    pub(super) BusyBody {
+        /// the command that is to be sent again
+        seq: U64,
+        /// after so long
+        retry_after_ms: U32,
+        /// why
+        rejection: u8,
+        /// 0
+        reserved: [u8; 3],
+    }
+    pub(super) NoticeBody {
+        /// which notice
+        kind: u8,
+        /// the zone; 0 where the notice names none
+        zone: u8,
+        /// the zone's state; 0 where the notice names none
+        state: u8,
+        /// 0
+        reserved: u8,
+        /// when to go on or to come again; 0 where the notice does not say
+        retry_after_ms: U32,
+    }
 }
 
-/// Numbers that follow each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
-#[repr(C)]
-pub struct SeqRange {
-    first: U64,
-    count: U32,
+layouts! {
+    /// Numbers that follow each other.
+    pub SeqRange {
+        /// the first number
+        first: U64,
+        /// how many there are, 1 to 4,096
+        count: U32,
+    }
 }
 
 impl SeqRange {
@@ -66,22 +196,22 @@ impl SeqRange {
 
 pub(super) const HEADER_LEN: usize = size_of::<Header>();
 
-const HELLO: u8 = 0x01;
-const PROOF: u8 = 0x02;
-const ENROL: u8 = 0x03;
-const SCAN: u8 = 0x10;
-const UNDO: u8 = 0x11;
-const PING: u8 = 0x12;
-const PINNED: u8 = 0x13;
-const BYE: u8 = 0x1F;
-const CHALLENGE: u8 = 0x81;
-const WELCOME: u8 = 0x82;
-const ENROLLED: u8 = 0x83;
-const REFUSE: u8 = 0x84;
-const ANSWER: u8 = 0x90;
-const CONFIRMED: u8 = 0x91;
-const BUSY: u8 = 0x92;
-const NOTICE: u8 = 0x93;
+pub(super) const HELLO: u8 = 0x01;
+pub(super) const PROOF: u8 = 0x02;
+pub(super) const ENROL: u8 = 0x03;
+pub(super) const SCAN: u8 = 0x10;
+pub(super) const UNDO: u8 = 0x11;
+pub(super) const PING: u8 = 0x12;
+pub(super) const PINNED: u8 = 0x13;
+pub(super) const BYE: u8 = 0x1F;
+pub(super) const CHALLENGE: u8 = 0x81;
+pub(super) const WELCOME: u8 = 0x82;
+pub(super) const ENROLLED: u8 = 0x83;
+pub(super) const REFUSE: u8 = 0x84;
+pub(super) const ANSWER: u8 = 0x90;
+pub(super) const CONFIRMED: u8 = 0x91;
+pub(super) const BUSY: u8 = 0x92;
+pub(super) const NOTICE: u8 = 0x93;
 
 pub(super) const KINDS: [u8; 24] = [
     HELLO,
@@ -117,25 +247,29 @@ pub(super) fn is_command(kind: u8) -> bool {
         && (matches!(kind, SCAN..BYE) || matches!(kind, cash::PAY..CHALLENGE))
 }
 
-const QR_PACKED: u8 = 1;
-const QR_RAW: u8 = 2;
-const TAG: u8 = 3;
+pub(super) const QR_PACKED: u8 = 1;
+pub(super) const QR_RAW: u8 = 2;
+pub(super) const TAG: u8 = 3;
 
-const NOTICE_ZONE: u8 = 1;
-const NOTICE_REVOKED: u8 = 2;
-const NOTICE_SLOW_DOWN: u8 = 3;
-const NOTICE_POLICY: u8 = 4;
-const NOTICE_CLOSING: u8 = 5;
+pub(super) const NOTICE_ZONE: u8 = 1;
+pub(super) const NOTICE_REVOKED: u8 = 2;
+pub(super) const NOTICE_SLOW_DOWN: u8 = 3;
+pub(super) const NOTICE_POLICY: u8 = 4;
+pub(super) const NOTICE_CLOSING: u8 = 5;
+
+/// The flags that a kind knows.
+pub(super) fn known_flags(kind: u8) -> u8 {
+    match kind {
+        SCAN | UNDO => RESENT,
+        ANSWER => DURABLE | FIRST_USE,
+        kind => cash::known_flags(kind),
+    }
+}
 
 /// The frame of this kind with this body.
 pub(super) fn frame(kind: u8, flags: u8, body: &[u8]) -> Result<Frame<'_>, WireError> {
     let wrong_len = || WireError::LengthOfKind { kind, len: HEADER_LEN + body.len() };
-    let known_flags = match kind {
-        SCAN | UNDO => RESENT,
-        ANSWER => DURABLE | FIRST_USE,
-        kind => cash::known_flags(kind),
-    };
-    ensure(flags & !known_flags == 0, "flags")?;
+    ensure(flags & !known_flags(kind) == 0, "flags")?;
     // A whole body of one layout, or a layout with something behind it.
     macro_rules! whole {
         ($layout:ty) => {

@@ -1,104 +1,12 @@
-//! The frames that devices and server exchange: protocol `tapgate/2`.
+//! What devices and server say to each other: frames, codes, the proof, fingerprints, offers. No I/O.
 //!
-//! A device opens one bidirectional QUIC stream (ALPN [`ALPN`], TLS 1.3) and both sides write frames into it. Every
-//! number is little endian; nothing is aligned; reserved bytes are written as 0 and must be 0. Golden vectors lie in
-//! `gateway/wire/vectors.json`, for clients in other languages.
+//! [`decode`] reads a frame from the front of some bytes, [`Frame::encode`] writes one. What is in them, and how a device
+//! behaves, is PROTOCOL.md, which follows; its tables are written by a test from those in here.
 //!
-//! Each frame opens with four bytes, and is at most [`FRAME_LEN_MAX`] bytes long:
-//!
-//! | at | field | |
-//! |---|---|---|
-//! | 0 | `len` u16 | bytes of the whole frame, these four included |
-//! | 2 | `kind` u8 | see below; from the device below 0x80, from the server above |
-//! | 3 | `flags` u8 | by kind; bits without a meaning are 0 |
-//!
-//! **From the device.** Offsets count from the frame's first byte.
-//!
-//! | kind | frame | fields |
-//! |---|---|---|
-//! | 0x01 | Hello | 4 protocol u16 (= 2) · 6 reserved 2 · 8 device u64 |
-//! | 0x02 | Proof | 4 signature 64: Ed25519 over [`proof::message`] |
-//! | 0x03 | Enrol | 4 protocol u16 (= 2) · 6 reserved 2 · 8 festival u32 · 12 public key 32 · 44 code 1..=64 bytes |
-//! | 0x10 | Scan | 4 seq u64 · 12 floor u16, how far below `seq` · 14 captured_at i64 ms · 22 zone u8 (< 64) · 23 direction u8 (0 in, 1 out) · 24 shown u8 (a verdict, 0 none) · 25 credential u8 · 26 credential's bytes. Flag 1: resent |
-//! | 0x11 | Undo | 4 seq u64 · 12 floor u16 · 14 scan_seq u64 · 22 ticket u128. Flag 1: resent |
-//! | 0x12 | Ping | nothing. Not answered: that QUIC acknowledges it says that the server is there. For a device that waits for an answer and has heard nothing for a while |
-//! | 0x13 | Pinned | 4 pin 32: the next pin of the last welcome, which the device has kept and trusts from now on. Not answered |
-//! | 0x1F | Bye | nothing; the device has all its answers and goes |
-//! | 0x20 | Pay | 4 seq u64 · 12 floor u16 · 14 captured_at i64 ms · 22 expires_at i64 ms · 30 amount i64 · 38 currency 3 · 41 lines u8 (<= 32) · 42 wallet u8 · 43 so many lines, each product u16 · count u16 · price i64 · then the wallet's bytes. Flag 1: resent |
-//! | 0x21 | Refund | 4 seq u64 · 12 floor u16 · 14 the payment: wallet u64 · 22 serial u64; with flag 2 only a part of it: 30 amount i64 · 38 currency 3; with flag 4 products of it, behind that, 1..=32 times: product u16 · count u16. Flag 1: resent |
-//! | 0x22 | TopUp | 4 seq u64 · 12 floor u16 · 14 captured_at i64 ms · 22 expires_at i64 ms · 30 amount i64 · 38 currency 3 · 41 wallet u8 · 42 the wallet's bytes. Flag 1: resent |
-//! | 0x23 | Balance | 4 seq u64 · 12 floor u16 · 14 captured_at i64 ms · 22 wallet u8 · 23 the wallet's bytes. Flag 1: resent |
-//! | 0x24 | AskRecent | 4 ask u64, which comes back · 12 limit u16 (1..=50). No number among commands |
-//!
-//! Scan and Undo are readers', 0x20 to 0x23 terminals'; from the wrong one they are out of place. Amounts are in the
-//! smallest unit of their currency by ISO 4217 (1,250 are 12.50 EUR, 1250 JPY, 1.250 KWD), and any i64 arrives (the shard
-//! says `invalid_amount`), currencies three capital letters. A terminal learns its festival's currency from its welcome; if
-//! that has changed since, it is told `wrong_currency`, and the next welcome says which it is now.
-//!
-//! Terminals' times are the server's: a terminal adds to its own clock what the last welcome's `server_time` was ahead of
-//! it. `captured_at` is when the wallet was held to it, and stays the same however often the frame is sent. A wristband
-//! whose link was begun more than two seconds after that names somebody else by now: `tag_moved`, in a CashAnswer, and that
-//! is final. A payment or top-up that is not decided by `expires_at` (0: no such time) is `expired`: nothing has happened,
-//! nothing will, and that is remembered like any answer.
-//!
-//! | credential | bytes |
-//! |---|---|
-//! | 1, a packed QR | ticket u128 · version u32 · hash 32: what a QR in canonical spelling says; its code follows from the ticket |
-//! | 2, a raw QR | what was read, 0..=513 bytes. A reader cuts longer ones to 513, and they are `invalid_qr` |
-//! | 3, a wristband | the chip's UID: 4, 7 or 10 bytes |
-//!
-//! What is none of these is `invalid_qr`. What scanners put around a QR (AIM identifiers such as `]Q1`, a byte order mark,
-//! STX, ETX, EOT, NUL, GS, white space) is taken off here as well; [`engine::credential::without_additions`] is the rule.
-//!
-//! **No content of a command ends a connection.** A Scan, Undo, Pay, Refund, TopUp or Balance that can be told apart, and
-//! says something that cannot be, is answered like any other: `unknown_zone`, `unknown_ticket`, `invalid_qr`,
-//! `unknown_tag`, `unknown_wallet`, `wrong_currency`, `lines_mismatch`, `unknown_transaction`, or `invalid_value` for all
-//! else, flags and lengths included. That answer follows from the frame alone and is not remembered.
-//!
-//! A Refund names the payment, and gives back all that is left of it; or an amount, which is shared over the payment's VAT
-//! rates; or products of the payment, each at what it had cost there. With both, the amount has to be what the products come
-//! to. What the payment does not have, or an amount that differs, is `lines_mismatch`, more than is left of a product
-//! `refund_exceeds_payment`.
-//!
-//! | wallet | bytes |
-//! |---|---|
-//! | 1, a packed QR | wallet u64 · festival u32 · version u32 · hash 32: what a wallet's QR says |
-//! | 2, a raw QR | what was read, if that is no wallet's QR, 0..=513 bytes: `invalid_qr` |
-//! | 3, a wristband | the chip's UID: 4, 7 or 10 bytes |
-//! | 4, its id | wallet u64, not 0 |
-//!
-//! **From the server.**
-//!
-//! | kind | frame | fields |
-//! |---|---|---|
-//! | 0x81 | Challenge | 4 nonce 32 · 36 server time i64 ms |
-//! | 0x82 | Welcome | 4 server time i64 ms · 12 next_seq u64 · 20 festival u32 · 24 gate u16 · 26 zone u8 · 27 ack u8 (0 durable, 1 decided) · 28 window u16 · 30 next pin 32 · 62 four texts, each a length u8 (<= 200) and UTF-8: device, festival, gate, zone |
-//! | 0x83 | Enrolled | 4 device u64 · 12 server time i64 ms |
-//! | 0x84 | Refuse | 4 code u16 ([`Refusal`]) · 6 reserved 2 · 8 retry_after_ms u32 (0: it is of no use) · 12 text, a length u8 and UTF-8. The connection closes next |
-//! | 0x85 | TerminalWelcome | to a terminal in place of Welcome: 4 server time i64 ms · 12 next_seq u64 · 20 festival u32 · 24 vendor u16 · 26 window u16 · 28 currency 3 · 31 reserved · 32 next pin 32 · 64 three texts: device, festival, vendor. Flag 1: it has a vendor; 2: it tops up with cash |
-//! | 0x90 | Answer | 4 seq u64 · 12 verdict u8 · 13 answer flags u8 · 14 zone u8 · 15 reserved · 16 occupancy u32 · 20 ticket u128 (0: none) · 36 at i64 ms · with flag 2 first use: 44 at i64 ms · 52 gate u16 · 54 zone u8 · 55 reserved. Flag 1: on disk; without it a Confirmed follows |
-//! | 0x91 | Confirmed | 1..=85 ranges: first seq u64 · count u32 (1..=4,096) |
-//! | 0x92 | Busy | 4 seq u64 · 12 retry_after_ms u32 · 16 rejection u8 · 17 reserved 3. Send it again, after so long: nothing was done; or `in_doubt`: perhaps it was, so resent |
-//! | 0x93 | Notice | 4 kind u8 (1 zone, 2 revoked, 3 slow down, 4 policy changed, 5 closing) · 5 zone u8 · 6 zone state u8 · 7 reserved · 8 retry_after_ms u32; fields a kind has no use for are 0 |
-//! | 0xA0 | CashAnswer | 4 seq u64 · 12 verdict u8 · 13 answer flags u8 · 14 currency 3 · 17 order u32 · 21 amount i64 · 29 balance i64 · 37 wallet u64 (0: none known) · 45 serial u64 of the transaction, 0 if nothing moved · 53 at i64 ms. It is on disk |
-//! | 0xA1 | RecentRows | 4 ask u64 · 12 at i64 ms, when it was read · 20 behind u32, records that the lists do not have yet (2^32 - 1: there are no lists now) · 24 rows, newest first, each 58 bytes: seq u64 · kind u8 (1 top-up, 2 payment, 3 refund) · rejection u8 (0: it was done) · answer flags u8 · currency 3 · order u32 · amount i64 · balance i64 · wallet u64 · serial u64 · at i64 ms. Flag 1: the last frame of this answer |
-//!
-//! Verdicts are a [`Rejection`]'s number, or 200 admitted, 201 exited, 202 undone; 210 paid, 211 refunded, 212 topped up,
-//! 213 balance. The answer's flags are those of [`engine::command`]. A transaction is named by its wallet and its serial;
-//! people see both as one UUID ([`engine::ids::TransactionId`]).
-//!
-//! A wristband can be given another wallet while a payment is on its way. Nothing was done then, and the frame is
-//! answered Busy with `tag_moved`: sent again, it is resolved anew. `unknown_tag`, `tag_lost` of a wristband that names no
-//! wallet any more, and the QR's rejections are answered at the door and not remembered; the same frame, sent again, is
-//! looked at anew, and since a terminal sends again only what it has no answer to, nobody was told otherwise before.
-//! Resent must be set on what was sent on another connection and not answered: a wristband may have been given another
-//! wallet since, and the ones before are asked first. It remembers eight; of one that has had more, what was sent before and
-//! nobody knows is `outcome_unknown`: it may have been paid by a wallet that is forgotten. Nobody can tell, and nothing is done.
-//!
-//! Once a device is welcomed, an older connection of the same device has been closed, and what was sent there takes effect
-//! only if it had reached its wallet by then. So an answer on the newest connection stands.
-//!
-//! A new verdict, field or kind that a device of the same sort can meet is a new protocol number.
+#![doc = include_str!("../PROTOCOL.md")]
+
+#[macro_use]
+mod layouts;
 
 mod cash;
 pub mod codes;
@@ -502,5 +410,7 @@ pub fn encode_confirmed(seqs: &[u64], out: &mut Vec<u8>) {
     }
 }
 
+#[cfg(test)]
+mod protocol;
 #[cfg(test)]
 mod tests;

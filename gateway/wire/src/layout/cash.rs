@@ -8,47 +8,151 @@ use engine::money::{Currency, Money};
 use super::*;
 
 layouts! {
-    PayBody {
-        seq: U64, floor: U16, captured_at: I64, expires_at: I64, amount: I64, currency: [u8; 3], lines: u8, wallet: u8,
+    pub(crate) PayBody {
+        /// the command's number
+        seq: U64,
+        /// as in Scan
+        floor: U16,
+        /// when the wallet was held to the terminal, in the server's time
+        captured_at: I64,
+        /// the last moment for it, in the server's time; 0: none
+        expires_at: I64,
+        /// how much, in minor units
+        amount: I64,
+        /// three capital letters
+        currency: [u8; 3],
+        /// how many lines follow, at most 32
+        lines: u8,
+        /// which kind of wallet name follows the lines
+        wallet: u8,
     }
-    RefundBody { seq: U64, floor: U16, wallet: U64, serial: U64, }
-    PartBody { amount: I64, currency: [u8; 3], }
-    TopUpBody {
-        seq: U64, floor: U16, captured_at: I64, expires_at: I64, amount: I64, currency: [u8; 3], wallet: u8,
+    pub(crate) RefundBody {
+        /// the command's number
+        seq: U64,
+        /// as in Scan
+        floor: U16,
+        /// the payment's wallet
+        wallet: U64,
+        /// the payment's serial
+        serial: U64,
     }
-    BalanceBody { seq: U64, floor: U16, captured_at: I64, wallet: u8, }
-    PackedWallet { wallet: U64, festival: U32, version: U32, hash: [u8; 32], }
-    TerminalWelcomeBody {
-        server_time: I64, next_seq: U64, festival: U32, vendor: U16, window: U16, currency: [u8; 3], reserved: u8,
+    pub(crate) PartBody {
+        /// how much of it, in minor units
+        amount: I64,
+        /// three capital letters
+        currency: [u8; 3],
+    }
+    pub(crate) TopUpBody {
+        /// the command's number
+        seq: U64,
+        /// as in Scan
+        floor: U16,
+        /// as in Pay
+        captured_at: I64,
+        /// as in Pay
+        expires_at: I64,
+        /// how much cash, in minor units
+        amount: I64,
+        /// three capital letters
+        currency: [u8; 3],
+        /// which kind of wallet name follows
+        wallet: u8,
+    }
+    pub(crate) BalanceBody {
+        /// the command's number
+        seq: U64,
+        /// as in Scan
+        floor: U16,
+        /// as in Pay
+        captured_at: I64,
+        /// which kind of wallet name follows
+        wallet: u8,
+    }
+    pub(crate) PackedWallet {
+        /// the wallet's id
+        wallet: U64,
+        /// the festival that has issued it
+        festival: U32,
+        /// the key's number
+        version: U32,
+        /// the signature
+        hash: [u8; 32],
+    }
+    pub(crate) TerminalWelcomeBody {
+        /// the server's clock, ms since 1970
+        server_time: I64,
+        /// one above the highest number that was ever answered
+        next_seq: U64,
+        /// whose festival
+        festival: U32,
+        /// the vendor for whom the terminal takes payments, with flag 1
+        vendor: U16,
+        /// how many commands may be unanswered on this connection
+        window: U16,
+        /// of all the festival's prices
+        currency: [u8; 3],
+        /// 0
+        reserved: u8,
+        /// as in Welcome
         next_pin: [u8; 32],
     }
-    AskRecentBody { ask: U64, limit: U16, }
-    RecentRowsBody { ask: U64, at: I64, behind: U32, }
-    CashAnswerBody {
-        seq: U64, verdict: u8, flags: u8, currency: [u8; 3], order: U32, amount: I64, balance: I64, wallet: U64,
-        serial: U64, at: I64,
+    pub(crate) AskRecentBody {
+        /// any number; it comes back with the rows
+        ask: U64,
+        /// at most so many rows, 1 to 50
+        limit: U16,
+    }
+    pub(crate) RecentRowsBody {
+        /// the number of the question
+        ask: U64,
+        /// the server's clock when it looked
+        at: I64,
+        /// records that the lists do not have yet; 2^32 - 1: there are no lists now
+        behind: U32,
+    }
+    pub(crate) CashAnswerBody {
+        /// the command that is answered
+        seq: U64,
+        /// a terminal's verdict
+        verdict: u8,
+        /// answer flags
+        flags: u8,
+        /// the wallet's currency
+        currency: [u8; 3],
+        /// the vendor's order number; 0 for anything but a payment
+        order: U32,
+        /// how much was asked for; for a refund of all that is left, how much that was
+        amount: I64,
+        /// what the wallet holds now; 0 where no wallet is known
+        balance: I64,
+        /// the wallet; 0: none is known
+        wallet: U64,
+        /// the transaction's serial; 0: no money has moved
+        serial: U64,
+        /// when it was decided, by the server's clock
+        at: I64,
     }
 }
 
-pub(super) const PAY: u8 = 0x20;
-pub(super) const REFUND: u8 = 0x21;
-pub(super) const TOP_UP: u8 = 0x22;
-pub(super) const BALANCE: u8 = 0x23;
-pub(super) const ASK_RECENT: u8 = 0x24;
-pub(super) const TERMINAL_WELCOME: u8 = 0x85;
-pub(super) const CASH_ANSWER: u8 = 0xA0;
-pub(super) const RECENT_ROWS: u8 = 0xA1;
+pub(crate) const PAY: u8 = 0x20;
+pub(crate) const REFUND: u8 = 0x21;
+pub(crate) const TOP_UP: u8 = 0x22;
+pub(crate) const BALANCE: u8 = 0x23;
+pub(crate) const ASK_RECENT: u8 = 0x24;
+pub(crate) const TERMINAL_WELCOME: u8 = 0x85;
+pub(crate) const CASH_ANSWER: u8 = 0xA0;
+pub(crate) const RECENT_ROWS: u8 = 0xA1;
 
 /// Of [`REFUND`]: a part of the payment; and products of it.
-const PART: u8 = 2;
-const LINES: u8 = 4;
+pub(crate) const PART: u8 = 2;
+pub(crate) const LINES: u8 = 4;
 /// Of [`TERMINAL_WELCOME`].
-const VENDOR: u8 = 1;
-const CASHIER: u8 = 2;
+pub(crate) const VENDOR: u8 = 1;
+pub(crate) const CASHIER: u8 = 2;
 /// Of [`RECENT_ROWS`].
-const LAST: u8 = 1;
+pub(crate) const LAST: u8 = 1;
 
-const WALLET_ID: u8 = 4;
+pub(crate) const WALLET_ID: u8 = 4;
 
 /// The flags that a kind knows.
 pub(super) fn known_flags(kind: u8) -> u8 {
