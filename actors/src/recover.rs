@@ -9,7 +9,7 @@ use storage::journal::{Cursor, JournalError, Position, Reader};
 use storage::snapshots::{SnapshotError, SnapshotMeta, Snapshots};
 
 /// The format of a snapshot's body; another one is passed over, since the journal has it all.
-pub const SNAPSHOT_FORMAT: u32 = 6;
+pub const SNAPSHOT_FORMAT: u32 = 7;
 
 /// Why shards cannot be recovered.
 #[derive(Debug, thiserror::Error)]

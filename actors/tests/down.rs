@@ -21,7 +21,7 @@ const SHARDS: u16 = 16;
 fn narrow(dir: &std::path::Path) -> Node {
     let mut config = NodeConfig::new(dir);
     config.journal.log.segment_bytes = 16 << 20;
-    config.journal.log.group_bytes_max = 16 << 10;
+    config.journal.log.group_bytes_max = 12 << 10;
     Node::start(config).expect("starts")
 }
 

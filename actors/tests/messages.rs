@@ -298,7 +298,7 @@ fn the_longest_record_has_room_in_the_journal() {
     let values = ProductValues { name: "Beer".into(), price: 1, vat_bp: 1_900, on_sale: true };
     let put = CashAction::PutProduct { festival: bar.festival, vendor, product: None, values };
     assert!(matches!(pair.settle(OfficeAction::Cash(put)), OfficeAnswer::Product(..)));
-    let source = Source { kind: SourceKind::Desk, festival: bar.festival, number: 1 };
+    let source = Source::new(SourceKind::Desk, bar.festival, 1);
     let (festival, amount, taken) = (bar.festival, eur(100_000_000), true);
     pair.settle(OfficeAction::Cash(CashAction::TopUp { wallet, festival, amount, source, taken }));
     let line = Line { product: ProductNo(0), count: 1, price: 1 };

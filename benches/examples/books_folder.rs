@@ -179,7 +179,7 @@ impl Evening {
         for &wallet in &self.wallets {
             by_shard[self.home(wallet)].push(wallet);
         }
-        let source = Source { kind: SourceKind::Desk, festival, number: 1 };
+        let source = Source::new(SourceKind::Desk, festival, 1);
         for (shard, wallets) in by_shard.into_iter().enumerate() {
             for chunk in wallets.chunks(256) {
                 let made = chunk.iter().map(|&wallet| CashAction::CreateWallet { wallet, festival, account: None });

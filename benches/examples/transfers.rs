@@ -106,7 +106,7 @@ async fn festival(node: &Node) -> FestivalId {
 async fn wallet(node: &Node, festival: FestivalId, wallet: WalletId) {
     let make = CashAction::CreateWallet { wallet, festival, account: None };
     assert_eq!(ask(node, OfficeAction::Cash(make)).await, OfficeAnswer::Wallet(wallet));
-    let source = Source { kind: SourceKind::Desk, festival, number: 1 };
+    let source = Source::new(SourceKind::Desk, festival, 1);
     let amount = Money { minor: 20_000, currency: Currency::EUR };
     let cash = CashAction::TopUp { wallet, festival, amount, source, taken: true };
     assert!(matches!(ask(node, OfficeAction::Cash(cash)).await, OfficeAnswer::Transaction { .. }));

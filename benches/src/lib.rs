@@ -174,7 +174,7 @@ impl Bar {
         let (vendor, code_hash) = (Some(VendorNo(0)), [0; 32]);
         bar.cash(CashAction::OfferTerminal { festival, vendor, cashier: true, code_hash, name: name() });
         bar.office(OfficeAction::EnrolDevice { festival, code_hash, public_key: [0; 32] });
-        let source = Source { kind: SourceKind::Desk, festival, number: 1 };
+        let source = Source::new(SourceKind::Desk, festival, 1);
         let amount = Money { minor: 100_000, currency: Currency::EUR };
         for chunk in bar.wallets.clone().chunks(256) {
             let made = chunk.iter().map(|&wallet| CashAction::CreateWallet { wallet, festival, account: None });

@@ -1,6 +1,6 @@
 //! Who did something. It stands in the record before what came of it ([`crate::event::Asked`]), so that the question "who
 //! let her in, and who gave the money back?" has an answer for as long as the journal is kept. A device's own commands
-//! carry the device in their event instead, with its number for the command: see [`crate::event::Event::device`].
+//! carry the device in their event instead, with its number for the command ([`crate::event::ByDevice`]).
 
 use serde::{Deserialize, Serialize};
 

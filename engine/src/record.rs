@@ -26,6 +26,12 @@ use proto::event::Kind;
 /// was recorded; journals that hold it are refused by their own version.
 pub const FORMAT: u32 = 2;
 
+/// Numbers of the fields that are written by hand.
+const EVENTS: u32 = 5;
+const SCANNED: u32 = 1;
+const UNDONE: u32 = 2;
+const TRANSACTION: u32 = 4;
+
 /// A record as read back.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {
@@ -89,12 +95,12 @@ impl<'a> Writer<'a> {
     pub fn push(&mut self, event: &Event) {
         self.events += 1;
         match event {
-            Event::Scanned(scanned) => self.message(1, &scanned_to_proto(scanned, self.at)),
-            Event::Undone(undone) => self.message(2, &undone_to_proto(undone, self.at)),
+            Event::Scanned(scanned) => self.message(SCANNED, &scanned_to_proto(scanned, self.at)),
+            Event::Undone(undone) => self.message(UNDONE, &undone_to_proto(undone, self.at)),
             Event::Transaction(transaction) => self.transaction(transaction),
             other => {
                 let event = proto::Event { kind: Some(to_proto(other)) };
-                encode_key(5, WireType::LengthDelimited, self.buffer);
+                encode_key(EVENTS, WireType::LengthDelimited, self.buffer);
                 event.encode_length_delimited(self.buffer).expect("a Vec grows");
             }
         }
@@ -107,13 +113,13 @@ impl<'a> Writer<'a> {
     }
 
     fn transaction(&mut self, transaction: &Transaction) {
-        self.message(22, &cash::transaction_to_proto(transaction));
+        self.message(TRANSACTION, &cash::transaction_to_proto(transaction));
     }
 
     /// `Event { oneof { <tag>: message } }` without building the `Event`.
     fn message(&mut self, tag: u32, message: &impl Message) {
         let len = message.encoded_len();
-        encode_key(5, WireType::LengthDelimited, self.buffer);
+        encode_key(EVENTS, WireType::LengthDelimited, self.buffer);
         encode_varint((key_len(tag) + encoded_len_varint(len as u64) + len) as u64, self.buffer);
         encode_key(tag, WireType::LengthDelimited, self.buffer);
         encode_varint(len as u64, self.buffer);
@@ -280,7 +286,7 @@ fn to_proto(event: &Event) -> Kind {
             name: values.name.clone(),
             kind: values.kind as u32,
             price_minor: values.price.minor,
-            currency: values.price.currency.as_str().to_owned(),
+            currency: values.price.currency.to_word(),
             quota: values.quota,
             zones: values.zones,
             valid_from: values.valid_from.0,
@@ -526,7 +532,7 @@ fn from_proto(kind: Kind, at: Timestamp) -> Result<Event, RecordError> {
             values: CategoryValues {
                 name: put.name,
                 kind: word(CategoryKind::from_number(put.kind), "kind")?,
-                price: Money { minor: put.price_minor, currency: word(Currency::parse(&put.currency), "currency")? },
+                price: Money { minor: put.price_minor, currency: word(Currency::from_word(put.currency), "currency")? },
                 quota: put.quota,
                 zones: put.zones,
                 valid_from: Timestamp(put.valid_from),

@@ -168,7 +168,7 @@ impl Night {
             8 | 9 => CashAction::LinkTag { tag, wallet, festival, replace: n % 2 == 0, create: n % 5 == 0 },
             10 => {
                 let kind = SourceKind::ALL[n as usize % 5];
-                let source = Source { kind, festival, number: n as u64 % 7 };
+                let source = Source::new(kind, festival, n as u64 % 7);
                 CashAction::TopUp { wallet, festival, amount: eur(n), source, taken: n % 2 == 0 }
             }
             11 if !self.payments.is_empty() => {

@@ -143,7 +143,7 @@ fn the_vendors_number_is_told() {
         wallet: bar.wallets["W1"],
         festival: bar.festival,
         amount: eur(500),
-        source: Source { kind: SourceKind::Desk, festival: bar.festival, number: 1 },
+        source: Source::new(SourceKind::Desk, bar.festival, 1),
         taken: false,
     };
     assert!(matches!(bar.cash(topup), OfficeAnswer::Transaction { order: 0, .. }), "a top-up is no order");

@@ -128,7 +128,7 @@ impl Bar {
         let made = office.cash(CashAction::CreateWallet { wallet, festival, account: None });
         assert_eq!(made, OfficeAnswer::Wallet(wallet));
         if minor > 0 {
-            let source = Source { kind: SourceKind::Desk, festival, number: 1 };
+            let source = Source::new(SourceKind::Desk, festival, 1);
             let topped_up = CashAction::TopUp { wallet, festival, amount: eur(minor), source, taken: true };
             assert!(matches!(office.cash(topped_up), OfficeAnswer::Transaction { .. }));
         }

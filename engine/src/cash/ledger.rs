@@ -177,7 +177,7 @@ mod tests {
     /// A sum that has to be zero proves nothing unless it can be something else.
     #[test]
     fn every_account_is_in_the_sum() {
-        let source = |number| Source { kind: SourceKind::Desk, festival: FestivalId(1), number };
+        let source = |number| Source::new(SourceKind::Desk, FestivalId(1), number);
         let vendor = |payable| VendorAccount { payable, ..VendorAccount::default() };
         let ledger = Ledger {
             wallets: 1,

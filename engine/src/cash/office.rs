@@ -156,7 +156,7 @@ impl Cash {
                 let mut t = self.begin(TransactionKind::TopUp, *festival, *wallet, amount.minor)?;
                 let at = self.directory.get(*festival)?;
                 check(source.festival == *festival)?;
-                check(!matches!(source.kind, SourceKind::Correction | SourceKind::Gift))?;
+                check(!matches!(source.kind, SourceKind::Correction | SourceKind::Gift) && source.is_whole())?;
                 self.top_up(&mut t, at, *wallet, None, *amount, *source, *taken)?;
                 Ok(t)
             }
@@ -232,8 +232,10 @@ impl Cash {
                     if !gives_back && at.is_over() {
                         return Err(Rejection::FestivalNotActive);
                     }
-                    let back = Source { kind: SourceKind::Correction, festival: *festival, number: 0 };
-                    t.lots = Lots::one(if *gives_back { back } else { Source::gift(*festival) }, size);
+                    t.lots = Lots::one(
+                        if *gives_back { Source::correction(*festival) } else { Source::gift(*festival) },
+                        size,
+                    );
                     if *gives_back { 0 } else { -size }
                 };
                 let corrections = -delta.minor - gift;

@@ -171,6 +171,8 @@ impl Refundable {
     }
 
     pub(super) fn refunded(&mut self, serial: u64, amount: i64, lines: &[SoldLine]) {
+        // Whoever wrote the record may have remembered more payments; one that is forgotten here is refunded no more.
+        let Ok(at) = self.payments.binary_search_by_key(&serial, |payment| payment.serial) else { return };
         if !lines.is_empty() {
             let returned = self.returned.entry(serial).or_default();
             for line in lines {
@@ -180,7 +182,6 @@ impl Refundable {
                 }
             }
         }
-        let at = self.payments.binary_search_by_key(&serial, |payment| payment.serial).expect("decided");
         let payment = &mut self.payments[at];
         payment.refunded += amount;
         assert!(payment.refunded <= payment.amount || planted(Plant::RefundBeyondPayment), "paired with decide");
@@ -198,7 +199,7 @@ mod tests {
     fn the_oldest_payments_are_forgotten_and_it_is_said() {
         let mut refundable = Refundable::default();
         let wallet = WalletId(1);
-        let source = Source { kind: SourceKind::Till, festival: FestivalId(1), number: 1 };
+        let source = Source::new(SourceKind::Till, FestivalId(1), 1);
         let mut t = super::super::till::blank(TransactionKind::Payment, FestivalId(1), wallet, Currency::EUR);
         (t.amount, t.lots) = (5, Lots::one(source, 5));
         let last = 2 * REFUNDABLE_MAX as u64 + 4;

@@ -5,7 +5,7 @@ use super::Cash;
 use super::directory::CashFestival;
 use super::wallet::Wallet;
 use crate::command::{
-    CashVerdict, Line, OVER_LIMIT, RefundLine, Source, SourceKind, Tap, TerminalAction, TerminalAnswer, TerminalCommand,
+    CashVerdict, Line, OVER_LIMIT, RefundLine, Source, Tap, TerminalAction, TerminalAnswer, TerminalCommand,
 };
 use crate::event::{ByDevice, Lots, Posting, Transaction, TransactionKind};
 use crate::ids::{DeviceId, FestivalId, TransactionId, VendorNo, WalletId};
@@ -69,7 +69,7 @@ impl Cash {
                 self.refund(&mut t, festival, terminal.vendor, *payment, *amount, lines)
             }
             TerminalAction::TopUp { wallet, tap, amount } => {
-                let source = till(by.device);
+                let source = Source::till(by.device);
                 match terminal.cashier {
                     true => self.top_up(&mut t, festival, *wallet, tap.as_ref(), *amount, source, false),
                     false => Err(Rejection::NotACashier),
@@ -218,7 +218,7 @@ impl Cash {
         t.commission_bp = found.commission_bp;
         t.lots = found.lots_of_next(amount);
         if planted(Plant::LotsLost) {
-            t.lots = Lots::one(Source { kind: SourceKind::Correction, festival: t.festival, number: 0 }, amount);
+            t.lots = Lots::one(Source::correction(t.festival), amount);
         }
         let commission = vendor_gives - amount;
         t.posting = Posting { wallet: amount, vendor: -vendor_gives, commission, ..Posting::default() };
@@ -294,11 +294,6 @@ fn hide_foreign(t: &mut Transaction, festival: &CashFestival, wallet: &Wallet) {
         t.rejection = Some(Rejection::UnknownWallet);
     }
     (t.currency, t.before, t.after) = (festival.policy.currency, 0, 0);
-}
-
-/// The source of the cash that a terminal takes.
-fn till(device: DeviceId) -> Source {
-    Source { kind: SourceKind::Till, festival: device.festival(), number: u64::from(device.number()) }
 }
 
 fn in_currency(amount: Money, festival: &CashFestival) -> Result<(), Rejection> {

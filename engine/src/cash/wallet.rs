@@ -14,9 +14,15 @@ use crate::plants::{Plant, planted};
 use crate::rejection::Rejection;
 use crate::view::WalletView;
 
-/// How many sources a wallet tells apart. Money from more is put together by kind and festival, as from
+/// How many sources a wallet tells apart. Banknotes from more are put together by kind and festival, as from
 /// [`Source::SEVERAL`]: at most one more lot for each of these.
+///
+/// This and [`PAYMENTS_MAX`] are part of the format: records say what is taken from several, not what was put together, so
+/// another rule here would make other wallets of old records.
 pub const LOTS_MAX: usize = 16;
+/// How many of them it tells apart if one more is a card's payment or a bank transfer, each of which is to be given back to
+/// where it came from. 1,000.00 from the least top-ups of 5.00 are 200; 256 × 24 B = 6 KiB.
+pub const PAYMENTS_MAX: usize = 256;
 
 /// A person's cashless account.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -326,20 +332,26 @@ impl Wallets {
         let wallet = &mut self.rows.rows[slot as usize / ROW][slot as usize % ROW];
         if wallet.lot.amount == 0 {
             wallet.lot = lot;
-        } else if wallet.lot.source == lot.source {
+            return;
+        }
+        if wallet.lot.source == lot.source {
             wallet.lot.amount += lot.amount;
-        } else {
-            wallet.flags |= MORE_LOTS;
-            let more = self.more.entry(slot).or_default();
-            let full = more.len() + 1 >= LOTS_MAX;
-            let several = Source { number: Source::SEVERAL, ..lot.source };
-            let source = match more.iter().any(|known| known.source == lot.source) {
-                false if full && !lot.source.is_gift() => several,
-                _ => lot.source,
-            };
-            match more.iter_mut().find(|known| known.source == source) {
-                Some(known) => known.amount += lot.amount,
-                None => more.push_back(Lot { source, amount: lot.amount }),
+            return;
+        }
+        let more = self.more.entry(slot).or_default();
+        let told_apart = if lot.source.is_payment() { PAYMENTS_MAX } else { LOTS_MAX };
+        let full = more.len() + 1 >= told_apart && !lot.source.is_gift();
+        let source = match more.iter().any(|known| known.source == lot.source) {
+            false if full => Source { number: Source::SEVERAL, ..lot.source },
+            _ => lot.source,
+        };
+        // Several may have become the oldest meanwhile.
+        let oldest = Some(&mut wallet.lot).filter(|lot| lot.source == source);
+        match oldest.or_else(|| more.iter_mut().find(|known| known.source == source)) {
+            Some(known) => known.amount += lot.amount,
+            None => {
+                more.push_back(Lot { source, amount: lot.amount });
+                wallet.flags |= MORE_LOTS;
             }
         }
     }
@@ -484,10 +496,11 @@ impl<'de> Deserialize<'de> for Rows {
 mod tests {
     use super::*;
     use crate::command::SourceKind;
+    use crate::ids::ProviderNo;
     use proptest::prelude::*;
 
     fn source(number: u64) -> Source {
-        Source { kind: SourceKind::Till, festival: FestivalId(1), number }
+        Source::new(SourceKind::Till, FestivalId(1), number)
     }
 
     #[test]
@@ -522,6 +535,50 @@ mod tests {
             oldest.iter().map(|lot| (lot.source.number, lot.amount)).collect::<Vec<_>>(),
             [(1, 1), (2, 2), (3, 1)]
         );
+    }
+
+    /// What a card has paid goes back to that card, so a lot never stands for several payments, until there are more of
+    /// them than anybody has. Banknotes make room.
+    #[test]
+    fn a_wallet_tells_each_payment_apart() {
+        let mut wallets = Wallets::default();
+        wallets.create(WalletId(1), FestivalId(1), Currency::EUR, None);
+        let payment = |number| Source::new(SourceKind::Card, FestivalId(1), number);
+        let elsewhere = Source { provider: ProviderNo(2), ..payment(1) };
+        for n in 1..=200 {
+            wallets.give(0, &Lots::one(payment(n), 500));
+        }
+        wallets.give(0, &Lots::one(elsewhere, 7));
+        wallets.give(0, &Lots::one(payment(3), 1));
+        wallets.give(0, &Lots::one(source(1), 10));
+        wallets.give(0, &Lots::one(source(2), 20));
+        let lots: Vec<(Source, i64)> = wallets.lots(0).map(|lot| (lot.source, lot.amount)).collect();
+        let paid = (1..=200).map(|n| (payment(n), if n == 3 { 501 } else { 500 }));
+        let rest = [(elsewhere, 7), (source(Source::SEVERAL), 30)];
+        assert_eq!(lots, paid.chain(rest).collect::<Vec<_>>());
+        for n in 201..=400 {
+            wallets.give(0, &Lots::one(payment(n), 500));
+        }
+        assert_eq!(wallets.lots(0).count(), PAYMENTS_MAX + 1, "and one for all beyond that");
+        let sum: i64 = wallets.lots(0).map(|lot| lot.amount).sum();
+        assert_eq!(sum, 400 * 500 + 1 + 7 + 30);
+        let all = wallets.oldest(0, sum);
+        wallets.take(0, &all);
+        assert_eq!(wallets.lots(0).count(), 0);
+    }
+
+    /// Several that have become the oldest are joined like any other lot.
+    #[test]
+    fn several_are_one_lot_wherever_they_stand() {
+        let mut wallets = Wallets::default();
+        wallets.create(WalletId(1), FestivalId(1), Currency::EUR, None);
+        let several = source(Source::SEVERAL);
+        wallets.give(0, &Lots::one(several, 5));
+        for n in 1..=20 {
+            wallets.give(0, &Lots::one(source(n), 1));
+        }
+        let of_several: Vec<i64> = wallets.lots(0).filter(|lot| lot.source == several).map(|lot| lot.amount).collect();
+        assert_eq!((of_several, wallets.lots(0).count()), (vec![10], LOTS_MAX));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{DeviceId, FestivalId, Home, ProductNo, TagUid, TransactionId, VendorNo, WalletId};
+use crate::ids::{DeviceId, FestivalId, Home, ProductNo, ProviderNo, TagUid, TransactionId, VendorNo, WalletId};
 use crate::money::{Currency, Money};
 use crate::rejection::Rejection;
 use crate::time::Timestamp;
@@ -201,25 +201,57 @@ pub struct Source {
     pub kind: SourceKind,
     /// Whose books it is in.
     pub festival: FestivalId,
-    /// Which one, by kind: the terminal's number at the festival, the operator's key, the payment; 0 for a gift and a
-    /// correction. [`Source::SEVERAL`] where a wallet has had money from too many of one kind.
+    /// For a card through which provider of payments; else none.
+    pub provider: ProviderNo,
+    /// Which one, by kind: the terminal's number at the festival; the desk's; the payment's number there, so that each
+    /// payment is a lot of its own; 0 for a gift and a correction. [`Source::SEVERAL`] where a wallet has had money from
+    /// too many of one kind.
     pub number: u64,
 }
+
+const _: () = assert!(size_of::<Source>() == 16, "a wallet has one in its 96 bytes");
 
 impl Source {
     /// Stands for several of one kind.
     pub const SEVERAL: u64 = u64::MAX;
 
+    /// Of this kind and number; a card's through Stripe.
+    pub const fn new(kind: SourceKind, festival: FestivalId, number: u64) -> Self {
+        let provider = if matches!(kind, SourceKind::Card) { ProviderNo::STRIPE } else { ProviderNo::NONE };
+        Self { kind, festival, provider, number }
+    }
+    /// Banknotes at a cashier's terminal.
+    pub fn till(device: DeviceId) -> Self {
+        Self::new(SourceKind::Till, device.festival(), u64::from(device.number()))
+    }
+    /// Banknotes at the desk that works with this API key; 0: the installation's own. Numbers above those of keys are kept
+    /// for the desks of people who are signed in to their accounts.
+    pub const fn desk(festival: FestivalId, key: u32) -> Self {
+        Self::new(SourceKind::Desk, festival, key as u64)
+    }
+    /// What an operator gave back that had been taken.
+    pub const fn correction(festival: FestivalId) -> Self {
+        Self::new(SourceKind::Correction, festival, 0)
+    }
     /// A festival's gifts.
-    pub fn gift(festival: FestivalId) -> Self {
-        Self { kind: SourceKind::Gift, festival, number: 0 }
+    pub const fn gift(festival: FestivalId) -> Self {
+        Self::new(SourceKind::Gift, festival, 0)
+    }
+    /// Whether money can come from there: a card has a provider, and nothing else has one.
+    pub fn is_whole(self) -> bool {
+        (self.kind == SourceKind::Card) == (self.provider != ProviderNo::NONE)
+    }
+    /// Whether each of its payments has to be told apart, since what is left of it goes back to that payment: to a card, or
+    /// to an account at a bank. Banknotes are the same from whichever desk.
+    pub fn is_payment(self) -> bool {
+        matches!(self.kind, SourceKind::Card | SourceKind::Bank)
     }
     /// Whether it is a gift: spent first, and only where it was given; never paid out.
     pub fn is_gift(self) -> bool {
         self.kind == SourceKind::Gift
     }
-    /// The account of the books that it is in: one for each terminal and desk, and one for all cards, all bank transfers,
-    /// all gifts, so that books do not grow by the payment.
+    /// The account of the books that it is in: one for each terminal and desk, one for all cards of a provider, and one for
+    /// all bank transfers and all gifts, so that books do not grow by the payment.
     pub fn account(self) -> Self {
         match self.kind {
             SourceKind::Till | SourceKind::Desk => self,
@@ -230,7 +262,7 @@ impl Source {
     }
 }
 
-/// What kind of source.
+/// What kind of source. Numbers are part of records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum SourceKind {
@@ -238,7 +270,7 @@ pub enum SourceKind {
     Till = 1,
     /// Cash at an operator's desk, or for the operator's account.
     Desk = 2,
-    /// A card, through Stripe.
+    /// A card, or whatever else a provider of payments takes.
     Card = 3,
     /// A bank transfer.
     Bank = 4,

@@ -1,9 +1,7 @@
 //! What has happened to money: every transaction of a wallet with its whole balanced posting, and what wallets, tags,
 //! vendors and messages between shards came to.
 
-use crate::command::{
-    CashPolicy, CashVerdict, OVER_LIMIT, ProductValues, Source, SourceKind, TerminalAnswer, VendorValues,
-};
+use crate::command::{CashPolicy, CashVerdict, OVER_LIMIT, ProductValues, Source, TerminalAnswer, VendorValues};
 use crate::event::ByDevice;
 use crate::ids::{DeviceId, FestivalId, ProductNo, TagUid, TicketId, TransactionId, VendorNo, WalletId};
 use crate::money::{Currency, Money};
@@ -76,8 +74,7 @@ pub struct Lot {
 
 impl Lot {
     /// Nothing.
-    pub const NONE: Self =
-        Self { source: Source { kind: SourceKind::Correction, festival: FestivalId(0), number: 0 }, amount: 0 };
+    pub const NONE: Self = Self { source: Source::correction(FestivalId(0)), amount: 0 };
 }
 
 /// Lots, oldest first. One takes no allocation, and one is what nearly every payment takes.

@@ -7,7 +7,7 @@ use super::proto::message::What;
 use super::{RecordError, array, floor, narrow, proto, rejection, word};
 use crate::command::{CashPolicy, ProductValues, Source, SourceKind, VendorValues};
 use crate::event::{ByDevice, CashEvent, Lot, Lots, Posting, SoldLine, Transaction, TransactionKind};
-use crate::ids::{DeviceId, FestivalId, ProductNo, TagUid, VendorNo, WalletId};
+use crate::ids::{DeviceId, FestivalId, ProductNo, ProviderNo, TagUid, VendorNo, WalletId};
 use crate::money::Currency;
 use crate::outbox::{Entry, Message};
 use crate::rejection::Rejection;
@@ -19,6 +19,7 @@ pub(super) fn transaction_to_proto(transaction: &Transaction) -> proto::Transact
     let by = t.by.unwrap_or(ByDevice { device: DeviceId(0), seq: 0, floor: 0, fingerprint: 0 });
     let ((tag_first, tag_rest), tag_version) = t.tap.map_or(((0, 0), 0), |(tag, version)| (tag.to_words(), version));
     let lot = lot_to_proto(&t.lots.first());
+    let any_lot = lot.amount != 0;
     proto::Transaction {
         device: by.device.0,
         seq: by.seq,
@@ -48,10 +49,11 @@ pub(super) fn transaction_to_proto(transaction: &Transaction) -> proto::Transact
         commission_bp: u32::from(t.commission_bp),
         of: t.of,
         other: t.other.map_or(0, |wallet| wallet.0),
-        lot_kind: if lot.amount == 0 { 0 } else { lot.kind },
-        lot_festival: lot.festival,
+        lot_kind: if any_lot { lot.kind } else { 0 },
+        lot_festival: (any_lot && lot.festival != t.festival.0).then_some(lot.festival),
         lot_number: lot.number,
-        lot_amount: lot.amount,
+        lot_amount: (any_lot && lot.amount != t.amount).then_some(lot.amount),
+        lot_provider: lot.provider,
         lots: t.lots.rest().iter().map(lot_to_proto).collect(),
         lines: t.lines.iter().map(line_to_proto).collect(),
         reason: t.reason.clone(),
@@ -63,9 +65,13 @@ pub(super) fn transaction_from_proto(t: proto::Transaction) -> Result<Transactio
         ByDevice { device: DeviceId(t.device), seq: t.seq, floor: floor(t.seq, t.below)?, fingerprint: t.fingerprint };
     let mut lots = Lots::default();
     if t.lot_kind != 0 {
-        let first =
-            proto::Lot { kind: t.lot_kind, festival: t.lot_festival, number: t.lot_number, amount: t.lot_amount };
-        lots.push(lot_from_proto(first)?);
+        lots.push(lot_from_proto(proto::Lot {
+            kind: t.lot_kind,
+            festival: t.lot_festival.unwrap_or(t.festival),
+            number: t.lot_number,
+            amount: t.lot_amount.unwrap_or(t.amount),
+            provider: t.lot_provider,
+        })?);
     }
     for lot in t.lots {
         lots.push(lot_from_proto(lot)?);
@@ -106,13 +112,15 @@ pub(super) fn transaction_from_proto(t: proto::Transaction) -> Result<Transactio
 }
 
 fn lot_to_proto(lot: &Lot) -> proto::Lot {
-    let Source { kind, festival, number } = lot.source;
-    proto::Lot { kind: kind as u32, festival: festival.0, number, amount: lot.amount }
+    let Source { kind, festival, provider, number } = lot.source;
+    let provider = u32::from(provider.0);
+    proto::Lot { kind: kind as u32, festival: festival.0, number, amount: lot.amount, provider }
 }
 
 fn lot_from_proto(lot: proto::Lot) -> Result<Lot, RecordError> {
     let kind = word(SourceKind::from_number(lot.kind), "source")?;
-    let source = Source { kind, festival: FestivalId(lot.festival), number: lot.number };
+    let provider = ProviderNo(narrow(lot.provider, "provider")?);
+    let source = Source { kind, festival: FestivalId(lot.festival), provider, number: lot.number };
     Ok(Lot { source, amount: lot.amount })
 }
 

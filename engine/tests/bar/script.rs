@@ -246,7 +246,7 @@ impl Bar {
                     wallet: wallet(name),
                     festival: here,
                     amount: money(amount, rest),
-                    source: Source { kind, festival: here, number },
+                    source: Source::new(kind, here, number),
                     taken: rest.contains(&"taken"),
                 }
             }

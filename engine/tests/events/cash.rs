@@ -242,8 +242,12 @@ fn product_values() -> impl Strategy<Value = ProductValues> {
     })
 }
 fn lots() -> impl Strategy<Value = Lots> {
-    let lot = (select(SourceKind::ALL), festival(), any_u64(), amount())
-        .prop_map(|(kind, festival, number, amount)| Lot { source: Source { kind, festival, number }, amount });
+    let lot = (select(SourceKind::ALL), festival(), any_u64(), amount(), 0..4_u16).prop_map(
+        |(kind, festival, number, amount, provider)| Lot {
+            source: Source { provider: ProviderNo(provider), ..Source::new(kind, festival, number) },
+            amount,
+        },
+    );
     vec(lot, 0..4).prop_map(Lots::from_iter)
 }
 fn line() -> impl Strategy<Value = SoldLine> {

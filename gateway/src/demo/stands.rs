@@ -153,7 +153,7 @@ async fn visitor(node: &Node, festival: FestivalId, person: Person) -> Result<Vi
     let mut balance = known.available;
     if known.transactions == 0 {
         let amount = Money { minor: first_money, currency: Currency::EUR };
-        let source = Source { kind: SourceKind::Desk, festival, number: 0 };
+        let source = Source::new(SourceKind::Desk, festival, 0);
         patiently(node, "first money", CashAction::TopUp { wallet, festival, amount, source, taken: false }).await?;
         balance = first_money;
     }

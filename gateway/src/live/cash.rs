@@ -381,7 +381,7 @@ pub(super) mod tests {
 
     /// So many payments of 5.00 at the first vendor, of which 10 % are commission, from what was topped up in cash.
     pub(in crate::live) fn books(payments: u64, topped_up: i128, refused: u64) -> LedgerView {
-        let (n, source) = (i128::from(payments), Source { kind: SourceKind::Till, festival: FESTIVAL, number: 3 });
+        let (n, source) = (i128::from(payments), Source::new(SourceKind::Till, FESTIVAL, 3));
         LedgerView {
             wallets: topped_up - 500 * n,
             vendors: vec![VendorSums {

@@ -68,7 +68,7 @@ pub async fn guest(house: &House, number: u64, minor: i64) -> WalletId {
     let (wallet, festival) = (WalletId(number), house.festival);
     cash(house, CashAction::CreateWallet { wallet, festival, account: None }).await;
     if minor > 0 {
-        let source = Source { kind: SourceKind::Desk, festival, number: 1 };
+        let source = Source::new(SourceKind::Desk, festival, 1);
         cash(house, CashAction::TopUp { wallet, festival, amount: eur(minor), source, taken: true }).await;
     }
     wallet

@@ -91,7 +91,9 @@ impl Bank {
         let action = match dice.below(64) {
             0..=9 => {
                 let kind = dice.pick(&[SourceKind::Desk, SourceKind::Desk, SourceKind::Card, SourceKind::Bank]);
-                let source = Source { kind, festival, number: 1 + dice.below(2) };
+                // Each payment has a number of its own; of the desks there are two.
+                let number = 1 + dice.below(if kind == SourceKind::Desk { 2 } else { 24 });
+                let source = Source::new(kind, festival, number);
                 let (amount, taken) = (money(amount(dice, 50)), kind == SourceKind::Card);
                 CashAction::TopUp { wallet, festival, amount, source, taken }
             }
@@ -272,7 +274,7 @@ impl World {
         for number in 0..wallets as u64 {
             let wallet = self.bank.new_wallet();
             self.cash_order(CashAction::CreateWallet { wallet, festival, account: None })?;
-            let source = Source { kind: SourceKind::Card, festival, number: 1 };
+            let source = Source::new(SourceKind::Card, festival, 1);
             let amount = Money { minor: 10 + self.dice.below(40) as i64, currency };
             self.cash_order(CashAction::TopUp { wallet, festival, amount, source, taken: true })?;
             if number < 3 {

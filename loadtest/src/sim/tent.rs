@@ -73,7 +73,7 @@ impl World {
         let (wallet, at) = (self.dice.pick(&self.tent.wallets), self.sites[0].festival);
         let festival = if self.dice.one_in(3) { at } else { festival };
         let amount = Money { minor: 10, currency: self.dice.pick(&[before, after]) };
-        let source = Source { kind: SourceKind::Desk, festival, number: 1 };
+        let source = Source::new(SourceKind::Desk, festival, 1);
         self.office_asks(OfficeAction::Cash(CashAction::TopUp { wallet, festival, amount, source, taken: false }));
     }
 }

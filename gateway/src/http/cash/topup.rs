@@ -1,7 +1,7 @@
 //! Cash at a desk becomes money in a wallet.
 
 use axum::extract::State;
-use engine::command::{CashAction, Source, SourceKind};
+use engine::command::{CashAction, Source};
 use serde::Deserialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -63,7 +63,7 @@ async fn top_up(State(state): State<AppState>, change: Change<TopUp>) -> Result<
     if let Method::Card = body.method {
         return Err(Fault::CardPaymentsUnavailable.into());
     }
-    let source = Source { kind: SourceKind::Desk, festival, number: u64::from(change.operator.no) };
+    let source = Source::desk(festival, change.operator.no);
     let action = CashAction::TopUp { wallet, festival, amount, source, taken: false };
     move_money(&state, &change.operator, change.key, action).await
 }

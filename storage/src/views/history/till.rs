@@ -218,7 +218,7 @@ impl Night {
             },
             26..=29 => {
                 let kind = SourceKind::ALL[1 + chance.below(3) as usize];
-                let source = Source { kind, festival, number: chance.below(3) };
+                let source = Source::new(kind, festival, chance.below(3));
                 let taken = chance.below(2) == 0;
                 cash(CashAction::TopUp { wallet: who, festival, amount: eur(amount * 5), source, taken })
             }

@@ -264,7 +264,7 @@ mod tests {
             let (kind, serial, rejection, of, reason, lines) = what;
             let id = |serial: u64| TransactionId { wallet, serial: serial.max(1) };
             let lot = |(kind, number, amount): (usize, u64, i64)| Lot {
-                source: Source { kind: SourceKind::ALL[kind], festival, number },
+                source: Source::new(SourceKind::ALL[kind], festival, number),
                 amount,
             };
             let sold = |(product, count, price, vat_bp)| SoldLine { product: ProductNo(product), count, price, vat_bp };

@@ -529,9 +529,13 @@ fn takes(lots: &mut Vec<(Source, i64)>, source: Source, amount: i64) -> bool {
     true
 }
 
-/// Money joins what there is of its source, or stands behind everything else. There are fewer sources here than a wallet
-/// tells apart.
+/// Money joins what there is of its source, or stands behind everything else. Where there are 16 sources already, banknotes
+/// become one lot for each kind; a payment never does, of which there are fewer here than a wallet tells apart.
 fn gives(lots: &mut Vec<(Source, i64)>, source: Source, amount: i64) {
+    let is_new = lots.iter().all(|(known, _)| *known != source);
+    let stays_itself = matches!(source.kind, SourceKind::Card | SourceKind::Bank | SourceKind::Gift);
+    let several = is_new && !stays_itself && lots.len() >= 16;
+    let source = if several { Source { number: Source::SEVERAL, ..source } } else { source };
     match lots.iter_mut().find(|(known, _)| *known == source) {
         Some((_, sum)) => *sum += amount,
         None => lots.push((source, amount)),
