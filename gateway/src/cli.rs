@@ -26,30 +26,30 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run the server: QUIC for readers, HTTP for people, until Ctrl-C.
+    /// Run the server: QUIC for devices, HTTP for people, until Ctrl-C.
     Serve(Serve),
-    /// Make, list and revoke operators' API keys, on the machine that has the data folder.
+    /// Create, list and revoke operators' API keys, on the machine with the data folder.
     #[command(subcommand)]
     Key(Key),
-    /// Say to a running server that the system's clock is right, after it has jumped.
+    /// Tell a running server that the system's clock is right, after it has jumped.
     #[command(subcommand)]
     Clock(Clock),
-    /// Prepare another key for the QUIC door, and change to it when the devices know it.
+    /// Prepare the next key that devices pin, and switch to it once they know it.
     #[command(subcommand)]
     ServerKey(ServerKey),
-    /// What a durable write costs in the data folder: about nine seconds. Works beside a running server, and slows it.
+    /// Measure what a durable write costs in the data folder, in about nine seconds. A running server is slowed meanwhile.
     BenchDisk {
         /// Where to measure.
         #[command(flatten)]
         data: DataFolder,
     },
-    /// Check the journal: that nothing is damaged, and that what must always hold has held. Ends with 1 if not.
+    /// Check that the journal is not damaged, and that everything that must always hold has held. Exits with 1 if not.
     Audit(Audit),
-    /// Copy the data folder, beside a running server or without one, and audit the copy.
+    /// Copy the data folder, whether or not a server is running, and audit the copy.
     Backup(Backup),
-    /// Build the read models anew from the journal, while no server runs.
+    /// Rebuild the read models from the journal, while no server is running.
     Rebuild(Rebuild),
-    /// Watch a running server in this terminal: gates, tills, refusals. Tab: another festival; q: quit.
+    /// Watch a running server in this terminal: gates, terminals, refusals. Tab: next festival; q: quit.
     Top(Top),
     /// Ask a running server whether it takes commands. Exits with 1 if it does not.
     Ready(Ready),
@@ -61,19 +61,19 @@ pub struct Serve {
     /// The settings file; `deploy/tapgate.toml` shows all settings with their defaults.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// The data folder, made if it is missing [default: ./data].
+    /// The data folder, created if it is missing [default: ./data].
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Where people and programs reach the HTTP door [default: 127.0.0.1:8080].
+    /// The address for HTTP: the API and the pages [default: 127.0.0.1:8080].
     #[arg(long, value_name = "ADDR")]
     pub http: Option<SocketAddr>,
-    /// Where readers reach the QUIC door [default: 0.0.0.0:4433, with --demo 127.0.0.1:4433].
+    /// The address for QUIC: readers and terminals [default: 0.0.0.0:4433; with --demo, 127.0.0.1:4433].
     #[arg(long, value_name = "ADDR")]
     pub quic: Option<SocketAddr>,
-    /// Make a demo festival, if it is missing, and let a crowd of simulated visitors come and go.
+    /// Set up a demo festival, if there is none yet, and let a simulated crowd come and go.
     #[arg(long)]
     pub demo: bool,
-    /// Go on without the newest part of a journal that is not whole. POSITION is where it ends now, as the refusal says.
+    /// Carry on without the missing newest part of a journal. POSITION is where it ends now, as the refusal says.
     #[arg(long, value_name = "POSITION")]
     pub accept_loss: Option<u64>,
 }
@@ -115,30 +115,30 @@ impl DataFolder {
 /// `tapgate key …`. Works beside a running server (through its control socket) and without one.
 #[derive(Debug, Subcommand)]
 pub enum Key {
-    /// Make a key. It is printed once, and stored nowhere. Where there is no data folder yet, one is made.
+    /// Create a key. It is printed once and stored nowhere. If there is no data folder yet, one is created.
     Create {
         /// What it may do: ADMIN, ORGANIZER, STAFF, CASHIER or SECURITY.
         #[arg(long, value_parser = role)]
         role: Role,
-        /// At which festival, by its slug; repeat it for several. An ADMIN without any may do everything everywhere.
+        /// The slug of a festival where it is valid; repeat for several. An ADMIN key without any may do everything everywhere.
         #[arg(long = "festival", value_name = "SLUG")]
         festivals: Vec<String>,
-        /// What it is for, so that somebody later knows which one to revoke.
+        /// What the key is for, so that somebody later knows which one to revoke.
         #[arg(long, default_value = "")]
         name: String,
         /// Where the server's data is.
         #[command(flatten)]
         data: DataFolder,
     },
-    /// List all keys: number, role, festivals, name. Never the keys themselves.
+    /// List all keys with number, role, festivals and name, but never the keys themselves.
     List {
         /// Where the server's data is.
         #[command(flatten)]
         data: DataFolder,
     },
-    /// Refuse a key from the next request on.
+    /// Revoke a key: it is refused from the next request on.
     Revoke {
-        /// Its number, as `list` shows it.
+        /// The key's number, as `list` shows it.
         number: u32,
         /// Where the server's data is.
         #[command(flatten)]
@@ -149,7 +149,7 @@ pub enum Key {
 /// `tapgate clock …`. A server counts time by itself and is slewed towards the system's clock; a jump is not followed.
 #[derive(Debug, Subcommand)]
 pub enum Clock {
-    /// Go to the system's time at once. What was recorded keeps its time.
+    /// Take the system's time at once. What has been recorded keeps its time.
     Accept {
         /// Where the server's data is.
         #[command(flatten)]
@@ -160,13 +160,13 @@ pub enum Clock {
 /// `tapgate server-key …`
 #[derive(Debug, Subcommand)]
 pub enum ServerKey {
-    /// Make the key that will follow the present one. From its next start on the server tells its devices.
+    /// Create the key that will follow the present one. From its next start on, the server tells its devices.
     Next {
         /// Where the server's data is.
         #[command(flatten)]
         data: DataFolder,
     },
-    /// Put that key in the present one's place, while no server runs. Devices that have not heard of it enrol anew.
+    /// Switch to that key, while no server is running. Devices that have not heard of it must be enrolled again.
     Switch {
         /// Where the server's data is.
         #[command(flatten)]
@@ -178,8 +178,8 @@ fn role(text: &str) -> Result<Role, String> {
     let word = text.to_ascii_uppercase();
     match Role::from_word(&word) {
         Some(role) if is_for_keys(role) => Ok(role),
-        Some(_) => Err(format!("keys are for {KEY_ROLES}")),
-        None => Err(format!("there is no such role: keys are for {KEY_ROLES}")),
+        Some(_) => Err(format!("a key's role is one of {KEY_ROLES}")),
+        None => Err(format!("there is no such role: a key's role is one of {KEY_ROLES}")),
     }
 }
 

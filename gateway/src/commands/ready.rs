@@ -23,7 +23,7 @@ const ANSWER_MAX: usize = 16 << 10;
 /// `tapgate ready`
 #[derive(Debug, Args)]
 pub struct Ready {
-    /// Where the server is: its HTTP address.
+    /// The server's HTTP address.
     #[arg(value_name = "URL", default_value = "http://127.0.0.1:8080")]
     pub at: String,
 }

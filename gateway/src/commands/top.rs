@@ -31,16 +31,16 @@ const ONCE_WITHIN: Duration = Duration::from_secs(15);
 /// `tapgate top`
 #[derive(Debug, Args)]
 pub struct Top {
-    /// Where the server is: its HTTP address, or a live page's as the server prints it (`http://…/live/demo#key=…`).
+    /// The server's HTTP address, or that of a live page as the server prints it (`http://…/live/demo#key=…`).
     #[arg(value_name = "URL", default_value = "http://127.0.0.1:8080")]
     pub at: String,
-    /// An operator's key; without it, the one in the URL or in the environment's TAPGATE_KEY, where nobody else sees it.
+    /// An operator's key. Without it, the one in the URL or in TAPGATE_KEY is used; others on this machine cannot see the latter.
     #[arg(long, value_name = "KEY")]
     pub key: Option<String>,
-    /// Which festival to begin with, by its slug; without it, the URL's, or the first that is open.
+    /// The slug of the festival to begin with. Without it: the one in the URL, or the first that is open.
     #[arg(long, value_name = "SLUG")]
     pub festival: Option<String>,
-    /// Print one picture as plain text, and end.
+    /// Print one snapshot as plain text, and exit.
     #[arg(long)]
     pub once: bool,
 }
@@ -54,13 +54,13 @@ impl Top {
         let environment = std::env::var("TAPGATE_KEY").ok();
         let given = Given::of(&self.at)?;
         let key = self.key.or(given.key).or(environment);
-        let key = key.context("a key is needed: --key, the environment's TAPGATE_KEY, or the page's whole address")?;
+        let key = key.context("a key is needed: give --key, TAPGATE_KEY in the environment, or the page's whole address")?;
         let server = Arc::new(Server::new(&given.authority, key.trim())?);
         let slug = self.festival.or(given.slug);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         match self.once {
             true => runtime.block_on(once(server, slug)).map(Some),
-            false if !io::stdout().is_terminal() => bail!("this is no terminal; --once prints one picture"),
+            false if !io::stdout().is_terminal() => bail!("the output is not a terminal; --once prints a single snapshot"),
             false => {
                 // From here on a panic puts the terminal back before it says what happened.
                 let mut terminal = ratatui::try_init().context("the terminal")?;
@@ -83,13 +83,13 @@ pub(super) struct Given {
 impl Given {
     pub(super) fn of(at: &str) -> anyhow::Result<Self> {
         if at.starts_with("https://") {
-            bail!("https is not spoken here: give the server's own HTTP address, through a tunnel if it is far away");
+            bail!("https is not supported here: give the server's own HTTP address, through a tunnel if it is far away");
         }
         let rest = at.strip_prefix("http://").unwrap_or(at);
         let (address, fragment) = rest.split_once('#').unwrap_or((rest, ""));
         let (authority, path) = address.split_once('/').unwrap_or((address, ""));
         if authority.is_empty() || authority.contains(char::is_whitespace) {
-            bail!("`{at}` is no address of a server: http://127.0.0.1:8080, say");
+            bail!("`{at}` is not the address of a server; http://127.0.0.1:8080 is one");
         }
         let port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
         let authority = if port { authority.to_owned() } else { format!("{authority}:80") };
@@ -117,9 +117,9 @@ async fn once(server: Arc<Server>, slug: Option<String>) -> anyhow::Result<Strin
                 return Ok(());
             }
         }
-        bail!("the stream has ended")
+        bail!("the server has ended the stream")
     };
-    let shown = tokio::time::timeout(ONCE_WITHIN, shown).await.context("the server sends no picture")?;
+    let shown = tokio::time::timeout(ONCE_WITHIN, shown).await.context("the server has sent no figures")?;
     feed.abort();
     shown?;
     let (width, height) = match io::stdout().is_terminal() {
