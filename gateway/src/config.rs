@@ -173,7 +173,7 @@ pub enum ConfigError {
         why: std::io::Error,
     },
     /// The file is not TOML, or has a setting that does not exist.
-    #[error("settings file {}: {why}", .path.display())]
+    #[error("the settings file {} cannot be used: {why}", .path.display())]
     Malformed {
         /// Which.
         path: PathBuf,
@@ -261,7 +261,7 @@ impl Config {
                     &file.trusted_proxies.unwrap_or_default(),
                     file.proxy_header.unwrap_or_default(),
                 )
-                .map_err(|bad| refused("trusted_proxies", &format!("{bad} is no network and no address")))?,
+                .map_err(|bad| refused("trusted_proxies", &format!("{bad} is neither a network nor an address")))?,
             },
             live_streams: within("live_streams", file.live_streams.unwrap_or(VIEWERS_MAX), 1, 4_096)?,
             live_streams_per_key: within(
@@ -332,7 +332,7 @@ fn within<T: PartialOrd + std::fmt::Display>(
     if value >= min && value <= max {
         Ok(value)
     } else {
-        Err(refused(setting, &format!("is {value}, must be {min} to {max}")))
+        Err(refused(setting, &format!("is {value}, but must be {min} to {max}")))
     }
 }
 

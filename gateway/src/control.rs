@@ -95,7 +95,7 @@ pub fn bind(data: &Path) -> io::Result<UnixListener> {
 /// Answers there until `stop`.
 pub async fn serve(listener: UnixListener, app: Router, stop: impl Future<Output = ()> + Send + 'static) {
     if let Err(error) = axum::serve(listener, app).with_graceful_shutdown(stop).await {
-        tracing::warn!(%error, "the control socket has gone");
+        tracing::warn!(%error, "the control socket has stopped");
     }
 }
 

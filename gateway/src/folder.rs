@@ -18,7 +18,7 @@ const OURS: [&str; 8] =
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
     /// There is none.
-    #[error("there is no data folder at {}, and nothing was made: say where it is with --data or --config", .path.display())]
+    #[error("there is no data folder at {}, and none was created: say where it is with --data or --config", .path.display())]
     Missing {
         /// Where it was looked for.
         path: PathBuf,
@@ -33,7 +33,7 @@ pub enum FolderError {
     },
     /// Others may look into a folder that is not ours alone, so its rights are not ours to narrow.
     #[error(
-        "{} can be read by others and holds other things: choose a folder of its own, or make it its owner's only (chmod 700)",
+        "{} can be read by others and holds other files: choose a folder for Tapgate alone, or close it to others (chmod 700)",
         .path.display()
     )]
     Shared {
@@ -41,7 +41,7 @@ pub enum FolderError {
         path: PathBuf,
     },
     /// Others may look into it, and this process may not change that.
-    #[error("{} can be read by others, and that cannot be changed ({why}): make it its owner's only (chmod -R go= )", .path.display())]
+    #[error("{} can be read by others, and that could not be changed ({why}): close it to others (chmod -R go= )", .path.display())]
     Wide {
         /// Which.
         path: PathBuf,
@@ -71,7 +71,7 @@ pub fn prepare(folder: &Path) -> Result<(), FolderError> {
         narrowed += narrow_all(&folder.join(name))?;
     }
     if narrowed > 0 {
-        warn!(folder = %folder.display(), narrowed, "others could look into the data folder; now its owner only can");
+        warn!(folder = %folder.display(), narrowed, "others could read the data folder; now only its owner can");
     }
     Ok(())
 }

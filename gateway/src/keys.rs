@@ -30,7 +30,7 @@ pub async fn run(command: Key) -> anyhow::Result<Said> {
     match command {
         Key::Create { role, festivals, name, data } => {
             if festivals.is_empty() && role != Role::Admin {
-                bail!("a festival is needed: --festival SLUG (only an ADMIN's key may be for all of them)");
+                bail!("a festival is needed: --festival SLUG (only an ADMIN key can be valid at all of them)");
             }
             let folder = data.clone().settings()?.data;
             let is_new = !folder::has_journal(&folder);
@@ -40,7 +40,7 @@ pub async fn run(command: Key) -> anyhow::Result<Said> {
             if is_new {
                 let _ = writeln!(note, "There was no data folder at {}: a new one was made.", folder.display());
             }
-            let _ = writeln!(note, "This is key {}. It is shown once: keep it where secrets are kept.", made.no);
+            let _ = writeln!(note, "This is key {}. It is shown only once: keep it with your other secrets.", made.no);
             Ok(Said { answer: format!("{}\n", made.key), note })
         }
         Key::List { data } => {
@@ -49,7 +49,7 @@ pub async fn run(command: Key) -> anyhow::Result<Said> {
         }
         Key::Revoke { number, data } => {
             let _: Nothing = ask(data, "DELETE", &format!("/api/v1/keys/{number}"), String::new()).await?;
-            Ok(Said { note: format!("Key {number} is refused from now on.\n"), ..Said::default() })
+            Ok(Said { note: format!("Key {number} is revoked: it is refused from now on.\n"), ..Said::default() })
         }
     }
 }
@@ -129,7 +129,7 @@ async fn ask<A: for<'de> Deserialize<'de>>(
 
 fn table(keys: &[Row]) -> String {
     if keys.is_empty() {
-        return "There are no keys yet. Make one: tapgate key create --role ADMIN\n".into();
+        return "There are no keys yet. To create one: tapgate key create --role ADMIN\n".into();
     }
     let mut text = format!("{:>4}  {:9}  {:7}  {:20}  {:24}  name\n", "no", "role", "", "made", "festivals");
     for key in keys {

@@ -71,7 +71,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Rebuild(args) => {
             log_to_stderr("warn");
             let Rebuilt { records, events, took } = rebuild::run(args.data.settings()?.data.as_path())?;
-            println!("read models built anew: {events} events of {records} records in {:.1} s", took.as_secs_f64());
+            println!("read models rebuilt: {events} events from {records} records in {:.1} s", took.as_secs_f64());
         }
         Command::Top(top) => {
             log_to_stderr("off"); // a line of a log would tear the picture

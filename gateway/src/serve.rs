@@ -66,11 +66,11 @@ pub enum ServeError {
     /// The QUIC door does not open.
     #[error(transparent)]
     Quic(#[from] QuicError),
-    /// The demo does not come about.
+    /// The demo could not be set up.
     #[error(transparent)]
     Demo(#[from] DemoError),
     /// The system gives no threads, or no signals.
-    #[error("the system gives no {what}: {why}")]
+    #[error("cannot set up {what}: {why}")]
     System {
         /// What.
         what: &'static str,
@@ -82,9 +82,11 @@ pub enum ServeError {
 fn hint(why: &io::Error, setting: &str) -> String {
     match why.kind() {
         io::ErrorKind::AddrInUse => {
-            format!(". Another program has it, perhaps another tapgate: end that one, or choose another with {setting}")
+            format!(
+                ". Another program is using it, perhaps another tapgate: stop that one, or choose another address with {setting}"
+            )
         }
-        io::ErrorKind::PermissionDenied => format!(". Ports below 1024 need a right of their own; see {setting}"),
+        io::ErrorKind::PermissionDenied => format!(". Ports below 1024 need a special permission; see {setting}"),
         io::ErrorKind::AddrNotAvailable => format!(". This machine does not have that address; see {setting}"),
         _ => String::new(),
     }
@@ -117,7 +119,7 @@ pub struct Opened {
 pub fn open(config: &Config) -> Result<Opened, ServeError> {
     // Before the journal, which looks its figures up once.
     let metrics = metrics::install()
-        .map_err(|why| ServeError::System { what: "figures", why: io::Error::other(why.to_string()) })?;
+        .map_err(|why| ServeError::System { what: "the metrics", why: io::Error::other(why.to_string()) })?;
     let folder = config.data.clone();
     folder::prepare(&folder)?;
     let mut node_config = NodeConfig { shards: config.shards, threads: config.threads, ..NodeConfig::new(&folder) };
@@ -314,7 +316,7 @@ impl Doors {
             }
             // Gates work without it; keys can be made while the server is stopped, or over the API.
             Err(error) => {
-                warn!(socket = %socket.display(), %error, "no control socket: `tapgate key` will not reach this server")
+                warn!(socket = %socket.display(), %error, "there is no control socket: `tapgate key` cannot reach this server")
             }
         }
 
@@ -349,7 +351,7 @@ impl Doors {
         // Watched from the beginning, so that the chart has something to show whenever somebody looks.
         match self.live.watch(demo::festival::id()).await {
             Ok(watching) => self.demo_watched = Some(watching),
-            Err(rejection) => warn!(code = rejection.code(), "the demo's live figures do not start"),
+            Err(rejection) => warn!(code = rejection.code(), "the demo's live figures could not be started"),
         }
         Ok(Some(key))
     }
@@ -359,7 +361,7 @@ impl Doors {
     fn announce(&self, http: SocketAddr, quic: SocketAddr, advertised: &str, demo_key: Option<&str>, tls: &ServerTls) {
         let people = from_here(http);
         let recovered = self.node.recovered();
-        println!("Tapgate {} is open.\n", env!("CARGO_PKG_VERSION"));
+        println!("Tapgate {} is running.\n", env!("CARGO_PKG_VERSION"));
         println!(
             "  data      {} ({} events replayed, ready in {} ms)",
             self.config.data.display(),
@@ -375,7 +377,7 @@ impl Doors {
                 self.config.data.display()
             ),
         }
-        println!("\nCtrl-C ends it in order; a second one at once.");
+        println!("\nCtrl-C stops it cleanly; a second Ctrl-C stops it at once.");
     }
 
     /// Whom the server's key keeps out is not seen by looking at who connects.
@@ -384,7 +386,7 @@ impl Doors {
             match quic::pinning(&self.node, tls.fingerprint, tls.next).await {
                 Ok(pinning) => pinning,
                 Err(rejection) => {
-                    return warn!(code = rejection.code(), "nobody can say which devices pin another key");
+                    return warn!(code = rejection.code(), "it could not be checked which devices pin another key");
                 }
             };
         if locked_out > 0 {
@@ -392,17 +394,17 @@ impl Doors {
                 locked_out,
                 devices,
                 ?named,
-                "these devices pin another key than this server's: they have to enrol anew"
+                "these devices pin another key than this server's and must be enrolled again"
             );
         }
         if let Some(next) = tls.next {
-            info!(know_next, devices, %next, "so many devices know the server's next key");
+            info!(know_next, devices, %next, "this many devices know the server's next key");
         }
     }
 
     /// Doors first, so that nothing new comes; then the node, which answers what it has taken and closes the journal.
     async fn stop(self) {
-        info!("closing the doors; Ctrl-C again ends at once");
+        info!("stopping: no new connections; Ctrl-C again stops at once");
         let within = Duration::from_secs(self.config.stop_within_s);
         if let Some(crowd) = self.crowd {
             crowd.stop().await;
@@ -417,7 +419,7 @@ impl Doors {
             }
         };
         if tokio::time::timeout(within, ended).await.is_err() {
-            warn!(seconds = within.as_secs(), "requests under way were cut off");
+            warn!(seconds = within.as_secs(), "requests still in progress were cut off");
         }
         self.upkeep.abort();
         // Followers before what they follow. What they have not read yet, they read at the next start.
@@ -472,12 +474,12 @@ async fn watch_health(node: Node) {
             if health.partly_up {
                 error!(
                     reason,
-                    "A PART OF THE NODE IS DOWN: it answers `unavailable`, the rest goes on. See the log, then restart"
+                    "PART OF THE NODE IS DOWN and answers `unavailable`; the rest carries on. See the log, then restart"
                 );
             } else {
                 error!(
                     reason,
-                    "NOTHING CAN BE RECORDED: readers answer `unavailable` and let nobody in. See to the disk, then restart"
+                    "NOTHING CAN BE RECORDED: devices are answered `unavailable`, nobody is let in. Check the disk, then restart"
                 );
             }
         }
@@ -505,7 +507,7 @@ impl Ends {
     fn second_ends_at_once(mut self) {
         tokio::spawn(async move {
             self.first().await;
-            warn!("ended at once; what was acknowledged is on disk");
+            warn!("stopped at once; everything that was acknowledged is on disk");
             std::process::exit(130);
         });
     }

@@ -84,7 +84,7 @@ impl ServerTls {
         }
         // Gates open whatever is wrong with a key that nobody uses yet.
         Ok(tls.clone().followed_by(&next).unwrap_or_else(|error| {
-            tracing::warn!(%error, "no device is told of the server's next key");
+            tracing::warn!(%error, "devices are not told of the server's next key");
             tls
         }))
     }

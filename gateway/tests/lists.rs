@@ -177,7 +177,7 @@ async fn a_night_is_listed_audited_and_rebuilt() {
     fs::remove_dir_all(data.join("views")).unwrap();
     let rebuilt = tapgate_on(&data, &["rebuild"]);
     assert_eq!(rebuilt.status.code(), Some(0), "{}", said(&rebuilt.stderr));
-    assert!(said(&rebuilt.stdout).starts_with("read models built anew: "), "{}", said(&rebuilt.stdout));
+    assert!(said(&rebuilt.stdout).starts_with("read models rebuilt: "), "{}", said(&rebuilt.stdout));
     assert!(data.join("views").join("views.redb").is_file(), "before any server runs");
     let server = Running::start(&data, &[]);
     assert_eq!(lists(&server.operator(&key), &tickets, &devices), before);

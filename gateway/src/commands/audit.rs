@@ -139,7 +139,7 @@ pub fn run(data: &Path) -> anyhow::Result<Findings> {
         missing: Vec::new(),
         torn,
     };
-    let mut books = Hands::new(shards).context("threads for the audit")?;
+    let mut books = Hands::new(shards).context("cannot start threads for the audit")?;
     let mut progress = Progress::new(journal.ends_at());
     loop {
         match journal.next() {
@@ -224,7 +224,7 @@ impl Findings {
         let missing = self.journal.missing.iter().map(|missing| missing.up_to - missing.ends).max();
         let missing = missing.map(|records| match records {
             0 => "the journal's newest part is missing".to_owned(),
-            records => format!("the journal's newest part is missing, {records} record(s) at least"),
+            records => format!("the journal's newest part is missing, at least {records} record(s)"),
         });
         let violations = match self.gates.violations_total {
             0 => None,
@@ -242,7 +242,7 @@ impl fmt::Display for Findings {
         writeln!(f, "journal   {records} records of {shards} shards, chain {chain}")?;
         if let Some(torn) = torn {
             // Where acknowledged records are missing, what is left of one of them looks torn too.
-            let remark = if missing.is_empty() { " (never acknowledged; no damage)" } else { "" };
+            let remark = if missing.is_empty() { " (never acknowledged, so not damage)" } else { "" };
             writeln!(f, "torn      {} from byte {}: {}{remark}", torn.file, torn.offset, torn.why)?;
         }
         for Missing { witness, up_to: _, ends, why } in missing {
@@ -252,15 +252,15 @@ impl fmt::Display for Findings {
             write!(f, "DAMAGED   {file} at byte {offset}: {why}; ")?;
             match resumes {
                 Some(place) => {
-                    writeln!(f, "goes on in {} at byte {}, {missing} records missing", place.file, place.offset)?
+                    writeln!(f, "continues in {} at byte {}, {missing} records missing", place.file, place.offset)?
                 }
-                None => writeln!(f, "nothing behind it holds")?,
+                None => writeln!(f, "nothing after it can be read")?,
             }
         }
         if !damage.is_empty() {
             writeln!(
                 f,
-                "          {records_missing} records missing, {records_behind_damage} whole ones behind damage, which are not checked below"
+                "          {records_missing} records missing; {records_behind_damage} whole ones after the damage are not checked below"
             )?;
         }
         let gates = &self.gates;
@@ -298,7 +298,7 @@ impl fmt::Display for Findings {
         if gates.conflicts_total > 0 {
             writeln!(
                 f,
-                "\n{} conflicts (answers that stood after a crash; somebody should look at them):",
+                "\n{} conflicts (answers that stood after a crash; somebody should look into them):",
                 gates.conflicts_total
             )?;
         }

@@ -75,10 +75,14 @@ pub fn run(config: &Config, to: &Path) -> anyhow::Result<BackedUp> {
 
     let findings = audit::run(&aside)?;
     if let Some(verdict) = findings.verdict() {
-        bail!("the copy in {} is not good: {verdict}\n{findings}", aside.display());
+        bail!("the copy in {} does not pass the audit: {verdict}\n{findings}", aside.display());
     }
-    ensure!(findings.journal.chain == audit::hex(&copied.end.chain), "the copy in {} ends elsewhere", aside.display());
-    fs::rename(&aside, to).with_context(|| format!("rename {} to {}", aside.display(), to.display()))?;
+    ensure!(
+        findings.journal.chain == audit::hex(&copied.end.chain),
+        "the copy in {} does not end where the journal did",
+        aside.display()
+    );
+    fs::rename(&aside, to).with_context(|| format!("cannot rename {} to {}", aside.display(), to.display()))?;
     flush(to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")))?;
     let apart = [("qr_secret", config.qr_secret.is_some()), ("tls_certificate and tls_key", config.tls.is_some())];
     Ok(BackedUp {
@@ -97,12 +101,12 @@ impl fmt::Display for BackedUp {
         let (megabytes, to) = (*bytes as f64 / 1e6, to.display());
         writeln!(
             f,
-            "{to}: {records} records, {megabytes:.0} MB, {snapshots} snapshots in {:.1} s",
+            "{to}: {records} records, {megabytes:.0} MB, {snapshots} snapshots, in {:.1} s",
             took.as_secs_f64()
         )?;
         writeln!(f, "The audit of the copy holds. To restore it: tapgate serve --data {to}")?;
         for setting in apart {
-            writeln!(f, "Not in it, since your settings say where: {setting}")?;
+            writeln!(f, "Not in the copy, because your settings say where it is: {setting}")?;
         }
         Ok(())
     }
@@ -110,7 +114,7 @@ impl fmt::Display for BackedUp {
 
 /// The name under which the copy is made.
 fn beside(to: &Path) -> anyhow::Result<PathBuf> {
-    let name = to.file_name().with_context(|| format!("{} names no folder", to.display()))?;
+    let name = to.file_name().with_context(|| format!("{} is not the name of a folder", to.display()))?;
     let mut aside = name.to_owned();
     aside.push(".incomplete");
     Ok(to.with_file_name(aside))
@@ -129,7 +133,7 @@ fn must_be_new(folder: &Path) -> anyhow::Result<()> {
 
 fn make(folder: &Path) -> anyhow::Result<()> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
-    made.with_context(|| format!("make {}", folder.display()))
+    made.with_context(|| format!("cannot create {}", folder.display()))
 }
 
 fn copy_snapshots(from: &Path, to: &Path) -> anyhow::Result<usize> {
@@ -160,11 +164,13 @@ fn is_gone(why: &anyhow::Error) -> bool {
 }
 
 fn copy_file(from: &Path, to: &Path) -> anyhow::Result<()> {
-    let doing = || format!("copy {} to {}", from.display(), to.display());
+    let doing = || format!("cannot copy {} to {}", from.display(), to.display());
     fs::copy(from, to).with_context(doing)?;
     File::open(to).and_then(|file| file.sync_all()).with_context(doing)
 }
 
 fn flush(folder: &Path) -> anyhow::Result<()> {
-    File::open(folder).and_then(|folder| folder.sync_all()).with_context(|| format!("flush {}", folder.display()))
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .with_context(|| format!("cannot flush {}", folder.display()))
 }

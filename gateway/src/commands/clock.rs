@@ -19,7 +19,8 @@ pub async fn run(command: Clock) -> anyhow::Result<String> {
             control::path(&folder).display()
         )
     };
-    let (status, body) = running.ask("POST", CLOCK_ACCEPT, "clock", String::new()).await.context("no answer")?;
+    let (status, body) =
+        running.ask("POST", CLOCK_ACCEPT, "clock", String::new()).await.context("the server does not answer")?;
     if status != StatusCode::OK {
         bail!("the server answered {status}");
     }
@@ -27,12 +28,15 @@ pub async fn run(command: Clock) -> anyhow::Result<String> {
     let now = serde_json::to_value(now)?;
     let now = now.as_str().unwrap_or_default();
     let moved = match moved_ms {
-        0 => "The server's clock is the system's".to_owned(),
-        ms => format!("The server's clock went {} by {:.3} s", if ms > 0 { "forward" } else { "back" }, seconds(ms)),
+        0 => "The server's clock already is the system's".to_owned(),
+        ms => format!("The server's clock moved {} by {:.3} s", if ms > 0 { "forward" } else { "back" }, seconds(ms)),
     };
     let ahead = match journal_ahead_ms {
         0..1_000 => String::new(),
-        ms => format!(" The journal is {:.0} s ahead of it, and its time stands still for so long.", seconds(ms)),
+        ms => format!(
+            " The journal is {:.0} s ahead of it: recorded time stands still until the clock has caught up.",
+            seconds(ms)
+        ),
     };
     Ok(format!("{moved}: {now}.{ahead}\n"))
 }

@@ -60,7 +60,7 @@ pub fn run(data: &Path) -> anyhow::Result<Rebuilt> {
     let path = read_models::file_in(data);
     match fs::remove_file(&path) {
         Err(why) if why.kind() != io::ErrorKind::NotFound => {
-            return Err(why).with_context(|| format!("remove {}", path.display()));
+            return Err(why).with_context(|| format!("cannot remove {}", path.display()));
         }
         _ => {}
     }

@@ -19,30 +19,30 @@ pub fn run(command: ServerKey) -> anyhow::Result<String> {
     let folder = config.data;
     if config.tls.is_some() {
         bail!(
-            "the server's key is the one in `tls_key`: name the next one's certificate in `tls_next_certificate`, and \
-             exchange the files when the server says that its devices know it"
+            "the server's key is the one in `tls_key`: name the next key's certificate in `tls_next_certificate`, and swap \
+             the files once the server says that its devices know it"
         );
     }
-    ensure!(has_journal(&folder), "{} is no data folder", folder.display());
+    ensure!(has_journal(&folder), "{} is not a data folder", folder.display());
     match command {
         ServerKey::Next { .. } => {
             let next = tls::prepare_next(&folder)?;
             Ok(format!(
-                "The next key is {next}, in {}.\nStart the server again: it tells each device that connects, and says at \
-                 every start how many know. When all do, stop it and run `tapgate server-key switch`.\n",
+                "The next key is {next}, in {}.\nRestart the server: it tells each device that connects, and says at every \
+                 start how many know. Once all do, stop it and run `tapgate server-key switch`.\n",
                 folder.join(NEXT_FILE).display()
             ))
         }
         ServerKey::Switch { .. } => {
             ensure!(
                 folder.join(NEXT_FILE).try_exists()?,
-                "no key has been prepared in {}: `tapgate server-key next` does",
+                "no key has been prepared in {}: run `tapgate server-key next` first",
                 folder.display()
             );
             let _held = FolderDisk::lock(&journal_in(&folder)).context("stop the server first")?;
             let present = tls::switch(&folder)?;
             Ok(format!(
-                "The server's key is {present} from its next start on. The one before it lies in {}.\n",
+                "From its next start on, the server's key is {present}. The previous key is kept in {}.\n",
                 folder.join(tls::BEFORE_FILE).display()
             ))
         }

@@ -54,13 +54,16 @@ impl Top {
         let environment = std::env::var("TAPGATE_KEY").ok();
         let given = Given::of(&self.at)?;
         let key = self.key.or(given.key).or(environment);
-        let key = key.context("a key is needed: give --key, TAPGATE_KEY in the environment, or the page's whole address")?;
+        let key =
+            key.context("a key is needed: give --key, TAPGATE_KEY in the environment, or the page's whole address")?;
         let server = Arc::new(Server::new(&given.authority, key.trim())?);
         let slug = self.festival.or(given.slug);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         match self.once {
             true => runtime.block_on(once(server, slug)).map(Some),
-            false if !io::stdout().is_terminal() => bail!("the output is not a terminal; --once prints a single snapshot"),
+            false if !io::stdout().is_terminal() => {
+                bail!("the output is not a terminal; --once prints a single snapshot")
+            }
             false => {
                 // From here on a panic puts the terminal back before it says what happened.
                 let mut terminal = ratatui::try_init().context("the terminal")?;
@@ -83,7 +86,9 @@ pub(super) struct Given {
 impl Given {
     pub(super) fn of(at: &str) -> anyhow::Result<Self> {
         if at.starts_with("https://") {
-            bail!("https is not supported here: give the server's own HTTP address, through a tunnel if it is far away");
+            bail!(
+                "https is not supported here: give the server's own HTTP address, through a tunnel if it is far away"
+            );
         }
         let rest = at.strip_prefix("http://").unwrap_or(at);
         let (address, fragment) = rest.split_once('#').unwrap_or((rest, ""));
