@@ -23,7 +23,7 @@ let trouble = null; // [kind, sentence, link]: what the server said, or that it 
 async function follow() {
   let failures = 0;
   for (;;) {
-    if (!key()) { setConnection('connecting', 'Signed out'); await askForKey('This page shows one festival, its gates and its tills, to those who may see them.'); }
+    if (!key()) { setConnection('connecting', 'Signed out'); await askForKey('This page shows one festival, its gates and its terminals, to those who may see them.'); }
     at('sign-out').hidden = false;
     setConnection(last ? 'reconnecting' : 'connecting', last ? 'Reconnecting' : 'Connecting');
     let wait = Math.min(10_000, 500 * 2 ** failures) * (0.75 + Math.random() / 2);
@@ -94,7 +94,7 @@ function begin(data) {
   // A server that has just restarted knows less of the past than this page does.
   const since = data.points[0]?.at ?? data.now.at;
   points = [...points.filter((point) => point.at < since), ...data.points].slice(-HISTORY_MAX);
-  document.title = `${festival.name} · ${data.now.cash ? 'Gates and tills' : 'Gates'}`;
+  document.title = `${festival.name} · ${data.now.cash ? 'Gates and terminals' : 'Gates'}`;
   text(at('name'), festival.name);
   text(at('when'), days(festival.startsAt, festival.endsAt));
   picture(data.now);
