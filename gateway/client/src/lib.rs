@@ -15,7 +15,7 @@
 //!
 //! A scan is in the queue's file before it is sent, and stays there until its final answer. Its number is never used
 //! for anything else, so sending it again is harmless. A [`Terminal`] does the same with money. [`Link`] is the bare
-//! connection underneath.
+//! connection underneath. `examples/reader.rs` and `examples/terminal.rs` are whole devices, with a keyboard for a scanner.
 
 mod addresses;
 mod ask;
@@ -43,7 +43,7 @@ pub use engine::command::{CashVerdict, DeviceAnswer, Direction, Line, TerminalAn
 pub use engine::ids::{DeviceId, ProductNo, TagUid, TicketId, TransactionId, VendorNo, WalletId, ZoneNo};
 pub use engine::money::{Currency, Money};
 pub use engine::rejection::Rejection;
-pub use tapgate_wire::{NoOffer, Notice, Offer, Refusal};
+pub use tapgate_wire::{NoOffer, Notice, Offer, Recent, Refusal};
 
 pub use identity::{DeviceKey, Identity};
 pub use late::{LateAnswer, Lately, Unanswered, settle, unanswered};
