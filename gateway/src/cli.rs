@@ -1,18 +1,34 @@
 //! What can be typed: `tapgate serve`, `tapgate key …`, `tapgate audit` and its neighbours.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 use engine::status::Role;
 
-use crate::commands::audit::Audit;
-use crate::commands::backup::Backup;
-use crate::commands::ready::Ready;
-use crate::commands::rebuild::Rebuild;
-use crate::commands::top::Top;
-use crate::config::{Config, ConfigError, File, Flags};
-use crate::http::keys::{KEY_ROLES, is_for_keys};
+use crate::http::ops::api_keys::{KEY_ROLES, is_for_keys};
+use crate::server::config::{Config, ConfigError, File, Flags};
+use audit::Audit;
+use backup::Backup;
+use ready::Ready;
+use rebuild::Rebuild;
+use top::Top;
+
+pub mod audit;
+pub mod backup;
+pub mod clock;
+pub mod key;
+mod progress;
+pub mod ready;
+pub mod rebuild;
+pub mod server_key;
+pub mod top;
+mod worker_pool;
+
+/// Where the journal of a data folder is.
+fn journal_in(data: &Path) -> PathBuf {
+    data.join("journal")
+}
 
 /// Tapgate: access and payments for festivals.
 #[derive(Debug, Parser)]

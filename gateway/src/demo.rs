@@ -1,16 +1,16 @@
 //! The demo festival and its crowd: simulated readers and terminals that stream real scans and payments over real QUIC.
 //!
-//! [`festival`] and [`stands`] make what is missing, [`crowd`] and [`drinkers`] decide who tries what, [`readers`] and
-//! [`tills`] are the devices, [`bars`] brings drinkers to tills. Starting again finds the festival, its tickets, wallets
+//! [`festival`] and [`vendors`] make what is missing, [`visitors`] and [`customers`] decide who tries what, [`readers`] and
+//! [`terminals`] are the devices, [`bars`] brings customers to terminals. Starting again finds the festival, its tickets, wallets
 //! and devices as they were, asks the node who is inside and what is on which wristband, and goes on from there.
 
 pub mod bars;
-pub mod crowd;
-pub mod drinkers;
+pub mod customers;
 pub mod festival;
 pub mod readers;
-pub mod stands;
-pub mod tills;
+pub mod terminals;
+pub mod vendors;
+pub mod visitors;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -27,9 +27,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::http::AppState;
-use crowd::{Crowd, Place, Shown};
 use festival::DemoError;
 use readers::{Readers, Server};
+use visitors::{Crowd, Place, Shown};
 
 /// How often somebody looks who steps up next.
 const STEP: Duration = Duration::from_millis(50);
@@ -67,10 +67,10 @@ pub async fn start(state: &AppState, data: &Path, server: Server) -> Result<(Run
     std::fs::create_dir_all(&folder).map_err(|why| DemoError::File { path: folder.display().to_string(), why })?;
     let view = festival::set_up(&state.node, &folder).await?;
     let key = festival::page_key(&state.node, &folder).await?;
-    stands::set_up(&state.node, view.id).await?;
-    let drinkers = stands::gather(&state.node, &folder, view.id).await?;
+    vendors::set_up(&state.node, view.id).await?;
+    let drinkers = vendors::gather(&state.node, &folder, view.id).await?;
     let readers = readers::connect(&state.node, &view, &folder, server).await?;
-    let tills = tills::connect(&state.node, view.id, &folder, server).await?;
+    let tills = terminals::connect(&state.node, view.id, &folder, server).await?;
     let crowd = festival::gather(&state.node, &folder).await?;
     let printer = Printer::new(&state.qr_secret, view.id, view.qr_version);
     let (stop, stopping) = watch::channel(false);

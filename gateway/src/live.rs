@@ -30,20 +30,20 @@ use utoipa_axum::routes;
 
 use crate::auth::{Operator, Right, key_hash};
 use crate::http::AppState;
-use crate::http::problem::{Fault, Problem};
-use crate::latency::LatencyTracker;
-use crate::shares::{Holder, Most, NoSeat, Seat, Seats};
+use crate::http::kit::problem::{Fault, Problem};
+use crate::http::kit::shares::{Holder, Most, NoSeat, Seat, Seats};
+use crate::server::latency::LatencyTracker;
 use books::Books;
 use names::Names;
-use picture::{ANSWERS_S, AnswerTime, Picture, Point};
 use seconds::Seconds;
+use snapshot::{ANSWERS_S, AnswerTime, Picture, Point};
 use zip::Zipped;
 
 mod books;
-pub mod cash;
+pub mod cashless;
 mod names;
-pub mod picture;
 mod seconds;
+pub mod snapshot;
 mod zip;
 
 /// How much history a viewer is given: ten minutes.
@@ -442,8 +442,8 @@ impl Watching {
 
 #[cfg(test)]
 mod tests {
-    use super::cash::tests::{books, cash};
-    use super::picture::tests::{live, picture};
+    use super::cashless::tests::{books, cash};
+    use super::snapshot::tests::{live, picture};
     use super::*;
     use utoipa::PartialSchema as _;
 
@@ -509,9 +509,12 @@ mod tests {
     fn documented_names_are_the_streams_own() {
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         History::schemas(&mut ours);
-        crate::http::live_counts::LiveCounts::schemas(&mut theirs);
-        crate::http::festivals::Festival::schemas(&mut theirs);
-        theirs.push((crate::http::festivals::Festival::name().into(), crate::http::festivals::Festival::schema()));
+        crate::http::gates::live_counts::LiveCounts::schemas(&mut theirs);
+        crate::http::gates::festivals::Festival::schemas(&mut theirs);
+        theirs.push((
+            crate::http::gates::festivals::Festival::name().into(),
+            crate::http::gates::festivals::Festival::schema(),
+        ));
         assert!(ours.iter().any(|(name, _)| name == "LiveVendor") && theirs.iter().any(|(name, _)| name == "Zone"));
         for (name, _) in &ours {
             assert!(theirs.iter().all(|(known, _)| known != name), "{name} is two things");

@@ -5,13 +5,14 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser;
+use gateway::cli::key;
+use gateway::cli::rebuild::Rebuilt;
 use gateway::cli::{Cli, Command};
-use gateway::commands::rebuild::Rebuilt;
-use gateway::commands::{audit, backup, clock, ready, rebuild, server_key};
-use gateway::config::ConfigError;
-use gateway::folder::FolderError;
-use gateway::serve::ServeError;
-use gateway::{keys, serve};
+use gateway::cli::{audit, backup, clock, ready, rebuild, server_key};
+use gateway::server::config::ConfigError;
+use gateway::server::data_folder::FolderError;
+use gateway::server::run;
+use gateway::server::run::ServeError;
 use storage::journal::JournalError;
 use storage::journal::bench::bench_disk;
 use tracing_subscriber::EnvFilter;
@@ -38,12 +39,12 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Serve(flags) => {
             let config = flags.settings()?;
             log_to_stderr(&config.log);
-            serve::run(config)?;
+            run::run(config)?;
         }
         Command::Key(command) => {
             log_to_stderr("warn");
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let said = runtime.block_on(keys::run(command))?;
+            let said = runtime.block_on(key::run(command))?;
             print!("{}", said.answer);
             eprint!("{}", said.note);
         }

@@ -51,9 +51,9 @@ pub use pins::{Pinning, pinning};
 use recent::Recents;
 use tags::Tags;
 
-use crate::latency::LatencyTracker;
 use crate::read_models::ReadModels;
-use crate::tls::ServerTls;
+use crate::server::latency::LatencyTracker;
+use crate::server::tls::ServerTls;
 
 /// How the QUIC door is set up.
 #[derive(Clone)]

@@ -13,7 +13,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tapgate_client::{Read, Reader, ReaderOptions, Shown, Terminal, enrol};
 
-const GUIDE: &str = include_str!("../src/http/guide.md");
+const GUIDE: &str = include_str!("../src/http/kit/guide.md");
 
 #[test]
 fn from_nothing_to_the_first_scan_and_the_first_payment() {

@@ -9,8 +9,8 @@ use common::till::{BAR, cashless, eur, guest, terminal};
 use engine::command::CashVerdict;
 use engine::rejection::Rejection;
 use futures_util::StreamExt as _;
-use gateway::latency::LatencyTracker;
 use gateway::live::LiveHub;
+use gateway::server::latency::LatencyTracker;
 use serde_json::Value;
 use tapgate_client::Shown;
 

@@ -14,7 +14,7 @@ use engine::rejection::Rejection;
 use engine::status::{Policy, ScanAck, TicketStatus, ZoneState};
 use engine::time::Timestamp;
 use gateway::quic::{Limits, pinning};
-use gateway::tls::ServerTls;
+use gateway::server::tls::ServerTls;
 use tapgate_client::{ClientError, DeviceKey, Event, Identity, Link, Read, Reader, ReaderOptions, enrol, enrol_key};
 use tapgate_wire::{Credential, Frame, Notice, Refusal, Scan};
 use tokio::net::UdpSocket;
@@ -153,7 +153,7 @@ async fn a_new_key_is_told_before_it_comes_and_who_missed_that_is_named() {
         Reader::connect(identity, ReaderOptions::default()).await.unwrap().close().await;
     }
     let old = house.tls.fingerprint;
-    let next = gateway::tls::prepare_next(house.data.path()).unwrap();
+    let next = gateway::server::tls::prepare_next(house.data.path()).unwrap();
     house.tls = ServerTls::kept_in(house.data.path()).unwrap();
     house.reopen().await;
     for identity in [Identity::load(&path).unwrap(), told.clone()] {
@@ -176,7 +176,7 @@ async fn a_new_key_is_told_before_it_comes_and_who_missed_that_is_named() {
     };
     pinning(&house, (4, 0, 1)).await;
 
-    assert_eq!(gateway::tls::switch(house.data.path()).unwrap(), next);
+    assert_eq!(gateway::server::tls::switch(house.data.path()).unwrap(), next);
     house.tls = ServerTls::kept_in(house.data.path()).unwrap();
     house.reopen().await;
     // Two that have connected to the old key and kept no other; the one that never came is nobody's guess.

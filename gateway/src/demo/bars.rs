@@ -9,9 +9,9 @@ use tapgate_client::{ClientError, Shown, Terminal};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::drinkers::{Drinkers, Want};
-use super::tills::Tills;
 use super::{LAST_ANSWERS_WITHIN, UNDER_WAY_MAX};
+use crate::demo::customers::{Drinkers, Want};
+use crate::demo::terminals::Tills;
 
 /// How often somebody looks who steps up next: not in time with the gates.
 const STEP: Duration = Duration::from_millis(70);

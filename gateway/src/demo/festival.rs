@@ -15,7 +15,7 @@ use engine::view::{FestivalView, Query, View};
 use sha2::{Digest, Sha256};
 
 use crate::auth::{key_hash, key_text};
-use crate::demo::crowd::{ALL_PASSES, Crowd, Place};
+use crate::demo::visitors::{ALL_PASSES, Crowd, Place};
 
 /// Its name in addresses.
 pub const SLUG: &str = "demo";
@@ -260,6 +260,7 @@ pub async fn ask(node: &Node, what: &'static str, action: OfficeAction) -> Resul
 
 /// 32 bytes that are this demo's own.
 pub(super) fn secret(path: &Path) -> Result<[u8; 32], DemoError> {
-    let text = crate::secret::kept(path).map_err(|why| DemoError::File { path: path.display().to_string(), why })?;
+    let text =
+        crate::server::secret::kept(path).map_err(|why| DemoError::File { path: path.display().to_string(), why })?;
     Ok(Sha256::digest(text.as_bytes()).into())
 }

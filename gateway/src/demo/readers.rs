@@ -11,9 +11,9 @@ use engine::view::{FestivalView, Query, View};
 use tapgate_client::{ClientError, Identity, Reader, ReaderOptions};
 use tapgate_wire::{Fingerprint, Offer};
 
-use super::crowd::Place;
 use super::festival::{DemoError, ask};
 use crate::auth::{enrolment_code, enrolment_code_hash};
+use crate::demo::visitors::Place;
 
 /// Three at each gate of the perimeter, two at each inner one.
 pub const READERS: usize = 4 * 3 + 2 * 2;
@@ -100,7 +100,7 @@ pub(super) async fn enrolled(
         }
     }
     let failed = |why: String| DemoError::Reader { name: name.into(), why };
-    let random = crate::secret::random().map_err(|why| failed(why.to_string()))?;
+    let random = crate::server::secret::random().map_err(|why| failed(why.to_string()))?;
     let code = enrolment_code(festival, &random);
     let offer = offer(enrolment_code_hash(code.as_bytes()));
     let OfficeAnswer::CodeUntil(_) = ask(node, "enrolment code", offer).await? else {

@@ -14,34 +14,29 @@ use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
-use super::limits::Limits;
-use super::problem::{Fault, Problem};
+use super::gates::{self, issue};
+use super::kit::limits::Limits;
+use super::kit::openapi;
+use super::kit::problem::{Fault, Problem};
+use super::ops::{api_keys, health};
 use super::state::AppState;
-use super::{
-    cash, categories, devices, docs, festivals, issue, keys, live_counts, operations, reads, tickets, wristbands, zones,
-};
-use crate::metrics as metrics_of;
+use super::{cashless, reports};
 use crate::pages;
+use crate::server::metrics as metrics_of;
 
 /// Every route under `/api/v1` with its OpenAPI document.
 fn api(streams: OpenApiRouter<AppState>, answer_within: Duration) -> OpenApiRouter<AppState> {
     // What a person or a page asks.
     let prompt = OpenApiRouter::new()
-        .merge(festivals::router())
-        .merge(zones::router())
-        .merge(categories::router())
-        .merge(tickets::router())
-        .merge(wristbands::router())
-        .merge(reads::router())
-        .merge(devices::router())
-        .merge(cash::router())
-        .merge(keys::router())
-        .merge(live_counts::router())
-        .merge(operations::problems_router())
+        .merge(gates::router())
+        .merge(cashless::router())
+        .merge(reports::router())
+        .merge(api_keys::router())
+        .merge(health::problems_router())
         .layer(middleware::from_fn_with_state(answer_within, in_time));
     // What may take minutes, and bounds its own time.
-    let v1 = prompt.merge(issue::router()).merge(cash::bulk::router()).merge(streams);
-    OpenApiRouter::with_openapi(docs::base()).nest("/api/v1", v1)
+    let v1 = prompt.merge(issue::router()).merge(cashless::bulk::router()).merge(streams);
+    OpenApiRouter::with_openapi(openapi::base()).nest("/api/v1", v1)
 }
 
 /// Everything that is served over HTTP: the API, its documentation, the pages, probes and figures, and behind them the
@@ -56,9 +51,9 @@ pub fn app(
 ) -> (Router, impl Future<Output = ()> + Send + 'static) {
     let upkeep = metrics_of::upkeep(state.metrics.clone(), state.node.clone());
     let (api, mut openapi) = api(streams, limits.answer_within).split_for_parts();
-    let (operations, operations_docs) = operations::router().split_for_parts();
+    let (operations, operations_docs) = health::router().split_for_parts();
     openapi.merge(operations_docs);
-    docs::complete(&mut openapi);
+    openapi::complete(&mut openapi);
     let docs = SwaggerUi::new("/api/docs").url("/api/v1/openapi.json", openapi);
     let router = Router::new()
         .merge(api)

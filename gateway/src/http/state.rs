@@ -13,14 +13,14 @@ use engine::view::{AboutView, FestivalView, Query, View};
 use storage::views::wanted::while_wanted;
 use tapgate_wire::Fingerprint;
 
-use super::answer::{Done, unexpected_answer};
-use super::asking;
-use super::problem::{Fault, Problem};
 use crate::auth::{OneTime, Operator};
-use crate::latency::LatencyTracker;
-use crate::metrics::PrometheusHandle;
+use crate::http::kit::answer::{Done, unexpected_answer};
+use crate::http::kit::asking;
+use crate::http::kit::problem::{Fault, Problem};
+use crate::http::kit::shares::{Holder, Turns};
 use crate::read_models::{ReadError, ReadModels};
-use crate::shares::{Holder, Turns};
+use crate::server::latency::LatencyTracker;
+use crate::server::metrics::PrometheusHandle;
 
 /// What every handler can reach. Clones are cheap.
 #[derive(Clone)]

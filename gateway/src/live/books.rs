@@ -8,8 +8,8 @@ use engine::ids::FestivalId;
 use engine::rejection::Rejection;
 use engine::view::{CashView, Query, View};
 
-use super::cash::Cash;
 use super::names::Names;
+use crate::live::cashless::Cash;
 
 /// How often the vendors are asked for, with all that they sell: what is new or renamed shows within this.
 const VENDORS_EVERY: Duration = Duration::from_secs(10);

@@ -19,7 +19,7 @@ use engine::status::{CategoryKind, FestivalStatus, Policy, TicketStatus, ZoneSta
 use engine::time::Timestamp;
 use engine::view::{Query, View};
 use gateway::quic::{Limits, QuicConfig, QuicServer};
-use gateway::tls::ServerTls;
+use gateway::server::tls::ServerTls;
 use tapgate_client::{DeviceKey, Identity, Read, enrol_key};
 use tapgate_wire::Offer;
 

@@ -8,7 +8,8 @@ use actors::clock::SystemClock;
 use axum::body::Body;
 use axum::http::Request;
 use engine::status::Role;
-use gateway::control::{self, CLOCK_ACCEPT, ClockAccepted, Control};
+use gateway::server::control;
+use gateway::server::control::{CLOCK_ACCEPT, ClockAccepted, Control};
 use serde_json::Value;
 
 use crate::house::House;

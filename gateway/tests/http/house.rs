@@ -17,9 +17,9 @@ use engine::status::Role;
 use engine::time::Timestamp;
 use gateway::auth::{OneTime, enrolment_code_hash, key_hash, key_text};
 use gateway::http::{AppState, Limits, app};
-use gateway::latency::LatencyTracker;
 use gateway::live::{self, LiveHub};
 use gateway::read_models::{FollowedReadModels, ReadModels, State};
+use gateway::server::latency::LatencyTracker;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tapgate_wire::Fingerprint;
@@ -133,9 +133,9 @@ impl House {
             quic_address: "gates.example.org:4433".into(),
             fingerprint: Fingerprint([0xAB; 32]),
             latency: Arc::new(LatencyTracker::new()),
-            metrics: gateway::metrics::install().unwrap(),
-            uploads: gateway::http::ndjson::turns(gateway::http::ndjson::CALLS_MAX),
-            reads: gateway::http::reads::turns(gateway::http::reads::READS_MAX),
+            metrics: gateway::server::metrics::install().unwrap(),
+            uploads: gateway::http::kit::ndjson::turns(gateway::http::kit::ndjson::CALLS_MAX),
+            reads: gateway::http::gates::lists::turns(gateway::http::gates::lists::READS_MAX),
         };
         let unlimited = Limits { requests_per_s: None, key_requests_per_s: None, ..Limits::default() };
         let streams = live::router(LiveHub::new(state.node.clone(), Arc::clone(&state.latency)));

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 
 use axum::body::Body;
 use axum::http::Request;
-use gateway::http::request::BODY_LEN_MAX;
+use gateway::http::kit::request::BODY_LEN_MAX;
 use gateway::http::{Limits, app};
 use serde_json::{Value, json};
 use tower::ServiceExt;

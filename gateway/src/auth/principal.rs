@@ -1,0 +1,112 @@
+//! Whoever is signed in, and what they may.
+
+use engine::ids::FestivalId;
+use engine::principal::Principal;
+use engine::rejection::Rejection;
+use engine::status::Role;
+use engine::view::ApiKeyView;
+
+use super::rights::{Right, role_may};
+
+/// Why something may not be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denied {
+    /// What it is about does not exist, as far as this key is concerned.
+    Unknown(Rejection),
+    /// The key's role may not do this there.
+    Forbidden {
+        /// Which role. If it is ADMIN, the key is bound to festivals.
+        role: Role,
+    },
+}
+
+/// Whoever is signed in. Taking this as a handler's argument is what makes a route need a key; what the key may do is
+/// then asked with [`Operator::at`], [`Operator::sees`] or [`Operator::everywhere`].
+#[derive(Clone, Debug)]
+pub struct Operator {
+    /// The number of the key; commands and idempotency keys belong to it.
+    pub no: u32,
+    /// What the key may do.
+    pub role: Role,
+    festivals: Vec<FestivalId>,
+}
+
+impl Operator {
+    /// The operator that an unrevoked key stands for.
+    pub fn of(key: &ApiKeyView) -> Option<Self> {
+        (!key.revoked).then(|| Self { no: key.no, role: key.role, festivals: key.festivals.clone() })
+    }
+
+    /// Who that is in the journal.
+    pub fn principal(&self) -> Principal {
+        if self.no == 0 { Principal::Installation } else { Principal::ApiKey(self.no) }
+    }
+
+    /// Bound to no festival: an ADMIN whose key names none.
+    pub fn sees_all(&self) -> bool {
+        self.role == Role::Admin && self.festivals.is_empty()
+    }
+
+    /// Whether this festival exists as far as this key is concerned.
+    pub fn sees(&self, festival: FestivalId) -> bool {
+        self.sees_all() || self.festivals.contains(&festival)
+    }
+
+    /// The festival with this slug, if this key sees it and may do this there.
+    ///
+    /// # Errors
+    /// `unknown_festival` for one it does not see, whether or not there is one; [`Denied::Forbidden`].
+    pub fn at(&self, right: Right, slug: &str) -> Result<FestivalId, Denied> {
+        let festival = FestivalId::of_slug(slug);
+        self.within(right, festival, Rejection::UnknownFestival)?;
+        Ok(festival)
+    }
+
+    /// The same for something whose id names its festival; `unknown` is the answer for a foreign one.
+    ///
+    /// # Errors
+    /// As [`Operator::at`].
+    pub fn within(&self, right: Right, festival: FestivalId, unknown: Rejection) -> Result<(), Denied> {
+        if !self.sees(festival) {
+            return Err(Denied::Unknown(unknown));
+        }
+        if role_may(self.role, right) { Ok(()) } else { Err(self.forbidden()) }
+    }
+
+    /// For what concerns the whole installation. A key bound to festivals may not, whatever its role.
+    ///
+    /// # Errors
+    /// [`Denied::Forbidden`].
+    pub fn everywhere(&self, right: Right) -> Result<(), Denied> {
+        if self.sees_all() && role_may(self.role, right) { Ok(()) } else { Err(self.forbidden()) }
+    }
+
+    /// For lists that are filtered by [`Operator::sees`] afterwards.
+    ///
+    /// # Errors
+    /// [`Denied::Forbidden`].
+    pub fn anywhere(&self, right: Right) -> Result<(), Denied> {
+        if role_may(self.role, right) { Ok(()) } else { Err(self.forbidden()) }
+    }
+
+    fn forbidden(&self) -> Denied {
+        Denied::Forbidden { role: self.role }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bound_admin_is_admin_there_only() {
+        let (own, foreign) = (FestivalId::of_slug("own"), FestivalId::of_slug("foreign"));
+        let bound = Operator { no: 1, role: Role::Admin, festivals: vec![own] };
+        assert!(bound.sees(own) && !bound.sees(foreign));
+        assert!(bound.everywhere(Right::ManageKeys).is_err(), "or it could make itself an unbound key");
+        let nobody = Operator { no: 2, role: Role::Organizer, festivals: vec![] };
+        assert!(!nobody.sees(own), "no festivals means all for ADMIN only");
+        let foreign = bound.at(Right::LookUp, "foreign").unwrap_err();
+        assert_eq!(foreign, Denied::Unknown(Rejection::UnknownFestival));
+    }
+}

@@ -1,0 +1,88 @@
+//! `tapgate rebuild`: throws the read models away and builds them from the journal, while no server runs. If it is
+//! broken off, the next start of the server goes on where it was.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use clap::Args;
+use storage::journal::file::{FileJournal, Opened, Options};
+use storage::journal::log::LogOptions;
+use storage::journal::offline;
+use storage::projector::{Following, Portion};
+use storage::views::ViewsError;
+use storage::views::embedded::EmbeddedViews;
+
+use crate::cli::DataFolder;
+use crate::cli::journal_in;
+use crate::cli::progress::Progress;
+use crate::read_models;
+
+/// `tapgate rebuild`
+#[derive(Debug, Args)]
+pub struct Rebuild {
+    /// Where the data is.
+    #[command(flatten)]
+    pub data: DataFolder,
+}
+
+/// What it came to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rebuilt {
+    /// Records of the journal.
+    pub records: u64,
+    /// Events in them.
+    pub events: u64,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// One transaction: larger than the server's, since nobody else needs the memory. About 30 MB.
+const PORTION: Portion = Portion { weight: 100_000, time: Duration::MAX };
+
+/// Made durable this often, in events: what a break-off costs, and how much of the file waits to be used anew.
+const FLUSH_EVENTS: u64 = 1_000_000;
+
+/// Does it, and says on standard error how far it is.
+///
+/// # Errors
+/// [`JournalError`](storage::journal::JournalError), in use above all; [`ViewsError`].
+pub fn run(data: &Path) -> anyhow::Result<Rebuilt> {
+    let began = Instant::now();
+    let dir = journal_in(data);
+    let shards = offline::read_only(&dir)?.shards().context("no segment of the journal says how many shards it has")?;
+    let log = LogOptions { shards, create: false, ..LogOptions::default() };
+    // Holds the folder's lock until the end.
+    let journal = FileJournal::open(&dir, Options { log, ..Options::default() })?;
+    let path = read_models::file_in(data);
+    match fs::remove_file(&path) {
+        Err(why) if why.kind() != io::ErrorKind::NotFound => {
+            return Err(why).with_context(|| format!("cannot remove {}", path.display()));
+        }
+        _ => {}
+    }
+    let records = journal.end().greatest().0;
+    let events = follow(&journal, Arc::new(read_models::open(&path)?), Progress::new(Some(records)))?;
+    Ok(Rebuilt { records, events, took: began.elapsed() })
+}
+
+fn follow(journal: &Opened, views: Arc<EmbeddedViews>, mut progress: Progress) -> Result<u64, ViewsError> {
+    let mut following = Following::begin(journal, views)?;
+    let (mut events, mut flushed) = (0, 0);
+    loop {
+        let step = following.step(journal, PORTION)?;
+        events += step.events;
+        progress.at(following.followed().cursor.greatest().0);
+        if step.at_end || events - flushed >= FLUSH_EVENTS {
+            following.flush()?;
+            flushed = events;
+        }
+        if step.at_end {
+            progress.finish();
+            return Ok(events);
+        }
+    }
+}

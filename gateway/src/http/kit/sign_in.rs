@@ -1,0 +1,61 @@
+//! Who asks: the operator's key that a request brings, looked up at each request. A handler that takes an [`Operator`] needs
+//! a key.
+
+use axum::extract::FromRequestParts;
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+use engine::rejection::Rejection;
+use engine::status::Role;
+use engine::view::{Query, View};
+
+use crate::auth::{Denied, Operator, key_hash};
+use crate::http::kit::asking;
+use crate::http::kit::limits::Shown;
+use crate::http::kit::problem::{Fault, Problem};
+use crate::http::state::AppState;
+
+impl FromRequestParts<AppState> for Operator {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
+        // Asked once a request, however many extractors want to know.
+        if let Some(operator) = parts.extensions.get::<Self>() {
+            return Ok(operator.clone());
+        }
+        let unknown = || Problem::from(Fault::NotSignedIn);
+        let header = parts.headers.get(AUTHORIZATION).ok_or_else(unknown)?;
+        let (scheme, key) = header.to_str().ok().and_then(|h| h.split_once(' ')).ok_or_else(unknown)?;
+        if !scheme.eq_ignore_ascii_case("bearer") {
+            return Err(unknown());
+        }
+        // What cannot be a key costs the shard nothing.
+        let hash = key_hash(key.trim()).ok_or_else(unknown)?;
+        let shown = parts.extensions.get::<Shown>();
+        let found = state.node.query(Query::ApiKey(hash)).await;
+        let operator = match &found {
+            View::ApiKey(view) => Self::of(view),
+            View::No(Rejection::UnknownKey) => None,
+            View::No(rejection) => return Err((*rejection).into()),
+            _ => return Err(Rejection::Internal.into()),
+        };
+        if let Some(shown) = shown {
+            shown.is(operator.is_some());
+        }
+        let operator = operator.ok_or_else(unknown)?;
+        asking::is(operator.no);
+        parts.extensions.insert(operator.clone());
+        Ok(operator)
+    }
+}
+
+impl From<Denied> for Problem {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Unknown(rejection) => rejection.into(),
+            Denied::Forbidden { role } => {
+                let scope = if role == Role::Admin { " bound to festivals" } else { "" };
+                Self::from(Fault::Forbidden).detail(format!("A key of role {}{scope} may not do this.", role.word()))
+            }
+        }
+    }
+}

@@ -1,0 +1,417 @@
+//! What can be set, where from (flags, file, defaults), and what is refused.
+//!
+//! One TOML file, every setting optional; a flag wins over the file. `deploy/tapgate.toml` shows them all with their
+//! defaults. A value out of bounds is refused with the setting's name, before anything is opened.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use engine::credential::SECRET_LEN_MIN;
+use serde::Deserialize;
+
+use crate::http::gates::lists::READS_MAX;
+use crate::http::kit::ndjson::CALLS_MAX;
+use crate::live::{PER_KEY_MAX, VIEWERS_MAX};
+use crate::quic;
+use crate::server::listen::Connections;
+use crate::server::proxies::{ProxyHeader, TrustedProxies};
+
+/// The settings file, as it is written.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct File {
+    /// The data folder. Default `./data`.
+    pub data: Option<PathBuf>,
+    /// Where people and programs reach the HTTP door. Default `127.0.0.1:8080`.
+    pub http: Option<SocketAddr>,
+    /// Where devices reach the QUIC door. Default `0.0.0.0:4433`; for the demo `127.0.0.1:4433`.
+    pub quic: Option<SocketAddr>,
+    /// How devices reach it from where they are, `host:port`: what enrolment offers say. Default: the machine's name
+    /// with the port of `quic`.
+    pub quic_advertised: Option<String>,
+    /// How many shards the journal has, 1 to 1,024. Fixed when it is made: opening it with another number is refused.
+    /// Default 16.
+    pub shards: Option<u16>,
+    /// How many threads host shards, 1 to 256. Default: half the cores, at least one.
+    pub threads: Option<usize>,
+    /// The server's secret, from which QR keys are derived, at least 32 bytes. Nodes that share festivals share it.
+    /// Default: made on first start, in the data folder.
+    pub qr_secret: Option<Secret>,
+    /// The certificate chain (PEM) of the QUIC door, with `tls_key`. Default: made on first start, in the data folder.
+    pub tls_certificate: Option<PathBuf>,
+    /// Its private key (PEM).
+    pub tls_key: Option<PathBuf>,
+    /// The certificate (PEM) of the key that will follow: devices are told, and stay enrolled when it takes its place.
+    pub tls_next_certificate: Option<PathBuf>,
+    /// Scans a second that one reader may send in the long run, to 10,000,000; 0 for as many as it likes. Default 2,000:
+    /// a person scans one.
+    pub device_scans_per_s: Option<u32>,
+    /// HTTP requests a second of one key in the long run, to 1,000,000; 0 for as many as it likes. Default 100.
+    pub http_requests_per_key_s: Option<u32>,
+    /// The same from one address, of requests without a known key. Default 100.
+    pub http_requests_per_s: Option<u32>,
+    /// HTTP connections at once, 16 to 65,536. Default 2,048.
+    pub http_connections: Option<usize>,
+    /// The same from one address. Default 256.
+    pub http_connections_per_address: Option<usize>,
+    /// Networks (CIDR) or addresses of proxies that are believed about where a request comes from. Default none.
+    pub trusted_proxies: Option<Vec<String>>,
+    /// Where they write it: `x-forwarded-for` or `forwarded`. Default `x-forwarded-for`.
+    pub proxy_header: Option<ProxyHeader>,
+    /// Live streams at once, 1 to 4,096. Default 128.
+    pub live_streams: Option<usize>,
+    /// The same of one key. Default 16.
+    pub live_streams_per_key: Option<usize>,
+    /// Bulk calls at once, 1 to 64. Default 8.
+    pub bulk_calls: Option<usize>,
+    /// Reads of the read models at once, 1 to 256. Default 8.
+    pub reads: Option<usize>,
+    /// Devices' connections at once, 16 to 1,000,000. Default 20,480.
+    pub device_connections: Option<usize>,
+    /// Devices from one address, to 1,000,000. Default 12,288.
+    pub devices_per_address: Option<usize>,
+    /// Connections from one address that have not proven themselves yet, 16 to 1,024. Default 256.
+    pub unproven_per_address: Option<usize>,
+    /// Devices' handshakes a second from one address in the long run, to 1,000,000. Default 1,000.
+    pub handshakes_per_s: Option<u32>,
+    /// How long requests under way get to end when the server is stopped, 1 to 300 seconds. Default 10.
+    pub stop_within_s: Option<u64>,
+    /// What goes to the log, as `RUST_LOG` says it. Default `info`.
+    pub log: Option<String>,
+}
+
+/// What flags say, over the file.
+#[derive(Clone, Debug, Default)]
+pub struct Flags {
+    /// `--data`
+    pub data: Option<PathBuf>,
+    /// `--http`
+    pub http: Option<SocketAddr>,
+    /// `--quic`
+    pub quic: Option<SocketAddr>,
+    /// `--demo`
+    pub demo: bool,
+    /// `--accept-loss`
+    pub accept_loss: Option<u64>,
+}
+
+/// Every setting, decided.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The data folder.
+    pub data: PathBuf,
+    /// Address of the HTTP door.
+    pub http: SocketAddr,
+    /// Address of the QUIC door.
+    pub quic: SocketAddr,
+    /// What enrolment offers say; `None`: this machine's name and the port of `quic`.
+    pub quic_advertised: Option<String>,
+    /// Shards of the journal.
+    pub shards: u16,
+    /// Threads that host shards.
+    pub threads: usize,
+    /// The server's secret, if it was set.
+    pub qr_secret: Option<Secret>,
+    /// Certificate and key, if they were set.
+    pub tls: Option<(PathBuf, PathBuf)>,
+    /// The certificate of the key that will follow.
+    pub tls_next: Option<PathBuf>,
+    /// Scans a second from one reader; 0: no limit.
+    pub device_scans_per_s: u32,
+    /// HTTP requests a second of one key; 0: no limit.
+    pub http_requests_per_key_s: u32,
+    /// HTTP requests a second from one address; 0: no limit.
+    pub http_requests_per_s: u32,
+    /// HTTP connections, and who is believed about them.
+    pub http_connections: Connections,
+    /// Live streams at once.
+    pub live_streams: usize,
+    /// Of one key.
+    pub live_streams_per_key: usize,
+    /// Bulk calls at once.
+    pub bulk_calls: usize,
+    /// Reads of the read models at once.
+    pub reads: usize,
+    /// Devices' connections at once.
+    pub device_connections: usize,
+    /// Devices from one address.
+    pub devices_per_address: usize,
+    /// Connections of one address that have not proven themselves.
+    pub unproven_per_address: usize,
+    /// Devices' handshakes a second from one address.
+    pub handshakes_per_s: u32,
+    /// How long requests under way get, in seconds.
+    pub stop_within_s: u64,
+    /// What goes to the log.
+    pub log: String,
+    /// With the demo festival.
+    pub demo: bool,
+    /// Where a journal whose newest part is missing may be opened all the same.
+    pub accept_loss: Option<u64>,
+}
+
+/// Something that must not appear in a log.
+#[derive(Clone, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(pub String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+/// Why a setting is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the settings file {}: {why}", .path.display())]
+    Unreadable {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        why: std::io::Error,
+    },
+    /// The file is not TOML, or has a setting that does not exist.
+    #[error("the settings file {} cannot be used: {why}", .path.display())]
+    Malformed {
+        /// Which.
+        path: PathBuf,
+        /// Where in it, and why.
+        why: Box<toml::de::Error>,
+    },
+    /// A value is out of bounds.
+    #[error("setting `{setting}`: {why}")]
+    Refused {
+        /// Its name.
+        setting: &'static str,
+        /// What it may be.
+        why: String,
+    },
+}
+
+const SHARDS_MAX: u16 = 1_024;
+const THREADS_MAX: usize = 256;
+const STOP_WITHIN_S_MAX: u64 = 300;
+const DEVICE_SCANS_PER_S_MAX: u32 = 10_000_000;
+const HTTP_REQUESTS_PER_S_MAX: u32 = 1_000_000;
+
+impl File {
+    /// Reads a settings file.
+    ///
+    /// # Errors
+    /// [`ConfigError::Unreadable`], [`ConfigError::Malformed`].
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|why| ConfigError::Unreadable { path: path.into(), why })?;
+        toml::from_str(&text).map_err(|why| ConfigError::Malformed { path: path.into(), why: Box::new(why) })
+    }
+}
+
+impl Config {
+    /// Flags over file over defaults.
+    ///
+    /// # Errors
+    /// [`ConfigError::Refused`] with the setting's name.
+    pub fn new(file: File, flags: Flags) -> Result<Self, ConfigError> {
+        let quic_default = if flags.demo { [127, 0, 0, 1] } else { [0, 0, 0, 0] };
+        let (connections, devices) = (Connections::default(), quic::Limits::default());
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        let config = Self {
+            data: flags.data.or(file.data).unwrap_or_else(|| "./data".into()),
+            http: flags.http.or(file.http).unwrap_or_else(|| ([127, 0, 0, 1], 8080).into()),
+            quic: flags.quic.or(file.quic).unwrap_or_else(|| (quic_default, 4433).into()),
+            quic_advertised: file.quic_advertised,
+            shards: within("shards", file.shards.unwrap_or(16), 1, SHARDS_MAX)?,
+            threads: within("threads", file.threads.unwrap_or((cores / 2).max(1)), 1, THREADS_MAX)?,
+            qr_secret: file.qr_secret,
+            tls: match (file.tls_certificate, file.tls_key) {
+                (Some(certificate), Some(key)) => Some((certificate, key)),
+                (None, None) => None,
+                (Some(_), None) => return Err(refused("tls_key", "is needed with `tls_certificate`")),
+                (None, Some(_)) => return Err(refused("tls_certificate", "is needed with `tls_key`")),
+            },
+            tls_next: file.tls_next_certificate,
+            device_scans_per_s: within(
+                "device_scans_per_s",
+                file.device_scans_per_s.unwrap_or(2_000),
+                0,
+                DEVICE_SCANS_PER_S_MAX,
+            )?,
+            http_requests_per_key_s: within(
+                "http_requests_per_key_s",
+                file.http_requests_per_key_s.unwrap_or(100),
+                0,
+                HTTP_REQUESTS_PER_S_MAX,
+            )?,
+            http_requests_per_s: within(
+                "http_requests_per_s",
+                file.http_requests_per_s.unwrap_or(100),
+                0,
+                HTTP_REQUESTS_PER_S_MAX,
+            )?,
+            http_connections: Connections {
+                max: within("http_connections", file.http_connections.unwrap_or(connections.max), 16, 65_536)?,
+                per_address_max: within(
+                    "http_connections_per_address",
+                    file.http_connections_per_address.unwrap_or(connections.per_address_max),
+                    1,
+                    65_536,
+                )?,
+                proxies: TrustedProxies::new(
+                    &file.trusted_proxies.unwrap_or_default(),
+                    file.proxy_header.unwrap_or_default(),
+                )
+                .map_err(|bad| refused("trusted_proxies", &format!("{bad} is neither a network nor an address")))?,
+            },
+            live_streams: within("live_streams", file.live_streams.unwrap_or(VIEWERS_MAX), 1, 4_096)?,
+            live_streams_per_key: within(
+                "live_streams_per_key",
+                file.live_streams_per_key.unwrap_or(PER_KEY_MAX),
+                1,
+                4_096,
+            )?,
+            bulk_calls: within("bulk_calls", file.bulk_calls.unwrap_or(CALLS_MAX), 1, 64)?,
+            reads: within("reads", file.reads.unwrap_or(READS_MAX), 1, 256)?,
+            device_connections: within(
+                "device_connections",
+                file.device_connections.unwrap_or(devices.connections_max),
+                16,
+                1_000_000,
+            )?,
+            devices_per_address: within(
+                "devices_per_address",
+                file.devices_per_address.unwrap_or(devices.devices_per_address_max),
+                1,
+                1_000_000,
+            )?,
+            unproven_per_address: within(
+                "unproven_per_address",
+                file.unproven_per_address.unwrap_or(devices.unproven_per_address_max),
+                16,
+                devices.unproven_max,
+            )?,
+            handshakes_per_s: within(
+                "handshakes_per_s",
+                file.handshakes_per_s.unwrap_or(devices.handshakes_per_s),
+                1,
+                1_000_000,
+            )?,
+            stop_within_s: within("stop_within_s", file.stop_within_s.unwrap_or(10), 1, STOP_WITHIN_S_MAX)?,
+            log: file.log.unwrap_or_else(|| "info".into()),
+            demo: flags.demo,
+            accept_loss: flags.accept_loss,
+        };
+        if config.qr_secret.as_ref().is_some_and(|secret| secret.0.len() < SECRET_LEN_MIN) {
+            return Err(refused("qr_secret", &format!("needs at least {SECRET_LEN_MIN} bytes")));
+        }
+        if let Some(address) = &config.quic_advertised
+            && !is_host_and_port(address)
+        {
+            return Err(refused("quic_advertised", "must be host:port, such as gates.example.org:4433"));
+        }
+        if let Err(why) = config.log.parse::<tracing_subscriber::EnvFilter>() {
+            return Err(refused("log", &why.to_string()));
+        }
+        Ok(config)
+    }
+}
+
+fn is_host_and_port(text: &str) -> bool {
+    text.rsplit_once(':').is_some_and(|(host, port)| {
+        let host_is_good = !host.is_empty() && host.len() <= 253 && !host.contains(char::is_whitespace);
+        host_is_good && port.parse::<u16>().is_ok_and(|port| port > 0)
+    })
+}
+
+fn within<T: PartialOrd + std::fmt::Display>(
+    setting: &'static str,
+    value: T,
+    min: T,
+    max: T,
+) -> Result<T, ConfigError> {
+    if value >= min && value <= max {
+        Ok(value)
+    } else {
+        Err(refused(setting, &format!("is {value}, but must be {min} to {max}")))
+    }
+}
+
+fn refused(setting: &'static str, why: &str) -> ConfigError {
+    ConfigError::Refused { setting, why: why.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(toml: &str) -> Result<Config, String> {
+        let file = toml::from_str(toml).map_err(|why| why.to_string())?;
+        Config::new(file, Flags::default()).map_err(|why| why.to_string())
+    }
+
+    #[test]
+    fn the_example_names_every_setting_with_its_default() {
+        let example = include_str!("../../../deploy/tapgate.toml");
+        let as_shipped = config(example).unwrap();
+        let defaults = config("").unwrap();
+        assert_eq!(format!("{as_shipped:?}"), format!("{defaults:?}"), "as shipped it changes nothing");
+        // With every `# name = value` line switched on, it is still a settings file, and leaves nothing unset.
+        let switched_on: String = example
+            .lines()
+            .map(|line| match line.strip_prefix("# ") {
+                Some(setting) if setting.split_once(" = ").is_some_and(|(name, _)| !name.contains(' ')) => setting,
+                _ => line,
+            })
+            .fold(String::new(), |text, line| text + line + "\n");
+        let file: File = toml::from_str(&switched_on).unwrap();
+        let unset: Vec<String> =
+            format!("{file:#?}").lines().filter(|line| line.ends_with(": None,")).map(str::to_owned).collect();
+        assert_eq!(unset, Vec::<String>::new());
+        Config::new(file, Flags::default()).unwrap();
+    }
+
+    #[test]
+    fn bad_settings_are_refused_by_name() {
+        for (toml, named) in [
+            ("shards = 0", "`shards`"),
+            ("shards = 1025", "`shards`"),
+            ("threads = 0", "`threads`"),
+            ("stop_within_s = 301", "`stop_within_s`"),
+            ("device_scans_per_s = 10000001", "`device_scans_per_s`"),
+            ("http_requests_per_s = 1000001", "`http_requests_per_s`"),
+            ("trusted_proxies = ['10.0.0.0/33']", "`trusted_proxies`"),
+            ("proxy_header = 'via'", "proxy_header"),
+            ("bulk_calls = 0", "`bulk_calls`"),
+            ("unproven_per_address = 4096", "`unproven_per_address`"),
+            ("qr_secret = 'too short'", "`qr_secret`"),
+            ("quic_advertised = 'gates.example.org'", "`quic_advertised`"),
+            ("tls_certificate = 'a.pem'", "`tls_key`"),
+            ("tls_key = 'a.pem'", "`tls_certificate`"),
+            ("log = 'gateway=loud'", "`log`"),
+            ("http = 'localhost'", "http"),
+            ("htpp = '127.0.0.1:80'", "htpp"),
+            ("shards = -1", "shards"),
+        ] {
+            let why = config(toml).unwrap_err();
+            assert!(why.contains(named), "{toml}: {why}");
+        }
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_file() {
+        let file: File = toml::from_str("http = '127.0.0.1:1'\nquic = '127.0.0.1:2'").unwrap();
+        let flags = Flags { http: Some(([127, 0, 0, 1], 3).into()), ..Flags::default() };
+        let config = Config::new(file, flags).unwrap();
+        assert_eq!((config.http.port(), config.quic.port()), (3, 2));
+        assert!(
+            Config::new(File::default(), Flags { demo: true, ..Flags::default() }).unwrap().quic.ip().is_loopback()
+        );
+    }
+
+    #[test]
+    fn the_secret_stays_out_of_logs() {
+        let secret = "a secret of at least 32 bytes, for tests";
+        let config = config(&format!("qr_secret = '{secret}'")).unwrap();
+        assert!(!format!("{config:?}").contains(secret));
+    }
+}
