@@ -56,9 +56,13 @@ pub(super) struct Unconfirmed {
 }
 
 impl Unconfirmed {
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Outbox>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn add(&self, outbox: Arc<Outbox>) {
         let first = {
-            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut waiting = self.lock();
             waiting.push(outbox);
             waiting.len() == 1
         };
@@ -69,14 +73,28 @@ impl Unconfirmed {
 
     /// Sends what has waited long enough. Has no end: to be run beside the sessions.
     pub(super) async fn send(&self) {
+        let mut look_at = None;
         loop {
-            self.bell.notified().await;
-            tokio::time::sleep(CONFIRM_WITHIN).await;
-            let waiting = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
-            for outbox in waiting {
-                outbox.confirm_now();
+            match look_at {
+                Some(at) => tokio::time::sleep_until(tokio::time::Instant::from_std(at)).await,
+                None => {
+                    self.bell.notified().await;
+                    tokio::time::sleep(CONFIRM_WITHIN).await;
+                }
             }
+            look_at = self.look(Instant::now());
         }
+    }
+
+    /// When to look again; never, if nobody waits. Whoever comes until then waits for longer than those who are here.
+    fn look(&self, now: Instant) -> Option<Instant> {
+        let mut next: Option<Instant> = None;
+        self.lock().retain(|outbox| {
+            let at = outbox.confirm_at(now);
+            next = next.into_iter().chain(at).min();
+            at.is_some()
+        });
+        next
     }
 }
 
@@ -105,6 +123,8 @@ struct State {
     busies: usize,
     /// Answers that left early and are durable now; go with the next write.
     confirmed: Vec<u64>,
+    /// Since when the oldest of them has waited.
+    confirmed_since: Option<Instant>,
     /// Among [`Unconfirmed`].
     listed: bool,
     /// They have waited long enough.
@@ -263,16 +283,21 @@ impl Outbox {
         self.wake.notify_one();
     }
 
-    fn confirm_now(&self) {
+    /// Lets confirmations go that have waited long enough. Those that were taken along do not count: a device that is
+    /// answered all the time never gets a packet that only confirms. When to look again; never, if none are left.
+    fn confirm_at(&self, now: Instant) -> Option<Instant> {
         {
             let mut state = self.lock();
-            state.listed = false;
-            state.confirm_due = !state.confirmed.is_empty();
-            if !state.confirm_due {
-                return;
+            let due = state.confirmed_since.map(|since| since + CONFIRM_WITHIN);
+            if let Some(at) = due.filter(|at| *at > now) {
+                return Some(at);
             }
+            state.listed = false;
+            state.confirm_due = due.is_some();
+            due?;
         }
         self.wake.notify_one();
+        None
     }
 
     /// Writes until the session ends, says the last words, closes.
@@ -366,10 +391,11 @@ impl Inbox for Outbox {
     fn confirmed(&self, seqs: &[u64]) {
         let me = {
             let mut state = self.lock();
-            if state.dead {
+            if state.dead || seqs.is_empty() {
                 return;
             }
             state.confirmed.extend_from_slice(seqs);
+            state.confirmed_since.get_or_insert_with(Instant::now);
             state.check(self.out_bytes_max);
             // What is about to be written takes them along; else somebody has to remember them.
             if state.listed { None } else { self.me.upgrade().inspect(|_| state.listed = true) }
@@ -394,6 +420,7 @@ impl State {
             encode_confirmed(&self.confirmed, &mut self.bytes);
             self.confirmed.clear();
         }
+        self.confirmed_since = None;
         self.confirm_due = false;
     }
 }
@@ -418,6 +445,31 @@ mod tests {
     use std::thread;
 
     use super::*;
+
+    #[test]
+    fn a_confirmation_goes_alone_only_if_no_answer_has_taken_it_along_in_time() {
+        let unconfirmed = Arc::<Unconfirmed>::default();
+        let outbox = Outbox::new(&Limits::default(), Arc::new(Figures::new(Arc::default())), Arc::clone(&unconfirmed));
+        let is_due = || outbox.lock().confirm_due;
+        outbox.confirmed(&[1]);
+        let later = Instant::now() + CONFIRM_WITHIN; // the first one's time
+        outbox.lock().take_confirmations(); // an answer takes it along
+        outbox.confirmed(&[2]);
+        // As if the second one had come at that moment.
+        outbox.lock().confirmed_since = Some(later);
+        assert_eq!(unconfirmed.look(later), Some(later + CONFIRM_WITHIN), "the second one has just come");
+        assert!(!is_due());
+        assert_eq!(unconfirmed.look(later + CONFIRM_WITHIN), None);
+        assert!(is_due(), "nothing took it along");
+        outbox.lock().take_confirmations();
+
+        outbox.confirmed(&[3]);
+        outbox.lock().take_confirmations();
+        assert_eq!(unconfirmed.look(later), None, "nothing is left");
+        assert!(!is_due() && unconfirmed.lock().is_empty());
+        outbox.confirmed(&[4]);
+        assert_eq!(unconfirmed.lock().len(), 1, "it is listed again");
+    }
 
     #[test]
     fn who_has_ended_a_session_knows_that_nothing_more_of_it_is_handed_on() {
