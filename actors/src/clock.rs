@@ -139,9 +139,9 @@ impl NodeClock {
             Found::Nothing => {}
             Found::Jumped(off_ms) => tracing::error!(
                 off_ms,
-                "the system's clock has jumped and is not followed; if it is right now, say so: tapgate clock accept"
+                "the system's clock has jumped and is not followed; if it is right now, run `tapgate clock accept`"
             ),
-            Found::Back => tracing::warn!("the system's clock is back where the node's is"),
+            Found::Back => tracing::warn!("the system's clock agrees with the node's again"),
         }
     }
 

@@ -164,7 +164,7 @@ impl Sink for Acks {
     }
 
     fn failed(&self, why: &str) {
-        tracing::error!(why, "the journal has failed: nothing is acknowledged any more until a restart");
+        tracing::error!(why, "the journal has failed: nothing more is acknowledged until a restart");
         self.failed.store(true, Ordering::Release);
         self.links.iter().for_each(|link| link.tell(Control::Failed));
     }
@@ -492,7 +492,7 @@ impl Handler<Control> for ShardActor {
             Control::Rebuilt(_) if self.failed => {}
             Control::Rebuilt(shard) if shard.seq() != self.pipeline.handed_seq() => {
                 let (found, handed) = (shard.seq(), self.pipeline.handed_seq());
-                tracing::error!(shard = shard.id().0, found, handed, "a rebuilt shard lacks records; it stays down");
+                tracing::error!(shard = shard.id().0, found, handed, "a rebuilt shard lacks records and stays down");
                 self.fail();
             }
             Control::Rebuilt(shard) => {

@@ -102,7 +102,7 @@ pub enum StartError {
     #[error("{0}")]
     Setting(String),
     /// The system gives no threads.
-    #[error("no threads: {0}")]
+    #[error("cannot start threads: {0}")]
     Threads(std::io::Error),
     /// A shard's thread does not take it up.
     #[error("shard {0} did not start within {limit} s", limit = START_MS_MAX / 1_000)]
@@ -231,7 +231,11 @@ impl Node {
         for shard in recovering.into_shards() {
             let ahead_ms = shard.now().since_ms(clock.now());
             if ahead_ms > CLOCK_BEHIND_MS_MAX {
-                tracing::warn!(shard = shard.id().0, ahead_ms, "the journal is ahead of the clock: time waits there");
+                tracing::warn!(
+                    shard = shard.id().0,
+                    ahead_ms,
+                    "the journal is ahead of the clock: its time stands still until the clock has caught up"
+                );
             }
             links[usize::from(shard.id().0)].set_time(shard.now());
             let clock = Arc::clone(&clock);
@@ -240,7 +244,10 @@ impl Node {
             let rebuild: crate::host::Rebuild = Box::new(move |id| {
                 let asked = supervisor.cast(Order::Rebuild(id)).is_ok();
                 if !asked {
-                    tracing::error!(shard = id.0, "nobody is left to rebuild a shard; it stays down");
+                    tracing::error!(
+                        shard = id.0,
+                        "the supervisor has gone, so a shard cannot be rebuilt; it stays down"
+                    );
                 }
                 asked
             });
@@ -382,20 +389,21 @@ impl Node {
             down.map(|shard| format!("shard {shard} is down"))
         };
         let stuck = self.0.links.iter().position(|link| link.stuck.load(Ordering::Acquire));
-        let stuck = stuck.map(|shard| format!("shard {shard} cannot take in a message of another; see the log"));
+        let stuck =
+            stuck.map(|shard| format!("shard {shard} cannot take in a message from another shard; see the log"));
         let time = self.time();
         let jumped = time.system_off_ms.map(|off_ms| {
             let (by, way) = (in_words(off_ms), if off_ms > 0 { "ahead" } else { "behind" });
             format!(
-                "the system's clock has jumped: it is {by} {way}, and is not followed; if it is right, say so \
-                 (tapgate clock accept), else set it right"
+                "the system's clock has jumped: it is {by} {way}, and is not followed; if it is right, run \
+                 `tapgate clock accept`, otherwise correct it"
             )
         });
         let ahead = (time.journal_ahead_ms > JOURNAL_AHEAD_MS_MAX).then(|| {
             let by = in_words(time.journal_ahead_ms);
             format!(
-                "the journal is {by} ahead of the clock, and its time stands still for so long; if the clock is wrong, \
-                 set it right and say so (tapgate clock accept)"
+                "the journal is {by} ahead of the clock, and its time stands still until the clock has caught up; if the \
+                 clock is wrong, correct it and run `tapgate clock accept`"
             )
         });
         let ready = reason.is_none();
@@ -482,13 +490,13 @@ impl Node {
     fn close(&self, stopped: &[Shard], idle: bool) {
         let end = self.0.journal.end();
         if let Err(error) = self.0.journal.close() {
-            tracing::error!(%error, "the journal does not close cleanly; it has all that was acknowledged");
+            tracing::error!(%error, "the journal did not close cleanly; it has everything that was acknowledged");
         } else if idle {
             // So the journal's end is where each of them is that is not down.
             // Of one in which nothing has happened too: else the next start would read the journal from its beginning.
             for shard in stopped.iter().filter(|shard| end.get(shard.id()) > Position(0)) {
                 if let Err(error) = recover::save(&*self.0.snapshots, shard, end.get(shard.id())) {
-                    tracing::warn!(%error, "no snapshot; the next start replays the journal");
+                    tracing::warn!(%error, "a snapshot could not be written; the next start replays the journal");
                 }
             }
         }

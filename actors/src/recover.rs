@@ -144,14 +144,14 @@ impl Recovering {
 /// Bytes that another program wrote may decode and mean something else.
 fn restore(meta: &SnapshotMeta, body: &[u8]) -> Option<(Shard, Position)> {
     if meta.format != SNAPSHOT_FORMAT {
-        tracing::info!(shard = meta.shard.0, "a snapshot of another version is passed over");
+        tracing::info!(shard = meta.shard.0, "a snapshot of another version is skipped");
         return None;
     }
     let restored = Shard::restore(body);
     let same = restored
         .filter(|shard| (shard.id(), shard.seq()) == (meta.shard, meta.seq) && shard.state_hash() == meta.state_hash);
     if same.is_none() {
-        tracing::warn!(shard = meta.shard.0, seq = meta.seq, "a snapshot is not what it says: passed over");
+        tracing::warn!(shard = meta.shard.0, seq = meta.seq, "a snapshot is skipped: its state is not what it says");
     }
     Some((same?, meta.position))
 }

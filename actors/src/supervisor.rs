@@ -70,7 +70,7 @@ impl Actor for Supervisor {
         house: &mut House,
     ) -> Result<(), ActorProcessingErr> {
         if let SupervisionEvent::ActorFailed(_, why) = event {
-            tracing::error!(%why, "a role failed; starting it again");
+            tracing::error!(%why, "an actor failed and is started again");
             tokio::time::sleep(Duration::from_secs(1)).await;
             start_snapshotter(&me, house).await?;
         }

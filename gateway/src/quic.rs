@@ -392,7 +392,7 @@ async fn fan_out(door: Arc<Door>, mut notices: tokio::sync::broadcast::Receiver<
             }
             Err(RecvError::Lagged(missed)) => {
                 // What was missed may have been an evacuation: a welcome says how things are.
-                tracing::warn!(missed, "notices were lost; all devices are to connect anew");
+                tracing::warn!(missed, "notices were lost; all devices are asked to reconnect");
                 let sessions: Vec<_> = door.sessions().values().map(|(_, outbox)| Arc::clone(outbox)).collect();
                 for outbox in sessions {
                     outbox.end(End::RESUME);

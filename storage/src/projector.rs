@@ -233,14 +233,14 @@ impl Shared {
                 drop(state);
                 tracing::error!(
                     why,
-                    "the read models are worth nothing and are built anew from the journal; the gates go on"
+                    "the read models cannot be used and are being rebuilt from the journal; the gates carry on"
                 );
                 // Also when it is to stop: what is worth nothing must not be found there by anybody.
                 continue;
             }
             self.state().fault = Some(why.clone());
             retry_ms = if progress { self.pace.retry_ms } else { retry_ms };
-            tracing::error!(why, retry_ms, "the read models do not follow; the gates go on");
+            tracing::error!(why, retry_ms, "the read models have stopped following the journal; the gates carry on");
             if self.pause(retry_ms) {
                 return;
             }
@@ -277,7 +277,7 @@ impl Shared {
                 state.rebuilding &= !state.caught_up;
                 // Only now is it known that it works again.
                 if state.fault.take().is_some() {
-                    tracing::info!("the read models follow again");
+                    tracing::info!("the read models are following the journal again");
                 }
                 (state.stopping, core::mem::take(&mut state.suspected))
             };
@@ -366,7 +366,7 @@ impl Checks {
                 });
                 match thread {
                     Ok(thread) => self.running = Some(Running { thread, cancelled }),
-                    Err(why) => tracing::warn!(%why, "no thread to verify the read models"),
+                    Err(why) => tracing::warn!(%why, "no thread could be started to verify the read models"),
                 }
             }
         }
@@ -378,7 +378,10 @@ impl Checks {
                 if !self.differed {
                     return Err(ViewsError::Damaged(format!("{what} is not what the journal says")));
                 }
-                tracing::error!(what, "a sample still differs from the journal: a bug; no more samples are taken");
+                tracing::error!(
+                    what,
+                    "a sample still differs from the journal, which is a bug; no more samples are taken"
+                );
             }
         }
         Ok(())

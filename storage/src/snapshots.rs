@@ -179,7 +179,7 @@ impl Snapshots for FileSnapshots {
                         name,
                         covers = meta.position.0,
                         journal = within.0,
-                        "a snapshot is ahead of the journal: passed over and set aside"
+                        "a snapshot is skipped and set aside: it is ahead of the journal"
                     );
                     let aside = self.dir.join(format!("{name}.ahead"));
                     fs::rename(self.dir.join(&name), aside).map_err(|source| SnapshotError::Io {
@@ -193,9 +193,9 @@ impl Snapshots for FileSnapshots {
                         return Ok(true);
                     }
                 }
-                Ok(_) => tracing::warn!(name, "a snapshot is of another shard than its name says: passed over"),
+                Ok(_) => tracing::warn!(name, "a snapshot is skipped: it is of another shard than its name says"),
                 Err(Unreadable::Newer(found)) => return Err(SnapshotError::NewerVersion { file: name, found }),
-                Err(Unreadable::Damaged(why)) => tracing::warn!(name, why, "a snapshot is damaged: passed over"),
+                Err(Unreadable::Damaged(why)) => tracing::warn!(name, why, "a snapshot is skipped: it is damaged"),
             }
         }
         Ok(false)

@@ -387,16 +387,16 @@ pub enum ViewsError {
         end: u64,
     },
     /// They followed another journal.
-    #[error("the read models do not follow from this journal (record {at} is another one): run `rebuild`")]
+    #[error("the read models belong to another journal (record {at} differs): run `rebuild`")]
     OtherJournal {
         /// The record by which that was seen.
         at: u64,
     },
     /// A batch that does not begin where the store stands: somebody else writes too.
-    #[error("a batch does not begin where the read models stand: two writers, or a bug")]
+    #[error("a batch does not begin where the read models end: there are two writers, or it is a bug")]
     NotNext,
     /// An event about something that the read models do not know.
-    #[error("the read models do not know what an event of the journal speaks of ({0}): run `rebuild`")]
+    #[error("an event of the journal refers to something that the read models do not know ({0}): run `rebuild`")]
     Misfit(String),
     /// A record that cannot be read.
     #[error("shard {} at journal position {}: {why}", shard.0, position.0)]

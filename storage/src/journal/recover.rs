@@ -77,9 +77,9 @@ pub fn recover<D: Disk>(disk: Arc<D>, options: LogOptions) -> Result<(LogWriter<
     match reached {
         Found::Reached(_) => {}
         Found::Missing => {
-            tracing::info!("nothing beside the journal says how far it had come; from now on something does")
+            tracing::info!("there was no note of how far the journal had come; there is from now on")
         }
-        Found::Unreadable => tracing::warn!(file = reached::NAME, "a damaged file is passed over and made anew"),
+        Found::Unreadable => tracing::warn!(file = reached::NAME, "a damaged file is ignored and written again"),
     }
 
     // From here on the folder is written to.
@@ -193,12 +193,12 @@ pub(crate) fn missing(reached: Found, ends: u64, at_reached: Option<Chain>, cut:
 fn must_be_whole(missing: Option<String>, ends: u64, accept_loss: Option<u64>) -> Result<(), JournalError> {
     match missing {
         None if accept_loss.is_some() => {
-            tracing::warn!("nothing of the journal is missing: no loss had to be accepted");
+            tracing::warn!("nothing is missing from the journal: --accept-loss was not needed");
             Ok(())
         }
         None => Ok(()),
         Some(why) if accept_loss == Some(ends) => {
-            tracing::warn!(why, ends, "the journal's newest part is missing, and somebody has accepted that");
+            tracing::warn!(why, ends, "the journal's newest part is missing, and that loss was accepted");
             Ok(())
         }
         Some(why) => Err(JournalError::NotWhole { ends, why }),

@@ -92,7 +92,7 @@ impl EmbeddedViews {
             return Ok(this);
         }
         drop(this);
-        tracing::warn!(file = %path.display(), "the read models are of another format: they are built anew");
+        tracing::warn!(file = %path.display(), "the read models have another format and are being rebuilt");
         fs::remove_file(path).map_err(|why| fault("remove the old file of", redb::Error::Io(why)))?;
         let this = opened()?;
         this.has_this_format()?;
