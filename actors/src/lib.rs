@@ -5,8 +5,8 @@
 //! the office asks by [`Node::ask`]; whoever only wants to know asks by [`Node::query`].
 //!
 //! [`pipeline`] is one shard's way from commands to answers as a machine without threads or disk, [`courier`] the way of
-//! its messages to other shards, and [`recover`] the way from snapshots and journal to shards: the simulator drives all
-//! three.
+//! its messages to other shards, [`resolve`] the way from a wristband's tag to its wallet, and [`recover`] the way from
+//! snapshots and journal to shards: the simulator drives all four.
 
 pub mod clock;
 pub mod courier;
@@ -17,6 +17,7 @@ pub mod pipeline;
 mod post;
 pub mod recover;
 mod reply;
+pub mod resolve;
 mod supervisor;
 
 pub use node::{Health, Node, NodeConfig, Recovered, StartError, Time};

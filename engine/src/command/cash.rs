@@ -188,6 +188,10 @@ impl TerminalAnswer {
             at,
         }
     }
+    /// A no before any wallet is known. Devices read 0 in its place, which is nobody's id.
+    pub fn rejected_without_wallet(rejection: Rejection, at: Timestamp) -> Self {
+        Self::rejected(rejection, WalletId(0), at)
+    }
     /// The transaction, if money moved: what a refund names.
     pub fn transaction(&self) -> Option<TransactionId> {
         (self.serial > 0).then_some(TransactionId { wallet: self.wallet, serial: self.serial })

@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use engine::ids::{FestivalId, TagUid, WalletId};
-use engine::time::Timestamp;
+use actors::resolve::Link;
+use engine::ids::{FestivalId, TagUid};
 
 /// Half of the chips that are remembered: 2 × 131,072 × about 48 B = 12 MiB. A festival of 100,000 guests fits.
 const TAGS_HALF: usize = 131_072;
@@ -16,17 +16,6 @@ const TAGS_HALF: usize = 131_072;
 pub(super) const KEY_FRESH: Duration = Duration::from_secs(5);
 /// Festivals whose key is remembered; each has signed something, so each exists.
 const KEYS_MAX: usize = 1_024;
-
-/// Which wallet a chip names, by which version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Link {
-    pub(super) wallet: WalletId,
-    pub(super) version: u32,
-    /// When it was begun.
-    pub(super) linked_at: Timestamp,
-    /// It has named others before: what is sent again must be asked there first.
-    pub(super) had_others: bool,
-}
 
 /// Shared by all sessions of a door.
 #[derive(Default)]
@@ -91,6 +80,9 @@ impl Halves {
 
 #[cfg(test)]
 mod tests {
+    use engine::ids::WalletId;
+    use engine::time::Timestamp;
+
     use super::*;
 
     fn tag(n: u32) -> TagUid {

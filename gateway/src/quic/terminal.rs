@@ -1,26 +1,14 @@
 //! A terminal's frames: money. Each goes to its wallet's shard; which wallet that is, the frame says by id, by a signed QR,
 //! or by a chip, which is looked up once ([`super::tags`]) and from then on known.
 //!
-//! Chips move. The link's version travels with the command, and a wallet that was linked anew since says `tag_moved` and
-//! has done nothing: the device is told to send the frame again (Busy), and this time the chip is looked up. A second
-//! `tag_moved` to the same frame stands. A link that is younger than the tap is not what was tapped: that is `tag_moved`
-//! too, at once and for good, for the link's moment and the tap's never change. A frame that was sent before, on another connection, may have been decided by a
-//! wallet which the chip named then: those are asked first, oldest first ([`Chase`]); whichever has decided it answers
-//! again.
-//!
-//! What is refused here (a chip that names nothing, a forged QR) has no record: the shards do not know that number, and the
-//! same frame is looked at anew if it comes again. A terminal sends again only what it has no answer to, so nobody has
-//! acted on the first one.
+//! Which wallet a chip means, while chips move, and what a frame that was sent before is asked first, is
+//! [`actors::resolve`]'s: this file asks the shards what it wants to know, and tells the terminal what it comes to.
 //!
 //! **Once a newer connection of the device is welcomed, nothing goes to a shard that an older one has still to resolve**
 //! ([`Outbox::handing_on`]): the terminal may be told no on the newer one (`unknown_tag`, `key_retired`), and believes it.
 //! What the older one has handed on by then needs no care. It lies at its wallet's shard before anything that the newer
 //! one asks there; and the newer one asks every wallet that the chip has named, unless the wallet never got the chip.
 //! Of a QR that is not so: if its key was retired since, it is told `key_retired` even if the older one's was paid.
-//!
-//! A chip remembers eight wallets ([`engine::cash::tag::EARLIER_MAX`]), however often it has moved between them. If it has
-//! named more since the tap, a frame that was sent before may have been decided by one that is forgotten; if nobody else
-//! knows it, it is not decided anew but told `outcome_unknown` ([`TagView::has_forgotten`]).
 //!
 //! A refund may name products of its payment. What they had cost, the read models know (shards remember what a payment came
 //! to, not what for): until these have the payment, the terminal is told to come again. What is wrong with the refund its
@@ -30,20 +18,22 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use actors::resolve::{self, Link, MovedFrames, Resolved, Step, TagResolution, Tapped, WalletRequest};
 use actors::{Busy, TerminalInbox, TerminalReply, TurnedAway};
 use bytes::Bytes;
-use engine::command::{CashVerdict, RefundLine, Tap, TerminalAction, TerminalAnswer, TerminalCommand};
+use engine::command::{RefundLine, TerminalAction, TerminalAnswer, TerminalCommand};
 use engine::credential::{KeyCache, VerifiedWallet, parse_wallet};
 use engine::event::SoldLine;
-use engine::ids::{FestivalId, TagUid, TransactionId, WalletId};
+use engine::ids::{FestivalId, TagUid, TransactionId};
+use engine::money::Money;
 use engine::rejection::Rejection;
 use engine::time::Timestamp;
-use engine::view::{Query, TagState, TagView, View, is_younger_than_tap};
+use engine::view::{Query, TagView, View};
 use futures_util::stream::{self, StreamExt as _};
-use tapgate_wire::{Frame, Refusal, ReturnedItem, WalletName};
+use tapgate_wire::{Frame, Refund, Refusal, ReturnedItem, WalletName};
 use tokio::sync::oneshot;
 
 use super::Door;
@@ -51,12 +41,9 @@ use super::clock::Clock;
 use super::numbers::{self, Meaning, Numbers};
 use super::outbox::{End, Outbox};
 use super::session::{Intake, Taken};
-use super::tags::Link;
 
 /// Questions that one session has under way at once.
 const ASKED_AT_ONCE: usize = 64;
-/// Frames that may be sent again because their chip moved; an older one that is, counts as new.
-const MOVED_MAX: usize = 64;
 /// When to send a frame again whose chip moved.
 const COME_AGAIN_MS: u32 = 10;
 
@@ -70,59 +57,46 @@ pub(super) struct Terminal {
     clock: Clock,
 }
 
-/// Frames of one read of which some name a wallet that has to be asked for.
+/// Frames of one read of which some need something to be asked first.
 pub(super) struct Asks {
-    /// In the order of the stream.
+    /// Those that need nothing, in the order of the stream.
     commands: Vec<TerminalCommand>,
-    /// What is to be asked for which of them, in the same order.
-    open: Vec<(usize, Ask)>,
+    /// Those that do, each with how many of the commands come before it.
+    open: Vec<(usize, Open)>,
 }
 
-/// Why a command cannot go yet.
+/// A frame of which something has to be asked.
+struct Open {
+    seq: u64,
+    floor: u64,
+    expires_at: Timestamp,
+    ask: Ask,
+}
+
+/// What has to be asked.
 enum Ask {
     /// Which wallet does this chip name?
-    Tag(Tapped),
+    Tag(Tapped, WalletRequest),
     /// Is its key still accepted?
-    Key(VerifiedWallet),
+    Key(VerifiedWallet, WalletRequest),
     /// What had these products of a payment cost?
-    Lines(TransactionId, Box<[ReturnedItem]>),
+    Lines(TransactionId, Option<Money>, Box<[ReturnedItem]>),
 }
 
-/// A chip that was held to the terminal.
-#[derive(Clone, Copy)]
-struct Tapped {
-    tag: TagUid,
-    /// When, as the frame says.
-    captured_at: Timestamp,
-    /// The frame was sent before.
-    resent: bool,
-}
-
-/// What names the wallet, as far as that can be said at once.
-enum Named {
-    Wallet(WalletId, Option<Tap>),
+/// What a frame comes to, as far as that can be said at once.
+enum Addressed {
+    To(TerminalAction),
     Ask(Ask),
     No(Rejection),
 }
 
 /// What became of an [`Ask`].
 enum Found {
-    Wallet(WalletId, Option<Tap>),
-    Chase(Chase),
-    Lines(Box<[RefundLine]>),
+    To(TerminalAction),
+    Candidates(TagResolution, WalletRequest),
     No(Rejection),
     /// Its shard does not say now.
     Busy(Rejection),
-}
-
-/// Wallets to be asked one after the other, until one does not say `tag_moved`.
-struct Chase {
-    tag: TagUid,
-    hops: Vec<(WalletId, u32)>,
-    /// What it comes to if they all do.
-    otherwise: Rejection,
-    /// Whether that is final, even if it is `tag_moved`: none of them is what the chip names now.
-    is_final: bool,
 }
 
 thread_local! {
@@ -151,7 +125,6 @@ impl Terminal {
     ) -> (Option<End>, Option<Box<Asks>>) {
         let read_at = Instant::now();
         intake.gather(chunks, bytes, read_at);
-        let moved = self.replies.moved();
         let mut commands = Vec::new();
         let (mut open, mut told, mut refused) = (Vec::new(), Vec::new(), Vec::new());
         let mut rest = &bytes[..];
@@ -206,31 +179,27 @@ impl Terminal {
                     continue;
                 }
             };
-            let named = match name {
-                None => match &frame {
-                    Frame::Refund(refund) if !refund.lines.is_empty() => {
-                        Named::Ask(Ask::Lines(refund.payment, refund.lines.into()))
-                    }
-                    _ => Named::Wallet(NOBODY, None),
-                },
-                Some((name, captured_at)) => {
+            let addressed = match (name, &frame) {
+                (None, Frame::Refund(refund)) => refund_of(refund),
+                (Some((name, captured_at)), frame) => {
+                    let Some(request) = request(frame) else { continue };
                     let resent = resent || is_seen || seq < self.answered_below;
                     self.clock.look(&intake.door, intake.device, captured_at, resent, read_at);
-                    self.name(&intake.door, name, (captured_at, resent), moved.contains(&seq), read_at)
+                    self.address(&intake.door, (seq, request), name, (captured_at, resent), read_at)
                 }
+                _ => continue,
             };
-            let (wallet, tap) = match named {
-                Named::Wallet(wallet, tap) => (wallet, tap),
-                Named::Ask(ask) => {
-                    open.push((commands.len(), ask));
-                    (NOBODY, None)
+            let action = match addressed {
+                Addressed::To(action) => action,
+                Addressed::Ask(ask) => {
+                    open.push((commands.len(), Open { seq, floor, expires_at, ask }));
+                    continue;
                 }
-                Named::No(rejection) => {
+                Addressed::No(rejection) => {
                     told.push(no(&intake.door, seq, rejection));
                     continue;
                 }
             };
-            let Some(action) = action(&frame, wallet, tap) else { continue };
             if commands.is_empty() {
                 commands.reserve(1 + rest.len() / 49);
             }
@@ -238,7 +207,7 @@ impl Terminal {
             commands.push(TerminalCommand { device: intake.device, seq, floor, expires_at, action });
         };
         drop(numbers);
-        let taken = commands.len() + told.len();
+        let taken = commands.len() + open.len() + told.len();
         intake.door.figures.frames.increment((taken + refused.len()) as u64);
         if taken > 0 {
             // Before the shards have them: their answers may be faster than we are.
@@ -257,38 +226,35 @@ impl Terminal {
         (end, Some(Box::new(Asks { commands, open })))
     }
 
-    /// `afresh`: what is known of its chip was found to be old.
-    fn name(
+    fn address(
         &mut self,
         door: &Door,
+        (seq, request): (u64, WalletRequest),
         name: &WalletName<'_>,
         (captured_at, resent): (Timestamp, bool),
-        afresh: bool,
         now: Instant,
-    ) -> Named {
+    ) -> Addressed {
         let verified = match name {
-            WalletName::Id(wallet) => return Named::Wallet(*wallet, None),
+            WalletName::Id(wallet) => return Addressed::To(request.to(*wallet, None)),
             WalletName::Tag(tag) => {
-                return match door.tags.get(tag) {
-                    Some(link) if !(afresh || resent && link.had_others) => {
-                        match is_younger_than_tap(link.linked_at, captured_at) {
-                            true => Named::No(Rejection::TagMoved), // and so is each link that came after it
-                            false => Named::Wallet(link.wallet, Some(Tap { tag: *tag, version: link.version })),
-                        }
-                    }
-                    _ => Named::Ask(Ask::Tag(Tapped { tag: *tag, captured_at, resent })),
+                let tapped = Tapped { tag: *tag, captured_at, resent };
+                let by_link = |link| tapped.by_link(&link, self.replies.moved().contains(seq));
+                return match door.tags.get(tag).and_then(by_link) {
+                    Some(Ok((wallet, tap))) => Addressed::To(request.to(wallet, Some(tap))),
+                    Some(Err(rejection)) => Addressed::No(rejection),
+                    None => Addressed::Ask(Ask::Tag(tapped, request)),
                 };
             }
             WalletName::Packed(claim) => self.keys.verify_wallet(&door.secret, claim),
             WalletName::Raw(qr) => parse_wallet(qr).and_then(|claim| self.keys.verify_wallet(&door.secret, &claim)),
         };
         match verified {
-            Err(rejection) => Named::No(rejection),
+            Err(rejection) => Addressed::No(rejection),
             Ok(verified) => match door.tags.key(verified.festival(), now) {
-                None => Named::Ask(Ask::Key(verified)),
+                None => Addressed::Ask(Ask::Key(verified, request)),
                 Some(current) => match check_key(current, verified.version()) {
-                    Ok(()) => Named::Wallet(verified.id(), None),
-                    Err(rejection) => Named::No(rejection),
+                    Ok(()) => Addressed::To(request.to(verified.id(), None)),
+                    Err(rejection) => Addressed::No(rejection),
                 },
             },
         }
@@ -315,34 +281,28 @@ impl Terminal {
         if intake.outbox.ended().is_some() {
             return; // a newer connection may be sending all this again
         }
-        let mut open = open.into_iter().peekable();
-        let (mut known, mut chases, mut told, mut busy) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        known.reserve(commands.len());
-        for (index, mut command) in commands.into_iter().enumerate() {
-            let Some((_, ask)) = open.next_if(|(at, _)| *at == index) else {
-                known.push(command);
-                continue;
-            };
-            match found(door, &ask, &views) {
-                Found::Wallet(wallet, tap) => {
-                    aim(&mut command.action, wallet, tap);
-                    known.push(command);
+        let mut commands = commands.into_iter();
+        let mut known = Vec::with_capacity(commands.len() + open.len());
+        let (mut resolutions, mut told, mut busy) = (Vec::new(), Vec::new(), Vec::new());
+        let mut before = 0;
+        for (at, Open { seq, floor, expires_at, ask }) in open {
+            known.extend(commands.by_ref().take(at - before));
+            before = at;
+            let command = |action| TerminalCommand { device: intake.device, seq, floor, expires_at, action };
+            match found(door, ask, &views) {
+                Found::To(action) => known.push(command(action)),
+                Found::Candidates(resolution, request) => {
+                    resolutions.push(ask_candidates(intake, (seq, floor, expires_at), resolution, request));
                 }
-                Found::Chase(chase) => chases.push((command, chase)),
-                Found::Lines(found) => {
-                    if let TerminalAction::Refund { lines, .. } = &mut command.action {
-                        *lines = found;
-                    }
-                    known.push(command);
-                }
-                Found::No(rejection) => told.push(no(door, command.seq, rejection)),
-                Found::Busy(rejection) => busy.push((command.seq, Busy::of(rejection))),
+                Found::No(rejection) => told.push(no(door, seq, rejection)),
+                Found::Busy(rejection) => busy.push((seq, Busy::of(rejection))),
             }
         }
+        known.extend(commands);
         if !told.is_empty() {
             intake.outbox.cash_answered(&told, &[], 0);
         }
-        let mut ended = stream::iter(chases).map(|(command, chase)| chase.run(intake, command)).buffered(ASKED_AT_ONCE);
+        let mut ended = stream::iter(resolutions).buffered(ASKED_AT_ONCE);
         while let Some(ended) = ended.next().await {
             match ended {
                 Ok((reply, false)) => self.inbox.answered(&[reply]),
@@ -378,37 +338,29 @@ fn meaning(door: &Door, numbers: &mut Numbers, frame: &Frame<'_>, bytes: &[u8]) 
     }
 }
 
-/// Stands where the wallet is not known yet.
-const NOBODY: WalletId = WalletId(0);
-
 /// An answer that is given here.
 fn no(door: &Door, seq: u64, rejection: Rejection) -> TerminalReply {
-    TerminalReply { seq, answer: TerminalAnswer::rejected(rejection, NOBODY, door.node.now()) }
+    TerminalReply { seq, answer: TerminalAnswer::rejected_without_wallet(rejection, door.node.now()) }
 }
 
-fn action(frame: &Frame<'_>, wallet: WalletId, tap: Option<Tap>) -> Option<TerminalAction> {
+fn request(frame: &Frame<'_>) -> Option<WalletRequest> {
     Some(match frame {
         Frame::Pay(pay) => {
-            let lines = pay.lines.iter().map(|line| line.line()).collect();
-            TerminalAction::Pay { wallet, tap, amount: pay.amount, lines }
+            WalletRequest::Pay { amount: pay.amount, lines: pay.lines.iter().map(|line| line.line()).collect() }
         }
-        Frame::Refund(refund) => {
-            TerminalAction::Refund { payment: refund.payment, amount: refund.amount, lines: Box::default() }
-        }
-        Frame::TopUp(top_up) => TerminalAction::TopUp { wallet, tap, amount: top_up.amount },
-        Frame::Balance(_) => TerminalAction::Balance { wallet, tap },
+        Frame::TopUp(top_up) => WalletRequest::TopUp { amount: top_up.amount },
+        Frame::Balance(_) => WalletRequest::Balance,
         _ => return None,
     })
 }
 
-/// Names the wallet after all.
-fn aim(action: &mut TerminalAction, to: WalletId, by: Option<Tap>) {
-    match action {
-        TerminalAction::Pay { wallet, tap, .. }
-        | TerminalAction::TopUp { wallet, tap, .. }
-        | TerminalAction::Balance { wallet, tap } => (*wallet, *tap) = (to, by),
-        TerminalAction::Refund { .. } => {}
+/// A refund goes to where the payment was.
+fn refund_of(refund: &Refund<'_>) -> Addressed {
+    let Refund { payment, amount, .. } = *refund;
+    if refund.lines.is_empty() {
+        return Addressed::To(TerminalAction::Refund { payment, amount, lines: Box::default() });
     }
+    Addressed::Ask(Ask::Lines(payment, amount, refund.lines.into()))
 }
 
 /// As for tickets: the current key and the one before are accepted.
@@ -427,13 +379,13 @@ struct Views {
     payments: HashMap<TransactionId, Result<Vec<SoldLine>, Rejection>>,
 }
 
-async fn views(door: &Door, open: &[(usize, Ask)]) -> Views {
+async fn views(door: &Door, open: &[(usize, Open)]) -> Views {
     let (mut tags, mut festivals, mut payments) = (Vec::new(), Vec::new(), Vec::new());
-    for (_, ask) in open {
+    for (_, Open { ask, .. }) in open {
         match ask {
-            Ask::Tag(tapped) => tags.push(tapped.tag),
-            Ask::Key(verified) => festivals.push(verified.festival()),
-            Ask::Lines(payment, _) if !payments.contains(payment) => payments.push(*payment),
+            Ask::Tag(tapped, _) => tags.push(tapped.tag),
+            Ask::Key(verified, _) => festivals.push(verified.festival()),
+            Ask::Lines(payment, ..) if !payments.contains(payment) => payments.push(*payment),
             Ask::Lines(..) => {}
         }
     }
@@ -466,15 +418,15 @@ async fn views(door: &Door, open: &[(usize, Ask)]) -> Views {
 }
 
 /// What an answer to an [`Ask`] means, and learns it.
-fn found(door: &Door, ask: &Ask, views: &Views) -> Found {
+fn found(door: &Door, ask: Ask, views: &Views) -> Found {
     match ask {
-        Ask::Key(verified) => {
+        Ask::Key(verified, request) => {
             let festival = verified.festival();
             match views.keys.get(&festival).copied().unwrap_or(Err(Rejection::Internal)) {
                 Ok(current) => {
                     door.tags.put_key(festival, current, Instant::now());
                     match check_key(current, verified.version()) {
-                        Ok(()) => Found::Wallet(verified.id(), None),
+                        Ok(()) => Found::To(request.to(verified.id(), None)),
                         Err(rejection) => Found::No(rejection),
                     }
                 }
@@ -483,28 +435,25 @@ fn found(door: &Door, ask: &Ask, views: &Views) -> Found {
                 Err(rejection) => Found::Busy(rejection),
             }
         }
-        Ask::Lines(payment, items) => match views.payments.get(payment) {
+        Ask::Lines(payment, amount, items) => match views.payments.get(&payment) {
             Some(Ok(sold)) => {
                 let line = |item: &ReturnedItem| {
                     let (product, count) = (item.product(), item.count());
                     RefundLine::of(sold, product, count).unwrap_or_else(|| RefundLine::of_nothing(product, count))
                 };
-                Found::Lines(items.iter().map(line).collect())
+                Found::To(TerminalAction::Refund { payment, amount, lines: items.iter().map(line).collect() })
             }
             Some(Err(rejection)) => Found::Busy(*rejection),
             None => Found::Busy(Rejection::Internal),
         },
-        Ask::Tag(tapped) => match views.tags.get(&tapped.tag) {
+        Ask::Tag(tapped, request) => match views.tags.get(&tapped.tag) {
             Some(Ok(view)) => {
-                let link = match (view.state, view.wallet) {
-                    (TagState::Linked, Some(wallet)) => {
-                        let had_others = !view.earlier.is_empty();
-                        Some(Link { wallet, version: view.version, linked_at: view.linked_at, had_others })
-                    }
-                    _ => None,
-                };
-                door.tags.put(tapped.tag, link);
-                named_by(view, tapped)
+                door.tags.put(tapped.tag, Link::of(view).ok());
+                match tapped.by_view(view) {
+                    Resolved::Wallet(wallet, tap) => Found::To(request.to(wallet, Some(tap))),
+                    Resolved::Candidates(resolution) => Found::Candidates(resolution, request),
+                    Resolved::Rejected(rejection) => Found::No(rejection),
+                }
             }
             Some(Err(Rejection::UnknownTag)) => Found::No(Rejection::UnknownTag),
             Some(Err(rejection)) => Found::Busy(*rejection),
@@ -513,54 +462,25 @@ fn found(door: &Door, ask: &Ask, views: &Views) -> Found {
     }
 }
 
-/// Where a frame goes that names this chip.
-fn named_by(view: &TagView, tapped: &Tapped) -> Found {
-    let (tag, version) = (view.tag, view.version);
-    let mut hops = if tapped.resent { view.earlier.clone() } else { Vec::new() };
-    let forgotten = tapped.resent && view.has_forgotten(tapped.captured_at);
-    let unknown_or = |otherwise| if forgotten { Rejection::OutcomeUnknown } else { otherwise };
-    match (view.state, view.wallet) {
-        (TagState::Linked | TagState::Linking, Some(_)) if is_younger_than_tap(view.linked_at, tapped.captured_at) => {
-            Found::Chase(Chase { tag, hops, otherwise: unknown_or(Rejection::TagMoved), is_final: true })
-        }
-        (TagState::Linked | TagState::Linking, Some(wallet)) if hops.is_empty() => {
-            Found::Wallet(wallet, Some(Tap { tag, version }))
-        }
-        (TagState::Linked | TagState::Linking, Some(wallet)) => {
-            hops.push((wallet, if forgotten { NO_VERSION } else { version }));
-            Found::Chase(Chase { tag, hops, otherwise: unknown_or(Rejection::TagMoved), is_final: false })
-        }
-        (TagState::Lost, _) => {
-            // The wallet that it named last knows that it was lost, and writes down that somebody has tried.
-            if hops.is_empty() {
-                hops.extend(view.earlier.last());
-            }
-            Found::Chase(Chase { tag, hops, otherwise: Rejection::TagLost, is_final: true })
-        }
-        _ => Found::Chase(Chase { tag, hops, otherwise: unknown_or(Rejection::UnknownTag), is_final: true }),
+/// Asks one wallet after the other. The answer, and whether it is final whatever it says.
+async fn ask_candidates(
+    intake: &Intake,
+    (seq, floor, expires_at): (u64, u64, Timestamp),
+    mut resolution: TagResolution,
+    request: WalletRequest,
+) -> Result<(TerminalReply, bool), (u64, Busy)> {
+    let mut step = resolution.begin();
+    loop {
+        let (wallet, tap) = match step {
+            Step::Ask(wallet, tap) => (wallet, tap),
+            Step::Answered(answer) => return Ok((TerminalReply { seq, answer }, true)),
+            Step::Rejected(rejection) => return Ok((no(&intake.door, seq, rejection), true)),
+            Step::Moved => return Ok((no(&intake.door, seq, Rejection::TagMoved), false)),
+        };
+        let action = request.clone().to(wallet, Some(tap));
+        let command = TerminalCommand { device: intake.device, seq, floor, expires_at, action };
+        step = resolution.answered(ask(intake, command).await.map_err(|busy| (seq, busy))?);
     }
-}
-
-/// Versions begin at 1: a wallet that is asked by this one answers again what it has decided, and decides nothing.
-const NO_VERSION: u32 = 0;
-
-impl Chase {
-    /// The answer, and whether it is final whatever it says.
-    async fn run(self, intake: &Intake, mut command: TerminalCommand) -> Result<(TerminalReply, bool), (u64, Busy)> {
-        let (tag, seq) = (self.tag, command.seq);
-        for (wallet, version) in self.hops {
-            aim(&mut command.action, wallet, Some(Tap { tag, version }));
-            let answer = ask(intake, command.clone()).await.map_err(|busy| (seq, busy))?;
-            if !is_moved(&answer) {
-                return Ok((TerminalReply { seq, answer }, true));
-            }
-        }
-        Ok((no(&intake.door, seq, self.otherwise), self.is_final))
-    }
-}
-
-fn is_moved(answer: &TerminalAnswer) -> bool {
-    answer.verdict == CashVerdict::Rejected(Rejection::TagMoved)
 }
 
 /// One command, and its answer.
@@ -599,38 +519,26 @@ impl TerminalInbox for One {
 /// Where the shards put a terminal's answers.
 struct Replies {
     outbox: Arc<Outbox>,
-    /// Frames that were to be sent again because their chip had moved.
-    moved: Mutex<Vec<u64>>,
+    moved: Mutex<MovedFrames>, // nearly always empty
 }
 
 impl Replies {
-    fn moved(&self) -> Vec<u64> {
-        self.moved.lock().unwrap_or_else(PoisonError::into_inner).clone() // nearly always empty
-    }
-
-    /// Which of these are to be sent again, the first time that their chip has moved.
-    fn once_more(&self, replies: &[TerminalReply]) -> Vec<u64> {
-        let mut moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut again = Vec::new();
-        for reply in replies.iter().filter(|reply| is_moved(&reply.answer)) {
-            if let Some(at) = moved.iter().position(|seq| *seq == reply.seq) {
-                moved.remove(at);
-                continue;
-            }
-            if moved.len() == MOVED_MAX {
-                moved.remove(0);
-            }
-            moved.push(reply.seq);
-            again.push(reply.seq);
-        }
-        again
+    /// Frames that were to be sent again because their chip had moved.
+    fn moved(&self) -> MutexGuard<'_, MovedFrames> {
+        self.moved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl TerminalInbox for Replies {
     fn answered(&self, replies: &[TerminalReply]) {
-        let moved = replies.iter().any(|reply| is_moved(&reply.answer));
-        let again = if moved { self.once_more(replies) } else { Vec::new() };
+        let mut moved = replies.iter().filter(|reply| resolve::is_moved(&reply.answer)).peekable();
+        let again = match moved.peek() {
+            None => Vec::new(),
+            Some(_) => {
+                let mut frames = self.moved();
+                moved.map(|reply| reply.seq).filter(|seq| frames.is_to_come_again(*seq)).collect()
+            }
+        };
         self.outbox.cash_answered(replies, &again, COME_AGAIN_MS);
     }
     fn turned_away(&self, seqs: &[u64], busy: Busy) {

@@ -1,12 +1,13 @@
 //! A person's money: their wallets found, one made for them, one given to them.
 
+use actors::resolve::Link;
 use axum::Json;
 use axum::extract::State;
 use engine::command::{CashAction, IdempotencyKey, OfficeAction, Source, SourceKind};
 use engine::ids::{FestivalId, TagUid, WalletId};
 use engine::money::Currency;
 use engine::rejection::Rejection;
-use engine::view::{Query, TagState, View, WalletView};
+use engine::view::{Query, View, WalletView};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use utoipa::{IntoParams, ToSchema};
@@ -275,10 +276,10 @@ async fn named_by(
 ) -> Result<WalletId, Problem> {
     let View::Tag(view) = state.query(Query::Tag(tag)).await? else { return Err(unexpected_answer()) };
     let seen = view.festival.is_some_and(|festival| operator.sees(festival));
-    match (view.state, view.wallet) {
-        (TagState::Linked, Some(wallet)) => Ok(wallet),
-        (TagState::Lost, _) if seen || is_taken_at(state, festival).await? => Err(Rejection::TagLost.into()),
-        _ => Err(Rejection::UnknownTag.into()),
+    match Link::of(&view) {
+        Ok(link) => Ok(link.wallet),
+        Err(Rejection::TagLost) if !seen && !is_taken_at(state, festival).await? => Err(Rejection::UnknownTag.into()),
+        Err(rejection) => Err(rejection.into()),
     }
 }
 
