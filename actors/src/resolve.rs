@@ -19,6 +19,9 @@
 //! remembered are asked for what they have decided and decide nothing now; if none of them knows the frame, it is
 //! `outcome_unknown`.
 //!
+//! **A tag that was lost** is refused by the wallet that it named last, which writes down that somebody has tried. It may not
+//! have heard of the loss yet and decide instead; so it is asked only by a link that is older than the tap.
+//!
 //! What is refused here has no record: the shards do not know that number, and the same frame is looked at anew if it comes
 //! again. A terminal sends again only what it has no answer to, so nobody has acted on the first one.
 //!
@@ -175,11 +178,16 @@ impl Tapped {
                 unless_forgotten(Step::Moved)
             }
             (TagState::Lost, _) => {
-                // The wallet that it named last knows that it was lost, and writes down that somebody has tried.
-                if candidates.is_empty() {
+                let is_younger = self.is_before(view.linked_at);
+                if candidates.is_empty() && !is_younger {
+                    // The wallet that it named last knows that it was lost, and writes down that somebody has tried.
                     candidates.extend(view.earlier.last());
+                } else if let Some((_, version)) = candidates.last_mut()
+                    && (is_younger || is_forgotten)
+                {
+                    *version = ANSWERS_ONLY; // it may not have heard of the loss yet, and would decide
                 }
-                Step::Rejected(Rejection::TagLost)
+                unless_forgotten(Step::Rejected(Rejection::TagLost))
             }
             _ => unless_forgotten(Step::Rejected(Rejection::UnknownTag)),
         };

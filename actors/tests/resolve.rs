@@ -40,8 +40,10 @@ fn register(words: &str) -> TagView {
                 (view.wallet, view.linked_at) = (Some(wallet(named)), second(at));
                 view.version += 1;
             }
-            ["free"] => view.state = TagState::Free,
-            ["lost"] => view.state = TagState::Lost,
+            [state @ ("free" | "lost")] => {
+                view.state = if state == "free" { TagState::Free } else { TagState::Lost };
+                view.earlier.extend(view.wallet.take().map(|wallet| (wallet, view.version)));
+            }
             ["forgotten", "until", at] => {
                 view.forgotten_until = second(at);
                 view.version += 1;
@@ -99,6 +101,10 @@ fn the_wallet_that_a_wristband_named_when_it_was_tapped() {
         // The wallet that it named last writes down that somebody has tried.
         ("W1, W2, lost", "tapped 10", "ask W2 by 2, tag_lost"),
         ("lost", "tapped 10", "tag_lost"),
+        // It may not have heard of the loss, and must not decide by a link that is younger than the tap.
+        ("linked W1 at 12, lost", "tapped 10", "ask W1 by 1, tag_lost"),
+        ("linked W1 at 13, lost", "tapped 10", "tag_lost"),
+        ("W1, linked W2 at 13, lost", "tapped 10, resent", "ask W1 by 1, ask W2 by 0, tag_lost"),
         // The link is younger than the tap, by more than clocks are off.
         ("linked W1 at 12", "tapped 10", "W1 by 1"),
         ("linked W1 at 13", "tapped 10", "tag_moved"),
@@ -114,6 +120,7 @@ fn the_wallet_that_a_wristband_named_when_it_was_tapped() {
         ("forgotten until 9, W2, linked W3 at 12", "tapped 10, resent", "ask W2 by 2, ask W3 by 0, outcome_unknown"),
         ("forgotten until 9, W2, linked W3 at 13", "tapped 10, resent", "ask W2 by 2, outcome_unknown"),
         ("forgotten until 9, W2, free", "tapped 10, resent", "ask W2 by 2, outcome_unknown"),
+        ("forgotten until 9, W2, lost", "tapped 10, resent", "ask W2 by 0, outcome_unknown"),
         // It was forgotten before the tap, or the frame was never sent: nobody who is forgotten can have decided it.
         ("forgotten until 7, W2, linked W3 at 8", "tapped 10, resent", "ask W2 by 2, ask W3 by 3, come again"),
         ("forgotten until 9, W2, linked W3 at 12", "tapped 10", "W3 by 3"),
