@@ -18,6 +18,7 @@ mod device;
 mod dice;
 mod disk;
 mod door;
+mod hands;
 mod judge;
 mod net;
 mod node;
@@ -83,6 +84,11 @@ pub struct Counts {
 impl Counts {
     fn fault(&mut self, kind: &'static str) {
         *self.faults.entry(kind.to_owned()).or_default() += 1;
+    }
+
+    /// What became of a frame that names a wristband.
+    fn resolved(&mut self, how: &'static str) {
+        *self.money.entry(how.to_owned()).or_default() += 1;
     }
 
     fn add(&mut self, other: &Self) {

@@ -16,7 +16,9 @@ fn no_seed_breaks_a_rule_and_every_plant_is_caught() {
     for (seed, steps) in found.chain((0..seeds::CI).map(|seed| (seed, STEPS))) {
         let (counts, violation) = run_seed(seed, steps);
         assert_eq!(violation, None, "seed {seed}");
-        assert!(counts.acknowledged > 40, "seed {seed} does something: {counts:?}");
+        // An evening whose disk has lied ends when that is found out.
+        let ends_early = counts.faults.contains_key("lost_flush");
+        assert!(counts.acknowledged > 40 || ends_early, "seed {seed} does something: {counts:?}");
         for (what, count) in counts.money {
             *money.entry(what).or_insert(0) += count;
         }

@@ -286,7 +286,7 @@ impl World {
         Ok(())
     }
 
-    fn cash_order(&mut self, action: CashAction) -> Check {
+    pub(super) fn cash_order(&mut self, action: CashAction) -> Check {
         self.order(OfficeAction::Cash(action))
     }
 

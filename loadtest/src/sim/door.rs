@@ -1,35 +1,40 @@
-//! The gateway's part of a terminal's command: a stream brings each frame once, a wristband is resolved to a wallet and
-//! its link's version, and a frame that went out before is asked first at the wallets that the wristband named before.
-//! All of it is gone when the node ends.
+//! The gateway's part of a terminal's command: a stream brings each frame once, links of wristbands are remembered, and
+//! [`actors::resolve`] says which wallet is asked. All of it is gone when the node ends.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use actors::TerminalReply;
 use actors::pipeline::Work;
+use actors::resolve::{Link, MovedFrames, Resolved, Step, TagResolution, Tapped, is_moved};
 use engine::command::{
-    CashVerdict, DeviceCommand, OfficeAction, OfficeCommand, Tap, TerminalAction, TerminalAnswer, TerminalCommand,
+    DeviceCommand, OfficeAction, OfficeCommand, Tap, TerminalAction, TerminalAnswer, TerminalCommand,
 };
 use engine::ids::{DeviceId, Home, ShardId, TagUid, WalletId};
 use engine::principal::Principal;
 use engine::rejection::Rejection;
-use engine::view::{Query, TagState, View};
+use engine::view::{Query, View};
 
+use super::Check;
 use super::disk::SHARDS;
 use super::net::Packet;
+use super::node::Node;
 use super::till::{Ask, Frame, Who};
 use super::world::{Asker, World, shard_of};
-
-/// How often a wristband that moves on meanwhile is resolved.
-const RESOLVED_MAX: u32 = 3;
 
 /// What the gateway remembers.
 #[derive(Default)]
 pub(super) struct Door {
     /// The newest connection of each terminal: a device that proves itself anew ends its older one.
     newest: BTreeMap<DeviceId, u64>,
-    /// What this connection has brought.
-    seen: BTreeSet<(DeviceId, u64)>,
-    taps: BTreeMap<u64, Tapped>,
+    /// What this connection has brought, and the latest attempt of it.
+    seen: BTreeMap<(DeviceId, u64), u32>,
+    /// What any connection has brought.
+    numbers: BTreeSet<(DeviceId, u64)>,
+    /// What this connection was told to send again.
+    moved: BTreeMap<DeviceId, MovedFrames>,
+    /// What wristbands named when their homes were asked.
+    links: BTreeMap<TagUid, Link>,
+    waiting: BTreeMap<u64, Waiting>,
     next: u64,
     /// The newest connection of each reader.
     readers: BTreeMap<DeviceId, Welcome>,
@@ -42,30 +47,17 @@ struct Welcome {
     waiting: Vec<(Vec<DeviceCommand>, bool)>,
 }
 
-/// A frame that names a wristband.
-struct Tapped {
+/// A frame whose wristband's home was asked, or several wallets are.
+struct Waiting {
     device: DeviceId,
     connection: u64,
     frame: Frame,
-    tag: TagUid,
-    /// Where it may have been decided, or may be now.
-    candidates: VecDeque<(WalletId, u32)>,
-    resolved: u32,
-    /// The wristband was reported lost.
-    lost: bool,
+    tapped: Tapped,
+    /// Once its home has answered.
+    resolution: Option<TagResolution>,
 }
 
 impl Frame {
-    /// The wristband it names.
-    fn tag(&self) -> Option<TagUid> {
-        match &self.ask {
-            Ask::Pay { who: Who::Tag(tag), .. }
-            | Ask::TopUp { who: Who::Tag(tag), .. }
-            | Ask::Balance { who: Who::Tag(tag) } => Some(*tag),
-            _ => None,
-        }
-    }
-
     /// The command, for the wallet that a tap was resolved to, or that it names itself.
     pub(super) fn command(&self, device: DeviceId, tapped: Option<(WalletId, Tap)>) -> TerminalCommand {
         let of = |who: &Who| match (who, tapped) {
@@ -97,7 +89,12 @@ impl Frame {
 impl Door {
     /// Nobody will answer this number any more.
     pub(super) fn forget(&mut self, number: u64) {
-        self.taps.remove(&number);
+        self.waiting.remove(&number);
+    }
+
+    /// What is decided for an older connection from now on would be too much: whoever has reconnected asks again.
+    fn is_newest(&self, device: DeviceId, connection: u64) -> bool {
+        self.newest.get(&device) == Some(&connection)
     }
 }
 
@@ -142,102 +139,169 @@ impl World {
     }
 
     /// A terminal's stream has brought frames.
-    pub(super) fn frames_arrive(&mut self, device: DeviceId, connection: u64, frames: Vec<Frame>) {
-        let Some(node) = &mut self.node else { return };
+    pub(super) fn frames_arrive(&mut self, device: DeviceId, connection: u64, frames: Vec<Frame>) -> Check {
+        let Some(node) = &mut self.node else { return Ok(()) };
         let newest = node.door.newest.entry(device).or_default();
         if connection < *newest {
-            return;
+            return Ok(());
         }
         if connection > *newest {
             *newest = connection;
-            node.door.seen.retain(|(other, _)| *other != device);
+            node.door.seen.retain(|(other, _), _| *other != device);
+            node.door.moved.remove(&device);
         }
         let mut by_shard: BTreeMap<ShardId, Vec<TerminalCommand>> = BTreeMap::new();
         for frame in frames {
-            let Some(node) = &mut self.node else { return };
-            if !node.door.seen.insert((device, frame.seq)) {
+            let Some(Node { door, .. }) = &mut self.node else { return Ok(()) };
+            let number = (device, frame.seq);
+            if door.seen.get(&number).is_some_and(|attempt| *attempt >= frame.attempt) {
                 continue;
             }
-            let Some(tag) = frame.tag() else {
-                let command = frame.command(device, None);
-                let shard = Home::Wallet(command.action.wallet()).shard(SHARDS);
-                by_shard.entry(shard).or_default().push(command);
-                continue;
+            door.seen.insert(number, frame.attempt);
+            // A balance moves nothing, so nothing is bound to its number.
+            let is_known = !matches!(frame.ask, Ask::Balance { .. }) && !door.numbers.insert(number);
+            let command = match frame.ask.tag() {
+                None => frame.command(device, None),
+                Some(tag) => {
+                    let tapped = Tapped { tag, captured_at: frame.captured_at, resent: frame.resent || is_known };
+                    let afresh = door.moved.get(&device).is_some_and(|moved| moved.contains(frame.seq));
+                    match door.links.get(&tag).and_then(|link| tapped.by_link(link, afresh)) {
+                        Some(Ok(to)) => frame.command(device, Some(to)),
+                        Some(Err(rejection)) => {
+                            self.refuse(device, connection, frame.seq, rejection)?;
+                            continue;
+                        }
+                        None => {
+                            door.next += 1;
+                            let number = door.next;
+                            let waiting = Waiting { device, connection, frame, tapped, resolution: None };
+                            door.waiting.insert(number, waiting);
+                            let shard = Home::Tag(tag).shard(SHARDS);
+                            let query = Work::Query(Query::Tag(tag));
+                            self.take(usize::from(shard.0), query, Asker::Resolve(number));
+                            continue;
+                        }
+                    }
+                }
             };
-            node.door.next += 1;
-            let number = node.door.next;
-            let (candidates, resolved, lost) = (VecDeque::new(), 0, false);
-            let tapped = Tapped { device, connection, frame, tag, candidates, resolved, lost };
-            node.door.taps.insert(number, tapped);
-            self.resolve(number, tag);
+            by_shard.entry(Home::Wallet(command.action.wallet()).shard(SHARDS)).or_default().push(command);
         }
         for (shard, commands) in by_shard {
             self.take(usize::from(shard.0), Work::Terminal(commands), Asker::Till { device, connection });
         }
+        Ok(())
     }
 
-    fn resolve(&mut self, number: u64, tag: TagUid) {
-        let shard = Home::Tag(tag).shard(SHARDS);
-        self.take(usize::from(shard.0), Work::Query(Query::Tag(tag)), Asker::Resolve(number));
-    }
-
-    /// What a wristband names is known.
-    pub(super) fn resolved(&mut self, number: u64, view: &View) {
-        let Some(tapped) = self.node.as_mut().and_then(|node| node.door.taps.get_mut(&number)) else { return };
-        tapped.resolved += 1;
-        if let View::Tag(view) = view {
-            tapped.lost = view.state == TagState::Lost;
-            if tapped.frame.resent {
-                tapped.candidates.extend(&view.earlier);
+    /// A wristband's home has answered.
+    pub(super) fn resolved(&mut self, number: u64, view: &View) -> Check {
+        let Some(Node { door, .. }) = &mut self.node else { return Ok(()) };
+        let Some(mut waiting) = door.waiting.remove(&number) else { return Ok(()) };
+        let resolved = match view {
+            View::Tag(view) => {
+                match Link::of(view) {
+                    Ok(link) => drop(door.links.insert(view.tag, link)),
+                    Err(_) => drop(door.links.remove(&view.tag)),
+                }
+                waiting.tapped.by_view(view)
             }
-            tapped.candidates.extend(view.wallet.map(|wallet| (wallet, view.version)));
-        }
-        self.ask_next(number);
-    }
-
-    /// Asks the next wallet; with none left, the wristband itself is the answer.
-    fn ask_next(&mut self, number: u64) {
-        let Some(node) = self.node.as_mut() else { return };
-        let Some(tapped) = node.door.taps.get_mut(&number) else { return };
-        if node.door.newest.get(&tapped.device) != Some(&tapped.connection) {
-            // Whoever has reconnected asks again; what is decided for this connection from now on would be too much.
-            node.door.taps.remove(&number);
-            return;
-        }
-        if let Some((wallet, version)) = tapped.candidates.pop_front() {
-            let tap = Tap { tag: tapped.tag, version };
-            let command = tapped.frame.command(tapped.device, Some((wallet, tap)));
-            let shard = Home::Wallet(wallet).shard(SHARDS);
-            let asker = Asker::Tap { number, device: tapped.device };
-            return self.take(usize::from(shard.0), Work::Terminal(vec![command]), asker);
-        }
-        let rejection = if tapped.lost { Rejection::TagLost } else { Rejection::UnknownTag };
-        let answer = TerminalAnswer::rejected(rejection, WalletId(0), self.clock());
-        self.tapped(number, answer);
-    }
-
-    /// A wallet has answered a tap.
-    pub(super) fn tap_answered(&mut self, number: u64, reply: &TerminalReply) {
-        let moved = reply.answer.verdict == CashVerdict::Rejected(Rejection::TagMoved);
-        let Some(tapped) = self.node.as_mut().and_then(|node| node.door.taps.get_mut(&number)) else { return };
-        if moved && !tapped.candidates.is_empty() {
-            self.ask_next(number);
-        } else if moved && tapped.resolved < RESOLVED_MAX {
-            let tag = tapped.tag;
-            self.resolve(number, tag);
-        } else {
-            self.tapped(number, reply.answer);
+            View::No(Rejection::UnknownTag) => Resolved::Rejected(Rejection::UnknownTag),
+            _ => return Ok(()), // it does not say now; the terminal asks again
+        };
+        let (device, connection) = (waiting.device, waiting.connection);
+        match resolved {
+            _ if !door.is_newest(device, connection) => Ok(()),
+            Resolved::Wallet(wallet, tap) => {
+                let command = waiting.frame.command(device, Some((wallet, tap)));
+                let shard = Home::Wallet(wallet).shard(SHARDS);
+                self.take(usize::from(shard.0), Work::Terminal(vec![command]), Asker::Till { device, connection });
+                Ok(())
+            }
+            Resolved::Rejected(rejection) => self.refuse(device, connection, waiting.frame.seq, rejection),
+            Resolved::Candidates(mut resolution) => {
+                let step = resolution.begin();
+                waiting.resolution = Some(resolution);
+                self.go_on(number, waiting, step)
+            }
         }
     }
 
-    fn tapped(&mut self, number: u64, answer: TerminalAnswer) {
-        let Some(tapped) = self.node.as_mut().and_then(|node| node.door.taps.remove(&number)) else { return };
-        let replies = vec![TerminalReply { seq: tapped.frame.seq, answer }];
-        self.send(Packet::TillReplies { device: tapped.device, connection: tapped.connection, replies });
+    /// One of several wallets has answered.
+    pub(super) fn candidate_answered(&mut self, number: u64, reply: &TerminalReply) -> Check {
+        let waiting = self.node.as_mut().and_then(|node| node.door.waiting.remove(&number));
+        let Some(mut waiting) = waiting else { return Ok(()) };
+        let Some(resolution) = &mut waiting.resolution else { return Ok(()) };
+        let step = resolution.answered(reply.answer);
+        self.go_on(number, waiting, step)
+    }
+
+    fn go_on(&mut self, number: u64, waiting: Waiting, step: Step) -> Check {
+        let (device, connection, seq) = (waiting.device, waiting.connection, waiting.frame.seq);
+        let Some(Node { door, .. }) = &mut self.node else { return Ok(()) };
+        if !door.is_newest(device, connection) {
+            return Ok(());
+        }
+        match step {
+            Step::Ask(wallet, tap) => {
+                let command = waiting.frame.command(device, Some((wallet, tap)));
+                door.waiting.insert(number, waiting);
+                let shard = Home::Wallet(wallet).shard(SHARDS);
+                let asker = Asker::Tap { number, device };
+                self.take(usize::from(shard.0), Work::Terminal(vec![command]), asker);
+                Ok(())
+            }
+            Step::Answered(answer) => {
+                let replies = vec![TerminalReply { seq, answer }];
+                self.send(Packet::TillReplies { device, connection, replies });
+                Ok(())
+            }
+            Step::Rejected(rejection) => self.refuse(device, connection, seq, rejection),
+            Step::Moved => {
+                let answer = TerminalAnswer::rejected_without_wallet(Rejection::TagMoved, self.clock());
+                self.till_answered(device, connection, vec![TerminalReply { seq, answer }])
+            }
+        }
+    }
+
+    /// Wallets have answered: whose wristband has moved is asked for its frame again, the first time.
+    pub(super) fn till_answered(
+        &mut self,
+        device: DeviceId,
+        connection: u64,
+        mut replies: Vec<TerminalReply>,
+    ) -> Check {
+        let Some(Node { door, .. }) = &mut self.node else { return Ok(()) };
+        if !door.is_newest(device, connection) {
+            return Ok(());
+        }
+        let moved = door.moved.entry(device).or_default();
+        let mut comes_again = |reply: &TerminalReply| is_moved(&reply.answer) && moved.is_to_come_again(reply.seq);
+        let again: Vec<_> = replies.extract_if(.., |reply| comes_again(reply)).collect();
+        for TerminalReply { seq, .. } in again {
+            self.counts.resolved("tag_moved_again");
+            let attempt = self.node.as_ref().and_then(|node| node.door.seen.get(&(device, seq)).copied());
+            let attempt = attempt.unwrap_or(0);
+            self.send(Packet::TillMoved { device, connection, seq, attempt });
+        }
+        for reply in replies.iter().filter(|reply| is_moved(&reply.answer)) {
+            self.judge_refused(device, reply.seq, Rejection::TagMoved)?;
+        }
+        if !replies.is_empty() {
+            self.send(Packet::TillReplies { device, connection, replies });
+        }
+        Ok(())
+    }
+
+    /// The gateway says no by itself.
+    fn refuse(&mut self, device: DeviceId, connection: u64, seq: u64, rejection: Rejection) -> Check {
+        self.judge_refused(device, seq, rejection)?;
+        let answer = TerminalAnswer::rejected_without_wallet(rejection, self.clock());
+        let replies = vec![TerminalReply { seq, answer }];
+        self.send(Packet::TillReplies { device, connection, replies });
+        Ok(())
     }
 
     /// The wristband that is resolved under this number.
     pub(super) fn tag_of(&self, number: u64) -> Option<TagUid> {
-        Some(self.node.as_ref()?.door.taps.get(&number)?.tag)
+        Some(self.node.as_ref()?.door.waiting.get(&number)?.tapped.tag)
     }
 }

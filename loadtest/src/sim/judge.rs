@@ -54,18 +54,18 @@ impl World {
                     if let Some(tag) = self.tag_of(number) {
                         self.ledgers[shard].books.shows(&Query::Tag(tag), &view)?;
                     }
-                    self.resolved(number, &view);
+                    self.resolved(number, &view)?;
                 }
                 (Release::Terminal { to: Asker::Till { device, connection }, replies }, _) => {
                     for reply in &replies {
                         self.judge_till(shard, device, reply)?;
                     }
-                    self.send(Packet::TillReplies { device, connection, replies });
+                    self.till_answered(device, connection, replies)?;
                 }
                 (Release::Terminal { to: Asker::Tap { number, device }, replies }, _) => {
                     for reply in &replies {
                         self.judge_till(shard, device, reply)?;
-                        self.tap_answered(number, reply);
+                        self.candidate_answered(number, reply)?;
                     }
                 }
                 (Release::Terminal { to: Asker::Thief { device }, replies }, _) => {

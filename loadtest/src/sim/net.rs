@@ -32,6 +32,8 @@ pub(super) enum Packet {
     Frames { device: DeviceId, connection: u64, frames: Vec<Frame> },
     /// Answers to a terminal.
     TillReplies { device: DeviceId, connection: u64, replies: Vec<TerminalReply> },
+    /// A terminal's frame is to be sent again: its wristband had moved at this attempt.
+    TillMoved { device: DeviceId, connection: u64, seq: u64, attempt: u32 },
     /// What one shard has for another.
     Messages { from: ShardId, to: ShardId, first: u64, messages: Vec<Message> },
     /// A shard has another one's messages.

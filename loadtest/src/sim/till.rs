@@ -1,7 +1,7 @@
 //! A simulated terminal: follows the device protocol like a reader, only that its commands go to many shards, that a
 //! wristband it names may be another wallet's by the time, and that some answers are remembered by nobody.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use actors::TerminalReply;
 use engine::command::{CashVerdict, Line, RefundLine, TerminalAnswer};
@@ -33,6 +33,18 @@ pub(super) enum Ask {
     Balance { who: Who },
 }
 
+impl Ask {
+    /// The wristband it names.
+    pub(super) fn tag(&self) -> Option<TagUid> {
+        match self {
+            Self::Pay { who: Who::Tag(tag), .. }
+            | Self::TopUp { who: Who::Tag(tag), .. }
+            | Self::Balance { who: Who::Tag(tag) } => Some(*tag),
+            _ => None,
+        }
+    }
+}
+
 /// A terminal's command on the stream.
 #[derive(Clone, Debug)]
 pub(super) struct Frame {
@@ -41,8 +53,12 @@ pub(super) struct Frame {
     pub(super) ask: Ask,
     /// The last moment for it; 0: none.
     pub(super) expires_at: Timestamp,
+    /// When the wristband was held to the terminal.
+    pub(super) captured_at: Timestamp,
     /// It went out before, on another connection.
     pub(super) resent: bool,
+    /// How often the gateway has told it to send this again. A stream needs no such number; here the network repeats packets.
+    pub(super) attempt: u32,
 }
 
 /// A terminal at a bar or a cash desk.
@@ -57,15 +73,32 @@ pub(super) struct Till {
     closed: BTreeMap<u64, (Ask, TerminalAnswer)>,
     /// The ends of their times, of those that have one.
     ends: BTreeMap<u64, Timestamp>,
+    /// When the wristbands were held to it.
+    taps: BTreeMap<u64, Timestamp>,
+    /// Those that were sent again because their wristband had moved, and how often.
+    attempts: BTreeMap<u64, u32>,
+    /// Those that went out on a connection before this one.
+    resent: BTreeSet<u64>,
     pub(super) connection: u64,
     heard: u64,
 }
 
 impl Till {
     pub(super) fn new(id: DeviceId, takes_payments: bool, cashier: bool) -> Self {
-        let (open, closed) = (BTreeMap::new(), BTreeMap::new());
-        let ends = BTreeMap::new();
-        Self { id, takes_payments, cashier, next: 1, open, closed, ends, connection: 1, heard: 0 }
+        Self {
+            id,
+            takes_payments,
+            cashier,
+            next: 1,
+            open: BTreeMap::new(),
+            closed: BTreeMap::new(),
+            ends: BTreeMap::new(),
+            taps: BTreeMap::new(),
+            attempts: BTreeMap::new(),
+            resent: BTreeSet::new(),
+            connection: 1,
+            heard: 0,
+        }
     }
 
     /// The lowest number without an answer.
@@ -97,7 +130,13 @@ impl Till {
         self.ends.get(&seq).copied().unwrap_or_default()
     }
 
-    /// A new command, as it goes out. Now and then a number is left out; each fourth has little time.
+    /// When the wristband was held to it, or whatever it was asked by.
+    pub(super) fn captured_at(&self, seq: u64) -> Timestamp {
+        self.taps.get(&seq).copied().unwrap_or_default()
+    }
+
+    /// A new command, as it goes out. Now and then a number is left out; each fourth has little time; each fifth was put
+    /// aside for a while before it goes out.
     pub(super) fn ask(&mut self, (step, clock): (u64, Timestamp), ask: Ask, skip: bool) -> Frame {
         self.next += u64::from(skip);
         let seq = self.next;
@@ -109,7 +148,21 @@ impl Till {
         if seq.is_multiple_of(4) {
             self.ends.insert(seq, Timestamp(clock.0 + (seq % 7) as i64 * 1_000));
         }
-        Frame { seq, floor: self.floor(), ask, expires_at: self.end_of(seq), resent: false }
+        let ago_ms = if seq.is_multiple_of(5) { (seq % 4) as i64 * 2_500 } else { 0 };
+        self.taps.insert(seq, Timestamp(clock.0 - ago_ms));
+        self.frame(seq, &ask)
+    }
+
+    fn frame(&self, seq: u64, ask: &Ask) -> Frame {
+        Frame {
+            seq,
+            floor: self.floor(),
+            ask: ask.clone(),
+            expires_at: self.end_of(seq),
+            captured_at: self.captured_at(seq),
+            resent: self.resent.contains(&seq),
+            attempt: self.attempts.get(&seq).copied().unwrap_or(0),
+        }
     }
 
     /// Whether it has waited long enough to try another connection.
@@ -121,15 +174,20 @@ impl Till {
     pub(super) fn reconnect(&mut self, step: u64) -> Vec<Frame> {
         self.connection += 1;
         self.heard = step;
-        let floor = self.floor();
-        let again = |(seq, ask): (&u64, &Ask)| Frame {
-            seq: *seq,
-            floor,
-            ask: ask.clone(),
-            expires_at: self.end_of(*seq),
-            resent: true,
-        };
-        self.open.iter().map(again).collect()
+        self.resent = self.open.keys().copied().collect();
+        self.open.iter().map(|(seq, ask)| self.frame(*seq, ask)).collect()
+    }
+
+    /// The gateway says that a wristband has moved: the same frame once more, unless it has gone out since.
+    pub(super) fn comes_again(&mut self, step: u64, seq: u64, attempt: u32) -> Option<Frame> {
+        self.heard = step;
+        let ask = self.open.get(&seq)?.clone();
+        let attempts = self.attempts.entry(seq).or_default();
+        if *attempts != attempt {
+            return None;
+        }
+        *attempts += 1;
+        Some(self.frame(seq, &ask))
     }
 
     /// An answer has arrived. `Some`: to what, for the first time.
@@ -165,6 +223,9 @@ impl Till {
 pub(super) fn is_recorded(answer: &TerminalAnswer) -> bool {
     !matches!(
         answer.verdict,
-        CashVerdict::Balance | CashVerdict::Rejected(Rejection::TagMoved | Rejection::UnknownTag | Rejection::TagLost)
+        CashVerdict::Balance
+            | CashVerdict::Rejected(
+                Rejection::TagMoved | Rejection::UnknownTag | Rejection::TagLost | Rejection::OutcomeUnknown
+            )
     )
 }

@@ -150,6 +150,7 @@ impl World {
         let currency = if world.dice.one_in(3) { franc } else { Currency::EUR };
         world.open_bars(hill, currency, 2)?;
         world.pitch()?;
+        world.goes_through_many_hands()?;
         world.net.calm = false;
         Ok(world)
     }
@@ -440,7 +441,15 @@ impl World {
             }
             Packet::Frames { device, connection, frames } => {
                 if self.broken_tills.get(&device).is_none_or(|broken| connection > *broken) {
-                    self.frames_arrive(device, connection, frames);
+                    return self.frames_arrive(device, connection, frames);
+                }
+            }
+            Packet::TillMoved { device, connection, seq, attempt } => {
+                let listening = |till: &Till| till.id == device && till.connection == connection;
+                if let Some(index) = self.tills.iter().position(listening)
+                    && let Some(frame) = self.tills[index].comes_again(self.step, seq, attempt)
+                {
+                    self.send_frames(index, vec![frame]);
                 }
             }
             Packet::TillReplies { device, connection, replies } => {
@@ -511,7 +520,7 @@ impl World {
         let by_tills: usize = self.tills.iter().map(Till::acknowledged).sum();
         let acknowledged = (by_readers + by_tills + self.office.told.len()) as u64;
         let events = self.ledgers.iter().map(|ledger| ledger.books.events).sum();
-        let mut money = BTreeMap::new();
+        let mut money = self.counts.money.clone();
         for (what, count) in self.ledgers.iter().flat_map(|ledger| &ledger.books.money.tally) {
             *money.entry((*what).to_owned()).or_default() += count;
         }

@@ -18,6 +18,7 @@ use engine::ids::{DeviceId, FestivalId, Home, ProductNo, ShardId, TagUid, Ticket
 use engine::money::Currency;
 use engine::outbox::{Entry, Message};
 use engine::status::FestivalStatus;
+use engine::time::Timestamp;
 use engine::view::TagState;
 
 use crate::sim::disk::SHARDS;
@@ -43,6 +44,10 @@ pub(in crate::sim) struct MoneyBook {
     pub(in crate::sim) credits: BTreeMap<(ShardId, u64), bool>,
     /// What terminals were told, ever.
     pub(in crate::sim) answers: BTreeMap<(DeviceId, u64), TerminalAnswer>,
+    /// By which link of which wristband money has moved.
+    pub(in crate::sim) taps: BTreeMap<(DeviceId, u64), (TagUid, u32)>,
+    /// Every link that a wristband of this shard ever had, by version: to which wallet, and when it was begun.
+    pub(in crate::sim) links: BTreeMap<(TagUid, u32), (WalletId, Timestamp)>,
     floors: BTreeMap<DeviceId, u64>,
     /// By the other shard's number.
     pub(in crate::sim) posts: Vec<PostBook>,
@@ -165,6 +170,8 @@ impl MoneyBook {
             ops: BTreeMap::new(),
             credits: BTreeMap::new(),
             answers: BTreeMap::new(),
+            taps: BTreeMap::new(),
+            links: BTreeMap::new(),
             floors: BTreeMap::new(),
             posts: vec![PostBook::default(); usize::from(SHARDS)],
             keys: BTreeMap::new(),
@@ -190,7 +197,10 @@ impl MoneyBook {
     }
 
     /// The next event, of the record with this number.
-    pub(super) fn happened(&mut self, event: &Event, record: u64, at: engine::time::Timestamp) -> Check<Ended> {
+    pub(super) fn happened(&mut self, event: &Event, record: u64, at: Timestamp) -> Check<Ended> {
+        if let Event::Cash(CashEvent::TagLinking { tag, wallet, version, .. }) = event {
+            self.links.insert((*tag, *version), (*wallet, at));
+        }
         match event {
             Event::Transaction(t) => return self.transaction(t, record, at),
             Event::Cash(event) => return self.cash(event),

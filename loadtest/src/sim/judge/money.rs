@@ -1,11 +1,18 @@
 //! What leaves the node about money, judged the moment it leaves.
 
+use std::collections::BTreeSet;
+
 use actors::TerminalReply;
+use engine::cash::tag::EARLIER_MAX;
 use engine::command::{ByHand, CashAction, CashVerdict, OfficeAction, OfficeAnswer, OfficeCommand};
 use engine::ids::DeviceId;
+use engine::ids::Home;
 use engine::rejection::Rejection;
 use engine::time::Timestamp;
+use engine::view::TAP_SLACK_MS;
 
+use crate::sim::books::money::MoneyBook;
+use crate::sim::disk::SHARDS;
 use crate::sim::till::Ask;
 use crate::sim::world::World;
 use crate::sim::{Check, breach};
@@ -42,6 +49,7 @@ impl World {
                 CashVerdict::Rejected(Rejection::Expired) if !is_over => {
                     return breach("only what comes too late has expired", said());
                 }
+                CashVerdict::Paid | CashVerdict::ToppedUp => self.judge_tap(shard, device, seq)?,
                 _ => {}
             }
             return self.judge_refusal(shard, device, ask, reply);
@@ -56,6 +64,55 @@ impl World {
             why => self.is_balance(device, seq) && why != Rejection::UnknownDevice,
         };
         if fine { Ok(()) } else { breach("nothing is acknowledged before it is durable", said()) }
+    }
+
+    /// Money has moved by a wristband: by a link that there was when it was held to the terminal.
+    fn judge_tap(&self, shard: usize, device: DeviceId, seq: u64) -> Check {
+        let Some((tag, version)) = self.ledgers[shard].ahead.money.taps.get(&(device, seq)).copied() else {
+            return Ok(());
+        };
+        let till = self.tills.iter().find(|till| till.id == device);
+        let captured_at = till.map_or(Timestamp(0), |till| till.captured_at(seq));
+        let home = usize::from(Home::Tag(tag).shard(SHARDS).0);
+        let link = self.ledgers[home].ahead.money.links.get(&(tag, version));
+        match link {
+            Some((_, began)) if began.since_ms(captured_at) <= TAP_SLACK_MS => Ok(()),
+            _ => {
+                let what =
+                    format!("{device} seq {seq}: tapped at {captured_at:?}, by link {version} of {tag:?}: {link:?}");
+                breach("a wristband pays what it named when it was tapped", what)
+            }
+        }
+    }
+
+    /// A terminal is told no by the gateway, or that its wristband has moved on once more: nobody has decided that number,
+    /// and nobody will, or it is said that nobody knows.
+    pub(in crate::sim) fn judge_refused(&mut self, device: DeviceId, seq: u64, why: Rejection) -> Check {
+        let number = (device, seq);
+        let recorded = |book: &MoneyBook| book.answers.get(&number).is_some_and(|answer| answer.serial > 0);
+        let taken = self.ledgers.iter().any(|ledger| recorded(&ledger.ahead.money));
+        self.counts.resolved(match why {
+            Rejection::TagMoved => "tag_moved",
+            Rejection::OutcomeUnknown if taken => "outcome_unknown_taken",
+            Rejection::OutcomeUnknown => "outcome_unknown",
+            Rejection::UnknownTag => "unknown_tag",
+            Rejection::TagLost => "tag_lost",
+            _ => return breach("the gateway decides nothing", format!("{device} seq {seq}: {why:?}")),
+        });
+        if why == Rejection::OutcomeUnknown {
+            let till = self.tills.iter().find(|till| till.id == device);
+            let tag = till.and_then(|till| till.asked(seq)).and_then(Ask::tag);
+            let links = self.ledgers.iter().flat_map(|ledger| &ledger.ahead.money.links);
+            let named: BTreeSet<_> = links.filter(|((of, _), _)| Some(*of) == tag).map(|(_, (w, _))| *w).collect();
+            return match named.len() > EARLIER_MAX {
+                true => Ok(()),
+                false => breach("only what is forgotten is unknown", format!("{device} seq {seq}: {tag:?}, {named:?}")),
+            };
+        }
+        match taken {
+            true => breach("nobody is told no of what was taken", format!("{device} seq {seq}: {why:?}")),
+            false => Ok(()),
+        }
     }
 
     /// Somebody has used a number of a terminal's for another question: never its answer, never a new one.
@@ -185,9 +242,15 @@ impl World {
             for (seq, ask, answer) in till.answers() {
                 let number = (till.id, seq);
                 let recorded = self.ledgers.iter().filter_map(|ledger| ledger.books.money.answers.get(&number));
-                let moved = recorded.clone().find(|recorded| recorded.serial > 0);
+                let moved: Vec<_> = recorded.clone().filter(|recorded| recorded.serial > 0).collect();
                 let known = recorded.clone().any(|recorded| recorded == answer);
-                if moved.is_some_and(|moved| moved != answer) || (answer.serial > 0 && !known) {
+                if moved.len() > 1 {
+                    return breach("every command happens once", format!("{} seq {seq}: {ask:?}: {moved:?}", till.id));
+                }
+                // Nobody says that it was taken, or that it was not.
+                let unknown = answer.verdict == CashVerdict::Rejected(Rejection::OutcomeUnknown);
+                let otherwise = moved.iter().any(|moved| *moved != answer) && !unknown;
+                if otherwise || (answer.serial > 0 && !known) {
                     let what = format!("{} seq {seq}: {ask:?} was told {answer:?}, moved {moved:?}", till.id);
                     return breach("every acknowledged command is in the fold", what);
                 }

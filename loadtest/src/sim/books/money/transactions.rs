@@ -71,6 +71,9 @@ impl MoneyBook {
             let what = format!("{} seq {}: {before:?}, then {answer:?}", by.device, by.seq);
             return breach("every command happens once", what);
         }
+        if let Some(tap) = t.tap.filter(|_| t.serial > 0) {
+            self.taps.insert((by.device, by.seq), tap);
+        }
         Ok(())
     }
 

@@ -1,0 +1,76 @@
+//! A wristband that goes through more hands than it remembers, while a terminal that it was held to has no network. Whether
+//! that payment was taken, nobody can say afterwards.
+
+use engine::command::{CashAction, Source, SourceKind};
+use engine::ids::{FestivalId, Home, TagUid, WalletId};
+use engine::money::Money;
+
+use super::Check;
+use super::bank::wristband;
+use super::disk::SHARDS;
+use super::till::{Ask, Who};
+use super::world::World;
+
+/// Far from those of the bars' wallets, and of the tent's.
+const WALLETS_FROM: u64 = 1 << 41;
+/// One more than are remembered, and the one that it names in the end.
+const HANDS: usize = engine::cash::tag::EARLIER_MAX + 2;
+/// Wristbands that nobody else has.
+const WRISTBANDS_FROM: u64 = 100;
+
+/// The first in a shard of its own, since a shard knows what any of its wallets has been asked.
+fn hands() -> Vec<WalletId> {
+    let shard = |wallet: WalletId| Home::Wallet(wallet).shard(SHARDS);
+    let first = WalletId(WALLETS_FROM);
+    let others = (WALLETS_FROM..).map(WalletId).filter(|wallet| shard(*wallet) != shard(first));
+    std::iter::once(first).chain(others).take(HANDS).collect()
+}
+
+impl World {
+    /// In one evening of four, before it begins.
+    pub(super) fn goes_through_many_hands(&mut self) -> Check {
+        if !self.dice.one_in(4) {
+            return Ok(());
+        }
+        let (arrived, lost) = (self.dice.one_in(2), self.dice.one_in(4));
+        let shop = self.bank.shops[0];
+        let (festival, tag) = (shop.festival, wristband(WRISTBANDS_FROM));
+        let hands = hands();
+        for &wallet in &hands {
+            self.cash_order(CashAction::CreateWallet { wallet, festival, account: None })?;
+        }
+        let money = |minor| Money { minor, currency: shop.currency };
+        let source = Source::new(SourceKind::Card, festival, 1);
+        self.cash_order(CashAction::TopUp { wallet: hands[0], festival, amount: money(20), source, taken: true })?;
+        self.link(tag, hands[0], festival)?;
+        // It is held to the first terminal, which hears nothing any more.
+        let ask = Ask::Pay { who: Who::Tag(tag), amount: money(3), lines: Box::new([]) };
+        let (device, connection, now) = (self.tills[0].id, self.tills[0].connection, (self.step, self.clock()));
+        let frame = self.tills[0].ask(now, ask, false);
+        if arrived {
+            self.frames_arrive(device, connection, vec![frame])?;
+        }
+        self.has_no_network();
+        for (number, pair) in (WRISTBANDS_FROM + 1..).zip(hands.windows(2)) {
+            // Another in its place makes it free.
+            self.link(wristband(number), pair[0], festival)?;
+            self.link(tag, pair[1], festival)?;
+        }
+        if lost {
+            self.cash_order(CashAction::ReportTagLost { tag })?;
+        }
+        Ok(())
+    }
+
+    fn link(&mut self, tag: TagUid, wallet: WalletId, festival: FestivalId) -> Check {
+        let (replace, create) = (true, false);
+        self.cash_order(CashAction::LinkTag { tag, wallet, festival, replace, create })?;
+        self.has_no_network();
+        Ok(())
+    }
+
+    /// What the first terminal sends is lost, and so is what it is told.
+    fn has_no_network(&mut self) {
+        drop(self.tills[0].reconnect(self.step));
+    }
+}
