@@ -33,6 +33,7 @@ use std::vec::IntoIter;
 use engine::command::{CashVerdict, Line, Tap, TerminalAction, TerminalAnswer};
 use engine::ids::{TagUid, WalletId};
 use engine::money::Money;
+use engine::plants::{Plant, planted};
 use engine::rejection::Rejection;
 use engine::time::Timestamp;
 use engine::view::{TagState, TagView, is_younger_than_tap};
@@ -150,7 +151,7 @@ impl Tapped {
     /// Where the command goes by a link that is remembered; `afresh`: this frame has found it to be old. `None`: the tag's
     /// home has to be asked.
     pub fn by_link(&self, link: &Link, afresh: bool) -> Option<Result<(WalletId, Tap), Rejection>> {
-        if afresh || (self.resent && link.had_others) {
+        if afresh || (self.asks_earlier() && link.had_others) {
             return None;
         }
         if self.is_before(link.linked_at) {
@@ -161,8 +162,9 @@ impl Tapped {
 
     /// Where the command goes by what the tag's home says now.
     pub fn by_view(&self, view: &TagView) -> Resolved {
-        let mut candidates = if self.resent { view.earlier.clone() } else { Vec::new() };
-        let is_forgotten = self.resent && view.has_forgotten(self.captured_at);
+        let mut candidates = if self.asks_earlier() { view.earlier.clone() } else { Vec::new() };
+        let is_forgotten =
+            self.resent && view.has_forgotten(self.captured_at) && !planted(Plant::ForgottenWalletsIgnored);
         let unless_forgotten = |step| if is_forgotten { Step::Rejected(Rejection::OutcomeUnknown) } else { step };
         let otherwise = match (view.state, view.wallet) {
             // A wallet that is about to have it may have it by the time that it is asked.
@@ -199,9 +201,14 @@ impl Tapped {
         }
     }
 
+    /// Whether others than the wallet that the tag names now may have decided the frame.
+    fn asks_earlier(&self) -> bool {
+        self.resent && !planted(Plant::EarlierWalletsSkipped)
+    }
+
     /// Whether the tag was held to the terminal before this link was begun.
     fn is_before(&self, linked_at: Timestamp) -> bool {
-        is_younger_than_tap(linked_at, self.captured_at)
+        is_younger_than_tap(linked_at, self.captured_at) && !planted(Plant::YoungLinkTaken)
     }
 }
 

@@ -114,6 +114,12 @@ plants! {
     CurrencyNotHeld = 65, "currency-not-held";
     /// The record says that the installation itself asked, whoever did.
     PrincipalForgotten = 66, "principal-forgotten";
+    /// A link that is younger than the tap is taken for what was tapped.
+    YoungLinkTaken = 67, "young-link-taken";
+    /// A frame that was sent before is not asked where its wristband led before.
+    EarlierWalletsSkipped = 68, "earlier-wallets-skipped";
+    /// A wristband is taken to remember every wallet that it has named.
+    ForgottenWalletsIgnored = 69, "forgotten-wallets-ignored";
 }
 
 #[cfg(feature = "plants")]

@@ -38,6 +38,10 @@ fn no_seed_breaks_a_rule_and_every_plant_is_caught() {
         "products_returned",
         "currencies_changed",
         "currencies_kept",
+        "tag_moved",
+        "tag_moved_again",
+        "outcome_unknown",
+        "outcome_unknown_taken",
     ] {
         assert!(money.get(what).is_some_and(|count| *count > 0), "{what}: {money:?}");
     }

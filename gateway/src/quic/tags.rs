@@ -1,6 +1,6 @@
-//! What this node has learned lately: which wallet a chip names, and which key a festival signs with now.
+//! What this node has learned lately: which wallet a tag names, and which key a festival signs with now.
 //!
-//! Neither has to be true any more. The wallet knows its chip and the link's version itself and refuses another
+//! Neither has to be true any more. The wallet knows its tag and the link's version itself and refuses another
 //! (`tag_moved`); a key's retirement is heard within [`KEY_FRESH`].
 
 use std::collections::HashMap;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use actors::resolve::Link;
 use engine::ids::{FestivalId, TagUid};
 
-/// Half of the chips that are remembered: 2 × 131,072 × about 48 B = 12 MiB. A festival of 100,000 guests fits.
+/// Half of the tags that are remembered: 2 × 131,072 × about 48 B = 12 MiB. A festival of 100,000 guests fits.
 const TAGS_HALF: usize = 131_072;
 /// How long a retired key may still be taken.
 pub(super) const KEY_FRESH: Duration = Duration::from_secs(5);

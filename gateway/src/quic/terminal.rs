@@ -1,13 +1,13 @@
 //! A terminal's frames: money. Each goes to its wallet's shard; which wallet that is, the frame says by id, by a signed QR,
-//! or by a chip, which is looked up once ([`super::tags`]) and from then on known.
+//! or by a wristband's tag, which is looked up once ([`super::tags`]) and from then on known.
 //!
-//! Which wallet a chip means, while chips move, and what a frame that was sent before is asked first, is
+//! Which wallet a tag means, while tags move, and what a frame that was sent before is asked first, is
 //! [`actors::resolve`]'s: this file asks the shards what it wants to know, and tells the terminal what it comes to.
 //!
 //! **Once a newer connection of the device is welcomed, nothing goes to a shard that an older one has still to resolve**
 //! ([`Outbox::handing_on`]): the terminal may be told no on the newer one (`unknown_tag`, `key_retired`), and believes it.
 //! What the older one has handed on by then needs no care. It lies at its wallet's shard before anything that the newer
-//! one asks there; and the newer one asks every wallet that the chip has named, unless the wallet never got the chip.
+//! one asks there; and the newer one asks every wallet that the tag has named, unless the wallet never got the tag.
 //! Of a QR that is not so: if its key was retired since, it is told `key_retired` even if the older one's was paid.
 //!
 //! A refund may name products of its payment. What they had cost, the read models know (shards remember what a payment came
@@ -44,7 +44,7 @@ use super::session::{Intake, Taken};
 
 /// Questions that one session has under way at once.
 const ASKED_AT_ONCE: usize = 64;
-/// When to send a frame again whose chip moved.
+/// When to send a frame again whose tag moved.
 const COME_AGAIN_MS: u32 = 10;
 
 pub(super) struct Terminal {
@@ -75,7 +75,7 @@ struct Open {
 
 /// What has to be asked.
 enum Ask {
-    /// Which wallet does this chip name?
+    /// Which wallet does this tag name?
     Tag(Tapped, WalletRequest),
     /// Is its key still accepted?
     Key(VerifiedWallet, WalletRequest),
@@ -523,7 +523,7 @@ struct Replies {
 }
 
 impl Replies {
-    /// Frames that were to be sent again because their chip had moved.
+    /// Frames that were to be sent again because their tag had moved.
     fn moved(&self) -> MutexGuard<'_, MovedFrames> {
         self.moved.lock().unwrap_or_else(PoisonError::into_inner)
     }
