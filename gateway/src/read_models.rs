@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use storage::journal::Journal;
 use storage::projector::{Begin, Open, Pace, Projector};
+use storage::views::cashless::CashlessViews;
 use storage::views::embedded::EmbeddedViews;
-use storage::views::{CashViews, GateViews, Views, ViewsError};
+use storage::views::gates::GateViews;
+use storage::views::{Views, ViewsError};
 
 /// The read models of this node. What is reached through it may read from disk: the doors do that where blocking is
 /// allowed.
@@ -26,7 +28,7 @@ pub trait ReadModels: Send + Sync {
     ///
     /// # Errors
     /// [`ReadError`].
-    fn cash(&self) -> Result<Arc<dyn CashViews>, ReadError>;
+    fn cash(&self) -> Result<Arc<dyn CashlessViews>, ReadError>;
 
     /// Something that was read cannot be: whether they are whole is to be looked at.
     fn suspect(&self);
@@ -172,7 +174,7 @@ impl ReadModels for FollowedReadModels {
         Ok(self.views()?)
     }
 
-    fn cash(&self) -> Result<Arc<dyn CashViews>, ReadError> {
+    fn cash(&self) -> Result<Arc<dyn CashlessViews>, ReadError> {
         Ok(self.views()?)
     }
 

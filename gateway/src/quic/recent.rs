@@ -8,7 +8,8 @@ use engine::event::{SoldLine, TransactionKind};
 use engine::ids::{DeviceId, TransactionId};
 use engine::rejection::Rejection;
 use engine::view::{Query, View};
-use storage::views::{Only, Page, Span, TransactionRow, Transactions, TransactionsOf};
+use storage::views::cashless::{Only, TransactionRow, Transactions, TransactionsOf};
+use storage::views::{Page, Span};
 use tapgate_wire::{Frame, RECENT_MAX, RECENT_ROWS_MAX, Recent, RecentRow, RecentRows};
 use tokio::sync::Semaphore;
 

@@ -8,10 +8,12 @@ use engine::status::Role;
 use gateway::http::{Limits, app};
 use gateway::read_models::{Condition, ReadError, ReadModels};
 use serde_json::{Value, json};
-use storage::views::{
-    CashPosition, CashViews, GateViews, OrderRow, Page, ProductPosition, ProductRow, SalesPosition, SalesRow,
-    Statement, TransactionRow, Transactions, VendorSpan, ViewsError,
+use storage::views::cashless::{
+    CashPosition, CashlessViews, OrderRow, ProductPosition, ProductRow, SalesPosition, SalesRow, Statement,
+    TransactionRow, Transactions, VendorSpan,
 };
+use storage::views::gates::GateViews;
+use storage::views::{Page, ViewsError};
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::house::{House, fresh, vendor_id};
@@ -356,7 +358,7 @@ struct Off {
 }
 
 struct OffViews {
-    truly: Arc<dyn CashViews>,
+    truly: Arc<dyn CashlessViews>,
     cent_too_many: bool,
 }
 
@@ -364,7 +366,7 @@ impl ReadModels for Off {
     fn gates(&self) -> Result<Arc<dyn GateViews>, ReadError> {
         self.truly.gates()
     }
-    fn cash(&self) -> Result<Arc<dyn CashViews>, ReadError> {
+    fn cash(&self) -> Result<Arc<dyn CashlessViews>, ReadError> {
         Ok(Arc::new(OffViews { truly: self.truly.cash()?, cent_too_many: self.cent_too_many }))
     }
     fn suspect(&self) {}
@@ -373,7 +375,7 @@ impl ReadModels for Off {
     }
 }
 
-impl CashViews for OffViews {
+impl CashlessViews for OffViews {
     fn transactions(&self, of: Transactions, page: Page<CashPosition>) -> Result<Vec<TransactionRow>, ViewsError> {
         let mut rows = self.truly.transactions(of, page)?;
         if !self.cent_too_many {

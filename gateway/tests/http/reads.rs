@@ -15,10 +15,11 @@ use futures_util::{StreamExt, stream};
 use gateway::http::{Limits, app};
 use gateway::read_models::{Condition, ReadError, ReadModels, State};
 use serde_json::{Value, json};
-use storage::views::{
-    AccessEntry, AccessLog, CashViews, CountPosition, CountRow, Counts, GateViews, LogPosition, Page, Tally, TicketRow,
-    Tickets, ViewsError,
+use storage::views::cashless::CashlessViews;
+use storage::views::gates::{
+    AccessEntry, AccessLog, CountPosition, CountRow, Counts, GateViews, LogPosition, Tally, TicketRow, Tickets,
 };
+use storage::views::{Page, ViewsError};
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::house::{House, fresh};
@@ -39,7 +40,7 @@ impl ReadModels for Few {
     fn gates(&self) -> Result<Arc<dyn GateViews>, ReadError> {
         Ok(Arc::new(Self))
     }
-    fn cash(&self) -> Result<Arc<dyn CashViews>, ReadError> {
+    fn cash(&self) -> Result<Arc<dyn CashlessViews>, ReadError> {
         Err(ReadError::Rebuilding)
     }
 
@@ -220,7 +221,7 @@ impl ReadModels for Anew {
     fn gates(&self) -> Result<Arc<dyn GateViews>, ReadError> {
         Err(ReadError::Rebuilding)
     }
-    fn cash(&self) -> Result<Arc<dyn CashViews>, ReadError> {
+    fn cash(&self) -> Result<Arc<dyn CashlessViews>, ReadError> {
         Err(ReadError::Rebuilding)
     }
     fn suspect(&self) {}
@@ -250,7 +251,7 @@ impl ReadModels for Asleep {
     fn gates(&self) -> Result<Arc<dyn GateViews>, ReadError> {
         Ok(Arc::new(self.clone()))
     }
-    fn cash(&self) -> Result<Arc<dyn CashViews>, ReadError> {
+    fn cash(&self) -> Result<Arc<dyn CashlessViews>, ReadError> {
         Err(ReadError::Rebuilding)
     }
     fn suspect(&self) {}

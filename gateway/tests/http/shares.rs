@@ -23,10 +23,11 @@ use gateway::server::proxies::{ProxyHeader, TrustedProxies};
 use http_body_util::BodyExt as _;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use storage::views::{
-    AccessEntry, AccessLog, CashViews, CountPosition, CountRow, Counts, GateViews, LogPosition, Page, TicketRow,
-    Tickets, ViewsError, wanted,
+use storage::views::cashless::CashlessViews;
+use storage::views::gates::{
+    AccessEntry, AccessLog, CountPosition, CountRow, Counts, GateViews, LogPosition, TicketRow, Tickets,
 };
+use storage::views::{Page, ViewsError, wanted};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tower::ServiceExt as _;
@@ -263,7 +264,7 @@ impl ReadModels for Endless {
     fn gates(&self) -> Result<Arc<dyn GateViews>, ReadError> {
         Ok(Arc::new(self.clone()))
     }
-    fn cash(&self) -> Result<Arc<dyn CashViews>, ReadError> {
+    fn cash(&self) -> Result<Arc<dyn CashlessViews>, ReadError> {
         Err(ReadError::NobodyWaits)
     }
     fn suspect(&self) {}

@@ -8,7 +8,8 @@ use engine::ids::ShardId;
 use crate::journal::disk::Disk;
 use crate::journal::file::Opened;
 use crate::journal::{Cursor, Journal, JournalError, Reader};
-use crate::views::{Batch, Followed, LastRecord, Views, ViewsError};
+use crate::views::fold::Batch;
+use crate::views::{Followed, LastRecord, Views, ViewsError};
 
 /// What can be followed: a running journal, or one that is opened and takes no records yet.
 pub trait Source {

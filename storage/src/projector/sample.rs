@@ -2,9 +2,10 @@
 //! them. A page whose checksum holds may still have been written wrongly.
 
 use crate::journal::{Cursor, Journal, JournalError, Position};
-use crate::views::{
-    AccessEntry, AccessLog, Batch, Followed, LogPosition, Page, Span, TransactionRow, Views, ViewsError,
-};
+use crate::views::cashless::TransactionRow;
+use crate::views::fold::Batch;
+use crate::views::gates::{AccessEntry, AccessLog, LogPosition};
+use crate::views::{Followed, Page, Span, Views, ViewsError};
 use engine::time::Timestamp;
 
 /// How many records one look takes: at most some thousand rows, about 20 ms.

@@ -9,14 +9,18 @@ use engine::ids::{TicketId, TransactionId};
 use super::*;
 use crate::journal::Position;
 use crate::journal::memory::{MemoryJournal, MemoryLog};
+use crate::views::cashless::{
+    CashPosition, CashlessViews, OrderRow, ProductPosition, ProductRow, SalesPosition, SalesRow, Statement,
+    TransactionRow, Transactions, VendorSpan,
+};
 use crate::views::contract::{Embedded, Subject};
 use crate::views::embedded::EmbeddedViews;
-use crate::views::history::{Night, Nobody, SHARDS};
-use crate::views::{
-    AccessEntry, AccessLog, Batch, CashPosition, CashViews, Check, CountPosition, CountRow, Counts, Followed,
-    GateViews, LogPosition, OrderRow, Page, ProductPosition, ProductRow, SalesPosition, SalesRow, Statement, TicketRow,
-    Tickets, TransactionRow, Transactions, VendorSpan,
+use crate::views::fold::Batch;
+use crate::views::gates::{
+    AccessEntry, AccessLog, CountPosition, CountRow, Counts, GateViews, LogPosition, TicketRow, Tickets,
 };
+use crate::views::history::{Night, Nobody, SHARDS};
+use crate::views::{Check, Followed, Page};
 
 const QUICK: Pace = Pace { pause_ms: 1, flush_ms: 5, retry_ms: 1, retry_ms_max: 4, check_ms: 20, sample_ms: 1 };
 
@@ -269,7 +273,7 @@ impl GateViews for Moody {
     }
 }
 
-impl CashViews for Moody {
+impl CashlessViews for Moody {
     fn transactions(&self, of: Transactions, page: Page<CashPosition>) -> Result<Vec<TransactionRow>, ViewsError> {
         self.views.transactions(of, page)
     }

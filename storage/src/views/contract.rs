@@ -8,8 +8,10 @@ use proptest::prelude::*;
 
 use super::embedded::EmbeddedViews;
 use super::history::{Night, SHARDS};
-use super::{AccessLog, Batch, Counts, Followed, PAGE_MAX, Page, Span, Tickets, Views, ViewsError};
+use super::{Followed, PAGE_MAX, Page, Span, Views, ViewsError};
 use crate::projector::{Following, Portion, Source};
+use crate::views::fold::Batch;
+use crate::views::gates::{AccessLog, Counts, Tickets};
 
 /// A store to put to the test.
 pub(crate) trait Subject {

@@ -22,32 +22,33 @@
 //! | `about` | `format`, `followed` | |
 //!
 //! A chunk never holds lines of two records, so the tables depend on the journal alone, and not on how it was cut into
-//! batches. `layout.rs` has the bytes.
+//! batches. `embedded/layout.rs` has the bytes.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use redb::{
     Builder, Database, Durability, ReadOnlyDatabase, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable,
-    StorageBackend, TableDefinition, WriteTransaction,
+    StorageBackend, TableDefinition,
 };
 
 use engine::ids::{TicketId, TransactionId};
-use engine::status::TicketStatus;
 
-use super::layout::{self, BLOCK_TICKETS, CHUNK_LINES, Slot, StoredTally};
-use super::{
-    AccessEntry, AccessLog, Batch, CashPosition, CashViews, Check, CountPosition, CountRow, Counts, Followed,
-    GateViews, INDEX_BITS, LogPosition, OrderRow, Page, ProductPosition, ProductRow, SalesPosition, SalesRow,
-    Statement, TicketChange, TicketRow, Tickets, TransactionRow, Transactions, VendorSpan, Views, ViewsError,
+use super::{Check, Followed, Page, Views, ViewsError};
+use crate::views::cashless::{
+    CashPosition, CashlessViews, OrderRow, ProductPosition, ProductRow, SalesPosition, SalesRow, Statement,
+    TransactionRow, Transactions, VendorSpan,
+};
+use crate::views::fold::Batch;
+use crate::views::gates::{
+    AccessEntry, AccessLog, CountPosition, CountRow, Counts, GateViews, LogPosition, TicketRow, Tickets,
 };
 
-mod cash;
+mod cashless;
 mod check;
-mod read;
-mod read_cash;
+mod gates;
+mod layout;
 
 /// The format of the file. One of another format is built anew from the journal.
 pub const FORMAT: u32 = 7;
@@ -55,22 +56,7 @@ pub const FORMAT: u32 = 7;
 /// What the store may keep of the file in memory, in bytes. At 30,000 scans a second it is what ten seconds write.
 pub const CACHE_BYTES: usize = 64 << 20;
 
-type LogByZone = (u32, u8, i64, u64);
-type LogByDevice = (u64, i64, u64);
-type LogByTicket = (u32, u16, u32, i64, u64);
-type BlockKey = (u32, u16, u32);
-type HolderKey = (u32, u128, u16, u32);
-type CountKey = (u32, i64, u16, u8);
-
 const ABOUT: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("about");
-const LOG_BY_ZONE: TableDefinition<'_, LogByZone, &[u8]> = TableDefinition::new("log_by_zone");
-const LOG_BY_DEVICE: TableDefinition<'_, LogByDevice, &[u8]> = TableDefinition::new("log_by_device");
-const LOG_BY_TICKET: TableDefinition<'_, LogByTicket, &[u8]> = TableDefinition::new("log_by_ticket");
-const TICKETS: TableDefinition<'_, BlockKey, &[u8]> = TableDefinition::new("tickets");
-const HOLDERS: TableDefinition<'_, BlockKey, &[u8]> = TableDefinition::new("holders");
-const TICKETS_BY_HOLDER: TableDefinition<'_, HolderKey, ()> = TableDefinition::new("tickets_by_holder");
-const COUNTS: TableDefinition<'_, CountKey, &[u8]> = TableDefinition::new("counts");
-
 /// Read models in a file.
 pub struct EmbeddedViews {
     db: Database,
@@ -129,14 +115,14 @@ impl EmbeddedViews {
             }
             txn.open_table(ABOUT)?.insert("format", FORMAT.to_le_bytes().as_slice())?;
             // All of them from the beginning, so that readers find them.
-            txn.open_table(LOG_BY_ZONE)?;
-            txn.open_table(LOG_BY_DEVICE)?;
-            txn.open_table(LOG_BY_TICKET)?;
-            txn.open_table(TICKETS)?;
-            txn.open_table(HOLDERS)?;
-            txn.open_table(TICKETS_BY_HOLDER)?;
-            txn.open_table(COUNTS)?;
-            cash::create(&txn)?;
+            txn.open_table(gates::LOG_BY_ZONE)?;
+            txn.open_table(gates::LOG_BY_DEVICE)?;
+            txn.open_table(gates::LOG_BY_TICKET)?;
+            txn.open_table(gates::TICKETS)?;
+            txn.open_table(gates::HOLDERS)?;
+            txn.open_table(gates::TICKETS_BY_HOLDER)?;
+            txn.open_table(gates::COUNTS)?;
+            cashless::create(&txn)?;
             txn.commit()?;
             Ok(true)
         })
@@ -163,22 +149,22 @@ impl EmbeddedViews {
         attempt("dump", || {
             let txn = self.db.begin_read()?;
             all(&txn, ABOUT, &mut rows)?;
-            all(&txn, LOG_BY_ZONE, &mut rows)?;
-            all(&txn, LOG_BY_DEVICE, &mut rows)?;
-            all(&txn, LOG_BY_TICKET, &mut rows)?;
-            all(&txn, TICKETS, &mut rows)?;
-            all(&txn, HOLDERS, &mut rows)?;
-            all(&txn, TICKETS_BY_HOLDER, &mut rows)?;
-            all(&txn, COUNTS, &mut rows)?;
-            all(&txn, cash::TRANSACTIONS, &mut rows)?;
-            all(&txn, cash::BY_WALLET, &mut rows)?;
-            all(&txn, cash::BY_TERMINAL, &mut rows)?;
-            all(&txn, cash::BY_VENDOR, &mut rows)?;
-            all(&txn, cash::BY_SERIAL, &mut rows)?;
-            all(&txn, cash::REFUNDS, &mut rows)?;
-            all(&txn, cash::SALES, &mut rows)?;
-            all(&txn, cash::PRODUCTS, &mut rows)?;
-            all(&txn, cash::ACCOUNTS, &mut rows)
+            all(&txn, gates::LOG_BY_ZONE, &mut rows)?;
+            all(&txn, gates::LOG_BY_DEVICE, &mut rows)?;
+            all(&txn, gates::LOG_BY_TICKET, &mut rows)?;
+            all(&txn, gates::TICKETS, &mut rows)?;
+            all(&txn, gates::HOLDERS, &mut rows)?;
+            all(&txn, gates::TICKETS_BY_HOLDER, &mut rows)?;
+            all(&txn, gates::COUNTS, &mut rows)?;
+            all(&txn, cashless::TRANSACTIONS, &mut rows)?;
+            all(&txn, cashless::BY_WALLET, &mut rows)?;
+            all(&txn, cashless::BY_TERMINAL, &mut rows)?;
+            all(&txn, cashless::BY_VENDOR, &mut rows)?;
+            all(&txn, cashless::BY_SERIAL, &mut rows)?;
+            all(&txn, cashless::REFUNDS, &mut rows)?;
+            all(&txn, cashless::SALES, &mut rows)?;
+            all(&txn, cashless::PRODUCTS, &mut rows)?;
+            all(&txn, cashless::ACCOUNTS, &mut rows)
         })?;
         Ok(rows)
     }
@@ -209,10 +195,8 @@ impl Views for EmbeddedViews {
         if at.map_or_else(|| Followed::nothing(batch.from.shards()).cursor, |at| at.cursor) != batch.from {
             return Err(ViewsError::NotNext);
         }
-        write_log(&txn, &batch.access)?;
-        write_tickets(&txn, &batch.tickets)?;
-        write_counts(&txn, batch)?;
-        cash::write(&txn, &batch.transactions)?;
+        gates::write(&txn, batch)?;
+        cashless::write(&txn, &batch.transactions)?;
         attempt("write", || {
             let bytes = postcard::to_allocvec(&batch.followed).expect("plain data");
             txn.open_table(ABOUT)?.insert("followed", bytes.as_slice())?;
@@ -240,41 +224,41 @@ impl Views for EmbeddedViews {
 
 impl GateViews for EmbeddedViews {
     fn access_log(&self, of: AccessLog, page: Page<LogPosition>) -> Result<Vec<AccessEntry>, ViewsError> {
-        read::access_log(&self.snapshot()?, of, page)
+        gates::read::access_log(&self.snapshot()?, of, page)
     }
 
     fn tickets(&self, of: Tickets, page: Page<TicketId>) -> Result<Vec<TicketRow>, ViewsError> {
-        read::tickets(&self.snapshot()?, of, page)
+        gates::read::tickets(&self.snapshot()?, of, page)
     }
 
     fn counts(&self, of: Counts, page: Page<CountPosition>) -> Result<Vec<CountRow>, ViewsError> {
-        read::counts(&self.snapshot()?, of, page)
+        gates::read::counts(&self.snapshot()?, of, page)
     }
 }
 
-impl CashViews for EmbeddedViews {
+impl CashlessViews for EmbeddedViews {
     fn transactions(&self, of: Transactions, page: Page<CashPosition>) -> Result<Vec<TransactionRow>, ViewsError> {
-        read_cash::transactions(&self.snapshot()?, of, page)
+        cashless::read::transactions(&self.snapshot()?, of, page)
     }
 
     fn transaction(&self, id: TransactionId) -> Result<Option<TransactionRow>, ViewsError> {
-        read_cash::transaction(&self.snapshot()?, id)
+        cashless::read::transaction(&self.snapshot()?, id)
     }
 
     fn orders(&self, of: VendorSpan, page: Page<CashPosition>) -> Result<Vec<OrderRow>, ViewsError> {
-        read_cash::orders(&self.snapshot()?, of, page)
+        cashless::read::orders(&self.snapshot()?, of, page)
     }
 
     fn sales(&self, of: VendorSpan, page: Page<SalesPosition>) -> Result<Vec<SalesRow>, ViewsError> {
-        read_cash::sales(&self.snapshot()?, of, page)
+        cashless::read::sales(&self.snapshot()?, of, page)
     }
 
     fn products_sold(&self, of: VendorSpan, page: Page<ProductPosition>) -> Result<Vec<ProductRow>, ViewsError> {
-        read_cash::products_sold(&self.snapshot()?, of, page)
+        cashless::read::products_sold(&self.snapshot()?, of, page)
     }
 
     fn statement(&self, of: VendorSpan) -> Result<Statement, ViewsError> {
-        read_cash::statement(&self.snapshot()?, of)
+        cashless::read::statement(&self.snapshot()?, of)
     }
 }
 
@@ -289,203 +273,7 @@ fn followed(bytes: &[u8]) -> Result<Followed, ViewsError> {
     postcard::from_bytes(bytes).map_err(|_| ViewsError::Damaged("the position".into()))
 }
 
-/// Groups the batch's lines by what they are looked up by, record by record, and inserts them in the order of the keys.
-fn write_log(txn: &WriteTransaction, access: &[AccessEntry]) -> Result<(), ViewsError> {
-    let place = |entry: &AccessEntry| (entry.position.at.0, entry.position.order);
-    attempt("write", || {
-        let mut by_zone = txn.open_table(LOG_BY_ZONE)?;
-        let keyed = access.iter().map(|entry| ((entry.festival.0, entry.zone.0), entry));
-        write_chunks(keyed, |(festival, zone), first, chunk| {
-            let (at, order) = place(first);
-            by_zone.insert((festival, zone, at, order), chunk).map(drop)
-        })?;
-        let mut by_device = txn.open_table(LOG_BY_DEVICE)?;
-        let keyed = access.iter().filter_map(|entry| Some((entry.device?.0, entry)));
-        write_chunks(keyed, |device, first, chunk| {
-            let (at, order) = place(first);
-            by_device.insert((device, at, order), chunk).map(drop)
-        })?;
-        let mut by_ticket = txn.open_table(LOG_BY_TICKET)?;
-        let keyed = access.iter().filter_map(|entry| Some((block_of(entry.ticket?), entry)));
-        write_chunks(keyed, |(festival, category, block), first, chunk| {
-            let (at, order) = place(first);
-            by_ticket.insert((festival, category, block, at, order), chunk).map(drop)
-        })?;
-        Ok(())
-    })
-}
-
-fn write_chunks<'e, K: Ord + Copy>(
-    keyed: impl Iterator<Item = (K, &'e AccessEntry)>,
-    mut insert: impl FnMut(K, &AccessEntry, &[u8]) -> Result<(), redb::StorageError>,
-) -> Result<(), redb::Error> {
-    let mut lines: Vec<(K, &AccessEntry)> = keyed.collect();
-    // Stable: within a key they stay in the order in which they happened.
-    lines.sort_by_key(|(key, _)| *key);
-    let mut bytes = Vec::new();
-    let same = |left: &(K, &AccessEntry), right: &(K, &AccessEntry)| {
-        left.0 == right.0 && left.1.position.order >> INDEX_BITS == right.1.position.order >> INDEX_BITS
-    };
-    for chunk in lines.chunk_by(same).flat_map(|run| run.chunks(CHUNK_LINES)) {
-        bytes.clear();
-        for (_, entry) in chunk {
-            layout::push_line(&mut bytes, entry);
-        }
-        let (key, first) = chunk[0];
-        insert(key, first, &bytes)?;
-    }
-    Ok(())
-}
-
-fn block_of(ticket: TicketId) -> BlockKey {
-    (ticket.festival().0, ticket.category().0, ticket.serial() / BLOCK_TICKETS)
-}
-
-/// Reads each block that the batch touches once, and writes it once.
-fn write_tickets(txn: &WriteTransaction, changes: &[TicketChange]) -> Result<(), ViewsError> {
-    let mut tickets = txn.open_table(TICKETS).map_err(|why| fault("write", why.into()))?;
-    let mut holders = Blocks::new(txn.open_table(HOLDERS).map_err(|why| fault("write", why.into()))?);
-    let mut by_holder = txn.open_table(TICKETS_BY_HOLDER).map_err(|why| fault("write", why.into()))?;
-    let mut blocks: BTreeMap<BlockKey, Vec<Slot>> = BTreeMap::new();
-    for change in changes {
-        match change {
-            TicketChange::Issued { festival, category, first_serial, count, seed, paid, holders: whose } => {
-                for index in 0..*count {
-                    let serial = first_serial + index;
-                    let key = (festival.0, category.0, serial / BLOCK_TICKETS);
-                    let block = load(&mut blocks, &tickets, key)?;
-                    let at = (serial % BLOCK_TICKETS) as usize;
-                    if block.len() != at {
-                        return Err(misfit(
-                            *festival,
-                            format!("category {}, ticket {serial} issued twice or too early", category.0),
-                        ));
-                    }
-                    block.push(Slot::issued(*seed, index, *paid));
-                    if let Some(holder) = whose.get(index as usize).copied().flatten() {
-                        holders.set(key, at, holder)?;
-                        let whose = (festival.0, holder, category.0, serial);
-                        by_holder.insert(whose, ()).map_err(|why| fault("write", why.into()))?;
-                    }
-                }
-            }
-            TicketChange::Status(ticket, status) => slot(&mut blocks, &tickets, *ticket)?.set_status(*status),
-            TicketChange::Blocked(ticket, blocked) => slot(&mut blocks, &tickets, *ticket)?.set_blocked(*blocked),
-            TicketChange::Reset(festival) => {
-                let whole = (festival.0, 0, 0)..=(festival.0, u16::MAX, u32::MAX);
-                let stored: Vec<BlockKey> = attempt("read", || {
-                    tickets.range(whole.clone())?.map(|row| Ok(row?.0.value())).collect::<Result<_, redb::Error>>()
-                })?;
-                for key in stored {
-                    load(&mut blocks, &tickets, key)?;
-                }
-                for (_, block) in blocks.range_mut(whole) {
-                    for slot in block.iter_mut().filter(|slot| slot.status() == Some(TicketStatus::Used)) {
-                        slot.set_status(TicketStatus::Sold);
-                    }
-                }
-            }
-        }
-    }
-    attempt("write", || {
-        for (key, block) in &blocks {
-            tickets.insert(*key, layout::write_block(block).as_slice())?;
-        }
-        Ok(())
-    })?;
-    holders.write()
-}
-
 type Table<'t, K> = redb::Table<'t, K, &'static [u8]>;
-
-/// Blocks of holders on their way.
-struct Blocks<'t> {
-    table: Table<'t, BlockKey>,
-    touched: BTreeMap<BlockKey, Vec<u128>>,
-}
-
-impl<'t> Blocks<'t> {
-    fn new(table: Table<'t, BlockKey>) -> Self {
-        Self { table, touched: BTreeMap::new() }
-    }
-
-    fn set(&mut self, key: BlockKey, at: usize, holder: u128) -> Result<(), ViewsError> {
-        let block = match self.touched.entry(key) {
-            std::collections::btree_map::Entry::Occupied(known) => known.into_mut(),
-            std::collections::btree_map::Entry::Vacant(vacant) => {
-                let stored = attempt("read", || Ok(self.table.get(key)?.map(|bytes| bytes.value().to_vec())))?;
-                vacant.insert(stored.map(|bytes| layout::read_holders(&bytes)).transpose()?.unwrap_or_default())
-            }
-        };
-        block.resize(block.len().max(at + 1), 0);
-        block[at] = holder;
-        Ok(())
-    }
-
-    fn write(mut self) -> Result<(), ViewsError> {
-        attempt("write", || {
-            for (key, block) in &self.touched {
-                self.table.insert(*key, layout::write_holders(block).as_slice())?;
-            }
-            Ok(())
-        })
-    }
-}
-
-fn load<'b>(
-    blocks: &'b mut BTreeMap<BlockKey, Vec<Slot>>,
-    table: &Table<'_, BlockKey>,
-    key: BlockKey,
-) -> Result<&'b mut Vec<Slot>, ViewsError> {
-    match blocks.entry(key) {
-        std::collections::btree_map::Entry::Occupied(known) => Ok(known.into_mut()),
-        std::collections::btree_map::Entry::Vacant(vacant) => {
-            let stored = attempt("read", || Ok(table.get(key)?.map(|bytes| bytes.value().to_vec())))?;
-            Ok(vacant.insert(stored.map(|bytes| layout::read_block(&bytes)).transpose()?.unwrap_or_default()))
-        }
-    }
-}
-
-fn slot<'b>(
-    blocks: &'b mut BTreeMap<BlockKey, Vec<Slot>>,
-    table: &Table<'_, BlockKey>,
-    ticket: TicketId,
-) -> Result<&'b mut Slot, ViewsError> {
-    let at = (ticket.serial() % BLOCK_TICKETS) as usize;
-    let slot = load(blocks, table, block_of(ticket))?.get_mut(at).filter(|slot| slot.nonce() == ticket.nonce());
-    slot.ok_or_else(|| misfit(ticket.festival(), format!("ticket {ticket}")))
-}
-
-fn misfit(festival: engine::ids::FestivalId, what: String) -> ViewsError {
-    ViewsError::Misfit(format!("festival {festival}, {what}"))
-}
-
-/// Adds each row's steps to what is stored, which stays an absolute value.
-fn write_counts(txn: &WriteTransaction, batch: &Batch) -> Result<(), ViewsError> {
-    let mut table = txn.open_table(COUNTS).map_err(|why| fault("write", why.into()))?;
-    let mut rows: BTreeMap<CountKey, StoredTally> = BTreeMap::new();
-    for step in &batch.counts {
-        let place = step.position;
-        let key = (step.festival.0, place.minute.0, place.gate.0, place.zone.0);
-        let row = match rows.entry(key) {
-            std::collections::btree_map::Entry::Occupied(known) => known.into_mut(),
-            std::collections::btree_map::Entry::Vacant(vacant) => {
-                let stored = attempt("read", || Ok(table.get(key)?.map(|bytes| bytes.value().to_vec())))?;
-                vacant.insert(stored.map(|bytes| StoredTally::read(&bytes)).transpose()?.unwrap_or_default())
-            }
-        };
-        if step.seq > row.as_of_seq {
-            row.tally.add_all(&step.tally);
-            row.as_of_seq = step.seq;
-        }
-    }
-    attempt("write", || {
-        for (key, row) in &rows {
-            table.insert(*key, row.bytes().as_slice())?;
-        }
-        Ok(())
-    })
-}
 
 fn attempt<T>(doing: &'static str, work: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, ViewsError> {
     work().map_err(|why| fault(doing, why))

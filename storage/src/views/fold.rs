@@ -7,11 +7,11 @@ use engine::ids::{CategoryNo, FestivalId, TicketId};
 use engine::record;
 use engine::status::TicketStatus;
 
-use super::{
-    AccessEntry, CashPosition, CountPosition, Followed, INDEX_BITS, LastRecord, LogPosition, Tally, TransactionRow,
-    ViewsError,
-};
+use super::{Followed, LastRecord, ViewsError};
 use crate::journal::{Cursor, Entry};
+use crate::views::INDEX_BITS;
+use crate::views::cashless::{CashPosition, TransactionRow};
+use crate::views::gates::{AccessEntry, CountPosition, LogPosition, Tally};
 
 /// A transaction with its lots and lines is about as large as this many entries of the access log.
 const TRANSACTION_WEIGHT: usize = 3;

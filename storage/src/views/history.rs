@@ -1,9 +1,9 @@
 //! Nights at random gates and tills, for tests: two festivals and their guests' wallets on four shards, decided by the
 //! real engine, with what the read models have to say about them kept beside it in the plainest way. Of the gates the
-//! model hears questions and answers and asks the engine's state, and never looks at events; of the tills (`till.rs`) it
+//! model hears questions and answers and asks the engine's state, and never looks at events; of the tills (`terminals.rs`) it
 //! keeps all that happened, and asks the books.
 
-mod till;
+mod terminals;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,11 +22,12 @@ use engine::status::{CategoryKind, EntryPolicy, FestivalStatus, Policy, ScanAck,
 use engine::time::{Calendar, MINUTE_MS, Timestamp};
 use engine::view::{Query, View};
 
-use super::{AccessEntry, AccessLog, CountPosition, Counts, Page, Span, Tally, TicketRow, Tickets, Views};
+use super::{Page, Span, Views};
 use crate::journal::faults::Chance;
 use crate::journal::memory::{MemoryJournal, MemoryLog};
 use crate::journal::{Journal as _, Position, Sink};
-use till::Tills;
+use crate::views::gates::{AccessEntry, AccessLog, CountPosition, Counts, Tally, TicketRow, Tickets};
+use terminals::Tills;
 
 pub(crate) const SHARDS: u16 = 4;
 

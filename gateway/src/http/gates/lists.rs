@@ -10,9 +10,9 @@ use engine::ids::{CategoryNo, DeviceId, GateNo, TicketId, ZoneNo};
 use engine::rejection::Rejection;
 use engine::time::Timestamp;
 use serde::{Deserialize, Serialize};
-use storage::views::{
-    self, AccessLog, CountPosition, CountRow, Counts, GateViews, Span, TicketRow, Tickets, ViewsError,
-};
+use storage::views;
+use storage::views::gates::{AccessLog, CountPosition, CountRow, Counts, GateViews, TicketRow, Tickets};
+use storage::views::{Span, ViewsError};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -183,8 +183,8 @@ pub struct AccessEntry {
     pub first_use: Option<FirstUse>,
 }
 
-impl From<views::AccessEntry> for AccessEntry {
-    fn from(row: views::AccessEntry) -> Self {
+impl From<views::gates::AccessEntry> for AccessEntry {
+    fn from(row: views::gates::AccessEntry) -> Self {
         let (outcome, code, say) = match row.verdict {
             Verdict::Admitted => (Outcome::Admitted, None, "Welcome."),
             Verdict::Exited => (Outcome::Exited, None, "Goodbye."),

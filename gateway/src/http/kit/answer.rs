@@ -12,7 +12,8 @@ use engine::ids::{ShardId, TicketId};
 use engine::rejection::Rejection;
 use engine::time::Timestamp;
 use serde::{Deserialize, Serialize};
-use storage::views::{CashPosition, LogPosition};
+use storage::views::cashless::CashPosition;
+use storage::views::gates::LogPosition;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::http::kit::problem::{Fault, Problem, REPLAYED};

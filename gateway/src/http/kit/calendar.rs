@@ -9,7 +9,7 @@ use jiff::civil::{Date, Time};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use storage::views::Span;
-use storage::views::cash::quarter_of;
+use storage::views::cashless::quarter_of;
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type};
 use utoipa::{PartialSchema, ToSchema};

@@ -11,9 +11,8 @@ use engine::time::Timestamp;
 use engine::view::VendorView;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
-use storage::views::{
-    CashViews, PAGE_MAX, Page, ProductRow, ProductTally, SalesRow, VendorAccount, VendorSpan, ViewsError,
-};
+use storage::views::cashless::{CashlessViews, ProductRow, ProductTally, SalesRow, VendorAccount, VendorSpan};
+use storage::views::{PAGE_MAX, Page, ViewsError};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -248,7 +247,7 @@ fn each<P, R>(
 
 /// All of a vendor's sales in the span, summed by what `by` says of quarter of an hour and terminal.
 fn summed<K: Ord>(
-    views: &dyn CashViews,
+    views: &dyn CashlessViews,
     of: VendorSpan,
     by: impl Fn(Timestamp, Option<DeviceId>) -> K,
 ) -> Result<BTreeMap<K, VendorAccount>, ReadError> {
@@ -263,7 +262,7 @@ fn summed<K: Ord>(
 /// By VAT and product.
 type Products = BTreeMap<(u16, Option<ProductNo>), ProductTally>;
 
-fn products(views: &dyn CashViews, of: VendorSpan) -> Result<Products, ReadError> {
+fn products(views: &dyn CashlessViews, of: VendorSpan) -> Result<Products, ReadError> {
     let mut sums = Products::new();
     let add = |row: ProductRow| {
         sums.entry((row.position.vat_bp, row.position.product)).or_default().add(&row.tally);

@@ -9,7 +9,7 @@ use engine::money::Currency;
 use engine::rejection::Rejection;
 use engine::view::VendorView;
 use serde::{Deserialize, Serialize};
-use storage::views::{Statement, VendorAccount};
+use storage::views::cashless::{Statement, VendorAccount};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;

@@ -11,9 +11,8 @@ use engine::money::Currency;
 use engine::principal::Principal;
 use engine::rejection::Rejection;
 use serde::{Deserialize, Serialize};
-use storage::views::{
-    CashPosition, CashViews, Only, Page as ViewsPage, Span, TransactionRow, Transactions, TransactionsOf,
-};
+use storage::views::cashless::{CashPosition, CashlessViews, Only, TransactionRow, Transactions, TransactionsOf};
+use storage::views::{Page as ViewsPage, Span};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -256,7 +255,7 @@ pub struct TransactionsQuery {
 
 /// Rows of several kinds in one order, newest first: each kind has a way of its own.
 fn newest(
-    views: &dyn CashViews,
+    views: &dyn CashlessViews,
     of: TransactionsOf,
     kinds: &[Only],
     span: Span,

@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 use engine::ids::{FestivalId, VendorNo};
 use engine::view::{LedgerView, VendorSums};
 use serde::Serialize;
-use storage::views::{
-    CashViews, Only, PAGE_MAX, Page, Span, Statement, Transactions, TransactionsOf, VendorAccount, VendorSpan,
+use storage::views::cashless::{
+    CashlessViews, Only, Statement, Transactions, TransactionsOf, VendorAccount, VendorSpan,
 };
+use storage::views::{PAGE_MAX, Page, Span};
 use utoipa::ToSchema;
 
 use crate::http::kit::problem::Problem;
@@ -130,7 +131,7 @@ struct Read {
 }
 
 fn statements(
-    views: &dyn CashViews,
+    views: &dyn CashlessViews,
     festival: FestivalId,
     vendors: &[VendorNo],
     span: Span,
@@ -153,7 +154,7 @@ fn statements(
 }
 
 fn add_up(
-    views: &dyn CashViews,
+    views: &dyn CashlessViews,
     festival: FestivalId,
     vendor: VendorNo,
     span: Span,

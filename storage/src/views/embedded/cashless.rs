@@ -1,4 +1,4 @@
-//! How money's rows get into the embedded store. `layout/cash.rs` has the bytes, the table of tables is in `embedded.rs`.
+//! How money's rows get into the embedded store. `layout/cashless.rs` has the bytes, the table of tables is in `embedded.rs`.
 
 use std::collections::BTreeMap;
 
@@ -7,9 +7,14 @@ use redb::{ReadableTable, TableDefinition, WriteTransaction};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Table, attempt, fault, read_cash};
-use crate::views::layout::cash::{self as layout, CHUNK_POINTERS, CHUNK_TRANSACTIONS, Pointer, Record, Stored};
-use crate::views::{INDEX_BITS, OrderRefund, ProductPosition, ProductTally, TransactionRow, VendorAccount, ViewsError};
+use crate::views::INDEX_BITS;
+use crate::views::ViewsError;
+use crate::views::cashless::{OrderRefund, ProductPosition, ProductTally, TransactionRow, VendorAccount};
+use crate::views::embedded::layout::cashless as layout;
+use crate::views::embedded::layout::cashless::{CHUNK_POINTERS, CHUNK_TRANSACTIONS, Pointer, Record, Stored};
+use crate::views::embedded::{Table, attempt, fault};
+
+pub(super) mod read;
 
 /// Festival, class, and place: time, shard, order.
 pub(super) type TransactionKey = (u32, u8, i64, u16, u64);
@@ -273,13 +278,13 @@ fn given_back(
     let shard = refund.position.shard;
     let serials = txn.open_table(BY_SERIAL).map_err(|why| fault("read", why.into()))?;
     let table = txn.open_table(TRANSACTIONS).map_err(|why| fault("read", why.into()))?;
-    let paid = read_cash::find(&serials, &table, shard, payment)?;
+    let paid = read::find(&serials, &table, shard, payment)?;
     let paid = paid.ok_or_else(|| ViewsError::Misfit(format!("a refund of {payment}, which nobody has seen")))?;
     let refunds = txn.open_table(REFUNDS).map_err(|why| fault("read", why.into()))?;
-    let refunds = read_cash::refunds_of(&refunds, shard, payment)?;
+    let refunds = read::refunds_of(&refunds, shard, payment)?;
     let earlier = refunds.iter().take_while(|known| Some(known.id) != refund.id);
     let row = |known: &OrderRefund| {
-        let row = read_cash::find(&serials, &table, shard, known.id)?;
+        let row = read::find(&serials, &table, shard, known.id)?;
         row.ok_or_else(|| ViewsError::Misfit(format!("the refund {}, which nobody has seen", known.id)))
     };
     let earlier: Vec<TransactionRow> = earlier.map(row).collect::<Result<_, _>>()?;
@@ -342,10 +347,11 @@ fn last_account(
 mod tests {
     use super::*;
     use crate::projector::Source;
+    use crate::views::Followed;
     use crate::views::contract::disk::Disk;
     use crate::views::embedded::EmbeddedViews;
+    use crate::views::fold::Batch;
     use crate::views::history::Night;
-    use crate::views::{Batch, Followed};
 
     fn rows_of(night: &Night) -> Vec<TransactionRow> {
         let nothing = Followed::nothing(Source::end(&*night.journal).shards());

@@ -16,11 +16,13 @@ use engine::record;
 use engine::time::{MINUTE_MS, Timestamp};
 use engine::view::{Query, View};
 
-use super::{Answer, Night, OfficeAnswer, SHARDS, office, pages};
-use crate::views::{
-    INDEX_BITS, Only, ProductPosition, ProductRow, ProductTally, SalesPosition, Span, TransactionRow, Transactions,
-    TransactionsOf, VendorAccount, VendorSpan, Views,
+use crate::views::INDEX_BITS;
+use crate::views::cashless::{
+    Only, ProductPosition, ProductRow, ProductTally, SalesPosition, TransactionRow, Transactions, TransactionsOf,
+    VendorAccount, VendorSpan,
 };
+use crate::views::history::{Answer, Night, OfficeAnswer, SHARDS, office, pages};
+use crate::views::{Span, Views};
 
 /// One thing that happened, or was refused.
 struct Told {

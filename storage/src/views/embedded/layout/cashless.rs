@@ -19,8 +19,10 @@ use engine::time::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::damaged;
-use crate::views::{CashPosition, INDEX_BITS, TransactionRow, ViewsError};
+use crate::views::INDEX_BITS;
+use crate::views::ViewsError;
+use crate::views::cashless::{CashPosition, TransactionRow};
+use crate::views::embedded::layout::damaged;
 
 /// Transactions in one chunk at most: about 2.5 KB.
 pub(in crate::views) const CHUNK_TRANSACTIONS: usize = 32;

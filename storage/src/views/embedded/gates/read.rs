@@ -6,17 +6,16 @@ use engine::ids::{CategoryNo, FestivalId, GateNo, TicketId, ZoneNo};
 use engine::time::Timestamp;
 use redb::{Key, ReadTransaction, ReadableTable, Value};
 
-use super::{
-    COUNTS, HOLDERS, LOG_BY_DEVICE, LOG_BY_TICKET, LOG_BY_ZONE, TICKETS, TICKETS_BY_HOLDER, block_of, fault, open,
-};
-use crate::views::layout::{self, BLOCK_TICKETS, StoredTally};
-use crate::views::{
-    AccessEntry, AccessLog, CountPosition, CountRow, Counts, INDEX_BITS, LogPosition, PAGE_MAX, Page, Span, TicketRow,
-    Tickets, ViewsError, wanted,
-};
+use super::{COUNTS, HOLDERS, LOG_BY_DEVICE, LOG_BY_TICKET, LOG_BY_ZONE, TICKETS, TICKETS_BY_HOLDER, block_of};
+use crate::views::INDEX_BITS;
+use crate::views::embedded::layout;
+use crate::views::embedded::layout::{BLOCK_TICKETS, StoredTally};
+use crate::views::embedded::{fault, open};
+use crate::views::gates::{AccessEntry, AccessLog, CountPosition, CountRow, Counts, LogPosition, TicketRow, Tickets};
+use crate::views::{PAGE_MAX, Page, Span, ViewsError, wanted};
 
 /// Walks the rows of `range`, forwards or backwards, until `each` says that it has enough.
-pub(super) fn walk<'k, K: Key + 'static, V: Value + 'static>(
+pub(in crate::views::embedded) fn walk<'k, K: Key + 'static, V: Value + 'static>(
     table: &impl ReadableTable<K, V>,
     range: (Bound<K::SelfType<'k>>, Bound<K::SelfType<'k>>),
     backwards: bool,
@@ -33,7 +32,7 @@ pub(super) fn walk<'k, K: Key + 'static, V: Value + 'static>(
     Ok(())
 }
 
-pub(super) fn access_log(
+pub(in crate::views::embedded) fn access_log(
     txn: &ReadTransaction,
     of: AccessLog,
     page: Page<LogPosition>,
@@ -114,7 +113,11 @@ impl Lines {
     }
 }
 
-pub(super) fn tickets(txn: &ReadTransaction, of: Tickets, page: Page<TicketId>) -> Result<Vec<TicketRow>, ViewsError> {
+pub(in crate::views::embedded) fn tickets(
+    txn: &ReadTransaction,
+    of: Tickets,
+    page: Page<TicketId>,
+) -> Result<Vec<TicketRow>, ViewsError> {
     if page.after.is_some_and(|after| after.festival() != of.festival) {
         return Ok(Vec::new());
     }
@@ -217,7 +220,7 @@ fn tickets_of(
     Ok(found)
 }
 
-pub(super) fn counts(
+pub(in crate::views::embedded) fn counts(
     txn: &ReadTransaction,
     of: Counts,
     page: Page<CountPosition>,

@@ -8,9 +8,9 @@
 //! | holder block | 16 B a ticket, little endian; 0: nobody known; may be shorter than the ticket block |
 //! | tally | [`StoredTally`] in postcard |
 //!
-//! A change here needs a new [`super::embedded::FORMAT`]: files of another format are built anew.
+//! A change here needs a new [`crate::views::embedded::FORMAT`]: files of another format are built anew.
 
-pub(super) mod cash;
+pub(super) mod cashless;
 
 use engine::command::{Direction, FirstUse, Verdict};
 use engine::ids::{CategoryNo, DeviceId, FestivalId, GateNo, TicketId, ZoneNo, nonce_at};
@@ -19,7 +19,9 @@ use engine::status::TicketStatus;
 use engine::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{AccessEntry, INDEX_BITS, LogPosition, Tally, TicketRow, ViewsError};
+use crate::views::INDEX_BITS;
+use crate::views::ViewsError;
+use crate::views::gates::{AccessEntry, LogPosition, Tally, TicketRow};
 
 /// Lines in one chunk at most: about 1.7 KB, so that a page of 100 lines reads little more than it gives.
 pub(super) const CHUNK_LINES: usize = 64;

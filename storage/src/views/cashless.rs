@@ -25,11 +25,13 @@ use serde::{Deserialize, Serialize};
 
 mod shares;
 
-use super::{INDEX_BITS, LogPosition, Page, Span, ViewsError};
+use crate::views::INDEX_BITS;
+use crate::views::gates::LogPosition;
+use crate::views::{Page, Span, ViewsError};
 use shares::{Given, Left};
 
 /// Money's half of a store of read models. All of it is written by [`super::Views::write`]; each answer is one snapshot.
-pub trait CashViews: Send + Sync + 'static {
+pub trait CashlessViews: Send + Sync + 'static {
     /// Transactions in their order (or, `page.backwards`, newest first), strictly behind `page.after`.
     ///
     /// # Errors
@@ -39,32 +41,32 @@ pub trait CashViews: Send + Sync + 'static {
     /// One transaction, if there is such a one.
     ///
     /// # Errors
-    /// As [`CashViews::transactions`].
+    /// As [`CashlessViews::transactions`].
     fn transaction(&self, id: TransactionId) -> Result<Option<TransactionRow>, ViewsError>;
 
     /// A vendor's orders in their order, strictly behind `page.after`, each with what was given back of it until now.
     ///
     /// # Errors
-    /// As [`CashViews::transactions`].
+    /// As [`CashlessViews::transactions`].
     fn orders(&self, of: VendorSpan, page: Page<CashPosition>) -> Result<Vec<OrderRow>, ViewsError>;
 
     /// A vendor's sales by quarter of an hour and terminal, strictly behind `page.after`. Quarters without any have no row;
     /// a quarter is in the span if it begins in it, so a span from quarter to quarter is exact.
     ///
     /// # Errors
-    /// As [`CashViews::transactions`].
+    /// As [`CashlessViews::transactions`].
     fn sales(&self, of: VendorSpan, page: Page<SalesPosition>) -> Result<Vec<SalesRow>, ViewsError>;
 
-    /// What a vendor sold by quarter of an hour, terminal, product and VAT, strictly behind `page.after`. As [`CashViews::sales`].
+    /// What a vendor sold by quarter of an hour, terminal, product and VAT, strictly behind `page.after`. As [`CashlessViews::sales`].
     ///
     /// # Errors
-    /// As [`CashViews::transactions`].
+    /// As [`CashlessViews::transactions`].
     fn products_sold(&self, of: VendorSpan, page: Page<ProductPosition>) -> Result<Vec<ProductRow>, ViewsError>;
 
     /// What a vendor's account had come to when the span began and when it ended, to the millisecond, and now.
     ///
     /// # Errors
-    /// As [`CashViews::transactions`].
+    /// As [`CashlessViews::transactions`].
     fn statement(&self, of: VendorSpan) -> Result<Statement, ViewsError>;
 }
 

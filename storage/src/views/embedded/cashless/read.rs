@@ -8,19 +8,21 @@ use engine::ids::{DeviceId, FestivalId, Home, ProductNo, ShardId, TransactionId,
 use engine::time::Timestamp;
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTable};
 
-use super::cash::{
+use crate::views::INDEX_BITS;
+use crate::views::cashless::REFUSED;
+use crate::views::cashless::{
+    CashPosition, Only, OrderRefund, OrderRow, ProductPosition, ProductRow, ProductTally, SalesPosition, SalesRow,
+    Statement, TransactionRow, Transactions, TransactionsOf, VendorAccount, VendorSpan,
+};
+use crate::views::embedded::cashless::{
     ACCOUNTS, BY_SERIAL, BY_TERMINAL, BY_VENDOR, BY_WALLET, PRODUCTS, REFUNDS, RefundKey, SALES, SerialKey,
     TRANSACTIONS, TransactionKey, terminal_key,
 };
-use super::read::walk;
-use super::{ABOUT, fault, followed, open};
-use crate::views::cash::REFUSED;
-use crate::views::layout::cash::{self as layout, Pointer, Stored};
-use crate::views::{
-    CashPosition, INDEX_BITS, Only, OrderRefund, OrderRow, PAGE_MAX, Page, ProductPosition, ProductRow, ProductTally,
-    SalesPosition, SalesRow, Span, Statement, TransactionRow, Transactions, TransactionsOf, VendorAccount, VendorSpan,
-    ViewsError,
-};
+use crate::views::embedded::gates::read::walk;
+use crate::views::embedded::layout::cashless as layout;
+use crate::views::embedded::layout::cashless::{Pointer, Stored};
+use crate::views::embedded::{ABOUT, fault, followed, open};
+use crate::views::{PAGE_MAX, Page, Span, ViewsError};
 
 /// A place as keys have it.
 type Place = (i64, u16, u64);
@@ -48,7 +50,7 @@ fn is_in(span: Span, page: &Page<CashPosition>, place: CashPosition) -> bool {
     behind && span.from <= place.at && place.at < span.until
 }
 
-pub(super) fn transactions(
+pub(in crate::views::embedded) fn transactions(
     txn: &ReadTransaction,
     of: Transactions,
     page: Page<CashPosition>,
@@ -241,7 +243,7 @@ fn missing() -> ViewsError {
 }
 
 /// What was given back of a payment, in order.
-pub(super) fn refunds_of(
+pub(in crate::views::embedded) fn refunds_of(
     table: &impl ReadableTable<RefundKey, &'static [u8]>,
     shard: ShardId,
     payment: TransactionId,
@@ -257,7 +259,7 @@ pub(super) fn refunds_of(
 }
 
 /// The transaction with this id, if the shard has one.
-pub(super) fn find(
+pub(in crate::views::embedded) fn find(
     serials: &impl ReadableTable<SerialKey, &'static [u8]>,
     table: &impl ReadableTable<TransactionKey, &'static [u8]>,
     shard: ShardId,
@@ -277,7 +279,10 @@ pub(super) fn find(
     Ok(Some(row).filter(|row| row.id == Some(id)))
 }
 
-pub(super) fn transaction(txn: &ReadTransaction, id: TransactionId) -> Result<Option<TransactionRow>, ViewsError> {
+pub(in crate::views::embedded) fn transaction(
+    txn: &ReadTransaction,
+    id: TransactionId,
+) -> Result<Option<TransactionRow>, ViewsError> {
     let Some(shards) = shards(txn)? else { return Ok(None) };
     let rows = Rows::open(txn)?;
     let found = find(&open(txn, BY_SERIAL)?, &rows.table, Home::Wallet(id.wallet).shard(shards), id)?;
@@ -286,7 +291,7 @@ pub(super) fn transaction(txn: &ReadTransaction, id: TransactionId) -> Result<Op
     Ok(Some(row))
 }
 
-pub(super) fn orders(
+pub(in crate::views::embedded) fn orders(
     txn: &ReadTransaction,
     of: VendorSpan,
     page: Page<CashPosition>,
@@ -342,7 +347,7 @@ fn merge<P: PartialEq, T>(found: &mut Vec<(P, T)>, limit: usize, place: P, tally
     true
 }
 
-pub(super) fn sales(
+pub(in crate::views::embedded) fn sales(
     txn: &ReadTransaction,
     VendorSpan { festival, vendor, span }: VendorSpan,
     page: Page<SalesPosition>,
@@ -362,7 +367,7 @@ pub(super) fn sales(
     Ok(found.into_iter().map(|(position, tally)| SalesRow { position, tally }).collect())
 }
 
-pub(super) fn products_sold(
+pub(in crate::views::embedded) fn products_sold(
     txn: &ReadTransaction,
     VendorSpan { festival, vendor, span }: VendorSpan,
     page: Page<ProductPosition>,
@@ -385,7 +390,7 @@ pub(super) fn products_sold(
     Ok(found.into_iter().map(|(position, tally)| ProductRow { position, tally }).collect())
 }
 
-pub(super) fn statement(txn: &ReadTransaction, of: VendorSpan) -> Result<Statement, ViewsError> {
+pub(in crate::views::embedded) fn statement(txn: &ReadTransaction, of: VendorSpan) -> Result<Statement, ViewsError> {
     let opening = account(txn, of.festival, of.vendor, of.span.from)?;
     let closing = account(txn, of.festival, of.vendor, of.span.until.max(of.span.from))?;
     let now = account(txn, of.festival, of.vendor, Timestamp(i64::MAX))?;

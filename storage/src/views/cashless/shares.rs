@@ -5,7 +5,7 @@
 use engine::event::SoldLine;
 use engine::ids::ProductNo;
 
-use super::TransactionRow;
+use crate::views::cashless::TransactionRow;
 
 /// What is left of a payment, line by line.
 pub(super) struct Left {
