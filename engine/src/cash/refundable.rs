@@ -217,4 +217,13 @@ mod tests {
         let somebody_else = TransactionId { wallet: WalletId(2), serial: 6 };
         assert_eq!(refundable.find(somebody_else, last), Err(Rejection::UnknownTransaction));
     }
+
+    /// A record of a program that remembered more payments says that one was refunded which is forgotten here.
+    #[test]
+    fn a_refund_of_what_is_forgotten_is_passed_over() {
+        let mut refundable = Refundable::default();
+        let line = SoldLine { product: ProductNo(0), count: 1, price: 5, vat_bp: 0 };
+        refundable.refunded(7, 5, &[line]);
+        assert_eq!(refundable, Refundable::default());
+    }
 }
