@@ -33,14 +33,12 @@ struct Route {
     durable: u64,
     /// The last message of the delivery under way; at or below what was delivered if there is none.
     under_way: u64,
-    /// When that was sent.
     sent_at_ms: u64,
 }
 
 /// Messages to one shard.
 #[derive(Debug, PartialEq)]
 pub struct Delivery {
-    /// Which.
     pub to: ShardId,
     /// The number of the first message.
     pub first: u64,

@@ -90,7 +90,6 @@ pub enum StartError {
     /// The data folder cannot be made.
     #[error("data folder {}: {source}", dir.display())]
     Folder {
-        /// Which.
         dir: PathBuf,
         /// What the system said.
         source: std::io::Error,

@@ -23,9 +23,7 @@ pub enum RecoverError {
     /// A record that is whole and yet makes no sense here.
     #[error("shard {} at journal position {}: {why}", shard.0, position.0)]
     Record {
-        /// Whose.
         shard: ShardId,
-        /// Where.
         position: Position,
         /// What is wrong with it.
         why: RecordError,
@@ -38,7 +36,6 @@ pub enum RecoverError {
         shard.0
     )]
     SnapshotUnusable {
-        /// Whose.
         shard: ShardId,
         /// The first position at hand.
         first: u64,

@@ -28,7 +28,6 @@ impl Busy {
 pub struct DeviceReply {
     /// To which of its commands.
     pub seq: u64,
-    /// What.
     pub answer: DeviceAnswer,
     /// On disk. If not (`scan_ack = decided`), [`Inbox::confirmed`] follows.
     pub durable: bool,
@@ -52,7 +51,6 @@ pub trait Inbox: Send + Sync + 'static {
 pub struct TerminalReply {
     /// To which of its commands.
     pub seq: u64,
-    /// What.
     pub answer: TerminalAnswer,
 }
 

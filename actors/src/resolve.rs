@@ -48,7 +48,6 @@ const ANSWERS_ONLY: u32 = 0;
 /// A tag that was held to a terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tapped {
-    /// Which.
     pub tag: TagUid,
     /// When, in the server's time, as the frame says.
     pub captured_at: Timestamp,
@@ -60,7 +59,6 @@ pub struct Tapped {
 /// itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Link {
-    /// The wallet.
     pub wallet: WalletId,
     /// The link's version.
     pub version: u32,
@@ -114,11 +112,9 @@ pub struct MovedFrames {
 /// What a frame asks of a wallet, whichever that turns out to be.
 #[derive(Clone, Debug, PartialEq)]
 pub enum WalletRequest {
-    /// To pay.
     Pay {
         /// How much.
         amount: Money,
-        /// For what.
         lines: Box<[Line]>,
     },
     /// To take cash.

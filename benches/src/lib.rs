@@ -14,13 +14,11 @@ use engine::time::Timestamp;
 
 /// A festival on one shard: one perimeter, one gate, one reader.
 pub struct World {
-    /// The shard.
     pub shard: Shard,
     /// Every record so far, in order.
     pub records: Vec<Vec<u8>>,
     /// The reader.
     pub device: DeviceId,
-    /// The tickets.
     pub tickets: Vec<TicketId>,
     /// What their QRs are signed with.
     pub secret: QrSecret,
@@ -133,13 +131,11 @@ pub fn shuffled(count: u32) -> Vec<u32> {
 
 /// A bar with wallets on one shard: one vendor, one terminal, one cash desk.
 pub struct Bar {
-    /// The shard.
     pub shard: Shard,
     /// Every record so far, in order.
     pub records: Vec<Vec<u8>>,
     /// The terminal.
     pub till: DeviceId,
-    /// The wallets.
     pub wallets: Vec<WalletId>,
     seq: u64,
 }

@@ -31,7 +31,6 @@ macro_rules! checks {
         pub enum Check { $($name,)* }
 
         impl Check {
-            /// All of them.
             pub const ALL: &'static [Check] = &[$(Check::$name,)*];
             /// Its name in reports.
             pub fn word(self) -> &'static str {

@@ -220,7 +220,6 @@ impl Cash {
         self.wallets.at_mut(slot)
     }
 
-    /// The next transaction of this wallet.
     fn next_id(&self, wallet: WalletId) -> TransactionId {
         TransactionId { wallet, serial: self.serial + 1 }
     }

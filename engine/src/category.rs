@@ -16,7 +16,6 @@ use crate::view::CategoryView;
 pub struct Category {
     /// Its number.
     pub no: CategoryNo,
-    /// Its values.
     pub values: CategoryValues,
     /// Tickets that take a place: RESERVED, SOLD, USED.
     pub live: u32,
@@ -50,7 +49,6 @@ pub struct Ticket {
 /// What a ticket remembers of its last scan.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LastScan {
-    /// When.
     pub at: Timestamp,
     /// The mask as it was before.
     pub inside_before: u64,
@@ -58,7 +56,6 @@ pub struct LastScan {
     pub seq: u64,
     /// The reader's number at the festival.
     pub device: u32,
-    /// At which zone.
     pub zone: ZoneNo,
     /// It made the ticket USED.
     pub first_entry: bool,

@@ -32,7 +32,6 @@ pub enum Command {
     /// What another shard has to tell, from its [`crate::shard::Shard::outgoing`]: messages with the numbers `first`,
     /// `first + 1`, …, all of them durable there.
     Deliver {
-        /// By whom.
         from: ShardId,
         /// The number of the first.
         first: u64,
@@ -41,7 +40,6 @@ pub enum Command {
     },
     /// Another shard has all of our messages up to this number, and has it durably.
     Delivered {
-        /// Which shard.
         to: ShardId,
         /// The number, as its [`Answer::Acked`] says.
         through: u64,
@@ -57,11 +55,9 @@ pub enum CommandRef<'a> {
     Device(&'a DeviceCommand),
     /// From a terminal's stream.
     Terminal(&'a TerminalCommand),
-    /// From the office.
     Office(&'a OfficeCommand),
     /// From another shard.
     Deliver {
-        /// By whom.
         from: ShardId,
         /// The number of the first.
         first: u64,
@@ -70,7 +66,6 @@ pub enum CommandRef<'a> {
     },
     /// Another shard has our messages.
     Delivered {
-        /// Which shard.
         to: ShardId,
         /// Up to which number.
         through: u64,
@@ -250,7 +245,6 @@ impl DeviceAnswer {
 /// When and where a ticket first came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FirstUse {
-    /// When.
     pub at: Timestamp,
     /// Into which perimeter.
     pub zone: ZoneNo,
@@ -258,7 +252,6 @@ pub struct FirstUse {
     pub gate: GateNo,
 }
 
-/// A command of the office.
 #[derive(Clone, Debug)]
 pub struct OfficeCommand {
     /// The id of this attempt, and who makes it.
@@ -291,7 +284,6 @@ pub enum OfficeAction {
         name: String,
         /// When it begins.
         starts_at: Timestamp,
-        /// When it ends.
         ends_at: Timestamp,
         /// How its gates behave.
         policy: Policy,
@@ -299,26 +291,14 @@ pub enum OfficeAction {
         calendar: Calendar,
     },
     /// Along DRAFT → PUBLISHED → ONGOING → COMPLETED, or to CANCELLED.
-    SetFestivalStatus {
-        /// Which.
-        festival: FestivalId,
-        /// To what.
-        to: FestivalStatus,
-    },
+    SetFestivalStatus { festival: FestivalId, to: FestivalStatus },
     /// How its gates behave from the next scan on.
-    SetPolicy {
-        /// Which.
-        festival: FestivalId,
-        /// How.
-        policy: Policy,
-    },
+    SetPolicy { festival: FestivalId, policy: Policy },
     /// A new zone, or new values for one.
     PutZone {
-        /// At which festival.
         festival: FestivalId,
         /// `None` makes a new one.
         zone: Option<ZoneNo>,
-        /// Its name.
         name: String,
         /// The zone it lies in; fixed when it is made.
         parent: Option<ZoneNo>,
@@ -327,27 +307,21 @@ pub enum OfficeAction {
     },
     /// A new gate on a zone's border.
     AddGate {
-        /// At which festival.
         festival: FestivalId,
         /// Which zone it leads into.
         zone: ZoneNo,
-        /// Its name.
         name: String,
     },
     /// A new category, or new values for one.
     PutCategory {
-        /// At which festival.
         festival: FestivalId,
         /// `None` makes a new one.
         category: Option<CategoryNo>,
-        /// Its values.
         values: CategoryValues,
     },
     /// Tickets straight from the office: guests, crews, tickets sold elsewhere.
     IssueTickets {
-        /// At which festival.
         festival: FestivalId,
-        /// From which category.
         category: CategoryNo,
         /// One for each ticket, at most [`ISSUE_MAX`]: whose it is, if that is known.
         holders: Vec<Option<u128>>,
@@ -357,22 +331,15 @@ pub enum OfficeAction {
         seed: u64,
     },
     /// RESERVED → SOLD (paid), or to CANCELLED or REFUNDED.
-    SetTicketStatus {
-        /// Which.
-        ticket: TicketId,
-        /// To what.
-        to: TicketStatus,
-    },
+    SetTicketStatus { ticket: TicketId, to: TicketStatus },
     /// Blocks a ticket, or lets it go again.
     BlockTicket {
-        /// Which.
         ticket: TicketId,
         /// Blocked or not.
         blocked: bool,
     },
     /// Binds a wristband to a ticket, in place of any it had; a wallet that the one before it named comes too.
     BindTag {
-        /// Which ticket.
         ticket: TicketId,
         /// The chip. Its home decides.
         tag: TagUid,
@@ -383,24 +350,12 @@ pub enum OfficeAction {
         ticket: TicketId,
     },
     /// A supervisor undoes a ticket's last scan.
-    UndoScan {
-        /// Which ticket.
-        ticket: TicketId,
-    },
+    UndoScan { ticket: TicketId },
     /// Opens, closes or evacuates a zone.
-    SetZoneState {
-        /// At which festival.
-        festival: FestivalId,
-        /// Which.
-        zone: ZoneNo,
-        /// To what.
-        state: ZoneState,
-    },
+    SetZoneState { festival: FestivalId, zone: ZoneNo, state: ZoneState },
     /// A one-time code with which a device can be enrolled within 15 minutes.
     OfferEnrolment {
-        /// At which festival.
         festival: FestivalId,
-        /// For which gate.
         gate: GateNo,
         /// SHA-256 of the code; the code itself is seen by the operator alone.
         code_hash: [u8; 32],
@@ -409,7 +364,6 @@ pub enum OfficeAction {
     },
     /// A device shows its code and the public half of the key it has made.
     EnrolDevice {
-        /// At which festival.
         festival: FestivalId,
         /// SHA-256 of the code.
         code_hash: [u8; 32],
@@ -417,34 +371,27 @@ pub enum OfficeAction {
         public_key: [u8; 32],
     },
     /// The device is refused from the next decision on.
-    RevokeDevice {
-        /// Which.
-        device: DeviceId,
-    },
+    RevokeDevice { device: DeviceId },
     /// The door says: this reader has proven itself, and is connected. Before it is told so.
     DeviceConnected {
-        /// Which.
         device: DeviceId,
         /// Tells this connection from its others.
         session: u64,
     },
     /// The door says: that connection has ended.
     DeviceLeft {
-        /// Which.
         device: DeviceId,
         /// The connection.
         session: u64,
     },
     /// The door says: by so much is a terminal's clock off now.
     DeviceClockSeen {
-        /// Which.
         device: DeviceId,
         /// How far it is ahead; behind, if negative.
         off_ms: i64,
     },
     /// The door says: a device trusts this key of the server, and the next one too. In whichever order that is said.
     DevicePins {
-        /// Which.
         device: DeviceId,
         /// The key by which it has connected, as in [`crate::event::Event::DevicePins`].
         present: u64,
@@ -452,10 +399,7 @@ pub enum OfficeAction {
         next: u64,
     },
     /// New QRs are signed with the next version; the one before the present is accepted no longer.
-    RotateQrKey {
-        /// At which festival.
-        festival: FestivalId,
-    },
+    RotateQrKey { festival: FestivalId },
     /// A new operator's key.
     CreateApiKey {
         /// SHA-256 of the key; the key itself is shown once.
@@ -464,7 +408,6 @@ pub enum OfficeAction {
         role: Role,
         /// At which festivals; none means all (ADMIN only).
         festivals: Vec<FestivalId>,
-        /// What it is for.
         name: String,
     },
     /// The key is refused from the next request on.
@@ -486,9 +429,7 @@ pub const ISSUE_MAX: usize = 1_024;
 /// What a category says of its tickets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CategoryValues {
-    /// Its name.
     pub name: String,
-    /// Which kind.
     pub kind: CategoryKind,
     /// What one costs.
     pub price: Money,
@@ -551,7 +492,6 @@ impl OfficeAction {
     }
 }
 
-/// The answer to the office.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OfficeAnswer {
     /// It is so.
@@ -566,11 +506,8 @@ pub enum OfficeAnswer {
     Category(CategoryNo),
     /// The tickets `first_serial .. first_serial + count` were issued; see [`issued`].
     Issued {
-        /// At which festival.
         festival: FestivalId,
-        /// From which category.
         category: CategoryNo,
-        /// The first.
         first_serial: u32,
         /// How many.
         count: u32,
@@ -625,31 +562,25 @@ pub fn issued(
 /// The answer to a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// To a device.
     Device {
-        /// Which.
         device: DeviceId,
         /// To which of its commands.
         seq: u64,
-        /// What.
         answer: DeviceAnswer,
         /// This is a repetition: nothing happened now.
         repeated: bool,
     },
     /// To the office; `repeated` as above.
     Office {
-        /// What.
         answer: OfficeAnswer,
         /// This is a repetition: nothing happened now.
         repeated: bool,
     },
     /// To a terminal; `repeated` as above.
     Terminal {
-        /// Which.
         device: DeviceId,
         /// To which of its commands.
         seq: u64,
-        /// What.
         answer: TerminalAnswer,
         /// This is a repetition: nothing happened now.
         repeated: bool,

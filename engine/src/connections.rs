@@ -62,7 +62,6 @@ impl Connections {
         self.last = Some(Connection { session, from: at, until: None });
     }
 
-    /// One has ended.
     pub(crate) fn ended(&mut self, session: u64, at: Timestamp) {
         if let Some(last) = &mut self.last
             && last.session == session

@@ -36,7 +36,6 @@ pub struct VerifiedTicket {
 }
 
 impl VerifiedTicket {
-    /// The ticket.
     pub fn id(&self) -> TicketId {
         self.id
     }

@@ -30,7 +30,6 @@ pub struct Device {
     pub terminal: Option<Till>,
     /// Ed25519.
     pub public_key: [u8; 32],
-    /// When it was enrolled.
     pub enrolled_at: Timestamp,
     /// When it last asked something that was recorded.
     pub last_seen_at: Timestamp,
@@ -84,7 +83,6 @@ pub struct Offer {
     pub terminal: Option<Till>,
     /// What the device will be called.
     pub name: String,
-    /// Until when.
     pub until: Timestamp,
     /// The device that has used it.
     pub used_by: Option<u32>,

@@ -28,11 +28,9 @@ pub enum Event {
     FestivalCreated {
         /// Fixes its id.
         slug: String,
-        /// Its name.
         name: String,
         /// When it begins.
         starts_at: Timestamp,
-        /// When it ends.
         ends_at: Timestamp,
         /// How its gates behave.
         policy: Policy,
@@ -40,26 +38,14 @@ pub enum Event {
         calendar: Calendar,
     },
     /// A festival moved on.
-    FestivalStatusSet {
-        /// Which.
-        festival: FestivalId,
-        /// To what.
-        to: FestivalStatus,
-    },
+    FestivalStatusSet { festival: FestivalId, to: FestivalStatus },
     /// A festival's gates behave otherwise.
-    PolicySet {
-        /// Which.
-        festival: FestivalId,
-        /// How.
-        policy: Policy,
-    },
+    PolicySet { festival: FestivalId, policy: Policy },
     /// A zone was made or changed.
     ZonePut {
-        /// At which festival.
         festival: FestivalId,
         /// Its number; new if it is the next.
         zone: ZoneNo,
-        /// Its name.
         name: String,
         /// The zone it lies in.
         parent: Option<ZoneNo>,
@@ -68,31 +54,24 @@ pub enum Event {
     },
     /// A gate was made.
     GateAdded {
-        /// At which festival.
         festival: FestivalId,
         /// Its number.
         gate: GateNo,
         /// The zone it leads into.
         zone: ZoneNo,
-        /// Its name.
         name: String,
     },
     /// A category was made or changed.
     CategoryPut {
-        /// At which festival.
         festival: FestivalId,
         /// Its number; new if it is the next.
         category: CategoryNo,
-        /// Its values.
         values: CategoryValues,
     },
     /// Tickets were issued.
     TicketsIssued {
-        /// At which festival.
         festival: FestivalId,
-        /// From which category.
         category: CategoryNo,
-        /// The serial of the first.
         first_serial: u32,
         /// How many.
         count: u32,
@@ -104,53 +83,28 @@ pub enum Event {
         holders: Vec<Option<u128>>,
     },
     /// A ticket moved on by the office's word.
-    TicketStatusSet {
-        /// Which.
-        ticket: TicketId,
-        /// From what.
-        from: TicketStatus,
-        /// To what.
-        to: TicketStatus,
-    },
+    TicketStatusSet { ticket: TicketId, from: TicketStatus, to: TicketStatus },
     /// A ticket was blocked or let go.
-    TicketBlockSet {
-        /// Which.
-        ticket: TicketId,
-        /// Blocked.
-        blocked: bool,
-    },
+    TicketBlockSet { ticket: TicketId, blocked: bool },
     /// A wristband names a ticket.
     TagBound {
-        /// Which ticket.
         ticket: TicketId,
         /// The chip.
         tag: TagUid,
     },
     /// A zone opened, closed, or is being evacuated.
-    ZoneStateSet {
-        /// At which festival.
-        festival: FestivalId,
-        /// Which.
-        zone: ZoneNo,
-        /// To what.
-        state: ZoneState,
-    },
+    ZoneStateSet { festival: FestivalId, zone: ZoneNo, state: ZoneState },
     /// A device may be enrolled.
     EnrolmentOffered {
-        /// At which festival.
         festival: FestivalId,
-        /// For which gate.
         gate: GateNo,
         /// SHA-256 of the code.
         code_hash: [u8; 32],
         /// What the device will be called.
         name: String,
-        /// Until when.
         until: Timestamp,
     },
-    /// A device was enrolled.
     DeviceEnrolled {
-        /// Its id.
         device: DeviceId,
         /// Where it stands.
         gate: GateNo,
@@ -162,20 +116,15 @@ pub enum Event {
         code_hash: [u8; 32],
     },
     /// A device is refused from now on.
-    DeviceRevoked {
-        /// Which.
-        device: DeviceId,
-    },
+    DeviceRevoked { device: DeviceId },
     /// A reader has proven itself and is connected: what it captures from here on, it may show.
     DeviceConnected {
-        /// Which.
         device: DeviceId,
         /// Tells this connection from its others.
         session: u64,
     },
     /// That connection has ended. A crash leaves this out: then the next connection says so.
     DeviceLeft {
-        /// Which.
         device: DeviceId,
         /// The connection.
         session: u64,
@@ -183,25 +132,18 @@ pub enum Event {
     /// By how much a terminal's clock is off, as the door saw it when that began to matter or ceased to. Of a reader's, its
     /// scans tell.
     DeviceClockSeen {
-        /// Which.
         device: DeviceId,
         /// How far it is ahead; behind, if negative.
         off_ms: i64,
     },
     /// Which of the server's keys a device trusts, as it has shown by connecting or has said.
     DevicePins {
-        /// Which.
         device: DeviceId,
         /// The first eight bytes of their SHA-256: the present one's, the next one's; 0: none.
         pins: [u64; 2],
     },
     /// QRs are signed with this version from now on; it and the one before are accepted.
-    QrKeyRotated {
-        /// At which festival.
-        festival: FestivalId,
-        /// Which version.
-        version: u32,
-    },
+    QrKeyRotated { festival: FestivalId, version: u32 },
     /// An operator's key was made.
     ApiKeyCreated {
         /// Its number.
@@ -212,7 +154,6 @@ pub enum Event {
         role: Role,
         /// Where; nowhere named means everywhere.
         festivals: Vec<FestivalId>,
-        /// What it is for.
         name: String,
     },
     /// An operator's key is refused from now on.
@@ -230,11 +171,9 @@ pub enum Event {
     ByHand(DoneByHand),
     /// A message to another shard, caused by what precedes it.
     Sent {
-        /// Which shard.
         to: ShardId,
         /// Dense for each pair of shards, from 1.
         n: u64,
-        /// What.
         message: Message,
     },
     /// A message of another shard was taken in; what it caused follows.
@@ -243,12 +182,10 @@ pub enum Event {
         from: ShardId,
         /// The new high-water mark.
         n: u64,
-        /// What.
         message: Message,
     },
     /// Another shard has everything up to this number: it is not sent again.
     Delivered {
-        /// Which shard.
         to: ShardId,
         /// The number.
         through: u64,
@@ -266,9 +203,7 @@ pub struct Scanned {
     pub floor: u64,
     /// Of what was asked, to tell a repetition from another question with the same number.
     pub fingerprint: u32,
-    /// The zone.
     pub zone: ZoneNo,
-    /// The gate.
     pub gate: GateNo,
     /// In or out.
     pub direction: Direction,
@@ -321,7 +256,6 @@ pub struct Undone {
     pub gate: GateNo,
     /// `Undone`, or a rejection.
     pub verdict: Verdict,
-    /// Whose.
     pub ticket: TicketId,
     /// Where its holder is again.
     pub inside: u64,
@@ -336,7 +270,6 @@ pub struct Undone {
 /// A scan that was undone: where and when it had counted, so that it is taken out of there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TakenBack {
-    /// The gate.
     pub gate: GateNo,
     /// In or out.
     pub direction: Direction,
@@ -347,7 +280,6 @@ pub struct TakenBack {
 /// The id of a device's command.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ByDevice {
-    /// Which.
     pub device: DeviceId,
     /// Its number.
     pub seq: u64,

@@ -38,11 +38,9 @@ pub struct Festival {
     pub id: FestivalId,
     /// Its name in addresses.
     pub slug: String,
-    /// Its name.
     pub name: String,
     /// When it begins.
     pub starts_at: Timestamp,
-    /// When it ends.
     pub ends_at: Timestamp,
     /// Where it is; empty: nobody has said so.
     pub location: String,

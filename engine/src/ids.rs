@@ -104,7 +104,6 @@ pub struct ProviderNo(pub u16);
 impl ProviderNo {
     /// Of whatever no provider had a hand in.
     pub const NONE: Self = Self(0);
-    /// Stripe.
     pub const STRIPE: Self = Self(1);
 }
 
@@ -271,7 +270,6 @@ impl fmt::Debug for WalletId {
 /// finds a payment that may still be refunded.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TransactionId {
-    /// Whose.
     pub wallet: WalletId,
     /// Dense within the wallet's shard, from 1, over all its wallets.
     pub serial: u64,
@@ -410,7 +408,6 @@ pub enum Home {
     Platform,
     /// A festival with its categories, zones, orders, vendors and devices.
     Festival(FestivalId),
-    /// One wallet.
     Wallet(WalletId),
     /// What a chip names.
     Tag(TagUid),

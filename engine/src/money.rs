@@ -79,7 +79,6 @@ impl Currency {
 pub struct Money {
     /// How many of the currency's smallest unit.
     pub minor: i64,
-    /// Of what.
     pub currency: Currency,
 }
 

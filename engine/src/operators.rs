@@ -111,7 +111,6 @@ impl Operators {
         self.view(*self.by_hash.get(hash)?)
     }
 
-    /// All keys.
     pub fn all(&self) -> Vec<ApiKeyView> {
         (1..=self.keys.len() as u32).filter_map(|key| self.view(key)).collect()
     }

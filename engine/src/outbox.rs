@@ -38,15 +38,12 @@ pub enum Message {
     Credit {
         /// The number of the operation at the sender's shard.
         op: u64,
-        /// From which wallet.
         from: WalletId,
         /// Into which.
         to: WalletId,
-        /// At which festival.
         festival: FestivalId,
         /// Which festival issued the sender's wallet.
         issuer: FestivalId,
-        /// Of what.
         currency: Currency,
         /// How much, and where it once came from.
         lots: Lots,
@@ -62,7 +59,6 @@ pub enum Message {
     Declined {
         /// The number of the operation, as asked.
         op: u64,
-        /// Why.
         rejection: Rejection,
     },
     /// Let it be, if it is not done yet.
@@ -76,7 +72,6 @@ pub enum Message {
         op: u64,
         /// The chip.
         tag: TagUid,
-        /// Which wallet.
         wallet: WalletId,
         /// The link's version.
         version: u32,
@@ -89,7 +84,6 @@ pub enum Message {
         /// It comes with what this wristband named: only if that is the wallet's still.
         from: Option<TagUid>,
     },
-    /// It is.
     LinkTaken {
         /// The number of the operation, as asked.
         op: u64,
@@ -100,7 +94,6 @@ pub enum Message {
     LinkRefused {
         /// The number of the operation, as asked.
         op: u64,
-        /// Why.
         rejection: Rejection,
     },
     /// Another chip took this one's place. From the wallet's shard to the tag's.
@@ -119,7 +112,6 @@ pub enum Message {
     Lost {
         /// The chip.
         tag: TagUid,
-        /// Whose it is.
         named: Named,
         /// The number of the operation at the sender's shard.
         op: u64,
@@ -130,12 +122,10 @@ pub enum Message {
         op: u64,
         /// The chip.
         tag: TagUid,
-        /// Which ticket.
         ticket: TicketId,
         /// It comes with what this wristband named: only if that is the ticket's still.
         from: Option<TagUid>,
     },
-    /// It is.
     BindTaken {
         /// The number of the operation, as asked.
         op: u64,
@@ -146,7 +136,6 @@ pub enum Message {
     BindRefused {
         /// The number of the operation, as asked.
         op: u64,
-        /// Why.
         rejection: Rejection,
     },
     /// Another chip took this one's place. From the festival's shard to the tag's.
@@ -173,7 +162,6 @@ pub enum Message {
     Bar {
         /// The chip.
         tag: TagUid,
-        /// What it names.
         named: Named,
         /// Whom to tell: the operation with this number of that shard.
         then: (ShardId, u64),
@@ -187,7 +175,6 @@ pub enum Message {
     CurrencyAsk {
         /// The number of the operation at the festival's shard.
         op: u64,
-        /// Which.
         festival: FestivalId,
     },
     /// The answer to that, and to the decision.
@@ -201,7 +188,6 @@ pub enum Message {
     CurrencyDecided {
         /// The number of the operation at the festival's shard.
         op: u64,
-        /// Which.
         festival: FestivalId,
     },
 }
@@ -211,7 +197,6 @@ pub enum Message {
 pub enum Named {
     /// A wallet, by a link with this version.
     Wallet(WalletId, u32),
-    /// A ticket.
     Ticket(TicketId),
 }
 
@@ -220,36 +205,25 @@ pub enum Named {
 pub enum Entry {
     /// A festival that takes cashless payments.
     Festival {
-        /// Which.
         festival: FestivalId,
-        /// How.
         policy: CashPolicy,
         /// Where it is in its life.
         status: FestivalStatus,
     },
-    /// A vendor.
     Vendor {
-        /// At which festival.
         festival: FestivalId,
         /// Its number.
         vendor: VendorNo,
-        /// Its values.
         values: VendorValues,
     },
-    /// A product.
     Product {
-        /// At which festival.
         festival: FestivalId,
-        /// Whose.
         vendor: VendorNo,
         /// Its number.
         product: ProductNo,
-        /// Its values.
         values: ProductValues,
     },
-    /// A terminal.
     Terminal {
-        /// Which.
         device: DeviceId,
         /// For whom it takes payments.
         vendor: Option<VendorNo>,
@@ -310,7 +284,6 @@ impl Outbox {
         self.peers.get(usize::from(from.0)).map_or(0, |peer| peer.received)
     }
 
-    /// A message was sent.
     pub(crate) fn sent(&mut self, to: ShardId, n: u64, message: Message) {
         let peer = &mut self.peers[usize::from(to.0)];
         assert_eq!(peer.sent + 1, n, "messages are numbered densely");

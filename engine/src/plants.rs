@@ -9,7 +9,6 @@ macro_rules! plants {
         pub enum Plant { $($(#[$doc])* $name = $number,)* }
 
         impl Plant {
-            /// All of them.
             pub const ALL: &'static [Plant] = &[$(Plant::$name,)*];
             /// Its name on the command line.
             pub fn word(self) -> &'static str {

@@ -35,7 +35,6 @@ const TRANSACTION: u32 = 4;
 /// A record as read back.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {
-    /// Whose.
     pub shard: ShardId,
     /// Dense within the shard, from 1.
     pub seq: u64,

@@ -80,7 +80,6 @@ pub struct Step {
 pub struct Hold {
     /// Which of [`Step::answers`].
     pub answer: usize,
-    /// Which shard.
     pub to: ShardId,
     /// The message's number.
     pub n: u64,
@@ -102,7 +101,6 @@ impl Shard {
         }
     }
 
-    /// Which shard this is.
     pub fn id(&self) -> ShardId {
         self.id
     }

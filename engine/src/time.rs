@@ -51,7 +51,5 @@ impl Calendar {
     }
 }
 
-/// A minute.
 pub const MINUTE_MS: i64 = 60_000;
-/// An hour.
 pub const HOUR_MS: i64 = 60 * MINUTE_MS;

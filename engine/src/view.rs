@@ -25,18 +25,15 @@ pub enum Query {
     Festival(FestivalId),
     /// The same without those.
     About(FestivalId),
-    /// One ticket.
     Ticket(TicketId),
     /// The tickets of a festival with this printed code, among the next [`CODE_SCAN_MAX`] from this place on.
     TicketsByCode {
-        /// Whose.
         festival: FestivalId,
         /// The code's 40 bits ([`crate::ids::TicketCode::bits`]).
         code: u64,
         /// Where to begin: category and serial.
         from: (CategoryNo, u32),
     },
-    /// One device.
     Device(DeviceId),
     /// One device, and what it is told when it connects.
     Standing(DeviceId),
@@ -44,7 +41,6 @@ pub enum Query {
     NextSeq(DeviceId),
     /// The devices of a festival with numbers from `from`, at most `limit`.
     Devices {
-        /// Whose.
         festival: FestivalId,
         /// The first number.
         from: u32,
@@ -57,9 +53,7 @@ pub enum Query {
     Live(FestivalId),
     /// Who is in a zone: tickets after `after`, at most `limit`.
     Inside {
-        /// At which festival.
         festival: FestivalId,
-        /// In which zone.
         zone: ZoneNo,
         /// The last ticket of the page before.
         after: Option<TicketId>,
@@ -70,7 +64,6 @@ pub enum Query {
     ApiKey([u8; 32]),
     /// All operators' keys.
     ApiKeys,
-    /// One wallet.
     Wallet(WalletId),
     /// The wallets of an account. Asked of each shard in turn.
     WalletsOf(u128),
@@ -172,18 +165,14 @@ pub enum View {
     No(Rejection),
 }
 
-/// A festival.
 #[derive(Clone, Debug)]
 pub struct FestivalView {
-    /// Its id.
     pub id: FestivalId,
     /// Its name in addresses.
     pub slug: String,
-    /// Its name.
     pub name: String,
     /// When it begins.
     pub starts_at: Timestamp,
-    /// When it ends.
     pub ends_at: Timestamp,
     /// Where it is; empty: nobody has said so.
     pub location: String,
@@ -207,12 +196,10 @@ pub struct FestivalView {
     pub devices: u32,
 }
 
-/// A zone.
 #[derive(Clone, Debug)]
 pub struct ZoneView {
     /// Its number.
     pub no: ZoneNo,
-    /// Its name.
     pub name: String,
     /// The zone it lies in; none for a perimeter.
     pub parent: Option<ZoneNo>,
@@ -233,7 +220,6 @@ pub struct ZoneView {
 pub struct GateView {
     /// Its number.
     pub no: GateNo,
-    /// Its name.
     pub name: String,
     /// The zone it leads into.
     pub zone: ZoneNo,
@@ -247,12 +233,10 @@ pub struct GateView {
     pub rejected: u64,
 }
 
-/// A category.
 #[derive(Clone, Debug)]
 pub struct CategoryView {
     /// Its number.
     pub no: CategoryNo,
-    /// Its values.
     pub values: CategoryValues,
     /// Tickets ever issued: the next serial.
     pub issued: u32,
@@ -262,14 +246,12 @@ pub struct CategoryView {
     pub used: u32,
 }
 
-/// A ticket.
 #[derive(Clone, Debug)]
 pub struct TicketView {
     /// Its wristband.
     pub tag: Option<TagUid>,
     /// The wristband was reported lost.
     pub tag_lost: bool,
-    /// Its id.
     pub id: TicketId,
     /// Where it is in its life.
     pub status: TicketStatus,
@@ -283,10 +265,8 @@ pub struct TicketView {
     pub qr_version: u32,
 }
 
-/// A device.
 #[derive(Clone, Debug)]
 pub struct DeviceView {
-    /// Its id.
     pub id: DeviceId,
     /// What it is called.
     pub name: String,
@@ -300,7 +280,6 @@ pub struct DeviceView {
     pub public_key: [u8; 32],
     /// Refused.
     pub revoked: bool,
-    /// When it was enrolled.
     pub enrolled_at: Timestamp,
     /// When it last asked something that was recorded.
     pub last_seen_at: Timestamp,
@@ -345,13 +324,10 @@ pub struct LiveView {
 /// One of the latest rejections.
 #[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
 pub struct RecentRejection {
-    /// When.
     pub at: Timestamp,
-    /// Where.
     pub gate: GateNo,
     /// By which reader.
     pub device: DeviceId,
-    /// Why.
     pub reason: Rejection,
     /// Whose, if that was known.
     pub ticket: Option<TicketId>,
@@ -364,7 +340,6 @@ pub struct RecentRejection {
 pub struct ApiKeyView {
     /// Its number.
     pub no: u32,
-    /// What it is for.
     pub name: String,
     /// What it may do.
     pub role: Role,
@@ -380,14 +355,7 @@ pub struct ApiKeyView {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// A zone opened, closed, or is being evacuated.
-    Zone {
-        /// At which festival.
-        festival: FestivalId,
-        /// Which.
-        zone: ZoneNo,
-        /// To what.
-        state: ZoneState,
-    },
+    Zone { festival: FestivalId, zone: ZoneNo, state: ZoneState },
     /// This device is refused from now on.
     DeviceRevoked(DeviceId),
     /// Answers leave at another moment from now on; the festival's devices are to say hello again.

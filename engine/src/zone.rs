@@ -15,7 +15,6 @@ use crate::view::{GateView, ZoneView};
 pub struct Zone {
     /// Its number.
     pub no: ZoneNo,
-    /// Its name.
     pub name: String,
     /// The zone it lies in; none for a perimeter.
     pub parent: Option<ZoneNo>,
@@ -127,7 +126,6 @@ impl Zone {
 pub struct Gate {
     /// Its number.
     pub no: GateNo,
-    /// Its name.
     pub name: String,
     /// The zone it leads into.
     pub zone: ZoneNo,

@@ -80,12 +80,7 @@ impl QuicConfig {
 pub enum QuicError {
     /// The address cannot be had.
     #[error("cannot listen for QUIC at {addr}: {error}")]
-    Bind {
-        /// Which.
-        addr: SocketAddr,
-        /// Why.
-        error: io::Error,
-    },
+    Bind { addr: SocketAddr, error: io::Error },
     /// The certificate is of no use for QUIC.
     #[error("the certificate cannot be used for QUIC: {0}")]
     Tls(String),

@@ -82,7 +82,6 @@ pub struct Evening {
     pub bar: BarPlace,
     /// Where its terminals connect.
     pub target: Target,
-    /// They.
     pub seats: Vec<Seat<Till>>,
     /// The wallet that is hot, if there is one.
     hot: Option<WalletId>,

@@ -66,11 +66,9 @@ fn measure(args: &Gate, server: Option<&Server>, office: &Office, folder: PathBu
 
 /// A festival whose readers are ready to begin.
 pub struct Night {
-    /// The festival.
     pub festival: Festival,
     /// Where its readers connect.
     pub target: Target,
-    /// They.
     pub seats: Vec<Seat<Reader>>,
 }
 

@@ -40,7 +40,6 @@ pub struct Target {
 
 /// Who a reader is.
 pub struct Identity {
-    /// Its id.
     pub device: DeviceId,
     key: Ed25519KeyPair,
 }
@@ -48,7 +47,6 @@ pub struct Identity {
 /// A reader's place at a festival that an operator has offered.
 #[derive(Clone, Debug)]
 pub struct Offer {
-    /// Where.
     pub festival: FestivalId,
     /// The one-time code.
     pub code: String,

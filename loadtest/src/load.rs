@@ -37,7 +37,6 @@ pub struct Seat<P> {
 
 /// What is to be done.
 pub struct Plan<P> {
-    /// Where.
     pub target: Target,
     /// By whom; the one at index `n` has number `n`.
     pub seats: Vec<Seat<P>>,
@@ -59,7 +58,6 @@ pub struct Running<P> {
 
 /// What all brought home.
 pub struct Home<P> {
-    /// They.
     pub players: Vec<P>,
     /// How long it took them.
     pub latencies: Latencies,

@@ -36,7 +36,6 @@ pub enum Presence {
 /// One ticket.
 #[derive(Clone, Debug)]
 pub struct Visitor {
-    /// Its QR.
     pub claim: QrClaim,
     /// Its category does not let it into the reader's zone.
     pub stranger: bool,
@@ -79,7 +78,6 @@ pub struct Tally {
     pub exited: u64,
     /// Exits of those who were inside.
     pub left: u64,
-    /// Rejections by number.
     pub rejected: [u64; Rejection::NUMBERS],
     /// Answers other than the one that was due, to scans nobody made, or twice and not the same.
     pub wrong: u64,
@@ -137,7 +135,6 @@ impl Tally {
 /// The tickets of one reader.
 #[derive(Clone, Debug)]
 pub struct Model {
-    /// All of them.
     pub visitors: Vec<Visitor>,
     /// The zone the reader stands at.
     pub zone: ZoneNo,

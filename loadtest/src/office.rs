@@ -39,7 +39,6 @@ pub struct Office {
 pub struct Festival {
     /// Its name in addresses.
     pub slug: String,
-    /// Its id.
     pub id: FestivalId,
     /// The perimeter.
     pub zone: ZoneNo,

@@ -154,7 +154,6 @@ pub struct GateReport {
     pub idle: u32,
     /// Entries.
     pub admitted: u64,
-    /// Exits.
     pub exited: u64,
     /// Rejections by code.
     pub rejected: BTreeMap<&'static str, u64>,
@@ -213,13 +212,11 @@ pub struct BarReport {
     pub figures: Figures,
     /// Wallets, over all terminals.
     pub wallets: u32,
-    /// Vendors.
     pub vendors: u16,
     /// The share of payments from one wallet, and of terminals at one vendor.
     pub hot: f64,
     /// Payments.
     pub debits: u64,
-    /// Refunds.
     pub refunds: u64,
     /// Top-ups.
     pub topups: u64,
@@ -285,7 +282,6 @@ pub struct MixedReport {
     pub mode: &'static str,
     /// At the gates.
     pub gate: GateReport,
-    /// At the bars.
     pub bar: BarReport,
 }
 
@@ -305,7 +301,6 @@ impl fmt::Display for MixedReport {
 /// What `crash` found about money.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct MoneyFigures {
-    /// Terminals.
     pub terminals: u32,
     /// Wallets, over all terminals.
     pub wallets: u32,

@@ -25,7 +25,6 @@ pub enum Order {
     },
     /// The last payment is given back.
     Refund {
-        /// Which.
         payment: TransactionId,
         /// How much.
         amount: i64,
@@ -42,7 +41,6 @@ pub enum Order {
 /// A wallet and whoever wears it.
 #[derive(Clone, Debug)]
 pub struct Guest {
-    /// Its id.
     pub wallet: WalletId,
     /// The chip that names it, if it has one.
     pub tag: Option<TagUid>,
@@ -109,11 +107,9 @@ pub struct Takings {
     pub answered: u64,
     /// Payments.
     pub paid: u64,
-    /// Refunds.
     pub refunded: u64,
     /// Top-ups.
     pub topped_up: u64,
-    /// Rejections by number.
     pub rejected: [u64; Rejection::NUMBERS],
     /// What was paid less what was given back, in minor units.
     pub turnover: i64,

@@ -123,7 +123,6 @@ pub enum Reason {
 /// A record that was not taken, and why. The buffer comes back untouched.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// Why.
     pub reason: Reason,
     /// The record as it was handed over.
     pub record: Vec<u8>,
@@ -265,7 +264,6 @@ pub enum JournalError {
         /// How that is known.
         why: String,
     },
-    /// The disk is full.
     #[error("disk is full at {file}: free some space, then start again; what was acknowledged is safe")]
     DiskFull {
         /// What could not be written.
@@ -276,7 +274,6 @@ pub enum JournalError {
     Io {
         /// What was tried.
         doing: &'static str,
-        /// On what.
         file: String,
         /// What the system said.
         source: io::Error,

@@ -25,10 +25,8 @@ const HEADER: usize = 20;
 /// How many snapshots a shard keeps.
 pub const KEPT: usize = 2;
 
-/// What a snapshot is of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotMeta {
-    /// The shard.
     pub shard: ShardId,
     /// The first position that it does not cover: where to replay from.
     pub position: Position,
@@ -74,7 +72,6 @@ pub enum SnapshotError {
     Io {
         /// What was tried.
         doing: &'static str,
-        /// On what.
         file: String,
         /// What the system said.
         source: io::Error,
@@ -82,7 +79,6 @@ pub enum SnapshotError {
     /// A newer program wrote it.
     #[error("snapshot {file} has version {found}, this program knows up to {VERSION}: start the newer program")]
     NewerVersion {
-        /// The file.
         file: String,
         /// Its version.
         found: u32,

@@ -96,7 +96,6 @@ impl Followed {
 /// A record, to be recognised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastRecord {
-    /// Whose.
     pub shard: ShardId,
     /// Where it lies.
     pub position: Position,
@@ -191,9 +190,7 @@ pub enum ViewsError {
     /// A record that cannot be read.
     #[error("shard {} at journal position {}: {why}", shard.0, position.0)]
     Record {
-        /// Whose.
         shard: ShardId,
-        /// Where.
         position: Position,
         /// What is wrong with it.
         why: RecordError,

@@ -17,13 +17,11 @@ pub enum Work {
     Device(Vec<DeviceCommand>),
     /// What one read of one terminal's stream has brought for this shard.
     Terminal(Vec<TerminalCommand>),
-    /// One command of the office.
     Office(Box<OfficeCommand>),
     /// A question.
     Query(Query),
     /// What another shard has sent.
     Deliver {
-        /// Which.
         from: ShardId,
         /// The number of the first message.
         first: u64,
@@ -32,7 +30,6 @@ pub enum Work {
     },
     /// Another shard has our messages, durably.
     Delivered {
-        /// Which.
         to: ShardId,
         /// Up to which number.
         through: u64,
@@ -115,70 +112,39 @@ fn weight(command: &TerminalCommand) -> usize {
 #[derive(Debug)]
 pub enum Release<R> {
     /// Answers to a device.
-    Device {
-        /// To whom.
-        to: R,
-        /// What.
-        replies: Vec<DeviceReply>,
-    },
+    Device { to: R, replies: Vec<DeviceReply> },
     /// Answers that left early are durable.
-    Confirmed {
-        /// To whom.
-        to: R,
-        /// Which.
-        seqs: Vec<u64>,
-    },
+    Confirmed { to: R, seqs: Vec<u64> },
     /// Answers to a terminal.
-    Terminal {
-        /// To whom.
-        to: R,
-        /// What.
-        replies: Vec<TerminalReply>,
-    },
+    Terminal { to: R, replies: Vec<TerminalReply> },
     /// No answers to these of a device's or a terminal's commands: the shard has gone down. They are to be asked again
     /// under the same numbers.
     NotAnswered {
-        /// To whom.
         to: R,
-        /// Which.
         seqs: Vec<u64>,
         /// [`Rejection::Unavailable`]: nothing was done. [`Rejection::InDoubt`]: decided, and whether that became
         /// durable is not known.
         why: Rejection,
     },
     /// Whether answers that left early became durable is not known: the shard has gone down.
-    NotConfirmed {
-        /// To whom.
-        to: R,
-        /// Which.
-        seqs: Vec<u64>,
-    },
+    NotConfirmed { to: R, seqs: Vec<u64> },
     /// An answer to the office.
     Office {
-        /// To whom.
         to: R,
-        /// What.
         answer: OfficeAnswer,
         /// Nothing happened now.
         repeated: bool,
     },
     /// An answer to a question.
-    View {
-        /// To whom.
-        to: R,
-        /// What.
-        view: View,
-    },
+    View { to: R, view: View },
     /// Messages to another shard may be sent: they are durable.
     Send {
-        /// Which.
         to: ShardId,
         /// Up to which number.
         through: u64,
     },
     /// Another shard is to know that we have its messages, durably: [`Work::Delivered`] there.
     Ack {
-        /// Which.
         to: ShardId,
         /// Up to which number.
         through: u64,

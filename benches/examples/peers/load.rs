@@ -12,7 +12,6 @@ pub(crate) const FILLED: i64 = 1_000_000_000;
 /// How requests are kept under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Shape {
-    /// Connections.
     pub(crate) connections: usize,
     /// Debits that each sends before it waits for all their answers.
     pub(crate) window: usize,

@@ -46,7 +46,6 @@ const SETTINGS: &[&str] = &[
     "checkpoint_timeout=30min",
 ];
 
-/// How it is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ask {
     /// One function call.

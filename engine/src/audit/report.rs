@@ -14,11 +14,9 @@ pub struct Report {
     pub shards: u16,
     /// Records read.
     pub records: u64,
-    /// Events in them.
     pub events: u64,
     /// Of these: entries.
     pub admitted: u64,
-    /// Exits.
     pub exited: u64,
     /// Scans and undos that got a no.
     pub rejected: u64,
@@ -30,7 +28,6 @@ pub struct Report {
     pub transactions: u64,
     /// Of these: payments.
     pub debits: u64,
-    /// Refunds.
     pub refunds: u64,
     /// Transfers that left a wallet.
     pub transfers: u64,
@@ -42,19 +39,16 @@ pub struct Report {
     pub checks: Vec<Checked>,
     /// The first violations, at most [`VIOLATIONS_MAX`].
     pub violations: Vec<Violation>,
-    /// All of them.
     pub violations_total: u64,
     /// The first conflicts, at most [`CONFLICTS_MAX`]: scans whose shown answer stood (`scan_ack = decided`). They are
     /// no violations; somebody should look at them.
     pub conflicts: Vec<Conflict>,
-    /// All of them.
     pub conflicts_total: u64,
 }
 
 /// One check's sums.
 #[derive(Clone, Debug, Serialize)]
 pub struct Checked {
-    /// Which.
     pub check: &'static str,
     /// What holds.
     pub says: &'static str,
@@ -72,11 +66,9 @@ pub struct Violation {
     /// In which record of the whole journal; the last number there is for what was seen at the end.
     #[serde(skip)]
     pub nth: u64,
-    /// In which shard.
     pub shard: u16,
     /// In which record.
     pub seq: u64,
-    /// Which check.
     pub check: &'static str,
     /// What there is instead.
     pub what: String,
@@ -88,15 +80,12 @@ pub struct Conflict {
     /// In which record of the whole journal.
     #[serde(skip)]
     pub nth: u64,
-    /// In which shard.
     pub shard: u16,
     /// In which record.
     pub seq: u64,
     /// By which reader.
     pub device: String,
-    /// Whose.
     pub ticket: Option<String>,
-    /// At which zone.
     pub zone: u8,
     /// Let in; else turned away.
     pub admitted: bool,

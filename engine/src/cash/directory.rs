@@ -51,10 +51,8 @@ pub struct CashFestival {
     pub ledger: Ledger,
 }
 
-/// A vendor.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Vendor {
-    /// Its values.
     pub values: VendorValues,
     /// By number.
     products: Vec<ProductValues>,
@@ -86,7 +84,6 @@ impl Directory {
     pub(crate) fn get_mut(&mut self, id: FestivalId) -> Option<&mut CashFestival> {
         self.festivals.get_mut(&id)
     }
-    /// All of them.
     pub fn festivals(&self) -> impl Iterator<Item = (FestivalId, &CashFestival)> {
         self.festivals.iter().map(|(id, festival)| (*id, festival))
     }
@@ -208,7 +205,6 @@ impl CashFestival {
         self.vendors.iter_mut().flat_map(|vendor| &mut vendor.products).for_each(|product| product.on_sale = false);
     }
 
-    /// A terminal was answered.
     pub(super) fn answered(&mut self, by: ByDevice, answer: TerminalAnswer, at: Timestamp) {
         let terminal = self.terminals.get_mut(&by.device.number()).expect("decided");
         terminal.last_seen_at = at;

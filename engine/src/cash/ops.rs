@@ -39,7 +39,6 @@ pub struct Ops {
     open: BTreeMap<u64, Op>,
 }
 
-/// One of them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Op {
     /// Who asked.
@@ -72,9 +71,7 @@ pub enum OpKind {
 /// nothing until it is told how that came out; then every one is told.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CurrencyChange {
-    /// Which festival.
     pub festival: FestivalId,
-    /// What it is to have.
     pub policy: CashPolicy,
     /// How many other shards there are.
     pub others: u16,
@@ -107,9 +104,7 @@ pub struct Giving {
 pub struct Transfer {
     /// The transaction by which it left.
     pub from: TransactionId,
-    /// To which wallet.
     pub to: WalletId,
-    /// At which festival.
     pub festival: FestivalId,
     /// How much.
     pub amount: i64,
@@ -238,7 +233,6 @@ impl Ops {
         self.loss_ended(op)
     }
 
-    /// One of them has.
     pub(super) fn loss_known(&mut self, op: u64) -> Option<(u64, Asker, OfficeAnswer)> {
         let Some(Op { kind: OpKind::Loss { due }, .. }) = self.open.get_mut(&op) else { return None };
         *due -= 1;

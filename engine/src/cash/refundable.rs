@@ -25,9 +25,7 @@ pub struct Payment {
     pub amount: i64,
     /// Of this, what was given back.
     pub refunded: i64,
-    /// Where.
     pub festival: FestivalId,
-    /// To whom.
     pub vendor: VendorNo,
     /// The organiser's part, as it was then.
     pub commission_bp: u16,
@@ -40,7 +38,6 @@ pub struct Payment {
 const _: () = assert!(size_of::<Payment>() == 64, "half a million are 32 MiB");
 
 impl Payment {
-    /// Of its transaction.
     pub(super) fn of(t: &Transaction) -> Self {
         Self {
             serial: t.serial,
@@ -55,7 +52,6 @@ impl Payment {
         }
     }
 
-    /// What is left of it.
     pub fn left(&self) -> i64 {
         self.amount - self.refunded
     }

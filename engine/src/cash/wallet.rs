@@ -27,7 +27,6 @@ pub const PAYMENTS_MAX: usize = 256;
 /// A person's cashless account.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Wallet {
-    /// Its id.
     pub id: WalletId,
     /// What can be spent.
     pub available: i64,
@@ -73,7 +72,6 @@ impl Wallet {
     pub fn is_tag_lost(&self) -> bool {
         self.flags & TAG_LOST != 0
     }
-    /// Whose it is.
     pub fn account(&self) -> Option<u128> {
         let account = u128::from(self.account.0) << 64 | u128::from(self.account.1);
         (account != 0).then_some(account)

@@ -52,7 +52,6 @@ pub struct Tap {
 pub enum TerminalAction {
     /// Somebody pays.
     Pay {
-        /// From which wallet.
         wallet: WalletId,
         /// Named by this tap; without one the wallet was named by its id or QR.
         tap: Option<Tap>,
@@ -63,7 +62,6 @@ pub enum TerminalAction {
     },
     /// The vendor gives back what it took.
     Refund {
-        /// Which payment.
         payment: TransactionId,
         /// How much; `None`: what the lines come to, without lines all that is left of it.
         amount: Option<Money>,
@@ -81,7 +79,6 @@ pub enum TerminalAction {
     },
     /// How much there is. Never recorded; asked again it is looked up anew.
     Balance {
-        /// In which wallet.
         wallet: WalletId,
         /// Named by this tap.
         tap: Option<Tap>,
@@ -162,7 +159,6 @@ pub struct TerminalAnswer {
     pub amount: i64,
     /// What is available in the wallet now; 0 where no wallet is known.
     pub balance: i64,
-    /// The wallet.
     pub wallet: WalletId,
     /// The transaction's serial, 0 if nothing moved; see [`TerminalAnswer::transaction`].
     pub serial: u64,
@@ -201,7 +197,6 @@ impl TerminalAnswer {
 /// Where money came from, so that what is left can go back there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Source {
-    /// What kind.
     pub kind: SourceKind,
     /// Whose books it is in.
     pub festival: FestivalId,
@@ -285,7 +280,6 @@ pub enum SourceKind {
 }
 
 impl SourceKind {
-    /// All of them.
     pub const ALL: &'static [Self] = &[Self::Till, Self::Desk, Self::Card, Self::Bank, Self::Correction, Self::Gift];
     /// The one with this number in records.
     pub fn from_number(number: u32) -> Option<Self> {
@@ -334,10 +328,8 @@ impl Default for CashPolicy {
     }
 }
 
-/// What a vendor is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VendorValues {
-    /// Its name.
     pub name: String,
     /// What it mostly sells.
     pub kind: crate::status::VendorKind,
@@ -347,16 +339,13 @@ pub struct VendorValues {
     pub open: bool,
 }
 
-/// What a product is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProductValues {
-    /// Its name.
     pub name: String,
     /// What one costs, in the festival's currency.
     pub price: i64,
     /// The VAT in it, in basis points.
     pub vat_bp: u16,
-    /// On sale.
     pub on_sale: bool,
 }
 
@@ -379,35 +368,24 @@ pub struct RefundLine {
 #[derive(Clone, Debug)]
 pub enum CashAction {
     /// A festival takes cashless payments, and how. Must come before its vendors and terminals.
-    SetPolicy {
-        /// Which.
-        festival: FestivalId,
-        /// How.
-        policy: CashPolicy,
-    },
+    SetPolicy { festival: FestivalId, policy: CashPolicy },
     /// A new vendor, or new values for one.
     PutVendor {
-        /// At which festival.
         festival: FestivalId,
         /// `None` makes a new one.
         vendor: Option<VendorNo>,
-        /// Its values.
         values: VendorValues,
     },
     /// A new product, or new values for one.
     PutProduct {
-        /// At which festival.
         festival: FestivalId,
-        /// Whose.
         vendor: VendorNo,
         /// `None` makes a new one.
         product: Option<ProductNo>,
-        /// Its values.
         values: ProductValues,
     },
     /// A one-time code with which a terminal can be enrolled within 15 minutes, like a reader.
     OfferTerminal {
-        /// At which festival.
         festival: FestivalId,
         /// For whom it takes payments; a pure cash desk takes none.
         vendor: Option<VendorNo>,
@@ -429,7 +407,6 @@ pub enum CashAction {
     },
     /// An account takes a wallet that was sold with a tag.
     Claim {
-        /// Which.
         wallet: WalletId,
         /// Whose it is from now on.
         account: u128,
@@ -438,20 +415,16 @@ pub enum CashAction {
     TopUp {
         /// Into which wallet.
         wallet: WalletId,
-        /// At which festival.
         festival: FestivalId,
         /// How much.
         amount: Money,
-        /// From where.
         source: Source,
         /// It has been taken already (a card was charged): always credited, whatever the limits or a block say.
         taken: bool,
     },
     /// Somebody pays a vendor from an app or at a help desk: the same decision as a terminal's, without a device.
     Pay {
-        /// From which wallet.
         wallet: WalletId,
-        /// At which festival.
         festival: FestivalId,
         /// Whom, at the festival.
         vendor: VendorNo,
@@ -462,7 +435,6 @@ pub enum CashAction {
     },
     /// Staff give back what a vendor took.
     Refund {
-        /// Which payment.
         payment: TransactionId,
         /// At which festival; the payment's own.
         festival: FestivalId,
@@ -473,20 +445,15 @@ pub enum CashAction {
     },
     /// To another wallet.
     Transfer {
-        /// From which wallet.
         from: WalletId,
-        /// To which.
         to: WalletId,
-        /// At which festival.
         festival: FestivalId,
         /// How much.
         amount: Money,
     },
     /// All that is in one wallet of an account goes into another of the same account and issuer, whatever that may hold.
     Merge {
-        /// From which wallet.
         from: WalletId,
-        /// Into which.
         into: WalletId,
         /// Which festival has issued both.
         festival: FestivalId,
@@ -494,9 +461,7 @@ pub enum CashAction {
     /// An operator corrects a balance. Upwards it is a gift, unless it gives back what had been taken; downwards it takes
     /// gifts first.
     Correct {
-        /// Of which wallet.
         wallet: WalletId,
-        /// At which festival.
         festival: FestivalId,
         /// By how much, up or down.
         delta: Money,
@@ -506,15 +471,9 @@ pub enum CashAction {
         gives_back: bool,
     },
     /// What is left, but for gifts, goes back to where it came from.
-    CashOut {
-        /// From which wallet.
-        wallet: WalletId,
-        /// At which festival.
-        festival: FestivalId,
-    },
+    CashOut { wallet: WalletId, festival: FestivalId },
     /// Blocks a wallet, or lets it go again.
     Block {
-        /// Which.
         wallet: WalletId,
         /// Blocked or not.
         blocked: bool,
@@ -533,7 +492,6 @@ pub enum CashAction {
     LinkTag {
         /// The chip. Its home decides.
         tag: TagUid,
-        /// Which wallet.
         wallet: WalletId,
         /// The festival that gives it out.
         festival: FestivalId,

@@ -10,52 +10,22 @@ use crate::time::{Calendar, Timestamp};
 #[derive(Clone, Debug)]
 pub enum ByHand {
     /// Ends a festival though people are inside. Their exits still count them out.
-    Complete {
-        /// Which.
-        festival: FestivalId,
-    },
+    Complete { festival: FestivalId },
     /// COMPLETED → ONGOING: it was ended by mistake.
-    Reopen {
-        /// Which.
-        festival: FestivalId,
-        /// Why.
-        reason: String,
-    },
+    Reopen { festival: FestivalId, reason: String },
     /// Gives a festival another name, other dates, another place.
-    Edit {
-        /// Which.
-        festival: FestivalId,
-        /// As it is to be.
-        details: Details,
-    },
+    Edit { festival: FestivalId, details: Details },
     /// Takes back a test day: every USED ticket is SOLD again, nobody is inside, gates and zones count from nothing.
-    ResetScans {
-        /// Which.
-        festival: FestivalId,
-        /// Why.
-        reason: String,
-    },
+    ResetScans { festival: FestivalId, reason: String },
     /// CANCELLED or REFUNDED → SOLD, while there is room. Moves no money.
-    RestoreTicket {
-        /// Which.
-        ticket: TicketId,
-        /// Why.
-        reason: String,
-    },
+    RestoreTicket { ticket: TicketId, reason: String },
     /// A device that was revoked is itself again, with the key it has.
-    ReadmitDevice {
-        /// Which.
-        device: DeviceId,
-        /// Why.
-        reason: String,
-    },
+    ReadmitDevice { device: DeviceId, reason: String },
     /// Lets somebody in at a gate, in spite of what may be overruled.
     Admit {
-        /// With which ticket.
         ticket: TicketId,
         /// Through which gate.
         gate: GateNo,
-        /// Why.
         reason: String,
     },
 }
@@ -89,11 +59,9 @@ impl ByHand {
 /// What a festival says of itself. None of it decides anything at the gates.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Details {
-    /// Its name.
     pub name: String,
     /// When it begins.
     pub starts_at: Timestamp,
-    /// When it ends.
     pub ends_at: Timestamp,
     /// Where it is, in at most [`super::TEXT_LEN_MAX`] bytes; empty: nobody has said so.
     pub location: String,

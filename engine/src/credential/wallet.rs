@@ -39,7 +39,6 @@ pub struct VerifiedWallet {
 }
 
 impl VerifiedWallet {
-    /// The wallet.
     pub fn id(&self) -> WalletId {
         self.wallet
     }

@@ -35,7 +35,6 @@ pub enum TransactionKind {
 }
 
 impl TransactionKind {
-    /// All of them.
     pub const ALL: &'static [Self] = &[
         Self::TopUp,
         Self::Payment,
@@ -66,7 +65,6 @@ impl TransactionKind {
 /// A part of a wallet's money, with where it came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lot {
-    /// From where.
     pub source: Source,
     /// How much.
     pub amount: i64,
@@ -133,7 +131,6 @@ impl FromIterator<Lot> for Lots {
 /// the transaction says: its wallet, its vendor at its festival, the sources of its lots.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Posting {
-    /// The wallet.
     pub wallet: i64,
     /// What is payable to the vendor.
     pub vendor: i64,
@@ -141,7 +138,6 @@ pub struct Posting {
     pub commission: i64,
     /// The sources of the lots, together; each gets its lot's part.
     pub source: i64,
-    /// Corrections.
     pub corrections: i64,
     /// Transfers under way.
     pub in_transit: i64,
@@ -160,7 +156,6 @@ impl Posting {
 /// One line of a payment, with the VAT in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SoldLine {
-    /// What.
     pub product: ProductNo,
     /// How many.
     pub count: u16,
@@ -184,7 +179,6 @@ pub struct Transaction {
     pub flags: u8,
     /// Where it happened.
     pub festival: FestivalId,
-    /// Whose.
     pub wallet: WalletId,
     /// The chip that named the wallet, and its link's version.
     pub tap: Option<(TagUid, u32)>,
@@ -192,7 +186,6 @@ pub struct Transaction {
     pub serial: u64,
     /// What was asked for. Negative for a correction downwards only.
     pub amount: i64,
-    /// Of what.
     pub currency: Currency,
     /// Available before.
     pub before: i64,
@@ -261,36 +254,28 @@ impl Transaction {
 pub enum CashEvent {
     /// A festival takes cashless payments, and how.
     PolicySet {
-        /// Which.
         festival: FestivalId,
-        /// How.
         policy: CashPolicy,
         /// Where the festival is in its life, for those who hear of it first.
         status: FestivalStatus,
     },
     /// A vendor was made or changed.
     VendorPut {
-        /// At which festival.
         festival: FestivalId,
         /// Its number; new if it is the next.
         vendor: VendorNo,
-        /// Its values.
         values: VendorValues,
     },
     /// A product was made or changed.
     ProductPut {
-        /// At which festival.
         festival: FestivalId,
-        /// Whose.
         vendor: VendorNo,
         /// Its number; new if it is the next.
         product: ProductNo,
-        /// Its values.
         values: ProductValues,
     },
     /// A terminal may be enrolled.
     TerminalOffered {
-        /// At which festival.
         festival: FestivalId,
         /// For whom it will take payments.
         vendor: Option<VendorNo>,
@@ -300,12 +285,9 @@ pub enum CashEvent {
         code_hash: [u8; 32],
         /// What it will be called.
         name: String,
-        /// Until when.
         until: Timestamp,
     },
-    /// A terminal was enrolled.
     TerminalEnrolled {
-        /// Its id.
         device: DeviceId,
         /// For whom it takes payments.
         vendor: Option<VendorNo>,
@@ -320,32 +302,23 @@ pub enum CashEvent {
     },
     /// A wallet was made.
     WalletCreated {
-        /// Its id.
         wallet: WalletId,
         /// Which festival issued it.
         issuer: FestivalId,
         /// That festival's.
         currency: Currency,
-        /// Whose it is.
         account: Option<u128>,
     },
     /// An account took a wallet.
     WalletClaimed {
-        /// Which.
         wallet: WalletId,
         /// Whose it is from now on.
         account: u128,
     },
     /// A wallet was blocked or let go.
-    WalletBlockSet {
-        /// Which.
-        wallet: WalletId,
-        /// Blocked.
-        blocked: bool,
-    },
+    WalletBlockSet { wallet: WalletId, blocked: bool },
     /// The wallet's own wristband is refused from now on.
     WalletTagLost {
-        /// Which wallet.
         wallet: WalletId,
         /// Its wristband.
         tag: TagUid,
@@ -356,7 +329,6 @@ pub enum CashEvent {
     },
     /// A wallet has a wristband, in place of any before.
     TagAttached {
-        /// Which wallet.
         wallet: WalletId,
         /// The chip.
         tag: TagUid,
@@ -367,7 +339,6 @@ pub enum CashEvent {
     TagLinking {
         /// The chip.
         tag: TagUid,
-        /// Which wallet.
         wallet: WalletId,
         /// The link's version.
         version: u32,
@@ -391,7 +362,6 @@ pub enum CashEvent {
         tag: TagUid,
         /// The operation that is finished by it.
         op: u64,
-        /// Why.
         rejection: Rejection,
     },
     /// A chip names no wallet any more: another one took its place.
@@ -410,7 +380,6 @@ pub enum CashEvent {
     TagBinding {
         /// The chip.
         tag: TagUid,
-        /// Which ticket.
         ticket: TicketId,
         /// The number of the operation: a new one, or that of the call by which another chip's names come to this one.
         op: u64,
@@ -430,7 +399,6 @@ pub enum CashEvent {
         tag: TagUid,
         /// The operation that asked for it.
         op: u64,
-        /// Why.
         rejection: Rejection,
     },
     /// A chip names no ticket any more: another one took its place.
@@ -447,7 +415,6 @@ pub enum CashEvent {
     },
     /// A festival's gates refuse a chip from now on.
     TagBarred {
-        /// Which festival.
         festival: FestivalId,
         /// The chip.
         tag: TagUid,
@@ -466,9 +433,7 @@ pub enum CashEvent {
     },
     /// A festival is to have another currency, and nothing is booked here: the other shards are asked.
     CurrencyChanging {
-        /// Which.
         festival: FestivalId,
-        /// What it is to have.
         policy: CashPolicy,
         /// The number of the operation.
         op: u64,
@@ -476,22 +441,15 @@ pub enum CashEvent {
         others: u16,
     },
     /// Nothing is booked here at a festival that is to have another currency, and nothing will be until that is decided.
-    CurrencyHeld {
-        /// Which.
-        festival: FestivalId,
-    },
+    CurrencyHeld { festival: FestivalId },
     /// Another shard has answered: whether it has booked anything; after the decision, that it has heard of it.
     CurrencyVoted {
         /// The number of the operation.
         op: u64,
-        /// It has.
         booked: bool,
     },
     /// It is decided: money is taken again.
-    CurrencyReleased {
-        /// At which festival.
-        festival: FestivalId,
-    },
+    CurrencyReleased { festival: FestivalId },
     /// The transfer has taken too long; the other side is asked to let it be.
     TransferCancelAsked {
         /// The number of the operation.

@@ -12,44 +12,20 @@ use crate::time::Timestamp;
 #[derive(Clone, Debug, PartialEq)]
 pub enum DoneByHand {
     /// A festival that was COMPLETED is ONGOING again.
-    Reopened {
-        /// Which.
-        festival: FestivalId,
-        /// Why.
-        reason: String,
-    },
+    Reopened { festival: FestivalId, reason: String },
     /// A festival says something else of itself.
-    Edited {
-        /// Which.
-        festival: FestivalId,
-        /// What.
-        details: Details,
-    },
+    Edited { festival: FestivalId, details: Details },
     /// Nobody has been scanned yet.
     ScansReset {
-        /// At which festival.
         festival: FestivalId,
-        /// Why.
         reason: String,
         /// How many tickets were USED, and are SOLD again.
         tickets: u32,
     },
     /// A ticket is SOLD again.
-    TicketRestored {
-        /// Which.
-        ticket: TicketId,
-        /// What it was.
-        from: TicketStatus,
-        /// Why.
-        reason: String,
-    },
+    TicketRestored { ticket: TicketId, from: TicketStatus, reason: String },
     /// A device is no longer refused.
-    DeviceReadmitted {
-        /// Which.
-        device: DeviceId,
-        /// Why.
-        reason: String,
-    },
+    DeviceReadmitted { device: DeviceId, reason: String },
     /// Somebody was let in.
     Admitted(AdmittedByHand),
 }
@@ -57,7 +33,6 @@ pub enum DoneByHand {
 /// Somebody was let in by hand.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AdmittedByHand {
-    /// With which ticket.
     pub ticket: TicketId,
     /// Through which gate.
     pub gate: GateNo,
@@ -69,7 +44,6 @@ pub struct AdmittedByHand {
     pub first_entry: bool,
     /// Of the zone, afterwards.
     pub occupancy: u32,
-    /// Why.
     pub reason: String,
 }
 

@@ -11,15 +11,12 @@ use crate::view::{DeviceView, VendorView};
 /// A festival without its zones, gates and categories.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AboutView {
-    /// Its id.
     pub id: FestivalId,
     /// Its name in addresses.
     pub slug: String,
-    /// Its name.
     pub name: String,
     /// When it begins.
     pub starts_at: Timestamp,
-    /// When it ends.
     pub ends_at: Timestamp,
     /// Where it is in its life.
     pub status: FestivalStatus,
@@ -32,7 +29,6 @@ pub struct AboutView {
 /// What a device is told when it connects.
 #[derive(Clone, Debug)]
 pub struct StandingView {
-    /// The device.
     pub device: DeviceView,
     /// What its festival is called.
     pub festival_name: String,
@@ -51,7 +47,6 @@ pub struct StandingView {
 /// One vendor, and how its festival takes cashless payments.
 #[derive(Clone, Debug)]
 pub struct StandView {
-    /// How.
     pub policy: CashPolicy,
     /// The vendor with what it sells.
     pub vendor: VendorView,

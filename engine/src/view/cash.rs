@@ -8,10 +8,8 @@ use crate::rejection::Rejection;
 use crate::status::FestivalStatus;
 use crate::time::Timestamp;
 
-/// A wallet.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WalletView {
-    /// Its id.
     pub id: WalletId,
     /// Which festival issued it.
     pub issuer: FestivalId,
@@ -23,7 +21,6 @@ pub struct WalletView {
     pub reserved: i64,
     /// Blocked by the office.
     pub blocked: bool,
-    /// Whose it is.
     pub account: Option<u128>,
     /// Its wristband, with the link's version.
     pub tag: Option<(TagUid, u32)>,
@@ -93,9 +90,7 @@ pub enum TagState {
 /// How a festival takes cashless payments, as its home knows it.
 #[derive(Clone, Debug)]
 pub struct CashView {
-    /// Which festival.
     pub festival: FestivalId,
-    /// How.
     pub policy: CashPolicy,
     /// Where the festival is in its life.
     pub status: FestivalStatus,
@@ -103,12 +98,10 @@ pub struct CashView {
     pub vendors: Vec<VendorView>,
 }
 
-/// A vendor.
 #[derive(Clone, Debug)]
 pub struct VendorView {
     /// Its number.
     pub no: VendorNo,
-    /// Its values.
     pub values: VendorValues,
     /// By number.
     pub products: Vec<(ProductNo, ProductValues)>,
@@ -125,7 +118,6 @@ pub struct LedgerView {
     pub commission: i128,
     /// What came from each source less what went back; the sign of a source's account: negative is money received.
     pub sources: Vec<(Source, i128)>,
-    /// Corrections.
     pub corrections: i128,
     /// What became of gifts; they are among the sources too.
     pub gifts: GiftSums,
@@ -228,9 +220,7 @@ fn entry<T>(list: &mut Vec<T>, order: impl Fn(&T) -> core::cmp::Ordering, new: T
 pub struct VendorSums {
     /// Its number.
     pub vendor: VendorNo,
-    /// What is payable to it.
     pub payable: i128,
-    /// What was sold.
     pub sold: i128,
     /// Of this, what was given back.
     pub refunded: i128,
@@ -243,7 +233,6 @@ pub struct VendorSums {
 /// One of the latest rejections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct RefusedCash {
-    /// When.
     pub at: Timestamp,
     /// By which terminal; `None`: the office.
     pub device: Option<DeviceId>,
@@ -260,7 +249,6 @@ pub struct RefusedCash {
 /// A terminal, as one shard has seen it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TerminalSeen {
-    /// Which.
     pub device: DeviceId,
     /// For whom it takes payments.
     pub vendor: Option<VendorNo>,
@@ -277,11 +265,8 @@ pub struct TerminalSeen {
 /// A payment that can still be refunded.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PaymentView {
-    /// Its id.
     pub id: TransactionId,
-    /// Where.
     pub festival: FestivalId,
-    /// To whom.
     pub vendor: VendorNo,
     /// How much.
     pub amount: i64,

@@ -17,6 +17,8 @@
 //! for anything else, so sending it again is harmless. A [`Terminal`] does the same with money. [`Link`] is the bare
 //! connection underneath. `examples/reader.rs` and `examples/terminal.rs` are whole devices, with a keyboard for a scanner.
 
+#![warn(missing_docs)] // outsiders read this
+
 mod addresses;
 mod ask;
 mod driver;

@@ -40,7 +40,6 @@ pub enum Right {
 }
 
 impl Right {
-    /// The roles that have it.
     pub fn roles(self) -> impl Iterator<Item = Role> {
         Role::ALL.iter().copied().filter(move |&role| role_may(role, self))
     }

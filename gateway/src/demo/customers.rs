@@ -19,7 +19,6 @@ const NOTES: [i64; 4] = [1_000, 2_000, 3_000, 5_000];
 /// Below this they think of the cash desk first.
 const LOW: i64 = 600;
 
-/// A stand.
 pub struct Stand {
     /// How much it draws, against the others.
     pub draws: u64,
@@ -75,14 +74,12 @@ pub enum Want {
     },
     /// Money on their wristband.
     TopUp {
-        /// Which.
         tag: TagUid,
         /// So much, in cents.
         amount: i64,
     },
     /// Money back.
     Refund {
-        /// For what.
         payment: TransactionId,
         /// So much; none: all of it.
         amount: Option<i64>,
@@ -92,9 +89,7 @@ pub enum Want {
 /// Somebody at a till.
 #[derive(Clone, Debug)]
 pub struct Wish {
-    /// Where.
     pub at: Till,
-    /// What.
     pub want: Want,
     /// Who, if it is one of the visitors; goes back in with [`Drinkers::ended`].
     who: Option<usize>,

@@ -19,7 +19,6 @@ use crate::demo::visitors::{ALL_PASSES, Crowd, Place};
 
 /// Its name in addresses.
 pub const SLUG: &str = "demo";
-/// Its name.
 pub const NAME: &str = "Lakeside Lights";
 
 /// Name, the zone around it, places.
@@ -40,7 +39,6 @@ const _: () = assert!(BATCH as usize <= ISSUE_MAX);
 /// The first Standard tickets are cancelled, and their holders come all the same.
 const CANCELLED: u32 = 150;
 
-/// Its id.
 pub fn id() -> FestivalId {
     FestivalId::of_slug(SLUG)
 }
@@ -64,17 +62,11 @@ pub enum DemoError {
     File {
         /// Which file.
         path: String,
-        /// Why.
         why: std::io::Error,
     },
     /// A reader or a terminal cannot be enrolled.
     #[error("{name}: {why}")]
-    Reader {
-        /// Which.
-        name: String,
-        /// Why.
-        why: String,
-    },
+    Reader { name: String, why: String },
 }
 
 /// Makes what is missing of the festival, and opens its gates.

@@ -56,7 +56,6 @@ pub struct Attempt {
     pub gate_of: Place,
     /// In or out.
     pub direction: Direction,
-    /// With what.
     pub shown: Shown,
     /// Who, if it is one of the crowd; goes back in with [`Crowd::ended`].
     who: Option<Mover>,

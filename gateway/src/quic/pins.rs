@@ -47,7 +47,6 @@ impl Pins {
 /// How many devices, revoked ones left out, trust which of a server's keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pinning {
-    /// All of them.
     pub devices: usize,
     /// Those that trust another key, and not this server's: they cannot connect until they are enrolled anew.
     pub locked_out: usize,

@@ -73,7 +73,6 @@ struct Open {
     ask: Ask,
 }
 
-/// What has to be asked.
 enum Ask {
     /// Which wallet does this tag name?
     Tag(Tapped, WalletRequest),

@@ -30,7 +30,6 @@ const ANSWER_MAX: usize = 4 * 1_024 * 1_024;
 /// A server that does not answer within this long is not one.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
-/// Where it is.
 pub fn path(data: &Path) -> PathBuf {
     data.join("control.sock")
 }

@@ -26,7 +26,6 @@ pub enum FolderError {
     /// It cannot be made or looked at.
     #[error("{}: {why}", .path.display())]
     File {
-        /// Which.
         path: PathBuf,
         /// What the system said.
         why: io::Error,
@@ -36,14 +35,10 @@ pub enum FolderError {
         "{} can be read by others and holds other files: choose a folder for Tapgate alone, or close it to others (chmod 700)",
         .path.display()
     )]
-    Shared {
-        /// Which.
-        path: PathBuf,
-    },
+    Shared { path: PathBuf },
     /// Others may look into it, and this process may not change that.
     #[error("{} can be read by others, and that could not be changed ({why}): close it to others (chmod -R go= )", .path.display())]
     Wide {
-        /// Which.
         path: PathBuf,
         /// What the system said.
         why: io::Error,

@@ -37,33 +37,21 @@ use crate::server::{control, listen, metrics, secret};
 pub enum ServeError {
     /// The data folder cannot be opened: in use, damaged, of a newer version, read-only.
     #[error("the data folder {} cannot be opened: {why}", .folder.display())]
-    Data {
-        /// Which.
-        folder: PathBuf,
-        /// Why.
-        why: StartError,
-    },
+    Data { folder: PathBuf, why: StartError },
     /// There is none, or others may look into it.
     #[error(transparent)]
     Folder(#[from] FolderError),
     /// The address is taken, or not this machine's.
     #[error("cannot listen at {address} ({setting}): {why}{}", hint(.why, .setting))]
     Address {
-        /// Which.
         address: SocketAddr,
         /// The flag that sets it.
         setting: &'static str,
-        /// Why.
         why: io::Error,
     },
     /// A file in the data folder cannot be read or written.
     #[error("{}: {why}", .path.display())]
-    File {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        why: io::Error,
-    },
+    File { path: PathBuf, why: io::Error },
     /// There is no usable certificate.
     #[error("TLS: {0}")]
     Tls(#[from] TlsError),
@@ -75,12 +63,7 @@ pub enum ServeError {
     Demo(#[from] DemoError),
     /// The system gives no threads, or no signals.
     #[error("cannot set up {what}: {why}")]
-    System {
-        /// What.
-        what: &'static str,
-        /// Why.
-        why: io::Error,
-    },
+    System { what: &'static str, why: io::Error },
 }
 
 fn hint(why: &io::Error, setting: &str) -> String {

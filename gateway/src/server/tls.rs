@@ -42,12 +42,7 @@ pub struct ServerTls {
 pub enum TlsError {
     /// A file cannot be read or written.
     #[error("{path}: {error}")]
-    File {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        error: io::Error,
-    },
+    File { path: PathBuf, error: io::Error },
     /// A file holds no certificate or key that can be used.
     #[error("{path}: no usable {what}: {reason}")]
     Content {

@@ -3,6 +3,8 @@
 //! [`decode`] reads a frame from the front of some bytes, [`Frame::encode`] writes one. What is in them, and how a device
 //! behaves, is PROTOCOL.md, which follows; its tables are written by a test from those in here.
 //!
+
+#![warn(missing_docs)] // outsiders read this
 #![doc = include_str!("../PROTOCOL.md")]
 
 #[macro_use]

@@ -19,7 +19,6 @@ pub(super) type Answers = HashMap<u64, BTreeMap<u64, u64>>;
 
 /// The whole journal.
 pub(super) struct Journaled {
-    /// At the gates.
     pub(super) gates: GateBook,
     /// Everything about money.
     pub(super) money: MoneyBook,
@@ -58,7 +57,6 @@ pub(super) struct GateBook {
     /// What readers were told, or would have been.
     pub(super) answers: Answers,
     inside: HashSet<TicketId>,
-    /// Scans.
     pub(super) scans: u64,
     /// Scans that are there twice, and people let in twice.
     pub(super) doubled: u64,

@@ -10,7 +10,6 @@ use crate::drive::Course;
 use crate::office::Office;
 use crate::office::again::{Attempt, Said};
 
-/// One of them.
 pub(super) struct Operator {
     /// With which it calls.
     pub(super) office: Office,

@@ -17,7 +17,6 @@ const WALLETS_MAX: usize = 100_000;
 pub struct BarPlace {
     /// Its name in addresses.
     pub slug: String,
-    /// Its id.
     pub id: FestivalId,
     /// Each with its wristband, if it has one.
     pub wallets: Vec<(WalletId, Option<TagUid>)>,
@@ -26,7 +25,6 @@ pub struct BarPlace {
 /// What the server says of a festival's money, in minor units.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Books {
-    /// In the wallets.
     pub wallets: i64,
     /// Payable to the vendors, and the organiser's commission.
     pub turnover: i64,

@@ -21,7 +21,6 @@ use super::till::{Ask, Frame, Till, Who};
 use super::world::{Asker, World};
 use super::{Check, breach};
 
-/// The VAT in all of it.
 const VAT_BP: u16 = 1_900;
 /// What a vendor's products cost.
 const PRICES: [i64; 3] = [3, 7, 20];

@@ -17,27 +17,68 @@ use super::till::Frame;
 #[derive(Clone, Debug)]
 pub(super) enum Packet {
     /// A device's commands, on its connection of this number.
-    Commands { device: DeviceId, connection: u64, commands: Vec<DeviceCommand>, probe: bool },
+    Commands {
+        device: DeviceId,
+        connection: u64,
+        commands: Vec<DeviceCommand>,
+        probe: bool,
+    },
     /// Answers to a device.
-    Replies { device: DeviceId, connection: u64, life: u64, replies: Vec<DeviceReply> },
+    Replies {
+        device: DeviceId,
+        connection: u64,
+        life: u64,
+        replies: Vec<DeviceReply>,
+    },
     /// Early answers are durable.
-    Confirmed { device: DeviceId, connection: u64, life: u64, seqs: Vec<u64> },
-    /// The office asks.
-    Ask { number: u64, command: Box<OfficeCommand> },
-    /// The office is answered.
-    Told { number: u64, answer: OfficeAnswer },
+    Confirmed {
+        device: DeviceId,
+        connection: u64,
+        life: u64,
+        seqs: Vec<u64>,
+    },
+    Ask {
+        number: u64,
+        command: Box<OfficeCommand>,
+    },
+    Told {
+        number: u64,
+        answer: OfficeAnswer,
+    },
     /// Somebody wants to know.
     Query(Query),
     /// A terminal's commands, on its connection of this number.
-    Frames { device: DeviceId, connection: u64, frames: Vec<Frame> },
+    Frames {
+        device: DeviceId,
+        connection: u64,
+        frames: Vec<Frame>,
+    },
     /// Answers to a terminal.
-    TillReplies { device: DeviceId, connection: u64, replies: Vec<TerminalReply> },
+    TillReplies {
+        device: DeviceId,
+        connection: u64,
+        replies: Vec<TerminalReply>,
+    },
     /// A terminal's frame is to be sent again: its wristband had moved at this attempt.
-    TillMoved { device: DeviceId, connection: u64, seq: u64, attempt: u32 },
+    TillMoved {
+        device: DeviceId,
+        connection: u64,
+        seq: u64,
+        attempt: u32,
+    },
     /// What one shard has for another.
-    Messages { from: ShardId, to: ShardId, first: u64, messages: Vec<Message> },
+    Messages {
+        from: ShardId,
+        to: ShardId,
+        first: u64,
+        messages: Vec<Message>,
+    },
     /// A shard has another one's messages.
-    Received { by: ShardId, of: ShardId, through: u64 },
+    Received {
+        by: ShardId,
+        of: ShardId,
+        through: u64,
+    },
 }
 
 /// All that is on its way, by when it arrives.

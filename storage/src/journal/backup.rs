@@ -23,7 +23,6 @@ const TRIES: u32 = 25;
 /// How long in between.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// What was copied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Copied {
     /// Where the copy ends.

@@ -42,7 +42,6 @@ impl AlignedBuffer {
         self.len == 0
     }
 
-    /// All of it.
     pub fn bytes(&self) -> &[u8] {
         &self.memory[self.start..self.start + self.len]
     }

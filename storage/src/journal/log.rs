@@ -86,7 +86,6 @@ pub struct End {
     pub chain: Chain,
 }
 
-/// The one writer of a log.
 pub struct LogWriter<D: Disk> {
     disk: Arc<D>,
     options: LogOptions,

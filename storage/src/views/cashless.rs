@@ -73,7 +73,6 @@ pub trait CashlessViews: Send + Sync + 'static {
 /// Which transactions. Of a span as always: from its first moment until before its last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transactions {
-    /// Whose.
     pub of: TransactionsOf,
     /// Of these, which.
     pub only: Only,
@@ -81,7 +80,6 @@ pub struct Transactions {
     pub span: Span,
 }
 
-/// Whose transactions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TransactionsOf {
     /// All that happened at a festival.
@@ -162,7 +160,6 @@ pub struct TransactionRow {
     pub flags: u8,
     /// Where it happened.
     pub festival: FestivalId,
-    /// Whose.
     pub wallet: WalletId,
     /// For a transfer the other wallet.
     pub other: Option<WalletId>,
@@ -176,7 +173,6 @@ pub struct TransactionRow {
     pub asked: Option<u64>,
     /// Who asked over HTTP, or by the rules. Neither terminal nor this: the other side of a transfer.
     pub by: Option<Principal>,
-    /// Of what.
     pub currency: Currency,
     /// What was asked for, in minor units; negative for a correction downwards only.
     pub amount: i64,
@@ -325,9 +321,7 @@ impl TransactionRow {
 /// A vendor, from when until when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VendorSpan {
-    /// At which festival.
     pub festival: FestivalId,
-    /// Which.
     pub vendor: VendorNo,
     /// From when until when.
     pub span: Span,
@@ -347,7 +341,6 @@ pub struct OrderRow {
 pub struct OrderRefund {
     /// The refund.
     pub id: TransactionId,
-    /// When.
     pub at: Timestamp,
     /// How much.
     pub amount: i64,

@@ -40,11 +40,8 @@ pub struct Batch {
 pub enum TicketChange {
     /// New ones.
     Issued {
-        /// At which festival.
         festival: FestivalId,
-        /// From which category.
         category: CategoryNo,
-        /// The serial of the first.
         first_serial: u32,
         /// How many.
         count: u32,

@@ -40,7 +40,6 @@ pub trait GateViews: Send + Sync + 'static {
 /// Which part of the access log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccessLog {
-    /// Of one zone.
     Zone(FestivalId, ZoneNo, Span),
     /// Of one reader, whose id names its festival.
     Device(DeviceId, Span),
@@ -63,11 +62,9 @@ pub struct LogPosition {
 pub struct AccessEntry {
     /// Where it stands in the log.
     pub position: LogPosition,
-    /// At which festival.
     pub festival: FestivalId,
     /// Whose, once the QR or wristband named one of this festival's.
     pub ticket: Option<TicketId>,
-    /// Where.
     pub zone: ZoneNo,
     /// Through which gate; of no meaning where the office did it.
     pub gate: GateNo,
@@ -94,7 +91,6 @@ pub struct AccessEntry {
 /// Which tickets. Filters are joined by "and".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tickets {
-    /// Of which festival.
     pub festival: FestivalId,
     /// Only these.
     pub status: Option<TicketStatus>,
@@ -104,10 +100,8 @@ pub struct Tickets {
     pub holder: Option<u128>,
 }
 
-/// One ticket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TicketRow {
-    /// Which.
     pub ticket: TicketId,
     /// Where it is in its life.
     pub status: TicketStatus,
@@ -117,10 +111,8 @@ pub struct TicketRow {
     pub holder: Option<u128>,
 }
 
-/// Which counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counts {
-    /// Of which festival.
     pub festival: FestivalId,
     /// Which minutes: those that begin in it.
     pub span: Span,

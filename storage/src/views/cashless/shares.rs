@@ -12,7 +12,6 @@ pub(super) struct Left {
     lines: Vec<LineLeft>,
 }
 
-/// What is left of a line.
 #[derive(Clone, Copy)]
 struct LineLeft {
     product: Option<ProductNo>,

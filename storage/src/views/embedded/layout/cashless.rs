@@ -201,7 +201,6 @@ impl Record {
     }
 }
 
-/// Begins a chunk of serials.
 pub(in crate::views) fn begin_serials(chunk: &mut Vec<u8>, record: Record) {
     push(chunk, &record);
 }
