@@ -8,7 +8,7 @@
 #![doc = include_str!("../PROTOCOL.md")]
 
 #[macro_use]
-mod layouts;
+mod macros;
 
 mod cash;
 pub mod codes;

@@ -11,7 +11,7 @@ use engine::event::TransactionKind;
 use super::layout::cash::*;
 use super::layout::*;
 use super::*;
-use crate::layouts::Field;
+use crate::macros::Field;
 
 const OPEN: &str = "<!-- table: ";
 const CLOSE: &str = "<!-- end of table -->";

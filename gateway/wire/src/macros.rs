@@ -22,7 +22,7 @@ macro_rules! layouts {
         #[cfg(test)]
         impl $name {
             /// As PROTOCOL.md has them.
-            pub(crate) const FIELDS: &'static [crate::layouts::Field] = &[$(crate::layouts::Field {
+            pub(crate) const FIELDS: &'static [crate::macros::Field] = &[$(crate::macros::Field {
                 name: stringify!($field),
                 of: stringify!($type),
                 at: core::mem::offset_of!($name, $field),
