@@ -5,10 +5,8 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser;
-use gateway::cli::key;
 use gateway::cli::rebuild::Rebuilt;
-use gateway::cli::{Cli, Command};
-use gateway::cli::{audit, backup, clock, ready, rebuild, server_key};
+use gateway::cli::{Cli, Command, audit, backup, clock, key, ready, rebuild, server_key};
 use gateway::server::config::ConfigError;
 use gateway::server::data_folder::FolderError;
 use gateway::server::run;

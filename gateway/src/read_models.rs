@@ -28,7 +28,7 @@ pub trait ReadModels: Send + Sync {
     ///
     /// # Errors
     /// [`ReadError`].
-    fn cash(&self) -> Result<Arc<dyn CashlessViews>, ReadError>;
+    fn cashless(&self) -> Result<Arc<dyn CashlessViews>, ReadError>;
 
     /// Something that was read cannot be: whether they are whole is to be looked at.
     fn suspect(&self);
@@ -174,7 +174,7 @@ impl ReadModels for FollowedReadModels {
         Ok(self.views()?)
     }
 
-    fn cash(&self) -> Result<Arc<dyn CashlessViews>, ReadError> {
+    fn cashless(&self) -> Result<Arc<dyn CashlessViews>, ReadError> {
         Ok(self.views()?)
     }
 

@@ -19,10 +19,9 @@ use storage::journal::{Entry, JournalError, offline, reached};
 use storage::snapshots::FileSnapshots;
 use storage::views::embedded::EmbeddedViews;
 
-use crate::cli::DataFolder;
-use crate::cli::journal_in;
 use crate::cli::progress::Progress;
 use crate::cli::worker_pool::Hands;
+use crate::cli::{DataFolder, journal_in};
 use crate::read_models;
 
 /// `tapgate audit`

@@ -16,8 +16,7 @@ use clap::Args;
 use storage::journal::backup::copy;
 use storage::journal::disk::FolderDisk;
 
-use crate::cli::DataFolder;
-use crate::cli::{audit, journal_in};
+use crate::cli::{DataFolder, audit, journal_in};
 use crate::server::config::Config;
 use crate::server::tls;
 

@@ -9,11 +9,9 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::cli::{DataFolder, Key};
-use crate::server::control;
 use crate::server::control::Control;
-use crate::server::data_folder;
 use crate::server::data_folder::FolderError;
-use crate::server::run;
+use crate::server::{control, data_folder, run};
 
 /// What a command has to say.
 #[derive(Debug, Default)]

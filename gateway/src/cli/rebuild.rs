@@ -16,9 +16,8 @@ use storage::projector::{Following, Portion};
 use storage::views::ViewsError;
 use storage::views::embedded::EmbeddedViews;
 
-use crate::cli::DataFolder;
-use crate::cli::journal_in;
 use crate::cli::progress::Progress;
+use crate::cli::{DataFolder, journal_in};
 use crate::read_models;
 
 /// `tapgate rebuild`

@@ -4,8 +4,7 @@
 use anyhow::{Context as _, bail, ensure};
 use storage::journal::disk::FolderDisk;
 
-use crate::cli::ServerKey;
-use crate::cli::journal_in;
+use crate::cli::{ServerKey, journal_in};
 use crate::server::data_folder::has_journal;
 use crate::server::tls;
 use crate::server::tls::NEXT_FILE;

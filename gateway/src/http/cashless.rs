@@ -32,6 +32,7 @@ pub mod policy;
 pub mod products;
 pub mod qr;
 pub mod refund;
+pub mod sources;
 pub mod tags;
 pub mod terminals;
 pub mod topup;

@@ -1,5 +1,5 @@
-//! What every route is made with: reading a request, answering it, saying no, and what is the same for all. No subject is
-//! known here.
+//! What every route is made with: reading a request, answering it, saying no, and what is the same for all. Nothing of a
+//! subject is imported here; only `openapi/rights.rs` names routes, by their paths, to say in the document who may ask them.
 
 pub mod answer;
 pub mod asking;

@@ -68,7 +68,7 @@ impl Recents {
         let read_models = self.read_models.clone();
         let read = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            read_models?.cash().ok()?.transaction(payment).ok()?
+            read_models?.cashless().ok()?.transaction(payment).ok()?
         });
         read.await.ok().flatten().map(|row| row.lines).ok_or(Rejection::Unavailable)
     }
@@ -79,7 +79,7 @@ fn read(read_models: &dyn ReadModels, device: DeviceId, limit: u16) -> Option<(V
     let behind = u32::try_from(read_models.condition().lag_records).unwrap_or(RecentRows::REBUILDING - 1);
     let of = Transactions { of: TransactionsOf::Terminal(device), only: Only::Everything, span: Span::ALWAYS };
     let page = Page { after: None, limit: usize::from(limit), backwards: true };
-    let rows = read_models.cash().ok()?.transactions(of, page).ok()?;
+    let rows = read_models.cashless().ok()?.transactions(of, page).ok()?;
     Some((rows.iter().map(|row| RecentRow::new(&recent(row))).collect(), behind))
 }
 

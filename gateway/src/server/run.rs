@@ -26,11 +26,10 @@ use crate::live::{self, LiveHub, Watching};
 use crate::quic::{self, QuicConfig, QuicError, QuicServer};
 use crate::read_models::FollowedReadModels;
 use crate::server::config::Config;
-use crate::server::data_folder;
 use crate::server::data_folder::FolderError;
 use crate::server::latency::LatencyTracker;
 use crate::server::tls::{ServerTls, TlsError};
-use crate::server::{control, listen, metrics, secret};
+use crate::server::{control, data_folder, listen, metrics, secret};
 
 /// Why the server does not start. Each sentence is for whoever is on call.
 #[derive(Debug, thiserror::Error)]

@@ -366,8 +366,8 @@ impl ReadModels for Off {
     fn gates(&self) -> Result<Arc<dyn GateViews>, ReadError> {
         self.truly.gates()
     }
-    fn cash(&self) -> Result<Arc<dyn CashlessViews>, ReadError> {
-        Ok(Arc::new(OffViews { truly: self.truly.cash()?, cent_too_many: self.cent_too_many }))
+    fn cashless(&self) -> Result<Arc<dyn CashlessViews>, ReadError> {
+        Ok(Arc::new(OffViews { truly: self.truly.cashless()?, cent_too_many: self.cent_too_many }))
     }
     fn suspect(&self) {}
     fn condition(&self) -> Condition {

@@ -40,7 +40,7 @@ impl ReadModels for Few {
     fn gates(&self) -> Result<Arc<dyn GateViews>, ReadError> {
         Ok(Arc::new(Self))
     }
-    fn cash(&self) -> Result<Arc<dyn CashlessViews>, ReadError> {
+    fn cashless(&self) -> Result<Arc<dyn CashlessViews>, ReadError> {
         Err(ReadError::Rebuilding)
     }
 
@@ -221,7 +221,7 @@ impl ReadModels for Anew {
     fn gates(&self) -> Result<Arc<dyn GateViews>, ReadError> {
         Err(ReadError::Rebuilding)
     }
-    fn cash(&self) -> Result<Arc<dyn CashlessViews>, ReadError> {
+    fn cashless(&self) -> Result<Arc<dyn CashlessViews>, ReadError> {
         Err(ReadError::Rebuilding)
     }
     fn suspect(&self) {}
@@ -251,7 +251,7 @@ impl ReadModels for Asleep {
     fn gates(&self) -> Result<Arc<dyn GateViews>, ReadError> {
         Ok(Arc::new(self.clone()))
     }
-    fn cash(&self) -> Result<Arc<dyn CashlessViews>, ReadError> {
+    fn cashless(&self) -> Result<Arc<dyn CashlessViews>, ReadError> {
         Err(ReadError::Rebuilding)
     }
     fn suspect(&self) {}

@@ -264,7 +264,7 @@ impl ReadModels for Endless {
     fn gates(&self) -> Result<Arc<dyn GateViews>, ReadError> {
         Ok(Arc::new(self.clone()))
     }
-    fn cash(&self) -> Result<Arc<dyn CashlessViews>, ReadError> {
+    fn cashless(&self) -> Result<Arc<dyn CashlessViews>, ReadError> {
         Err(ReadError::NobodyWaits)
     }
     fn suspect(&self) {}

@@ -15,6 +15,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::auth::{Operator, Right};
+use crate::http::cashless::sources::source_account;
 use crate::http::cashless::{account_at, wallet_at, wallet_for, wallet_in_path};
 use crate::http::gates::tickets::{tag_at, tag_text};
 use crate::http::kit::answer::{Changed, Done, unexpected_answer};
@@ -118,7 +119,7 @@ impl Lot {
         let Source { kind, number, .. } = lot.source;
         let payment = matches!(kind, SourceKind::Card | SourceKind::Bank) && number != Source::SEVERAL;
         Self {
-            source: crate::http::reports::ledger::source_account(lot.source),
+            source: source_account(lot.source),
             payment: payment.then(|| number.to_string()),
             amount: currency.text(lot.amount),
         }

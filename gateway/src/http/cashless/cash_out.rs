@@ -40,7 +40,6 @@ pub struct CashOut {
 #[serde(rename_all = "camelCase")]
 pub struct PaidOut {
     #[serde(flatten)]
-    #[allow(missing_docs, reason = "its fields stand beside the parts")]
     pub moved: Moved,
     /// Where the money goes, and how much of it: what came from a desk or a terminal is handed out, what came from a card
     /// or a bank goes back there. They add up to the amount; what the balance still says are gifts, which are not paid

@@ -85,7 +85,7 @@ async fn returned(
     payment: TransactionId,
     lines: &[ReturnedLine],
 ) -> Result<Box<[RefundLine]>, Problem> {
-    let row = state.read(move |models| Ok(models.cash()?.transaction(payment)?)).await?;
+    let row = state.read(move |models| Ok(models.cashless()?.transaction(payment)?)).await?;
     // It was found in the shard: the read models are a moment behind.
     let row = row.ok_or(Fault::ReadModelsUnavailable)?;
     let line = |(at, line): (usize, &ReturnedLine)| {

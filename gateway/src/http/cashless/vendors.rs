@@ -15,8 +15,7 @@ use crate::auth::{Operator, Right};
 use crate::http::cashless::policy::cash_of;
 use crate::http::cashless::products::Product;
 use crate::http::kit::answer::{Created, Done, unexpected_answer};
-use crate::http::kit::json::VendorKind;
-use crate::http::kit::json::money;
+use crate::http::kit::json::{VendorKind, money};
 use crate::http::kit::problem::Problem;
 use crate::http::kit::request::{Change, Path};
 use crate::http::state::AppState;
@@ -104,7 +103,6 @@ pub struct Vendors {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct VendorAndProducts {
     #[serde(flatten)]
-    #[allow(missing_docs, reason = "its fields stand beside the products")]
     pub vendor: Vendor,
     /// Its products, by number.
     pub products: Vec<Product>,

@@ -14,8 +14,7 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type};
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::http::kit::json::Moment;
-use crate::http::kit::json::span;
+use crate::http::kit::json::{Moment, span};
 use crate::http::kit::problem::{Fault, Problem};
 
 /// The name of an IANA time zone that this program knows.

@@ -14,8 +14,7 @@ use utoipa_axum::routes;
 use crate::auth::{Operator, Right};
 use crate::http::cashless::account::Lot as AccountLot;
 use crate::http::kit::answer::{Page, PageQuery};
-use crate::http::kit::json::Moment;
-use crate::http::kit::json::span;
+use crate::http::kit::json::{Moment, span};
 use crate::http::kit::problem::Problem;
 use crate::http::kit::request::{Path, Query as QueryString};
 use crate::http::reports::transactions::kind_word;
@@ -129,6 +128,6 @@ async fn ledger_entries(
     let page = PageQuery { cursor: query.cursor, limit: query.limit };
     let (after, limit) = (page.after()?, page.limit()?);
     let asked = ViewsPage { after, limit: limit + 1, backwards: true };
-    let rows = state.read(move |models| Ok(models.cash()?.transactions(of, asked)?)).await?;
+    let rows = state.read(move |models| Ok(models.cashless()?.transactions(of, asked)?)).await?;
     Ok(Json(Page::of(rows, limit, |row| row.position, LedgerEntry::from)))
 }

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::extract::State;
-use engine::command::{Source, SourceKind};
-use engine::ids::{DeviceId, FestivalId, ProviderNo};
+use engine::command::SourceKind;
+use engine::ids::FestivalId;
 use engine::view::{CashView, LedgerView, Query, VendorSums, View};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -17,6 +17,7 @@ use utoipa_axum::routes;
 
 use crate::auth::{Operator, Right};
 use crate::http::cashless::policy::cash_of;
+use crate::http::cashless::sources::source_account;
 use crate::http::kit::answer::unexpected_answer;
 use crate::http::kit::problem::Problem;
 use crate::http::kit::request::Path;
@@ -120,23 +121,6 @@ pub struct TrialRow {
     /// Owed or earned.
     #[schema(example = "0.00")]
     pub credit: String,
-}
-
-/// The name of a source's account: one for each terminal and desk, and one for all cards of a provider, all bank transfers
-/// and all gifts of a festival. The first provider there was has no number in it.
-pub fn source_account(source: Source) -> String {
-    let word = source.kind.word();
-    match (source.kind, source.number) {
-        (SourceKind::Correction, _) => "corrections".into(),
-        (SourceKind::Card, _) if source.provider != ProviderNo::STRIPE => {
-            format!("{word}-{}/{}", source.provider.0, source.festival)
-        }
-        (SourceKind::Card | SourceKind::Bank | SourceKind::Gift, _) => format!("{word}/{}", source.festival),
-        // Several of one kind, where a wallet has had money from too many.
-        (SourceKind::Till | SourceKind::Desk, Source::SEVERAL) => format!("{word}/{}-several", source.festival),
-        (SourceKind::Till, number) => format!("{word}/{}", DeviceId::new(source.festival, number as u32)),
-        (SourceKind::Desk, number) => format!("{word}/{}-{number}", source.festival),
-    }
 }
 
 /// One account with its sum.

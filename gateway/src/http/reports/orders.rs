@@ -13,8 +13,7 @@ use utoipa_axum::routes;
 use crate::auth::{Operator, Right};
 use crate::http::cashless::vendors::vendor_of;
 use crate::http::kit::answer::{Page, PageQuery};
-use crate::http::kit::json::Moment;
-use crate::http::kit::json::span;
+use crate::http::kit::json::{Moment, span};
 use crate::http::kit::problem::Problem;
 use crate::http::kit::request::{Path, Query as QueryString};
 use crate::http::reports::transactions::Transaction;
@@ -89,6 +88,6 @@ async fn list_orders(
     let page = PageQuery { cursor: query.cursor, limit: query.limit };
     let (after, limit) = (page.after()?, page.limit()?);
     let asked = ViewsPage { after, limit: limit + 1, backwards: true };
-    let rows = state.read(move |models| Ok(models.cash()?.orders(of, asked)?)).await?;
+    let rows = state.read(move |models| Ok(models.cashless()?.orders(of, asked)?)).await?;
     Ok(Json(Page::of(rows, limit, |row| row.payment.position, |row| Order::seen_by(&operator, row))))
 }

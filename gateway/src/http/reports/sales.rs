@@ -20,8 +20,7 @@ use utoipa_axum::routes;
 use crate::auth::{Operator, Right};
 use crate::http::cashless::vendors::vendor_of;
 use crate::http::kit::calendar::{Day, Days, report_span};
-use crate::http::kit::json::Moment;
-use crate::http::kit::json::money;
+use crate::http::kit::json::{Moment, money};
 use crate::http::kit::problem::Problem;
 use crate::http::kit::request::{Path, Query as QueryString};
 use crate::http::state::AppState;
@@ -100,7 +99,6 @@ pub struct HourOfSales {
     /// Where the hour begins, by the festival's time zone.
     pub hour: Moment,
     #[serde(flatten)]
-    #[allow(missing_docs, reason = "its fields stand beside the hour")]
     pub sums: Sums,
 }
 
@@ -120,7 +118,6 @@ pub struct DayOfSales {
     /// Which day of the festival's.
     pub day: Day,
     #[serde(flatten)]
-    #[allow(missing_docs, reason = "its fields stand beside the day")]
     pub sums: Sums,
 }
 
@@ -142,7 +139,6 @@ pub struct TerminalsSales {
     #[schema(example = "1a2b3c4d-17")]
     pub device_id: Option<String>,
     #[serde(flatten)]
-    #[allow(missing_docs, reason = "its fields stand beside the terminal")]
     pub sums: Sums,
 }
 
@@ -318,7 +314,7 @@ async fn sales_by_hour(
     QueryString(query): QueryString<SalesQuery>,
 ) -> Result<Json<SalesByHour>, Problem> {
     let Report { currency, of, days, .. } = report(&state, &operator, vendor, query).await?;
-    let sums = state.read(move |models| summed(&*models.cash()?, of, |quarter, _| days.hour_of(quarter))).await?;
+    let sums = state.read(move |models| summed(&*models.cashless()?, of, |quarter, _| days.hour_of(quarter))).await?;
     let items =
         sums.iter().map(|(hour, account)| HourOfSales { hour: Moment(*hour), sums: Sums::of(account, currency) });
     Ok(Json(SalesByHour { currency: currency.as_str().to_owned(), items: items.collect() }))
@@ -334,7 +330,7 @@ async fn sales_by_day(
     QueryString(query): QueryString<SalesQuery>,
 ) -> Result<Json<SalesByDay>, Problem> {
     let Report { currency, of, days, .. } = report(&state, &operator, vendor, query).await?;
-    let sums = state.read(move |models| summed(&*models.cash()?, of, |quarter, _| days.day_of(quarter))).await?;
+    let sums = state.read(move |models| summed(&*models.cashless()?, of, |quarter, _| days.day_of(quarter))).await?;
     let day = |(day, account): (&Option<Date>, &VendorAccount)| {
         Some(DayOfSales { day: Day((*day)?), sums: Sums::of(account, currency) })
     };
@@ -352,7 +348,7 @@ async fn sales_by_terminal(
     QueryString(query): QueryString<SalesQuery>,
 ) -> Result<Json<SalesByTerminal>, Problem> {
     let Report { currency, of, .. } = report(&state, &operator, vendor, query).await?;
-    let sums = state.read(move |models| summed(&*models.cash()?, of, |_, terminal| terminal)).await?;
+    let sums = state.read(move |models| summed(&*models.cashless()?, of, |_, terminal| terminal)).await?;
     let row = |(device, account): (&Option<DeviceId>, &VendorAccount)| TerminalsSales {
         device_id: device.map(|device| device.to_string()),
         sums: Sums::of(account, currency),
@@ -371,7 +367,7 @@ async fn sales_by_product(
     QueryString(query): QueryString<SalesQuery>,
 ) -> Result<Json<SalesByProduct>, Problem> {
     let Report { vendor, currency, of, .. } = report(&state, &operator, vendor, query).await?;
-    let sums = state.read(move |models| products(&*models.cash()?, of)).await?;
+    let sums = state.read(move |models| products(&*models.cashless()?, of)).await?;
     let named = |product: ProductNo| vendor.products.get(usize::from(product.0)).map(|(_, values)| values.name.clone());
     let vats = vat_of_each(&sums);
     let items = sums.into_iter().zip(vats).map(|(((vat_bp, product), tally), vat)| ProductsSales {
@@ -398,7 +394,7 @@ async fn sales_by_vat(
     QueryString(query): QueryString<SalesQuery>,
 ) -> Result<Json<SalesByVat>, Problem> {
     let Report { currency, of, .. } = report(&state, &operator, vendor, query).await?;
-    let sums = state.read(move |models| products(&*models.cash()?, of)).await?;
+    let sums = state.read(move |models| products(&*models.cashless()?, of)).await?;
     let mut rates = BTreeMap::<u16, ProductTally>::new();
     sums.iter().for_each(|((vat_bp, _), tally)| rates.entry(*vat_bp).or_default().add(tally));
     let items = rates.into_iter().map(|(vat_bp, tally)| {

@@ -22,9 +22,7 @@ use crate::http::cashless::account::Lot;
 use crate::http::cashless::vendors::vendor_id;
 use crate::http::cashless::{wallet_for, wallet_in_path};
 use crate::http::kit::answer::{Page, PageQuery};
-use crate::http::kit::json::Moment;
-use crate::http::kit::json::money;
-use crate::http::kit::json::span;
+use crate::http::kit::json::{Moment, money, span};
 use crate::http::kit::problem::{Fault, Problem};
 use crate::http::kit::request::{Path, Query as QueryString};
 use crate::http::state::AppState;
@@ -300,7 +298,7 @@ async fn list_transactions(
     let span = span(query.from, query.to)?;
     let page = PageQuery { cursor: query.cursor, limit: query.limit };
     let (after, limit) = (page.after()?, page.limit()?);
-    let rows = state.read(move |models| newest(&*models.cash()?, of, &kinds, span, after, limit + 1)).await?;
+    let rows = state.read(move |models| newest(&*models.cashless()?, of, &kinds, span, after, limit + 1)).await?;
     Ok(Json(Page::of(rows, limit, |row| row.position, |row| Transaction::seen_by(&operator, row))))
 }
 
@@ -315,7 +313,7 @@ async fn show_transaction(
     let uuid = uuid::Uuid::try_parse(&transaction)
         .map_err(|_| Problem::from(Fault::InvalidPath).detail("A transaction's id is a UUID."))?;
     let id = TransactionId::from_u128(uuid.as_u128()).ok_or(Rejection::UnknownTransaction)?;
-    let row = state.read(move |models| Ok(models.cash()?.transaction(id)?)).await?;
+    let row = state.read(move |models| Ok(models.cashless()?.transaction(id)?)).await?;
     let row = row.ok_or(Rejection::UnknownTransaction)?;
     operator.within(Right::MoveMoney, row.festival, Rejection::UnknownTransaction)?;
     Ok(Json(Transaction::seen_by(&operator, row)))
@@ -358,7 +356,7 @@ async fn wallet_history(
     let (after, limit) = (page.after()?, page.limit()?);
     let of = TransactionsOf::Wallet(wallet, festival);
     let all = [Only::Everything];
-    let rows = state.read(move |models| newest(&*models.cash()?, of, &all, Span::ALWAYS, after, limit + 1)).await?;
+    let rows = state.read(move |models| newest(&*models.cashless()?, of, &all, Span::ALWAYS, after, limit + 1)).await?;
     if !is_own && rows.is_empty() {
         return Err(Rejection::UnknownWallet.into());
     }

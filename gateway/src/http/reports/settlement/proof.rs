@@ -102,7 +102,7 @@ pub(super) async fn proven(
     loop {
         let before = books_of(state, festival).await?;
         let asked = vendors.clone();
-        let read = state.read(move |models| statements(&*models.cash()?, festival, &asked, span)).await?;
+        let read = state.read(move |models| statements(&*models.cashless()?, festival, &asked, span)).await?;
         let after = books_of(state, festival).await?;
         let proven: Vec<_> = vendors
             .iter()
