@@ -27,7 +27,6 @@ macro_rules! checks {
     ($($name:ident = $word:literal, $invariants:expr, $says:literal;)*) => {
         /// What the audit checks.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-        #[allow(missing_docs)] // each says itself what it is, in `says`
         pub enum Check { $($name,)* }
 
         impl Check {

@@ -16,7 +16,7 @@ use crate::rejection::Rejection;
 use crate::status::{CategoryKind, EntryPolicy, FestivalStatus, Policy, Role, ScanAck, TicketStatus, ZoneState};
 use crate::time::{Calendar, Timestamp};
 
-#[allow(missing_docs, clippy::all, unreachable_pub)] // generated; the words are in the .proto
+#[allow(clippy::all, unreachable_pub)] // generated; the words are in the .proto
 mod proto {
     include!(concat!(env!("OUT_DIR"), "/tapgate.record.v1.rs"));
 }

@@ -25,9 +25,8 @@ use serde::{Deserialize, Serialize};
 
 mod shares;
 
-use crate::views::INDEX_BITS;
 use crate::views::gates::LogPosition;
-use crate::views::{Page, Span, ViewsError};
+use crate::views::{INDEX_BITS, Page, Span, ViewsError};
 use shares::{Given, Left};
 
 /// Money's half of a store of read models. All of it is written by [`super::Views::write`]; each answer is one snapshot.

@@ -7,12 +7,11 @@ use redb::{ReadableTable, TableDefinition, WriteTransaction};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::views::INDEX_BITS;
-use crate::views::ViewsError;
 use crate::views::cashless::{OrderRefund, ProductPosition, ProductTally, TransactionRow, VendorAccount};
 use crate::views::embedded::layout::cashless as layout;
 use crate::views::embedded::layout::cashless::{CHUNK_POINTERS, CHUNK_TRANSACTIONS, Pointer, Record, Stored};
 use crate::views::embedded::{Table, attempt, fault};
+use crate::views::{INDEX_BITS, ViewsError};
 
 pub(super) mod read;
 

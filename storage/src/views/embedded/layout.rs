@@ -19,9 +19,8 @@ use engine::status::TicketStatus;
 use engine::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::views::INDEX_BITS;
-use crate::views::ViewsError;
 use crate::views::gates::{AccessEntry, LogPosition, Tally, TicketRow};
+use crate::views::{INDEX_BITS, ViewsError};
 
 /// Lines in one chunk at most: about 1.7 KB, so that a page of 100 lines reads little more than it gives.
 pub(super) const CHUNK_LINES: usize = 64;

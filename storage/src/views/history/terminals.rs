@@ -16,13 +16,12 @@ use engine::record;
 use engine::time::{MINUTE_MS, Timestamp};
 use engine::view::{Query, View};
 
-use crate::views::INDEX_BITS;
 use crate::views::cashless::{
     Only, ProductPosition, ProductRow, ProductTally, SalesPosition, TransactionRow, Transactions, TransactionsOf,
     VendorAccount, VendorSpan,
 };
 use crate::views::history::{Answer, Night, OfficeAnswer, SHARDS, office, pages};
-use crate::views::{Span, Views};
+use crate::views::{INDEX_BITS, Span, Views};
 
 /// One thing that happened, or was refused.
 struct Told {

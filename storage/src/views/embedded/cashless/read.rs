@@ -8,11 +8,9 @@ use engine::ids::{DeviceId, FestivalId, Home, ProductNo, ShardId, TransactionId,
 use engine::time::Timestamp;
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTable};
 
-use crate::views::INDEX_BITS;
-use crate::views::cashless::REFUSED;
 use crate::views::cashless::{
-    CashPosition, Only, OrderRefund, OrderRow, ProductPosition, ProductRow, ProductTally, SalesPosition, SalesRow,
-    Statement, TransactionRow, Transactions, TransactionsOf, VendorAccount, VendorSpan,
+    CashPosition, Only, OrderRefund, OrderRow, ProductPosition, ProductRow, ProductTally, REFUSED, SalesPosition,
+    SalesRow, Statement, TransactionRow, Transactions, TransactionsOf, VendorAccount, VendorSpan,
 };
 use crate::views::embedded::cashless::{
     ACCOUNTS, BY_SERIAL, BY_TERMINAL, BY_VENDOR, BY_WALLET, PRODUCTS, REFUNDS, RefundKey, SALES, SerialKey,
@@ -22,7 +20,7 @@ use crate::views::embedded::gates::read::walk;
 use crate::views::embedded::layout::cashless as layout;
 use crate::views::embedded::layout::cashless::{Pointer, Stored};
 use crate::views::embedded::{ABOUT, fault, followed, open};
-use crate::views::{PAGE_MAX, Page, Span, ViewsError};
+use crate::views::{INDEX_BITS, PAGE_MAX, Page, Span, ViewsError};
 
 /// A place as keys have it.
 type Place = (i64, u16, u64);

@@ -7,12 +7,10 @@ use engine::time::Timestamp;
 use redb::{Key, ReadTransaction, ReadableTable, Value};
 
 use super::{COUNTS, HOLDERS, LOG_BY_DEVICE, LOG_BY_TICKET, LOG_BY_ZONE, TICKETS, TICKETS_BY_HOLDER, block_of};
-use crate::views::INDEX_BITS;
-use crate::views::embedded::layout;
 use crate::views::embedded::layout::{BLOCK_TICKETS, StoredTally};
-use crate::views::embedded::{fault, open};
+use crate::views::embedded::{fault, layout, open};
 use crate::views::gates::{AccessEntry, AccessLog, CountPosition, CountRow, Counts, LogPosition, TicketRow, Tickets};
-use crate::views::{PAGE_MAX, Page, Span, ViewsError, wanted};
+use crate::views::{INDEX_BITS, PAGE_MAX, Page, Span, ViewsError, wanted};
 
 /// Walks the rows of `range`, forwards or backwards, until `each` says that it has enough.
 pub(in crate::views::embedded) fn walk<'k, K: Key + 'static, V: Value + 'static>(

@@ -19,10 +19,9 @@ use engine::time::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::views::INDEX_BITS;
-use crate::views::ViewsError;
 use crate::views::cashless::{CashPosition, TransactionRow};
 use crate::views::embedded::layout::damaged;
+use crate::views::{INDEX_BITS, ViewsError};
 
 /// Transactions in one chunk at most: about 2.5 KB.
 pub(in crate::views) const CHUNK_TRANSACTIONS: usize = 32;
