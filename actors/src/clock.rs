@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use engine::model::time::Timestamp;
 use engine::plants::{Plant, planted};
-use engine::time::Timestamp;
 
 use crate::limits::{CLOCK_JUMP_MS, CLOCK_SLEW_PER_S_MS};
 

@@ -1,7 +1,7 @@
 //! How a shard's messages get to other shards: what may be sent, what is on its way, what is sent once more. A machine
 //! without threads, clock or network: it says what is due, and whoever drives it carries that to [`Work::Deliver`] there
 //! and brings [`Work::Delivered`] back. Both may be lost, repeated or late: the shards take each message in once and in
-//! order (`engine/src/outbox.rs`), so nothing here has to be remembered across a crash.
+//! order (`engine/src/shard/outbox.rs`), so nothing here has to be remembered across a crash.
 //!
 //! To each shard one delivery is under way at a time, so that what waits at the other end is bounded by the number of
 //! shards, and whatever gathers meanwhile shares the next.
@@ -11,10 +11,10 @@
 
 use std::collections::BTreeSet;
 
-use engine::ids::ShardId;
-use engine::outbox::{DELIVER_MAX, Message};
+use engine::model::ids::ShardId;
 use engine::plants::{Plant, planted};
 use engine::shard::Shard;
+use engine::shard::outbox::{DELIVER_MAX, Message};
 
 use crate::limits::SEND_AGAIN_MS;
 

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use engine::command::OfficeAnswer;
-use engine::ids::ShardId;
-use engine::rejection::Rejection;
+use engine::model::ids::ShardId;
+use engine::model::rejection::Rejection;
+use engine::model::time::Timestamp;
 use engine::shard::Shard;
-use engine::time::Timestamp;
 use engine::view::{Notice, View};
 use storage::journal::{Journal, Position, Reason, Refused, Sink};
 use tokio::sync::{broadcast, oneshot};

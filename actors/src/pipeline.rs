@@ -15,13 +15,15 @@ mod work;
 use std::collections::{BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use engine::command::{Answer, DeviceAction, DeviceAnswer, DeviceCommand, OfficeAnswer, TerminalAnswer};
-use engine::ids::{ShardId, ZoneNo};
+use engine::cashless::command::TerminalAnswer;
+use engine::command::{Answer, OfficeAnswer};
+use engine::gates::command::{DeviceAction, DeviceAnswer, DeviceCommand};
+use engine::model::ids::{ShardId, ZoneNo};
+use engine::model::rejection::Rejection;
+use engine::model::status::ScanAck;
+use engine::model::time::Timestamp;
 use engine::plants::{Plant, planted};
-use engine::rejection::Rejection;
 use engine::shard::{Shard, Step};
-use engine::status::ScanAck;
-use engine::time::Timestamp;
 use engine::view::{Notice, Query, View};
 
 use crate::limits::{IN_FLIGHT_EARLY_MAX, IN_FLIGHT_MAX, STEP_MAX, UNCONFIRMED_MAX, UNCONFIRMED_MS_MAX};

@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
 
-use engine::ids::ShardId;
-use engine::outbox::Message;
+use engine::model::ids::ShardId;
+use engine::shard::outbox::Message;
 
 use crate::pipeline::Work;
 

@@ -1,7 +1,7 @@
 //! Recovery: the newest snapshot that verifies, then the journal to its end. Starting, rebuilding one shard after a
 //! panic, and writing new snapshots in the background are the same walk.
 
-use engine::ids::ShardId;
+use engine::model::ids::ShardId;
 use engine::plants::{Plant, planted};
 use engine::record::RecordError;
 use engine::shard::Shard;

@@ -1,7 +1,8 @@
 //! What comes back from the shards, and where a session takes it.
 
-use engine::command::{DeviceAnswer, TerminalAnswer};
-use engine::rejection::Rejection;
+use engine::cashless::command::TerminalAnswer;
+use engine::gates::command::DeviceAnswer;
+use engine::model::rejection::Rejection;
 
 use crate::limits::{RETRY_AFTER_MS, UNAVAILABLE_RETRY_MS};
 

@@ -14,7 +14,7 @@
 //! first, and the one that it names now comes last ([`TagResolution`]). Whichever has decided it answers again; each of the
 //! others says `tag_moved`, since the tap names a version that it no longer has.
 //!
-//! **A tag remembers eight wallets** ([`engine::cash::tag::EARLIER_MAX`]), however often it has moved between them. If it has
+//! **A tag remembers eight wallets** ([`engine::cashless::tag::EARLIER_MAX`]), however often it has moved between them. If it has
 //! named more since the tap, a frame that was sent before may have been decided by one that is forgotten. Then those that are
 //! remembered are asked for what they have decided and decide nothing now; if none of them knows the frame, it is
 //! `outcome_unknown`.
@@ -30,13 +30,13 @@
 use std::collections::VecDeque;
 use std::vec::IntoIter;
 
-use engine::command::{CashVerdict, Line, Tap, TerminalAction, TerminalAnswer};
-use engine::ids::{TagUid, WalletId};
-use engine::money::Money;
+use engine::cashless::command::{CashVerdict, Line, Tap, TerminalAction, TerminalAnswer};
+use engine::cashless::view::{TagState, TagView, is_younger_than_tap};
+use engine::model::ids::{TagUid, WalletId};
+use engine::model::money::Money;
+use engine::model::rejection::Rejection;
+use engine::model::time::Timestamp;
 use engine::plants::{Plant, planted};
-use engine::rejection::Rejection;
-use engine::time::Timestamp;
-use engine::view::{TagState, TagView, is_younger_than_tap};
 
 /// Frames of one session that may be sent again because their tag moved: as many as wait for a tag's home at once. An older
 /// one that is sent again counts as new, and costs one more Busy.

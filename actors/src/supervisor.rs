@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::ids::ShardId;
+use engine::model::ids::ShardId;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use storage::journal::{Cursor, Journal};
 use storage::snapshots::Snapshots;

@@ -8,11 +8,13 @@ use std::sync::Arc;
 use actors::{Inbox, Node, NodeConfig, TerminalInbox};
 use common::till::*;
 use common::*;
-use engine::command::{CashVerdict, OfficeAnswer, OfficeCommand, Verdict};
-use engine::ids::{Home, WalletId};
-use engine::principal::Principal;
-use engine::rejection::Rejection;
-use engine::status::Policy;
+use engine::cashless::command::CashVerdict;
+use engine::command::{OfficeAnswer, OfficeCommand};
+use engine::gates::command::Verdict;
+use engine::model::ids::{Home, WalletId};
+use engine::model::principal::Principal;
+use engine::model::rejection::Rejection;
+use engine::model::status::Policy;
 use engine::view::{Query, View};
 
 const SHARDS: u16 = 16;
@@ -67,7 +69,7 @@ async fn whoever_asks_a_shard_that_is_down_is_told_so_at_once() {
     let another = wallets(SHARDS, 64).into_iter().rfind(|wallet| Home::Wallet(*wallet).shard(SHARDS) == down).unwrap();
     let made = at_the_office(&node, move |mut office| {
         let (festival, account) = (bar.festival, None);
-        office.cash(engine::command::CashAction::CreateWallet { wallet: another, festival, account })
+        office.cash(engine::cashless::command::CashAction::CreateWallet { wallet: another, festival, account })
     })
     .await;
     assert_eq!(made, OfficeAnswer::Rejected(Rejection::Unavailable));

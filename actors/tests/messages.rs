@@ -6,13 +6,14 @@ use actors::courier::{Courier, Delivery};
 use actors::limits::{LATER_MAX, LATER_MS_MAX, RECORD_BYTES_MAX, SEND_AGAIN_MS};
 use actors::pipeline::{Pipeline, Release, Stepped, Work};
 use common::till::*;
+use engine::cashless::command::*;
 use engine::command::*;
-use engine::ids::*;
-use engine::outbox::DELIVER_MAX;
-use engine::principal::Principal;
-use engine::rejection::Rejection;
+use engine::model::ids::*;
+use engine::model::principal::Principal;
+use engine::model::rejection::Rejection;
+use engine::model::time::Timestamp;
 use engine::shard::Shard;
-use engine::time::Timestamp;
+use engine::shard::outbox::DELIVER_MAX;
 
 /// Two pipelines and their couriers. The first has a wallet with 100.00, the second an empty one.
 struct Pair {

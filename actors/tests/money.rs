@@ -9,11 +9,13 @@ use std::time::Duration;
 use actors::limits::TERMINALS_MAX;
 use actors::{Inbox, Node, NodeConfig, TerminalInbox};
 use common::till::*;
+use engine::cashless::command::*;
+use engine::cashless::view::TagState;
 use engine::command::*;
-use engine::ids::*;
-use engine::principal::Principal;
-use engine::rejection::Rejection;
-use engine::view::{Query, TagState, View};
+use engine::model::ids::*;
+use engine::model::principal::Principal;
+use engine::model::rejection::Rejection;
+use engine::view::{Query, View};
 use futures_util::future::join_all;
 
 const SHARDS: u16 = 4;

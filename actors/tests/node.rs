@@ -7,11 +7,12 @@ use std::sync::Arc;
 use actors::limits::PENDING_MAX;
 use actors::{Inbox, Node, NodeConfig};
 use common::*;
-use engine::command::{OfficeAction, OfficeAnswer, OfficeCommand, Verdict};
-use engine::ids::ZoneNo;
-use engine::principal::Principal;
-use engine::rejection::Rejection;
-use engine::status::{Policy, ScanAck, ZoneState};
+use engine::command::{OfficeAction, OfficeAnswer, OfficeCommand};
+use engine::gates::command::Verdict;
+use engine::model::ids::ZoneNo;
+use engine::model::principal::Principal;
+use engine::model::rejection::Rejection;
+use engine::model::status::{Policy, ScanAck, ZoneState};
 use engine::view::{Query, View};
 
 #[tokio::test]

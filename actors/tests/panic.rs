@@ -9,11 +9,13 @@ use std::time::Duration;
 use actors::Inbox;
 use common::till::*;
 use common::*;
-use engine::command::{CashVerdict, Credential, DeviceAction, OfficeAnswer, OfficeCommand, Verdict};
+use engine::cashless::command::CashVerdict;
+use engine::command::{OfficeAnswer, OfficeCommand};
+use engine::gates::command::{Credential, DeviceAction, Verdict};
+use engine::model::principal::Principal;
+use engine::model::rejection::Rejection;
+use engine::model::status::Policy;
 use engine::plants::TRIPWIRE;
-use engine::principal::Principal;
-use engine::rejection::Rejection;
-use engine::status::Policy;
 use engine::view::{Query, View};
 
 #[tokio::test]

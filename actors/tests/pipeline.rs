@@ -5,15 +5,15 @@ mod common;
 use actors::pipeline::{Pipeline, Release, Stepped, Work};
 use common::*;
 use engine::command::{Answer, Command, OfficeAction, OfficeAnswer, OfficeCommand};
-use engine::ids::{DeviceId, FestivalId, ShardId, TicketId};
-use engine::principal::Principal;
+use engine::model::ids::{DeviceId, FestivalId, ShardId, TicketId};
+use engine::model::principal::Principal;
+use engine::model::status::{Policy, ScanAck};
+use engine::model::time::Timestamp;
 use engine::shard::{Shard, Step};
-use engine::status::{Policy, ScanAck};
-use engine::time::Timestamp;
 
 const DECIDED: Policy = Policy { ack: ScanAck::Decided, ..DURABLE };
 const DURABLE: Policy =
-    Policy { entry: engine::status::EntryPolicy::SingleEntry, ack: ScanAck::Durable, log_one_rejection_in: 1 };
+    Policy { entry: engine::model::status::EntryPolicy::SingleEntry, ack: ScanAck::Durable, log_one_rejection_in: 1 };
 
 /// One shard with a festival, driven by hand.
 struct Gate {

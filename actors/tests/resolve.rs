@@ -2,11 +2,11 @@
 //! Times are seconds.
 
 use actors::resolve::{Link, MovedFrames, Resolved, Step, Tapped};
-use engine::command::TerminalAnswer;
-use engine::ids::{TagUid, WalletId};
-use engine::rejection::Rejection;
-use engine::time::Timestamp;
-use engine::view::{TagState, TagView};
+use engine::cashless::command::TerminalAnswer;
+use engine::cashless::view::{TagState, TagView};
+use engine::model::ids::{TagUid, WalletId};
+use engine::model::rejection::Rejection;
+use engine::model::time::Timestamp;
 
 fn tag() -> TagUid {
     TagUid::new(&[4, 1, 2, 3, 4, 5, 6]).unwrap()

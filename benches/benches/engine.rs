@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use benches::{Bar, World, shuffled};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use engine::audit::Audit;
-use engine::command::Direction;
-use engine::credential::{KeyCache, parse, text};
-use engine::ids::ShardId;
+use engine::gates::command::Direction;
+use engine::model::credential::{KeyCache, parse, text};
+use engine::model::ids::ShardId;
+use engine::model::time::Timestamp;
 use engine::shard::{Shard, Step};
-use engine::time::Timestamp;
 
 const BATCH: usize = 256;
 

@@ -8,17 +8,17 @@ use std::time::Instant;
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Parser;
-use engine::command::{
-    Answer, CashAction, CashPolicy, Command, Line, OfficeAction, OfficeAnswer, OfficeCommand, ProductValues, Source,
-    SourceKind, TerminalAction, TerminalCommand, VendorValues,
+use engine::cashless::command::{
+    CashAction, CashPolicy, Line, ProductValues, Source, SourceKind, TerminalAction, TerminalCommand, VendorValues,
 };
-use engine::ids::{DeviceId, FestivalId, Home, ProductNo, ShardId, TransactionId, VendorNo, WalletId, nonce_at};
-use engine::money::{Currency, Money};
-use engine::outbox::DELIVER_MAX;
-use engine::principal::Principal;
+use engine::command::{Answer, Command, OfficeAction, OfficeAnswer, OfficeCommand};
+use engine::model::ids::{DeviceId, FestivalId, Home, ProductNo, ShardId, TransactionId, VendorNo, WalletId, nonce_at};
+use engine::model::money::{Currency, Money};
+use engine::model::principal::Principal;
+use engine::model::status::{FestivalStatus, Policy};
+use engine::model::time::{HOUR_MS, Timestamp};
+use engine::shard::outbox::DELIVER_MAX;
 use engine::shard::{Shard, Step};
-use engine::status::{FestivalStatus, Policy};
-use engine::time::{HOUR_MS, Timestamp};
 use storage::journal::disk::FolderDisk;
 use storage::journal::file::{FileJournal, Options};
 use storage::journal::log::{LogOptions, LogWriter, NotStaged};
@@ -150,7 +150,7 @@ impl Evening {
             starts_at: EVENING,
             ends_at: EVENING.plus_ms(72 * HOUR_MS),
             policy: Policy::default(),
-            calendar: engine::time::Calendar::default(),
+            calendar: engine::model::time::Calendar::default(),
         })?;
         self.office(OfficeAction::SetFestivalStatus { festival, to: FestivalStatus::Published })?;
         self.office(OfficeAction::Cash(CashAction::SetPolicy { festival, policy: CashPolicy::default() }))?;
@@ -159,7 +159,7 @@ impl Evening {
                 name: name("Bar", no.into()),
                 commission_bp: 100 * (no % 4) + 725,
                 open: true,
-                kind: engine::status::VendorKind::Bar,
+                kind: engine::model::status::VendorKind::Bar,
             };
             self.office(OfficeAction::Cash(CashAction::PutVendor { festival, vendor: None, values }))?;
             for (price, vat_bp) in [(450, 1_900), (320, 700)] {
@@ -297,7 +297,7 @@ impl Evening {
 
     /// What the last step said.
     fn learn(&mut self, shard: usize) {
-        use engine::command::CashVerdict::{Balance, Paid, Refunded, Rejected, ToppedUp};
+        use engine::cashless::command::CashVerdict::{Balance, Paid, Refunded, Rejected, ToppedUp};
         for answer in &self.step.answers {
             match answer {
                 Answer::Terminal { device, answer, .. } => match answer.verdict {

@@ -10,10 +10,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use benches::{Bar, World, shuffled};
-use engine::command::{Command, Direction};
-use engine::ids::ShardId;
+use engine::command::Command;
+use engine::gates::command::Direction;
+use engine::model::ids::ShardId;
+use engine::model::time::Timestamp;
 use engine::shard::{Shard, Step};
-use engine::time::Timestamp;
 use storage::journal::disk::FolderDisk;
 use storage::journal::file::{FileJournal, Opened, Options};
 use storage::journal::log::{LogOptions, LogWriter, NotStaged};

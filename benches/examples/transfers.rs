@@ -8,14 +8,13 @@
 use std::time::{Duration, Instant};
 
 use actors::{Node, NodeConfig};
-use engine::command::{
-    CashAction, CashPolicy, IdempotencyKey, OfficeAction, OfficeAnswer, OfficeCommand, Source, SourceKind,
-};
-use engine::ids::{FestivalId, Home, WalletId};
-use engine::money::{Currency, Money};
-use engine::principal::Principal;
-use engine::status::Policy;
-use engine::time::Timestamp;
+use engine::cashless::command::{CashAction, CashPolicy, Source, SourceKind};
+use engine::command::{IdempotencyKey, OfficeAction, OfficeAnswer, OfficeCommand};
+use engine::model::ids::{FestivalId, Home, WalletId};
+use engine::model::money::{Currency, Money};
+use engine::model::principal::Principal;
+use engine::model::status::Policy;
+use engine::model::time::Timestamp;
 use futures_util::future::join_all;
 
 const SHARDS: u16 = 16;
@@ -95,7 +94,7 @@ async fn festival(node: &Node) -> FestivalId {
         starts_at,
         ends_at,
         policy,
-        calendar: engine::time::Calendar::default(),
+        calendar: engine::model::time::Calendar::default(),
     };
     let OfficeAnswer::Festival(festival) = ask(node, made).await else { panic!("no festival") };
     let policy = CashAction::SetPolicy { festival, policy: CashPolicy::default() };

@@ -1,16 +1,18 @@
 //! What the benches share: a festival that is ready to be scanned at.
 
-use engine::command::{
-    CashAction, CashPolicy, CategoryValues, Command, Credential, DeviceAction, DeviceCommand, Direction, OfficeAction,
-    OfficeCommand, Scan, Source, SourceKind, TerminalAction, TerminalCommand, VendorValues, issued,
+use engine::cashless::command::{
+    CashAction, CashPolicy, Source, SourceKind, TerminalAction, TerminalCommand, VendorValues,
 };
-use engine::credential::{self, KeyCache, QrClaim, QrSecret};
-use engine::ids::{CategoryNo, DeviceId, FestivalId, GateNo, ShardId, TicketId, VendorNo, WalletId, ZoneNo};
-use engine::money::{Currency, Money};
-use engine::principal::Principal;
+use engine::command::{Command, OfficeAction, OfficeCommand, issued};
+use engine::gates::command::{CategoryValues, Credential, DeviceAction, DeviceCommand, Direction, Scan};
+use engine::model::credential;
+use engine::model::credential::{KeyCache, QrClaim, QrSecret};
+use engine::model::ids::{CategoryNo, DeviceId, FestivalId, GateNo, ShardId, TicketId, VendorNo, WalletId, ZoneNo};
+use engine::model::money::{Currency, Money};
+use engine::model::principal::Principal;
+use engine::model::status::{CategoryKind, EntryPolicy, FestivalStatus, Policy};
+use engine::model::time::Timestamp;
 use engine::shard::{Shard, Step};
-use engine::status::{CategoryKind, EntryPolicy, FestivalStatus, Policy};
-use engine::time::Timestamp;
 
 /// A festival on one shard: one perimeter, one gate, one reader.
 pub struct World {
@@ -47,7 +49,7 @@ impl World {
             starts_at,
             ends_at,
             policy,
-            calendar: engine::time::Calendar::default(),
+            calendar: engine::model::time::Calendar::default(),
         });
         world.office(OfficeAction::PutZone { festival, zone: None, name: name(), parent: None, capacity: u32::MAX });
         world.office(OfficeAction::AddGate { festival, zone: ZoneNo(0), name: name() });
@@ -123,7 +125,7 @@ impl World {
 pub fn shuffled(count: u32) -> Vec<u32> {
     let mut order: Vec<u32> = (0..count).collect();
     for i in (1..count).rev() {
-        let j = engine::ids::nonce_at(7, i) % u64::from(i + 1);
+        let j = engine::model::ids::nonce_at(7, i) % u64::from(i + 1);
         order.swap(i as usize, j as usize);
     }
     order
@@ -150,7 +152,7 @@ impl Bar {
             shard: Shard::new(ShardId(0), 1),
             records: Vec::new(),
             till: DeviceId::new(festival, 0),
-            wallets: (0..wallets).map(|n| WalletId(engine::ids::nonce_at(3, n) | 1 << 60)).collect(),
+            wallets: (0..wallets).map(|n| WalletId(engine::model::ids::nonce_at(3, n) | 1 << 60)).collect(),
             seq: 0,
         };
         let (starts_at, ends_at, policy) = (Timestamp(0), Timestamp(i64::MAX), Policy::default());
@@ -160,12 +162,16 @@ impl Bar {
             starts_at,
             ends_at,
             policy,
-            calendar: engine::time::Calendar::default(),
+            calendar: engine::model::time::Calendar::default(),
         });
         bar.office(OfficeAction::SetFestivalStatus { festival, to: FestivalStatus::Published });
         bar.cash(CashAction::SetPolicy { festival, policy: CashPolicy::default() });
-        let values =
-            VendorValues { name: name(), commission_bp: 1_000, open: true, kind: engine::status::VendorKind::Bar };
+        let values = VendorValues {
+            name: name(),
+            commission_bp: 1_000,
+            open: true,
+            kind: engine::model::status::VendorKind::Bar,
+        };
         bar.cash(CashAction::PutVendor { festival, vendor: None, values });
         let (vendor, code_hash) = (Some(VendorNo(0)), [0; 32]);
         bar.cash(CashAction::OfferTerminal { festival, vendor, cashier: true, code_hash, name: name() });

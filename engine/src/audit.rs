@@ -11,13 +11,14 @@ mod report;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::dedupe::KEY_KEPT_MS;
-use crate::event::{Asked, CashEvent, Event, TransactionKind};
-use crate::ids::{FestivalId, Home, ShardId};
-use crate::principal::Principal;
+use crate::cashless::event::{CashEvent, TransactionKind};
+use crate::event::{Asked, Event};
+use crate::model::ids::{FestivalId, Home, ShardId};
+use crate::model::principal::Principal;
+use crate::model::time::Timestamp;
 use crate::record::{self, Record};
 use crate::shard::Shard;
-use crate::time::Timestamp;
+use crate::shard::dedupe::KEY_KEPT_MS;
 use books::Books;
 use money::MoneyBooks;
 
@@ -129,7 +130,7 @@ impl Found {
         holds
     }
 
-    fn conflict(&mut self, scanned: &crate::event::Scanned) {
+    fn conflict(&mut self, scanned: &crate::gates::event::Scanned) {
         self.report.conflicts_total += 1;
         if self.report.conflicts.len() < CONFLICTS_MAX {
             self.report.conflicts.push(Conflict {
@@ -139,7 +140,7 @@ impl Found {
                 device: scanned.device.to_string(),
                 ticket: scanned.ticket.map(|ticket| ticket.to_string()),
                 zone: scanned.zone.0,
-                admitted: scanned.verdict == crate::command::Verdict::Admitted,
+                admitted: scanned.verdict == crate::gates::command::Verdict::Admitted,
                 instead_of: scanned.instead_of.map(|rejection| rejection.code()),
             });
         }

@@ -1,20 +1,22 @@
 //! The record format: one batch of one shard, as Protocol Buffers (`proto/record.proto`). Scans are written field by
 //! field without a detour, since there are a million a second of them; everything else goes through the generated types.
 
-mod cash;
-mod hand;
+mod by_hand;
+mod cashless;
 
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 
-use crate::command::{CategoryValues, Direction, FirstUse, Verdict};
-use crate::event::{Already, Asked, ByDevice, Event, Scanned, TakenBack, Transaction, Undone};
-use crate::ids::{CategoryNo, DeviceId, FestivalId, GateNo, ShardId, TagUid, TicketId, WalletId, ZoneNo};
-use crate::money::{Currency, Money};
-use crate::principal::Principal;
-use crate::rejection::Rejection;
-use crate::status::{CategoryKind, EntryPolicy, FestivalStatus, Policy, Role, ScanAck, TicketStatus, ZoneState};
-use crate::time::{Calendar, Timestamp};
+use crate::cashless::event::Transaction;
+use crate::event::{Already, Asked, Event};
+use crate::gates::command::{CategoryValues, Direction, FirstUse, Verdict};
+use crate::gates::event::{ByDevice, Scanned, TakenBack, Undone};
+use crate::model::ids::{CategoryNo, DeviceId, FestivalId, GateNo, ShardId, TagUid, TicketId, WalletId, ZoneNo};
+use crate::model::money::{Currency, Money};
+use crate::model::principal::Principal;
+use crate::model::rejection::Rejection;
+use crate::model::status::{CategoryKind, EntryPolicy, FestivalStatus, Policy, Role, ScanAck, TicketStatus, ZoneState};
+use crate::model::time::{Calendar, Timestamp};
 
 #[allow(clippy::all, unreachable_pub)] // generated; the words are in the .proto
 mod proto {
@@ -112,7 +114,7 @@ impl<'a> Writer<'a> {
     }
 
     fn transaction(&mut self, transaction: &Transaction) {
-        self.message(TRANSACTION, &cash::transaction_to_proto(transaction));
+        self.message(TRANSACTION, &cashless::transaction_to_proto(transaction));
     }
 
     /// `Event { oneof { <tag>: message } }` without building the `Event`.
@@ -225,14 +227,14 @@ fn policy_to_proto(policy: &Policy) -> proto::Policy {
 fn to_proto(event: &Event) -> Kind {
     match event {
         Event::Scanned(_) | Event::Undone(_) | Event::Transaction(_) => unreachable!("written by Writer::push"),
-        Event::Cash(event) => cash::to_proto(event),
+        Event::Cash(event) => cashless::to_proto(event),
         Event::Sent { to, n, message } => {
-            Kind::Sent(proto::Sent { to: u32::from(to.0), n: *n, message: Some(cash::message_to_proto(message)) })
+            Kind::Sent(proto::Sent { to: u32::from(to.0), n: *n, message: Some(cashless::message_to_proto(message)) })
         }
         Event::Received { from, n, message } => Kind::Received(proto::Received {
             from: u32::from(from.0),
             n: *n,
-            message: Some(cash::message_to_proto(message)),
+            message: Some(cashless::message_to_proto(message)),
         }),
         Event::Delivered { to, through } => {
             Kind::Delivered(proto::Delivered { to: u32::from(to.0), through: *through })
@@ -367,7 +369,7 @@ fn to_proto(event: &Event) -> Kind {
         }),
         Event::ApiKeyRevoked { key } => Kind::ApiKeyRevoked(proto::ApiKeyRevoked { key: *key }),
         Event::Expired => Kind::Expired(proto::Expired {}),
-        Event::ByHand(done) => hand::to_proto(done),
+        Event::ByHand(done) => by_hand::to_proto(done),
     }
 }
 
@@ -609,21 +611,21 @@ fn from_proto(kind: Kind, at: Timestamp) -> Result<Event, RecordError> {
         | Kind::ScansReset(_)
         | Kind::TicketRestored(_)
         | Kind::DeviceReadmitted(_)
-        | Kind::AdmittedByHand(_)) => Event::ByHand(hand::from_proto(kind)?),
-        Kind::Transaction(transaction) => Event::Transaction(cash::transaction_from_proto(transaction)?),
+        | Kind::AdmittedByHand(_)) => Event::ByHand(by_hand::from_proto(kind)?),
+        Kind::Transaction(transaction) => Event::Transaction(cashless::transaction_from_proto(transaction)?),
         Kind::Sent(sent) => Event::Sent {
             to: ShardId(narrow(sent.to, "to")?),
             n: sent.n,
-            message: cash::message_from_proto(sent.message)?,
+            message: cashless::message_from_proto(sent.message)?,
         },
         Kind::Received(received) => Event::Received {
             from: ShardId(narrow(received.from, "from")?),
             n: received.n,
-            message: cash::message_from_proto(received.message)?,
+            message: cashless::message_from_proto(received.message)?,
         },
         Kind::Delivered(delivered) => {
             Event::Delivered { to: ShardId(narrow(delivered.to, "to")?), through: delivered.through }
         }
-        other => Event::Cash(cash::from_proto(other)?),
+        other => Event::Cash(cashless::from_proto(other)?),
     })
 }

@@ -4,35 +4,40 @@
 //! `step` decides and applies command by command, writes what happened into one record, and gives the answers in the
 //! order of the commands. Nobody may be told before that record is durable; that is the host's business.
 
-mod cash;
-mod wristbands;
+mod cashless;
+pub mod dedupe;
+pub mod operators;
+pub mod outbox;
+mod tags;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::admission;
-use crate::cash::Cash;
-use crate::cash::directory::CashFestival;
-use crate::command::{
-    Answer, Command, CommandRef, Credential, DeviceAction, DeviceAnswer, DeviceCommand, OfficeAction, OfficeAnswer,
-    OfficeCommand,
-};
-use crate::dedupe::{Keys, Seen, SeenKey};
-use crate::event::{Already, Asked, ByDevice, CashEvent, Event, TransactionKind};
-use crate::festival::{Decided, Festival};
-use crate::ids::{FestivalId, Home, ShardId, ZoneNo};
-use crate::money::Money;
-use crate::operators::Operators;
-use crate::outbox::{Entry, Message, Outbox};
+use crate::cashless::Cash;
+use crate::cashless::directory::CashFestival;
+use crate::cashless::event::{CashEvent, TransactionKind};
+use crate::command::{Answer, Command, CommandRef, OfficeAction, OfficeAnswer, OfficeCommand};
+use crate::event::{Already, Asked, Event};
+use crate::gates::admission;
+use crate::gates::command::{Credential, DeviceAction, DeviceAnswer, DeviceCommand};
+use crate::gates::event::ByDevice;
+use crate::gates::festival::{Decided, Festival};
+use crate::gates::view::DeviceView;
+use crate::gates::view::brief::{StandView, StandingView};
+use crate::model::ids::{FestivalId, Home, ShardId, ZoneNo};
+use crate::model::money::Money;
+use crate::model::principal::Principal;
+use crate::model::rejection::Rejection;
+use crate::model::status::{ScanAck, ZoneState};
+use crate::model::time::Timestamp;
 use crate::plants::{Plant, planted};
-use crate::principal::Principal;
 use crate::record::{self, Record, RecordError, Writer};
-use crate::rejection::Rejection;
-use crate::status::{ScanAck, ZoneState};
-use crate::time::Timestamp;
-use crate::view::{DeviceView, Notice, Query, StandView, StandingView, View};
+use crate::shard::dedupe::{Keys, Seen, SeenKey};
+use crate::shard::operators::Operators;
+use crate::shard::outbox::{Entry, Message, Outbox};
+use crate::view::{Notice, Query, View};
 
 /// The most festivals of one shard.
 pub const FESTIVALS_MAX: usize = 4_096;

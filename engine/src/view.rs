@@ -1,20 +1,17 @@
 //! What can be asked of a shard without changing anything, and what it shows. A view is released, like any answer,
 //! only when the record it depends on is durable.
 
-mod brief;
-mod cash;
-
-pub use brief::*;
-pub use cash::*;
-
-use crate::command::{CashPolicy, CategoryValues, FirstUse};
-use crate::event::Lots;
-use crate::ids::{
-    CategoryNo, DeviceId, FestivalId, GateNo, Home, TagUid, TicketId, TransactionId, VendorNo, WalletId, ZoneNo,
+use crate::cashless::command::CashPolicy;
+use crate::cashless::event::Lots;
+use crate::cashless::view::{CashView, LedgerView, PaymentView, TagView, WalletView};
+use crate::gates::view::brief::{AboutView, StandView, StandingView};
+use crate::gates::view::{DeviceView, FestivalView, LiveView, TicketView};
+use crate::model::ids::{
+    CategoryNo, DeviceId, FestivalId, Home, TagUid, TicketId, TransactionId, VendorNo, WalletId, ZoneNo,
 };
-use crate::rejection::Rejection;
-use crate::status::{FestivalStatus, Policy, Role, TicketStatus, ZoneState};
-use crate::time::{Calendar, Timestamp};
+use crate::model::rejection::Rejection;
+use crate::model::status::{Role, ZoneState};
+use crate::model::time::Timestamp;
 
 /// A question to one home.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +26,7 @@ pub enum Query {
     /// The tickets of a festival with this printed code, among the next [`CODE_SCAN_MAX`] from this place on.
     TicketsByCode {
         festival: FestivalId,
-        /// The code's 40 bits ([`crate::ids::TicketCode::bits`]).
+        /// The code's 40 bits ([`crate::model::ids::TicketCode::bits`]).
         code: u64,
         /// Where to begin: category and serial.
         from: (CategoryNo, u32),
@@ -73,7 +70,7 @@ pub enum Query {
     Payment(TransactionId),
     /// A festival's cashless policy and vendors.
     Cash(FestivalId),
-    /// Where the money of a cash-out went, for the latest [`crate::cash::payouts::PAYOUTS_MAX`] of a shard.
+    /// Where the money of a cash-out went, for the latest [`crate::cashless::payouts::PAYOUTS_MAX`] of a shard.
     CashOut(TransactionId),
     /// Its cashless policy alone.
     CashPolicy(FestivalId),
@@ -102,12 +99,6 @@ impl Query {
         }
     }
 }
-
-/// How many tickets one [`Query::TicketsByCode`] looks at: 262,144 × 64 B are 16 MiB, about 2 ms of the festival's shard.
-pub const CODE_SCAN_MAX: usize = 1 << 18;
-/// How many tickets one [`Query::TicketsByCode`] finds at most. A code has 40 bits: two of a million tickets share theirs
-/// at one festival in two.
-pub const CODE_FOUND_MAX: usize = 16;
 
 /// The answer to a [`Query`], of the same name.
 #[derive(Clone, Debug)]
@@ -165,134 +156,6 @@ pub enum View {
     No(Rejection),
 }
 
-#[derive(Clone, Debug)]
-pub struct FestivalView {
-    pub id: FestivalId,
-    /// Its name in addresses.
-    pub slug: String,
-    pub name: String,
-    /// When it begins.
-    pub starts_at: Timestamp,
-    pub ends_at: Timestamp,
-    /// Where it is; empty: nobody has said so.
-    pub location: String,
-    /// How many people the site is meant for.
-    pub max_capacity: Option<u32>,
-    /// Where it is in its life.
-    pub status: FestivalStatus,
-    /// How its gates behave.
-    pub policy: Policy,
-    /// How its days are told.
-    pub calendar: Calendar,
-    /// The version of the key that signs QRs now; it and the one before are accepted.
-    pub qr_version: u32,
-    /// Its zones, by number.
-    pub zones: Vec<ZoneView>,
-    /// Its gates, by number.
-    pub gates: Vec<GateView>,
-    /// Its categories, by number.
-    pub categories: Vec<CategoryView>,
-    /// How many devices were ever enrolled.
-    pub devices: u32,
-}
-
-#[derive(Clone, Debug)]
-pub struct ZoneView {
-    /// Its number.
-    pub no: ZoneNo,
-    pub name: String,
-    /// The zone it lies in; none for a perimeter.
-    pub parent: Option<ZoneNo>,
-    /// How many it holds.
-    pub capacity: u32,
-    /// How many are in it.
-    pub occupancy: u32,
-    /// Entries less undone entries, ever.
-    pub admitted: u64,
-    /// Exits less undone exits, ever; leaving a perimeter counts for the zones inside it too.
-    pub left: u64,
-    /// Whether it lets people in.
-    pub state: ZoneState,
-}
-
-/// A gate, with what it has done since the festival was made.
-#[derive(Clone, Debug)]
-pub struct GateView {
-    /// Its number.
-    pub no: GateNo,
-    pub name: String,
-    /// The zone it leads into.
-    pub zone: ZoneNo,
-    /// Entries less undone ones.
-    pub admitted: u64,
-    /// Exits less undone ones.
-    pub exited: u64,
-    /// Entries and exits that were undone.
-    pub undone: u64,
-    /// Rejections.
-    pub rejected: u64,
-}
-
-#[derive(Clone, Debug)]
-pub struct CategoryView {
-    /// Its number.
-    pub no: CategoryNo,
-    pub values: CategoryValues,
-    /// Tickets ever issued: the next serial.
-    pub issued: u32,
-    /// Tickets that take a place now (RESERVED, SOLD, USED).
-    pub live: u32,
-    /// Of these, those that have entered.
-    pub used: u32,
-}
-
-#[derive(Clone, Debug)]
-pub struct TicketView {
-    /// Its wristband.
-    pub tag: Option<TagUid>,
-    /// The wristband was reported lost.
-    pub tag_lost: bool,
-    pub id: TicketId,
-    /// Where it is in its life.
-    pub status: TicketStatus,
-    /// Blocked by the organiser.
-    pub blocked: bool,
-    /// The zones its holder is in, as a mask.
-    pub inside: u64,
-    /// When and where it first came in.
-    pub first_use: Option<FirstUse>,
-    /// The version with which its QR is to be signed now.
-    pub qr_version: u32,
-}
-
-#[derive(Clone, Debug)]
-pub struct DeviceView {
-    pub id: DeviceId,
-    /// What it is called.
-    pub name: String,
-    /// Where it stands; of no meaning for a terminal.
-    pub gate: GateNo,
-    /// The zone that gate leads into; of no meaning for a terminal.
-    pub zone: ZoneNo,
-    /// What it is allowed, if it is a terminal; else it is a reader.
-    pub terminal: Option<Till>,
-    /// Ed25519.
-    pub public_key: [u8; 32],
-    /// Refused.
-    pub revoked: bool,
-    pub enrolled_at: Timestamp,
-    /// When it last asked something that was recorded.
-    pub last_seen_at: Timestamp,
-    /// By how much its clock was ahead when that could be seen last; behind, if negative.
-    pub clock_off_ms: i64,
-    /// The server's keys that it trusts, as in [`crate::event::Event::DevicePins`]; 0: none, or nobody knows.
-    pub pins: [u64; 2],
-    /// The lowest `seq` it may use next: one above the highest it has been answered.
-    pub next_seq: u64,
-    /// When answers leave at its festival.
-    pub ack: crate::status::ScanAck,
-}
-
 /// What a terminal is allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Till {
@@ -300,39 +163,6 @@ pub struct Till {
     pub vendor: Option<VendorNo>,
     /// Whether it tops up with cash.
     pub cashier: bool,
-}
-
-/// A festival's counters at one moment. Rates are differences of two.
-#[derive(Clone, Debug)]
-pub struct LiveView {
-    /// The shard's time.
-    pub at: Timestamp,
-    /// Where the festival is in its life.
-    pub status: FestivalStatus,
-    /// Zones with their occupancy.
-    pub zones: Vec<ZoneView>,
-    /// Gates with their counters.
-    pub gates: Vec<GateView>,
-    /// Rejections by reason, those that have occurred.
-    pub rejections: Vec<(Rejection, u64)>,
-    /// Scans whose shown answer stood against what would have been decided.
-    pub conflicts: u64,
-    /// The latest rejections, newest first, at most 32.
-    pub latest: Vec<RecentRejection>,
-}
-
-/// One of the latest rejections.
-#[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
-pub struct RecentRejection {
-    pub at: Timestamp,
-    pub gate: GateNo,
-    /// By which reader.
-    pub device: DeviceId,
-    pub reason: Rejection,
-    /// Whose, if that was known.
-    pub ticket: Option<TicketId>,
-    /// The reader let somebody in all the same, having shown green before a crash.
-    pub conflict: bool,
 }
 
 /// An operator's key, without the key.

@@ -3,12 +3,13 @@
 mod common;
 use common::{World, create};
 use engine::command::*;
-use engine::device::{CODE_KEPT_MS, CODES_MAX};
-use engine::ids::*;
-use engine::principal::Principal;
-use engine::rejection::Rejection;
-use engine::status::Role;
-use engine::time::{HOUR_MS, MINUTE_MS, Timestamp};
+use engine::gates::command::*;
+use engine::gates::device::{CODE_KEPT_MS, CODES_MAX};
+use engine::model::ids::*;
+use engine::model::principal::Principal;
+use engine::model::rejection::Rejection;
+use engine::model::status::Role;
+use engine::model::time::{HOUR_MS, MINUTE_MS, Timestamp};
 use engine::view::{Query, View};
 
 #[test]
@@ -127,7 +128,7 @@ fn an_office_key_is_answered_once() {
     assert_eq!(night.office_with(key(1, 2), gate()), (conflict, false));
     assert_eq!(night.here().gates.len(), gates);
     // A no is an answer too: it stays when the reason has gone.
-    let status = || OfficeAction::SetFestivalStatus { festival, to: engine::status::FestivalStatus::Published };
+    let status = || OfficeAction::SetFestivalStatus { festival, to: engine::model::status::FestivalStatus::Published };
     let no = OfficeAnswer::Rejected(Rejection::InvalidTransition);
     assert_eq!(night.office_with(key(2, 1), status()), (no, false));
     assert_eq!(night.office_with(key(2, 1), status()), (no, true));
@@ -162,7 +163,7 @@ fn a_no_and_a_scan_in_one_record() {
     let mut night = World::open();
     let festival = night.festival;
     let office = |key| {
-        let action = OfficeAction::SetFestivalStatus { festival, to: engine::status::FestivalStatus::Draft };
+        let action = OfficeAction::SetFestivalStatus { festival, to: engine::model::status::FestivalStatus::Draft };
         Command::Office(Box::new(OfficeCommand { key, by: Principal::ApiKey(1), action }))
     };
     let scan = Scan {
@@ -189,12 +190,12 @@ fn one_operator_cannot_use_up_the_keys_of_all() {
     let festival = night.festival;
     let ask = |operator: u32, attempt: usize| {
         let key = IdempotencyKey { id: u128::from(operator) << 64 | attempt as u128, fingerprint: 1, made_at: None };
-        let action = OfficeAction::SetFestivalStatus { festival, to: engine::status::FestivalStatus::Draft };
+        let action = OfficeAction::SetFestivalStatus { festival, to: engine::model::status::FestivalStatus::Draft };
         Command::Office(Box::new(OfficeCommand { key: Some(key), by: Principal::ApiKey(operator), action }))
     };
     let answered = |rejection, repeated| Answer::Office { answer: OfficeAnswer::Rejected(rejection), repeated };
     let (decided, limit) = (Rejection::InvalidTransition, answered(Rejection::LimitReached, false));
-    let share = engine::dedupe::KEYS_MAX / (engine::dedupe::SHARE + 1);
+    let share = engine::shard::dedupe::KEYS_MAX / (engine::shard::dedupe::SHARE + 1);
     let wild: Vec<_> = (0..=share).map(|attempt| ask(1, attempt)).collect();
     let answers = night.batch(&wild);
     assert!(answers.iter().all(|answer| *answer == answered(decided, false)));
@@ -207,7 +208,7 @@ fn one_operator_cannot_use_up_the_keys_of_all() {
         let evacuate = |attempt| {
             let id = u128::from(1_u32) << 64 | (share + 100 + attempt) as u128;
             let key = Some(IdempotencyKey { id, fingerprint: 1, made_at: None });
-            let (zone, state) = (ZoneNo(0), engine::status::ZoneState::Evacuating);
+            let (zone, state) = (ZoneNo(0), engine::model::status::ZoneState::Evacuating);
             let action = OfficeAction::SetZoneState { festival, zone, state };
             Command::Office(Box::new(OfficeCommand { key, by: Principal::ApiKey(1), action }))
         };

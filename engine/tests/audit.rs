@@ -4,13 +4,15 @@ mod common;
 use common::{MIDNIGHT, World, values};
 use engine::audit::{Audit, Check, Report, VIOLATIONS_MAX};
 use engine::command::*;
-use engine::event::{Asked, ByDevice, Event, Scanned, TakenBack, Undone};
-use engine::ids::*;
-use engine::principal::Principal;
+use engine::event::{Asked, Event};
+use engine::gates::command::*;
+use engine::gates::event::{ByDevice, Scanned, TakenBack, Undone};
+use engine::model::ids::*;
+use engine::model::principal::Principal;
+use engine::model::rejection::Rejection;
+use engine::model::status::*;
+use engine::model::time::{Calendar, HOUR_MS, MINUTE_MS, Timestamp};
 use engine::record::Writer;
-use engine::rejection::Rejection;
-use engine::status::*;
-use engine::time::{Calendar, HOUR_MS, MINUTE_MS, Timestamp};
 
 /// T1 is in main and stage, T2 was and left, T3 is SOLD, T4 blocked, U1 RESERVED; main-2 is revoked.
 fn honest() -> World {

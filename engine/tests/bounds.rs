@@ -4,20 +4,22 @@
 mod bar;
 
 use bar::{Bar, eur};
-use engine::cash::LAPSE_MAX;
-use engine::cash::directory::{PRODUCTS_MAX, VENDORS_MAX};
-use engine::cash::wallet::OWNED_SHOWN_MAX;
-use engine::category::QUOTA_MAX;
+use engine::cashless::LAPSE_MAX;
+use engine::cashless::command::*;
+use engine::cashless::directory::{PRODUCTS_MAX, VENDORS_MAX};
+use engine::cashless::wallet::OWNED_SHOWN_MAX;
 use engine::command::*;
-use engine::device::{CODE_KEPT_MS, CODES_MAX, DEVICES_MAX};
-use engine::ids::*;
-use engine::operators::{API_KEYS_MAX, KEY_FESTIVALS_MAX};
-use engine::outbox::OPS_MAX;
-use engine::principal::Principal;
-use engine::rejection::Rejection;
+use engine::gates::category::QUOTA_MAX;
+use engine::gates::command::*;
+use engine::gates::device::{CODE_KEPT_MS, CODES_MAX, DEVICES_MAX};
+use engine::model::ids::*;
+use engine::model::principal::Principal;
+use engine::model::rejection::Rejection;
+use engine::model::status::{CategoryKind, Policy, Role, VendorKind};
+use engine::model::time::{Calendar, HOUR_MS};
+use engine::shard::operators::{API_KEYS_MAX, KEY_FESTIVALS_MAX};
+use engine::shard::outbox::OPS_MAX;
 use engine::shard::{FESTIVALS_MAX, Step};
-use engine::status::{CategoryKind, Policy, Role, VendorKind};
-use engine::time::{Calendar, HOUR_MS};
 use engine::view::{Query, View};
 
 const FULL: OfficeAnswer = OfficeAnswer::Rejected(Rejection::LimitReached);

@@ -4,11 +4,13 @@ mod common;
 use common::{World, clock};
 use engine::audit::Audit;
 use engine::command::*;
-use engine::event::{DoneByHand, Event};
-use engine::ids::{CategoryNo, ShardId, TicketCode};
+use engine::event::Event;
+use engine::gates::command::*;
+use engine::gates::event::DoneByHand;
+use engine::model::ids::{CategoryNo, ShardId, TicketCode};
+use engine::model::rejection::Rejection;
+use engine::model::time::Calendar;
 use engine::record;
-use engine::rejection::Rejection;
-use engine::time::Calendar;
 use engine::view::{Query, View};
 
 /// Everything that happened is as the audit would have it.

@@ -2,11 +2,13 @@
 
 mod bar;
 use bar::{Bar, eur};
+use engine::cashless::command::*;
 use engine::command::*;
-use engine::ids::*;
-use engine::principal::Principal;
-use engine::rejection::Rejection;
-use engine::time::Timestamp;
+use engine::gates::command::*;
+use engine::model::ids::*;
+use engine::model::principal::Principal;
+use engine::model::rejection::Rejection;
+use engine::model::time::Timestamp;
 use engine::view::{Query, View};
 
 /// The same night whatever the number of shards.
@@ -724,7 +726,7 @@ fn what_the_office_sets_up_is_checked() {
         name: name.into(),
         commission_bp,
         open: true,
-        kind: engine::status::VendorKind::Bar,
+        kind: engine::model::status::VendorKind::Bar,
     };
     let product = |price, vat_bp| ProductValues { name: "beer".into(), price, vat_bp, on_sale: true };
     let (v0, p9) = (VendorNo(0), ProductNo(9));
@@ -740,7 +742,7 @@ fn what_the_office_sets_up_is_checked() {
         (
             CashAction::SetPolicy {
                 festival,
-                policy: CashPolicy { currency: engine::money::Currency::from_bytes(*b"XAU").unwrap(), ..policy },
+                policy: CashPolicy { currency: engine::model::money::Currency::from_bytes(*b"XAU").unwrap(), ..policy },
             },
             Rejection::UnknownCurrency,
         ),

@@ -3,10 +3,11 @@
 mod bar;
 
 use bar::Bar;
-use engine::command::{CashAction, CashPolicy, Command, IdempotencyKey, OfficeAction, OfficeAnswer};
-use engine::ids::{Home, ShardId};
-use engine::money::Currency;
-use engine::rejection::Rejection;
+use engine::cashless::command::{CashAction, CashPolicy};
+use engine::command::{Command, IdempotencyKey, OfficeAction, OfficeAnswer};
+use engine::model::ids::{Home, ShardId};
+use engine::model::money::Currency;
+use engine::model::rejection::Rejection;
 use engine::shard::Shard;
 use engine::view::{Query, View};
 

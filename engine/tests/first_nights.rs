@@ -11,7 +11,7 @@ mod common;
 
 use bar::Bar;
 use common::World;
-use engine::ids::ShardId;
+use engine::model::ids::ShardId;
 use engine::shard::Shard;
 
 const AT_THE_BAR: &str = include_str!("first_night_at_the_bar.golden");

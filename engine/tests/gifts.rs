@@ -3,9 +3,9 @@
 mod bar;
 
 use bar::Bar;
-use engine::command::Source;
-use engine::time::HOUR_MS;
-use engine::view::GiftSums;
+use engine::cashless::command::Source;
+use engine::cashless::view::GiftSums;
+use engine::model::time::HOUR_MS;
 
 fn gifts(bar: &Bar) -> (i128, i128, i128, i128) {
     let GiftSums { given, spent, lapsed } = bar.ledger(bar.festival).gifts;

@@ -7,16 +7,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use engine::command::*;
+use engine::cashless::command::*;
+
+use engine::cashless::event::*;
 use engine::event::*;
-use engine::ids::*;
-use engine::money::{Currency, Money};
-use engine::outbox::{Entry, Message, Named};
-use engine::principal::Principal;
+use engine::gates::command::*;
+use engine::gates::event::*;
+use engine::model::ids::*;
+use engine::model::money::{Currency, Money};
+use engine::model::principal::Principal;
+use engine::model::rejection::Rejection;
+use engine::model::status::*;
+use engine::model::time::{Calendar, Timestamp};
 use engine::record::{self, Record, Writer};
-use engine::rejection::Rejection;
-use engine::status::*;
-use engine::time::{Calendar, Timestamp};
+use engine::shard::outbox::{Entry, Message, Named};
 
 const GOLDEN: &str = include_str!("records.golden");
 const PROTO: &str = include_str!("../proto/record.proto");
@@ -282,7 +286,7 @@ fn gates() -> Vec<(&'static str, Event)> {
     let reason = || "a test".to_owned();
     vec![
         ("undone", Undone(undone())),
-        ("undone_by_the_office", Undone(engine::event::Undone { by: None, ..undone() })),
+        ("undone_by_the_office", Undone(engine::gates::event::Undone { by: None, ..undone() })),
         ("expired", Expired),
         ("device_connected", DeviceConnected { device: device(17), session: 5 }),
         ("device_left", DeviceLeft { device: device(17), session: 5 }),

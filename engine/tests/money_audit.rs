@@ -4,15 +4,17 @@ mod bar;
 
 use bar::Bar;
 use engine::audit::Check;
-use engine::command::*;
+use engine::cashless::command::*;
+use engine::cashless::event::*;
 use engine::event::*;
-use engine::ids::*;
-use engine::money::Currency;
-use engine::outbox::{Entry, Message};
-use engine::principal::Principal;
+use engine::gates::event::*;
+use engine::model::ids::*;
+use engine::model::money::Currency;
+use engine::model::principal::Principal;
+use engine::model::rejection::Rejection;
+use engine::model::status::FestivalStatus;
 use engine::record::Writer;
-use engine::rejection::Rejection;
-use engine::status::FestivalStatus;
+use engine::shard::outbox::{Entry, Message};
 
 /// W1 has 30.00 from the desk, has paid 12.50 at bar-7 (P1, of which 2.50 came back) and holds T1; W2 is blocked.
 fn honest() -> Bar {
@@ -400,7 +402,7 @@ fn lies_about_wristbands_and_vendors() {
                     name: "x".into(),
                     commission_bp: 0,
                     open: true,
-                    kind: engine::status::VendorKind::Bar,
+                    kind: engine::model::status::VendorKind::Bar,
                 },
             }),
         ),
@@ -413,7 +415,7 @@ fn lies_about_wristbands_and_vendors() {
                     name: "x".into(),
                     commission_bp: 0,
                     open: true,
-                    kind: engine::status::VendorKind::Bar,
+                    kind: engine::model::status::VendorKind::Bar,
                 },
             }),
         ),

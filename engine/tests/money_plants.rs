@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bar::Bar;
 use engine::command::{Answer, Command};
-use engine::ids::{Home, WalletId};
+use engine::model::ids::{Home, WalletId};
 use engine::plants::{Plant, wake};
 
 /// A night with a bit of everything, over two shards. Nobody looks at the answers.

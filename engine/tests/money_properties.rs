@@ -6,12 +6,13 @@ mod bar;
 use std::collections::BTreeMap;
 
 use bar::{Bar, eur};
+use engine::cashless::command::*;
 use engine::command::*;
-use engine::ids::*;
-use engine::principal::Principal;
-use engine::rejection::Rejection;
+use engine::model::ids::*;
+use engine::model::principal::Principal;
+use engine::model::rejection::Rejection;
+use engine::model::time::Timestamp;
 use engine::shard::Shard;
-use engine::time::Timestamp;
 use proptest::prelude::*;
 
 /// One thing that happens. Small numbers, so that they meet often; taken modulo what there is.

@@ -10,9 +10,11 @@ use std::cell::Cell;
 
 use bar::{Bar, eur};
 use common::World;
+use engine::cashless::command::*;
 use engine::command::*;
+use engine::gates::command::*;
+use engine::model::time::Timestamp;
 use engine::shard::Step;
-use engine::time::Timestamp;
 
 struct Counting;
 
@@ -99,7 +101,7 @@ fn a_scan_allocates_nothing() {
 
 /// A batch as it comes from two terminals of one vendor: payments by wallet and by chip, some for more than there is,
 /// refunds, cash, balances, repetitions.
-fn round(bar: &Bar, round: u64, paid: &mut Vec<engine::ids::TransactionId>, commands: &mut Vec<Command>) {
+fn round(bar: &Bar, round: u64, paid: &mut Vec<engine::model::ids::TransactionId>, commands: &mut Vec<Command>) {
     commands.clear();
     let wallets = ["W1", "W2", "W3", "W4"].map(|name| bar.wallets[name]);
     let tap = bar.resolve(bar.tags["T1"]).expect("it was linked");

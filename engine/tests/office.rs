@@ -3,11 +3,12 @@
 mod common;
 use common::{MIDNIGHT, World, create, values};
 use engine::command::*;
-use engine::festival::{CATEGORIES_MAX, GATES_MAX};
-use engine::ids::*;
-use engine::money::{Currency, Money};
-use engine::rejection::Rejection;
-use engine::status::*;
+use engine::gates::command::*;
+use engine::gates::festival::{CATEGORIES_MAX, GATES_MAX};
+use engine::model::ids::*;
+use engine::model::money::{Currency, Money};
+use engine::model::rejection::Rejection;
+use engine::model::status::*;
 use engine::view::{Query, View};
 
 /// The whole table of a festival's life: each status, asked to become each other.

@@ -4,10 +4,11 @@ mod bar;
 use std::collections::BTreeSet;
 
 use bar::{Bar, eur};
+use engine::cashless::command::*;
 use engine::command::*;
-use engine::ids::TransactionId;
-use engine::principal::Principal;
-use engine::time::Timestamp;
+use engine::model::ids::TransactionId;
+use engine::model::principal::Principal;
+use engine::model::time::Timestamp;
 use engine::view::{Query, View};
 
 #[test]
@@ -106,10 +107,10 @@ fn at_another_festival_and_at_no_stand() {
         ",
     );
     let mut bar = Bar::bare(1);
-    let wallet = engine::ids::WalletId(7);
-    let (festival, vendor) = (bar.festival, engine::ids::VendorNo(0));
+    let wallet = engine::model::ids::WalletId(7);
+    let (festival, vendor) = (bar.festival, engine::model::ids::VendorNo(0));
     let pay = CashAction::Pay { wallet, festival, vendor, amount: eur(100), lines: [].into() };
-    assert_eq!(bar.cash(pay), OfficeAnswer::Rejected(engine::rejection::Rejection::NotCashless));
+    assert_eq!(bar.cash(pay), OfficeAnswer::Rejected(engine::model::rejection::Rejection::NotCashless));
 }
 
 /// Whoever paid is told the vendor's number for it, and no terminal's payment has that number.
@@ -184,7 +185,7 @@ fn at_once_and_again() {
     let (again, repeated) = bar.office_with(key(1), pay(&bar, 500));
     assert!(repeated && matches!(again, OfficeAnswer::Transaction { id, .. } if id == paid[0]), "{again:?}");
     let (other, repeated) = bar.office_with(key(2), pay(&bar, 100));
-    let conflict = engine::rejection::Rejection::IdempotencyConflict;
+    let conflict = engine::model::rejection::Rejection::IdempotencyConflict;
     assert_eq!((other, repeated), (OfficeAnswer::Rejected(conflict), false));
     bar.play("balance W1 → 0.00\n payable bar-8 → 5.00 after 1 payments and 0 refunds");
 }

@@ -4,11 +4,11 @@ mod common;
 use common::{World, create};
 use engine::command::*;
 use engine::event::{Asked, Event};
-use engine::ids::*;
-use engine::principal::Principal;
+use engine::model::ids::*;
+use engine::model::principal::Principal;
+use engine::model::time::Timestamp;
 use engine::record::{self, Writer};
 use engine::shard::Shard;
-use engine::time::Timestamp;
 
 const PERSON: PersonId = PersonId::from_u128(0x0192_0000_0000_7000_8000_0000_0000_0001);
 
@@ -52,10 +52,10 @@ fn shares_are_told_apart_by_who_asks() {
         // Refused, and remembered: the slug is not one.
         night.ask(ask(by, next, "Not A Slug"))
     };
-    let share = engine::dedupe::KEYS_MAX / (engine::dedupe::SHARE + 1);
+    let share = engine::shard::dedupe::KEYS_MAX / (engine::shard::dedupe::SHARE + 1);
     let person = Principal::Person(PERSON);
     let limited = |answer| {
-        let rejected = OfficeAnswer::Rejected(engine::rejection::Rejection::LimitReached);
+        let rejected = OfficeAnswer::Rejected(engine::model::rejection::Rejection::LimitReached);
         matches!(answer, Answer::Office { answer, .. } if answer == rejected)
     };
     let batch: Vec<_> = (0..=share as u128).map(|n| ask(person, 1 << 64 | n, "Not A Slug")).collect();
@@ -79,7 +79,7 @@ fn a_kind_that_is_not_known_is_kept() {
     writer.push(&Event::ApiKeyCreated {
         key: 1,
         hash: [1; 32],
-        role: engine::status::Role::Admin,
+        role: engine::model::status::Role::Admin,
         festivals: vec![],
         name: "theirs".into(),
     });

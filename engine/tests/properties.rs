@@ -7,13 +7,14 @@ use std::collections::BTreeMap;
 
 use common::*;
 use engine::command::*;
-use engine::ids::*;
-use engine::principal::Principal;
+use engine::gates::command::*;
+use engine::model::ids::*;
+use engine::model::principal::Principal;
+use engine::model::rejection::Rejection;
+use engine::model::status::*;
+use engine::model::time::Timestamp;
 use engine::record::{self, Writer};
-use engine::rejection::Rejection;
 use engine::shard::{Shard, Step};
-use engine::status::*;
-use engine::time::Timestamp;
 use proptest::prelude::*;
 
 /// One thing somebody does. Small numbers, so that they meet often; taken modulo what there is.

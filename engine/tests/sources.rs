@@ -4,11 +4,13 @@
 mod bar;
 
 use bar::{Bar, eur};
+use engine::cashless::command::*;
+use engine::cashless::event::{Lot, TransactionKind};
 use engine::command::*;
-use engine::event::{Event, Lot, TransactionKind};
-use engine::ids::ProviderNo;
+use engine::event::Event;
+use engine::model::ids::ProviderNo;
+use engine::model::rejection::Rejection;
 use engine::record;
-use engine::rejection::Rejection;
 
 /// The lots of the last transaction of this kind.
 fn lots_of_last(bar: &Bar, kind: TransactionKind) -> Vec<Lot> {

@@ -6,13 +6,14 @@ mod bar;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bar::{Bar, eur};
+use engine::cashless::command::*;
 use engine::command::*;
-use engine::ids::*;
-use engine::outbox::Message;
-use engine::principal::Principal;
-use engine::rejection::Rejection;
+use engine::model::ids::*;
+use engine::model::principal::Principal;
+use engine::model::rejection::Rejection;
+use engine::model::time::Timestamp;
+use engine::shard::outbox::Message;
 use engine::shard::{Shard, Step};
-use engine::time::Timestamp;
 
 /// Names of two wallets that live in different shards.
 fn apart(bar: &Bar) -> (String, String) {
@@ -145,7 +146,7 @@ fn a_full_outbox_is_busy() {
     let mut step = Step::default();
     let command =
         |key| Command::Office(Box::new(OfficeCommand { key, by: Principal::ApiKey(1), action: action.clone() }));
-    for _ in 0..engine::outbox::PENDING_MAX {
+    for _ in 0..engine::shard::outbox::PENDING_MAX {
         bar.shards[usize::from(home.0)].step(bar.now, &[command(None)], &mut step);
         assert!(matches!(step.answers[..], [Answer::Office { answer: OfficeAnswer::Pending(_), .. }]));
     }

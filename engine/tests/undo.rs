@@ -2,9 +2,9 @@
 
 mod common;
 use common::World;
-use engine::command::{DeviceAction, DeviceCommand, Undo};
 use engine::event::Event;
-use engine::ids::DeviceId;
+use engine::gates::command::{DeviceAction, DeviceCommand, Undo};
+use engine::model::ids::DeviceId;
 
 #[test]
 fn the_first_entry_was_a_mistake() {
@@ -170,7 +170,7 @@ fn it_restores_exactly() {
     let before = ticket(&night);
     night.play("18:00 enter C1 camp → admitted, first\n undo C1 by camp-1 → undone");
     let after = ticket(&night);
-    assert_eq!(engine::category::Ticket { last: before.last, ..after }, before);
+    assert_eq!(engine::gates::category::Ticket { last: before.last, ..after }, before);
     assert_eq!(after.last.seq, 0);
 }
 
@@ -187,7 +187,8 @@ fn another_festivals_ticket() {
     );
     // Also of a festival that there is not.
     let device = night.readers["main-1"].id;
-    let nowhere = engine::ids::TicketId::new(engine::ids::FestivalId(1), engine::ids::CategoryNo(0), 0, 0);
+    let nowhere =
+        engine::model::ids::TicketId::new(engine::model::ids::FestivalId(1), engine::model::ids::CategoryNo(0), 0, 0);
     let undo = DeviceAction::Undo(Undo { ticket: nowhere, scan_seq: 1 });
     night.device(DeviceCommand { device, seq: 6, floor: 1, action: undo });
     night.replays();

@@ -4,9 +4,11 @@
 mod bar;
 
 use bar::Bar;
+use engine::cashless::command::*;
 use engine::command::*;
-use engine::ids::*;
-use engine::outbox::Message;
+use engine::gates::command::*;
+use engine::model::ids::*;
+use engine::shard::outbox::Message;
 
 fn nights(script: &str) {
     for shards in [1, 2, 3, 5, 16] {

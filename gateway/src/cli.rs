@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
-use engine::status::Role;
+use engine::model::status::Role;
 
 use crate::http::ops::api_keys::{KEY_ROLES, is_for_keys};
 use crate::server::config::{Config, ConfigError, File, Flags};

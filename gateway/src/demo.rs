@@ -17,9 +17,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actors::Node;
-use engine::credential::{self, QrClaim, QrKey, QrSecret};
-use engine::ids::{CategoryNo, FestivalId, TicketId};
-use engine::status::ZoneState;
+use engine::model::credential;
+use engine::model::credential::{QrClaim, QrKey, QrSecret};
+use engine::model::ids::{CategoryNo, FestivalId, TicketId};
+use engine::model::status::ZoneState;
 use engine::view::{Query, View};
 use tapgate_client::Read;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -178,7 +179,7 @@ impl Play {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use engine::rejection::Rejection;
+    use engine::model::rejection::Rejection;
 
     #[test]
     fn what_is_printed_is_what_it_should_be() {

@@ -28,11 +28,12 @@ use std::time::{Duration, Instant};
 
 use actors::Node;
 use engine::command::{OfficeAction, OfficeAnswer, OfficeCommand};
-use engine::credential::QrSecret;
-use engine::ids::{DeviceId, FestivalId};
-use engine::principal::Principal;
-use engine::rejection::Rejection;
-use engine::view::{DeviceView, Notice as NodeNotice};
+use engine::gates::view::DeviceView;
+use engine::model::credential::QrSecret;
+use engine::model::ids::{DeviceId, FestivalId};
+use engine::model::principal::Principal;
+use engine::model::rejection::Rejection;
+use engine::view::Notice as NodeNotice;
 use metrics::{Counter, Gauge};
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Endpoint, VarInt};

@@ -1,6 +1,6 @@
 //! The engine keeps a table of its own of what currencies there are. This holds it against a crate that follows ISO 4217.
 
-use engine::money::Currency;
+use engine::model::money::Currency;
 use iso_currency::{Currency as Iso, IntoEnumIterator as _};
 
 /// ISO 4217 lists both bolívares, VED and VES; the crate takes one for the other's successor.

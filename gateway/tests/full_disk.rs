@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use common::night::{found, issue, reader, rows_once};
 use common::process::{Running, serve, tapgate};
-use engine::command::{Direction, Verdict};
-use engine::rejection::Rejection;
+use engine::gates::command::{Direction, Verdict};
+use engine::model::rejection::Rejection;
 use rustix::process::Signal;
 use serde_json::json;
 use storage::journal::file::{FileJournal, Options};

@@ -6,9 +6,10 @@ mod common;
 use std::process::{Command, Stdio};
 
 use common::process::Running;
-use engine::command::{CashVerdict, Direction, Verdict};
-use engine::ids::TagUid;
-use engine::money::{Currency, Money};
+use engine::cashless::command::CashVerdict;
+use engine::gates::command::{Direction, Verdict};
+use engine::model::ids::TagUid;
+use engine::model::money::{Currency, Money};
 use rustix::process::Signal;
 use serde_json::Value;
 use tapgate_client::{Read, Reader, ReaderOptions, Shown, Terminal, enrol};

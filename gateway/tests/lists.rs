@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use common::night::{HERS, Ticket, found, issue, reader, rows, rows_once};
 use common::process::{Operator, Running, tapgate};
-use engine::command::Direction;
+use engine::gates::command::Direction;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tapgate_client::Read;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use axum::body::BodyDataStream;
 use common::till::{BAR, cashless, eur, guest, terminal};
-use engine::command::CashVerdict;
-use engine::rejection::Rejection;
+use engine::cashless::command::CashVerdict;
+use engine::model::rejection::Rejection;
 use futures_util::StreamExt as _;
 use gateway::live::LiveHub;
 use gateway::server::latency::LatencyTracker;

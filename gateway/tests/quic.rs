@@ -8,11 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::{House, ask, open, open_with};
-use engine::command::{ByHand, Direction, FIRST_ENTRY, OfficeAction, OfficeAnswer, Verdict};
-use engine::ids::{GateNo, ZoneNo};
-use engine::rejection::Rejection;
-use engine::status::{Policy, ScanAck, TicketStatus, ZoneState};
-use engine::time::Timestamp;
+use engine::command::{OfficeAction, OfficeAnswer};
+use engine::gates::command::{ByHand, Direction, FIRST_ENTRY, Verdict};
+use engine::model::ids::{GateNo, ZoneNo};
+use engine::model::rejection::Rejection;
+use engine::model::status::{Policy, ScanAck, TicketStatus, ZoneState};
+use engine::model::time::Timestamp;
 use gateway::quic::{Limits, pinning};
 use gateway::server::tls::ServerTls;
 use tapgate_client::{ClientError, DeviceKey, Event, Identity, Link, Read, Reader, ReaderOptions, enrol, enrol_key};
@@ -226,7 +227,7 @@ async fn a_night_at_the_gate() {
         ("forged", Read::Qr(forged.into_bytes()), Enter, Verdict::Rejected(TamperedQr), 0),
         (
             "a wristband",
-            Read::Tag(engine::ids::TagUid::new(&[1, 2, 3, 4]).unwrap()),
+            Read::Tag(engine::model::ids::TagUid::new(&[1, 2, 3, 4]).unwrap()),
             Enter,
             Verdict::Rejected(UnknownTag),
             0,

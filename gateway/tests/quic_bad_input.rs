@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::{House, open, open_with};
-use engine::command::{Direction, Verdict};
-use engine::ids::{DeviceId, ZoneNo};
-use engine::rejection::Rejection;
-use engine::status::Policy;
-use engine::time::Timestamp;
+use engine::gates::command::{Direction, Verdict};
+use engine::model::ids::{DeviceId, ZoneNo};
+use engine::model::rejection::Rejection;
+use engine::model::status::Policy;
+use engine::model::time::Timestamp;
 use gateway::quic::Limits;
 use quinn::{Connection, ConnectionError, RecvStream, SendStream, VarInt};
 use tapgate_client::{ClientError, DeviceKey, Identity, Link, Reader, ReaderOptions, config, endpoint, enrol_key};

@@ -8,8 +8,8 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use anyhow::{Context as _, anyhow, ensure};
-use engine::ids::WalletId;
-use engine::rejection::Rejection;
+use engine::model::ids::WalletId;
+use engine::model::rejection::Rejection;
 use storage::journal::bench::bench_disk;
 
 use crate::cli::{Bar, Guests, Load};

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use engine::status::ScanAck;
+use engine::model::status::ScanAck;
 
 /// Crowds for Tapgate: loads a server on this machine, and checks every answer.
 #[derive(Debug, Parser)]

@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use engine::command::{DeviceAnswer, Verdict};
-use engine::credential::QrClaim;
-use engine::ids::{CategoryNo, FestivalId, TicketId, ZoneNo};
-use engine::rejection::Rejection;
-use engine::time::Timestamp;
+use engine::gates::command::{DeviceAnswer, Verdict};
+use engine::model::credential::QrClaim;
+use engine::model::ids::{CategoryNo, FestivalId, TicketId, ZoneNo};
+use engine::model::rejection::Rejection;
+use engine::model::time::Timestamp;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Connection, Endpoint, EndpointConfig, ServerConfig, TokioRuntime};
 use rustls::crypto::aws_lc_rs;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
-use engine::rejection::Rejection;
+use engine::model::rejection::Rejection;
 use storage::journal::bench::bench_disk;
 
 use crate::cli::Gate;
@@ -118,7 +118,7 @@ pub fn seats(
         .map(|number| office.offer(festival, &format!("Reader {number}")))
         .collect::<anyhow::Result<_>>()?;
     let target = offers.first().context("there is a reader")?.1;
-    let of = |all: &[engine::credential::QrClaim], number: usize, stranger: bool| -> Vec<Visitor> {
+    let of = |all: &[engine::model::credential::QrClaim], number: usize, stranger: bool| -> Vec<Visitor> {
         all.iter().skip(number).step_by(readers).map(|claim| Visitor::new(*claim, stranger)).collect()
     };
     let seat = |(number, (offer, _)): (usize, (Offer, Target))| {

@@ -4,10 +4,10 @@
 //! a ticket is in when its scan is sent is the state in which it is decided, and the answer is known beforehand, down to
 //! its flags. What many readers share, the occupancy, is bounded here and compared exactly once the run is over.
 
-use engine::command::{CONFLICT, DeviceAnswer, FIRST_ENTRY, Verdict, WAS_NOT_INSIDE};
-use engine::credential::QrClaim;
-use engine::ids::ZoneNo;
-use engine::rejection::Rejection;
+use engine::gates::command::{CONFLICT, DeviceAnswer, FIRST_ENTRY, Verdict, WAS_NOT_INSIDE};
+use engine::model::credential::QrClaim;
+use engine::model::ids::ZoneNo;
+use engine::model::rejection::Rejection;
 
 /// What is held to the reader, and which way its holder wants to go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -203,8 +203,8 @@ impl Model {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use engine::ids::{CategoryNo, FestivalId, TicketId};
-    use engine::time::Timestamp;
+    use engine::model::ids::{CategoryNo, FestivalId, TicketId};
+    use engine::model::time::Timestamp;
 
     const ZONE: ZoneNo = ZoneNo(0);
 

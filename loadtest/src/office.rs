@@ -10,9 +10,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use engine::credential::{self, QrClaim};
-use engine::ids::{FestivalId, ZoneNo};
-use engine::status::ScanAck;
+use engine::model::credential;
+use engine::model::credential::QrClaim;
+use engine::model::ids::{FestivalId, ZoneNo};
+use engine::model::status::ScanAck;
 use serde::Deserialize;
 use serde_json::{Value, json};
 

@@ -1,7 +1,7 @@
 //! A simulated device, as whoever drives it sees it. It knows no network and no clock: bytes and nanoseconds come in,
 //! bytes go out.
 
-use engine::ids::DeviceId;
+use engine::model::ids::DeviceId;
 use hdrhistogram::Histogram;
 use tapgate_wire::{Frame, Refusal};
 

@@ -6,11 +6,12 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::hash::{DefaultHasher, Hasher as _};
 
-use engine::command::{DeviceAnswer, Direction, Verdict};
-use engine::credential::{self, QrClaim};
-use engine::ids::DeviceId;
-use engine::rejection::Rejection;
-use engine::time::Timestamp;
+use engine::gates::command::{DeviceAnswer, Direction, Verdict};
+use engine::model::credential;
+use engine::model::credential::QrClaim;
+use engine::model::ids::DeviceId;
+use engine::model::rejection::Rejection;
+use engine::model::time::Timestamp;
 use tapgate_wire::{Credential, Frame, Refusal, Scan, WINDOW_MAX};
 
 use crate::model::{Attempt, Model};
@@ -190,7 +191,7 @@ impl Reader {
             // After a reconnection: the verdict that was shown stands, whatever the shard had forgotten.
             Phase::Shown => {
                 self.shown -= usize::from(durable);
-                let flagged = answer.flags & engine::command::CONFLICT != 0;
+                let flagged = answer.flags & engine::gates::command::CONFLICT != 0;
                 self.model.tally.conflicts += u64::from(flagged);
                 if before.verdict != Some(answer.verdict) {
                     let was = before.verdict;
@@ -376,8 +377,8 @@ pub fn hash_of(seq: u64, answer: &DeviceAnswer) -> u64 {
 mod tests {
     use super::*;
     use crate::model::Visitor;
-    use engine::command::FIRST_ENTRY;
-    use engine::ids::{CategoryNo, FestivalId, TicketId, ZoneNo};
+    use engine::gates::command::FIRST_ENTRY;
+    use engine::model::ids::{CategoryNo, FestivalId, TicketId, ZoneNo};
     use tapgate_wire::decode;
 
     fn reader(window: usize, keep: usize) -> Reader {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use engine::rejection::Rejection;
+use engine::model::rejection::Rejection;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use storage::journal::bench::DiskReport;

@@ -6,10 +6,10 @@
 //! the run is over. And a wristband may **roam**: an operator moves it from wallet to wallet meanwhile, so that whoever is
 //! answered has been seen to afterwards ([`crate::crash`]).
 
-use engine::command::{CashVerdict, TerminalAnswer};
-use engine::ids::{TagUid, TransactionId, WalletId};
-use engine::money::Currency;
-use engine::rejection::Rejection;
+use engine::cashless::command::{CashVerdict, TerminalAnswer};
+use engine::model::ids::{TagUid, TransactionId, WalletId};
+use engine::model::money::Currency;
+use engine::model::rejection::Rejection;
 
 use crate::model::EXPLAINED_MAX;
 
@@ -265,7 +265,7 @@ impl Tab {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use engine::time::Timestamp;
+    use engine::model::time::Timestamp;
 
     fn tab() -> Tab {
         let mut shared = Guest::new(WalletId(9), None, 1_000_000);

@@ -7,11 +7,11 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::hash::{DefaultHasher, Hasher as _};
 
-use engine::command::{CashVerdict, Line, TerminalAnswer};
-use engine::ids::{DeviceId, ProductNo, TagUid, WalletId};
-use engine::money::{Currency, Money};
-use engine::rejection::Rejection;
-use engine::time::Timestamp;
+use engine::cashless::command::{CashVerdict, Line, TerminalAnswer};
+use engine::model::ids::{DeviceId, ProductNo, TagUid, WalletId};
+use engine::model::money::{Currency, Money};
+use engine::model::rejection::Rejection;
+use engine::model::time::Timestamp;
 use tapgate_wire::{Frame, LineItem, Refusal, WINDOW_MAX, WalletName};
 
 use crate::player::{Latencies, Player, WRITE_MAX};

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use engine::ids::ShardId;
+use engine::model::ids::ShardId;
 use storage::journal::{
     Journal, JournalError, Position, Reason, Sink,
     bench::bench_disk,

@@ -27,7 +27,7 @@ pub(crate) mod scan;
 
 use std::{io, path::PathBuf};
 
-use engine::ids::ShardId;
+use engine::model::ids::ShardId;
 use serde::{Deserialize, Serialize};
 
 /// A place in the journal, opaque, ordered within a shard.

@@ -14,7 +14,7 @@ use std::{
     sync::{Mutex, MutexGuard},
 };
 
-use engine::ids::ShardId;
+use engine::model::ids::ShardId;
 use serde::{Deserialize, Serialize};
 
 use crate::journal::{Chain, Position};

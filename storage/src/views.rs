@@ -21,9 +21,9 @@ pub mod wanted;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use engine::ids::ShardId;
+use engine::model::ids::ShardId;
+use engine::model::time::Timestamp;
 use engine::record::RecordError;
-use engine::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::journal::{Cursor, JournalError, Position};

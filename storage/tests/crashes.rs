@@ -5,7 +5,7 @@ mod common;
 use std::sync::Arc;
 
 use common::{OPTIONS, build, name, payload, read_all};
-use engine::ids::ShardId;
+use engine::model::ids::ShardId;
 use storage::journal::{
     JournalError,
     faults::{Chance, FaultDisk, Faults},

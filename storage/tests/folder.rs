@@ -10,7 +10,7 @@ use std::{
 };
 
 use common::{OPTIONS, build, name};
-use engine::ids::ShardId;
+use engine::model::ids::ShardId;
 use storage::journal::{
     Cursor, Journal, JournalError, Position, Sink,
     bench::bench_disk,

@@ -4,7 +4,7 @@ use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use engine::ids::ShardId;
+use engine::model::ids::ShardId;
 use storage::journal::{
     Cursor, Journal, Position, Reader, Sink,
     faults::FaultDisk,

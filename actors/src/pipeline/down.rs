@@ -1,7 +1,7 @@
 //! What is said for a shard that has gone down: nobody waits for an answer that will never come.
 
 use engine::command::OfficeAnswer;
-use engine::rejection::Rejection;
+use engine::model::rejection::Rejection;
 use engine::view::View;
 
 use super::{Release, Work};

@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 
 use engine::command::OfficeAnswer;
-use engine::ids::ShardId;
-use engine::rejection::Rejection;
+use engine::model::ids::ShardId;
+use engine::model::rejection::Rejection;
+use engine::model::time::Timestamp;
 use engine::shard::Shard;
-use engine::time::Timestamp;
 
 use super::Release;
 use crate::limits::{LATER_MAX, LATER_MS_MAX};

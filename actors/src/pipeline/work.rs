@@ -1,11 +1,11 @@
 //! What goes into a pipeline, and what comes out.
 
-use engine::command::{
-    CommandRef, DeviceCommand, OfficeAction, OfficeAnswer, OfficeCommand, TerminalAction, TerminalCommand,
-};
-use engine::ids::ShardId;
-use engine::outbox::Message;
-use engine::rejection::Rejection;
+use engine::cashless::command::{TerminalAction, TerminalCommand};
+use engine::command::{CommandRef, OfficeAction, OfficeAnswer, OfficeCommand};
+use engine::gates::command::DeviceCommand;
+use engine::model::ids::ShardId;
+use engine::model::rejection::Rejection;
+use engine::shard::outbox::Message;
 use engine::view::{Notice, Query, View};
 
 use crate::reply::{DeviceReply, TerminalReply};

@@ -7,17 +7,15 @@ use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
 use actors::{Busy, DeviceReply, Inbox, Node, NodeConfig};
-use engine::command::{
-    CategoryValues, Credential, DeviceAction, DeviceCommand, Direction, OfficeAction, OfficeAnswer, OfficeCommand,
-    Scan, issued,
-};
-use engine::credential::QrSecret;
-use engine::ids::{DeviceId, FestivalId, GateNo, TicketId, ZoneNo};
-use engine::money::{Currency, Money};
-use engine::principal::Principal;
-use engine::rejection::Rejection;
-use engine::status::{CategoryKind, FestivalStatus, Policy};
-use engine::time::Timestamp;
+use engine::command::{OfficeAction, OfficeAnswer, OfficeCommand, issued};
+use engine::gates::command::{CategoryValues, Credential, DeviceAction, DeviceCommand, Direction, Scan};
+use engine::model::credential::QrSecret;
+use engine::model::ids::{DeviceId, FestivalId, GateNo, TicketId, ZoneNo};
+use engine::model::money::{Currency, Money};
+use engine::model::principal::Principal;
+use engine::model::rejection::Rejection;
+use engine::model::status::{CategoryKind, FestivalStatus, Policy};
+use engine::model::time::Timestamp;
 
 const SECRET: &[u8] = b"a secret of at least 32 bytes, for tests";
 
@@ -96,7 +94,7 @@ pub fn found(
         starts_at,
         ends_at,
         policy,
-        calendar: engine::time::Calendar::default(),
+        calendar: engine::model::time::Calendar::default(),
     });
     let OfficeAnswer::Festival(festival) = made else { panic!("{made:?}") };
     let name = "Main".to_owned();
@@ -133,7 +131,7 @@ pub fn found(
 pub fn scan(device: DeviceId, seq: u64, ticket: TicketId) -> DeviceCommand {
     let secret = QrSecret::new(SECRET).unwrap();
     let claim = secret.key(ticket.festival(), 1).sign(ticket, 1);
-    let verified = secret.verify(engine::credential::text(&claim).as_bytes()).unwrap();
+    let verified = secret.verify(engine::model::credential::text(&claim).as_bytes()).unwrap();
     DeviceCommand {
         device,
         seq,

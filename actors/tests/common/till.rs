@@ -4,14 +4,16 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use actors::{Busy, Node, TerminalInbox, TerminalReply};
+use engine::cashless::command::*;
+use engine::cashless::view::{LedgerView, WalletView};
 use engine::command::*;
-use engine::ids::*;
-use engine::money::{Currency, Money};
-use engine::principal::Principal;
-use engine::rejection::Rejection;
-use engine::status::{FestivalStatus, Policy};
-use engine::time::Timestamp;
-use engine::view::{LedgerView, Query, View, WalletView};
+use engine::model::ids::*;
+use engine::model::money::{Currency, Money};
+use engine::model::principal::Principal;
+use engine::model::rejection::Rejection;
+use engine::model::status::{FestivalStatus, Policy};
+use engine::model::time::Timestamp;
+use engine::view::{Query, View};
 
 /// What a terminal's session was told.
 #[derive(Default)]
@@ -92,7 +94,7 @@ impl Bar {
             starts_at: Timestamp(0),
             ends_at: Timestamp(i64::MAX),
             policy: Policy::default(),
-            calendar: engine::time::Calendar::default(),
+            calendar: engine::model::time::Calendar::default(),
         });
         let OfficeAnswer::Festival(festival) = made else { panic!("{made:?}") };
         let policy = CashPolicy { max_balance: 500_000_000_000, ..CashPolicy::default() };
@@ -101,7 +103,7 @@ impl Bar {
             name: "Beer".into(),
             commission_bp: 1_000,
             open: true,
-            kind: engine::status::VendorKind::Bar,
+            kind: engine::model::status::VendorKind::Bar,
         };
         let made = office.cash(CashAction::PutVendor { festival, vendor: None, values });
         assert_eq!(made, OfficeAnswer::Vendor(VendorNo(0)));

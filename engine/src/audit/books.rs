@@ -4,15 +4,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Check, Found};
-use crate::admission::{NO_DEVICE, UNDO_WITHIN_MS};
-use crate::command::{CONFLICT, CategoryValues, Direction, FIRST_ENTRY, Verdict, WAS_NOT_INSIDE};
-use crate::connections::LATE_MAX_MS;
-use crate::event::{AdmittedByHand, CashEvent, DoneByHand, Event, Scanned, TakenBack, Undone};
-use crate::festival::{Festival, RESET_WITHIN_MS};
-use crate::ids::{DeviceId, FestivalId, GateNo, TicketId, ZoneNo, nonce_at};
-use crate::rejection::Rejection;
-use crate::status::{EntryPolicy, FestivalStatus, Policy, TicketStatus, ZoneState};
-use crate::time::Timestamp;
+use crate::cashless::event::CashEvent;
+use crate::event::Event;
+use crate::gates::admission::{NO_DEVICE, UNDO_WITHIN_MS};
+use crate::gates::command::{CONFLICT, CategoryValues, Direction, FIRST_ENTRY, Verdict, WAS_NOT_INSIDE};
+use crate::gates::connections::LATE_MAX_MS;
+use crate::gates::event::{AdmittedByHand, DoneByHand, Scanned, TakenBack, Undone};
+use crate::gates::festival::{Festival, RESET_WITHIN_MS};
+use crate::model::ids::{DeviceId, FestivalId, GateNo, TicketId, ZoneNo, nonce_at};
+use crate::model::rejection::Rejection;
+use crate::model::status::{EntryPolicy, FestivalStatus, Policy, TicketStatus, ZoneState};
+use crate::model::time::Timestamp;
 
 /// A ticket by category and serial.
 type Seat = (u16, u32);
@@ -589,15 +591,15 @@ impl Books {
             (replayed.status, replayed.policy, replayed.qr_version) == (self.status, self.policy, self.qr_version),
             "status, policy or key",
         );
-        let zone = |zone: &crate::zone::Zone| {
+        let zone = |zone: &crate::gates::zone::Zone| {
             (zone.occupancy, zone.unaccounted, zone.admitted, zone.left, zone.capacity, zone.state)
         };
         let ours = self.zones.iter().map(|z| (z.occupancy(), z.unaccounted, z.came, z.left, z.capacity, z.state));
         same(replayed.zones.iter().map(zone).eq(ours), "the zones");
-        let gate = |gate: &crate::zone::Gate| [gate.admitted, gate.exited, gate.undone, gate.rejected];
+        let gate = |gate: &crate::gates::zone::Gate| [gate.admitted, gate.exited, gate.undone, gate.rejected];
         same(replayed.gates.iter().map(gate).eq(self.counted.iter().copied()), "the gates' counts");
-        let gate = |device: &crate::device::Device| device.terminal.is_none().then_some(device.gate.0);
-        let device = |device: &crate::device::Device| (gate(device), device.revoked, device.window.floor());
+        let gate = |device: &crate::gates::device::Device| device.terminal.is_none().then_some(device.gate.0);
+        let device = |device: &crate::gates::device::Device| (gate(device), device.revoked, device.window.floor());
         let ours = self.devices.iter().map(|device| (device.gate, device.revoked, device.floor));
         same(replayed.devices.iter().map(device).eq(ours), "the devices");
         let sums = replayed.categories.iter().map(|category| (category.live, category.tickets.len(), &category.values));

@@ -14,13 +14,15 @@ mod wristbands;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{Check, Found};
-use crate::cash::Cash;
-use crate::command::{CashPolicy, ProductValues, Source, SourceKind, VendorValues};
-use crate::event::{CashEvent, DoneByHand, Event, Lots};
-use crate::ids::{DeviceId, FestivalId, Home, ShardId, TagUid, VendorNo, WalletId};
-use crate::money::Currency;
-use crate::outbox::{Entry, Message};
-use crate::status::FestivalStatus;
+use crate::cashless::Cash;
+use crate::cashless::command::{CashPolicy, ProductValues, Source, SourceKind, VendorValues};
+use crate::cashless::event::{CashEvent, Lots};
+use crate::event::Event;
+use crate::gates::event::DoneByHand;
+use crate::model::ids::{DeviceId, FestivalId, Home, ShardId, TagUid, VendorNo, WalletId};
+use crate::model::money::Currency;
+use crate::model::status::FestivalStatus;
+use crate::shard::outbox::{Entry, Message};
 use peer::Peer;
 use table::Table;
 use transfers::{Credit, Op};
@@ -226,7 +228,7 @@ impl MoneyBooks {
             | CashEvent::VendorPut { .. }
             | CashEvent::ProductPut { .. }
             | CashEvent::TerminalEnrolled { .. } => {
-                let entry = crate::cash::entry_of(event).expect("the directory's own");
+                let entry = crate::cashless::entry_of(event).expect("the directory's own");
                 self.put(&entry, found);
             }
             CashEvent::TerminalOffered { festival, .. } => {
@@ -393,7 +395,7 @@ impl MoneyBooks {
         };
         same(replayed.serial() == self.serial, "the number of transactions");
         same(replayed.wallets.len() == self.wallets.len(), "the number of wallets");
-        let wallet = |wallet: &crate::cash::wallet::Wallet| {
+        let wallet = |wallet: &crate::cashless::wallet::Wallet| {
             self.wallets.get(wallet.id).is_some_and(|ours| {
                 (wallet.available, wallet.reserved, wallet.issuer, wallet.currency, wallet.transactions)
                     == (ours.available, ours.reserved, ours.issuer, ours.currency, ours.transactions)

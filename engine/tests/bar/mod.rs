@@ -15,15 +15,18 @@ mod script;
 use std::collections::BTreeMap;
 
 use engine::audit::{Audit, Report};
+use engine::cashless::command::*;
+use engine::cashless::view::{LedgerView, TagState, WalletView};
 use engine::command::*;
-use engine::ids::*;
-use engine::money::{Currency, Money};
-use engine::outbox::Message;
-use engine::principal::Principal;
+use engine::gates::command::*;
+use engine::model::ids::*;
+use engine::model::money::{Currency, Money};
+use engine::model::principal::Principal;
+use engine::model::status::{CategoryKind, EntryPolicy, FestivalStatus, Policy};
+use engine::model::time::{HOUR_MS, Timestamp};
+use engine::shard::outbox::Message;
 use engine::shard::{Shard, Step};
-use engine::status::{CategoryKind, EntryPolicy, FestivalStatus, Policy};
-use engine::time::{HOUR_MS, Timestamp};
-use engine::view::{LedgerView, Query, TagState, View, WalletView};
+use engine::view::{Query, View};
 
 /// 2026-07-10T18:00:00Z.
 pub const EVENING: Timestamp = Timestamp(1_783_706_400_000);
@@ -94,7 +97,7 @@ impl Bar {
                 starts_at: EVENING,
                 ends_at: EVENING.plus_ms(72 * HOUR_MS),
                 policy: Policy::default(),
-                calendar: engine::time::Calendar::default(),
+                calendar: engine::model::time::Calendar::default(),
             });
             assert_eq!(made, OfficeAnswer::Festival(FestivalId::of_slug(slug)));
         }

@@ -213,7 +213,7 @@ impl Bar {
                     name: name.into(),
                     commission_bp,
                     open: true,
-                    kind: engine::status::VendorKind::Bar,
+                    kind: engine::model::status::VendorKind::Bar,
                 };
                 CashAction::PutVendor { festival: here, vendor: None, values }
             }

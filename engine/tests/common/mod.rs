@@ -14,16 +14,19 @@ mod script;
 use std::collections::BTreeMap;
 
 use engine::command::*;
-use engine::credential::{QrClaim, QrSecret, text};
-use engine::event::{Event, Undone};
-use engine::festival::Festival;
-use engine::ids::*;
-use engine::money::{Currency, Money};
-use engine::principal::Principal;
-use engine::rejection::Rejection;
+
+use engine::event::Event;
+use engine::gates::command::*;
+use engine::gates::event::Undone;
+use engine::gates::festival::Festival;
+use engine::model::credential::{QrClaim, QrSecret, text};
+use engine::model::ids::*;
+use engine::model::money::{Currency, Money};
+use engine::model::principal::Principal;
+use engine::model::rejection::Rejection;
+use engine::model::status::*;
+use engine::model::time::{HOUR_MS, MINUTE_MS, Timestamp};
 use engine::shard::{Shard, Step};
-use engine::status::*;
-use engine::time::{HOUR_MS, MINUTE_MS, Timestamp};
 use engine::view::{Notice, Query, View};
 
 /// The secret of every test.
@@ -289,7 +292,7 @@ pub fn create(slug: &str) -> OfficeAction {
         starts_at: MIDNIGHT,
         ends_at: MIDNIGHT.plus_ms(72 * HOUR_MS),
         policy: Policy::default(),
-        calendar: engine::time::Calendar::default(),
+        calendar: engine::model::time::Calendar::default(),
     }
 }
 

@@ -53,7 +53,7 @@ impl World {
             ["inside", zone] => self.zone(zone).occupancy.to_string(),
             ["gate", gate] => {
                 let gate = self.here().gates.iter().find(|known| known.name == *gate).expect("a gate");
-                let &engine::zone::Gate { admitted, exited, undone, rejected, .. } = gate;
+                let &engine::gates::zone::Gate { admitted, exited, undone, rejected, .. } = gate;
                 format!("{admitted} in, {exited} out, {undone} undone, {rejected} rejected")
             }
             ["last", "counted"] => match self.last_event() {
@@ -285,7 +285,7 @@ impl World {
         }
     }
 
-    fn zone(&self, name: &str) -> &engine::zone::Zone {
+    fn zone(&self, name: &str) -> &engine::gates::zone::Zone {
         self.here().zone(self.zones[name]).expect("it was made")
     }
 

@@ -1,12 +1,14 @@
 //! Any event about money.
 
-use engine::command::*;
+use engine::cashless::command::*;
+
+use engine::cashless::event::*;
 use engine::event::*;
-use engine::ids::*;
-use engine::money::Currency;
-use engine::outbox::{Entry, Message, Named};
-use engine::rejection::Rejection;
-use engine::status::FestivalStatus;
+use engine::model::ids::*;
+use engine::model::money::Currency;
+use engine::model::rejection::Rejection;
+use engine::model::status::FestivalStatus;
+use engine::shard::outbox::{Entry, Message, Named};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -225,7 +227,7 @@ fn policy() -> impl Strategy<Value = CashPolicy> {
     )
 }
 fn vendor_values() -> impl Strategy<Value = VendorValues> {
-    let kind = proptest::sample::select(engine::status::VendorKind::ALL);
+    let kind = proptest::sample::select(engine::model::status::VendorKind::ALL);
     (text(), kind, proptest::num::u16::ANY, bool()).prop_map(|(name, kind, commission_bp, open)| VendorValues {
         name,
         kind,

@@ -2,14 +2,16 @@
 
 mod cash;
 
-use engine::command::{CategoryValues, Details, Direction, FirstUse, Verdict};
 use engine::event::*;
-use engine::ids::*;
-use engine::money::Money;
-use engine::principal::Principal;
-use engine::rejection::Rejection;
-use engine::status::*;
-use engine::time::{Calendar, Timestamp};
+
+use engine::gates::command::{CategoryValues, Details, Direction, FirstUse, Verdict};
+use engine::gates::event::*;
+use engine::model::ids::*;
+use engine::model::money::Money;
+use engine::model::principal::Principal;
+use engine::model::rejection::Rejection;
+use engine::model::status::*;
+use engine::model::time::{Calendar, Timestamp};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;

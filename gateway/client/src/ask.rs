@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use engine::command::Direction;
-use engine::ids::TicketId;
-use engine::time::Timestamp;
+use engine::gates::command::Direction;
+use engine::model::ids::TicketId;
+use engine::model::time::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::late::{Lately, Unanswered};

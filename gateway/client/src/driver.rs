@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
-use engine::command::Direction;
-use engine::time::Timestamp;
+use engine::gates::command::Direction;
+use engine::model::time::Timestamp;
 use tapgate_wire::{Balance, Credential, Frame, Pay, Refund, Scan, TopUp, Undo, WINDOW_MAX, close, decode};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};

@@ -9,7 +9,7 @@ use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use engine::ids::DeviceId;
+use engine::model::ids::DeviceId;
 use serde::{Deserialize, Serialize};
 use tapgate_wire::Fingerprint;
 
@@ -198,7 +198,7 @@ pub(super) fn file(path: &Path, error: io::Error) -> ClientError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use engine::ids::FestivalId;
+    use engine::model::ids::FestivalId;
     use std::os::unix::fs::PermissionsExt as _;
 
     #[test]

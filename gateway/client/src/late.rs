@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use engine::command::Verdict;
-use engine::ids::DeviceId;
-use engine::money::Money;
-use engine::time::Timestamp;
+use engine::gates::command::Verdict;
+use engine::model::ids::DeviceId;
+use engine::model::money::Money;
+use engine::model::time::Timestamp;
 use tapgate_wire::{Frame, Recent, decode};
 use tokio::sync::broadcast;
 

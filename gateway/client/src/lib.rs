@@ -35,16 +35,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::command::LINES_MAX;
+use engine::cashless::command::LINES_MAX;
 use quinn::Endpoint;
 use tapgate_wire::WireError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, watch};
 
 // What a device says and hears, so that it needs no other crate of ours.
-pub use engine::command::{CashVerdict, DeviceAnswer, Direction, Line, TerminalAnswer, Verdict};
-pub use engine::ids::{DeviceId, ProductNo, TagUid, TicketId, TransactionId, VendorNo, WalletId, ZoneNo};
-pub use engine::money::{Currency, Money};
-pub use engine::rejection::Rejection;
+pub use engine::cashless::command::{CashVerdict, Line, TerminalAnswer};
+pub use engine::gates::command::{DeviceAnswer, Direction, Verdict};
+pub use engine::model::ids::{DeviceId, ProductNo, TagUid, TicketId, TransactionId, VendorNo, WalletId, ZoneNo};
+pub use engine::model::money::{Currency, Money};
+pub use engine::model::rejection::Rejection;
 pub use tapgate_wire::{NoOffer, Notice, Offer, Recent, Refusal};
 
 pub use identity::{DeviceKey, Identity};
@@ -147,7 +148,7 @@ pub enum ClientError {
 impl ClientError {
     /// Coming again will not help.
     pub fn is_final(&self) -> bool {
-        use engine::rejection::Rejection::{DeviceRevoked, UnknownDevice};
+        use engine::model::rejection::Rejection::{DeviceRevoked, UnknownDevice};
         match self {
             Self::Refused { refusal, .. } => matches!(
                 refusal,

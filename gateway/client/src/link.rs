@@ -5,10 +5,10 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::ids::{DeviceId, FestivalId, GateNo, VendorNo, ZoneNo};
-use engine::money::Currency;
-use engine::status::ScanAck;
-use engine::time::Timestamp;
+use engine::model::ids::{DeviceId, FestivalId, GateNo, VendorNo, ZoneNo};
+use engine::model::money::Currency;
+use engine::model::status::ScanAck;
+use engine::model::time::Timestamp;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, RecvStream, SendStream, TransportConfig, VarInt};
 use rustls::pki_types::CertificateDer;

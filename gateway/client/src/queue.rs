@@ -24,8 +24,8 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use engine::command::Verdict;
-use engine::ids::{DeviceId, ZONES_MAX, ZoneNo};
+use engine::gates::command::Verdict;
+use engine::model::ids::{DeviceId, ZONES_MAX, ZoneNo};
 use tapgate_wire::decode;
 
 use super::ClientError;
@@ -333,9 +333,9 @@ fn seq_of(frame: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use engine::command::Direction;
-    use engine::ids::FestivalId;
-    use engine::time::Timestamp;
+    use engine::gates::command::Direction;
+    use engine::model::ids::FestivalId;
+    use engine::model::time::Timestamp;
     use tapgate_wire::{Credential, Frame, Scan};
 
     const DEVICE: DeviceId = DeviceId(7);

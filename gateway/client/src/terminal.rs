@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::command::{CashVerdict, LINES_MAX, Line, OVER_LIMIT, TerminalAnswer};
-use engine::ids::{DeviceId, ProductNo, TagUid, TransactionId, WalletId};
-use engine::money::{Currency, Money};
-use engine::rejection::Rejection;
+use engine::cashless::command::{CashVerdict, LINES_MAX, Line, OVER_LIMIT, TerminalAnswer};
+use engine::model::ids::{DeviceId, ProductNo, TagUid, TransactionId, WalletId};
+use engine::model::money::{Currency, Money};
+use engine::model::rejection::Rejection;
 use tapgate_wire::{Balance, Frame, LineItem, Pay, RECENT_MAX, Refund, ReturnedItem, TopUp, WalletName};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
@@ -303,7 +303,7 @@ pub const ANSWER_SLACK: Duration = Duration::from_secs(2);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use engine::time::Timestamp;
+    use engine::model::time::Timestamp;
 
     #[test]
     fn every_answer_can_be_read_aloud() {

@@ -2,7 +2,7 @@
 
 use aws_lc_rs::hmac;
 use engine::command::IdempotencyKey;
-use engine::ids::{CROCKFORD, FestivalId, WalletId};
+use engine::model::ids::{CROCKFORD, FestivalId, WalletId};
 use sha2::{Digest, Sha256};
 
 use super::api_key::key_text;

@@ -1,9 +1,9 @@
 //! Whoever is signed in, and what they may.
 
-use engine::ids::FestivalId;
-use engine::principal::Principal;
-use engine::rejection::Rejection;
-use engine::status::Role;
+use engine::model::ids::FestivalId;
+use engine::model::principal::Principal;
+use engine::model::rejection::Rejection;
+use engine::model::status::Role;
 use engine::view::ApiKeyView;
 
 use super::rights::{Right, role_may};

@@ -1,6 +1,6 @@
 //! What can be done, and the table of the roles that may.
 
-use engine::status::Role;
+use engine::model::status::Role;
 
 /// Something that can be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use anyhow::{Context as _, bail};
 use axum::http::StatusCode;
-use engine::status::Role;
+use engine::model::status::Role;
 use serde::Deserialize;
 use serde_json::json;
 

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::{self, JoinHandle};
 
 use engine::audit::{Audit, Report};
-use engine::ids::ShardId;
+use engine::model::ids::ShardId;
 
 /// A pile is handed over when it has so many bytes: some thousand transactions.
 const PILE_BYTES: usize = 256 << 10;
@@ -106,11 +106,11 @@ fn work(mut audit: Audit, piles: &Receiver<Pile>, give_back: &Sender<Pile>) -> A
 #[cfg(test)]
 mod tests {
     use engine::command::{Command, OfficeAction, OfficeCommand};
-    use engine::ids::Home;
-    use engine::principal::Principal;
+    use engine::model::ids::Home;
+    use engine::model::principal::Principal;
+    use engine::model::status::Policy;
+    use engine::model::time::Timestamp;
     use engine::shard::{Shard, Step};
-    use engine::status::Policy;
-    use engine::time::Timestamp;
 
     use super::*;
 
@@ -130,7 +130,7 @@ mod tests {
                 starts_at,
                 ends_at,
                 policy,
-                calendar: engine::time::Calendar::default(),
+                calendar: engine::model::time::Calendar::default(),
             };
             let shard = action.home().shard(SHARDS);
             assert_ne!(action.home(), Home::Platform);

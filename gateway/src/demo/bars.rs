@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::command::TerminalAnswer;
-use engine::money::{Currency, Money};
+use engine::cashless::command::TerminalAnswer;
+use engine::model::money::{Currency, Money};
 use tapgate_client::{ClientError, Shown, Terminal};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};

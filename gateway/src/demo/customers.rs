@@ -7,8 +7,8 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use engine::command::{CashVerdict, Line, TerminalAnswer};
-use engine::ids::{ProductNo, TagUid, TransactionId};
+use engine::cashless::command::{CashVerdict, Line, TerminalAnswer};
+use engine::model::ids::{ProductNo, TagUid, TransactionId};
 
 use crate::demo::visitors::{Chance, poisson, wave};
 
@@ -234,9 +234,9 @@ impl Drinkers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use engine::ids::WalletId;
-    use engine::rejection::Rejection;
-    use engine::time::Timestamp;
+    use engine::model::ids::WalletId;
+    use engine::model::rejection::Rejection;
+    use engine::model::time::Timestamp;
 
     const START_MS: i64 = 1_700_000_000_000;
 

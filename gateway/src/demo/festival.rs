@@ -4,14 +4,16 @@
 use std::path::Path;
 
 use actors::Node;
-use engine::command::{CategoryValues, ISSUE_MAX, OfficeAction, OfficeAnswer, OfficeCommand, issued};
-use engine::ids::{CategoryNo, FestivalId, TicketId, ZoneNo};
-use engine::money::{Currency, Money};
-use engine::principal::Principal;
-use engine::rejection::Rejection;
-use engine::status::{CategoryKind, EntryPolicy, FestivalStatus, Policy, Role, TicketStatus};
-use engine::time::{HOUR_MS, Timestamp};
-use engine::view::{FestivalView, Query, View};
+use engine::command::{OfficeAction, OfficeAnswer, OfficeCommand, issued};
+use engine::gates::command::{CategoryValues, ISSUE_MAX};
+use engine::gates::view::FestivalView;
+use engine::model::ids::{CategoryNo, FestivalId, TicketId, ZoneNo};
+use engine::model::money::{Currency, Money};
+use engine::model::principal::Principal;
+use engine::model::rejection::Rejection;
+use engine::model::status::{CategoryKind, EntryPolicy, FestivalStatus, Policy, Role, TicketStatus};
+use engine::model::time::{HOUR_MS, Timestamp};
+use engine::view::{Query, View};
 use sha2::{Digest, Sha256};
 
 use crate::auth::{key_hash, key_text};
@@ -91,7 +93,7 @@ pub async fn set_up(node: &Node, folder: &Path) -> Result<FestivalView, DemoErro
                 starts_at,
                 ends_at,
                 policy,
-                calendar: engine::time::Calendar::default(),
+                calendar: engine::model::time::Calendar::default(),
             },
         )
         .await?;

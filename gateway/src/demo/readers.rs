@@ -6,8 +6,9 @@ use std::path::Path;
 
 use actors::Node;
 use engine::command::{OfficeAction, OfficeAnswer};
-use engine::ids::FestivalId;
-use engine::view::{FestivalView, Query, View};
+use engine::gates::view::FestivalView;
+use engine::model::ids::FestivalId;
+use engine::view::{Query, View};
 use tapgate_client::{ClientError, Identity, Reader, ReaderOptions};
 use tapgate_wire::{Fingerprint, Offer};
 

@@ -4,8 +4,9 @@
 use std::path::Path;
 
 use actors::Node;
-use engine::command::{CashAction, OfficeAction};
-use engine::ids::{FestivalId, VendorNo};
+use engine::cashless::command::CashAction;
+use engine::command::OfficeAction;
+use engine::model::ids::{FestivalId, VendorNo};
 use tapgate_client::{ClientError, ReaderOptions, Terminal};
 
 use crate::demo::customers::Till;

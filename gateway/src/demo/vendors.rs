@@ -5,15 +5,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use actors::Node;
-use engine::command::{
-    CashAction, CashPolicy, OfficeAction, OfficeAnswer, OfficeCommand, ProductValues, Source, SourceKind, VendorValues,
-};
-use engine::ids::{FestivalId, TagUid, VendorNo, WalletId};
-use engine::money::{Currency, Money};
-use engine::principal::Principal;
-use engine::rejection::Rejection;
-use engine::status::VendorKind;
-use engine::view::{Query, View, WalletView};
+use engine::cashless::command::{CashAction, CashPolicy, ProductValues, Source, SourceKind, VendorValues};
+use engine::cashless::view::WalletView;
+use engine::command::{OfficeAction, OfficeAnswer, OfficeCommand};
+use engine::model::ids::{FestivalId, TagUid, VendorNo, WalletId};
+use engine::model::money::{Currency, Money};
+use engine::model::principal::Principal;
+use engine::model::rejection::Rejection;
+use engine::model::status::VendorKind;
+use engine::view::{Query, View};
 use futures_util::{StreamExt as _, stream};
 use sha2::{Digest, Sha256};
 

@@ -4,9 +4,9 @@
 //! People come in waves, drift between the ground, the deck and backstage, and go home again, for ever. About one
 //! attempt in twenty-five is not as it should be: those are what the gates are for.
 
-use engine::command::{Direction, Verdict};
-use engine::ids::{TicketId, nonce_at};
-use engine::rejection::Rejection;
+use engine::gates::command::{Direction, Verdict};
+use engine::model::ids::{TicketId, nonce_at};
+use engine::model::rejection::Rejection;
 
 /// Somewhere a visitor can be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -276,7 +276,7 @@ impl Chance {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use engine::ids::{CategoryNo, FestivalId};
+    use engine::model::ids::{CategoryNo, FestivalId};
 
     const START_MS: i64 = 1_700_000_000_000;
 

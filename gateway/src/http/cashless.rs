@@ -9,10 +9,12 @@
 //! takes other festivals' wallets, its staff can top them up and let them pay, as its terminals can, and no more. An
 //! account has a wallet for each issuer, so that none keeps another from making theirs.
 
-use engine::command::{CashAction, IdempotencyKey, OfficeAction, OfficeAnswer};
-use engine::ids::{FestivalId, WalletId};
-use engine::rejection::Rejection;
-use engine::view::{Query, View, WalletView};
+use engine::cashless::command::CashAction;
+use engine::cashless::view::WalletView;
+use engine::command::{IdempotencyKey, OfficeAction, OfficeAnswer};
+use engine::model::ids::{FestivalId, WalletId};
+use engine::model::rejection::Rejection;
+use engine::view::{Query, View};
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;

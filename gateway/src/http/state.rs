@@ -6,10 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use actors::Node;
 use engine::command::{IdempotencyKey, OfficeAction, OfficeAnswer, OfficeCommand};
-use engine::credential::QrSecret;
-use engine::ids::FestivalId;
-use engine::rejection::Rejection;
-use engine::view::{AboutView, FestivalView, Query, View};
+use engine::gates::view::FestivalView;
+use engine::gates::view::brief::AboutView;
+use engine::model::credential::QrSecret;
+use engine::model::ids::FestivalId;
+use engine::model::rejection::Rejection;
+use engine::view::{Query, View};
 use storage::views::wanted::while_wanted;
 use tapgate_wire::Fingerprint;
 

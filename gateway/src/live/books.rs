@@ -4,9 +4,10 @@
 use std::time::{Duration, Instant};
 
 use actors::Node;
-use engine::ids::FestivalId;
-use engine::rejection::Rejection;
-use engine::view::{CashView, Query, View};
+use engine::cashless::view::CashView;
+use engine::model::ids::FestivalId;
+use engine::model::rejection::Rejection;
+use engine::view::{Query, View};
 
 use super::names::Names;
 use crate::live::cashless::Cash;

@@ -5,10 +5,11 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 
-use engine::event::TransactionKind;
-use engine::ids::{DeviceId, VendorNo};
-use engine::money::decimal::{self, DECIMALS_MAX, Decimal};
-use engine::view::{CashView, LedgerView, TerminalSeen};
+use engine::cashless::event::TransactionKind;
+use engine::cashless::view::{CashView, LedgerView, TerminalSeen};
+use engine::model::ids::{DeviceId, VendorNo};
+use engine::model::money::decimal;
+use engine::model::money::decimal::{DECIMALS_MAX, Decimal};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use utoipa::ToSchema;
@@ -303,7 +304,7 @@ fn vendors(about: &CashView, books: &LedgerView, terminals: &[&TerminalSeen], at
     let sums: HashMap<VendorNo, _> = books.vendors.iter().map(|sums| (sums.vendor, *sums)).collect();
     let decimals = about.policy.currency.decimals();
     let amount = |minor: i128| Amount { minor, decimals };
-    let vendor = |vendor: &engine::view::VendorView| {
+    let vendor = |vendor: &engine::cashless::view::VendorView| {
         let sums = sums.get(&vendor.no).copied().unwrap_or_default();
         let (heard, all) = heard_and_all.get(&vendor.no).copied().unwrap_or_default();
         Vendor {
@@ -346,12 +347,12 @@ impl Terminals {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use engine::command::{CashPolicy, ProductValues, Source, SourceKind, VendorValues};
-    use engine::ids::{FestivalId, ProductNo, WalletId};
-    use engine::rejection::Rejection;
-    use engine::status::FestivalStatus;
-    use engine::time::Timestamp;
-    use engine::view::{RefusedCash, VendorSums, VendorView};
+    use engine::cashless::command::{CashPolicy, ProductValues, Source, SourceKind, VendorValues};
+    use engine::cashless::view::{RefusedCash, VendorSums, VendorView};
+    use engine::model::ids::{FestivalId, ProductNo, WalletId};
+    use engine::model::rejection::Rejection;
+    use engine::model::status::FestivalStatus;
+    use engine::model::time::Timestamp;
 
     const FESTIVAL: FestivalId = FestivalId(7);
     const NOW: i64 = 10_000_000;
@@ -364,7 +365,7 @@ pub(super) mod tests {
                 name: name.into(),
                 commission_bp: 1_000,
                 open,
-                kind: engine::status::VendorKind::Bar,
+                kind: engine::model::status::VendorKind::Bar,
             },
             products: vec![(
                 ProductNo(0),

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use actors::Node;
-use engine::ids::{DeviceId, FestivalId};
+use engine::model::ids::{DeviceId, FestivalId};
 use engine::view::{Query, View};
 
 /// How many devices are looked up at once; more follow a second later.

@@ -4,8 +4,8 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use engine::rejection::Rejection;
-use engine::view::LiveView;
+use engine::gates::view::LiveView;
+use engine::model::rejection::Rejection;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -263,10 +263,10 @@ impl Picture {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use engine::ids::{DeviceId, FestivalId, GateNo, ZoneNo};
-    use engine::status::{FestivalStatus, ZoneState};
-    use engine::time::Timestamp;
-    use engine::view::{GateView, RecentRejection, ZoneView};
+    use engine::gates::view::{GateView, RecentRejection, ZoneView};
+    use engine::model::ids::{DeviceId, FestivalId, GateNo, ZoneNo};
+    use engine::model::status::{FestivalStatus, ZoneState};
+    use engine::model::time::Timestamp;
 
     /// A festival with a ground (zone 0) and a deck in it (zone 1), and one gate to each.
     pub(in crate::live) fn live(

@@ -4,10 +4,10 @@
 use std::time::{Duration, Instant};
 
 use engine::command::{OfficeAction, OfficeCommand};
-use engine::connections::{CLOCK_OFF_MAX_MS, QUEUE_DRAINS_MS};
-use engine::ids::DeviceId;
-use engine::principal::Principal;
-use engine::time::Timestamp;
+use engine::gates::connections::{CLOCK_OFF_MAX_MS, QUEUE_DRAINS_MS};
+use engine::model::ids::DeviceId;
+use engine::model::principal::Principal;
+use engine::model::time::Timestamp;
 
 use super::Door;
 

@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use engine::ids::DeviceId;
+use engine::model::ids::DeviceId;
 
 use super::limits::{Limits, TokenBucket};
 

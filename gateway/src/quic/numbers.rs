@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use engine::ids::DeviceId;
+use engine::model::ids::DeviceId;
 use tapgate_wire::WINDOW_MAX;
 
 /// Terminals whose numbers are remembered, connected or not. One that keeps 16 commands under way costs 256 B, one that

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use actors::{Busy, DeviceReply, Inbox, TerminalReply};
-use engine::command::CashVerdict;
-use engine::rejection::Rejection;
+use engine::cashless::command::CashVerdict;
+use engine::model::rejection::Rejection;
 use quinn::{Connection, SendStream, VarInt};
 use tapgate_wire::{Frame, Notice, Refusal, close, encode_confirmed};
 use tokio::sync::Notify;

@@ -4,10 +4,11 @@
 
 use actors::Node;
 use engine::command::{OfficeAction, OfficeCommand};
-use engine::ids::DeviceId;
-use engine::principal::Principal;
-use engine::rejection::Rejection;
-use engine::view::{DeviceView, Query, View};
+use engine::gates::view::DeviceView;
+use engine::model::ids::DeviceId;
+use engine::model::principal::Principal;
+use engine::model::rejection::Rejection;
+use engine::view::{Query, View};
 use tapgate_wire::Fingerprint;
 
 /// How many devices of a festival are looked at in one question.

@@ -6,11 +6,12 @@ use std::time::Instant;
 
 use actors::{DeviceReply, Inbox};
 use bytes::Bytes;
-use engine::command::{Credential as Checked, DeviceAction, DeviceAnswer, DeviceCommand, Scan, Undo};
-use engine::credential::{self, KeyCache, QrClaim, VerifiedTicket};
-use engine::ids::{DeviceId, Home, ZoneNo};
-use engine::rejection::Rejection;
-use engine::time::{HOUR_MS, Timestamp};
+use engine::gates::command::{Credential as Checked, DeviceAction, DeviceAnswer, DeviceCommand, Scan, Undo};
+use engine::model::credential;
+use engine::model::credential::{KeyCache, QrClaim, VerifiedTicket};
+use engine::model::ids::{DeviceId, Home, ZoneNo};
+use engine::model::rejection::Rejection;
+use engine::model::time::{HOUR_MS, Timestamp};
 use sha2::{Digest as _, Sha256};
 use tapgate_wire::{Credential, Frame, Refusal, Unusable};
 

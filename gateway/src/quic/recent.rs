@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use engine::command::{CashVerdict, TerminalAnswer};
-use engine::event::{SoldLine, TransactionKind};
-use engine::ids::{DeviceId, TransactionId};
-use engine::rejection::Rejection;
+use engine::cashless::command::{CashVerdict, TerminalAnswer};
+use engine::cashless::event::{SoldLine, TransactionKind};
+use engine::model::ids::{DeviceId, TransactionId};
+use engine::model::rejection::Rejection;
 use engine::view::{Query, View};
 use storage::views::cashless::{Only, TransactionRow, Transactions, TransactionsOf};
 use storage::views::{Page, Span};

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
-use engine::credential::QrSecret;
+use engine::model::credential::QrSecret;
 use quinn::{ConnectionId, ConnectionIdGenerator, EndpointConfig};
 
 const KEY_LABEL: &[u8] = b"tapgate.quic.reset.v1";

@@ -7,9 +7,9 @@ use std::time::Instant;
 
 use actors::Busy;
 use bytes::Bytes;
-use engine::ids::DeviceId;
-use engine::rejection::Rejection;
-use engine::view::DeviceView;
+use engine::gates::view::DeviceView;
+use engine::model::ids::DeviceId;
+use engine::model::rejection::Rejection;
 use quinn::{Connection, Incoming, RecvStream, SendStream, VarInt};
 use tapgate_wire::{Fingerprint, Frame, Notice, Refusal, Unusable, WireError, close, decode, unusable};
 use tokio::time::{timeout, timeout_at};

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use actors::resolve::Link;
-use engine::ids::{FestivalId, TagUid};
+use engine::model::ids::{FestivalId, TagUid};
 
 /// Half of the tags that are remembered: 2 × 131,072 × about 48 B = 12 MiB. A festival of 100,000 guests fits.
 const TAGS_HALF: usize = 131_072;
@@ -80,8 +80,8 @@ impl Halves {
 
 #[cfg(test)]
 mod tests {
-    use engine::ids::WalletId;
-    use engine::time::Timestamp;
+    use engine::model::ids::WalletId;
+    use engine::model::time::Timestamp;
 
     use super::*;
 

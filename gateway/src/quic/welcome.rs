@@ -1,8 +1,10 @@
 //! Tells a device how things are. Asked anew, now that the session hears notices: whatever changes from here on, it will
 //! be told.
 
-use engine::rejection::Rejection;
-use engine::view::{DeviceView, Query, StandingView, Till, View};
+use engine::gates::view::DeviceView;
+use engine::gates::view::brief::StandingView;
+use engine::model::rejection::Rejection;
+use engine::view::{Query, Till, View};
 use quinn::SendStream;
 use tapgate_wire::{Frame, Notice, Refusal, TerminalWelcome, WINDOW_MAX, Welcome};
 

@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use engine::credential::SECRET_LEN_MIN;
+use engine::model::credential::SECRET_LEN_MIN;
 use serde::Deserialize;
 
 use crate::http::gates::lists::READS_MAX;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actors::{Node, NodeConfig, StartError};
-use engine::credential::QrSecret;
+use engine::model::credential::QrSecret;
 use tapgate_wire::Fingerprint;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};

@@ -10,13 +10,14 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use actors::{Node, NodeConfig};
-use engine::command::{CategoryValues, OfficeAction, OfficeAnswer, OfficeCommand, issued};
-use engine::credential::{QrSecret, text};
-use engine::ids::{CategoryNo, DeviceId, FestivalId, GateNo, TicketId, ZoneNo};
-use engine::money::{Currency, Money};
-use engine::principal::Principal;
-use engine::status::{CategoryKind, FestivalStatus, Policy, TicketStatus, ZoneState};
-use engine::time::Timestamp;
+use engine::command::{OfficeAction, OfficeAnswer, OfficeCommand, issued};
+use engine::gates::command::CategoryValues;
+use engine::model::credential::{QrSecret, text};
+use engine::model::ids::{CategoryNo, DeviceId, FestivalId, GateNo, TicketId, ZoneNo};
+use engine::model::money::{Currency, Money};
+use engine::model::principal::Principal;
+use engine::model::status::{CategoryKind, FestivalStatus, Policy, TicketStatus, ZoneState};
+use engine::model::time::Timestamp;
 use engine::view::{Query, View};
 use gateway::quic::{Limits, QuicConfig, QuicServer};
 use gateway::server::tls::ServerTls;
@@ -84,7 +85,7 @@ async fn found(node: &Node, policy: Policy) -> (FestivalId, Vec<TicketId>) {
             starts_at,
             ends_at,
             policy,
-            calendar: engine::time::Calendar::default(),
+            calendar: engine::model::time::Calendar::default(),
         },
     )
     .await;

@@ -1,11 +1,13 @@
 //! A bar, a second one and a cash desk at the festival of [`super`], and guests with wristbands.
 
+use engine::cashless::command::*;
+use engine::cashless::view::WalletView;
 use engine::command::*;
-use engine::credential::wallet_text;
-use engine::ids::*;
-use engine::money::{Currency, Money};
-use engine::rejection::Rejection;
-use engine::view::{Query, View, WalletView};
+use engine::model::credential::wallet_text;
+use engine::model::ids::*;
+use engine::model::money::{Currency, Money};
+use engine::model::rejection::Rejection;
+use engine::view::{Query, View};
 use tapgate_client::{DeviceKey, Identity, ReaderOptions, Shown, Terminal, Told, enrol_key};
 use tapgate_wire::Offer;
 
@@ -32,8 +34,12 @@ pub async fn cashless(house: &House) {
     let festival = house.festival;
     cash(house, CashAction::SetPolicy { festival, policy: CashPolicy::default() }).await;
     for name in ["Bar 7", "Bar 8"] {
-        let values =
-            VendorValues { name: name.into(), commission_bp: 1_000, open: true, kind: engine::status::VendorKind::Bar };
+        let values = VendorValues {
+            name: name.into(),
+            commission_bp: 1_000,
+            open: true,
+            kind: engine::model::status::VendorKind::Bar,
+        };
         cash(house, CashAction::PutVendor { festival, vendor: None, values }).await;
     }
     for (name, price) in [("Beer", 500), ("Water", 250)] {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::convert::Infallible;
 
 use axum::body::{Body, Bytes};
-use engine::credential::QrSecret;
+use engine::model::credential::QrSecret;
 use futures_util::stream;
 use serde_json::{Value, json};
 
@@ -215,8 +215,8 @@ async fn wallets_in_bulk() {
     let shown = house.get(&admin, "/cashless/account?tag=04000000000007").await.is(200, "").json();
     assert_eq!((&shown["wallet"], &shown["balance"]), (&answers[7]["wallet"], &json!("0.00")));
     let secret = QrSecret::new(SECRET).unwrap();
-    let claim = engine::credential::parse_wallet(answers[9]["qr"].as_str().unwrap().as_bytes()).unwrap();
-    let verified = engine::credential::KeyCache::default().verify_wallet(&secret, &claim).unwrap();
+    let claim = engine::model::credential::parse_wallet(answers[9]["qr"].as_str().unwrap().as_bytes()).unwrap();
+    let verified = engine::model::credential::KeyCache::default().verify_wallet(&secret, &claim).unwrap();
     assert_eq!(verified.id().to_string(), answers[9]["wallet"].as_str().unwrap());
 
     let again = house.lines(&admin, path, &attempt, in_pieces(body, 65_536)).await;

@@ -1,6 +1,6 @@
 //! Slips taken back and people let in by hand, over HTTP.
 
-use engine::status::Role;
+use engine::model::status::Role;
 use serde_json::{Value, json};
 
 use crate::house::{House, category, festival, fresh};

@@ -1,8 +1,8 @@
 //! An evening at the desks: stands set up, wallets found, filled, spent, refunded, passed on and emptied; wristbands; the
 //! books.
 
-use engine::ids::FestivalId;
-use engine::status::Role;
+use engine::model::ids::FestivalId;
+use engine::model::status::Role;
 use serde_json::{Value, json};
 
 use crate::house::{House, fresh, fresh_tag, vendor_id};

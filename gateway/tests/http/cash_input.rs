@@ -1,6 +1,6 @@
 //! What cannot be, with the answer named: a table for each route.
 
-use engine::status::Role;
+use engine::model::status::Role;
 use serde_json::{Value, json};
 
 use crate::house::{House, fresh, fresh_tag, vendor_id};
@@ -81,7 +81,7 @@ async fn topups() {
         ("amount", json!("500.01"), 422, "above_max_topup"),
         ("amount", json!("9999999999.99"), 422, "above_max_topup"),
         ("wallet", json!(fresh()), 404, "unknown_wallet"),
-        ("wallet", json!(engine::ids::WalletId(7).to_string()), 404, "unknown_wallet"),
+        ("wallet", json!(engine::model::ids::WalletId(7).to_string()), 404, "unknown_wallet"),
         ("wallet", json!("W1"), 422, "validation"),
         ("wallet", Value::Null, 422, "validation"),
         ("festival", json!("nowhere"), 409, "not_cashless"),
@@ -163,14 +163,14 @@ async fn refunds() {
     // A refund of all that is left may leave both out, but not one of them.
     let mut table = amounts();
     table.retain(|(field, value, ..)| !(value.is_null() && matches!(*field, "amount" | "currency")));
-    let id = engine::ids::TransactionId::parse(paid.as_str().unwrap().as_bytes()).unwrap();
-    let of = |wallet, serial| json!(engine::ids::TransactionId { wallet, serial }.to_string());
+    let id = engine::model::ids::TransactionId::parse(paid.as_str().unwrap().as_bytes()).unwrap();
+    let of = |wallet, serial| json!(engine::model::ids::TransactionId { wallet, serial }.to_string());
     table.extend([
         ("amount", json!("-1"), 422, "invalid_amount"),
         ("amount", json!("10.01"), 409, "refund_exceeds_payment"),
         ("transactionId", topped, 409, "not_a_payment"),
         ("transactionId", of(id.wallet, 9_999), 404, "unknown_transaction"),
-        ("transactionId", of(engine::ids::WalletId(7), id.serial), 404, "unknown_transaction"),
+        ("transactionId", of(engine::model::ids::WalletId(7), id.serial), 404, "unknown_transaction"),
         ("transactionId", json!(wallet), 404, "unknown_transaction"),
         ("transactionId", json!(fresh()), 404, "unknown_transaction"),
         ("transactionId", json!("P1"), 422, "validation"),
@@ -220,11 +220,11 @@ async fn transfers() {
         ("to", json!(from), 409, "same_wallet"),
         ("to", json!(blocked), 409, "wallet_blocked"),
         ("to", json!(full), 409, "above_max_balance"),
-        ("to", json!(engine::ids::WalletId(7).to_string()), 404, "unknown_wallet"),
+        ("to", json!(engine::model::ids::WalletId(7).to_string()), 404, "unknown_wallet"),
         ("to", json!("W2"), 422, "validation"),
         ("to", Value::Null, 422, "validation"),
         ("from", json!(blocked), 409, "wallet_blocked"),
-        ("from", json!(engine::ids::WalletId(7).to_string()), 404, "unknown_wallet"),
+        ("from", json!(engine::model::ids::WalletId(7).to_string()), 404, "unknown_wallet"),
         ("from", json!(true), 422, "validation"),
         ("festival", json!("nowhere"), 409, "not_cashless"),
     ]);
@@ -251,13 +251,13 @@ async fn corrections_and_cash_out() {
         ("reason", json!(" "), 422, "validation"),
         ("reason", json!("x".repeat(201)), 422, "validation"),
         ("reason", Value::Null, 422, "validation"),
-        ("wallet", json!(engine::ids::WalletId(7).to_string()), 404, "unknown_wallet"),
+        ("wallet", json!(engine::model::ids::WalletId(7).to_string()), 404, "unknown_wallet"),
     ]);
     tables(&house, &admin, "/cashless/correction", &good, &table).await;
     let over = json!({"wallet": wallet, "amount": "5000.00", "currency": "EUR", "reason": "A prize"});
     assert_eq!(house.post(&admin, "/cashless/correction", over).await.is(200, "").json()["overLimit"], true);
     let table = [
-        ("wallet", json!(engine::ids::WalletId(7).to_string()), 404, "unknown_wallet"),
+        ("wallet", json!(engine::model::ids::WalletId(7).to_string()), 404, "unknown_wallet"),
         ("wallet", json!("W1"), 422, "validation"),
         ("wallet", Value::Null, 422, "validation"),
         ("amount", json!("1.00"), 422, "validation"),
@@ -279,7 +279,7 @@ async fn the_rest() {
         (String::new(), 400, "invalid_query"),
         ("?wallet=W1".into(), 400, "invalid_query"),
         (format!("?wallet={}", fresh()), 404, "unknown_wallet"),
-        (format!("?wallet={}", engine::ids::WalletId(7)), 404, "unknown_wallet"),
+        (format!("?wallet={}", engine::model::ids::WalletId(7)), 404, "unknown_wallet"),
         (format!("?wallet={wallet}&tag={tag}"), 400, "invalid_query"),
         (format!("?account={}", fresh()), 404, "unknown_wallet"),
         ("?account=me&festival=own".into(), 400, "invalid_query"),
@@ -359,7 +359,7 @@ async fn the_rest() {
         ),
         (format!("/cashless/wallets/{wallet}/block"), json!({"why": "x"}), 422, "validation"),
         ("/cashless/wallets/W1/block".into(), json!({}), 400, "invalid_path"),
-        (format!("/cashless/wallets/{}/block", engine::ids::WalletId(7)), json!({}), 404, "unknown_wallet"),
+        (format!("/cashless/wallets/{}/block", engine::model::ids::WalletId(7)), json!({}), 404, "unknown_wallet"),
         ("/festivals/own/vendors".into(), json!({"commissionRate": "0"}), 422, "validation"),
         (
             "/festivals/own/vendors/9/products".into(),

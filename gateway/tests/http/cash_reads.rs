@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use engine::command::{Line, TerminalAction};
-use engine::ids::{DeviceId, FestivalId, TransactionId, WalletId};
-use engine::status::Role;
+use engine::cashless::command::{Line, TerminalAction};
+use engine::model::ids::{DeviceId, FestivalId, TransactionId, WalletId};
+use engine::model::status::Role;
 use gateway::http::{Limits, app};
 use gateway::read_models::{Condition, ReadError, ReadModels};
 use serde_json::{Value, json};
@@ -434,8 +434,8 @@ async fn a_terminals_payments_are_listed() {
     let device = house.enrol("own", code["code"].as_str().unwrap(), [5; 32]).await;
     let wallet = WalletId::parse(wallet.as_bytes()).unwrap();
     for (seq, minor) in [(1, 500), (2, 900_000)] {
-        let lines = [Line { product: engine::ids::ProductNo(0), count: 1, price: minor }].into();
-        let amount = engine::money::Money { minor, currency: engine::money::Currency::EUR };
+        let lines = [Line { product: engine::model::ids::ProductNo(0), count: 1, price: minor }].into();
+        let amount = engine::model::money::Money { minor, currency: engine::model::money::Currency::EUR };
         house.till(&device, seq, TerminalAction::Pay { wallet, tap: None, amount, lines }).await;
     }
     house.listed_all().await;

@@ -1,7 +1,7 @@
 //! Nobody sees or moves another organiser's money (invariant 16). What one may not see answers as if it was never there.
 
-use engine::ids::{TransactionId, WalletId};
-use engine::status::Role;
+use engine::model::ids::{TransactionId, WalletId};
+use engine::model::status::Role;
 use serde_json::{Value, json};
 
 use crate::house::{House, fresh, fresh_tag, vendor_id};

@@ -1,7 +1,7 @@
 //! A festival set up by hand, and every change done twice.
 
-use engine::principal::Principal;
-use engine::status::Role;
+use engine::model::principal::Principal;
+use engine::model::status::Role;
 use serde_json::{Value, json};
 
 use crate::house::{House, category, festival, fresh};
@@ -81,7 +81,7 @@ async fn a_ticket_looked_up_blocked_tagged_and_drawn() {
 #[tokio::test]
 async fn a_reader_is_offered_a_code_and_enrols_with_it() {
     use engine::command::{OfficeAction, OfficeAnswer, OfficeCommand};
-    use engine::ids::FestivalId;
+    use engine::model::ids::FestivalId;
 
     let house = House::new().await;
     let admin = house.festival("own", 100).await;

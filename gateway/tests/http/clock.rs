@@ -7,7 +7,7 @@ use std::time::Duration;
 use actors::clock::SystemClock;
 use axum::body::Body;
 use axum::http::Request;
-use engine::status::Role;
+use engine::model::status::Role;
 use gateway::server::control;
 use gateway::server::control::{CLOCK_ACCEPT, ClockAccepted, Control};
 use serde_json::Value;

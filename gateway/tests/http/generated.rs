@@ -3,7 +3,7 @@
 
 use axum::body::Body;
 use axum::http::Request;
-use engine::ids::TicketId;
+use engine::model::ids::TicketId;
 use serde_json::{Value, json};
 
 use crate::house::{House, Reply, category, fresh, fresh_tag, vendor_id};

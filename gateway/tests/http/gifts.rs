@@ -1,7 +1,7 @@
 //! What a festival gives: spent first, never paid out, reported apart; and what goes where when a wallet is emptied.
 
-use engine::ids::FestivalId;
-use engine::status::Role;
+use engine::model::ids::FestivalId;
+use engine::model::status::Role;
 use serde_json::{Value, json};
 
 use crate::house::{House, Reply, fresh, vendor_id};

@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
-use engine::command::{CONFLICT, Direction, FIRST_ENTRY, FirstUse, Verdict};
-use engine::ids::{DeviceId, FestivalId, GateNo, TicketId, ZoneNo};
-use engine::rejection::Rejection;
-use engine::status::{Role, TicketStatus};
-use engine::time::Timestamp;
+use engine::gates::command::{CONFLICT, Direction, FIRST_ENTRY, FirstUse, Verdict};
+use engine::model::ids::{DeviceId, FestivalId, GateNo, TicketId, ZoneNo};
+use engine::model::rejection::Rejection;
+use engine::model::status::{Role, TicketStatus};
+use engine::model::time::Timestamp;
 use futures_util::{StreamExt, stream};
 use gateway::http::{Limits, app};
 use gateway::read_models::{Condition, ReadError, ReadModels, State};
@@ -33,7 +33,7 @@ fn own() -> FestivalId {
     FestivalId::of_slug("own")
 }
 fn ticket(serial: u32) -> TicketId {
-    TicketId::new(own(), engine::ids::CategoryNo(0), serial, 7)
+    TicketId::new(own(), engine::model::ids::CategoryNo(0), serial, 7)
 }
 
 impl ReadModels for Few {

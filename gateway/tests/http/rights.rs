@@ -2,8 +2,8 @@
 
 use axum::body::Body;
 use axum::http::Request;
-use engine::ids::{DeviceId, FestivalId};
-use engine::status::Role;
+use engine::model::ids::{DeviceId, FestivalId};
+use engine::model::status::Role;
 use serde_json::{Value, json};
 
 use crate::house::{House, category, festival, fresh, fresh_tag, vendor_id};
@@ -202,13 +202,13 @@ async fn place(house: &House, slug: &'static str) -> Place {
 
 fn never() -> Place {
     let id = FestivalId::of_slug("never");
-    let wallet = engine::ids::WalletId(0x0123_4567_89AB_CDEF);
+    let wallet = engine::model::ids::WalletId(0x0123_4567_89AB_CDEF);
     Place {
         slug: "never",
-        ticket: engine::ids::TicketId::new(id, engine::ids::CategoryNo(0), 0, 7).to_string(),
+        ticket: engine::model::ids::TicketId::new(id, engine::model::ids::CategoryNo(0), 0, 7).to_string(),
         device: DeviceId::new(id, 0).to_string(),
         wallet: wallet.to_string(),
-        payment: engine::ids::TransactionId { wallet, serial: 1 }.to_string(),
+        payment: engine::model::ids::TransactionId { wallet, serial: 1 }.to_string(),
         tag: fresh_tag(),
     }
 }

@@ -176,7 +176,7 @@ async fn every_code_has_its_explanation() {
     let listed: Vec<Value> = serde_json::from_value(house.get("", "/problems").await.is(200, "").json()).unwrap();
     let codes: BTreeSet<&str> = listed.iter().map(|kind| kind["code"].as_str().unwrap()).collect();
     assert_eq!(codes.len(), listed.len());
-    assert!(engine::rejection::Rejection::ALL.iter().all(|rejection| codes.contains(rejection.code())));
+    assert!(engine::model::rejection::Rejection::ALL.iter().all(|rejection| codes.contains(rejection.code())));
     assert!(codes.contains("validation") && codes.contains("unknown_route"));
     house.stop().await;
 }

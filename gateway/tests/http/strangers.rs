@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::event::{CashEvent, Event};
-use engine::ids::FestivalId;
-use engine::status::Role;
+use engine::cashless::event::CashEvent;
+use engine::event::Event;
+use engine::model::ids::FestivalId;
+use engine::model::status::Role;
 use serde_json::json;
 use storage::journal::{Cursor, Journal};
 

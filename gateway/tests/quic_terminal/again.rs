@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use engine::command::*;
-use engine::rejection::Rejection;
+use engine::cashless::command::*;
+
+use engine::model::rejection::Rejection;
 use tapgate_client::{ClientError, Event, Identity, Link, ReaderOptions, Shown, Terminal};
 use tapgate_wire::{Frame, LineItem, Refund, WalletName};
 

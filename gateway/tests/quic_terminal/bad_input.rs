@@ -3,11 +3,15 @@
 use std::time::Duration;
 
 use engine::command::*;
-use engine::ids::*;
-use engine::money::{Currency, Money};
-use engine::rejection::Rejection;
-use engine::status::{FestivalStatus, Policy};
-use engine::time::Timestamp;
+
+use engine::cashless::command::*;
+
+use engine::gates::command::*;
+use engine::model::ids::*;
+use engine::model::money::{Currency, Money};
+use engine::model::rejection::Rejection;
+use engine::model::status::{FestivalStatus, Policy};
+use engine::model::time::Timestamp;
 use tapgate_client::{ClientError, Event, Link, ReaderOptions, Shown, Terminal};
 use tapgate_wire::{Frame, Pay, Refund, Refusal, ReturnedItem, WalletName, close};
 
@@ -169,7 +173,7 @@ async fn a_terminal_of_another_festival() {
             starts_at,
             ends_at,
             policy,
-            calendar: engine::time::Calendar::default(),
+            calendar: engine::model::time::Calendar::default(),
         },
     )
     .await;

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use engine::command::*;
-use engine::ids::{Home, WalletId};
-use engine::rejection::Rejection;
-use engine::status::Policy;
-use engine::time::Timestamp;
+use engine::cashless::command::*;
+
+use engine::gates::command::*;
+use engine::model::ids::{Home, WalletId};
+use engine::model::rejection::Rejection;
+use engine::model::status::Policy;
+use engine::model::time::Timestamp;
 use gateway::quic::Limits;
 use tapgate_client::{
     ClientError, DeviceKey, Event, Identity, Link, Reader, ReaderOptions, Shown, Terminal, enrol_key,

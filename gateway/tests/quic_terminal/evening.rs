@@ -1,10 +1,11 @@
 //! What works.
 
-use engine::command::*;
-use engine::money::Currency;
-use engine::rejection::Rejection;
-use engine::status::Policy;
-use engine::time::Timestamp;
+use engine::cashless::command::*;
+
+use engine::model::money::Currency;
+use engine::model::rejection::Rejection;
+use engine::model::status::Policy;
+use engine::model::time::Timestamp;
 use gateway::quic::Limits;
 use tapgate_client::{ClientError, Link, Shown};
 use tapgate_wire::WalletName;

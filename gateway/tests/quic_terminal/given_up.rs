@@ -5,9 +5,13 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use engine::command::*;
-use engine::ids::*;
-use engine::rejection::Rejection;
-use engine::status::Policy;
+
+use engine::cashless::command::*;
+
+use engine::gates::command::*;
+use engine::model::ids::*;
+use engine::model::rejection::Rejection;
+use engine::model::status::Policy;
 use gateway::quic::Limits;
 use tapgate_client::{
     ClientError, Event, Identity, LateAnswer, Link, Reader, ReaderOptions, Shown, Terminal, Told, settle, unanswered,

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use engine::command::*;
-use engine::rejection::Rejection;
-use engine::time::Timestamp;
+use engine::cashless::command::*;
+
+use engine::model::rejection::Rejection;
+use engine::model::time::Timestamp;
 use tapgate_client::Link;
 use tapgate_wire::{Frame, LineItem, Pay, Refund, TopUp, WalletName};
 

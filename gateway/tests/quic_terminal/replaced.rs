@@ -3,9 +3,10 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
-use engine::command::*;
-use engine::ids::*;
-use engine::status::Policy;
+use engine::cashless::command::*;
+
+use engine::model::ids::*;
+use engine::model::status::Policy;
 use gateway::quic::Limits;
 use tapgate_client::Link;
 use tapgate_wire::WalletName;

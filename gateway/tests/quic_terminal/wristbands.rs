@@ -1,9 +1,10 @@
 //! Wristbands that move between wallets, and lost ones.
 
-use engine::command::*;
-use engine::ids::*;
-use engine::rejection::Rejection;
-use engine::time::Timestamp;
+use engine::cashless::command::*;
+
+use engine::model::ids::*;
+use engine::model::rejection::Rejection;
+use engine::model::time::Timestamp;
 use tapgate_client::{Link, Shown};
 use tapgate_wire::{Balance, Frame, Pay, TopUp, WalletName};
 

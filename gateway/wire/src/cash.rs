@@ -1,12 +1,12 @@
 //! What terminals send and are sent: money. Layouts are in PROTOCOL.md.
 
-use engine::command::{CashVerdict, Line, TerminalAnswer};
-use engine::credential::{WalletClaim, parse_wallet, wallet_text, without_additions};
-use engine::event::TransactionKind;
-use engine::ids::{FestivalId, ProductNo, TagUid, TransactionId, VendorNo, WalletId};
-use engine::money::{Currency, Money};
-use engine::rejection::Rejection;
-use engine::time::Timestamp;
+use engine::cashless::command::{CashVerdict, Line, TerminalAnswer};
+use engine::cashless::event::TransactionKind;
+use engine::model::credential::{WalletClaim, parse_wallet, wallet_text, without_additions};
+use engine::model::ids::{FestivalId, ProductNo, TagUid, TransactionId, VendorNo, WalletId};
+use engine::model::money::{Currency, Money};
+use engine::model::rejection::Rejection;
+use engine::model::time::Timestamp;
 use zerocopy::little_endian::{I64, U16, U32, U64};
 
 use super::{Fingerprint, QR_SENT_MAX};
@@ -74,7 +74,7 @@ pub struct Pay<'a> {
     pub wallet: WalletName<'a>,
     /// How much. Whether it is an amount at all, the shard says.
     pub amount: Money,
-    /// For what, at most [`engine::command::LINES_MAX`]; none for a bare amount.
+    /// For what, at most [`engine::cashless::command::LINES_MAX`]; none for a bare amount.
     pub lines: &'a [LineItem],
     /// As in [`super::Scan`].
     pub resent: bool,
@@ -116,7 +116,7 @@ pub struct Refund<'a> {
     pub payment: TransactionId,
     /// How much; `None`: what the lines come to, without lines all that is left of it.
     pub amount: Option<Money>,
-    /// Products of the payment that come back, at most [`engine::command::LINES_MAX`]; none for a bare amount. What they had
+    /// Products of the payment that come back, at most [`engine::cashless::command::LINES_MAX`]; none for a bare amount. What they had
     /// cost, with which VAT in it, the server knows.
     pub lines: &'a [ReturnedItem],
     /// As in [`super::Scan`].

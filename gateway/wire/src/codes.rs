@@ -1,6 +1,6 @@
 //! Why a connection ends: the codes in a Refuse frame, and the application codes with which QUIC closes.
 
-use engine::rejection::Rejection;
+use engine::model::rejection::Rejection;
 
 macro_rules! closes {
     ($($(#[doc = $says:literal])* $name:ident = $number:literal;)*) => {

@@ -17,12 +17,14 @@ mod layout;
 mod offer;
 pub mod proof;
 
-use engine::command::{DeviceAnswer, Direction, FirstUse, TerminalAnswer, Verdict};
-use engine::credential::{self, QR_LEN_MAX, QrClaim, without_additions};
-use engine::ids::{DeviceId, FestivalId, GateNo, TagUid, TicketId, ZONES_MAX, ZoneNo};
-use engine::rejection::Rejection;
-use engine::status::{ScanAck, ZoneState};
-use engine::time::Timestamp;
+use engine::cashless::command::TerminalAnswer;
+use engine::gates::command::{DeviceAnswer, Direction, FirstUse, Verdict};
+use engine::model::credential;
+use engine::model::credential::{QR_LEN_MAX, QrClaim, without_additions};
+use engine::model::ids::{DeviceId, FestivalId, GateNo, TagUid, TicketId, ZONES_MAX, ZoneNo};
+use engine::model::rejection::Rejection;
+use engine::model::status::{ScanAck, ZoneState};
+use engine::model::time::Timestamp;
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
 pub use cash::{
@@ -364,7 +366,7 @@ pub fn unusable(bytes: &[u8], error: WireError) -> Option<Unusable> {
 
 impl Frame<'_> {
     /// Appends the frame to `out`. What is too long is cut: texts to [`TEXT_LEN_MAX`], raw QRs to [`QR_SENT_MAX`],
-    /// codes to [`CODE_LEN_MAX`], ranges to [`RANGES_MAX`], lines to [`engine::command::LINES_MAX`]; a floor further below than a frame can say is raised.
+    /// codes to [`CODE_LEN_MAX`], ranges to [`RANGES_MAX`], lines to [`engine::cashless::command::LINES_MAX`]; a floor further below than a frame can say is raised.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let start = out.len();
         out.extend_from_slice(&[0; HEADER_LEN]);

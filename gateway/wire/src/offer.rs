@@ -8,7 +8,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use engine::ids::FestivalId;
+use engine::model::ids::FestivalId;
 
 use super::{CODE_LEN_MAX, Fingerprint};
 

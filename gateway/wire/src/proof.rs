@@ -2,7 +2,7 @@
 //! the TLS exporter ties it to this one, so that nobody in between can pass it on; the device's id keeps two devices
 //! that share a key (a cloned disk) apart.
 
-use engine::ids::DeviceId;
+use engine::model::ids::DeviceId;
 
 /// The label with which both sides ask TLS for [`Binding`] (RFC 5705, RFC 8446 section 7.5), with an empty context.
 pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-tapgate-device-proof";

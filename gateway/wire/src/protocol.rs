@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use engine::command::{CONFLICT, CashVerdict, FIRST_ENTRY, LINES_MAX, OVER_LIMIT, UNLOGGED, WAS_NOT_INSIDE};
-use engine::event::TransactionKind;
+use engine::cashless::command::{CashVerdict, LINES_MAX, OVER_LIMIT};
+use engine::cashless::event::TransactionKind;
+use engine::gates::command::{CONFLICT, FIRST_ENTRY, UNLOGGED, WAS_NOT_INSIDE};
 
 use super::layout::cash::*;
 use super::layout::*;

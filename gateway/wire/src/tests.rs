@@ -1,7 +1,7 @@
-use engine::command::{CashVerdict, LINES_MAX, Line};
-use engine::credential::{QrSecret, WalletClaim, text, wallet_text};
-use engine::ids::{CategoryNo, ProductNo, SERIAL_MAX, TransactionId, VendorNo, WalletId};
-use engine::money::{Currency, Money};
+use engine::cashless::command::{CashVerdict, LINES_MAX, Line};
+use engine::model::credential::{QrSecret, WalletClaim, text, wallet_text};
+use engine::model::ids::{CategoryNo, ProductNo, SERIAL_MAX, TransactionId, VendorNo, WalletId};
+use engine::model::money::{Currency, Money};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
@@ -297,7 +297,7 @@ fn a_hundred_thousand_random_and_mutated_buffers_do_no_harm() {
     let mut state = 0x7461_7067_6174_6531_u64; // One seed, hence one run: it fails for everybody or for nobody.
     let mut next = move || {
         state = state.wrapping_add(1);
-        engine::ids::nonce_at(state, 7)
+        engine::model::ids::nonce_at(state, 7)
     };
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let samples: Vec<Vec<u8>> = (0..500)

@@ -5,20 +5,18 @@
 
 use std::path::Path;
 
-use engine::command::{
-    CONFLICT, CashVerdict, DeviceAnswer, Direction, FIRST_ENTRY, FirstUse, Line, OVER_LIMIT, TerminalAnswer, Verdict,
-    WAS_NOT_INSIDE,
-};
-use engine::credential::QrSecret;
-use engine::event::TransactionKind;
-use engine::ids::{
+use engine::cashless::command::{CashVerdict, Line, OVER_LIMIT, TerminalAnswer};
+use engine::cashless::event::TransactionKind;
+use engine::gates::command::{CONFLICT, DeviceAnswer, Direction, FIRST_ENTRY, FirstUse, Verdict, WAS_NOT_INSIDE};
+use engine::model::credential::QrSecret;
+use engine::model::ids::{
     CategoryNo, DeviceId, FestivalId, GateNo, ProductNo, SERIAL_MAX, TagUid, TicketId, TransactionId, VendorNo,
     WalletId, ZoneNo,
 };
-use engine::money::{Currency, Money};
-use engine::rejection::Rejection;
-use engine::status::{ScanAck, ZoneState};
-use engine::time::Timestamp;
+use engine::model::money::{Currency, Money};
+use engine::model::rejection::Rejection;
+use engine::model::status::{ScanAck, ZoneState};
+use engine::model::time::Timestamp;
 use serde_json::{Value, json};
 use tapgate_wire::{
     Balance, Credential, Enrol, Fingerprint, Frame, LineItem, Notice, Pay, Recent, RecentRow, RecentRows, Refund,
@@ -279,7 +277,7 @@ fn fields(frame: Frame<'_>) -> Value {
                 "wallet": wallet(qr.wallet), "festival": qr.festival.to_string(), "version": qr.version,
                 "hash": hex(&qr.hash),
             },
-            "qr": engine::credential::wallet_text(&qr),
+            "qr": engine::model::credential::wallet_text(&qr),
         }),
         WalletName::Raw(qr) => json!({"raw": hex(qr)}),
         WalletName::Tag(uid) => json!({"tag": hex(uid.as_bytes())}),
@@ -360,7 +358,7 @@ fn fields(frame: Frame<'_>) -> Value {
             "credential": match scan.credential {
                 Credential::Packed(qr) => json!({
                     "packed": {"ticket": qr.ticket.to_string(), "version": qr.version, "hash": hex(&qr.hash)},
-                    "qr": engine::credential::text(&qr),
+                    "qr": engine::model::credential::text(&qr),
                 }),
                 Credential::Raw(qr) => json!({"raw": hex(qr)}),
                 Credential::Tag(uid) => json!({"tag": hex(uid.as_bytes())}),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use engine::ids::{TagUid, WalletId};
+use engine::model::ids::{TagUid, WalletId};
 
 use super::gates::how_else;
 use super::journaled::MoneyBook;

@@ -5,11 +5,13 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use engine::audit::{Audit, Report};
-use engine::command::{CONFLICT, Verdict};
-use engine::event::{CashEvent, Event, Scanned, Transaction, TransactionKind};
-use engine::ids::{TagUid, TicketId, TransactionId, WalletId};
+use engine::cashless::event::{CashEvent, Transaction, TransactionKind};
+use engine::event::Event;
+use engine::gates::command::{CONFLICT, Verdict};
+use engine::gates::event::Scanned;
+use engine::model::ids::{TagUid, TicketId, TransactionId, WalletId};
+use engine::model::time::Timestamp;
 use engine::record;
-use engine::time::Timestamp;
 use storage::journal::offline;
 
 use crate::{reader, till};
@@ -225,10 +227,11 @@ impl MoneyBook {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use engine::command::TerminalAnswer;
-    use engine::event::{ByDevice, Lots, Posting};
-    use engine::ids::{DeviceId, FestivalId, VendorNo};
-    use engine::money::Currency;
+    use engine::cashless::command::TerminalAnswer;
+    use engine::cashless::event::{Lots, Posting};
+    use engine::gates::event::ByDevice;
+    use engine::model::ids::{DeviceId, FestivalId, VendorNo};
+    use engine::model::money::Currency;
 
     const WALLET: WalletId = WalletId(7);
 

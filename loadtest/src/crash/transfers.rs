@@ -2,7 +2,7 @@
 //! the next one. Each has wallets of its own, so the answer is known beforehand.
 
 use anyhow::{Context as _, bail};
-use engine::ids::{Home, TransactionId, WalletId};
+use engine::model::ids::{Home, TransactionId, WalletId};
 use serde_json::json;
 
 use super::journaled::{MoneyBook, Side};

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
-use engine::ids::{TagUid, WalletId};
+use engine::model::ids::{TagUid, WalletId};
 use serde_json::{Value, json};
 
 use super::journaled::MoneyBook;

@@ -1,8 +1,8 @@
 //! The operator's side of a bar: makes it, puts money into wallets, transfers, reads the books.
 
 use anyhow::{Context as _, anyhow, ensure};
-use engine::ids::{FestivalId, TagUid, WalletId};
-use engine::money::Currency;
+use engine::model::ids::{FestivalId, TagUid, WalletId};
+use engine::model::money::Currency;
 use serde::Deserialize;
 use serde_json::{Value, json};
 

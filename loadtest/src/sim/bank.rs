@@ -2,15 +2,17 @@
 //! small amounts, so that they get into each other's way.
 
 use actors::pipeline::Work;
-use engine::command::{
-    ByHand, CashAction, CashPolicy, CashVerdict, Line, OfficeAction, OfficeAnswer, ProductValues, RefundLine, Source,
-    SourceKind, TerminalAction, TerminalAnswer, TerminalCommand, VendorValues,
+use engine::cashless::command::{
+    CashAction, CashPolicy, CashVerdict, Line, ProductValues, RefundLine, Source, SourceKind, TerminalAction,
+    TerminalAnswer, TerminalCommand, VendorValues,
 };
-use engine::event::SoldLine;
-use engine::ids::{DeviceId, FestivalId, Home, ProductNo, TagUid, TransactionId, VendorNo, WalletId};
-use engine::money::{Currency, Money};
-use engine::status::FestivalStatus;
-use engine::time::Timestamp;
+use engine::cashless::event::SoldLine;
+use engine::command::{OfficeAction, OfficeAnswer};
+use engine::gates::command::ByHand;
+use engine::model::ids::{DeviceId, FestivalId, Home, ProductNo, TagUid, TransactionId, VendorNo, WalletId};
+use engine::model::money::{Currency, Money};
+use engine::model::status::FestivalStatus;
+use engine::model::time::Timestamp;
 use engine::view::Query;
 
 use super::dice::Dice;
@@ -238,7 +240,7 @@ pub(super) fn policy(currency: Currency, dice: &mut Dice) -> CashPolicy {
 
 pub(super) fn vendor_values(open: bool, dice: &mut Dice) -> VendorValues {
     let commission_bp = dice.pick(&[0, 500, 1_250, 3_333, 5_000]);
-    VendorValues { name: "bar".into(), commission_bp, open, kind: engine::status::VendorKind::Bar }
+    VendorValues { name: "bar".into(), commission_bp, open, kind: engine::model::status::VendorKind::Bar }
 }
 
 pub(super) fn product_values(price: i64, on_sale: bool) -> ProductValues {

@@ -5,17 +5,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use engine::command::{DeviceAnswer, OVER_LIMIT, OfficeAnswer};
-use engine::dedupe::Seen;
-use engine::event::{Asked, CashEvent, Event, TransactionKind};
-use engine::ids::{DeviceId, FestivalId, ShardId, TagUid, TicketId, TransactionId};
-use engine::money::Money;
-use engine::outbox::Message;
-use engine::principal::Principal;
+use engine::cashless::command::OVER_LIMIT;
+use engine::cashless::event::{CashEvent, TransactionKind};
+use engine::command::OfficeAnswer;
+use engine::event::{Asked, Event};
+use engine::gates::command::DeviceAnswer;
+use engine::model::ids::{DeviceId, FestivalId, ShardId, TagUid, TicketId, TransactionId};
+use engine::model::money::Money;
+use engine::model::principal::Principal;
+use engine::model::status::TicketStatus;
+use engine::model::time::Timestamp;
 use engine::record;
 use engine::shard::Shard;
-use engine::status::TicketStatus;
-use engine::time::Timestamp;
+use engine::shard::dedupe::Seen;
+use engine::shard::outbox::Message;
 use engine::view::{Query, View};
 
 use super::office::WHO;

@@ -5,9 +5,9 @@
 use std::collections::BTreeMap;
 
 use actors::DeviceReply;
-use engine::command::{DeviceAction, DeviceAnswer, DeviceCommand, Verdict};
-use engine::ids::{DeviceId, TicketId, ZoneNo};
-use engine::rejection::Rejection;
+use engine::gates::command::{DeviceAction, DeviceAnswer, DeviceCommand, Verdict};
+use engine::model::ids::{DeviceId, TicketId, ZoneNo};
+use engine::model::rejection::Rejection;
 
 use super::{Check, breach};
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
 
-use engine::ids::ShardId;
+use engine::model::ids::ShardId;
 use storage::journal::Position;
 use storage::journal::file::Options;
 use storage::journal::log::LogOptions;

@@ -6,12 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use actors::TerminalReply;
 use actors::pipeline::Work;
 use actors::resolve::{Link, MovedFrames, Resolved, Step, TagResolution, Tapped, is_moved};
-use engine::command::{
-    DeviceCommand, OfficeAction, OfficeCommand, Tap, TerminalAction, TerminalAnswer, TerminalCommand,
-};
-use engine::ids::{DeviceId, Home, ShardId, TagUid, WalletId};
-use engine::principal::Principal;
-use engine::rejection::Rejection;
+use engine::cashless::command::{Tap, TerminalAction, TerminalAnswer, TerminalCommand};
+use engine::command::{OfficeAction, OfficeCommand};
+use engine::gates::command::DeviceCommand;
+use engine::model::ids::{DeviceId, Home, ShardId, TagUid, WalletId};
+use engine::model::principal::Principal;
+use engine::model::rejection::Rejection;
 use engine::view::{Query, View};
 
 use super::Check;

@@ -1,9 +1,9 @@
 //! A wristband that goes through more hands than it remembers, while a terminal that it was held to has no network. Whether
 //! that payment was taken, nobody can say afterwards.
 
-use engine::command::{CashAction, Source, SourceKind};
-use engine::ids::{FestivalId, Home, TagUid, WalletId};
-use engine::money::Money;
+use engine::cashless::command::{CashAction, Source, SourceKind};
+use engine::model::ids::{FestivalId, Home, TagUid, WalletId};
+use engine::model::money::Money;
 
 use super::Check;
 use super::bank::wristband;
@@ -14,7 +14,7 @@ use super::world::World;
 /// Far from those of the bars' wallets, and of the tent's.
 const WALLETS_FROM: u64 = 1 << 41;
 /// One more than are remembered, and the one that it names in the end.
-const HANDS: usize = engine::cash::tag::EARLIER_MAX + 2;
+const HANDS: usize = engine::cashless::tag::EARLIER_MAX + 2;
 /// Wristbands that nobody else has.
 const WRISTBANDS_FROM: u64 = 100;
 

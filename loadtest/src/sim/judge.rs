@@ -2,11 +2,12 @@
 
 use actors::DeviceReply;
 use actors::pipeline::Release;
-use engine::command::{DeviceAnswer, OfficeAction, OfficeAnswer, OfficeCommand, Verdict};
-use engine::dedupe::KEY_KEPT_MS;
-use engine::ids::DeviceId;
-use engine::rejection::Rejection;
-use engine::status::ScanAck;
+use engine::command::{OfficeAction, OfficeAnswer, OfficeCommand};
+use engine::gates::command::{DeviceAnswer, Verdict};
+use engine::model::ids::DeviceId;
+use engine::model::rejection::Rejection;
+use engine::model::status::ScanAck;
+use engine::shard::dedupe::KEY_KEPT_MS;
 use engine::view::Query;
 
 use super::net::Packet;

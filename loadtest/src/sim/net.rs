@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 
 use actors::{DeviceReply, TerminalReply};
-use engine::command::{DeviceCommand, OfficeAnswer, OfficeCommand};
-use engine::ids::{DeviceId, ShardId};
-use engine::outbox::Message;
+use engine::command::{OfficeAnswer, OfficeCommand};
+use engine::gates::command::DeviceCommand;
+use engine::model::ids::{DeviceId, ShardId};
+use engine::shard::outbox::Message;
 use engine::view::Query;
 
 use super::Counts;

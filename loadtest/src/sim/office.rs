@@ -3,12 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use engine::command::{ByHand, CashAction, Details, IdempotencyKey, OfficeAction, OfficeAnswer, OfficeCommand};
-use engine::ids::{CategoryNo, DeviceId, FestivalId, GateNo, TagUid, TicketId, ZoneNo};
-use engine::principal::Principal;
-use engine::rejection::Rejection;
-use engine::status::{EntryPolicy, Policy, Role, ScanAck, TicketStatus, ZoneState};
-use engine::time::{Calendar, Timestamp};
+use engine::cashless::command::CashAction;
+use engine::command::{IdempotencyKey, OfficeAction, OfficeAnswer, OfficeCommand};
+use engine::gates::command::{ByHand, Details};
+use engine::model::ids::{CategoryNo, DeviceId, FestivalId, GateNo, TagUid, TicketId, ZoneNo};
+use engine::model::principal::Principal;
+use engine::model::rejection::Rejection;
+use engine::model::status::{EntryPolicy, Policy, Role, ScanAck, TicketStatus, ZoneState};
+use engine::model::time::{Calendar, Timestamp};
 
 use super::bank::{TAGS, wristband};
 use super::dice::Dice;

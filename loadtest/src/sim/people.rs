@@ -2,11 +2,12 @@
 //! look.
 
 use actors::pipeline::Work;
-use engine::command::{Credential, DeviceAction, DeviceCommand, Direction, OfficeAction, Scan, Undo};
-use engine::credential::{VerifiedTicket, text};
-use engine::ids::{TicketId, ZoneNo};
-use engine::rejection::Rejection;
-use engine::time::Timestamp;
+use engine::command::OfficeAction;
+use engine::gates::command::{Credential, DeviceAction, DeviceCommand, Direction, Scan, Undo};
+use engine::model::credential::{VerifiedTicket, text};
+use engine::model::ids::{TicketId, ZoneNo};
+use engine::model::rejection::Rejection;
+use engine::model::time::Timestamp;
 use engine::view::Query;
 
 use super::net::Packet;

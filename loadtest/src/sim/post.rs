@@ -3,8 +3,8 @@
 
 use actors::courier::Delivery;
 use actors::pipeline::Work;
-use engine::ids::ShardId;
-use engine::outbox::Message;
+use engine::model::ids::ShardId;
+use engine::shard::outbox::Message;
 
 use super::net::Packet;
 use super::world::{Asker, DOORS_OPEN, World};

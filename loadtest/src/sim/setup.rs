@@ -1,12 +1,13 @@
 //! The simulated festivals as they are founded, before anything can go wrong.
 
 use actors::pipeline::Work;
-use engine::command::{CategoryValues, OfficeAction, OfficeAnswer, OfficeCommand};
-use engine::ids::{CategoryNo, FestivalId, GateNo, ZoneNo};
-use engine::money::{Currency, Money};
-use engine::principal::Principal;
-use engine::status::{CategoryKind, EntryPolicy, FestivalStatus, Policy, ScanAck};
-use engine::time::{MINUTE_MS, Timestamp};
+use engine::command::{OfficeAction, OfficeAnswer, OfficeCommand};
+use engine::gates::command::CategoryValues;
+use engine::model::ids::{CategoryNo, FestivalId, GateNo, ZoneNo};
+use engine::model::money::{Currency, Money};
+use engine::model::principal::Principal;
+use engine::model::status::{CategoryKind, EntryPolicy, FestivalStatus, Policy, ScanAck};
+use engine::model::time::{MINUTE_MS, Timestamp};
 
 use super::office::{Site, hash_of, offer};
 use super::world::{Asker, DOORS_OPEN, World, shard_of_action};
@@ -26,7 +27,7 @@ impl World {
             starts_at,
             ends_at,
             policy,
-            calendar: engine::time::Calendar::default(),
+            calendar: engine::model::time::Calendar::default(),
         })?;
         for (parent, capacity) in zones {
             let parent = parent.map(ZoneNo);

@@ -1,11 +1,12 @@
 //! A festival that is not open yet, whose office cannot make up its mind about the currency. Sooner or later somebody
 //! brings money, here or to another festival that takes this one's wallets, and then it stays.
 
-use engine::command::{CashAction, OfficeAction, Source, SourceKind};
-use engine::ids::{FestivalId, Home, WalletId};
-use engine::money::{Currency, Money};
-use engine::status::{FestivalStatus, Policy};
-use engine::time::{Calendar, Timestamp};
+use engine::cashless::command::{CashAction, Source, SourceKind};
+use engine::command::OfficeAction;
+use engine::model::ids::{FestivalId, Home, WalletId};
+use engine::model::money::{Currency, Money};
+use engine::model::status::{FestivalStatus, Policy};
+use engine::model::time::{Calendar, Timestamp};
 
 use super::Check;
 use super::bank::{policy, product_values, vendor_values};
@@ -46,7 +47,7 @@ impl World {
         let policy = policy(Currency::EUR, &mut self.dice);
         self.order(OfficeAction::Cash(CashAction::SetPolicy { festival, policy }))?;
         let values = vendor_values(true, &mut self.dice);
-        let vendor = engine::ids::VendorNo(0);
+        let vendor = engine::model::ids::VendorNo(0);
         self.order(OfficeAction::Cash(CashAction::PutVendor { festival, vendor: None, values }))?;
         let values = product_values(3, true);
         self.order(OfficeAction::Cash(CashAction::PutProduct { festival, vendor, product: None, values }))?;

@@ -4,11 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use actors::TerminalReply;
-use engine::command::{CashVerdict, Line, RefundLine, TerminalAnswer};
-use engine::ids::{DeviceId, TagUid, TransactionId, WalletId};
-use engine::money::Money;
-use engine::rejection::Rejection;
-use engine::time::Timestamp;
+use engine::cashless::command::{CashVerdict, Line, RefundLine, TerminalAnswer};
+use engine::model::ids::{DeviceId, TagUid, TransactionId, WalletId};
+use engine::model::money::Money;
+use engine::model::rejection::Rejection;
+use engine::model::time::Timestamp;
 
 use super::{Check, breach};
 

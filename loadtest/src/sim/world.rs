@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use actors::clock::{Clock, Found};
 use actors::pipeline::Work;
-use engine::command::{DeviceCommand, OfficeAction, OfficeAnswer, OfficeCommand};
-use engine::credential::QrSecret;
-use engine::ids::{DeviceId, FestivalId, Home, ShardId, ZoneNo};
-use engine::money::Currency;
-use engine::time::{HOUR_MS, Timestamp};
+use engine::command::{OfficeAction, OfficeAnswer, OfficeCommand};
+use engine::gates::command::DeviceCommand;
+use engine::model::credential::QrSecret;
+use engine::model::ids::{DeviceId, FestivalId, Home, ShardId, ZoneNo};
+use engine::model::money::Currency;
+use engine::model::time::{HOUR_MS, Timestamp};
 use engine::view::Query;
 use storage::journal::faults::{FaultDisk, Faults};
 
@@ -273,7 +274,7 @@ impl World {
                 if self.dice.one_in(4) {
                     self.counts.fault("snapshot_spoilt");
                     let shard = self.dice.below(u64::from(SHARDS)) as u16;
-                    self.snapshots.spoil(engine::ids::ShardId(shard));
+                    self.snapshots.spoil(engine::model::ids::ShardId(shard));
                 }
             }
             94 => self.the_clock_jumps(),

@@ -77,7 +77,7 @@ impl Round {
 mod tests {
     use super::*;
     use crate::tab::Guest;
-    use engine::ids::{TransactionId, WalletId};
+    use engine::model::ids::{TransactionId, WalletId};
 
     #[test]
     fn every_kind_of_order_comes_and_nobody_is_served_twice_at_a_time() {

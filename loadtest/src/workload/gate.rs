@@ -78,8 +78,8 @@ impl Crowd {
 mod tests {
     use super::*;
     use crate::model::Visitor;
-    use engine::credential::QrClaim;
-    use engine::ids::{CategoryNo, FestivalId, TicketId, ZoneNo};
+    use engine::model::credential::QrClaim;
+    use engine::model::ids::{CategoryNo, FestivalId, TicketId, ZoneNo};
 
     fn model(visitors: u32, strangers: u32) -> Model {
         let all = (0..visitors + strangers).map(|serial| {

@@ -155,7 +155,7 @@ mod tests {
     use crate::journal::{
         disk::FolderDisk, faults::FaultDisk, log::LogOptions, offline::Offline, pack::pack_segment, recover::recover,
     };
-    use engine::ids::ShardId;
+    use engine::model::ids::ShardId;
 
     const OPTIONS: LogOptions =
         LogOptions { shards: 2, segment_bytes: 64 << 10, group_bytes_max: 16 << 10, create: true, accept_loss: None };

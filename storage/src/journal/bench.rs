@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use engine::ids::ShardId;
+use engine::model::ids::ShardId;
 
 use super::{
     JournalError,

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use engine::ids::ShardId;
+use engine::model::ids::ShardId;
 
 use super::{Cursor, Journal, JournalError, Position, Reason, Sink};
 

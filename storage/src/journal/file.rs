@@ -13,7 +13,7 @@ use std::{
     time::Instant,
 };
 
-use engine::ids::ShardId;
+use engine::model::ids::ShardId;
 
 use super::{
     Cursor, Journal, JournalError, Position, Reader, Refused, Sink,

@@ -54,7 +54,7 @@
 
 use std::ops::Range;
 
-use engine::ids::ShardId;
+use engine::model::ids::ShardId;
 use engine::plants::{Plant, planted};
 use sha2::{Digest, Sha256};
 

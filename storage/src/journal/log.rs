@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use engine::ids::ShardId;
+use engine::model::ids::ShardId;
 use engine::plants::{Plant, planted};
 
 use super::{

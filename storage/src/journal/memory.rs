@@ -6,7 +6,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use engine::ids::ShardId;
+use engine::model::ids::ShardId;
 
 use super::{
     Cursor, Entry, Journal, JournalError, Position, Reader, Refused, Sink,

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use engine::ids::ShardId;
+use engine::model::ids::ShardId;
 
 use super::{Position, Reason, Refused, Sink};
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use engine::ids::ShardId;
+use engine::model::ids::ShardId;
 
 use crate::journal::disk::Disk;
 use crate::journal::file::Opened;

@@ -6,7 +6,7 @@ use crate::views::cashless::TransactionRow;
 use crate::views::fold::Batch;
 use crate::views::gates::{AccessEntry, AccessLog, LogPosition};
 use crate::views::{Followed, Page, Span, Views, ViewsError};
-use engine::time::Timestamp;
+use engine::model::time::Timestamp;
 
 /// How many records one look takes: at most some thousand rows, about 20 ms.
 const RECORDS: usize = 32;

@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use engine::ids::{ShardId, TicketId, TransactionId};
+use engine::model::ids::{ShardId, TicketId, TransactionId};
 
 use super::*;
 use crate::journal::Position;

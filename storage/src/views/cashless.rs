@@ -15,12 +15,12 @@
 //! What a row adds to sums is said here, once, for every store: [`TransactionRow::entry`], [`TransactionRow::sale`],
 //! [`TransactionRow::products`], [`TransactionRow::products_given_back`]. Stores keep absolute sums per shard and bucket, with the number of the last record in them.
 
-use engine::event::{Lot, Posting, SoldLine, Transaction, TransactionKind};
-use engine::ids::{DeviceId, FestivalId, ProductNo, ShardId, TransactionId, VendorNo, WalletId};
-use engine::money::Currency;
-use engine::principal::Principal;
-use engine::rejection::Rejection;
-use engine::time::{MINUTE_MS, Timestamp};
+use engine::cashless::event::{Lot, Posting, SoldLine, Transaction, TransactionKind};
+use engine::model::ids::{DeviceId, FestivalId, ProductNo, ShardId, TransactionId, VendorNo, WalletId};
+use engine::model::money::Currency;
+use engine::model::principal::Principal;
+use engine::model::rejection::Rejection;
+use engine::model::time::{MINUTE_MS, Timestamp};
 use serde::{Deserialize, Serialize};
 
 mod shares;
@@ -418,7 +418,7 @@ impl ProductTally {
     }
 }
 
-/// What a vendor's account comes to, or what is added to it: the fields of `engine::view::VendorSums`, and what the
+/// What a vendor's account comes to, or what is added to it: the fields of `engine::cashless::view::VendorSums`, and what the
 /// organiser got. `sold − refunded = payable + commission`, always.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VendorAccount {
@@ -496,7 +496,7 @@ mod tests {
     use super::*;
     use std::collections::BTreeMap;
 
-    use engine::money::vendor_share;
+    use engine::model::money::vendor_share;
     use proptest::prelude::*;
 
     fn row(kind: TransactionKind, amount: i64, commission: i64, serial: u64) -> TransactionRow {

@@ -183,8 +183,9 @@ fn nights_have_it_all() {
         night.count_tills(&mut seen);
     }
     // Gifts lapse a day after the festival; no night is that long.
-    let kinds =
-        engine::event::TransactionKind::ALL.iter().filter(|kind| **kind != engine::event::TransactionKind::Lapse);
+    let kinds = engine::cashless::event::TransactionKind::ALL
+        .iter()
+        .filter(|kind| **kind != engine::cashless::event::TransactionKind::Lapse);
     let kinds = kinds.map(|kind| format!("{kind:?}"));
     let refused = ["InsufficientFunds", "WalletBlocked", "NotACashier", "UnknownVendor", "RefundExceedsPayment"];
     let shapes =

@@ -33,7 +33,7 @@ use redb::{
     StorageBackend, TableDefinition,
 };
 
-use engine::ids::{TicketId, TransactionId};
+use engine::model::ids::{TicketId, TransactionId};
 
 use super::{Check, Followed, Page, Views, ViewsError};
 use crate::views::cashless::{

@@ -1,11 +1,12 @@
 //! From records to rows: the one place that knows what an event means to the read models. Pure, and the same for every
 //! store.
 
-use engine::command::{BY_HAND, Direction, FIRST_ENTRY, UNLOGGED, Verdict};
-use engine::event::{AdmittedByHand, DoneByHand, Event, Scanned, Undone};
-use engine::ids::{CategoryNo, FestivalId, TicketId};
+use engine::event::Event;
+use engine::gates::command::{BY_HAND, Direction, FIRST_ENTRY, UNLOGGED, Verdict};
+use engine::gates::event::{AdmittedByHand, DoneByHand, Scanned, Undone};
+use engine::model::ids::{CategoryNo, FestivalId, TicketId};
+use engine::model::status::TicketStatus;
 use engine::record;
-use engine::status::TicketStatus;
 
 use super::{Followed, LastRecord, ViewsError};
 use crate::journal::{Cursor, Entry};
@@ -117,7 +118,7 @@ impl Batch {
     /// The journal was read up to `end`, which was its end before the reader said that there is no more: shards that
     /// have written nothing need not be looked at again up to there.
     pub fn caught_up(&mut self, end: &Cursor) {
-        for shard in (0..end.shards()).map(engine::ids::ShardId) {
+        for shard in (0..end.shards()).map(engine::model::ids::ShardId) {
             self.followed.cursor.advance(shard, end.get(shard));
         }
     }

@@ -6,11 +6,11 @@
 //! - **counts** per minute, gate and zone: admitted, exited, undone, rejected by reason. All scans count, logged or not,
 //!   in the minute in which they were taken; what is undone is taken out of that minute.
 
-use engine::command::{Direction, FirstUse, Verdict};
-use engine::ids::{CategoryNo, DeviceId, FestivalId, GateNo, TicketId, ZoneNo};
-use engine::rejection::Rejection;
-use engine::status::TicketStatus;
-use engine::time::Timestamp;
+use engine::gates::command::{Direction, FirstUse, Verdict};
+use engine::model::ids::{CategoryNo, DeviceId, FestivalId, GateNo, TicketId, ZoneNo};
+use engine::model::rejection::Rejection;
+use engine::model::status::TicketStatus;
+use engine::model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Page, Span, ViewsError};

@@ -8,18 +8,19 @@ mod terminals;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use engine::command::{
-    Answer, BY_HAND, ByHand, CategoryValues, Command, Credential, DeviceAction, DeviceAnswer, DeviceCommand, Direction,
-    FIRST_ENTRY, OfficeAction, OfficeAnswer, OfficeCommand, Scan, UNLOGGED, Undo, Verdict, WAS_NOT_INSIDE,
+use engine::command::{Answer, Command, OfficeAction, OfficeAnswer, OfficeCommand};
+use engine::gates::command::{
+    BY_HAND, ByHand, CategoryValues, Credential, DeviceAction, DeviceAnswer, DeviceCommand, Direction, FIRST_ENTRY,
+    Scan, UNLOGGED, Undo, Verdict, WAS_NOT_INSIDE,
 };
-use engine::credential::{KeyCache, QrSecret};
-use engine::ids::{CategoryNo, DeviceId, FestivalId, GateNo, Home, ShardId, TicketId, ZoneNo, nonce_at};
-use engine::money::{Currency, Money};
-use engine::principal::Principal;
-use engine::rejection::Rejection;
+use engine::model::credential::{KeyCache, QrSecret};
+use engine::model::ids::{CategoryNo, DeviceId, FestivalId, GateNo, Home, ShardId, TicketId, ZoneNo, nonce_at};
+use engine::model::money::{Currency, Money};
+use engine::model::principal::Principal;
+use engine::model::rejection::Rejection;
+use engine::model::status::{CategoryKind, EntryPolicy, FestivalStatus, Policy, ScanAck, TicketStatus};
+use engine::model::time::{Calendar, MINUTE_MS, Timestamp};
 use engine::shard::{Shard, Step};
-use engine::status::{CategoryKind, EntryPolicy, FestivalStatus, Policy, ScanAck, TicketStatus};
-use engine::time::{Calendar, MINUTE_MS, Timestamp};
 use engine::view::{Query, View};
 
 use super::{Page, Span, Views};

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use engine::ids::ShardId;
+use engine::model::ids::ShardId;
 use storage::journal::{
     Chain, JournalError,
     faults::{Chance, FaultDisk},

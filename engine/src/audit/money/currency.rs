@@ -3,9 +3,9 @@
 use super::MoneyBooks;
 use super::transfers::Op;
 use crate::audit::{Check, Found};
-use crate::command::CashPolicy;
-use crate::event::{Transaction, TransactionKind};
-use crate::ids::FestivalId;
+use crate::cashless::command::CashPolicy;
+use crate::cashless::event::{Transaction, TransactionKind};
+use crate::model::ids::FestivalId;
 
 /// A festival of this shard's that is to have another currency.
 pub(super) struct CurrencyChange {

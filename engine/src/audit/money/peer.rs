@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use crate::outbox::Message;
+use crate::shard::outbox::Message;
 
 /// Both directions between this shard and another.
 #[derive(Default)]

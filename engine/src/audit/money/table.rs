@@ -1,7 +1,7 @@
 //! Wallets by their ids, for the audit: rows in the order in which they came, and an open-addressed index with a hash of
 //! its own. A tree's way to one of a million wallets is twenty looks at memory, this is two.
 
-use crate::ids::WalletId;
+use crate::model::ids::WalletId;
 
 /// What is known of each wallet.
 pub(super) struct Table<T> {

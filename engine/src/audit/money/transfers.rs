@@ -3,9 +3,9 @@
 use super::MoneyBooks;
 use super::currency::CurrencyChange;
 use crate::audit::{Check, Found};
-use crate::event::Transaction;
-use crate::ids::{Home, ShardId, TagUid, WalletId};
-use crate::outbox::{Message, Named};
+use crate::cashless::event::Transaction;
+use crate::model::ids::{Home, ShardId, TagUid, WalletId};
+use crate::shard::outbox::{Message, Named};
 
 /// An operation of this shard that is not over.
 pub(super) enum Op {

@@ -2,12 +2,12 @@
 
 use super::{Accounts, MoneyBooks, Payment};
 use crate::audit::{Check, Found};
-use crate::cash::refundable::REFUNDABLE_MAX;
-use crate::command::{Source, SourceKind};
-use crate::event::{Lot, Posting, Transaction, TransactionKind};
-use crate::ids::Home;
-use crate::rejection::Rejection;
-use crate::status::FestivalStatus;
+use crate::cashless::command::{Source, SourceKind};
+use crate::cashless::event::{Lot, Posting, Transaction, TransactionKind};
+use crate::cashless::refundable::REFUNDABLE_MAX;
+use crate::model::ids::Home;
+use crate::model::rejection::Rejection;
+use crate::model::status::FestivalStatus;
 
 impl MoneyBooks {
     pub(super) fn transaction(&mut self, t: &Transaction, found: &mut Found) {

@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::MoneyBooks;
 use super::transfers::Op;
 use crate::audit::{Check, Found};
-use crate::cash::tag::Tags;
-use crate::command::{CONFLICT, Verdict};
-use crate::event::{CashEvent, Scanned};
-use crate::ids::{FestivalId, Home, ShardId, TagUid, TicketId, WalletId};
-use crate::outbox::{Message, Named};
-use crate::rejection::Rejection;
-use crate::view::TagState;
+use crate::cashless::event::CashEvent;
+use crate::cashless::tag::Tags;
+use crate::cashless::view::TagState;
+use crate::gates::command::{CONFLICT, Verdict};
+use crate::gates::event::Scanned;
+use crate::model::ids::{FestivalId, Home, ShardId, TagUid, TicketId, WalletId};
+use crate::model::rejection::Rejection;
+use crate::shard::outbox::{Message, Named};
 
 /// A shard's part: the register of its chips, and what its festivals' gates go by.
 #[derive(Default)]

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use engine::command::{CashVerdict, DeviceAnswer, TerminalAnswer, Verdict};
-use engine::ids::WalletId;
-use engine::rejection::Rejection;
-use engine::time::Timestamp;
+use engine::cashless::command::{CashVerdict, TerminalAnswer};
+use engine::gates::command::{DeviceAnswer, Verdict};
+use engine::model::ids::WalletId;
+use engine::model::rejection::Rejection;
+use engine::model::time::Timestamp;
 use tapgate_wire::{Frame, Notice, RecentRow, RecentRows, Refund, WireError};
 use tokio::time::Instant;
 

@@ -3,11 +3,13 @@
 use actors::resolve::Link;
 use axum::Json;
 use axum::extract::State;
-use engine::command::{CashAction, IdempotencyKey, OfficeAction, Source, SourceKind};
-use engine::ids::{FestivalId, TagUid, WalletId};
-use engine::money::Currency;
-use engine::rejection::Rejection;
-use engine::view::{Query, View, WalletView};
+use engine::cashless::command::{CashAction, Source, SourceKind};
+use engine::cashless::view::WalletView;
+use engine::command::{IdempotencyKey, OfficeAction};
+use engine::model::ids::{FestivalId, TagUid, WalletId};
+use engine::model::money::Currency;
+use engine::model::rejection::Rejection;
+use engine::view::{Query, View};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use utoipa::{IntoParams, ToSchema};
@@ -115,7 +117,7 @@ pub struct Lot {
 }
 
 impl Lot {
-    pub(in crate::http) fn of(lot: &engine::event::Lot, currency: Currency) -> Self {
+    pub(in crate::http) fn of(lot: &engine::cashless::event::Lot, currency: Currency) -> Self {
         let Source { kind, number, .. } = lot.source;
         let payment = matches!(kind, SourceKind::Card | SourceKind::Bank) && number != Source::SEVERAL;
         Self {

@@ -1,7 +1,8 @@
 //! A wallet is blocked, and let go again.
 
 use axum::extract::State;
-use engine::command::{CashAction, OfficeAction};
+use engine::cashless::command::CashAction;
+use engine::command::OfficeAction;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 

@@ -1,10 +1,10 @@
 //! What is left in a wallet goes back to where it came from.
 
 use axum::extract::State;
-use engine::command::CashAction;
-use engine::ids::TransactionId;
-use engine::money::Currency;
-use engine::rejection::Rejection;
+use engine::cashless::command::CashAction;
+use engine::model::ids::TransactionId;
+use engine::model::money::Currency;
+use engine::model::rejection::Rejection;
 use engine::view::{Query, View};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;

@@ -1,7 +1,8 @@
 //! An operator corrects a balance or gives something, and says why.
 
 use axum::extract::State;
-use engine::command::{CashAction, TEXT_LEN_MAX};
+use engine::cashless::command::CashAction;
+use engine::command::TEXT_LEN_MAX;
 use serde::Deserialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;

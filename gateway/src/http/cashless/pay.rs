@@ -1,9 +1,9 @@
 //! Somebody pays a vendor without a terminal.
 
 use axum::extract::State;
-use engine::command::{CashAction, Line};
-use engine::ids::ProductNo;
-use engine::rejection::Rejection;
+use engine::cashless::command::{CashAction, Line};
+use engine::model::ids::ProductNo;
+use engine::model::rejection::Rejection;
 use serde::Deserialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;

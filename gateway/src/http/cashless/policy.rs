@@ -2,8 +2,10 @@
 
 use axum::Json;
 use axum::extract::State;
-use engine::command::{CashAction, CashPolicy, OfficeAction};
-use engine::view::{CashView, Query, View};
+use engine::cashless::command::{CashAction, CashPolicy};
+use engine::cashless::view::CashView;
+use engine::command::OfficeAction;
+use engine::view::{Query, View};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;

@@ -1,9 +1,10 @@
 //! Products: what a vendor sells, at which price, with how much VAT in it.
 
 use axum::extract::State;
-use engine::command::{CashAction, OfficeAction, OfficeAnswer, ProductValues};
-use engine::ids::{ProductNo, VendorNo};
-use engine::money::Currency;
+use engine::cashless::command::{CashAction, ProductValues};
+use engine::command::{OfficeAction, OfficeAnswer};
+use engine::model::ids::{ProductNo, VendorNo};
+use engine::model::money::Currency;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;

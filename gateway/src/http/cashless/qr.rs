@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
-use engine::credential::wallet_text;
+use engine::model::credential::wallet_text;
 use engine::view::{Query, View};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;

@@ -1,9 +1,9 @@
 //! Staff give back what a vendor took, or part of it.
 
 use axum::extract::State;
-use engine::command::{CashAction, RefundLine};
-use engine::ids::{FestivalId, ProductNo, TransactionId};
-use engine::rejection::Rejection;
+use engine::cashless::command::{CashAction, RefundLine};
+use engine::model::ids::{FestivalId, ProductNo, TransactionId};
+use engine::model::rejection::Rejection;
 use engine::view::{Query, View};
 use serde::Deserialize;
 use utoipa::ToSchema;

@@ -1,7 +1,8 @@
 //! Wristbands: sold with a wallet, linked to one, replaced, reported lost.
 
 use axum::extract::State;
-use engine::command::{CashAction, OfficeAction, OfficeAnswer};
+use engine::cashless::command::CashAction;
+use engine::command::{OfficeAction, OfficeAnswer};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;

@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::extract::State;
-use engine::command::{CashAction, OfficeAction, OfficeAnswer};
-use engine::ids::{DeviceId, FestivalId, VendorNo};
-use engine::time::Timestamp;
-use engine::view::{DeviceView, Query, View};
+use engine::cashless::command::CashAction;
+use engine::command::{OfficeAction, OfficeAnswer};
+use engine::gates::view::DeviceView;
+use engine::model::ids::{DeviceId, FestivalId, VendorNo};
+use engine::model::time::Timestamp;
+use engine::view::{Query, View};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;

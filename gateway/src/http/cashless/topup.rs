@@ -1,7 +1,7 @@
 //! Cash at a desk becomes money in a wallet.
 
 use axum::extract::State;
-use engine::command::{CashAction, Source};
+use engine::cashless::command::{CashAction, Source};
 use serde::Deserialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;

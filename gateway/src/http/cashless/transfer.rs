@@ -1,7 +1,7 @@
 //! Money goes from one wallet to another.
 
 use axum::extract::State;
-use engine::command::CashAction;
+use engine::cashless::command::CashAction;
 use serde::Deserialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;

@@ -2,10 +2,13 @@
 
 use axum::Json;
 use axum::extract::State;
-use engine::command::{CashAction, OfficeAction, OfficeAnswer, VendorValues};
-use engine::ids::{FestivalId, VendorNo};
-use engine::money::Currency;
-use engine::view::{Query, StandView, VendorView, View};
+use engine::cashless::command::{CashAction, VendorValues};
+use engine::cashless::view::VendorView;
+use engine::command::{OfficeAction, OfficeAnswer};
+use engine::gates::view::brief::StandView;
+use engine::model::ids::{FestivalId, VendorNo};
+use engine::model::money::Currency;
+use engine::view::{Query, View};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -49,7 +52,7 @@ fn open() -> bool {
     true
 }
 fn a_bar() -> VendorKind {
-    VendorKind(engine::status::VendorKind::Bar)
+    VendorKind(engine::model::status::VendorKind::Bar)
 }
 
 impl VendorTerms {

@@ -1,10 +1,11 @@
 //! Categories: what a kind of ticket costs, how many there are, where and when they let in.
 
 use axum::extract::State;
-use engine::command::{CategoryValues, OfficeAction, OfficeAnswer};
-use engine::ids::{CategoryNo, ZONES_MAX, ZoneNo};
-use engine::rejection::Rejection;
-use engine::view::CategoryView;
+use engine::command::{OfficeAction, OfficeAnswer};
+use engine::gates::command::CategoryValues;
+use engine::gates::view::CategoryView;
+use engine::model::ids::{CategoryNo, ZONES_MAX, ZoneNo};
+use engine::model::rejection::Rejection;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;

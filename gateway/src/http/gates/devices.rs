@@ -3,11 +3,13 @@
 
 use axum::Json;
 use axum::extract::State;
-use engine::command::{ByHand, OfficeAction, OfficeAnswer};
-use engine::connections::CLOCK_OFF_MAX_MS;
-use engine::ids::{DeviceId, FestivalId, GateNo};
-use engine::rejection::Rejection;
-use engine::view::{DeviceView, Query, View};
+use engine::command::{OfficeAction, OfficeAnswer};
+use engine::gates::command::ByHand;
+use engine::gates::connections::CLOCK_OFF_MAX_MS;
+use engine::gates::view::DeviceView;
+use engine::model::ids::{DeviceId, FestivalId, GateNo};
+use engine::model::rejection::Rejection;
+use engine::view::{Query, View};
 use serde::{Deserialize, Serialize};
 use tapgate_wire::Offer;
 use utoipa::ToSchema;

@@ -2,11 +2,13 @@
 
 use axum::Json;
 use axum::extract::State;
-use engine::command::{ByHand, Details, IdempotencyKey, OfficeAction, OfficeAnswer, TEXT_LEN_MAX};
-use engine::rejection::Rejection;
-use engine::status;
-use engine::time::Calendar;
-use engine::view::{FestivalView, Query, View};
+use engine::command::{IdempotencyKey, OfficeAction, OfficeAnswer, TEXT_LEN_MAX};
+use engine::gates::command::{ByHand, Details};
+use engine::gates::view::FestivalView;
+use engine::model::rejection::Rejection;
+use engine::model::status;
+use engine::model::time::Calendar;
+use engine::view::{Query, View};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use engine::command::{BY_HAND, CONFLICT, FIRST_ENTRY, Verdict, WAS_NOT_INSIDE};
-use engine::ids::{CategoryNo, DeviceId, GateNo, TicketId, ZoneNo};
-use engine::rejection::Rejection;
-use engine::time::Timestamp;
+use engine::gates::command::{BY_HAND, CONFLICT, FIRST_ENTRY, Verdict, WAS_NOT_INSIDE};
+use engine::model::ids::{CategoryNo, DeviceId, GateNo, TicketId, ZoneNo};
+use engine::model::rejection::Rejection;
+use engine::model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use storage::views;
 use storage::views::gates::{AccessLog, CountPosition, CountRow, Counts, GateViews, TicketRow, Tickets};

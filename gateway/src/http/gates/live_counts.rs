@@ -2,7 +2,8 @@
 
 use axum::Json;
 use axum::extract::State;
-use engine::view::{LiveView, Query, View};
+use engine::gates::view::LiveView;
+use engine::view::{Query, View};
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;

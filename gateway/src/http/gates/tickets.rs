@@ -4,11 +4,13 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
-use engine::command::{ByHand, OfficeAction};
-use engine::credential;
-use engine::ids::{CategoryNo, GateNo, TagUid, TicketCode, TicketId};
-use engine::rejection::Rejection;
-use engine::view::{CODE_FOUND_MAX, Query, TicketView, View};
+use engine::command::OfficeAction;
+use engine::gates::command::ByHand;
+use engine::gates::view::{CODE_FOUND_MAX, TicketView};
+use engine::model::credential;
+use engine::model::ids::{CategoryNo, GateNo, TagUid, TicketCode, TicketId};
+use engine::model::rejection::Rejection;
+use engine::view::{Query, View};
 use fast_qr::convert::svg::SvgBuilder;
 use fast_qr::{ECL, QRBuilder};
 use serde::{Deserialize, Serialize};
@@ -80,8 +82,8 @@ pub struct FirstUse {
     pub gate: u16,
 }
 
-impl From<engine::command::FirstUse> for FirstUse {
-    fn from(first: engine::command::FirstUse) -> Self {
+impl From<engine::gates::command::FirstUse> for FirstUse {
+    fn from(first: engine::gates::command::FirstUse) -> Self {
         Self { at: Moment(first.at), zone: first.zone.0, gate: first.gate.0 }
     }
 }

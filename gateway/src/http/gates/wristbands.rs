@@ -2,9 +2,11 @@
 
 use axum::Json;
 use axum::extract::State;
-use engine::command::{CashAction, OfficeAction};
-use engine::rejection::Rejection;
-use engine::view::{Query, TagState, TagView, View};
+use engine::cashless::command::CashAction;
+use engine::cashless::view::{TagState, TagView};
+use engine::command::OfficeAction;
+use engine::model::rejection::Rejection;
+use engine::view::{Query, View};
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;

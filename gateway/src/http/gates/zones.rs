@@ -3,9 +3,10 @@
 use axum::Json;
 use axum::extract::State;
 use engine::command::{OfficeAction, OfficeAnswer};
-use engine::ids::{TicketId, ZONES_MAX, ZoneNo};
-use engine::rejection::Rejection;
-use engine::view::{GateView, Query, View, ZoneView};
+use engine::gates::view::{GateView, ZoneView};
+use engine::model::ids::{TicketId, ZONES_MAX, ZoneNo};
+use engine::model::rejection::Rejection;
+use engine::view::{Query, View};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use engine::time::{DAY_STARTS_MIN, HOUR_MS, Timestamp};
+use engine::model::time::{DAY_STARTS_MIN, HOUR_MS, Timestamp};
 use jiff::ToSpan as _;
 use jiff::civil::{Date, Time};
 use serde::de::Error as _;
@@ -92,7 +92,7 @@ pub struct Days {
 
 impl Days {
     /// By its calendar. A zone that a newer version of this program has written and this one does not know is UTC.
-    pub fn of(calendar: &engine::time::Calendar) -> Self {
+    pub fn of(calendar: &engine::model::time::Calendar) -> Self {
         let zone = jiff::tz::TimeZone::get(&calendar.time_zone).unwrap_or(jiff::tz::TimeZone::UTC);
         Self { zone, starts_min: calendar.day_starts_min }
     }
@@ -171,7 +171,7 @@ pub fn report_span(days: &Days, day: Option<Day>, from: Option<Moment>, to: Opti
 #[cfg(test)]
 mod tests {
     use super::*;
-    use engine::time::Calendar;
+    use engine::model::time::Calendar;
 
     fn days(zone: &str, day_starts_min: u16) -> Days {
         Days::of(&Calendar { time_zone: zone.to_owned(), day_starts_min })

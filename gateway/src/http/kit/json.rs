@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 use std::str::FromStr;
 
-use engine::command::Direction;
-use engine::money::{Currency, Money};
-use engine::status;
-use engine::time::Timestamp;
+use engine::gates::command::Direction;
+use engine::model::money::{Currency, Money};
+use engine::model::status;
+use engine::model::time::Timestamp;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use utoipa::openapi::RefOr;

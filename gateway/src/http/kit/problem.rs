@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use engine::rejection::Rejection;
+use engine::model::rejection::Rejection;
 use serde::Serialize;
 use utoipa::ToSchema;
 

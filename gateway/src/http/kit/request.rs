@@ -15,7 +15,7 @@ use axum::http::request::Parts;
 use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderMap, header};
 use engine::command::IdempotencyKey;
-use engine::time::Timestamp;
+use engine::model::time::Timestamp;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;

@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use engine::ids::FestivalId;
+use engine::model::ids::FestivalId;
 use tokio::sync::{Notify, oneshot};
 
 /// Who takes a share.

@@ -4,8 +4,8 @@
 use axum::extract::FromRequestParts;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
-use engine::rejection::Rejection;
-use engine::status::Role;
+use engine::model::rejection::Rejection;
+use engine::model::status::Role;
 use engine::view::{Query, View};
 
 use crate::auth::{Denied, Operator, key_hash};

@@ -2,8 +2,8 @@
 
 use axum::Json;
 use axum::extract::State;
-use engine::event::{Lot, TransactionKind};
-use engine::ids::VendorNo;
+use engine::cashless::event::{Lot, TransactionKind};
+use engine::model::ids::VendorNo;
 use serde::{Deserialize, Serialize};
 use storage::views::Page as ViewsPage;
 use storage::views::cashless::{Only, TransactionRow, Transactions, TransactionsOf};

@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::extract::State;
-use engine::command::SourceKind;
-use engine::ids::FestivalId;
-use engine::view::{CashView, LedgerView, Query, VendorSums, View};
+use engine::cashless::command::SourceKind;
+use engine::cashless::view::{CashView, LedgerView, VendorSums};
+use engine::model::ids::FestivalId;
+use engine::view::{Query, View};
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use engine::ids::VendorNo;
+use engine::model::ids::VendorNo;
 use serde::{Deserialize, Serialize};
 use storage::views::Page as ViewsPage;
 use storage::views::cashless::{OrderRow, VendorSpan};

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::extract::State;
-use engine::ids::{DeviceId, ProductNo, VendorNo};
-use engine::money::{Currency, WHOLE_BP};
-use engine::time::Timestamp;
-use engine::view::VendorView;
+use engine::cashless::view::VendorView;
+use engine::model::ids::{DeviceId, ProductNo, VendorNo};
+use engine::model::money::{Currency, WHOLE_BP};
+use engine::model::time::Timestamp;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 use storage::views::cashless::{CashlessViews, ProductRow, ProductTally, SalesRow, VendorAccount, VendorSpan};

@@ -5,11 +5,11 @@ use std::cmp::Reverse;
 
 use axum::Json;
 use axum::extract::State;
-use engine::event::{SoldLine, TransactionKind};
-use engine::ids::{DeviceId, FestivalId, TransactionId, VendorNo};
-use engine::money::Currency;
-use engine::principal::Principal;
-use engine::rejection::Rejection;
+use engine::cashless::event::{SoldLine, TransactionKind};
+use engine::model::ids::{DeviceId, FestivalId, TransactionId, VendorNo};
+use engine::model::money::Currency;
+use engine::model::principal::Principal;
+use engine::model::rejection::Rejection;
 use serde::{Deserialize, Serialize};
 use storage::views::cashless::{CashPosition, CashlessViews, Only, TransactionRow, Transactions, TransactionsOf};
 use storage::views::{Page as ViewsPage, Span};
@@ -211,7 +211,7 @@ impl Transaction {
             currency: row.currency.as_str().to_owned(),
             balance_before: text(row.before),
             balance_after: text(row.after),
-            over_limit: row.flags & engine::command::OVER_LIMIT != 0,
+            over_limit: row.flags & engine::cashless::command::OVER_LIMIT != 0,
             vendor_id: row.vendor.filter(|_| here).map(at),
             order: row.order.filter(|_| here),
             device_id: row.terminal.filter(|_| here).map(|device| device.to_string()),

@@ -4,9 +4,11 @@
 use std::time::{Duration, Instant};
 
 use actors::Node;
-use engine::ids::FestivalId;
-use engine::status::FestivalStatus;
-use engine::view::{LedgerView, LiveView, Query, View};
+use engine::cashless::view::LedgerView;
+use engine::gates::view::LiveView;
+use engine::model::ids::FestivalId;
+use engine::model::status::FestivalStatus;
+use engine::view::{Query, View};
 use metrics::{counter, gauge};
 
 /// How often the counters are asked for.

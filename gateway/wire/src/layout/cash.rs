@@ -1,9 +1,9 @@
 //! Where each field of terminals' frames lies.
 
-use engine::command::{CashVerdict, LINES_MAX, TerminalAnswer};
-use engine::credential::WalletClaim;
-use engine::ids::{SERIAL_MAX, TransactionId, VendorNo, WalletId};
-use engine::money::{Currency, Money};
+use engine::cashless::command::{CashVerdict, LINES_MAX, TerminalAnswer};
+use engine::model::credential::WalletClaim;
+use engine::model::ids::{SERIAL_MAX, TransactionId, VendorNo, WalletId};
+use engine::model::money::{Currency, Money};
 
 use super::*;
 

@@ -3,12 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use engine::command::{CONFLICT, CategoryValues, DeviceAnswer, Direction, FIRST_ENTRY, Verdict, WAS_NOT_INSIDE};
-use engine::event::{AdmittedByHand, ByDevice, DoneByHand, Scanned, TakenBack, Undone};
-use engine::ids::{DeviceId, TagUid, TicketId, ZoneNo};
-use engine::rejection::Rejection;
-use engine::status::{EntryPolicy, FestivalStatus, Policy, ScanAck, TicketStatus, ZoneState};
-use engine::time::{MINUTE_MS, Timestamp};
+use engine::gates::command::{CONFLICT, CategoryValues, DeviceAnswer, Direction, FIRST_ENTRY, Verdict, WAS_NOT_INSIDE};
+use engine::gates::event::{AdmittedByHand, ByDevice, DoneByHand, Scanned, TakenBack, Undone};
+use engine::model::ids::{DeviceId, TagUid, TicketId, ZoneNo};
+use engine::model::rejection::Rejection;
+use engine::model::status::{EntryPolicy, FestivalStatus, Policy, ScanAck, TicketStatus, ZoneState};
+use engine::model::time::{MINUTE_MS, Timestamp};
 
 use crate::sim::{Check, breach};
 
@@ -363,7 +363,7 @@ impl FestivalBook {
             }
             DoneByHand::Edited { details, .. } => self.starts_at = details.starts_at,
             DoneByHand::ScansReset { tickets, .. } => {
-                let has_begun = at.since_ms(self.starts_at) > engine::festival::RESET_WITHIN_MS;
+                let has_begun = at.since_ms(self.starts_at) > engine::gates::festival::RESET_WITHIN_MS;
                 if self.status != FestivalStatus::Ongoing || has_begun {
                     return wrong("scans are reset before doors only");
                 }
@@ -494,7 +494,7 @@ impl FestivalBook {
         let revoked = undone.by.is_some_and(|by| self.devices[by.device.number() as usize].revoked);
         let known = self.tickets.get(&undone.ticket);
         let last = known.and_then(|ticket| ticket.last);
-        let late = last.is_some_and(|last| at.since_ms(last.at) > engine::UNDO_WITHIN_MS);
+        let late = last.is_some_and(|last| at.since_ms(last.at) > engine::gates::UNDO_WITHIN_MS);
         let another = last.is_some_and(|last| undone.by.is_some_and(|by| by.device != last.device));
         let true_no = match undone.verdict {
             Verdict::Undone => revoked || last.is_none() || another || (late && undone.by.is_some()),

@@ -12,14 +12,17 @@ pub(in crate::sim) use pairs::{all_quiet, all_together};
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use engine::command::{CashPolicy, OfficeAnswer, ProductValues, Source, TerminalAnswer, VendorValues};
-use engine::event::{CashEvent, DoneByHand, Event};
-use engine::ids::{DeviceId, FestivalId, Home, ProductNo, ShardId, TagUid, TicketId, VendorNo, WalletId};
-use engine::money::Currency;
-use engine::outbox::{Entry, Message};
-use engine::status::FestivalStatus;
-use engine::time::Timestamp;
-use engine::view::TagState;
+use engine::cashless::command::{CashPolicy, ProductValues, Source, TerminalAnswer, VendorValues};
+use engine::cashless::event::CashEvent;
+use engine::cashless::view::TagState;
+use engine::command::OfficeAnswer;
+use engine::event::Event;
+use engine::gates::event::DoneByHand;
+use engine::model::ids::{DeviceId, FestivalId, Home, ProductNo, ShardId, TagUid, TicketId, VendorNo, WalletId};
+use engine::model::money::Currency;
+use engine::model::status::FestivalStatus;
+use engine::model::time::Timestamp;
+use engine::shard::outbox::{Entry, Message};
 
 use crate::sim::disk::SHARDS;
 use crate::sim::{Check, breach};

@@ -3,13 +3,15 @@
 use std::collections::BTreeSet;
 
 use actors::TerminalReply;
-use engine::cash::tag::EARLIER_MAX;
-use engine::command::{ByHand, CashAction, CashVerdict, OfficeAction, OfficeAnswer, OfficeCommand};
-use engine::ids::DeviceId;
-use engine::ids::Home;
-use engine::rejection::Rejection;
-use engine::time::Timestamp;
-use engine::view::TAP_SLACK_MS;
+use engine::cashless::command::{CashAction, CashVerdict};
+use engine::cashless::tag::EARLIER_MAX;
+use engine::cashless::view::TAP_SLACK_MS;
+use engine::command::{OfficeAction, OfficeAnswer, OfficeCommand};
+use engine::gates::command::ByHand;
+use engine::model::ids::DeviceId;
+use engine::model::ids::Home;
+use engine::model::rejection::Rejection;
+use engine::model::time::Timestamp;
 
 use crate::sim::books::money::MoneyBook;
 use crate::sim::disk::SHARDS;

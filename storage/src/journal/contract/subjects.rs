@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use engine::ids::ShardId;
+use engine::model::ids::ShardId;
 
 use super::super::{
     Journal, JournalError,

@@ -2,8 +2,8 @@
 //! of what is left, the remainder at the highest rate. So that products, VAT, hours and settlements add up to the same
 //! cent, in however many pieces a payment is given back, and that nothing is left of one that was given back whole.
 
-use engine::event::SoldLine;
-use engine::ids::ProductNo;
+use engine::cashless::event::SoldLine;
+use engine::model::ids::ProductNo;
 
 use crate::views::cashless::TransactionRow;
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use engine::ids::{DeviceId, TransactionId};
+use engine::model::ids::{DeviceId, TransactionId};
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use engine::ids::TicketId;
-use engine::status::TicketStatus;
+use engine::model::ids::TicketId;
+use engine::model::status::TicketStatus;
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
 
 use super::layout::{self, BLOCK_TICKETS, CHUNK_LINES, Slot, StoredTally};
@@ -201,7 +201,7 @@ fn slot<'b>(
     slot.ok_or_else(|| misfit(ticket.festival(), format!("ticket {ticket}")))
 }
 
-fn misfit(festival: engine::ids::FestivalId, what: String) -> ViewsError {
+fn misfit(festival: engine::model::ids::FestivalId, what: String) -> ViewsError {
     ViewsError::Misfit(format!("festival {festival}, {what}"))
 }
 

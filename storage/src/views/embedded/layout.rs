@@ -12,11 +12,11 @@
 
 pub(super) mod cashless;
 
-use engine::command::{Direction, FirstUse, Verdict};
-use engine::ids::{CategoryNo, DeviceId, FestivalId, GateNo, TicketId, ZoneNo, nonce_at};
-use engine::rejection::Rejection;
-use engine::status::TicketStatus;
-use engine::time::Timestamp;
+use engine::gates::command::{Direction, FirstUse, Verdict};
+use engine::model::ids::{CategoryNo, DeviceId, FestivalId, GateNo, TicketId, ZoneNo, nonce_at};
+use engine::model::rejection::Rejection;
+use engine::model::status::TicketStatus;
+use engine::model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::views::gates::{AccessEntry, LogPosition, Tally, TicketRow};
@@ -227,7 +227,7 @@ impl StoredTally {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use engine::command::{CONFLICT, FIRST_ENTRY};
+    use engine::gates::command::{CONFLICT, FIRST_ENTRY};
     use proptest::prelude::*;
 
     fn any_entry() -> impl Strategy<Value = AccessEntry> {

@@ -4,16 +4,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use engine::command::{
-    CashAction, CashPolicy, CashVerdict, Command, IdempotencyKey, Line, OfficeAction, OfficeCommand, ProductValues,
-    RefundLine, Source, SourceKind, TerminalAction, TerminalAnswer, TerminalCommand, VendorValues,
+use engine::cashless::command::{
+    CashAction, CashPolicy, CashVerdict, Line, ProductValues, RefundLine, Source, SourceKind, TerminalAction,
+    TerminalAnswer, TerminalCommand, VendorValues,
 };
-use engine::event::{Event, SoldLine, Transaction, TransactionKind};
-use engine::ids::{DeviceId, FestivalId, Home, ProductNo, ShardId, TransactionId, VendorNo, WalletId};
-use engine::money::{Currency, Money};
-use engine::principal::Principal;
+use engine::cashless::event::{SoldLine, Transaction, TransactionKind};
+use engine::command::{Command, IdempotencyKey, OfficeAction, OfficeCommand};
+use engine::event::Event;
+use engine::model::ids::{DeviceId, FestivalId, Home, ProductNo, ShardId, TransactionId, VendorNo, WalletId};
+use engine::model::money::{Currency, Money};
+use engine::model::principal::Principal;
+use engine::model::time::{MINUTE_MS, Timestamp};
 use engine::record;
-use engine::time::{MINUTE_MS, Timestamp};
 use engine::view::{Query, View};
 
 use crate::views::cashless::{
@@ -91,7 +93,7 @@ impl Night {
                     name: "bar".into(),
                     commission_bp,
                     open: true,
-                    kind: engine::status::VendorKind::Bar,
+                    kind: engine::model::status::VendorKind::Bar,
                 };
                 self.ask_one(cash(CashAction::PutVendor { festival, vendor: None, values }));
             }

@@ -14,9 +14,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use axum::body::Body;
-use engine::command::{ISSUE_MAX, IdempotencyKey, OfficeAction, OfficeAnswer, OfficeCommand, issued};
-use engine::ids::{CategoryNo, FestivalId, TicketId};
-use engine::rejection::Rejection;
+use engine::command::{IdempotencyKey, OfficeAction, OfficeAnswer, OfficeCommand, issued};
+use engine::gates::command::ISSUE_MAX;
+use engine::model::ids::{CategoryNo, FestivalId, TicketId};
+use engine::model::rejection::Rejection;
 use sha2::{Digest, Sha256};
 
 use crate::auth::Operator;

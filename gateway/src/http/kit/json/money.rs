@@ -1,9 +1,10 @@
 //! Amounts and rates as JSON spells them: decimal text, read exactly or refused. Nothing is ever rounded here. What a
-//! decimal is, and how many decimals a currency has, only `engine::money` knows.
+//! decimal is, and how many decimals a currency has, only `engine::model::money` knows.
 
-use engine::money::decimal::{self, Decimal};
-use engine::money::{AMOUNT_LIMIT, Currency, Money, WHOLE_BP, check_amount};
-use engine::rejection::Rejection;
+use engine::model::money::decimal;
+use engine::model::money::decimal::Decimal;
+use engine::model::money::{AMOUNT_LIMIT, Currency, Money, WHOLE_BP, check_amount};
+use engine::model::rejection::Rejection;
 
 use crate::http::kit::problem::Problem;
 

@@ -7,8 +7,8 @@
 
 use std::time::{Duration, Instant};
 
-use engine::ids::{FestivalId, VendorNo};
-use engine::view::{LedgerView, VendorSums};
+use engine::cashless::view::{LedgerView, VendorSums};
+use engine::model::ids::{FestivalId, VendorNo};
 use serde::Serialize;
 use storage::views::cashless::{
     CashlessViews, Only, Statement, Transactions, TransactionsOf, VendorAccount, VendorSpan,

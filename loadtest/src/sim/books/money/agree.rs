@@ -1,7 +1,7 @@
 //! Whether a shard shows what its books say.
 
-use engine::command::TerminalAnswer;
-use engine::ids::{DeviceId, ShardId};
+use engine::cashless::command::TerminalAnswer;
+use engine::model::ids::{DeviceId, ShardId};
 use engine::shard::Shard;
 use engine::view::{Query, View};
 
@@ -81,7 +81,7 @@ impl MoneyBook {
     }
 
     /// The terminal's vendor, if it takes payments for one.
-    pub(in crate::sim) fn vendor_of(&self, device: DeviceId) -> Option<engine::ids::VendorNo> {
+    pub(in crate::sim) fn vendor_of(&self, device: DeviceId) -> Option<engine::model::ids::VendorNo> {
         self.till(device)?.vendor
     }
 
@@ -97,12 +97,11 @@ impl MoneyBook {
         let festivals =
             self.festivals.keys().flat_map(|id| [Query::Ledger(*id), Query::Cash(*id), Query::CashPolicy(*id)]);
         let stands = self.festivals.iter().flat_map(|(id, page)| {
-            (0..page.vendors.len() as u16).map(|no| Query::Stand(*id, engine::ids::VendorNo(no)))
+            (0..page.vendors.len() as u16).map(|no| Query::Stand(*id, engine::model::ids::VendorNo(no)))
         });
-        let payments =
-            self.payments.iter().rev().take(20).map(|(serial, page)| {
-                Query::Payment(engine::ids::TransactionId { wallet: page.wallet, serial: *serial })
-            });
+        let payments = self.payments.iter().rev().take(20).map(|(serial, page)| {
+            Query::Payment(engine::model::ids::TransactionId { wallet: page.wallet, serial: *serial })
+        });
         for query in wallets.chain(tags).chain(festivals).chain(stands).chain(payments) {
             match self.shows(&query, &shard.query(&query)) {
                 Some(Ok(())) => {}

@@ -1,11 +1,11 @@
 //! Another currency in the books: nothing was booked in the one before, and nothing is until all know how that came out.
 
+use engine::cashless::event::{CashEvent, Transaction, TransactionKind};
 use engine::command::OfficeAnswer;
-use engine::event::{CashEvent, Transaction, TransactionKind};
-use engine::ids::FestivalId;
-use engine::money::Currency;
-use engine::outbox::Message;
-use engine::rejection::Rejection;
+use engine::model::ids::FestivalId;
+use engine::model::money::Currency;
+use engine::model::rejection::Rejection;
+use engine::shard::outbox::Message;
 
 use super::transfers::What;
 use super::{End, Ended, MoneyBook, OpBook};

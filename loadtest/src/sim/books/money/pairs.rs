@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use engine::ids::Home;
+use engine::model::ids::Home;
 
 use super::{End, MoneyBook};
 use crate::sim::disk::SHARDS;

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use engine::command::{OVER_LIMIT, RefundLine, Source, SourceKind};
-use engine::event::{ByDevice, Posting, Transaction, TransactionKind};
-use engine::ids::{FestivalId, ProductNo, TransactionId, VendorNo, WalletId};
-use engine::money::AMOUNT_LIMIT;
-use engine::rejection::Rejection;
-use engine::status::FestivalStatus;
-use engine::time::Timestamp;
+use engine::cashless::command::{OVER_LIMIT, RefundLine, Source, SourceKind};
+use engine::cashless::event::{Posting, Transaction, TransactionKind};
+use engine::gates::event::ByDevice;
+use engine::model::ids::{FestivalId, ProductNo, TransactionId, VendorNo, WalletId};
+use engine::model::money::AMOUNT_LIMIT;
+use engine::model::rejection::Rejection;
+use engine::model::status::FestivalStatus;
+use engine::model::time::Timestamp;
 
 use super::{CashBook, Ended, MoneyBook, PaymentBook, WalletBook};
 use crate::sim::{Check, breach};
@@ -78,7 +79,7 @@ impl MoneyBook {
     }
 
     /// The highest floor that a terminal has told here.
-    pub(in crate::sim) fn floor(&self, device: engine::ids::DeviceId) -> u64 {
+    pub(in crate::sim) fn floor(&self, device: engine::model::ids::DeviceId) -> u64 {
         self.floors.get(&device).copied().unwrap_or(0)
     }
 
@@ -153,7 +154,7 @@ impl MoneyBook {
     /// Whether money comes from another wallet of the same account and issuer, all of it.
     fn merges(&self, t: &Transaction, wallet: &WalletBook) -> bool {
         let account = match &self.heard {
-            Some((_, engine::outbox::Message::Credit { op, account, .. })) if *op == t.of => *account,
+            Some((_, engine::shard::outbox::Message::Credit { op, account, .. })) if *op == t.of => *account,
             _ => t.other.and_then(|other| self.wallets.get(&other)).and_then(|other| other.account),
         };
         account.is_some() && account == wallet.account && wallet.issuer == t.festival && t.flags & OVER_LIMIT != 0

@@ -1,11 +1,11 @@
 //! What needs two sides: transfers.
 
+use engine::cashless::event::Transaction;
 use engine::command::OfficeAnswer;
-use engine::event::Transaction;
-use engine::ids::{FestivalId, ShardId, TagUid, TransactionId, WalletId};
-use engine::money::Money;
-use engine::outbox::{Message, Named};
-use engine::rejection::Rejection;
+use engine::model::ids::{FestivalId, ShardId, TagUid, TransactionId, WalletId};
+use engine::model::money::Money;
+use engine::model::rejection::Rejection;
+use engine::shard::outbox::{Message, Named};
 
 use super::{Ended, MoneyBook, Source};
 use crate::sim::{Check, breach};

@@ -3,12 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use engine::cashless::event::CashEvent;
+use engine::cashless::view::{TagState, TagView};
 use engine::command::OfficeAnswer;
-use engine::event::CashEvent;
-use engine::ids::{FestivalId, Home, TagUid, TicketId, WalletId};
-use engine::outbox::{Message, Named};
-use engine::rejection::Rejection;
-use engine::view::{TagState, TagView};
+use engine::model::ids::{FestivalId, Home, TagUid, TicketId, WalletId};
+use engine::model::rejection::Rejection;
+use engine::shard::outbox::{Message, Named};
 
 use super::transfers::{End, OpBook, What};
 use super::{Ended, MoneyBook, TagBook};

@@ -3,9 +3,9 @@
 
 use std::ops::Bound;
 
-use engine::event::TransactionKind;
-use engine::ids::{DeviceId, FestivalId, Home, ProductNo, ShardId, TransactionId, VendorNo, WalletId};
-use engine::time::Timestamp;
+use engine::cashless::event::TransactionKind;
+use engine::model::ids::{DeviceId, FestivalId, Home, ProductNo, ShardId, TransactionId, VendorNo, WalletId};
+use engine::model::time::Timestamp;
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTable};
 
 use crate::views::cashless::{

@@ -2,8 +2,8 @@
 
 use std::ops::Bound;
 
-use engine::ids::{CategoryNo, FestivalId, GateNo, TicketId, ZoneNo};
-use engine::time::Timestamp;
+use engine::model::ids::{CategoryNo, FestivalId, GateNo, TicketId, ZoneNo};
+use engine::model::time::Timestamp;
 use redb::{Key, ReadTransaction, ReadableTable, Value};
 
 use super::{COUNTS, HOLDERS, LOG_BY_DEVICE, LOG_BY_TICKET, LOG_BY_ZONE, TICKETS, TICKETS_BY_HOLDER, block_of};

@@ -10,12 +10,12 @@
 
 use std::borrow::Cow;
 
-use engine::event::{Lot, Posting, SoldLine, TransactionKind};
-use engine::ids::{DeviceId, FestivalId, ProductNo, ShardId, TransactionId, VendorNo, WalletId};
-use engine::money::Currency;
-use engine::principal::Principal;
-use engine::rejection::Rejection;
-use engine::time::Timestamp;
+use engine::cashless::event::{Lot, Posting, SoldLine, TransactionKind};
+use engine::model::ids::{DeviceId, FestivalId, ProductNo, ShardId, TransactionId, VendorNo, WalletId};
+use engine::model::money::Currency;
+use engine::model::principal::Principal;
+use engine::model::rejection::Rejection;
+use engine::model::time::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -242,7 +242,7 @@ fn push<T: Serialize>(chunk: &mut Vec<u8>, value: &T) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use engine::command::{OVER_LIMIT, Source, SourceKind};
+    use engine::cashless::command::{OVER_LIMIT, Source, SourceKind};
     use proptest::prelude::*;
 
     fn any_row() -> impl Strategy<Value = TransactionRow> {

@@ -1,0 +1,476 @@
+//! What has happened to money: every transaction of a wallet with its whole balanced posting, and what wallets, tags,
+//! vendors and messages between shards came to.
+
+use crate::cashless::command::{
+    CashPolicy, CashVerdict, OVER_LIMIT, ProductValues, Source, TerminalAnswer, VendorValues,
+};
+use crate::gates::event::ByDevice;
+use crate::model::ids::{DeviceId, FestivalId, ProductNo, TagUid, TicketId, TransactionId, VendorNo, WalletId};
+use crate::model::money::{Currency, Money};
+use crate::model::rejection::Rejection;
+use crate::model::status::FestivalStatus;
+use crate::model::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// What kind of transaction. Numbers are part of records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[repr(u8)]
+pub enum TransactionKind {
+    /// Money came in.
+    TopUp = 1,
+    /// A vendor was paid.
+    Payment = 2,
+    /// A payment, or part of it, was given back.
+    Refund = 3,
+    /// Left for another wallet: reserved here until the other side has decided.
+    TransferOut = 4,
+    /// Came from another wallet.
+    TransferIn = 5,
+    /// The other side would not have it: it is back.
+    TransferBack = 6,
+    /// An operator corrected the balance.
+    Correction = 7,
+    /// What was left went back to where it came from.
+    CashOut = 8,
+    /// What was left of a gift is gone: its festival is over.
+    Lapse = 9,
+}
+
+impl TransactionKind {
+    pub const ALL: &'static [Self] = &[
+        Self::TopUp,
+        Self::Payment,
+        Self::Refund,
+        Self::TransferOut,
+        Self::TransferIn,
+        Self::TransferBack,
+        Self::Correction,
+        Self::CashOut,
+        Self::Lapse,
+    ];
+    /// The one with this number in records.
+    pub fn from_number(number: u32) -> Option<Self> {
+        Self::ALL.iter().copied().find(|kind| *kind as u32 == number)
+    }
+    /// The word in JSON and on screens, as the reference has it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::TopUp => "TOPUP",
+            Self::Payment => "PAYMENT",
+            Self::Refund | Self::CashOut => "REFUND",
+            Self::TransferOut | Self::TransferIn | Self::TransferBack => "TRANSFER",
+            Self::Correction | Self::Lapse => "CORRECTION",
+        }
+    }
+}
+
+/// A part of a wallet's money, with where it came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lot {
+    pub source: Source,
+    /// How much.
+    pub amount: i64,
+}
+
+impl Lot {
+    /// Nothing.
+    pub const NONE: Self = Self { source: Source::correction(FestivalId(0)), amount: 0 };
+}
+
+/// Lots, oldest first. One takes no allocation, and one is what nearly every payment takes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lots {
+    first: Lot,
+    rest: Vec<Lot>,
+}
+
+impl Default for Lots {
+    fn default() -> Self {
+        Self { first: Lot::NONE, rest: Vec::new() }
+    }
+}
+
+impl Lots {
+    /// Just this one.
+    pub fn one(source: Source, amount: i64) -> Self {
+        Self { first: Lot { source, amount }, rest: Vec::new() }
+    }
+    /// Adds a lot at the end; one of nothing is left out.
+    pub fn push(&mut self, lot: Lot) {
+        match () {
+            () if lot.amount == 0 => {}
+            () if self.first.amount == 0 => self.first = lot,
+            () => self.rest.push(lot),
+        }
+    }
+    /// All of them, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Lot> {
+        core::iter::once(&self.first).filter(|lot| lot.amount != 0).chain(&self.rest)
+    }
+    /// All but the first.
+    pub fn rest(&self) -> &[Lot] {
+        &self.rest
+    }
+    /// The first; [`Lot::NONE`] if there is none.
+    pub fn first(&self) -> Lot {
+        self.first
+    }
+    /// Their sum.
+    pub fn sum(&self) -> i64 {
+        self.iter().map(|lot| lot.amount).sum()
+    }
+}
+
+impl FromIterator<Lot> for Lots {
+    fn from_iter<I: IntoIterator<Item = Lot>>(lots: I) -> Self {
+        let mut all = Self::default();
+        lots.into_iter().for_each(|lot| all.push(lot));
+        all
+    }
+}
+
+/// A balanced posting: what each account gains or, where negative, gives. The legs sum to zero. Whose accounts they are
+/// the transaction says: its wallet, its vendor at its festival, the sources of its lots.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Posting {
+    pub wallet: i64,
+    /// What is payable to the vendor.
+    pub vendor: i64,
+    /// The organiser's commission.
+    pub commission: i64,
+    /// The sources of the lots, together; each gets its lot's part.
+    pub source: i64,
+    pub corrections: i64,
+    /// Transfers under way.
+    pub in_transit: i64,
+}
+
+impl Posting {
+    /// The sum of all legs: zero.
+    pub fn sum(&self) -> i128 {
+        [self.wallet, self.vendor, self.commission, self.source, self.corrections, self.in_transit]
+            .into_iter()
+            .map(i128::from)
+            .sum()
+    }
+}
+
+/// One line of a payment, with the VAT in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SoldLine {
+    pub product: ProductNo,
+    /// How many.
+    pub count: u16,
+    /// What each cost.
+    pub price: i64,
+    /// The VAT in that, in basis points.
+    pub vat_bp: u16,
+}
+
+/// A transaction of a wallet, or what was asked and refused: one line of its history.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Transaction {
+    /// The terminal, with its number for this command. `None`: the office ([`crate::event::Asked`] precedes it), or the
+    /// other side of a transfer.
+    pub by: Option<ByDevice>,
+    /// What it is, or would have been.
+    pub kind: TransactionKind,
+    /// Why nothing moved.
+    pub rejection: Option<Rejection>,
+    /// [`OVER_LIMIT`].
+    pub flags: u8,
+    /// Where it happened.
+    pub festival: FestivalId,
+    pub wallet: WalletId,
+    /// The chip that named the wallet, and its link's version.
+    pub tap: Option<(TagUid, u32)>,
+    /// Dense within the shard, from 1, over all its wallets; 0 if nothing moved.
+    pub serial: u64,
+    /// What was asked for. Negative for a correction downwards only.
+    pub amount: i64,
+    pub currency: Currency,
+    /// Available before.
+    pub before: i64,
+    /// Available afterwards.
+    pub after: i64,
+    /// The legs.
+    pub posting: Posting,
+    /// The parts of the wallet's money that came or went.
+    pub lots: Lots,
+    /// Who was paid, at the festival.
+    pub vendor: VendorNo,
+    /// The vendor's number for a payment.
+    pub order: u32,
+    /// The organiser's part of a payment, in basis points.
+    pub commission_bp: u16,
+    /// For a refund the payment's serial; for a transfer the number of the operation at the sender's shard.
+    pub of: u64,
+    /// For a transfer the other wallet.
+    pub other: Option<WalletId>,
+    /// For a payment what was sold.
+    pub lines: Vec<SoldLine>,
+    /// For a correction why.
+    pub reason: String,
+}
+
+impl Transaction {
+    /// Its id, if money moved.
+    pub fn id(&self) -> Option<TransactionId> {
+        (self.serial > 0).then_some(TransactionId { wallet: self.wallet, serial: self.serial })
+    }
+
+    /// What the terminal is told.
+    pub fn answer(&self, at: Timestamp) -> TerminalAnswer {
+        let verdict = match (self.rejection, self.kind) {
+            (Some(rejection), _) => CashVerdict::Rejected(rejection),
+            (None, TransactionKind::Payment) => CashVerdict::Paid,
+            (None, TransactionKind::Refund) => CashVerdict::Refunded,
+            (None, _) => CashVerdict::ToppedUp,
+        };
+        TerminalAnswer {
+            verdict,
+            flags: self.flags,
+            currency: self.currency,
+            order: self.order,
+            amount: self.amount,
+            balance: self.after,
+            wallet: self.wallet,
+            serial: self.serial,
+            at,
+        }
+    }
+
+    /// The wallet's balance afterwards.
+    pub fn balance(&self) -> Money {
+        Money { minor: self.after, currency: self.currency }
+    }
+
+    /// The wallet holds more than the festival allows.
+    pub fn is_over_limit(&self) -> bool {
+        self.flags & OVER_LIMIT != 0
+    }
+}
+
+/// What happened about money without moving any.
+#[derive(Clone, Debug, PartialEq)]
+pub enum CashEvent {
+    /// A festival takes cashless payments, and how.
+    PolicySet {
+        festival: FestivalId,
+        policy: CashPolicy,
+        /// Where the festival is in its life, for those who hear of it first.
+        status: FestivalStatus,
+    },
+    /// A vendor was made or changed.
+    VendorPut {
+        festival: FestivalId,
+        /// Its number; new if it is the next.
+        vendor: VendorNo,
+        values: VendorValues,
+    },
+    /// A product was made or changed.
+    ProductPut {
+        festival: FestivalId,
+        vendor: VendorNo,
+        /// Its number; new if it is the next.
+        product: ProductNo,
+        values: ProductValues,
+    },
+    /// A terminal may be enrolled.
+    TerminalOffered {
+        festival: FestivalId,
+        /// For whom it will take payments.
+        vendor: Option<VendorNo>,
+        /// Whether it will top up with cash.
+        cashier: bool,
+        /// SHA-256 of the code.
+        code_hash: [u8; 32],
+        /// What it will be called.
+        name: String,
+        until: Timestamp,
+    },
+    TerminalEnrolled {
+        device: DeviceId,
+        /// For whom it takes payments.
+        vendor: Option<VendorNo>,
+        /// Whether it tops up with cash.
+        cashier: bool,
+        /// Ed25519.
+        public_key: [u8; 32],
+        /// What it is called.
+        name: String,
+        /// The code it used.
+        code_hash: [u8; 32],
+    },
+    /// A wallet was made.
+    WalletCreated {
+        wallet: WalletId,
+        /// Which festival issued it.
+        issuer: FestivalId,
+        /// That festival's.
+        currency: Currency,
+        account: Option<u128>,
+    },
+    /// An account took a wallet.
+    WalletClaimed {
+        wallet: WalletId,
+        /// Whose it is from now on.
+        account: u128,
+    },
+    /// A wallet was blocked or let go.
+    WalletBlockSet { wallet: WalletId, blocked: bool },
+    /// The wallet's own wristband is refused from now on.
+    WalletTagLost {
+        wallet: WalletId,
+        /// Its wristband.
+        tag: TagUid,
+        /// Its link's version.
+        version: u32,
+        /// The operation that begins with it; 0 if the chip's home has told.
+        op: u64,
+    },
+    /// A wallet has a wristband, in place of any before.
+    TagAttached {
+        wallet: WalletId,
+        /// The chip.
+        tag: TagUid,
+        /// The link's version.
+        version: u32,
+    },
+    /// A chip is to name a wallet; the wallet is asked.
+    TagLinking {
+        /// The chip.
+        tag: TagUid,
+        wallet: WalletId,
+        /// The link's version.
+        version: u32,
+        /// The number of the operation: a new one, or that of the call by which another chip's names come to this one.
+        op: u64,
+        /// The festival that gives it out.
+        festival: FestivalId,
+    },
+    /// A chip names a wallet.
+    TagLinked {
+        /// The chip.
+        tag: TagUid,
+        /// The operation that asked for it.
+        op: u64,
+        /// It took another's place: what that one names comes too, and the operation waits for it.
+        carry: bool,
+    },
+    /// The wallet would not have it: the chip is free.
+    TagRefused {
+        /// The chip.
+        tag: TagUid,
+        /// The operation that is finished by it.
+        op: u64,
+        rejection: Rejection,
+    },
+    /// A chip names no wallet any more: another one took its place.
+    TagFreed {
+        /// The chip.
+        tag: TagUid,
+    },
+    /// A chip was reported lost, and is refused for ever.
+    TagLost {
+        /// The chip.
+        tag: TagUid,
+        /// The operation that begins with it; 0 if what it names has told.
+        op: u64,
+    },
+    /// A chip is to name a ticket; the festival is asked.
+    TagBinding {
+        /// The chip.
+        tag: TagUid,
+        ticket: TicketId,
+        /// The number of the operation: a new one, or that of the call by which another chip's names come to this one.
+        op: u64,
+    },
+    /// A chip names a ticket.
+    TagBindTaken {
+        /// The chip.
+        tag: TagUid,
+        /// The operation that asked for it.
+        op: u64,
+        /// It took another's place: what that one names comes too, and the operation waits for it.
+        carry: bool,
+    },
+    /// The festival would not have it: the chip names no ticket.
+    TagBindRefused {
+        /// The chip.
+        tag: TagUid,
+        /// The operation that asked for it.
+        op: u64,
+        rejection: Rejection,
+    },
+    /// A chip names no ticket any more: another one took its place.
+    TagUnbound {
+        /// The chip.
+        tag: TagUid,
+    },
+    /// The chip whose place this one took has said what else it names.
+    TagCarried {
+        /// The chip that took the place.
+        tag: TagUid,
+        /// The operation that waited for it.
+        op: u64,
+    },
+    /// A festival's gates refuse a chip from now on.
+    TagBarred {
+        festival: FestivalId,
+        /// The chip.
+        tag: TagUid,
+        /// The operation that begins with it; 0 if the chip's home has told.
+        op: u64,
+    },
+    /// Wherever else a lost chip was known, it is refused now.
+    LossKnown {
+        /// The operation that waited for it.
+        op: u64,
+    },
+    /// The other side has the money: the transfer is over.
+    TransferSettled {
+        /// The number of the operation.
+        op: u64,
+    },
+    /// A festival is to have another currency, and nothing is booked here: the other shards are asked.
+    CurrencyChanging {
+        festival: FestivalId,
+        policy: CashPolicy,
+        /// The number of the operation.
+        op: u64,
+        /// How many shards are asked.
+        others: u16,
+    },
+    /// Nothing is booked here at a festival that is to have another currency, and nothing will be until that is decided.
+    CurrencyHeld { festival: FestivalId },
+    /// Another shard has answered: whether it has booked anything; after the decision, that it has heard of it.
+    CurrencyVoted {
+        /// The number of the operation.
+        op: u64,
+        booked: bool,
+    },
+    /// It is decided: money is taken again.
+    CurrencyReleased { festival: FestivalId },
+    /// The transfer has taken too long; the other side is asked to let it be.
+    TransferCancelAsked {
+        /// The number of the operation.
+        op: u64,
+    },
+}
+
+impl CashEvent {
+    /// The festival whose own event it is; none for a wallet's or a tag's.
+    pub fn festival(&self) -> Option<FestivalId> {
+        match self {
+            Self::PolicySet { festival, .. }
+            | Self::VendorPut { festival, .. }
+            | Self::ProductPut { festival, .. }
+            | Self::TerminalOffered { festival, .. }
+            | Self::TagBarred { festival, .. }
+            | Self::CurrencyChanging { festival, .. } => Some(*festival),
+            Self::TerminalEnrolled { device, .. } => Some(device.festival()),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! Messages between shards. A message is part of the record that caused it, is sent once that is durable, sent again
+//! until the other shard has it, and is taken in at most once and in order: per ordered pair of shards the sender numbers
+//! 1, 2, 3 …, and the receiver takes exactly the number after its high-water mark. Nothing here looks at a clock.
+//!
+//! ```text
+//! A: Sent { to: B, n }       pending at A      ── Deliver ──→      B: Received { from: A, n }, and what it decided
+//! A: Delivered { to: B }     forgotten         ←── high-water mark ──
+//! ```
+//! What one actor has to tell another of the same shard does not come through here: it is done in the same record.
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cashless::command::{CashPolicy, ProductValues, VendorValues};
+use crate::cashless::event::Lots;
+use crate::model::ids::{DeviceId, FestivalId, ProductNo, ShardId, TagUid, TicketId, VendorNo, WalletId};
+use crate::model::money::Currency;
+use crate::model::rejection::Rejection;
+use crate::model::status::FestivalStatus;
+use crate::plants::{Plant, planted};
+
+/// With so many messages waiting for one shard, commands that would send it more are `busy`: 65,536 × about 200 B =
+/// 13 MB for each pair. Answers to the other shard's messages are not held back: it bounds how many it asks for
+/// ([`OPS_MAX`]), so at most as many again.
+pub const PENDING_MAX: usize = 65_536;
+/// The most operations of one shard that wait for another: 65,536 × about 200 B.
+pub const OPS_MAX: usize = 65_536;
+/// The most messages in one delivery: one record takes them all in, 512 × about 150 B = 75 KiB.
+pub const DELIVER_MAX: usize = 512;
+
+/// What one shard tells another.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Message {
+    /// What a festival's shard lets every other one know.
+    Directory(Entry),
+    /// Take this money, please. From the sender's shard to the receiver's.
+    Credit {
+        /// The number of the operation at the sender's shard.
+        op: u64,
+        from: WalletId,
+        /// Into which.
+        to: WalletId,
+        festival: FestivalId,
+        /// Which festival issued the sender's wallet.
+        issuer: FestivalId,
+        currency: Currency,
+        /// How much, and where it once came from.
+        lots: Lots,
+        /// A merge: only into a wallet of this account and of the same issuer, whatever it may hold.
+        account: Option<u128>,
+    },
+    /// Taken.
+    Credited {
+        /// The number of the operation, as asked.
+        op: u64,
+    },
+    /// Not taken, and never will be.
+    Declined {
+        /// The number of the operation, as asked.
+        op: u64,
+        rejection: Rejection,
+    },
+    /// Let it be, if it is not done yet.
+    Cancel {
+        /// The number of the operation.
+        op: u64,
+    },
+    /// Is this to be your wristband? From the tag's shard to the wallet's.
+    Link {
+        /// The number of the operation at the tag's shard.
+        op: u64,
+        /// The chip.
+        tag: TagUid,
+        wallet: WalletId,
+        /// The link's version.
+        version: u32,
+        /// Who gives it out.
+        festival: FestivalId,
+        /// In place of another.
+        replace: bool,
+        /// Make the wallet if there is none.
+        create: bool,
+        /// It comes with what this wristband named: only if that is the wallet's still.
+        from: Option<TagUid>,
+    },
+    LinkTaken {
+        /// The number of the operation, as asked.
+        op: u64,
+        /// Another one had been the wallet's: what that names comes too, in a [`Message::Carry`].
+        carry: bool,
+    },
+    /// It is not.
+    LinkRefused {
+        /// The number of the operation, as asked.
+        op: u64,
+        rejection: Rejection,
+    },
+    /// Another chip took this one's place. From the wallet's shard to the tag's.
+    Unlink {
+        /// The chip.
+        tag: TagUid,
+        /// The wallet that it named.
+        wallet: WalletId,
+        /// Its link's version then.
+        version: u32,
+        /// The chip that took its place, with the number of the operation at that one's shard: tell it what else this one
+        /// names.
+        to: Option<(TagUid, u64)>,
+    },
+    /// This chip was reported lost. From the shard of what it names to the tag's.
+    Lost {
+        /// The chip.
+        tag: TagUid,
+        named: Named,
+        /// The number of the operation at the sender's shard.
+        op: u64,
+    },
+    /// Is this to be this ticket's wristband, in place of any it has? From the tag's shard to the festival's.
+    Bind {
+        /// The number of the operation at the tag's shard.
+        op: u64,
+        /// The chip.
+        tag: TagUid,
+        ticket: TicketId,
+        /// It comes with what this wristband named: only if that is the ticket's still.
+        from: Option<TagUid>,
+    },
+    BindTaken {
+        /// The number of the operation, as asked.
+        op: u64,
+        /// Another one had been the ticket's: what that names comes too, in a [`Message::Carry`].
+        carry: bool,
+    },
+    /// It is not.
+    BindRefused {
+        /// The number of the operation, as asked.
+        op: u64,
+        rejection: Rejection,
+    },
+    /// Another chip took this one's place. From the festival's shard to the tag's.
+    Unbind {
+        /// The chip.
+        tag: TagUid,
+        /// The ticket that it named.
+        ticket: TicketId,
+        /// As in [`Message::Unlink`].
+        to: Option<(TagUid, u64)>,
+    },
+    /// What else a chip names, to the one that takes its place. Always sent, so that nobody waits for it in vain.
+    Carry {
+        /// The number of the operation at the shard of that one.
+        op: u64,
+        /// The chip that takes the place.
+        tag: TagUid,
+        /// The chip whose place it takes.
+        from: TagUid,
+        /// What that one names besides.
+        named: Option<Named>,
+    },
+    /// Refuse this chip: it was reported lost. From the tag's shard to that of what it names.
+    Bar {
+        /// The chip.
+        tag: TagUid,
+        named: Named,
+        /// Whom to tell: the operation with this number of that shard.
+        then: (ShardId, u64),
+    },
+    /// The chip is refused.
+    LossKnown {
+        /// The number of the operation.
+        op: u64,
+    },
+    /// Has anything been booked at this festival, whose currency is to be another? Until it is decided, nothing is.
+    CurrencyAsk {
+        /// The number of the operation at the festival's shard.
+        op: u64,
+        festival: FestivalId,
+    },
+    /// The answer to that, and to the decision.
+    CurrencyVote {
+        /// The number of the operation, as asked.
+        op: u64,
+        /// Something has been booked.
+        booked: bool,
+    },
+    /// It is decided; what the festival has now came before.
+    CurrencyDecided {
+        /// The number of the operation at the festival's shard.
+        op: u64,
+        festival: FestivalId,
+    },
+}
+
+/// What a wristband names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Named {
+    /// A wallet, by a link with this version.
+    Wallet(WalletId, u32),
+    Ticket(TicketId),
+}
+
+/// A line of the directory: absolute values, so that the last one heard is what holds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Entry {
+    /// A festival that takes cashless payments.
+    Festival {
+        festival: FestivalId,
+        policy: CashPolicy,
+        /// Where it is in its life.
+        status: FestivalStatus,
+    },
+    Vendor {
+        festival: FestivalId,
+        /// Its number.
+        vendor: VendorNo,
+        values: VendorValues,
+    },
+    Product {
+        festival: FestivalId,
+        vendor: VendorNo,
+        /// Its number.
+        product: ProductNo,
+        values: ProductValues,
+    },
+    Terminal {
+        device: DeviceId,
+        /// For whom it takes payments.
+        vendor: Option<VendorNo>,
+        /// Whether it tops up with cash.
+        cashier: bool,
+        /// Refused.
+        revoked: bool,
+    },
+}
+
+/// One shard's side of all its pairs.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Outbox {
+    /// By the other shard's number.
+    peers: Vec<Peer>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Peer {
+    /// The number of the last message to it.
+    sent: u64,
+    /// The high-water mark of its messages to us.
+    received: u64,
+    /// What it may not have: the last of it has the number `sent`.
+    pending: VecDeque<Message>,
+}
+
+impl Outbox {
+    /// For a shard among so many.
+    pub fn new(shards: u16) -> Self {
+        Self { peers: (0..shards).map(|_| Peer::default()).collect() }
+    }
+
+    /// The number that the next message to this shard gets.
+    pub fn next(&self, to: ShardId) -> u64 {
+        self.peers[usize::from(to.0)].sent + 1
+    }
+
+    /// Whether there is room for more of what a command sends.
+    pub fn has_room(&self, to: ShardId) -> bool {
+        self.peers[usize::from(to.0)].pending.len() < PENDING_MAX
+    }
+
+    /// The messages that this shard may not have yet, with the number of the first.
+    pub fn pending(&self, to: ShardId) -> (u64, impl ExactSizeIterator<Item = &Message>) {
+        let peer = &self.peers[usize::from(to.0)];
+        (peer.sent - peer.pending.len() as u64 + 1, peer.pending.iter())
+    }
+
+    /// Up to which number this shard has everything.
+    pub fn delivered(&self, to: ShardId) -> u64 {
+        let peer = &self.peers[usize::from(to.0)];
+        peer.sent - peer.pending.len() as u64
+    }
+
+    /// Up to which number we have everything from this shard.
+    pub fn high_water(&self, from: ShardId) -> u64 {
+        self.peers.get(usize::from(from.0)).map_or(0, |peer| peer.received)
+    }
+
+    pub(crate) fn sent(&mut self, to: ShardId, n: u64, message: Message) {
+        let peer = &mut self.peers[usize::from(to.0)];
+        assert_eq!(peer.sent + 1, n, "messages are numbered densely");
+        peer.sent = n;
+        peer.pending.push_back(message);
+    }
+
+    /// A message was received.
+    pub(crate) fn received(&mut self, from: ShardId, n: u64) {
+        let peer = &mut self.peers[usize::from(from.0)];
+        assert!(peer.received + 1 == n || planted(Plant::HighWaterLost), "each is received once, in order");
+        peer.received = n;
+    }
+
+    /// The other shard has everything up to this number.
+    pub(crate) fn trim(&mut self, to: ShardId, through: u64) {
+        let peer = &mut self.peers[usize::from(to.0)];
+        let delivered = through + peer.pending.len() as u64 - peer.sent;
+        peer.pending.drain(..delivered as usize);
+    }
+}

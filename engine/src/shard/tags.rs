@@ -1,0 +1,233 @@
+//! How a wristband is given out, replaced and lost, where what it names lives in other shards: each message, and what a
+//! shard makes of it. The chip's home has the register ([`crate::cashless::tag`]); the wallet and the festival keep what they
+//! need to decide a payment and a scan by themselves.
+//!
+//! ```text
+//! given out:  home ── Link / Bind ──→ wallet / festival            home ←── LinkTaken / BindTaken ──
+//! replaced:   … which had another ── Unlink / Unbind ──→ its home ── Carry: "I also name …" ──→ home ── Bind / Link ──→ …
+//! lost:       wallet or festival ── Lost ──→ home ── Bar ──→ the other one ── LossKnown ──→ whoever was asked
+//! ```
+//! Whoever asked is answered when the last of these is in ([`crate::cashless::operations`]).
+
+use crate::cashless::Attaching;
+use crate::cashless::event::CashEvent;
+use crate::cashless::tag::Linking;
+use crate::event::Event;
+use crate::model::ids::{Home, ShardId, TagUid};
+use crate::model::rejection::Rejection;
+use crate::model::time::Timestamp;
+use crate::plants::{Plant, planted};
+use crate::record::Writer;
+use crate::shard::outbox::{Message, Named};
+use crate::shard::{Shard, Step};
+
+impl Shard {
+    /// Does what a message about a wristband asks.
+    pub(super) fn hear_of_wristband(
+        &mut self,
+        from: ShardId,
+        message: &Message,
+        now: Timestamp,
+        writer: &mut Writer<'_>,
+        out: &mut Step,
+    ) {
+        match *message {
+            Message::Link { op, tag, wallet, version, festival, replace, create, from: place } => {
+                let answer = match self.cash.decide_attach(wallet, festival, replace, create, place) {
+                    Ok(Attaching { made, before }) => {
+                        if let Some(made) = made {
+                            self.cash_happens(made, now, writer, out);
+                        }
+                        self.cash_happens(CashEvent::TagAttached { wallet, tag, version }, now, writer, out);
+                        let carry = before.is_some() && place.is_none();
+                        if let Some((before, version)) = before {
+                            let message =
+                                Message::Unlink { tag: before, wallet, version, to: carry.then_some((tag, op)) };
+                            self.tell(Home::Tag(before).shard(self.shards), message, now, writer, out);
+                        }
+                        Message::LinkTaken { op, carry }
+                    }
+                    Err(rejection) => Message::LinkRefused { op, rejection },
+                };
+                self.tell(from, answer, now, writer, out);
+            }
+            Message::Bind { op, tag, ticket, from: place } => {
+                let festival = self.festivals.get(&ticket.festival()).ok_or(Rejection::UnknownTicket);
+                let answer = match festival.and_then(|festival| festival.decide_bind(ticket, place)) {
+                    Ok(before) => {
+                        self.happen(&Event::TagBound { ticket, tag }, None, now, writer);
+                        let carry = before.is_some() && place.is_none();
+                        if let Some(before) = before {
+                            let message = Message::Unbind { tag: before, ticket, to: carry.then_some((tag, op)) };
+                            self.tell(Home::Tag(before).shard(self.shards), message, now, writer, out);
+                        }
+                        Message::BindTaken { op, carry }
+                    }
+                    Err(rejection) => Message::BindRefused { op, rejection },
+                };
+                self.tell(from, answer, now, writer, out);
+            }
+            Message::LinkTaken { op, carry } => {
+                if let Some(giving) = self.cash.ops.giving(op) {
+                    self.cash_happens(CashEvent::TagLinked { tag: giving.tag, op, carry }, now, writer, out);
+                }
+            }
+            Message::LinkRefused { op, rejection } => {
+                if let Some(giving) = self.cash.ops.giving(op) {
+                    self.cash_happens(CashEvent::TagRefused { tag: giving.tag, op, rejection }, now, writer, out);
+                }
+            }
+            Message::BindTaken { op, carry } => {
+                if let Some(giving) = self.cash.ops.giving(op) {
+                    self.cash_happens(CashEvent::TagBindTaken { tag: giving.tag, op, carry }, now, writer, out);
+                }
+            }
+            Message::BindRefused { op, rejection } => {
+                if let Some(giving) = self.cash.ops.giving(op) {
+                    self.cash_happens(CashEvent::TagBindRefused { tag: giving.tag, op, rejection }, now, writer, out);
+                }
+            }
+            Message::Unlink { tag, wallet, version, to } => {
+                if self.cash.tag_names(tag, wallet, version) {
+                    self.cash_happens(CashEvent::TagFreed { tag }, now, writer, out);
+                }
+                self.carry(tag, self.cash.tags.ticket_of(tag), to, now, writer, out);
+            }
+            Message::Unbind { tag, ticket, to } => {
+                if self.cash.tags.is_bound(tag, ticket) {
+                    self.cash_happens(CashEvent::TagUnbound { tag }, now, writer, out);
+                }
+                self.carry(tag, self.cash.tags.wallet_of(tag), to, now, writer, out);
+            }
+            Message::Carry { op, tag, from: place, named } => self.take_over(op, tag, place, named, now, writer, out),
+            Message::Lost { tag, named, op } => {
+                let other = match named {
+                    Named::Wallet(wallet, version) if self.cash.tag_names(tag, wallet, version) => {
+                        Some(self.cash.tags.ticket_of(tag))
+                    }
+                    Named::Ticket(ticket) if self.cash.tags.is_bound(tag, ticket) => {
+                        Some(self.cash.tags.wallet_of(tag))
+                    }
+                    // Another one has taken its place, and the word of it came first.
+                    Named::Wallet(..) | Named::Ticket(_) => None,
+                };
+                if other.is_some() && !self.cash.tags.is_lost(tag) {
+                    self.cash_happens(CashEvent::TagLost { tag, op: 0 }, now, writer, out);
+                }
+                match other.flatten() {
+                    Some(named) => self.bar(tag, named, (from, op), now, writer, out),
+                    None => self.tell(from, Message::LossKnown { op }, now, writer, out),
+                }
+            }
+            Message::Bar { tag, named, then: (shard, op) } => {
+                let event = match named {
+                    Named::Wallet(wallet, version) => {
+                        let known = self.cash.wallets.get(wallet).ok();
+                        known
+                            .filter(|known| known.tag() == Some((tag, version)) && !known.is_tag_lost())
+                            .map(|_| CashEvent::WalletTagLost { wallet, tag, version, op: 0 })
+                    }
+                    Named::Ticket(ticket) => {
+                        let festival = ticket.festival();
+                        let here = self.festivals.get(&festival);
+                        here.filter(|here| !here.lost_tags.contains(&tag)).map(|_| CashEvent::TagBarred {
+                            festival,
+                            tag,
+                            op: 0,
+                        })
+                    }
+                };
+                if let Some(event) = event {
+                    self.cash_happens(event, now, writer, out);
+                }
+                self.tell(shard, Message::LossKnown { op }, now, writer, out);
+            }
+            Message::LossKnown { op } => {
+                if self.cash.ops.get(op).is_some() {
+                    self.cash_happens(CashEvent::LossKnown { op }, now, writer, out);
+                }
+            }
+            Message::Directory(_)
+            | Message::Credit { .. }
+            | Message::Credited { .. }
+            | Message::Declined { .. }
+            | Message::Cancel { .. }
+            | Message::CurrencyAsk { .. }
+            | Message::CurrencyVote { .. }
+            | Message::CurrencyDecided { .. } => unreachable!("not about wristbands"),
+        }
+    }
+
+    /// Asks the home of what a lost chip names to refuse it.
+    pub(super) fn bar(
+        &mut self,
+        tag: TagUid,
+        named: Named,
+        then: (ShardId, u64),
+        now: Timestamp,
+        writer: &mut Writer<'_>,
+        out: &mut Step,
+    ) {
+        self.tell(self.home_of(named), Message::Bar { tag, named, then }, now, writer, out);
+    }
+
+    fn home_of(&self, named: Named) -> ShardId {
+        let home = match named {
+            Named::Wallet(wallet, _) => Home::Wallet(wallet),
+            Named::Ticket(ticket) => Home::Festival(ticket.festival()),
+        };
+        home.shard(self.shards)
+    }
+
+    /// Tells the chip that takes this one's place what else this one names, if it is not just being asked.
+    fn carry(
+        &mut self,
+        tag: TagUid,
+        named: Option<Named>,
+        to: Option<(TagUid, u64)>,
+        now: Timestamp,
+        writer: &mut Writer<'_>,
+        out: &mut Step,
+    ) {
+        let Some((next, op)) = to else { return };
+        let named = named.filter(|named| !self.cash.tags.is_asking(tag, *named) && !planted(Plant::CarryForgotten));
+        let message = Message::Carry { op, tag: next, from: tag, named };
+        self.tell(Home::Tag(next).shard(self.shards), message, now, writer, out);
+    }
+
+    /// A chip takes over what the one before it named, where it names none of that kind itself. It stays with that one
+    /// until the wallet or the festival has said yes.
+    fn take_over(
+        &mut self,
+        op: u64,
+        tag: TagUid,
+        place: TagUid,
+        named: Option<Named>,
+        now: Timestamp,
+        writer: &mut Writer<'_>,
+        out: &mut Step,
+    ) {
+        let Some(giving) = self.cash.ops.giving(op) else { return };
+        let asked = match named {
+            Some(Named::Ticket(ticket)) if self.cash.tags.decide_bind(tag, ticket) == Ok(true) => {
+                self.cash_happens(CashEvent::TagBinding { tag, ticket, op }, now, writer, out);
+                Some(Message::Bind { op, tag, ticket, from: Some(place) })
+            }
+            Some(Named::Wallet(wallet, _)) => match self.cash.tags.decide_link(tag, wallet, giving.festival) {
+                Ok(Linking::Next(version)) => {
+                    let festival = giving.festival;
+                    let event = CashEvent::TagLinking { tag, wallet, version, op, festival };
+                    self.cash_happens(event, now, writer, out);
+                    let (replace, create, from) = (true, false, Some(place));
+                    Some(Message::Link { op, tag, wallet, version, festival, replace, create, from })
+                }
+                Ok(Linking::Already) | Err(_) => None,
+            },
+            Some(Named::Ticket(_)) | None => None,
+        };
+        self.cash_happens(CashEvent::TagCarried { tag, op }, now, writer, out);
+        if let (Some(asked), Some(named)) = (asked, named) {
+            self.tell(self.home_of(named), asked, now, writer, out);
+        }
+    }
+}
