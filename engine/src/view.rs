@@ -23,7 +23,7 @@ pub enum Query {
     /// The same without those.
     About(FestivalId),
     Ticket(TicketId),
-    /// The tickets of a festival with this printed code, among the next [`CODE_SCAN_MAX`] from this place on.
+    /// The tickets of a festival with this printed code, among the next [`crate::gates::view::CODE_SCAN_MAX`] from this place on.
     TicketsByCode {
         festival: FestivalId,
         /// The code's 40 bits ([`crate::model::ids::TicketCode::bits`]).
@@ -111,7 +111,7 @@ pub enum View {
     About(Box<AboutView>),
     /// To [`Query::Ticket`].
     Ticket(TicketView),
-    /// To [`Query::TicketsByCode`]: those found, at most [`CODE_FOUND_MAX`], and where to go on.
+    /// To [`Query::TicketsByCode`]: those found, at most [`crate::gates::view::CODE_FOUND_MAX`], and where to go on.
     TicketsByCode(Vec<TicketView>, Option<(CategoryNo, u32)>),
     /// To [`Query::Device`].
     Device(DeviceView),

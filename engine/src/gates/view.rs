@@ -9,9 +9,9 @@ use crate::model::status::{FestivalStatus, Policy, TicketStatus, ZoneState};
 use crate::model::time::{Calendar, Timestamp};
 use crate::view::Till;
 
-/// How many tickets one [`Query::TicketsByCode`] looks at: 262,144 × 64 B are 16 MiB, about 2 ms of the festival's shard.
+/// How many tickets one [`crate::view::Query::TicketsByCode`] looks at: 262,144 × 64 B are 16 MiB, about 2 ms of the festival's shard.
 pub const CODE_SCAN_MAX: usize = 1 << 18;
-/// How many tickets one [`Query::TicketsByCode`] finds at most. A code has 40 bits: two of a million tickets share theirs
+/// How many tickets one [`crate::view::Query::TicketsByCode`] finds at most. A code has 40 bits: two of a million tickets share theirs
 /// at one festival in two.
 pub const CODE_FOUND_MAX: usize = 16;
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::ids::{DeviceId, FestivalId, GateNo, TicketId};
 use crate::model::time::{Calendar, Timestamp};
 
-/// What is asked. Reasons have 1 to [`super::TEXT_LEN_MAX`] bytes and name nobody: they are kept for ever.
+/// What is asked. Reasons have 1 to [`crate::command::TEXT_LEN_MAX`] bytes and name nobody: they are kept for ever.
 #[derive(Clone, Debug)]
 pub enum ByHand {
     /// Ends a festival though people are inside. Their exits still count them out.
@@ -63,7 +63,7 @@ pub struct Details {
     /// When it begins.
     pub starts_at: Timestamp,
     pub ends_at: Timestamp,
-    /// Where it is, in at most [`super::TEXT_LEN_MAX`] bytes; empty: nobody has said so.
+    /// Where it is, in at most [`crate::command::TEXT_LEN_MAX`] bytes; empty: nobody has said so.
     pub location: String,
     /// How many people the whole site is meant for. Zones have the capacities that are enforced.
     pub max_capacity: Option<u32>,

@@ -1,7 +1,7 @@
 //! What money came from, by the name of its account in the books.
 
-use engine::command::{Source, SourceKind};
-use engine::ids::{DeviceId, ProviderNo};
+use engine::cashless::command::{Source, SourceKind};
+use engine::model::ids::{DeviceId, ProviderNo};
 
 /// The name of a source's account: one for each terminal and desk, and one for all cards of a provider, all bank transfers
 /// and all gifts of a festival. The first provider there was has no number in it.
