@@ -159,6 +159,27 @@ fn own_tests() -> BTreeMap<String, BTreeSet<String>> {
 }
 
 #[test]
+fn the_values_import_nothing_else_of_the_engine() {
+    let mut folders = vec![root().join("engine/src/model")];
+    let mut seen = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("a folder of the engine") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).expect("a source file");
+            for line in text.lines().filter(|line| !line.trim_start().starts_with("//")) {
+                assert!(!line.replace("crate::model", "").contains("crate::"), "{}: {line}", path.display());
+            }
+            seen += 1;
+        }
+    }
+    assert!(seen > 10, "the values lie elsewhere");
+}
+
+#[test]
 fn a_device_gets_no_server_with_its_library() {
     let (lock, own_tests) = (parse(&read("Cargo.lock")), own_tests());
     let client = all_under("tapgate-client", &lock, &own_tests);
