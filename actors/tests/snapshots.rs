@@ -16,7 +16,8 @@ use engine::model::time::{Calendar, Timestamp};
 use engine::shard::Shard;
 use engine::view::{Query, View};
 use storage::journal::{Cursor, Position};
-use storage::snapshots::{FileSnapshots, MemorySnapshots, SnapshotMeta, Snapshots};
+use storage::snapshots::{FileSnapshots, SnapshotMeta, Snapshots};
+use storage::testing::memory::MemorySnapshots;
 
 const SHARDS: u16 = 2;
 /// Of each record here: who asked, and what happened.

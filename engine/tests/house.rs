@@ -50,10 +50,18 @@ fn arrows(manifest: &str) -> Vec<String> {
     found
 }
 
-/// The arrows of one crate that the house does not have.
+/// Whether what a crate is built with, its tests apart, has the doubles and suites of the storage in it.
+fn is_built_with_doubles(manifest: &str) -> bool {
+    let manifest = parse(manifest);
+    let storage = manifest.get("dependencies").and_then(|table| table.get("storage"));
+    let features = storage.and_then(|storage| storage.get("features")).and_then(|features| features.as_array());
+    features.is_some_and(|features| features.iter().any(|feature| feature.as_str() == Some("testing")))
+}
+
+/// The arrows of one crate that the house does not have. It may name itself, to have a feature of its own on in its tests.
 fn wrong(name: &str, manifest: &str) -> Vec<String> {
     let (.., allowed) = HOUSE.iter().find(|(of_house, ..)| *of_house == name).expect("a crate of the house");
-    arrows(manifest).into_iter().filter(|to| !allowed.contains(&to.as_str())).collect()
+    arrows(manifest).into_iter().filter(|to| to != name && !allowed.contains(&to.as_str())).collect()
 }
 
 fn parse(toml: &str) -> toml_edit::DocumentMut {
@@ -78,6 +86,8 @@ fn each_crate_imports_only_what_the_house_allows() {
         let name = parse(&manifest)["package"]["name"].as_str().expect("a name").to_owned();
         assert!(HOUSE.iter().any(|(of_house, ..)| *of_house == name), "{name} is new and needs its place in the house");
         assert_eq!(wrong(&name, &manifest), [""; 0], "{name} imports what it must not");
+        let simulates = name == "loadtest";
+        assert!(simulates || !is_built_with_doubles(&manifest), "{name} is built with the storage's test doubles");
         looked_at.push((name, folder.to_owned()));
     }
     let mut house = HOUSE.map(|(name, folder, _)| (name.to_owned(), folder.to_owned()));
@@ -116,6 +126,18 @@ fn an_arrow_the_wrong_way_is_found() {
         ("loadtest", "[dependencies]\ngateway.workspace = true", vec!["gateway"]),
     ] {
         assert_eq!(wrong(name, manifest), found, "{manifest}");
+    }
+}
+
+#[test]
+fn doubles_in_what_is_built_are_found() {
+    for (manifest, found) in [
+        ("[dependencies]\nstorage = { workspace = true, features = [\"testing\"] }", true),
+        ("[dependencies.storage]\nworkspace = true\nfeatures = [\"plants\", \"testing\"]", true),
+        ("[dependencies]\nstorage.workspace = true", false),
+        ("[dev-dependencies]\nstorage = { workspace = true, features = [\"testing\"] }", false),
+    ] {
+        assert_eq!(is_built_with_doubles(manifest), found, "{manifest}");
     }
 }
 

@@ -10,15 +10,13 @@ pub mod buffer;
 #[cfg(test)]
 mod contract;
 pub mod disk;
-pub mod faults;
 pub mod file;
 pub(crate) mod format;
 mod housekeeper;
 pub mod log;
-pub mod memory;
 pub mod offline;
 pub mod pack;
-mod queue;
+pub(crate) mod queue;
 pub mod reached;
 mod reader;
 mod recent;

@@ -3,10 +3,10 @@
 //! What is acknowledged is on disk first. This crate owns that sentence.
 //!
 //! - [`journal`]: the truth. A shard hands over one record per batch and hears back when it is durable.
-//!   [`journal::file`] is one log per node, shared by all its shards, so that they share one disk flush;
-//!   [`journal::memory`] is the same contract without a disk, for tests of others.
+//!   [`journal::file`] is one log per node, shared by all its shards, so that they share one disk flush.
 //! - [`snapshots`]: where a shard need not replay from zero.
 //! - [`views`]: the read models, lists that follow the journal. [`projector`] keeps them up with it.
+//! - `testing` (a feature, for tests alone): each trait's suite, and doubles of disk, journal and snapshots.
 //!
 //! ```no_run
 //! # use std::{path::Path, sync::Arc};
@@ -23,4 +23,6 @@ mod background;
 pub mod journal;
 pub mod projector;
 pub mod snapshots;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod views;

@@ -7,11 +7,9 @@
 //! data (4), meta data (postcard), body to the end of the file.
 
 use std::{
-    collections::HashMap,
     fs::{self, File},
     io::{self, Write as _},
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard},
 };
 
 use engine::model::ids::ShardId;
@@ -241,119 +239,25 @@ fn decode(mut bytes: Vec<u8>) -> Result<(SnapshotMeta, Vec<u8>), Unreadable> {
     Ok((meta, bytes))
 }
 
-type Kept = HashMap<ShardId, Vec<(SnapshotMeta, Vec<u8>)>>;
-
-/// Snapshots in memory, for tests of others.
-#[derive(Default)]
-pub struct MemorySnapshots {
-    shards: Mutex<Kept>,
-}
-
-impl MemorySnapshots {
-    /// No snapshots yet.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    fn shards(&self) -> MutexGuard<'_, Kept> {
-        self.shards.lock().expect("nothing panics under this lock")
-    }
-}
-
-impl Snapshots for MemorySnapshots {
-    fn save(&self, meta: &SnapshotMeta, body: &[u8]) -> Result<(), SnapshotError> {
-        let mut shards = self.shards();
-        let kept = shards.entry(meta.shard).or_default();
-        kept.retain(|(other, _)| other.seq != meta.seq);
-        kept.truncate(KEPT - 1);
-        kept.push((meta.clone(), body.to_vec()));
-        kept.sort_by_key(|(other, _)| std::cmp::Reverse(other.seq));
-        Ok(())
-    }
-
-    fn newest(&self, shard: ShardId, within: Position, accept: &mut Accept<'_>) -> Result<bool, SnapshotError> {
-        let kept = self.shards().get(&shard).cloned().unwrap_or_default();
-        Ok(kept.iter().any(|(meta, body)| meta.position <= within && accept(meta, body)))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn meta(shard: u16, seq: u64) -> SnapshotMeta {
-        SnapshotMeta {
-            shard: ShardId(shard),
-            position: Position(seq * 3),
-            seq,
-            time_ms: 1_700_000_000_000,
-            chain: [seq as u8; 16],
-            state_hash: [7; 32],
-            format: 1,
-        }
-    }
-
-    const ALL: Position = Position(u64::MAX);
-
-    /// The newest that there is.
-    fn newest_of(store: &dyn Snapshots, shard: u16, within: Position) -> Option<(SnapshotMeta, Vec<u8>)> {
-        let mut found = None;
-        let mut accept = |meta: &SnapshotMeta, body: &[u8]| {
-            found = Some((meta.clone(), body.to_vec()));
-            true
-        };
-        let there = store.newest(ShardId(shard), within, &mut accept).expect("asked");
-        assert_eq!(there, found.is_some());
-        found
-    }
-
-    /// Both stores do this.
-    fn keeps_the_newest_two(store: &dyn Snapshots) {
-        assert_eq!(newest_of(store, 1, ALL), None);
-        for seq in [5, 900, 40_000] {
-            store.save(&meta(1, seq), &vec![seq as u8; seq as usize]).expect("saved");
-        }
-        store.save(&meta(2, 1), b"other").expect("saved");
-        let (found, body) = newest_of(store, 1, ALL).expect("there");
-        assert_eq!((found, body), (meta(1, 40_000), vec![40_000_u32 as u8; 40_000]));
-        // Saved again, as after a restart.
-        store.save(&meta(1, 40_000), b"again").expect("saved");
-        assert_eq!(newest_of(store, 1, ALL).expect("there").1, b"again");
-        assert_eq!(newest_of(store, 2, ALL).expect("there").1, b"other");
-        // The journal ends before the newer of the two.
-        let (found, _) = newest_of(store, 1, Position(3 * 40_000 - 1)).expect("there");
-        assert_eq!(found.seq, 900);
-    }
-
-    /// Both stores do this.
-    fn offers_the_one_before(store: &dyn Snapshots) {
-        for seq in [900, 5, 40_000] {
-            store.save(&meta(3, seq), b"state").expect("saved");
-        }
-        let mut offered = Vec::new();
-        let accepted = store.newest(ShardId(3), ALL, &mut |meta, _| {
-            offered.push(meta.seq);
-            false
-        });
-        assert!(!accepted.expect("asked"));
-        assert_eq!(offered, [40_000, 900], "newest first, and no further than is kept");
-    }
+    use crate::testing::memory::MemorySnapshots;
+    use crate::testing::snapshots::{meta, newest_of, suite};
 
     #[test]
     fn in_memory() {
-        keeps_the_newest_two(&MemorySnapshots::new());
-        offers_the_one_before(&MemorySnapshots::new());
+        suite(&MemorySnapshots::new());
     }
 
     #[test]
     fn in_files() {
         let dir = tempfile::tempdir().expect("temp dir");
         let store = FileSnapshots::open(dir.path()).expect("opened");
-        keeps_the_newest_two(&store);
-        // The one that was ahead is set aside for good: the journal will get there with another history.
-        assert_eq!(newest_of(&store, 1, ALL).expect("there").0.seq, 900);
-        assert_eq!(fs::read_dir(dir.path()).expect("lists").count(), KEPT + 1);
-        offers_the_one_before(&store);
+        suite(&store);
+        let ahead = |entry: &fs::DirEntry| entry.path().extension().is_some_and(|ending| ending == "ahead");
+        let kept = fs::read_dir(dir.path()).expect("lists").map(|entry| entry.expect("lists"));
+        assert_eq!(kept.filter(ahead).count(), 1, "a person can still look at what was set aside");
     }
 
     #[test]
@@ -373,7 +277,7 @@ mod tests {
             assert!(matches!(decode(good[..len].to_vec()), Err(Unreadable::Damaged(_))), "cut to {len}");
         }
         fs::write(&newest, &good[..good.len() / 2]).expect("damaged");
-        let (found, body) = newest_of(&store, 0, ALL).expect("there");
+        let (found, body) = newest_of(&store, 0, Position(u64::MAX)).expect("there");
         assert_eq!((found.seq, body.as_slice()), (1, b"the state before".as_slice()));
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! They are the [`fold`] of the journal at their position and nothing else, so they can be deleted and built again at
 //! any time. [`crate::projector`] writes them, one [`fold::Batch`] in, and is the only one who does. [`embedded`] keeps them in
-//! one file; another store has to do what [`Views`] says, and passes the suite in `contract.rs`.
+//! one file; another store has to do what [`Views`] says, and passes the suite in `testing/views.rs`.
 
 pub mod cashless;
 #[cfg(test)]
@@ -14,8 +14,6 @@ pub(crate) mod contract;
 pub mod embedded;
 pub mod fold;
 pub mod gates;
-#[cfg(test)]
-pub(crate) mod history;
 pub mod wanted;
 
 use std::sync::Arc;

@@ -6,14 +6,8 @@ use std::sync::Arc;
 
 use common::{OPTIONS, build, name, payload, read_all};
 use engine::model::ids::ShardId;
-use storage::journal::{
-    JournalError,
-    faults::{Chance, FaultDisk, Faults},
-    log::prepare_segment,
-    pack::pack_segment,
-    reached,
-    recover::recover,
-};
+use storage::journal::{JournalError, log::prepare_segment, pack::pack_segment, reached, recover::recover};
+use storage::testing::faults::{Chance, FaultDisk, Faults};
 
 type Record = (ShardId, Vec<u8>);
 

@@ -6,14 +6,9 @@ use std::{sync::Arc, thread};
 
 use common::{OPTIONS, Placed, build, is_prefix, name, read_all};
 use storage::journal::{
-    JournalError,
-    faults::{Chance, FaultDisk},
-    log::LogOptions,
-    offline::Offline,
-    pack::pack_segment,
-    reached,
-    recover::recover,
+    JournalError, log::LogOptions, offline::Offline, pack::pack_segment, reached, recover::recover,
 };
+use storage::testing::faults::{Chance, FaultDisk};
 
 /// Where each segment's file lies within the log, in order.
 fn images(disk: &FaultDisk) -> Vec<(u64, Vec<u8>)> {

@@ -15,12 +15,12 @@ use storage::journal::{
     Cursor, Journal, JournalError, Position, Sink,
     bench::bench_disk,
     disk::{Disk, FolderDisk},
-    faults::{FaultDisk, Faults},
     file::{FileJournal, Options},
     log::LogOptions,
     offline::{Offline, read_only},
     recover::recover,
 };
+use storage::testing::faults::{FaultDisk, Faults};
 
 const SMALL: Options = Options {
     log: LogOptions { shards: 4, segment_bytes: 64 << 10, group_bytes_max: 16 << 10, create: true, accept_loss: None },

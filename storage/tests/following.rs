@@ -7,10 +7,10 @@ use std::time::Duration;
 use engine::model::ids::ShardId;
 use storage::journal::{
     Cursor, Journal, Position, Reader, Sink,
-    faults::FaultDisk,
     file::{FileJournal, Options},
     log::LogOptions,
 };
+use storage::testing::faults::FaultDisk;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 

@@ -1,5 +1,5 @@
 //! What lies on the simulated machine's disk beside the journal: snapshots that may be damaged, and the little there is
-//! to say of how the journal's own disk ([`storage::journal::faults`]) is used.
+//! to say of how the journal's own disk ([`storage::testing::faults`]) is used.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
@@ -64,9 +64,18 @@ impl Snapshots for SpoiltSnapshots {
     }
 
     fn newest(&self, shard: ShardId, within: Position, accept: &mut Accept<'_>) -> Result<bool, SnapshotError> {
-        let all = self.kept();
-        let usable = |kept: &&Kept| kept.whole && kept.meta.position <= within;
-        let mut newest_first = all.get(&shard).into_iter().flatten().rev().filter(usable);
+        let mut all = self.kept();
+        let kept = all.entry(shard).or_default();
+        kept.retain(|kept| kept.meta.position <= within);
+        let mut newest_first = kept.iter().rev().filter(|kept| kept.whole);
         Ok(newest_first.any(|kept| accept(&kept.meta, &kept.body)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn spoilt_snapshots_keep_what_every_store_of_snapshots_promises() {
+        storage::testing::snapshots::suite(&super::SpoiltSnapshots::default());
     }
 }

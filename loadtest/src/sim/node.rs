@@ -12,10 +12,10 @@ use engine::audit::Audit;
 use engine::model::ids::ShardId;
 use engine::model::time::Timestamp;
 use engine::shard::Shard;
-use storage::journal::faults::{FaultDisk, Faults};
 use storage::journal::file::{FileJournal, Opened, Readers};
 use storage::journal::log::{LogWriter, NotStaged};
 use storage::journal::{Cursor, JournalError};
+use storage::testing::faults::{FaultDisk, Faults};
 
 use super::books::Books;
 use super::books::money::all_together;

@@ -1,6 +1,6 @@
 //! How an evening ends: faults stop, everybody is answered, and everything that anybody kept or heard agrees.
 
-use storage::journal::faults::Faults;
+use storage::testing::faults::Faults;
 
 use super::books::money::{all_quiet, all_together};
 use super::device::Reader;

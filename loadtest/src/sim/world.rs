@@ -13,7 +13,7 @@ use engine::model::ids::{DeviceId, FestivalId, Home, ShardId, ZoneNo};
 use engine::model::money::Currency;
 use engine::model::time::{HOUR_MS, Timestamp};
 use engine::view::Query;
-use storage::journal::faults::{FaultDisk, Faults};
+use storage::testing::faults::{FaultDisk, Faults};
 
 use super::bank::Bank;
 use super::device::Reader;

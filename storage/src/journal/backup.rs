@@ -152,9 +152,8 @@ mod tests {
     };
 
     use super::*;
-    use crate::journal::{
-        disk::FolderDisk, faults::FaultDisk, log::LogOptions, offline::Offline, pack::pack_segment, recover::recover,
-    };
+    use crate::journal::{disk::FolderDisk, log::LogOptions, offline::Offline, pack::pack_segment, recover::recover};
+    use crate::testing::faults::FaultDisk;
     use engine::model::ids::ShardId;
 
     const OPTIONS: LogOptions =

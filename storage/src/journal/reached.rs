@@ -239,7 +239,7 @@ impl<D: Disk> Keeper<D> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::faults::{FaultDisk, Faults};
+    use crate::testing::faults::{FaultDisk, Faults};
 
     fn end(lsn: u64) -> End {
         End { segment: 1 + lsn / 10, offset: 4096 * lsn, lsn, chain: [lsn as u8; 16] }

@@ -7,18 +7,19 @@ use engine::model::ids::{ShardId, TicketId, TransactionId};
 
 use super::*;
 use crate::journal::Position;
-use crate::journal::memory::{MemoryJournal, MemoryLog};
+use crate::testing::memory::{MemoryJournal, MemoryLog};
+use crate::testing::night::{Night, Nobody, SHARDS};
+use crate::testing::views::Subject;
 use crate::views::cashless::{
     CashPosition, CashlessViews, OrderRow, ProductPosition, ProductRow, SalesPosition, SalesRow, Statement,
     TransactionRow, Transactions, VendorSpan,
 };
-use crate::views::contract::{Embedded, Subject};
+use crate::views::contract::Embedded;
 use crate::views::embedded::EmbeddedViews;
 use crate::views::fold::Batch;
 use crate::views::gates::{
     AccessEntry, AccessLog, CountPosition, CountRow, Counts, GateViews, LogPosition, TicketRow, Tickets,
 };
-use crate::views::history::{Night, Nobody, SHARDS};
 use crate::views::{Check, Followed, Page};
 
 const QUICK: Pace = Pace { pause_ms: 1, flush_ms: 5, retry_ms: 1, retry_ms_max: 4, check_ms: 20, sample_ms: 1 };
@@ -105,7 +106,7 @@ fn a_flipped_bit_is_found_on_opening_and_built_anew() {
     keeps_up(&projector, &mut night);
     drop(projector);
     let good = std::fs::read(&path).unwrap();
-    let mut chance = crate::journal::faults::Chance(8);
+    let mut chance = crate::testing::faults::Chance(8);
     let mut rebuilt = 0;
     // Used pages only: what is zero holds nothing.
     let pages: Vec<usize> = (0..good.len() / 4_096).filter(|page| good[page * 4_096..][..64] != [0; 64]).collect();

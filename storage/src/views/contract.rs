@@ -1,27 +1,14 @@
-//! What every store of read models promises, as one suite. Each implementation brings a [`Subject`] and passes the same
-//! cases; each case runs over nights at random gates (`history.rs`), whose seed is in the failure's message.
+//! The stores of read models that are put to the test: each case of the suite over many nights, whose seed is in the
+//! failure's message.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::Views;
 use super::embedded::EmbeddedViews;
-use super::history::{Night, SHARDS};
-use super::{Followed, PAGE_MAX, Page, Span, Views, ViewsError};
-use crate::projector::{Following, Portion, Source};
-use crate::views::fold::Batch;
-use crate::views::gates::{AccessLog, Counts, Tickets};
-
-/// A store to put to the test.
-pub(crate) trait Subject {
-    /// Opens it; again finds what was written.
-    fn open(&mut self) -> Arc<dyn Views>;
-    /// The machine dies: what was not flushed may be gone. Nobody holds it any more.
-    fn crash(&mut self);
-    /// From now on the disk is full, or it is no longer.
-    fn fill(&mut self, full: bool);
-}
+use crate::testing::night::Night;
+use crate::testing::views::{self as cases, Subject, follow};
 
 /// The embedded store on a disk in memory.
 #[derive(Default)]
@@ -36,108 +23,10 @@ impl Subject for Embedded {
     fn crash(&mut self) {
         self.disk.crash();
     }
-    fn fill(&mut self, full: bool) {
+    fn fill(&mut self, full: bool) -> bool {
         self.disk.fill(full);
+        true
     }
-}
-
-fn portion(weight: usize) -> Portion {
-    Portion { weight, time: Duration::MAX }
-}
-
-/// Follows to the end in portions of `weight`.
-fn follow<S: Source + ?Sized>(source: &S, views: &Arc<dyn Views>, weight: usize) {
-    let mut following = Following::begin(source, Arc::clone(views)).expect("begins");
-    while !following.step(source, portion(weight)).expect("steps").at_end {}
-}
-
-fn rows_are_the_fold_at_every_position(mut subject: impl Subject, seed: u64) {
-    let (mut night, views) = (Night::new(seed), subject.open());
-    let mut following = Following::begin(&*night.journal, Arc::clone(&views)).unwrap();
-    for _ in 0..6 {
-        (0..night.chance.below(12)).for_each(|_| night.act());
-        let weight = 1 + night.chance.below(200) as usize;
-        while !following.step(&*night.journal, portion(weight)).unwrap().at_end {}
-        assert_eq!(views.followed().unwrap().unwrap().cursor, Source::end(&*night.journal));
-        night.check(&*views);
-    }
-}
-
-fn a_crash_costs_only_what_was_not_flushed(mut subject: impl Subject, seed: u64) {
-    let mut night = Night::new(seed);
-    let mut views = subject.open();
-    for _ in 0..4 {
-        (0..6).for_each(|_| night.act());
-        follow(&*night.journal, &views, 30);
-        views.flush().unwrap();
-        let kept = views.followed().unwrap();
-        (0..6).for_each(|_| night.act());
-        let mut following = Following::begin(&*night.journal, Arc::clone(&views)).unwrap();
-        let steps = night.chance.below(4);
-        for _ in 0..steps {
-            following.step(&*night.journal, portion(1)).unwrap();
-        }
-        drop((following, views));
-        subject.crash();
-        views = subject.open();
-        let at = |followed: &Option<Followed>| followed.as_ref().map(|followed| followed.cursor.greatest());
-        assert!(at(&views.followed().unwrap()) >= at(&kept), "what was flushed is there");
-        follow(&*night.journal, &views, 7);
-        night.check(&*views);
-    }
-}
-
-fn a_full_disk_stops_it_and_loses_nothing(mut subject: impl Subject, seed: u64) {
-    let mut night = Night::new(seed);
-    let views = subject.open();
-    (0..10).for_each(|_| night.act());
-    follow(&*night.journal, &views, 50);
-    views.flush().unwrap();
-    (0..10).for_each(|_| night.act());
-    subject.fill(true);
-    let mut following = Following::begin(&*night.journal, Arc::clone(&views)).unwrap();
-    let failed = (0..1_000)
-        .find_map(|_| following.step(&*night.journal, portion(1)).err().or_else(|| following.flush().err()))
-        .expect("it is full");
-    assert!(matches!(failed, ViewsError::DiskFull), "{failed}");
-    drop((following, views));
-    subject.fill(false);
-    let views = subject.open();
-    follow(&*night.journal, &views, 50);
-    night.check(&*views);
-}
-
-fn a_batch_that_does_not_follow_changes_nothing(mut subject: impl Subject) {
-    let (mut night, views) = (Night::new(1), subject.open());
-    (0..20).for_each(|_| night.act());
-    let nothing = Followed::nothing(SHARDS);
-    let mut reader = Source::reader(&*night.journal, &nothing.cursor).unwrap();
-    let mut batch = Batch::behind(&nothing);
-    while let Some(entry) = reader.next().unwrap() {
-        batch.add(&entry).unwrap();
-    }
-    batch.caught_up(&Source::end(&*night.journal));
-    views.write(&batch).unwrap();
-    // Once more the same: refused, or without effect.
-    assert!(matches!(views.write(&batch), Ok(()) | Err(ViewsError::NotNext)));
-    night.check(&*views);
-}
-
-fn an_empty_store_answers_and_a_page_is_bounded(mut subject: impl Subject) {
-    let (mut night, views) = (Night::new(2), subject.open());
-    assert_eq!(views.followed().unwrap(), None);
-    let festival = night.festivals[0].id;
-    let of = Tickets { festival, status: None, category: None, holder: None };
-    assert_eq!(views.tickets(of, Page::first(10)).unwrap(), []);
-    assert_eq!(views.counts(Counts { festival, span: Span::ALWAYS }, Page::first(10)).unwrap(), []);
-    let ticket = night.festivals[0].tickets[0].0;
-    assert_eq!(views.access_log(AccessLog::Ticket(ticket, Span::ALWAYS), Page::first(10)).unwrap(), []);
-    while night.festivals[0].tickets.len() < 2 * PAGE_MAX {
-        night.act();
-    }
-    follow(&*night.journal, &views, 500);
-    assert_eq!(views.tickets(of, Page::first(usize::MAX)).unwrap().len(), PAGE_MAX);
-    assert_eq!(views.tickets(of, Page::first(0)).unwrap(), []);
 }
 
 macro_rules! suite {
@@ -149,24 +38,24 @@ macro_rules! suite {
                 #![proptest_config(ProptestConfig { cases: $cases, ..ProptestConfig::default() })]
                 #[test]
                 fn rows_are_the_fold_at_every_position(seed: u64) {
-                    super::rows_are_the_fold_at_every_position($subject, seed);
+                    cases::rows_are_the_fold_at_every_position($subject, seed);
                 }
                 #[test]
                 fn a_crash_costs_only_what_was_not_flushed(seed: u64) {
-                    super::a_crash_costs_only_what_was_not_flushed($subject, seed);
+                    cases::a_crash_costs_only_what_was_not_flushed($subject, seed);
                 }
                 #[test]
                 fn a_full_disk_stops_it_and_loses_nothing(seed: u64) {
-                    super::a_full_disk_stops_it_and_loses_nothing($subject, seed);
+                    cases::a_full_disk_stops_it_and_loses_nothing($subject, seed);
                 }
             }
             #[test]
             fn a_batch_that_does_not_follow_changes_nothing() {
-                super::a_batch_that_does_not_follow_changes_nothing($subject);
+                cases::a_batch_that_does_not_follow_changes_nothing($subject);
             }
             #[test]
             fn an_empty_store_answers_and_a_page_is_bounded() {
-                super::an_empty_store_answers_and_a_page_is_bounded($subject);
+                cases::an_empty_store_answers_and_a_page_is_bounded($subject);
             }
         }
     };

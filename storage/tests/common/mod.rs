@@ -6,11 +6,11 @@ use std::sync::Arc;
 use engine::model::ids::ShardId;
 use storage::journal::{
     Chain, JournalError,
-    faults::{Chance, FaultDisk},
     log::{LogOptions, LogWriter},
     offline::Offline,
     recover::recover,
 };
+use storage::testing::faults::{Chance, FaultDisk};
 
 /// Small enough that 64 KB of log cross several segments and each look at one is quick.
 pub(crate) const OPTIONS: LogOptions =

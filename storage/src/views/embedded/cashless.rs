@@ -346,11 +346,11 @@ fn last_account(
 mod tests {
     use super::*;
     use crate::projector::Source;
+    use crate::testing::night::Night;
     use crate::views::Followed;
     use crate::views::contract::disk::Disk;
     use crate::views::embedded::EmbeddedViews;
     use crate::views::fold::Batch;
-    use crate::views::history::Night;
 
     fn rows_of(night: &Night) -> Vec<TransactionRow> {
         let nothing = Followed::nothing(Source::end(&*night.journal).shards());

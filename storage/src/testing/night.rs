@@ -1,4 +1,4 @@
-//! Nights at random gates and tills, for tests: two festivals and their guests' wallets on four shards, decided by the
+//! Nights at random gates and tills: two festivals and their guests' wallets on four shards, decided by the
 //! real engine, with what the read models have to say about them kept beside it in the plainest way. Of the gates the
 //! model hears questions and answers and asks the engine's state, and never looks at events; of the tills (`terminals.rs`) it
 //! keeps all that happened, and asks the books.
@@ -23,17 +23,17 @@ use engine::model::time::{Calendar, MINUTE_MS, Timestamp};
 use engine::shard::{Shard, Step};
 use engine::view::{Query, View};
 
-use super::{Page, Span, Views};
-use crate::journal::faults::Chance;
-use crate::journal::memory::{MemoryJournal, MemoryLog};
 use crate::journal::{Journal as _, Position, Sink};
+use crate::testing::faults::Chance;
+use crate::testing::memory::{MemoryJournal, MemoryLog};
 use crate::views::gates::{AccessEntry, AccessLog, CountPosition, Counts, Tally, TicketRow, Tickets};
+use crate::views::{Page, Span, Views};
 use terminals::Tills;
 
-pub(crate) const SHARDS: u16 = 4;
+pub const SHARDS: u16 = 4;
 
 /// Nobody who listens.
-pub(crate) struct Nobody;
+pub struct Nobody;
 impl Sink for Nobody {
     fn durable(&self, _: ShardId, _: usize, _: Position, _: &mut Vec<Vec<u8>>) {}
     fn failed(&self, _: &str) {}
@@ -41,7 +41,7 @@ impl Sink for Nobody {
 
 /// A line of the log as the model has it.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Line {
+struct Line {
     at: Timestamp,
     ticket: Option<TicketId>,
     zone: ZoneNo,
@@ -68,13 +68,13 @@ impl From<&AccessEntry> for Line {
 }
 
 /// One festival, where it lives, and the model of what lists say about it.
-pub(crate) struct Festival {
-    pub(crate) id: FestivalId,
+pub struct Festival {
+    pub id: FestivalId,
     home: ShardId,
     /// Device and its gate; gates 0 and 1 lead into zone 0, gate 2 into zone 1 in it.
     devices: Vec<DeviceId>,
     seqs: Vec<u64>,
-    pub(crate) tickets: Vec<(TicketId, Option<u128>)>,
+    pub tickets: Vec<(TicketId, Option<u128>)>,
     lines: Vec<Line>,
     counts: BTreeMap<CountPosition, Tally>,
     /// Where the last scan that changed something counted, for whoever takes it back.
@@ -85,12 +85,12 @@ pub(crate) struct Festival {
 }
 
 /// Festivals in one journal, and a clock.
-pub(crate) struct Night {
-    pub(crate) chance: Chance,
-    pub(crate) festivals: Vec<Festival>,
-    pub(crate) log: Arc<MemoryLog>,
-    pub(crate) journal: Arc<MemoryJournal>,
-    pub(crate) now: Timestamp,
+pub struct Night {
+    pub chance: Chance,
+    pub festivals: Vec<Festival>,
+    pub log: Arc<MemoryLog>,
+    pub journal: Arc<MemoryJournal>,
+    pub now: Timestamp,
     shards: Vec<Shard>,
     tills: Tills,
     secret: QrSecret,
@@ -100,7 +100,7 @@ pub(crate) struct Night {
 const HOLDERS: [u128; 3] = [7, 1 << 100, u128::MAX];
 
 impl Night {
-    pub(crate) fn new(seed: u64) -> Self {
+    pub fn new(seed: u64) -> Self {
         let log = MemoryLog::new(SHARDS);
         let journal = MemoryJournal::start(Arc::clone(&log), SHARDS, Arc::new(Nobody)).expect("starts");
         let mut night = Self {
@@ -167,7 +167,7 @@ impl Night {
     }
 
     /// A record, or none if what was asked changes nothing; at the tills several. Time passes by up to half a minute.
-    pub(crate) fn act(&mut self) {
+    pub fn act(&mut self) {
         self.now = self.now.plus_ms([0, 1, 40, 30_000][self.chance.below(4) as usize]);
         if self.chance.below(3) == 0 {
             return self.act_at_tills();
@@ -290,7 +290,7 @@ impl Night {
 
     /// Whether `views`, which have followed everything so far, say what the model says: in whole and page by page, from
     /// both ends.
-    pub(crate) fn check(&mut self, views: &dyn Views) {
+    pub fn check(&mut self, views: &dyn Views) {
         for which in 0..self.festivals.len() {
             let ticket = self.chance.below(self.festivals[which].tickets.len() as u64) as usize;
             let limit = 1 + self.chance.below(90) as usize;

@@ -15,7 +15,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use super::disk::{Access, Disk, DiskFile};
+use crate::journal::disk::{Access, Disk, DiskFile};
 
 /// What a disk writes whole or not at all, in bytes.
 const SECTOR: usize = 512;

@@ -1,17 +1,19 @@
-//! A journal without a disk, for tests of others. The same contract, the same thread, the same sink; what it holds
-//! outlives the journal as long as somebody keeps the [`MemoryLog`], so a restart can be played.
+//! Journal and snapshots without a disk. The same contracts, the same thread, the same sink; what the journal holds
+//! outlives it as long as somebody keeps the [`MemoryLog`], so a restart can be played.
 
 use std::{
+    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, OnceLock},
     thread::{self, JoinHandle},
 };
 
 use engine::model::ids::ShardId;
 
-use super::{
+use crate::journal::{
     Cursor, Entry, Journal, JournalError, Position, Reader, Refused, Sink,
     queue::{Acks, Queue, Queued},
 };
+use crate::snapshots::{Accept, KEPT, SnapshotError, SnapshotMeta, Snapshots};
 
 /// What is durable, as far as memory is.
 pub struct MemoryLog {
@@ -60,7 +62,7 @@ pub struct MemoryJournal {
 }
 
 impl MemoryJournal {
-    /// Starts a journal over `log`, with the bounds of [`super::file::Options`]' defaults.
+    /// Starts a journal over `log`, with the bounds of [`crate::journal::file::Options`]' defaults.
     ///
     /// # Errors
     /// [`JournalError::WrongShards`] if the log has another number of shards.
@@ -185,5 +187,46 @@ impl Reader for MemoryReader {
             }
         }
         Ok(None)
+    }
+}
+
+type Kept = HashMap<ShardId, Vec<(SnapshotMeta, Vec<u8>)>>;
+
+/// Snapshots in memory.
+#[derive(Default)]
+pub struct MemorySnapshots {
+    shards: Mutex<Kept>,
+}
+
+impl MemorySnapshots {
+    /// No snapshots yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn shards(&self) -> MutexGuard<'_, Kept> {
+        self.shards.lock().expect("nothing panics under this lock")
+    }
+}
+
+impl Snapshots for MemorySnapshots {
+    fn save(&self, meta: &SnapshotMeta, body: &[u8]) -> Result<(), SnapshotError> {
+        let mut shards = self.shards();
+        let kept = shards.entry(meta.shard).or_default();
+        kept.retain(|(other, _)| other.seq != meta.seq);
+        kept.truncate(KEPT - 1);
+        kept.push((meta.clone(), body.to_vec()));
+        kept.sort_by_key(|(other, _)| std::cmp::Reverse(other.seq));
+        Ok(())
+    }
+
+    fn newest(&self, shard: ShardId, within: Position, accept: &mut Accept<'_>) -> Result<bool, SnapshotError> {
+        let kept = {
+            let mut shards = self.shards();
+            let kept = shards.entry(shard).or_default();
+            kept.retain(|(meta, _)| meta.position <= within);
+            kept.clone()
+        };
+        Ok(kept.iter().any(|(meta, body)| accept(meta, body)))
     }
 }

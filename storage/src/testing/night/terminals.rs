@@ -18,11 +18,11 @@ use engine::model::time::{MINUTE_MS, Timestamp};
 use engine::record;
 use engine::view::{Query, View};
 
+use crate::testing::night::{Answer, Night, OfficeAnswer, SHARDS, office, pages};
 use crate::views::cashless::{
     Only, ProductPosition, ProductRow, ProductTally, SalesPosition, TransactionRow, Transactions, TransactionsOf,
     VendorAccount, VendorSpan,
 };
-use crate::views::history::{Answer, Night, OfficeAnswer, SHARDS, office, pages};
 use crate::views::{INDEX_BITS, Span, Views};
 
 /// One thing that happened, or was refused.
@@ -283,7 +283,7 @@ impl Night {
     pub(super) fn check_tills(&mut self, views: &dyn Views) {
         self.tills.told.sort_by_key(|told| (told.at, told.shard, told.order));
         let told = &self.tills.told;
-        let any = |chance: &mut crate::journal::faults::Chance| {
+        let any = |chance: &mut crate::testing::faults::Chance| {
             let n = told.len().max(1) as u64;
             told.get(chance.below(n) as usize).map_or(Timestamp(5), |told| told.at.plus_ms(chance.below(3) as i64 - 1))
         };
@@ -436,7 +436,7 @@ impl Night {
     }
 
     /// Counts what happened, by what is worth looking at.
-    pub(crate) fn count_tills(&self, seen: &mut BTreeMap<String, usize>) {
+    pub fn count_tills(&self, seen: &mut BTreeMap<String, usize>) {
         for told in &self.tills.told {
             let t = &told.t;
             let mut see = |what: String| *seen.entry(what).or_default() += 1;
