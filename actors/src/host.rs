@@ -529,7 +529,7 @@ impl Handler<Control> for ShardActor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use storage::journal::{Cursor, JournalError, Reader};
+    use storage::journal::{Cursor, JournalError, Reader, Records};
 
     /// Takes short records only, and so many at a time.
     struct Narrow {
@@ -537,10 +537,19 @@ mod tests {
         taken: Mutex<Vec<(ShardId, Vec<u8>)>>,
     }
 
-    impl Journal for Narrow {
+    impl Records for Narrow {
         fn shards(&self) -> u16 {
             2
         }
+        fn end(&self) -> Cursor {
+            Cursor::start(2)
+        }
+        fn reader(&self, _: &Cursor) -> Result<Box<dyn Reader>, JournalError> {
+            unreachable!("nobody reads")
+        }
+    }
+
+    impl Journal for Narrow {
         fn append(&self, shard: ShardId, record: Vec<u8>) -> Result<(), Refused> {
             if record.len() > 2 {
                 return Err(Refused { reason: Reason::TooLarge, record });
@@ -551,12 +560,6 @@ mod tests {
             }
             self.taken.lock().unwrap().push((shard, record));
             Ok(())
-        }
-        fn reader(&self, _: &Cursor) -> Result<Box<dyn Reader>, JournalError> {
-            unreachable!("nobody reads")
-        }
-        fn end(&self) -> Cursor {
-            Cursor::start(2)
         }
         fn failure(&self) -> Option<String> {
             None

@@ -1,6 +1,6 @@
 //! Where actors live: shards on their threads, supervision, placement, delivery.
 //!
-//! One door: [`Node`]. Readers' commands go in by [`Node::submit`] and come back through their session's [`Inbox`],
+//! One door: [`Node`], started on whatever journal was opened; [`Folder`] opens that of one machine. Readers' commands go in by [`Node::submit`] and come back through their session's [`Inbox`],
 //! terminals' by [`Node::submit_terminal`] and [`TerminalInbox`];
 //! the office asks by [`Node::ask`]; whoever only wants to know asks by [`Node::query`].
 //!
@@ -10,6 +10,7 @@
 
 pub mod clock;
 pub mod courier;
+mod folder;
 mod host;
 pub mod limits;
 mod node;
@@ -20,5 +21,6 @@ mod reply;
 pub mod resolve;
 mod supervisor;
 
-pub use node::{Health, Node, NodeConfig, Recovered, StartError, Time};
+pub use folder::Folder;
+pub use node::{Health, Node, NodeConfig, Recovered, StartError, Stores, Time};
 pub use reply::{Busy, DeviceReply, Inbox, TerminalInbox, TerminalReply, TurnedAway};

@@ -1,7 +1,7 @@
 //! `Node`: the one door to the shards of this process.
 
 use std::future::Future;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
@@ -17,16 +17,15 @@ use engine::model::time::Timestamp;
 use engine::shard::Shard;
 use engine::view::{Notice, Query, View};
 use ractor::{Actor, ActorRef};
-use storage::journal::file::{FileJournal, Options};
-use storage::journal::{Cursor, Journal, JournalError, Position};
-use storage::snapshots::{FileSnapshots, SnapshotError, Snapshots};
+use storage::journal::{Cursor, Journal, JournalError, OpenedJournal, Position};
+use storage::snapshots::{SnapshotError, Snapshots};
 use tokio::sync::{broadcast, oneshot};
 
 use crate::clock::{LOOK_EVERY, NodeClock, SystemClock};
 use crate::host::{Acks, Asker, Control, Link, Once, ShardActor};
 use crate::limits::{
-    CLOCK_BEHIND_MS_MAX, IN_FLIGHT_EARLY_MAX, IN_FLIGHT_MAX, JOURNAL_AHEAD_MS_MAX, KEYS_MAX, NOTICES_MAX, PENDING_MAX,
-    RECORD_BYTES_MAX, START_MS_MAX, STOP_MS_MAX, TERMINALS_MAX, URGENT_MAX,
+    CLOCK_BEHIND_MS_MAX, JOURNAL_AHEAD_MS_MAX, KEYS_MAX, NOTICES_MAX, PENDING_MAX, START_MS_MAX, STOP_MS_MAX,
+    TERMINALS_MAX, URGENT_MAX,
 };
 use crate::pipeline::Work;
 use crate::recover::{self, RecoverError, Recovering};
@@ -36,30 +35,25 @@ use crate::supervisor::{House, Order, Supervisor};
 /// How a node is set up.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
-    /// The data folder; made if it is missing.
-    pub data: PathBuf,
-    /// How many shards the journal has, `1 ..= 1024`. Chosen when it is created, and fixed: another number is refused.
-    pub shards: u16,
-    /// How many threads host shards, at least one.
+    /// How many threads host shards, at least one. Default: half the cores.
     pub threads: usize,
-    /// The journal's own settings; its number of shards is overridden by the one above.
-    pub journal: Options,
     /// Where the node takes its time from.
     pub clock: SystemClock,
 }
 
-impl NodeConfig {
-    /// The defaults on this machine: 16 shards, half the cores.
-    pub fn new(data: impl Into<PathBuf>) -> Self {
+impl Default for NodeConfig {
+    fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self {
-            data: data.into(),
-            shards: 16,
-            threads: (cores / 2).max(1),
-            journal: Options::default(),
-            clock: SystemClock::default(),
-        }
+        Self { threads: (cores / 2).max(1), clock: SystemClock::default() }
     }
+}
+
+/// What a node stands on: on one machine a [`crate::Folder`], or any other journal and snapshots that belong together.
+pub struct Stores {
+    /// Fenced: nobody else writes to it.
+    pub journal: Box<dyn OpenedJournal>,
+    /// Of the same shards.
+    pub snapshots: Arc<dyn Snapshots>,
 }
 
 /// A handle to the node; clones are cheap.
@@ -149,55 +143,34 @@ pub struct Time {
 pub struct Recovered {
     /// Events replayed behind the snapshots.
     pub events: u64,
-    /// From the lock to serving.
+    /// From the opened journal to serving.
     pub took: Duration,
 }
 
-/// Whether nothing lies in a folder. One that cannot be read is left to whoever opens it.
-fn is_empty(dir: &Path) -> bool {
-    std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none())
-}
-
 impl Node {
-    /// Opens the journal, recovers every shard, starts their threads. Blocks until they serve: call it where blocking
-    /// is allowed.
+    /// Recovers every shard from the newest snapshots and the journal, which its opener has fenced, and starts their
+    /// threads. Blocks until they serve: call it where blocking is allowed.
     ///
     /// # Errors
-    /// [`StartError`]: locked, damaged, newer version, read-only, another number of shards.
-    pub fn start(config: NodeConfig) -> Result<Self, StartError> {
-        let began = Instant::now();
-        if !(1..=1_024).contains(&config.shards) || config.threads == 0 {
-            return Err(StartError::Setting("shards must be 1 to 1,024, threads at least 1".into()));
+    /// [`StartError`]: damaged, or what is replayed makes no sense; no threads.
+    pub fn start(config: NodeConfig, stores: Stores) -> Result<Self, StartError> {
+        let Stores { journal, snapshots } = stores;
+        let (began, shards) = (Instant::now(), journal.shards());
+        if config.threads == 0 {
+            return Err(StartError::Setting("threads must be at least 1".into()));
         }
-        let (journal_dir, snapshot_dir) = (config.data.join("journal"), config.data.join("snapshots"));
-        for dir in [&journal_dir, &snapshot_dir] {
-            std::fs::create_dir_all(dir).map_err(|source| StartError::Folder { dir: dir.clone(), source })?;
-        }
-        let mut options = config.journal;
-        options.log.shards = config.shards;
-        // An empty journal in place of one that was lost would look like a festival that nobody has come to yet.
-        if is_empty(&journal_dir) && !is_empty(&snapshot_dir) && options.log.accept_loss != Some(0) {
-            let why = "there is none, and snapshots of one lie beside it".to_owned();
-            return Err(JournalError::NotWhole { ends: 0, why }.into());
-        }
-        // What all shards can have under way together always has room: a full queue makes them wait.
-        let shards = usize::from(config.shards);
-        options.queue_bytes_max = options.queue_bytes_max.max(shards * IN_FLIGHT_MAX * RECORD_BYTES_MAX);
-        options.queue_records_max = options.queue_records_max.max(shards * IN_FLIGHT_EARLY_MAX);
-        let opened = FileJournal::open(&journal_dir, options)?;
-        let snapshots: Arc<dyn Snapshots> = Arc::new(FileSnapshots::open(&snapshot_dir)?);
-        let mut recovering = Recovering::from_snapshots(&*snapshots, &opened.end(), |_| true)?;
-        let mut reader = recovering.reader(&opened.end(), |from| opened.reader(from))?;
+        let mut recovering = Recovering::from_snapshots(&*snapshots, &journal.end(), |_| true)?;
+        let mut reader = recovering.reader(&journal.end(), |from| journal.reader(from))?;
         while !recovering.replay(&mut *reader, u64::MAX)? {}
         drop(reader);
         let events = recovering.events;
 
         let terminals: Vec<Arc<AtomicUsize>> = (0..config.threads).map(|_| Arc::default()).collect();
-        let links = (0..config.shards).map(|shard| usize::from(shard) % config.threads);
+        let links = (0..shards).map(|shard| usize::from(shard) % config.threads);
         let links: Arc<[Arc<Link>]> = links.map(|thread| Arc::new(Link::new(Arc::clone(&terminals[thread])))).collect();
         let failed = Arc::new(AtomicBool::new(false));
         let acks = Acks { links: Arc::clone(&links), failed: Arc::clone(&failed) };
-        let journal: Arc<dyn Journal> = Arc::new(opened.start(Arc::new(acks))?);
+        let journal = journal.start(Arc::new(acks))?;
 
         let house =
             House { journal: Arc::clone(&journal), snapshots: Arc::clone(&snapshots), links: Arc::clone(&links) };

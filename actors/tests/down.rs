@@ -5,7 +5,7 @@ mod common;
 
 use std::sync::Arc;
 
-use actors::{Inbox, Node, NodeConfig, TerminalInbox};
+use actors::{Folder, Inbox, Node, NodeConfig, TerminalInbox};
 use common::till::*;
 use common::*;
 use engine::cashless::command::CashVerdict;
@@ -21,10 +21,10 @@ const SHARDS: u16 = 16;
 
 /// Its journal takes short records only: one of two hundred payments is refused.
 fn narrow(dir: &std::path::Path) -> Node {
-    let mut config = NodeConfig::new(dir);
-    config.journal.log.segment_bytes = 16 << 20;
-    config.journal.log.group_bytes_max = 12 << 10;
-    Node::start(config).expect("starts")
+    let mut folder = Folder::new(dir);
+    folder.journal.log.segment_bytes = 16 << 20;
+    folder.journal.log.group_bytes_max = 12 << 10;
+    folder.start(NodeConfig::default()).expect("starts")
 }
 
 /// Two hundred payments in one record, each told to ask again.

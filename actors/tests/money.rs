@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actors::limits::TERMINALS_MAX;
-use actors::{Inbox, Node, NodeConfig, TerminalInbox};
+use actors::{Folder, Inbox, Node, NodeConfig, TerminalInbox};
 use common::till::*;
 use engine::cashless::command::*;
 use engine::cashless::view::TagState;
@@ -21,11 +21,9 @@ use futures_util::future::join_all;
 const SHARDS: u16 = 4;
 
 fn start(dir: &std::path::Path) -> Node {
-    let mut config = NodeConfig::new(dir);
-    config.shards = SHARDS;
-    config.threads = 2;
-    config.journal.log.segment_bytes = 16 << 20;
-    Node::start(config).expect("starts")
+    let mut folder = Folder { shards: SHARDS, ..Folder::new(dir) };
+    folder.journal.log.segment_bytes = 16 << 20;
+    folder.start(NodeConfig { threads: 2, ..NodeConfig::default() }).expect("starts")
 }
 
 async fn ask(node: &Node, key: Option<IdempotencyKey>, action: OfficeAction) -> (OfficeAnswer, bool) {

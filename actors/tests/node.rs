@@ -5,7 +5,7 @@ mod common;
 use std::sync::Arc;
 
 use actors::limits::PENDING_MAX;
-use actors::{Inbox, Node, NodeConfig};
+use actors::{Folder, Inbox, Node, NodeConfig, Stores};
 use common::*;
 use engine::command::{OfficeAction, OfficeAnswer, OfficeCommand};
 use engine::gates::command::Verdict;
@@ -14,6 +14,7 @@ use engine::model::principal::Principal;
 use engine::model::rejection::Rejection;
 use engine::model::status::{Policy, ScanAck, ZoneState};
 use engine::view::{Query, View};
+use storage::testing::memory::{MemoryLog, MemorySnapshots, OpenedMemory};
 
 #[tokio::test]
 async fn answers_survive_a_stop_and_a_start_and_are_given_again() {
@@ -98,13 +99,38 @@ async fn what_protects_people_passes_where_everything_else_is_turned_away() {
     node.stop().await;
 }
 
+/// A journal of another kind, whose snapshots lie elsewhere: with them, and without.
+#[tokio::test]
+async fn a_node_starts_on_whatever_journal_was_opened() {
+    let (log, snapshots) = (MemoryLog::new(4), Arc::new(MemorySnapshots::new()));
+    let start = |snapshots: &Arc<MemorySnapshots>| {
+        let stores = Stores { journal: Box::new(OpenedMemory(Arc::clone(&log))), snapshots: snapshots.clone() };
+        Node::start(NodeConfig { threads: 2, ..NodeConfig::default() }, stores).expect("starts")
+    };
+    let node = start(&snapshots);
+    let (festival, device, tickets) = festival(&node, 300, Policy::default()).await;
+    let got = Arc::new(Got::default());
+    let inbox: Arc<dyn Inbox> = got.clone();
+    let commands = tickets.iter().zip(1..).map(|(ticket, seq)| scan(device, seq, *ticket)).collect();
+    node.submit(commands, &inbox).expect("room");
+    assert_eq!(got.wait(300).len(), 300);
+    node.stop().await;
+    for (snapshots, replayed) in [(snapshots, false), (Arc::default(), true)] {
+        let node = start(&snapshots);
+        assert_eq!(node.recovered().events > 0, replayed);
+        let View::Live(live) = node.query(Query::Live(festival)).await else { panic!("no live view") };
+        assert_eq!(live.zones[0].occupancy, 300);
+        node.stop().await;
+    }
+}
+
 #[tokio::test]
 async fn a_second_node_on_the_same_folder_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let node = start(dir.path());
     let second = tokio::task::spawn_blocking({
-        let config = NodeConfig::new(dir.path());
-        move || Node::start(config).err().map(|error| error.to_string())
+        let folder = Folder::new(dir.path());
+        move || folder.open().err().map(|error| error.to_string())
     });
     assert!(second.await.unwrap().is_some_and(|why| why.contains("in use by process")));
     node.stop().await;
@@ -114,8 +140,8 @@ async fn a_second_node_on_the_same_folder_is_refused() {
 async fn another_number_of_shards_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     start(dir.path()).stop().await;
-    let config = NodeConfig { shards: 4, ..NodeConfig::new(dir.path()) };
-    let why = Node::start(config).err().expect("refused").to_string();
+    let folder = Folder { shards: 4, ..Folder::new(dir.path()) };
+    let why = folder.open().err().expect("refused").to_string();
     assert!(why.contains("16 shards, asked for 4"), "{why}");
 }
 
@@ -128,6 +154,6 @@ async fn a_journal_that_has_lost_its_newest_part_is_not_served() {
     drop(node);
     // An older copy of the journal is put back: here, the oldest there can be.
     std::fs::remove_dir_all(dir.path().join("journal")).unwrap();
-    let why = Node::start(NodeConfig::new(dir.path())).err().expect("refused").to_string();
+    let why = Folder::new(dir.path()).open().err().expect("refused").to_string();
     assert!(why.contains("newest part is missing"), "{why}");
 }

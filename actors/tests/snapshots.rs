@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use actors::recover::{RecoverError, Recovering};
-use actors::{Node, NodeConfig, StartError};
+use actors::{Folder, Node, NodeConfig, StartError};
 use common::*;
 use engine::command::{OfficeAction, OfficeAnswer};
 use engine::model::ids::{FestivalId, Home, ShardId};
@@ -26,15 +26,15 @@ const EVENTS: u64 = 2;
 type Snapshot = (SnapshotMeta, Vec<u8>);
 
 /// Two shards, and segments of some 500 records.
-fn config(dir: &Path) -> NodeConfig {
-    let mut config = NodeConfig { shards: SHARDS, threads: 1, ..NodeConfig::new(dir) };
-    config.journal.log.group_bytes_max = 2 << 20;
-    config.journal.log.segment_bytes = (2 << 20) + 4_096;
-    config
+fn folder(dir: &Path) -> Folder {
+    let mut folder = Folder { shards: SHARDS, ..Folder::new(dir) };
+    folder.journal.log.group_bytes_max = 2 << 20;
+    folder.journal.log.segment_bytes = (2 << 20) + 4_096;
+    folder
 }
 
 fn opening(dir: &Path) -> Result<Node, StartError> {
-    Node::start(config(dir))
+    folder(dir).start(NodeConfig { threads: 1, ..NodeConfig::default() })
 }
 
 /// Founds this many festivals whose home is this shard.

@@ -7,7 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use actors::{Node, NodeConfig};
+use actors::{Folder, Node, NodeConfig};
 use engine::cashless::command::{CashAction, CashPolicy, Source, SourceKind};
 use engine::command::{IdempotencyKey, OfficeAction, OfficeAnswer, OfficeCommand};
 use engine::model::ids::{FestivalId, Home, WalletId};
@@ -25,7 +25,7 @@ fn main() {
     let (seconds, at_a_time) = (number(5), number(256));
     let under = args.next().unwrap_or_else(|| "target".into());
     let dir = tempfile::tempdir_in(under).unwrap();
-    let node = Node::start(NodeConfig { shards: SHARDS, ..NodeConfig::new(dir.path()) }).unwrap();
+    let node = Folder { shards: SHARDS, ..Folder::new(dir.path()) }.start(NodeConfig::default()).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let festival = festival(&node).await;

@@ -23,7 +23,7 @@ mod recent;
 pub mod recover;
 pub(crate) mod scan;
 
-use std::{io, path::PathBuf};
+use std::{io, path::PathBuf, sync::Arc};
 
 use engine::model::ids::ShardId;
 use serde::{Deserialize, Serialize};
@@ -126,11 +126,34 @@ pub struct Refused {
     pub record: Vec<u8>,
 }
 
-/// An ordered, durable sequence of records, shared by the shards of a node.
-pub trait Journal: Send + Sync + 'static {
+/// What can be read of a journal, be it running or only just opened: its durable records.
+pub trait Records {
     /// How many shards it was created for. Written into the journal, and fixed.
     fn shards(&self) -> u16;
 
+    /// The durable end: for each shard, the first position that is not durable yet.
+    fn end(&self) -> Cursor;
+
+    /// Reads durable records from `from` on, and tails the living journal.
+    ///
+    /// # Errors
+    /// [`JournalError::WrongShards`] if the cursor is another journal's, [`JournalError::BeyondEnd`] if it points past
+    /// what is durable, [`JournalError::Archived`] if the segment it needs is not in the folder.
+    fn reader(&self, from: &Cursor) -> Result<Box<dyn Reader>, JournalError>;
+}
+
+/// A journal that is fenced and knows its end, and takes no records yet: the moment to replay. Whatever kind it is, a node
+/// is started on it.
+pub trait OpenedJournal: Records + Send {
+    /// From now on it takes records, and `sink` hears what becomes of them.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`] if the system gives no threads.
+    fn start(self: Box<Self>, sink: Arc<dyn Sink>) -> Result<Arc<dyn Journal>, JournalError>;
+}
+
+/// An ordered, durable sequence of records, shared by the shards of a node.
+pub trait Journal: Records + Send + Sync + 'static {
     /// Hands over one record: one batch of one shard. Never blocks, never touches the disk on the caller's thread.
     ///
     /// # Errors
@@ -139,16 +162,6 @@ pub trait Journal: Send + Sync + 'static {
     /// # Panics
     /// If `shard` is not one of this journal's.
     fn append(&self, shard: ShardId, record: Vec<u8>) -> Result<(), Refused>;
-
-    /// Reads durable records from `from` on, and tails the living journal.
-    ///
-    /// # Errors
-    /// [`JournalError::WrongShards`] if the cursor is another journal's, [`JournalError::BeyondEnd`] if it points past
-    /// what is durable, [`JournalError::Archived`] if the segment it needs is not in the folder.
-    fn reader(&self, from: &Cursor) -> Result<Box<dyn Reader>, JournalError>;
-
-    /// The durable end: for each shard, the first position that is not durable yet.
-    fn end(&self) -> Cursor;
 
     /// Why it has failed, if it has.
     fn failure(&self) -> Option<String>;

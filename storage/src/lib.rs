@@ -10,7 +10,7 @@
 //!
 //! ```no_run
 //! # use std::{path::Path, sync::Arc};
-//! # use storage::journal::{Journal, JournalError, Sink, file::{FileJournal, Options}};
+//! # use storage::journal::{Journal, JournalError, Records, Sink, file::{FileJournal, Options}};
 //! # fn open(sink: Arc<dyn Sink>) -> Result<(), JournalError> {
 //! let opened = FileJournal::open(Path::new("data/journal"), Options::default())?; // fence, recovery
 //! let _end = opened.end(); // replay up to here with `opened.reader(..)`

@@ -25,7 +25,7 @@ mod sample;
 #[cfg(test)]
 mod tests;
 
-pub use following::{Following, Portion, Source, Step};
+pub use following::{Following, Portion, Step};
 
 /// Events of one transaction: about 100 ms of folding and writing on a small machine, about 5 MB on the way.
 pub const BATCH_WEIGHT_MAX: usize = 20_000;

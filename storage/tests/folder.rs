@@ -12,7 +12,7 @@ use std::{
 use common::{OPTIONS, build, name};
 use engine::model::ids::ShardId;
 use storage::journal::{
-    Cursor, Journal, JournalError, Position, Sink,
+    Cursor, Journal, JournalError, Position, Records, Sink,
     bench::bench_disk,
     disk::{Disk, FolderDisk},
     file::{FileJournal, Options},

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use engine::model::ids::ShardId;
 use storage::journal::{
-    Cursor, Journal, Position, Reader, Sink,
+    Cursor, Journal, Position, Reader, Records, Sink,
     file::{FileJournal, Options},
     log::LogOptions,
 };

@@ -6,7 +6,7 @@ pub mod till;
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
-use actors::{Busy, DeviceReply, Inbox, Node, NodeConfig};
+use actors::{Busy, DeviceReply, Folder, Inbox, Node, NodeConfig};
 use engine::command::{OfficeAction, OfficeAnswer, OfficeCommand, issued};
 use engine::gates::command::{CategoryValues, Credential, DeviceAction, DeviceCommand, Direction, Scan};
 use engine::model::credential::QrSecret;
@@ -147,8 +147,13 @@ pub fn scan(device: DeviceId, seq: u64, ticket: TicketId) -> DeviceCommand {
     }
 }
 
+/// With a small journal.
+pub fn folder(dir: &std::path::Path) -> Folder {
+    let mut folder = Folder::new(dir);
+    folder.journal.log.segment_bytes = 16 << 20;
+    folder
+}
+
 pub fn start(dir: &std::path::Path) -> Node {
-    let mut config = NodeConfig::new(dir);
-    config.journal.log.segment_bytes = 16 << 20;
-    Node::start(config).expect("starts")
+    folder(dir).start(NodeConfig::default()).expect("starts")
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::Args;
+use storage::journal::Records;
 use storage::journal::file::{FileJournal, Opened, Options};
 use storage::journal::log::LogOptions;
 use storage::journal::offline;

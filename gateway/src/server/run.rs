@@ -5,9 +5,9 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use actors::{Node, NodeConfig, StartError};
+use actors::{Folder, Node, NodeConfig, StartError};
 use engine::model::credential::QrSecret;
 use tapgate_wire::Fingerprint;
 use tokio::signal::unix::{SignalKind, signal};
@@ -96,6 +96,8 @@ pub struct Opened {
     config: Config,
     secret: String,
     metrics: metrics::PrometheusHandle,
+    /// From the lock to serving.
+    took: Duration,
 }
 
 /// Opens the data folder. Blocks until every shard has recovered.
@@ -108,9 +110,12 @@ pub fn open(config: &Config) -> Result<Opened, ServeError> {
         .map_err(|why| ServeError::System { what: "the metrics", why: io::Error::other(why.to_string()) })?;
     let folder = config.data.clone();
     data_folder::prepare(&folder)?;
-    let mut node_config = NodeConfig { shards: config.shards, threads: config.threads, ..NodeConfig::new(&folder) };
-    node_config.journal.log.accept_loss = config.accept_loss;
-    let node = Node::start(node_config).map_err(|why| ServeError::Data { folder: folder.clone(), why })?;
+    let began = Instant::now();
+    let mut opening = Folder { shards: config.shards, ..Folder::new(&folder) };
+    opening.journal.log.accept_loss = config.accept_loss;
+    let node = opening.start(NodeConfig { threads: config.threads, ..NodeConfig::default() });
+    let node = node.map_err(|why| ServeError::Data { folder: folder.clone(), why })?;
+    let took = began.elapsed();
     // Only now that the folder is locked: two first starts at once would make two secrets.
     let secret = match &config.qr_secret {
         Some(secret) => secret.0.clone(),
@@ -119,7 +124,7 @@ pub fn open(config: &Config) -> Result<Opened, ServeError> {
             secret::kept(&path).map_err(|why| ServeError::File { path, why })?
         }
     };
-    Ok(Opened { node, config: config.clone(), secret, metrics })
+    Ok(Opened { node, config: config.clone(), secret, metrics, took })
 }
 
 impl Opened {
@@ -220,6 +225,8 @@ async fn readers_door(
 /// Everything that is open.
 struct Doors {
     node: Node,
+    /// What starting the node took.
+    took: Duration,
     config: Config,
     quic: QuicServer,
     live: LiveHub,
@@ -249,7 +256,7 @@ impl Doors {
             http.local_addr().map_err(|why| ServeError::Address { address: config.http, setting: "--http", why })?;
         let advertised = config.quic_advertised.clone().unwrap_or_else(|| advertised(quic_at));
         let mut state = opened.state_with(tls.fingerprint, &advertised)?;
-        let Opened { node, .. } = opened;
+        let Opened { node, took, .. } = opened;
         let lists = FollowedReadModels::follow(node.journal(), &config.data)
             .map_err(|why| ServeError::System { what: "thread for the read models", why })?;
         let lists = Arc::new(lists);
@@ -307,7 +314,7 @@ impl Doors {
         }
 
         let mut doors =
-            Self { node, config, quic, live, lists, upkeep, demo_watched: None, crowd: None, stop, serving };
+            Self { node, took, config, quic, live, lists, upkeep, demo_watched: None, crowd: None, stop, serving };
         let shown = doors.open_demo(&state, quic_at, tls.fingerprint).await;
         let watch_at = match shown {
             Ok(key) => key,
@@ -346,13 +353,12 @@ impl Doors {
     #[expect(clippy::print_stdout, reason = "this is what the command is asked to print")]
     fn announce(&self, http: SocketAddr, quic: SocketAddr, advertised: &str, demo_key: Option<&str>, tls: &ServerTls) {
         let people = from_here(http);
-        let recovered = self.node.recovered();
         println!("Tapgate {} is running.\n", env!("CARGO_PKG_VERSION"));
         println!(
             "  data      {} ({} events replayed, ready in {} ms)",
             self.config.data.display(),
-            recovered.events,
-            recovered.took.as_millis()
+            self.node.recovered().events,
+            self.took.as_millis()
         );
         println!("  readers   QUIC {quic} as {advertised}, key {}", tls.fingerprint);
         println!("  people    http://{people}/   API: http://{people}/api/docs");

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use actors::{Node, NodeConfig};
+use actors::{Folder, Node, NodeConfig};
 use engine::command::{OfficeAction, OfficeAnswer, OfficeCommand, issued};
 use engine::gates::command::CategoryValues;
 use engine::model::credential::{QrSecret, text};
@@ -49,19 +49,25 @@ pub async fn open_with(limits: Limits, policy: Policy) -> House {
 /// Its two shards on so many threads.
 pub async fn open_on(threads: usize, limits: Limits, policy: Policy) -> House {
     let data = tempfile::tempdir().unwrap();
-    let config = NodeConfig { shards: 2, threads, ..node_config(data.path()) };
-    open_node(data, config, limits, policy).await
+    let folder = Folder { shards: 2, ..folder(data.path()) };
+    open_node(data, (folder, threads), limits, policy).await
 }
 
 /// With a small journal.
-pub fn node_config(data: &Path) -> NodeConfig {
-    let mut config = NodeConfig::new(data);
-    config.journal.log.segment_bytes = 16 << 20;
-    config
+pub fn folder(data: &Path) -> Folder {
+    let mut folder = Folder::new(data);
+    folder.journal.log.segment_bytes = 16 << 20;
+    folder
 }
 
-pub async fn open_node(data: tempfile::TempDir, config: NodeConfig, limits: Limits, policy: Policy) -> House {
-    let node = tokio::task::spawn_blocking(move || Node::start(config).expect("starts")).await.unwrap();
+/// A node on it, with so many threads.
+async fn start((folder, threads): (Folder, usize)) -> Node {
+    let config = NodeConfig { threads, ..NodeConfig::default() };
+    tokio::task::spawn_blocking(move || folder.start(config).expect("starts")).await.unwrap()
+}
+
+pub async fn open_node(data: tempfile::TempDir, on: (Folder, usize), limits: Limits, policy: Policy) -> House {
+    let node = start(on).await;
     let (festival, tickets) = found(&node, policy).await;
     let secret = QrSecret::new(b"a secret of at least 32 bytes, for tests").unwrap();
     let tls = ServerTls::kept_in(data.path()).unwrap();
@@ -177,11 +183,11 @@ impl House {
         tokio::spawn(async move { running.run().await });
     }
 
-    /// The node ends in order and is started again with these settings, behind a door at the same address.
-    pub async fn restart(&mut self, config: NodeConfig) {
+    /// The node ends in order and is started again on this folder with so many threads, behind a door at the same address.
+    pub async fn restart(&mut self, on: (Folder, usize)) {
         self.server.stop().await;
         self.node.stop().await;
-        self.node = tokio::task::spawn_blocking(move || Node::start(config).expect("starts")).await.unwrap();
+        self.node = start(on).await;
         self.reopen().await;
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actors::clock::SystemClock;
-use actors::{Busy, Node, NodeConfig, TerminalInbox, TerminalReply};
+use actors::{Busy, Folder, Node, NodeConfig, TerminalInbox, TerminalReply};
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
@@ -123,8 +123,9 @@ impl House {
         models: impl FnOnce(&Node, &Path) -> Option<Arc<dyn ReadModels>>,
     ) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let config = NodeConfig { shards, threads: 1, clock, ..NodeConfig::new(folder.path()) };
-        let node = tokio::task::spawn_blocking(|| Node::start(config)).await.unwrap().unwrap();
+        let opening = Folder { shards, ..Folder::new(folder.path()) };
+        let config = NodeConfig { threads: 1, clock };
+        let node = tokio::task::spawn_blocking(|| opening.start(config)).await.unwrap().unwrap();
         let read_models = models(&node, folder.path());
         let state = AppState {
             node,

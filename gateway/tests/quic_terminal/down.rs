@@ -17,16 +17,16 @@ use tapgate_wire::{Frame, Offer, Pay, Refusal, WalletName};
 
 use super::link::{AT_MOST, Heard, hear};
 use crate::common::till::*;
-use crate::common::{House, node_config, open_node};
+use crate::common::{House, folder, open_node};
 
 const SHARDS: u16 = 16;
 
 /// A journal that takes records of a few payments only, until it is opened with its usual settings.
 async fn narrow() -> House {
     let data = tempfile::tempdir().unwrap();
-    let mut config = node_config(data.path());
-    config.journal.log.group_bytes_max = 8_192;
-    open_node(data, config, Limits::default(), Policy::default()).await
+    let mut narrow = folder(data.path());
+    narrow.journal.log.group_bytes_max = 8_192;
+    open_node(data, (narrow, 1), Limits::default(), Policy::default()).await
 }
 
 /// One wallet in each shard, with 100.00.
@@ -119,8 +119,8 @@ async fn one_shard_down_and_fifteen_up() {
     assert!(!waiting.is_finished(), "neither paid nor refused");
 
     // Somebody starts it again. The terminal has asked all the while, and is told now, once.
-    let config = node_config(house.data.path());
-    house.restart(config).await;
+    let on = (folder(house.data.path()), 1);
+    house.restart(on).await;
     let paid = tokio::time::timeout(Duration::from_secs(60), waiting).await.expect("is answered").unwrap().unwrap();
     assert_eq!(paid.answer.verdict, CashVerdict::Paid);
     // So is the burst, whatever each of it was told.

@@ -14,7 +14,7 @@ use engine::model::time::Timestamp;
 use engine::shard::Shard;
 use storage::journal::file::{FileJournal, Opened, Readers};
 use storage::journal::log::{LogWriter, NotStaged};
-use storage::journal::{Cursor, JournalError};
+use storage::journal::{Cursor, JournalError, Records};
 use storage::testing::faults::{FaultDisk, Faults};
 
 use super::books::Books;

@@ -16,7 +16,7 @@ use std::{
 use engine::model::ids::ShardId;
 
 use super::{
-    Cursor, Journal, JournalError, Position, Reader, Refused, Sink,
+    Cursor, Journal, JournalError, OpenedJournal, Reader, Records, Refused, Sink,
     disk::{Disk, FolderDisk},
     housekeeper::Housekeeper,
     log::{End, LogOptions, LogWriter, NotStaged},
@@ -70,24 +70,6 @@ impl<D: Disk> Opened<D> {
     /// What recovery found and did.
     pub fn recovery(&self) -> &Recovery {
         &self.recovery
-    }
-
-    /// How many shards the journal was created for.
-    pub fn shards(&self) -> u16 {
-        self.tip.shards
-    }
-
-    /// The durable end.
-    pub fn end(&self) -> Cursor {
-        Cursor::at(self.tip.shards, Position(self.tip.end().lsn))
-    }
-
-    /// As [`Journal::reader`]; it goes on to tail the journal once that has started.
-    ///
-    /// # Errors
-    /// As [`Journal::reader`].
-    pub fn reader(&self, from: &Cursor) -> Result<Box<dyn Reader>, JournalError> {
-        Ok(Box::new(LogReader::open(Arc::clone(&self.disk), Arc::clone(&self.tip), from)?))
     }
 
     /// The writer and the readers, for whoever drives them without threads, as the simulator does.
@@ -152,6 +134,26 @@ impl<D: Disk> Opened<D> {
     }
 }
 
+impl<D: Disk> Records for Opened<D> {
+    fn shards(&self) -> u16 {
+        self.tip.shards
+    }
+
+    fn end(&self) -> Cursor {
+        self.tip.cursor()
+    }
+
+    fn reader(&self, from: &Cursor) -> Result<Box<dyn Reader>, JournalError> {
+        Ok(Box::new(LogReader::open(Arc::clone(&self.disk), Arc::clone(&self.tip), from)?))
+    }
+}
+
+impl<D: Disk> OpenedJournal for Opened<D> {
+    fn start(self: Box<Self>, sink: Arc<dyn Sink>) -> Result<Arc<dyn Journal>, JournalError> {
+        Ok(Arc::new((*self).start(sink)?))
+    }
+}
+
 /// Makes readers beside a writer that its caller drives.
 pub struct Readers<D: Disk> {
     disk: Arc<D>,
@@ -171,17 +173,18 @@ impl<D: Disk> Readers<D> {
     pub fn write_reached(&self) -> Result<(), JournalError> {
         reached::write(&*self.disk, &self.tip.end())
     }
+}
 
-    /// As [`Journal::end`].
-    pub fn end(&self) -> Cursor {
-        Cursor::at(self.tip.shards, Position(self.tip.end().lsn))
+impl<D: Disk> Records for Readers<D> {
+    fn shards(&self) -> u16 {
+        self.tip.shards
     }
 
-    /// As [`Journal::reader`].
-    ///
-    /// # Errors
-    /// As [`Journal::reader`].
-    pub fn reader(&self, from: &Cursor) -> Result<Box<dyn Reader>, JournalError> {
+    fn end(&self) -> Cursor {
+        self.tip.cursor()
+    }
+
+    fn reader(&self, from: &Cursor) -> Result<Box<dyn Reader>, JournalError> {
         Ok(Box::new(LogReader::open(Arc::clone(&self.disk), Arc::clone(&self.tip), from)?))
     }
 }
@@ -237,25 +240,27 @@ impl<D: Disk> FileJournal<D> {
     }
 }
 
-impl<D: Disk> Journal for FileJournal<D> {
+impl<D: Disk> Records for FileJournal<D> {
     fn shards(&self) -> u16 {
         self.tip.shards
     }
 
+    fn end(&self) -> Cursor {
+        self.tip.cursor()
+    }
+
+    fn reader(&self, from: &Cursor) -> Result<Box<dyn Reader>, JournalError> {
+        Ok(Box::new(LogReader::open(Arc::clone(&self.disk), Arc::clone(&self.tip), from)?))
+    }
+}
+
+impl<D: Disk> Journal for FileJournal<D> {
     fn append(&self, shard: ShardId, record: Vec<u8>) -> Result<(), Refused> {
         assert!(shard.0 < self.tip.shards, "{shard:?} of {}", self.tip.shards);
         if record.len() > self.shared.record_bytes_max {
             return Err(Refused { reason: super::Reason::TooLarge, record });
         }
         self.shared.queue.push(shard, record)
-    }
-
-    fn reader(&self, from: &Cursor) -> Result<Box<dyn Reader>, JournalError> {
-        Ok(Box::new(LogReader::open(Arc::clone(&self.disk), Arc::clone(&self.tip), from)?))
-    }
-
-    fn end(&self) -> Cursor {
-        Cursor::at(self.tip.shards, Position(self.tip.end().lsn))
     }
 
     fn failure(&self) -> Option<String> {

@@ -22,6 +22,11 @@ impl Tip {
         *self.end.lock().expect("nothing panics under this lock")
     }
 
+    /// The same for each shard, since all of them share the log.
+    pub(crate) fn cursor(&self) -> Cursor {
+        Cursor::at(self.shards, Position(self.end().lsn))
+    }
+
     pub(crate) fn moved_to(&self, end: End) {
         *self.end.lock().expect("nothing panics under this lock") = end;
     }

@@ -5,40 +5,9 @@ use std::time::{Duration, Instant};
 
 use engine::model::ids::ShardId;
 
-use crate::journal::disk::Disk;
-use crate::journal::file::Opened;
-use crate::journal::{Cursor, Journal, JournalError, Reader};
+use crate::journal::{Cursor, JournalError, Reader, Records};
 use crate::views::fold::Batch;
 use crate::views::{Followed, LastRecord, Views, ViewsError};
-
-/// What can be followed: a running journal, or one that is opened and takes no records yet.
-pub trait Source {
-    /// The durable end.
-    fn end(&self) -> Cursor;
-    /// As [`Journal::reader`].
-    ///
-    /// # Errors
-    /// As [`Journal::reader`].
-    fn reader(&self, from: &Cursor) -> Result<Box<dyn Reader>, JournalError>;
-}
-
-impl<J: Journal + ?Sized> Source for J {
-    fn end(&self) -> Cursor {
-        Journal::end(self)
-    }
-    fn reader(&self, from: &Cursor) -> Result<Box<dyn Reader>, JournalError> {
-        Journal::reader(self, from)
-    }
-}
-
-impl<D: Disk> Source for Opened<D> {
-    fn end(&self) -> Cursor {
-        Opened::end(self)
-    }
-    fn reader(&self, from: &Cursor) -> Result<Box<dyn Reader>, JournalError> {
-        Opened::reader(self, from)
-    }
-}
 
 /// How much one step takes on at most. A record is never split, so a step may exceed it by one record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +42,7 @@ impl Following {
     /// # Errors
     /// [`ViewsError::Ahead`] and [`ViewsError::OtherJournal`] if the store has followed another journal than this, be it
     /// an older or newer copy of it; otherwise what store and journal say.
-    pub fn begin<S: Source + ?Sized>(source: &S, views: Arc<dyn Views>) -> Result<Self, ViewsError> {
+    pub fn begin<S: Records + ?Sized>(source: &S, views: Arc<dyn Views>) -> Result<Self, ViewsError> {
         let end = source.end();
         let followed = views.followed()?.unwrap_or_else(|| Followed::nothing(end.shards()));
         if followed.cursor.shards() != end.shards() {
@@ -101,7 +70,7 @@ impl Following {
     ///
     /// # Errors
     /// What store and journal say. Then this walk is over: begin again.
-    pub fn step<S: Source + ?Sized>(&mut self, source: &S, portion: Portion) -> Result<Step, ViewsError> {
+    pub fn step<S: Records + ?Sized>(&mut self, source: &S, portion: Portion) -> Result<Step, ViewsError> {
         let began = Instant::now();
         // Asked first: if the reader then has no more, everything before this was read.
         let end = source.end();
@@ -136,7 +105,7 @@ impl Following {
 }
 
 /// Looks whether the last record that was folded in is where it was.
-fn recognise<S: Source + ?Sized>(source: &S, end: &Cursor, last: &LastRecord) -> Result<(), ViewsError> {
+fn recognise<S: Records + ?Sized>(source: &S, end: &Cursor, last: &LastRecord) -> Result<(), ViewsError> {
     let mut from = Cursor::start(end.shards());
     for shard in (0..end.shards()).map(ShardId) {
         from.advance(shard, if shard == last.shard { last.position } else { end.get(shard) });

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use engine::model::ids::{ShardId, TicketId, TransactionId};
 
 use super::*;
-use crate::journal::Position;
+use crate::journal::{Position, Records};
 use crate::testing::memory::{MemoryJournal, MemoryLog};
 use crate::testing::night::{Night, Nobody, SHARDS};
 use crate::testing::views::Subject;
@@ -178,14 +178,14 @@ fn read_models_ahead_of_their_journal_are_built_anew() {
     let projector = Projector::start(Arc::clone(&older), file(&path), QUICK).unwrap();
     until("it follows", || projector.status().rebuilt == 1 && projector.status().caught_up);
     let followed = projector.views().unwrap().followed().unwrap().unwrap();
-    assert_eq!(followed.cursor, Journal::end(&*older));
+    assert_eq!(followed.cursor, older.end());
 }
 
 /// The records of a night, in a journal of their own, up to `end`.
 fn copy(night: &Night, end: usize) -> MemoryJournal {
     let log = MemoryLog::new(SHARDS);
     let journal = MemoryJournal::start(Arc::clone(&log), SHARDS, Arc::new(Nobody)).unwrap();
-    let mut reader = Journal::reader(&*night.journal, &Cursor::start(SHARDS)).unwrap();
+    let mut reader = night.journal.reader(&Cursor::start(SHARDS)).unwrap();
     for count in 1..=end {
         let entry = reader.next().unwrap().unwrap();
         journal.append(entry.shard, entry.payload.to_vec()).unwrap();
@@ -210,14 +210,14 @@ fn views_that_are_ahead_of_the_journal_say_rebuild() {
     assert!(matches!(why, ViewsError::Ahead { .. }), "{why}");
     assert!(why.to_string().contains("rebuild"));
     // The older journal has gone on, otherwise than the lost one had, and is as long again.
-    while Journal::end(&older).greatest() < Journal::end(&*night.journal).greatest() {
+    while older.end().greatest() < night.journal.end().greatest() {
         let record = {
-            let mut reader = Journal::reader(&*night.journal, &Cursor::start(SHARDS)).unwrap();
+            let mut reader = night.journal.reader(&Cursor::start(SHARDS)).unwrap();
             reader.next().unwrap().unwrap().payload.to_vec()
         };
-        let before = Journal::end(&older);
+        let before = older.end();
         older.append(ShardId(1), record).unwrap();
-        until("it is durable", || Journal::end(&older) != before);
+        until("it is durable", || older.end() != before);
     }
     let why = Following::begin(&older, at_end(&*night.journal)).err().expect("refused");
     assert!(matches!(why, ViewsError::OtherJournal { .. }), "{why}");

@@ -10,7 +10,7 @@ use std::{
 use engine::model::ids::ShardId;
 
 use crate::journal::{
-    Cursor, Entry, Journal, JournalError, Position, Reader, Refused, Sink,
+    Cursor, Entry, Journal, JournalError, OpenedJournal, Position, Reader, Records, Refused, Sink,
     queue::{Acks, Queue, Queued},
 };
 use crate::snapshots::{Accept, KEPT, SnapshotError, SnapshotMeta, Snapshots};
@@ -46,6 +46,10 @@ impl MemoryLog {
     /// From now on every flush fails with `why`; `None` mends it for the next journal.
     pub fn fail(&self, why: Option<&str>) {
         self.state().fault = why.map(str::to_owned);
+    }
+
+    fn end(&self) -> Cursor {
+        Cursor::at(self.shards, Position(self.len() as u64))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -121,30 +125,48 @@ fn run(log: &MemoryLog, queue: &Queue, failure: &OnceLock<String>, sink: &dyn Si
     }
 }
 
-impl Journal for MemoryJournal {
+impl Records for MemoryJournal {
     fn shards(&self) -> u16 {
         self.log.shards
     }
 
-    fn append(&self, shard: ShardId, record: Vec<u8>) -> Result<(), Refused> {
-        assert!(shard.0 < self.log.shards, "{shard:?} of {}", self.log.shards);
-        self.queue.push(shard, record)
+    fn end(&self) -> Cursor {
+        self.log.end()
     }
 
     fn reader(&self, from: &Cursor) -> Result<Box<dyn Reader>, JournalError> {
-        if from.shards() != self.log.shards {
-            return Err(JournalError::WrongShards { found: self.log.shards, asked: from.shards() });
-        }
-        let end = self.log.len() as u64;
-        if from.greatest().0 > end {
-            return Err(JournalError::BeyondEnd { asked: from.greatest().0, end });
-        }
-        let next = from.least().0 as usize;
-        Ok(Box::new(MemoryReader { log: Arc::clone(&self.log), from: from.clone(), next, current: None }))
+        MemoryReader::open(&self.log, from)
+    }
+}
+
+/// A [`MemoryLog`] of which a journal can be started.
+pub struct OpenedMemory(pub Arc<MemoryLog>);
+
+impl Records for OpenedMemory {
+    fn shards(&self) -> u16 {
+        self.0.shards
     }
 
     fn end(&self) -> Cursor {
-        Cursor::at(self.log.shards, Position(self.log.len() as u64))
+        self.0.end()
+    }
+
+    fn reader(&self, from: &Cursor) -> Result<Box<dyn Reader>, JournalError> {
+        MemoryReader::open(&self.0, from)
+    }
+}
+
+impl OpenedJournal for OpenedMemory {
+    fn start(self: Box<Self>, sink: Arc<dyn Sink>) -> Result<Arc<dyn Journal>, JournalError> {
+        let shards = self.0.shards;
+        Ok(Arc::new(MemoryJournal::start(self.0, shards, sink)?))
+    }
+}
+
+impl Journal for MemoryJournal {
+    fn append(&self, shard: ShardId, record: Vec<u8>) -> Result<(), Refused> {
+        assert!(shard.0 < self.log.shards, "{shard:?} of {}", self.log.shards);
+        self.queue.push(shard, record)
     }
 
     fn failure(&self) -> Option<String> {
@@ -173,6 +195,20 @@ struct MemoryReader {
     from: Cursor,
     next: usize,
     current: Option<Arc<[u8]>>,
+}
+
+impl MemoryReader {
+    fn open(log: &Arc<MemoryLog>, from: &Cursor) -> Result<Box<dyn Reader>, JournalError> {
+        if from.shards() != log.shards {
+            return Err(JournalError::WrongShards { found: log.shards, asked: from.shards() });
+        }
+        let end = log.len() as u64;
+        if from.greatest().0 > end {
+            return Err(JournalError::BeyondEnd { asked: from.greatest().0, end });
+        }
+        let next = from.least().0 as usize;
+        Ok(Box::new(Self { log: Arc::clone(log), from: from.clone(), next, current: None }))
+    }
 }
 
 impl Reader for MemoryReader {

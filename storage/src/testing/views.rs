@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::night::{Night, SHARDS};
-use crate::projector::{Following, Portion, Source};
+use crate::journal::Records;
+use crate::projector::{Following, Portion};
 use crate::views::fold::Batch;
 use crate::views::gates::{AccessLog, Counts, Tickets};
 use crate::views::{Followed, PAGE_MAX, Page, Span, Views, ViewsError};
@@ -38,7 +39,7 @@ fn portion(weight: usize) -> Portion {
 }
 
 /// Follows to the end in portions of `weight`.
-pub(crate) fn follow<S: Source + ?Sized>(source: &S, views: &Arc<dyn Views>, weight: usize) {
+pub(crate) fn follow<S: Records + ?Sized>(source: &S, views: &Arc<dyn Views>, weight: usize) {
     let mut following = Following::begin(source, Arc::clone(views)).expect("begins");
     while !following.step(source, portion(weight)).expect("steps").at_end {}
 }
@@ -50,7 +51,7 @@ pub(crate) fn rows_are_the_fold_at_every_position(mut subject: impl Subject, see
         (0..night.chance.below(12)).for_each(|_| night.act());
         let weight = 1 + night.chance.below(200) as usize;
         while !following.step(&*night.journal, portion(weight)).unwrap().at_end {}
-        assert_eq!(views.followed().unwrap().unwrap().cursor, Source::end(&*night.journal));
+        assert_eq!(views.followed().unwrap().unwrap().cursor, night.journal.end());
         night.check(&*views);
     }
 }
@@ -105,12 +106,12 @@ pub(crate) fn a_batch_that_does_not_follow_changes_nothing(mut subject: impl Sub
     let (mut night, views) = (Night::new(1), subject.open());
     (0..20).for_each(|_| night.act());
     let nothing = Followed::nothing(SHARDS);
-    let mut reader = Source::reader(&*night.journal, &nothing.cursor).unwrap();
+    let mut reader = night.journal.reader(&nothing.cursor).unwrap();
     let mut batch = Batch::behind(&nothing);
     while let Some(entry) = reader.next().unwrap() {
         batch.add(&entry).unwrap();
     }
-    batch.caught_up(&Source::end(&*night.journal));
+    batch.caught_up(&night.journal.end());
     views.write(&batch).unwrap();
     // Once more the same: refused, or without effect.
     assert!(matches!(views.write(&batch), Ok(()) | Err(ViewsError::NotNext)));

@@ -345,7 +345,7 @@ fn last_account(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::projector::Source;
+    use crate::journal::Records;
     use crate::testing::night::Night;
     use crate::views::Followed;
     use crate::views::contract::disk::Disk;
@@ -353,8 +353,8 @@ mod tests {
     use crate::views::fold::Batch;
 
     fn rows_of(night: &Night) -> Vec<TransactionRow> {
-        let nothing = Followed::nothing(Source::end(&*night.journal).shards());
-        let mut reader = Source::reader(&*night.journal, &nothing.cursor).unwrap();
+        let nothing = Followed::nothing(night.journal.end().shards());
+        let mut reader = night.journal.reader(&nothing.cursor).unwrap();
         let mut batch = Batch::behind(&nothing);
         while let Some(entry) = reader.next().unwrap() {
             batch.add(&entry).unwrap();
