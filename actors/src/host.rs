@@ -547,6 +547,9 @@ mod tests {
         fn reader(&self, _: &Cursor) -> Result<Box<dyn Reader>, JournalError> {
             unreachable!("nobody reads")
         }
+        fn records_between(&self, _: &Cursor, _: &Cursor) -> u64 {
+            unreachable!("nobody reads")
+        }
     }
 
     impl Journal for Narrow {

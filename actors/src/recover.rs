@@ -96,11 +96,7 @@ impl Recovering {
             from.advance(id, self.cursor.get(id).min(end.get(id)));
         }
         open(&from).map_err(|why| match why {
-            JournalError::Archived { asked, first } => {
-                let mut shards = (0..self.cursor.shards()).map(ShardId);
-                let shard = shards.find(|id| from.get(*id).0 == asked).expect("somebody needs what is asked for");
-                RecoverError::SnapshotUnusable { shard, first }
-            }
+            JournalError::Archived { shard, first, .. } => RecoverError::SnapshotUnusable { shard, first },
             why => why.into(),
         })
     }

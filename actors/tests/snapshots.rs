@@ -84,7 +84,8 @@ async fn two_snapshots() -> (Snapshot, Snapshot) {
 fn is_restored(meta: &SnapshotMeta, body: &[u8]) -> bool {
     let store = MemorySnapshots::new();
     store.save(meta, body).unwrap();
-    let recovering = Recovering::from_snapshots(&store, &Cursor::at(SHARDS, Position(1_000)), |_| true).unwrap();
+    let recovering =
+        Recovering::from_snapshots(&store, &Cursor::of([Position(1_000); SHARDS as usize]), |_| true).unwrap();
     let (shard, position) = recovering.shard(ShardId(0)).unwrap();
     assert_eq!((shard.id(), shard.seq() > 0), (ShardId(0), position > Position(0)));
     position > Position(0)

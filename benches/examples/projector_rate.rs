@@ -122,7 +122,7 @@ fn follow(folder: &Path, what: &str, per_record: usize, records: u64) -> Result<
     let portion = Portion { weight: BATCH_WEIGHT_MAX, time: Duration::from_millis(BATCH_MS_MAX) };
     let (began, mut events) = (Instant::now(), 0);
     loop {
-        let step = following.step(&journal, portion)?;
+        let step = following.step(portion)?;
         events += step.events;
         if step.at_end {
             break;

@@ -28,10 +28,10 @@ use std::{io, path::PathBuf, sync::Arc};
 use engine::model::ids::ShardId;
 use serde::{Deserialize, Serialize};
 
-/// A place in the journal, opaque, ordered within a shard.
+/// A place in the journal, opaque, ordered within a shard: those of two shards say nothing about each other.
 ///
 /// In the file journal it is the log sequence number of the one log, counted in records from 0. (On Kafka it is the
-/// offset within the shard's partition.)
+/// offset within the shard's partition, where some offsets hold no record.)
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Position(pub u64);
 
@@ -58,8 +58,13 @@ impl Cursor {
         Self::at(shards, Position(0))
     }
 
-    /// The same position for each of `shards` shards.
-    pub fn at(shards: u16, position: Position) -> Self {
+    /// These positions, from shard 0 on.
+    pub fn of(positions: impl IntoIterator<Item = Position>) -> Self {
+        Self { shards: positions.into_iter().collect() }
+    }
+
+    /// The same position for each of `shards` shards: for a journal in which all of them share one log.
+    pub(crate) fn at(shards: u16, position: Position) -> Self {
         Self { shards: vec![position; usize::from(shards)] }
     }
 
@@ -85,13 +90,27 @@ impl Cursor {
         *at = position.max(*at);
     }
 
+    /// Whether no shard is read from behind `other`: all that lies before `other` lies before this as well.
+    ///
+    /// # Panics
+    /// If the two are of another number of shards.
+    pub fn covers(&self, other: &Self) -> bool {
+        assert_eq!(self.shards(), other.shards(), "cursors of one journal");
+        self.shards.iter().zip(&other.shards).all(|(at, other)| at >= other)
+    }
+
+    /// Whether nothing lies before it.
+    pub fn is_start(&self) -> bool {
+        self.shards.iter().all(|at| *at == Position(0))
+    }
+
     /// The least position of any shard: where a log that all shards share has to be read from.
-    pub fn least(&self) -> Position {
+    pub(crate) fn least(&self) -> Position {
         self.shards.iter().copied().min().unwrap_or_default()
     }
 
-    /// The greatest position of any shard.
-    pub fn greatest(&self) -> Position {
+    /// The greatest position of any shard: how far a log that all shards share was read.
+    pub(crate) fn greatest(&self) -> Position {
         self.shards.iter().copied().max().unwrap_or_default()
     }
 }
@@ -140,6 +159,10 @@ pub trait Records {
     /// [`JournalError::WrongShards`] if the cursor is another journal's, [`JournalError::BeyondEnd`] if it points past
     /// what is durable, [`JournalError::Archived`] if the segment it needs is not in the folder.
     fn reader(&self, from: &Cursor) -> Result<Box<dyn Reader>, JournalError>;
+
+    /// About how many records lie between two cursors, for whoever is told how far somebody is: only the journal knows how
+    /// its positions count.
+    fn records_between(&self, from: &Cursor, to: &Cursor) -> u64;
 }
 
 /// A journal that is fenced and knows its end, and takes no records yet: the moment to replay. Whatever kind it is, a node
@@ -173,13 +196,17 @@ pub trait Journal: Records + Send + Sync + 'static {
     fn close(&self) -> Result<(), JournalError>;
 }
 
-/// A walk through durable records, in order of position.
+/// A walk through durable records, those of each shard in order of position. Between shards there is no order to rely on.
 pub trait Reader: Send {
     /// The next record, or `None` when it has caught up; a later call may say `Some`.
     ///
     /// # Errors
     /// [`JournalError::Damaged`] names the file and the offset; the reader does not go on behind damage.
     fn next(&mut self) -> Result<Option<Entry<'_>>, JournalError>;
+
+    /// Moves `cursor` to where this walk is: of no shard will it give a record before that any more. So shards that have
+    /// written nothing need not be looked at again.
+    fn passed(&self, cursor: &mut Cursor);
 }
 
 /// Who is told what has become durable: on the journal's own thread, in append order per shard, once per flush and
@@ -293,16 +320,24 @@ pub enum JournalError {
     #[error("journal has failed: {0}")]
     Failed(String),
     /// Asked to read from a position that is not durable yet.
-    #[error("asked to read from position {asked}, but the journal ends at {end}: whoever asks is ahead of the truth")]
+    #[error(
+        "asked to read shard {} from position {asked}, but the journal ends at {end}: whoever asks is ahead of the truth",
+        shard.0
+    )]
     BeyondEnd {
+        shard: ShardId,
         /// The position asked for.
         asked: u64,
         /// The first position that is not durable.
         end: u64,
     },
     /// Asked to read from a position whose segment was moved away.
-    #[error("position {asked} lies before {first}, the first in the folder: bring its segments back from the archive")]
+    #[error(
+        "position {asked} of shard {} lies before {first}, the first in the folder: bring its segments back from the archive",
+        shard.0
+    )]
     Archived {
+        shard: ShardId,
         /// The position asked for.
         asked: u64,
         /// The first position at hand.
@@ -340,6 +375,14 @@ mod tests {
         cursor.advance(ShardId(1), Position(5));
         assert_eq!(cursor.get(ShardId(1)), Position(7));
         assert_eq!((cursor.least(), cursor.greatest()), (Position(0), Position(7)));
+    }
+
+    #[test]
+    fn cursors_are_compared_shard_by_shard() {
+        let cursor = |positions: [u64; 2]| Cursor::of(positions.map(Position));
+        assert!(cursor([3, 5]).covers(&cursor([3, 4])) && cursor([3, 5]).covers(&cursor([3, 5])));
+        assert!(!cursor([9, 4]).covers(&cursor([3, 5])), "one shard is far ahead, the other is not there yet");
+        assert!(cursor([0, 0]).is_start() && !cursor([0, 1]).is_start());
     }
 
     #[test]

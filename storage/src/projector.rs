@@ -140,10 +140,11 @@ impl Projector {
     /// How it is getting on.
     pub fn status(&self) -> Status {
         let state = self.shared.state();
-        let end = self.shared.journal.end().greatest().0;
-        let at = state.cursor.as_ref().map_or(0, |cursor| cursor.greatest().0);
+        let end = self.shared.journal.end();
+        let start = Cursor::start(end.shards());
+        let at = state.cursor.as_ref().unwrap_or(&start);
         Status {
-            lag_records: end.saturating_sub(at),
+            lag_records: self.shared.journal.records_between(at, &end),
             caught_up: state.caught_up,
             rebuilding: state.rebuilding,
             opening: state.views.is_none() && state.fault.is_none(),
@@ -256,7 +257,7 @@ impl Shared {
         {
             let mut state = self.state();
             let cursor = &following.followed().cursor;
-            state.rebuilding = cursor.greatest().0 == 0 && target.greatest().0 > 0;
+            state.rebuilding = cursor.is_start() && !target.is_start();
             state.cursor = Some(cursor.clone());
             state.views = Some(Arc::clone(&views));
         }
@@ -264,7 +265,7 @@ impl Shared {
         let portion = Portion { weight: BATCH_WEIGHT_MAX, time: Duration::from_millis(BATCH_MS_MAX) };
         let (mut unflushed, mut flushed_at) = (false, Instant::now());
         loop {
-            let step = following.step(&*self.journal, portion)?;
+            let step = following.step(portion)?;
             unflushed |= step.wrote;
             let (stopping, suspected) = {
                 let mut state = self.state();
@@ -273,7 +274,7 @@ impl Shared {
                 if step.wrote {
                     state.cursor = Some(cursor.clone());
                 }
-                state.caught_up |= step.at_end || cursor.greatest() >= target.greatest();
+                state.caught_up |= step.at_end || cursor.covers(&target);
                 state.rebuilding &= !state.caught_up;
                 // Only now is it known that it works again.
                 if state.fault.take().is_some() {

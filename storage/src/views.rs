@@ -80,7 +80,7 @@ pub struct Check {
 pub struct Followed {
     /// Where to read on.
     pub cursor: Cursor,
-    /// The last record that was folded in, by which a journal is recognised.
+    /// The last record that was folded in, of whichever shard, by which a journal is recognised.
     pub last: Option<LastRecord>,
 }
 
@@ -164,10 +164,12 @@ pub enum ViewsError {
     InUse,
     /// They know more than the journal does.
     #[error(
-        "the read models have followed the journal up to {at}, but it ends at {end}: if an older copy of the journal was \
-         put back on purpose, run `rebuild`"
+        "the read models have followed shard {} up to position {at}, but its journal ends at {end}: if an older copy of the \
+         journal was put back on purpose, run `rebuild`",
+        shard.0
     )]
     Ahead {
+        shard: ShardId,
         /// How far they are.
         at: u64,
         /// Where the journal ends.

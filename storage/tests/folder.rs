@@ -47,7 +47,7 @@ fn a_night_in_a_real_folder() {
     let dir = tempfile::tempdir().expect("temp dir");
     for night in 0..3_usize {
         let opened = FileJournal::open(dir.path(), SMALL).expect("opens");
-        assert_eq!(opened.end(), Cursor::at(4, Position(night as u64 * 400)));
+        assert_eq!(opened.end(), Cursor::of([Position(night as u64 * 400); 4]));
         assert_eq!(opened.recovery().torn, None);
         let (tell, told) = mpsc::sync_channel(1024);
         let journal = opened.start(Arc::new(Told(tell))).expect("starts");
@@ -62,7 +62,7 @@ fn a_night_in_a_real_folder() {
             }
         }
         journal.close().expect("closes");
-        let mut reader = journal.reader(&Cursor::at(4, Position(100))).expect("opens");
+        let mut reader = journal.reader(&Cursor::of([Position(100); 4])).expect("opens");
         let mut count = 100;
         while let Some(entry) = reader.next().expect("holds") {
             assert_eq!((entry.position.0, entry.payload[0]), (count, (count % 400) as u8));

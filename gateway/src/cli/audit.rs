@@ -209,7 +209,7 @@ fn witnesses(data: &Path) -> Witnesses {
     // A file that is damaged may make its reader panic.
     let views = read_models::file_in(data);
     let views = catch_unwind(|| EmbeddedViews::followed_at_rest(&views)).ok().flatten();
-    let views = views.map(|followed| ("views/views.redb".to_owned(), followed.cursor.greatest().0));
+    let views = views.map(|followed| ("views/views.redb".to_owned(), offline::place_in_log(&followed.cursor).0));
     Witnesses { reached: reached.map(|reached| reached.lsn), others: snapshot.into_iter().chain(views).collect() }
 }
 

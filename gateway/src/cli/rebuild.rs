@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::Args;
-use storage::journal::Records;
 use storage::journal::file::{FileJournal, Opened, Options};
 use storage::journal::log::LogOptions;
 use storage::journal::offline;
+use storage::journal::{Cursor, Records};
 use storage::projector::{Following, Portion};
 use storage::views::ViewsError;
 use storage::views::embedded::EmbeddedViews;
@@ -64,18 +64,19 @@ pub fn run(data: &Path) -> anyhow::Result<Rebuilt> {
         }
         _ => {}
     }
-    let records = journal.end().greatest().0;
+    let records = journal.records_between(&Cursor::start(shards), &journal.end());
     let events = follow(&journal, Arc::new(read_models::open(&path)?), Progress::new(Some(records)))?;
     Ok(Rebuilt { records, events, took: began.elapsed() })
 }
 
 fn follow(journal: &Opened, views: Arc<EmbeddedViews>, mut progress: Progress) -> Result<u64, ViewsError> {
     let mut following = Following::begin(journal, views)?;
+    let start = Cursor::start(journal.shards());
     let (mut events, mut flushed) = (0, 0);
     loop {
-        let step = following.step(journal, PORTION)?;
+        let step = following.step(PORTION)?;
         events += step.events;
-        progress.at(following.followed().cursor.greatest().0);
+        progress.at(journal.records_between(&start, &following.followed().cursor));
         if step.at_end || events - flushed >= FLUSH_EVENTS {
             following.flush()?;
             flushed = events;

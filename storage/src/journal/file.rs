@@ -20,6 +20,7 @@ use super::{
     disk::{Disk, FolderDisk},
     housekeeper::Housekeeper,
     log::{End, LogOptions, LogWriter, NotStaged},
+    offline,
     queue::{Acks, Queue, Queued},
     reached::{self, Keeper},
     reader::{LogReader, Tip},
@@ -146,6 +147,10 @@ impl<D: Disk> Records for Opened<D> {
     fn reader(&self, from: &Cursor) -> Result<Box<dyn Reader>, JournalError> {
         Ok(Box::new(LogReader::open(Arc::clone(&self.disk), Arc::clone(&self.tip), from)?))
     }
+
+    fn records_between(&self, from: &Cursor, to: &Cursor) -> u64 {
+        offline::records_between(from, to)
+    }
 }
 
 impl<D: Disk> OpenedJournal for Opened<D> {
@@ -186,6 +191,10 @@ impl<D: Disk> Records for Readers<D> {
 
     fn reader(&self, from: &Cursor) -> Result<Box<dyn Reader>, JournalError> {
         Ok(Box::new(LogReader::open(Arc::clone(&self.disk), Arc::clone(&self.tip), from)?))
+    }
+
+    fn records_between(&self, from: &Cursor, to: &Cursor) -> u64 {
+        offline::records_between(from, to)
     }
 }
 
@@ -251,6 +260,10 @@ impl<D: Disk> Records for FileJournal<D> {
 
     fn reader(&self, from: &Cursor) -> Result<Box<dyn Reader>, JournalError> {
         Ok(Box::new(LogReader::open(Arc::clone(&self.disk), Arc::clone(&self.tip), from)?))
+    }
+
+    fn records_between(&self, from: &Cursor, to: &Cursor) -> u64 {
+        offline::records_between(from, to)
     }
 }
 

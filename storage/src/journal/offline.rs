@@ -5,7 +5,7 @@
 use std::{path::Path, sync::Arc};
 
 use super::{
-    Chain, Entry, JournalError,
+    Chain, Cursor, Entry, JournalError, Position,
     disk::{Disk, FolderDisk},
     format::SegmentHeader,
     reached::{self, Found},
@@ -266,4 +266,14 @@ impl<D: Disk> Offline<D> {
         self.expected = Some(begins);
         Ok(())
     }
+}
+
+/// How far in the one log that all shards of a file journal share a cursor has read.
+pub fn place_in_log(cursor: &Cursor) -> Position {
+    cursor.greatest()
+}
+
+/// How many records of that log lie between two cursors.
+pub(crate) fn records_between(from: &Cursor, to: &Cursor) -> u64 {
+    place_in_log(to).0.saturating_sub(place_in_log(from).0)
 }

@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 
+use engine::model::ids::ShardId;
+
 use super::{Cursor, Entry, JournalError, Position, Reader, disk::Disk, log::End, recent::Recent, scan::Walker};
 
 /// What writer and readers share: how far the log is durable.
@@ -48,11 +50,14 @@ impl<D: Disk> LogReader<D> {
             return Err(JournalError::WrongShards { found: tip.shards, asked: from.shards() });
         }
         let end = tip.end();
-        if from.greatest().0 > end.lsn {
-            return Err(JournalError::BeyondEnd { asked: from.greatest().0, end: end.lsn });
+        for shard in (0..tip.shards).map(ShardId) {
+            let asked = from.get(shard).0;
+            if asked > end.lsn {
+                return Err(JournalError::BeyondEnd { shard, asked, end: end.lsn });
+            }
         }
         let least = from.least().0;
-        let mut walker = find_segment(&*disk, &tip, &end, least)?;
+        let mut walker = find_segment(&*disk, &tip, &end, from)?;
         let limit = limit_in(&walker, &end);
         walker.skip_to(least, limit)?;
         walker.beside(Arc::clone(&tip.recent));
@@ -98,6 +103,12 @@ impl<D: Disk> Reader for LogReader<D> {
         }
         Ok(Some(self.walker.current()))
     }
+
+    fn passed(&self, cursor: &mut Cursor) {
+        for shard in (0..self.tip.shards).map(ShardId) {
+            cursor.advance(shard, Position(self.walker.lsn()));
+        }
+    }
 }
 
 /// Where reading has to stop within the walker's segment.
@@ -105,8 +116,9 @@ fn limit_in<F: super::disk::DiskFile>(walker: &Walker<F>, end: &End) -> u64 {
     if walker.header().number == end.segment { end.offset } else { u64::MAX }
 }
 
-/// The segment that holds `lsn`: the last one that begins at or before it.
-fn find_segment<D: Disk>(disk: &D, tip: &Tip, end: &End, lsn: u64) -> Result<Walker<D::File>, JournalError> {
+/// The segment that holds the first record to be read: the last one that begins at or before it.
+fn find_segment<D: Disk>(disk: &D, tip: &Tip, end: &End, from: &Cursor) -> Result<Walker<D::File>, JournalError> {
+    let lsn = from.least().0;
     let open = |number| {
         Walker::open(disk, number)?.ok_or_else(|| {
             JournalError::damaged(&super::scan::raw_name(number), 0, "the segment has no header, but others follow it")
@@ -116,7 +128,9 @@ fn find_segment<D: Disk>(disk: &D, tip: &Tip, end: &End, lsn: u64) -> Result<Wal
     let mut found = open(low)?;
     if found.header().first_lsn > lsn {
         let first = Position(found.header().first_lsn).0;
-        return Err(JournalError::Archived { asked: lsn, first });
+        let shard =
+            (0..tip.shards).map(ShardId).find(|shard| from.get(*shard).0 == lsn).expect("it is the least of them");
+        return Err(JournalError::Archived { shard, asked: lsn, first });
     }
     while low < high {
         let middle = low + (high - low).div_ceil(2);

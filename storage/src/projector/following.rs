@@ -51,7 +51,7 @@ impl Following {
         for shard in (0..end.shards()).map(ShardId) {
             let (at, end) = (followed.cursor.get(shard).0, end.get(shard).0);
             if at > end {
-                return Err(ViewsError::Ahead { at, end });
+                return Err(ViewsError::Ahead { shard, at, end });
             }
         }
         if let Some(last) = &followed.last {
@@ -70,14 +70,11 @@ impl Following {
     ///
     /// # Errors
     /// What store and journal say. Then this walk is over: begin again.
-    pub fn step<S: Records + ?Sized>(&mut self, source: &S, portion: Portion) -> Result<Step, ViewsError> {
+    pub fn step(&mut self, portion: Portion) -> Result<Step, ViewsError> {
         let began = Instant::now();
-        // Asked first: if the reader then has no more, everything before this was read.
-        let end = source.end();
         let mut at_end = false;
         while self.batch.weight() < portion.weight {
             let Some(entry) = self.reader.next()? else {
-                self.batch.caught_up(&end);
                 at_end = true;
                 break;
             };
@@ -86,6 +83,7 @@ impl Following {
                 break;
             }
         }
+        self.batch.ends_at(&*self.reader);
         let wrote = !self.batch.is_empty();
         if wrote {
             self.views.write(&self.batch)?;

@@ -6,6 +6,7 @@ use crate::views::cashless::TransactionRow;
 use crate::views::fold::Batch;
 use crate::views::gates::{AccessEntry, AccessLog, LogPosition};
 use crate::views::{Followed, Page, Span, Views, ViewsError};
+use engine::model::ids::ShardId;
 use engine::model::time::Timestamp;
 
 /// How many records one look takes: at most some thousand rows, about 20 ms.
@@ -23,11 +24,11 @@ pub(super) fn differs(
     followed: &Followed,
     chance: u64,
 ) -> Result<Option<String>, ViewsError> {
-    let end = followed.cursor.greatest().0;
-    if end == 0 {
+    if followed.cursor.is_start() {
         return Ok(None);
     }
-    let from = Cursor::at(followed.cursor.shards(), Position(chance % end));
+    let shards = (0..followed.cursor.shards()).map(ShardId);
+    let from = Cursor::of(shards.map(|shard| Position(chance % followed.cursor.get(shard).0.max(1))));
     let mut reader = match journal.reader(&from) {
         Ok(reader) => reader,
         Err(JournalError::Archived { .. }) => return Ok(None),

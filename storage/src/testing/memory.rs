@@ -15,27 +15,42 @@ use crate::journal::{
 };
 use crate::snapshots::{Accept, KEPT, SnapshotError, SnapshotMeta, Snapshots};
 
-/// What is durable, as far as memory is.
+/// What is durable, as far as memory is. Each shard has positions of its own, with gaps in them, as the partitions of a
+/// Kafka topic have: a journal in which nobody can compare two shards, so that nobody who is tested with it does.
 pub struct MemoryLog {
     shards: u16,
     state: Mutex<State>,
 }
 
-#[derive(Default)]
 struct State {
-    records: Vec<(ShardId, Arc<[u8]>)>,
+    /// Those of each shard.
+    records: Vec<Vec<Arc<[u8]>>>,
     fault: Option<String>,
+}
+
+/// Every other position holds no record, the first one neither.
+const STRIDE: u64 = 2;
+
+/// Where the record of a shard lies that so many of it precede.
+fn position_of(nth: usize) -> Position {
+    Position(nth as u64 * STRIDE + 1)
+}
+
+/// How many records of a shard lie before a position.
+fn records_before(position: Position) -> usize {
+    (position.0 / STRIDE) as usize
 }
 
 impl MemoryLog {
     /// An empty log of `shards` shards.
     pub fn new(shards: u16) -> Arc<Self> {
-        Arc::new(Self { shards, state: Mutex::new(State::default()) })
+        let records = vec![Vec::new(); usize::from(shards)];
+        Arc::new(Self { shards, state: Mutex::new(State { records, fault: None }) })
     }
 
     /// How many records are durable.
     pub fn len(&self) -> usize {
-        self.state().records.len()
+        self.state().records.iter().map(Vec::len).sum()
     }
 
     /// Whether nothing is durable.
@@ -49,7 +64,7 @@ impl MemoryLog {
     }
 
     fn end(&self) -> Cursor {
-        Cursor::at(self.shards, Position(self.len() as u64))
+        Cursor::of(self.state().records.iter().map(|of_shard| Position(of_shard.len() as u64 * STRIDE)))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -115,8 +130,9 @@ fn run(log: &MemoryLog, queue: &Queue, failure: &OnceLock<String>, sink: &dyn Si
             return;
         }
         for (shard, record) in taken.drain(..) {
-            let position = Position(state.records.len() as u64);
-            state.records.push((shard, record.as_slice().into()));
+            let of_shard = &mut state.records[usize::from(shard.0)];
+            let position = position_of(of_shard.len());
+            of_shard.push(record.as_slice().into());
             acks.note(shard, position, record);
         }
         drop(state);
@@ -137,6 +153,10 @@ impl Records for MemoryJournal {
     fn reader(&self, from: &Cursor) -> Result<Box<dyn Reader>, JournalError> {
         MemoryReader::open(&self.log, from)
     }
+
+    fn records_between(&self, from: &Cursor, to: &Cursor) -> u64 {
+        records_between(from, to)
+    }
 }
 
 /// A [`MemoryLog`] of which a journal can be started.
@@ -153,6 +173,10 @@ impl Records for OpenedMemory {
 
     fn reader(&self, from: &Cursor) -> Result<Box<dyn Reader>, JournalError> {
         MemoryReader::open(&self.0, from)
+    }
+
+    fn records_between(&self, from: &Cursor, to: &Cursor) -> u64 {
+        records_between(from, to)
     }
 }
 
@@ -190,10 +214,18 @@ impl Drop for MemoryJournal {
     }
 }
 
+fn records_between(from: &Cursor, to: &Cursor) -> u64 {
+    let shards = (0..from.shards()).map(ShardId);
+    let between =
+        shards.map(|shard| records_before(to.get(shard)).saturating_sub(records_before(from.get(shard))) as u64);
+    between.sum()
+}
+
+/// Gives all there is of the last shard before it gives anything of the one before: an order that no log has in which the
+/// shards follow each other, and that nobody may mind.
 struct MemoryReader {
     log: Arc<MemoryLog>,
-    from: Cursor,
-    next: usize,
+    at: Cursor,
     current: Option<Arc<[u8]>>,
 }
 
@@ -202,27 +234,35 @@ impl MemoryReader {
         if from.shards() != log.shards {
             return Err(JournalError::WrongShards { found: log.shards, asked: from.shards() });
         }
-        let end = log.len() as u64;
-        if from.greatest().0 > end {
-            return Err(JournalError::BeyondEnd { asked: from.greatest().0, end });
+        let end = log.end();
+        for shard in (0..log.shards).map(ShardId) {
+            let (asked, end) = (from.get(shard).0, end.get(shard).0);
+            if asked > end {
+                return Err(JournalError::BeyondEnd { shard, asked, end });
+            }
         }
-        let next = from.least().0 as usize;
-        Ok(Box::new(Self { log: Arc::clone(log), from: from.clone(), next, current: None }))
+        Ok(Box::new(Self { log: Arc::clone(log), at: from.clone(), current: None }))
     }
 }
 
 impl Reader for MemoryReader {
     fn next(&mut self) -> Result<Option<Entry<'_>>, JournalError> {
         let state = self.log.state();
-        while let Some((shard, record)) = state.records.get(self.next) {
-            let position = Position(self.next as u64);
-            self.next += 1;
-            if position >= self.from.get(*shard) {
-                let payload = self.current.insert(Arc::clone(record));
-                return Ok(Some(Entry { shard: *shard, position, payload }));
-            }
+        for shard in (0..self.log.shards).rev().map(ShardId) {
+            let nth = records_before(self.at.get(shard));
+            let Some(record) = state.records[usize::from(shard.0)].get(nth) else { continue };
+            let position = position_of(nth);
+            self.at.advance(shard, position.next());
+            let payload = self.current.insert(Arc::clone(record));
+            return Ok(Some(Entry { shard, position, payload }));
         }
         Ok(None)
+    }
+
+    fn passed(&self, cursor: &mut Cursor) {
+        for shard in (0..self.log.shards).map(ShardId) {
+            cursor.advance(shard, self.at.get(shard));
+        }
     }
 }
 

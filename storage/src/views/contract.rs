@@ -97,9 +97,19 @@ fn however_the_journal_was_cut_the_tables_are_the_same() {
         }
         let rebuilt = Arc::new(EmbeddedViews::on(disk::Disk::default()).unwrap());
         follow(&*night.journal, &(Arc::clone(&rebuilt) as _), 1_000_000);
-        let (live, rebuilt) = (live.dump().unwrap(), rebuilt.dump().unwrap());
+        let cursor = |views: &EmbeddedViews| views.followed().unwrap().unwrap().cursor;
+        assert_eq!(cursor(&live), cursor(&rebuilt), "seed {seed}");
+        // Which shard's record came last is chance: between shards there is no order.
+        let rows = |views: &EmbeddedViews| {
+            let mut rows = views.dump().unwrap();
+            rows.retain(|(key, _)| !key.ends_with("\"followed\""));
+            rows
+        };
+        let (live, rebuilt) = (rows(&live), rows(&rebuilt));
         assert!(live.len() > 20, "there is something to compare");
-        assert_eq!(live, rebuilt, "seed {seed}");
+        let differs = live.iter().zip(&rebuilt).find(|(live, rebuilt)| live != rebuilt);
+        assert_eq!(differs, None, "seed {seed}");
+        assert_eq!(live.len(), rebuilt.len(), "seed {seed}");
     }
 }
 

@@ -9,7 +9,7 @@ use engine::model::status::TicketStatus;
 use engine::record;
 
 use super::{Followed, LastRecord, ViewsError};
-use crate::journal::{Cursor, Entry};
+use crate::journal::{Cursor, Entry, Reader};
 use crate::views::INDEX_BITS;
 use crate::views::cashless::{CashPosition, TransactionRow};
 use crate::views::gates::{AccessEntry, CountPosition, LogPosition, Tally};
@@ -115,12 +115,10 @@ impl Batch {
         self.from == self.followed.cursor
     }
 
-    /// The journal was read up to `end`, which was its end before the reader said that there is no more: shards that
-    /// have written nothing need not be looked at again up to there.
-    pub fn caught_up(&mut self, end: &Cursor) {
-        for shard in (0..end.shards()).map(engine::model::ids::ShardId) {
-            self.followed.cursor.advance(shard, end.get(shard));
-        }
+    /// It ends where the reader is, all of whose records were folded in: shards that have written nothing need not be
+    /// looked at again up to there.
+    pub fn ends_at(&mut self, reader: &dyn Reader) {
+        reader.passed(&mut self.followed.cursor);
     }
 
     /// Folds in the next record.
