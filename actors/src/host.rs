@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use engine::command::OfficeAnswer;
+use engine::command::AdminAnswer;
 use engine::model::ids::ShardId;
 use engine::model::rejection::Rejection;
 use engine::model::time::Timestamp;
@@ -19,37 +19,37 @@ use storage::journal::{Journal, Position, Reason, Refused, Sink};
 use tokio::sync::{broadcast, oneshot};
 
 use crate::clock::NodeClock;
-use crate::courier::Courier;
+use crate::inbox::ShardInbox;
 use crate::limits::{GATHER_BYTES, IN_FLIGHT_MAX, JOURNAL_FULL_RETRY_MS, MAILBOX_MAX};
-use crate::pipeline::{Pipeline, Release, Stepped, Work};
-use crate::post::Post;
+use crate::outbox_sender::OutboxSender;
+use crate::pipeline::{Effect, Pipeline, Stepped, Work};
 use crate::reply::{Busy, Inbox, TerminalInbox};
 
 /// Who asked.
 #[derive(Clone)]
-pub(crate) enum Asker {
+pub(crate) enum ReplyTo {
     /// A reader's session.
     Inbox(Arc<dyn Inbox>),
     /// A terminal's session.
     Terminal(Arc<dyn TerminalInbox>),
     /// Somebody in the office, who waits.
-    Office(Once<(OfficeAnswer, bool)>),
+    Admin(ReplySender<(AdminAnswer, bool)>),
     /// Somebody with a question, who waits.
-    Query(Once<View>),
+    Query(ReplySender<View>),
     /// The host itself.
     Nobody,
 }
 
 /// Where one answer goes, once.
-pub(crate) struct Once<T>(Arc<Mutex<Option<oneshot::Sender<T>>>>);
+pub(crate) struct ReplySender<T>(Arc<Mutex<Option<oneshot::Sender<T>>>>);
 
-impl<T> Clone for Once<T> {
+impl<T> Clone for ReplySender<T> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
 }
 
-impl<T> Once<T> {
+impl<T> ReplySender<T> {
     /// The place, and where to wait for it.
     pub(crate) fn new() -> (Self, oneshot::Receiver<T>) {
         let (sender, receiver) = oneshot::channel();
@@ -76,7 +76,7 @@ pub(crate) struct Link {
     /// Record buffers to use again; never more than two are under way.
     spare: Mutex<Vec<Vec<u8>>>,
     /// What other shards have sent.
-    pub(crate) post: Post,
+    pub(crate) inbox: ShardInbox,
     /// Takes commands.
     pub(crate) serving: AtomicBool,
     /// Takes in no more messages of some shards, because one of them panics.
@@ -97,7 +97,7 @@ impl Link {
             durable: AtomicU64::new(0),
             told: AtomicBool::new(false),
             spare: Mutex::new(Vec::new()),
-            post: Post::default(),
+            inbox: ShardInbox::default(),
             serving: AtomicBool::new(false),
             stuck: AtomicBool::new(false),
             refused: AtomicBool::new(false),
@@ -106,25 +106,25 @@ impl Link {
     }
 
     /// Puts work into the mailbox; gives it back if that is full or the shard is gone.
-    pub(crate) fn send(&self, work: Work, asker: Asker) -> Result<(), (Rejection, Work)> {
+    pub(crate) fn send(&self, work: Work, asker: ReplyTo) -> Result<(), (Rejection, Work)> {
         let Some(addr) = self.addr.get() else { return Err((Rejection::Unavailable, work)) };
-        addr.try_send(Enter(work, asker)).map_err(|error| match error {
+        addr.try_send(Submit(work, asker)).map_err(|error| match error {
             SendError::Full(enter) => (Rejection::Busy, enter.0),
             SendError::Closed(enter) => (Rejection::Unavailable, enter.0),
         })
     }
 
     /// The same past the mailbox's bound: whoever calls this has counted.
-    pub(crate) fn send_urgently(&self, work: Work, asker: Asker) {
+    pub(crate) fn send_urgently(&self, work: Work, asker: ReplyTo) {
         if let Some(addr) = self.addr.get() {
-            addr.do_send(Enter(work, asker));
+            addr.do_send(Submit(work, asker));
         }
     }
 
     /// Brings a shard what another has sent; `put` lays it down.
-    fn bring(&self, put: impl FnOnce(&Post) -> bool) {
-        if put(&self.post) {
-            self.tell(Control::Post);
+    fn bring(&self, put: impl FnOnce(&ShardInbox) -> bool) {
+        if put(&self.inbox) {
+            self.tell(Control::ShardInbox);
         }
     }
 
@@ -171,9 +171,9 @@ impl Sink for Acks {
 }
 
 /// A batch.
-struct Enter(Work, Asker);
+struct Submit(Work, ReplyTo);
 
-impl Message for Enter {
+impl Message for Submit {
     type Result = ();
 }
 
@@ -181,8 +181,8 @@ impl Message for Enter {
 pub(crate) enum Control {
     /// Look at [`Link::durable`].
     Durable,
-    /// Look at [`Link::post`].
-    Post,
+    /// Look at [`Link::inbox`].
+    ShardInbox,
     /// Step, now that the mailbox is empty.
     Pump,
     /// The journal has failed.
@@ -245,8 +245,8 @@ pub(crate) type Rebuild = Box<dyn Fn(ShardId) -> bool + Send>;
 
 /// The actor around one shard.
 pub(crate) struct ShardActor {
-    pipeline: Pipeline<Asker>,
-    courier: Courier,
+    pipeline: Pipeline<ReplyTo>,
+    outbox_sender: OutboxSender,
     /// Where messages are sent later than now counts from here.
     began: Instant,
     link: Arc<Link>,
@@ -276,7 +276,7 @@ impl ShardActor {
         let addr = Self::create(|ctx: &mut Context<Self>| {
             ctx.set_mailbox_capacity(MAILBOX_MAX);
             Self {
-                courier: Courier::new(&shard),
+                outbox_sender: OutboxSender::new(&shard),
                 began: Instant::now(),
                 pipeline: Pipeline::new(shard),
                 link,
@@ -350,8 +350,8 @@ impl ShardActor {
         if self.failed || self.pipeline.is_poisoned() || self.pipeline.in_flight() >= IN_FLIGHT_MAX {
             return;
         }
-        for work in self.link.post.take() {
-            self.pipeline.take(work, Asker::Nobody);
+        for work in self.link.inbox.take() {
+            self.pipeline.take(work, ReplyTo::Nobody);
         }
     }
 
@@ -362,70 +362,70 @@ impl ShardActor {
         }
         let shard = self.pipeline.shard();
         let now_ms = self.began.elapsed().as_millis() as u64;
-        for delivery in self.courier.due(shard, now_ms) {
+        for delivery in self.outbox_sender.due(shard, now_ms) {
             let from = shard.id();
             self.links[usize::from(delivery.to.0)]
-                .bring(|post| post.put_messages(from, delivery.first, delivery.messages));
+                .bring(|inbox| inbox.put_messages(from, delivery.first, delivery.messages));
         }
     }
 
-    fn release(&mut self, releases: Vec<Release<Asker>>) {
+    fn release(&mut self, releases: Vec<Effect<ReplyTo>>) {
         let mut answered = 0;
         for release in releases {
             match release {
-                Release::Device { to, replies } => {
+                Effect::Device { to, replies } => {
                     answered += replies.len();
-                    if let Asker::Inbox(inbox) = to {
+                    if let ReplyTo::Inbox(inbox) = to {
                         inbox.answered(&replies);
                     }
                 }
-                Release::Confirmed { to, seqs } => {
-                    if let Asker::Inbox(inbox) = to {
+                Effect::Confirmed { to, seqs } => {
+                    if let ReplyTo::Inbox(inbox) = to {
                         inbox.confirmed(&seqs);
                     }
                 }
-                Release::Terminal { to, replies } => {
+                Effect::Terminal { to, replies } => {
                     answered += replies.len();
                     self.link.terminals.fetch_sub(replies.len(), Ordering::AcqRel);
-                    if let Asker::Terminal(inbox) = to {
+                    if let ReplyTo::Terminal(inbox) = to {
                         inbox.answered(&replies);
                     }
                 }
-                Release::NotAnswered { to, seqs, why } => {
+                Effect::NotAnswered { to, seqs, why } => {
                     answered += seqs.len();
                     match to {
-                        Asker::Inbox(inbox) => inbox.turned_away(&seqs, Busy::of(why)),
-                        Asker::Terminal(inbox) => {
+                        ReplyTo::Inbox(inbox) => inbox.turned_away(&seqs, Busy::of(why)),
+                        ReplyTo::Terminal(inbox) => {
                             self.link.terminals.fetch_sub(seqs.len(), Ordering::AcqRel);
                             inbox.turned_away(&seqs, Busy::of(why));
                         }
-                        Asker::Office(_) | Asker::Query(_) | Asker::Nobody => {}
+                        ReplyTo::Admin(_) | ReplyTo::Query(_) | ReplyTo::Nobody => {}
                     }
                 }
-                Release::NotConfirmed { to, seqs } => {
-                    if let Asker::Inbox(inbox) = to {
+                Effect::NotConfirmed { to, seqs } => {
+                    if let ReplyTo::Inbox(inbox) = to {
                         inbox.not_confirmed(&seqs, Busy::of(Rejection::InDoubt));
                     }
                 }
-                Release::Send { to, through } => self.courier.may_send(to, through),
-                Release::Ack { to, through } => {
+                Effect::Send { to, through } => self.outbox_sender.may_send(to, through),
+                Effect::Ack { to, through } => {
                     let me = self.pipeline.shard().id();
-                    self.links[usize::from(to.0)].bring(|post| post.put_acknowledgement(me, through));
+                    self.links[usize::from(to.0)].bring(|inbox| inbox.put_acknowledgement(me, through));
                 }
-                Release::Office { to, answer, repeated } => {
+                Effect::Admin { to, answer, repeated } => {
                     answered += 1;
-                    if let Asker::Office(once) = to {
+                    if let ReplyTo::Admin(once) = to {
                         once.send((answer, repeated));
                     }
                 }
-                Release::View { to, view } => {
+                Effect::View { to, view } => {
                     answered += 1;
-                    if let Asker::Query(once) = to {
+                    if let ReplyTo::Query(once) = to {
                         once.send(view);
                     }
                 }
                 // Nobody may be connected.
-                Release::Notice(notice) => drop(self.notices.send(notice)),
+                Effect::Notice(notice) => drop(self.notices.send(notice)),
             }
         }
         self.link.pending.fetch_sub(answered, Ordering::AcqRel);
@@ -448,7 +448,7 @@ impl Actor for ShardActor {
             if this.failed || this.rebuilding {
                 return;
             }
-            this.pipeline.take(Work::Tick, Asker::Nobody);
+            this.pipeline.take(Work::Tick, ReplyTo::Nobody);
             this.pump();
             if this.links.iter().any(|link| !link.serving.load(Ordering::Acquire)) {
                 let links = Arc::clone(&this.links);
@@ -459,10 +459,10 @@ impl Actor for ShardActor {
     }
 }
 
-impl Handler<Enter> for ShardActor {
+impl Handler<Submit> for ShardActor {
     type Result = ();
 
-    fn handle(&mut self, Enter(work, asker): Enter, ctx: &mut Self::Context) {
+    fn handle(&mut self, Submit(work, asker): Submit, ctx: &mut Self::Context) {
         self.pipeline.take(work, asker);
         if self.failed {
             return self.fail();
@@ -487,7 +487,7 @@ impl Handler<Control> for ShardActor {
                 self.pump_due = false;
                 self.pump();
             }
-            Control::Post => self.pump(),
+            Control::ShardInbox => self.pump(),
             Control::Failed | Control::Lost => self.fail(),
             Control::Rebuilt(_) if self.failed => {}
             Control::Rebuilt(shard) if shard.seq() != self.pipeline.handed_seq() => {
@@ -500,7 +500,7 @@ impl Handler<Control> for ShardActor {
                 let release = self.pipeline.rebuilt(*shard);
                 self.release(release.into_iter().collect());
                 // All that it has is in the journal, or it could not have been rebuilt.
-                self.courier = Courier::new(self.pipeline.shard());
+                self.outbox_sender = OutboxSender::new(self.pipeline.shard());
                 for from in self.pipeline.stuck() {
                     self.link.stuck.store(true, Ordering::Release);
                     tracing::error!(

@@ -4,18 +4,18 @@
 //! terminals' by [`Node::submit_terminal`] and [`TerminalInbox`];
 //! the office asks by [`Node::ask`]; whoever only wants to know asks by [`Node::query`].
 //!
-//! [`pipeline`] is one shard's way from commands to answers as a machine without threads or disk, [`courier`] the way of
+//! [`pipeline`] is one shard's way from commands to answers as a machine without threads or disk, [`outbox_sender`] the way of
 //! its messages to other shards, [`resolve`] the way from a wristband's tag to its wallet, and [`recover`] the way from
 //! snapshots and journal to shards: the simulator drives all four.
 
 pub mod clock;
-pub mod courier;
 mod folder;
 mod host;
+mod inbox;
 pub mod limits;
 mod node;
+pub mod outbox_sender;
 pub mod pipeline;
-mod post;
 pub mod recover;
 mod reply;
 pub mod resolve;

@@ -7,7 +7,7 @@ pub const PENDING_MAX: usize = 32_768;
 /// Questions about operators' keys that a shard holds beyond [`PENDING_MAX`], since nobody can evacuate a zone who is not
 /// known: one for each HTTP connection and each device that is proving itself, of which there are fewer; 4,096 × 100 B.
 pub const KEYS_MAX: usize = 4_096;
-/// Commands that protect people ([`engine::command::OfficeAction::protects_people`]), beyond both and beyond
+/// Commands that protect people ([`engine::command::AdminAction::protects_people`]), beyond both and beyond
 /// [`MAILBOX_MAX`]: 256 × about 300 B. So they pass while a shard turns everything else away.
 pub const URGENT_MAX: usize = 256;
 
@@ -18,10 +18,10 @@ pub const TERMINALS_MAX: usize = 16_384;
 
 /// Of [`PENDING_MAX`], answers to the office that wait for another shard: half, so that a shard which has to wait for one that is
 /// down still has room for everything else. Whoever comes then is told `still_pending` at once.
-pub const LATER_MAX: usize = PENDING_MAX / 2;
+pub const DEFERRED_MAX: usize = PENDING_MAX / 2;
 /// How long an answer to the office may wait for another shard, in ms. It is below the door's own 35 s, so that what is
 /// said is clear: `still_pending`.
-pub const LATER_MS_MAX: i64 = 25_000;
+pub const DEFERRED_MS_MAX: i64 = 25_000;
 
 /// When messages are sent to another shard once more, in ms: it is being rebuilt, or they were lost on the way.
 pub const SEND_AGAIN_MS: u64 = 1_000;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use engine::cashless::command::TerminalCommand;
 use engine::cashless::view::{LedgerView, WalletView};
-use engine::command::{OfficeAnswer, OfficeCommand};
+use engine::command::{AdminAnswer, AdminCommand};
 use engine::gates::command::DeviceCommand;
 use engine::model::ids::{Home, ShardId, WalletId};
 use engine::model::rejection::Rejection;
@@ -22,7 +22,7 @@ use storage::snapshots::{SnapshotError, Snapshots};
 use tokio::sync::{broadcast, oneshot};
 
 use crate::clock::{LOOK_EVERY, NodeClock, SystemClock};
-use crate::host::{Acks, Asker, Control, Link, Once, ShardActor};
+use crate::host::{Acks, Control, Link, ReplySender, ReplyTo, ShardActor};
 use crate::limits::{
     CLOCK_BEHIND_MS_MAX, JOURNAL_AHEAD_MS_MAX, KEYS_MAX, NOTICES_MAX, PENDING_MAX, START_MS_MAX, STOP_MS_MAX,
     TERMINALS_MAX, URGENT_MAX,
@@ -30,7 +30,7 @@ use crate::limits::{
 use crate::pipeline::Work;
 use crate::recover::{self, RecoverError, Recovering};
 use crate::reply::{Busy, Inbox, TerminalInbox, TurnedAway};
-use crate::supervisor::{House, Order, Supervisor};
+use crate::supervisor::{Supervisor, SupervisorContext, SupervisorMessage};
 
 /// How a node is set up.
 #[derive(Clone, Debug)]
@@ -69,7 +69,7 @@ struct Inner {
     journal: Arc<dyn Journal>,
     snapshots: Arc<dyn Snapshots>,
     arbiters: Vec<actix::ArbiterHandle>,
-    supervisor: ActorRef<Order>,
+    supervisor: ActorRef<SupervisorMessage>,
     /// Ends the actix system and the supervisor's runtime.
     threads: Mutex<Option<Threads>>,
     recovered: Recovered,
@@ -172,8 +172,11 @@ impl Node {
         let acks = Acks { links: Arc::clone(&links), failed: Arc::clone(&failed) };
         let journal = journal.start(Arc::new(acks))?;
 
-        let house =
-            House { journal: Arc::clone(&journal), snapshots: Arc::clone(&snapshots), links: Arc::clone(&links) };
+        let context = SupervisorContext {
+            journal: Arc::clone(&journal),
+            snapshots: Arc::clone(&snapshots),
+            links: Arc::clone(&links),
+        };
         let supervision = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .max_blocking_threads(4)
@@ -183,7 +186,7 @@ impl Node {
             .map_err(StartError::Threads)?;
         let spawned = std::thread::scope(|scope| {
             // On a thread of its own, since whoever calls may be in a runtime already, and those do not nest.
-            scope.spawn(|| supervision.block_on(Actor::spawn(None, Supervisor, house))).join()
+            scope.spawn(|| supervision.block_on(Actor::spawn(None, Supervisor, context))).join()
         });
         let Ok(Ok((supervisor, _))) = spawned else {
             return Err(StartError::Setting("the supervisor does not start".into()));
@@ -217,7 +220,7 @@ impl Node {
             let links = Arc::clone(&links);
             let (journal, notices, supervisor) = (Arc::clone(&journal), notices.clone(), supervisor.clone());
             let rebuild: crate::host::Rebuild = Box::new(move |id| {
-                let asked = supervisor.cast(Order::Rebuild(id)).is_ok();
+                let asked = supervisor.cast(SupervisorMessage::Rebuild(id)).is_ok();
                 if !asked {
                     tracing::error!(
                         shard = id.0,
@@ -256,7 +259,7 @@ impl Node {
     pub fn submit(&self, commands: Vec<DeviceCommand>, inbox: &Arc<dyn Inbox>) -> Result<(), Busy> {
         let Some(first) = commands.first() else { return Ok(()) };
         let home = Home::Festival(first.device.festival());
-        self.send(home, Work::Device(commands), Asker::Inbox(Arc::clone(inbox))).map_err(Busy::of)
+        self.send(home, Work::Device(commands), ReplyTo::Inbox(Arc::clone(inbox))).map_err(Busy::of)
     }
 
     /// Hands over what one read of one terminal's stream has brought: each command goes to its wallet's shard, in the
@@ -277,7 +280,7 @@ impl Node {
             let link = &self.0.links[usize::from(last.0)];
             let refused = match self.check_terminals(link, theirs.len()) {
                 Err(rejection) => Some((rejection, theirs)),
-                Ok(()) => match self.put(link, Work::Terminal(theirs), Asker::Terminal(Arc::clone(inbox))) {
+                Ok(()) => match self.put(link, Work::Terminal(theirs), ReplyTo::Terminal(Arc::clone(inbox))) {
                     Err((rejection, Work::Terminal(theirs))) => Some((rejection, theirs)),
                     _ => None,
                 },
@@ -290,7 +293,7 @@ impl Node {
         if turned_away.is_empty() { Ok(()) } else { Err(turned_away) }
     }
 
-    /// Whether a terminal's command about this wallet would be turned away now: worth asking before looking up a chip.
+    /// Whether a terminal's command about this wallet would be turned away now: worth asking before looking up a tag.
     ///
     /// # Errors
     /// [`Busy`].
@@ -308,14 +311,14 @@ impl Node {
 
     /// Asks for the office, and waits until the answer is durable; where another shard has a say, until that has had it.
     /// Never hangs: at worst it answers [`Rejection::Busy`], [`Rejection::Unavailable`], or
-    /// [`Rejection::StillPending`] after [`crate::limits::LATER_MS_MAX`], and the same key is told later how it ended.
+    /// [`Rejection::StillPending`] after [`crate::limits::DEFERRED_MS_MAX`], and the same key is told later how it ended.
     /// `true` says that nothing happened now: a repetition.
-    pub async fn ask(&self, command: OfficeCommand) -> (OfficeAnswer, bool) {
-        let (once, answer) = Once::new();
+    pub async fn ask(&self, command: AdminCommand) -> (AdminAnswer, bool) {
+        let (once, answer) = ReplySender::new();
         let home = command.action.home();
-        match self.send(home, Work::Office(Box::new(command)), Asker::Office(once)) {
-            Ok(()) => answer.await.unwrap_or((OfficeAnswer::Rejected(Rejection::Unavailable), false)),
-            Err(rejection) => (OfficeAnswer::Rejected(rejection), false),
+        match self.send(home, Work::Admin(Box::new(command)), ReplyTo::Admin(once)) {
+            Ok(()) => answer.await.unwrap_or((AdminAnswer::Rejected(Rejection::Unavailable), false)),
+            Err(rejection) => (AdminAnswer::Rejected(rejection), false),
         }
     }
 
@@ -341,8 +344,8 @@ impl Node {
     }
 
     async fn query_shard(&self, shard: ShardId, query: Query) -> View {
-        let (once, answer) = Once::new();
-        match self.send_to(&self.0.links[usize::from(shard.0)], Work::Query(query), Asker::Query(once)) {
+        let (once, answer) = ReplySender::new();
+        match self.send_to(&self.0.links[usize::from(shard.0)], Work::Query(query), ReplyTo::Query(once)) {
             Ok(()) => answer.await.unwrap_or(View::No(Rejection::Unavailable)),
             Err(rejection) => View::No(rejection),
         }
@@ -496,7 +499,7 @@ impl Node {
         &self.0.links[usize::from(self.shard_of(home).0)]
     }
 
-    fn send(&self, home: Home, work: Work, asker: Asker) -> Result<(), Rejection> {
+    fn send(&self, home: Home, work: Work, asker: ReplyTo) -> Result<(), Rejection> {
         self.send_to(self.link(home), work, asker)
     }
 
@@ -523,9 +526,9 @@ impl Node {
         Ok(())
     }
 
-    fn send_to(&self, link: &Link, work: Work, asker: Asker) -> Result<(), Rejection> {
+    fn send_to(&self, link: &Link, work: Work, asker: ReplyTo) -> Result<(), Rejection> {
         let (pending_max, urgent) = match &work {
-            Work::Office(command) if command.action.protects_people() => (PENDING_MAX + KEYS_MAX + URGENT_MAX, true),
+            Work::Admin(command) if command.action.protects_people() => (PENDING_MAX + KEYS_MAX + URGENT_MAX, true),
             Work::Query(Query::ApiKey(_)) => (PENDING_MAX + KEYS_MAX, true),
             _ => (PENDING_MAX, false),
         };
@@ -539,7 +542,7 @@ impl Node {
     }
 
     /// Into the shard's mailbox; gives the work back if that is full, or gone.
-    fn put(&self, link: &Link, work: Work, asker: Asker) -> Result<(), (Rejection, Work)> {
+    fn put(&self, link: &Link, work: Work, asker: ReplyTo) -> Result<(), (Rejection, Work)> {
         let commands = work.len();
         let of_terminals = if let Work::Terminal(_) = work { commands } else { 0 };
         link.pending.fetch_add(commands, Ordering::AcqRel);

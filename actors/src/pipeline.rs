@@ -6,17 +6,17 @@
 //! ```
 //! What a record decided is released only when that record is durable, in order. An answer that changed nothing, or a
 //! view, waits for the newest record in flight, since it may show what that record did. What another shard has a say in
-//! waits longer still (`pipeline/later.rs`).
+//! waits longer still (`pipeline/deferred.rs`).
 
+mod deferred;
 mod down;
-mod later;
 mod work;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use engine::cashless::command::TerminalAnswer;
-use engine::command::{Answer, OfficeAnswer};
+use engine::command::{AdminAnswer, Answer};
 use engine::gates::command::{DeviceAction, DeviceAnswer, DeviceCommand};
 use engine::model::ids::{ShardId, ZoneNo};
 use engine::model::rejection::Rejection;
@@ -28,8 +28,8 @@ use engine::view::{Notice, Query, View};
 
 use crate::limits::{IN_FLIGHT_EARLY_MAX, IN_FLIGHT_MAX, STEP_MAX, UNCONFIRMED_MAX, UNCONFIRMED_MS_MAX};
 use crate::reply::{DeviceReply, TerminalReply};
-use later::Later;
-pub use work::{Release, Work};
+use deferred::DeferredReplies;
+pub use work::{Effect, Work};
 
 /// One shard and what is under way in it.
 pub struct Pipeline<R> {
@@ -46,7 +46,7 @@ pub struct Pipeline<R> {
     suspects: usize,
     /// The first of them panicked alone.
     culprit: bool,
-    later: Later<R>,
+    deferred: DeferredReplies<R>,
     /// A message of these shards panicked alone. None may be skipped, so nothing more of theirs is taken in.
     stuck: BTreeSet<ShardId>,
     down: bool,
@@ -54,7 +54,7 @@ pub struct Pipeline<R> {
 
 /// What waits for one record to become durable.
 struct Flight<R> {
-    releases: Vec<Release<R>>,
+    releases: Vec<Effect<R>>,
     unconfirmed: bool,
 }
 
@@ -62,9 +62,9 @@ struct Flight<R> {
 #[derive(Debug)]
 pub enum Stepped<R> {
     /// A record to hand to the journal, and what may leave at once.
-    Record(Vec<u8>, Vec<Release<R>>),
+    Record(Vec<u8>, Vec<Effect<R>>),
     /// Nothing happened; this may leave.
-    Nothing(Vec<Release<R>>),
+    Nothing(Vec<Effect<R>>),
     /// The step panicked: the state is not to be trusted. Rebuild it up to [`Pipeline::handed_seq`] and call
     /// [`Pipeline::rebuilt`].
     Panicked,
@@ -83,7 +83,7 @@ impl<R: Clone> Pipeline<R> {
             poisoned: false,
             suspects: 0,
             culprit: false,
-            later: Later::new(),
+            deferred: DeferredReplies::new(),
             stuck: BTreeSet::new(),
             down: false,
         }
@@ -139,13 +139,13 @@ impl<R: Clone> Pipeline<R> {
     /// The shard cannot go on: its record was refused, the journal has failed, or its state cannot be rebuilt. Says so to
     /// whoever waits: what was not decided has not happened; of what was decided nobody knows whether it is durable. From
     /// then on nothing is decided any more; whatever is taken all the same is told by the next call.
-    pub fn go_down(&mut self) -> Vec<Release<R>> {
+    pub fn go_down(&mut self) -> Vec<Effect<R>> {
         self.down = true;
-        let mut told: Vec<Release<R>> =
+        let mut told: Vec<Effect<R>> =
             self.waiting.drain(..).filter_map(|(work, to)| down::undecided(work, to)).collect();
         let held = self.in_flight.drain(..).flat_map(|flight| flight.releases);
         told.extend(held.filter_map(down::of_unknown_fate));
-        told.extend(self.later.abandon().map(|to| down::office(to, Rejection::StillPending)));
+        told.extend(self.deferred.abandon().map(|to| down::admin(to, Rejection::StillPending)));
         self.unconfirmed.clear();
         if planted(Plant::DownShardSilent) { Vec::new() } else { told }
     }
@@ -156,8 +156,8 @@ impl<R: Clone> Pipeline<R> {
     }
 
     /// Tells those who wait for a shard that is down to look again later: what they asked for goes on when it is back.
-    pub fn put_off(&mut self, down: impl Fn(ShardId) -> bool) -> Vec<Release<R>> {
-        self.later.waiting_for(down).collect()
+    pub fn put_off(&mut self, down: impl Fn(ShardId) -> bool) -> Vec<Effect<R>> {
+        self.deferred.waiting_for(down).collect()
     }
 
     /// The sequence number of the last record handed out.
@@ -230,20 +230,14 @@ impl<R: Clone> Pipeline<R> {
         let waiting = self.unconfirmed();
         let oldest = self.unconfirmed.front().map_or(0, |(since, _)| now.since_ms(*since));
         let held = self.in_flight.iter().flat_map(|flight| &flight.releases);
-        let notices =
-            held.filter_map(|release| if let Release::Notice(notice) = release { Some(notice) } else { None });
+        let notices = held.filter_map(|release| if let Effect::Notice(notice) = release { Some(notice) } else { None });
         let changing = notices.chain(&self.step.notices).any(|notice| matches!(notice, Notice::PolicyChanged(_)));
         if changing || oldest >= UNCONFIRMED_MS_MAX { 0 } else { UNCONFIRMED_MAX.saturating_sub(waiting) }
     }
 
     /// What the first `count` batches are told: now, and with the record; and how many scans are told early, of at most
     /// `early`.
-    fn releases_of(
-        &mut self,
-        stamp: Timestamp,
-        count: usize,
-        early: usize,
-    ) -> (Vec<Release<R>>, Vec<Release<R>>, usize) {
+    fn releases_of(&mut self, stamp: Timestamp, count: usize, early: usize) -> (Vec<Effect<R>>, Vec<Effect<R>>, usize) {
         let (mut now, mut held, mut unconfirmed) = (Vec::new(), Vec::with_capacity(count), 0);
         let (mut acknowledged, mut ticked) = (false, false);
         let mut answers = self.step.answers.iter().enumerate();
@@ -257,22 +251,22 @@ impl<R: Clone> Pipeline<R> {
                     if decided {
                         unconfirmed += replies.len();
                         let seqs = replies.iter().map(|reply| reply.seq).collect();
-                        held.push(Release::Confirmed { to: to.clone(), seqs });
-                        now.push(Release::Device { to, replies });
+                        held.push(Effect::Confirmed { to: to.clone(), seqs });
+                        now.push(Effect::Device { to, replies });
                     } else if planted(Plant::AckBeforeDurable) {
-                        now.push(Release::Device { to, replies });
+                        now.push(Effect::Device { to, replies });
                     } else {
-                        held.push(Release::Device { to, replies });
+                        held.push(Effect::Device { to, replies });
                     }
                 }
                 Work::Terminal(commands) => {
                     let answers = answers.by_ref().take(commands.len());
                     let replies = answers.filter_map(|(_, answer)| terminal_reply(answer)).collect();
-                    let release = Release::Terminal { to, replies };
+                    let release = Effect::Terminal { to, replies };
                     if planted(Plant::AckBeforeDurable) { now.push(release) } else { held.push(release) }
                 }
-                Work::Office(_) => {
-                    let Some((index, Answer::Office { answer, repeated })) = answers.next() else { continue };
+                Work::Admin(_) => {
+                    let Some((index, Answer::Admin { answer, repeated })) = answers.next() else { continue };
                     let until: Vec<(ShardId, u64)> = self
                         .step
                         .holds
@@ -280,23 +274,23 @@ impl<R: Clone> Pipeline<R> {
                         .filter(|hold| hold.answer == index && !planted(Plant::HeldAnswerEarly))
                         .map(|hold| (hold.to, hold.n))
                         .collect();
-                    let waits = matches!(answer, OfficeAnswer::Pending(_)) || !until.is_empty();
-                    if waits && !self.later.has_room() {
-                        let answer = OfficeAnswer::Rejected(Rejection::StillPending);
-                        held.push(Release::Office { to, answer, repeated: *repeated });
-                    } else if let OfficeAnswer::Pending(op) = answer {
-                        self.later.wait(*op, to, *repeated, stamp);
+                    let waits = matches!(answer, AdminAnswer::Pending(_)) || !until.is_empty();
+                    if waits && !self.deferred.has_room() {
+                        let answer = AdminAnswer::Rejected(Rejection::StillPending);
+                        held.push(Effect::Admin { to, answer, repeated: *repeated });
+                    } else if let AdminAnswer::Pending(op) = answer {
+                        self.deferred.wait(*op, to, *repeated, stamp);
                     } else if waits {
-                        self.later.hold((to, *answer, *repeated), until, stamp);
+                        self.deferred.hold((to, *answer, *repeated), until, stamp);
                     } else {
-                        held.push(Release::Office { to, answer: *answer, repeated: *repeated });
+                        held.push(Effect::Admin { to, answer: *answer, repeated: *repeated });
                     }
                 }
-                Work::Query(query) => held.push(Release::View { view: view(&self.shard, &query), to }),
+                Work::Query(query) => held.push(Effect::View { view: view(&self.shard, &query), to }),
                 Work::Deliver { .. } => {
                     if let Some((_, &Answer::Acked { from, through })) = answers.next() {
                         let early = planted(Plant::DeliveryAckedBeforeDurable);
-                        if early { &mut now } else { &mut held }.push(Release::Ack { to: from, through });
+                        if early { &mut now } else { &mut held }.push(Effect::Ack { to: from, through });
                     }
                 }
                 Work::Delivered { .. } => {
@@ -311,16 +305,16 @@ impl<R: Clone> Pipeline<R> {
         }
         // Whoever was told in this very step to wait has been noted down above.
         for (op, answer) in self.step.finished.drain(..).filter(|_| !planted(Plant::FinishedNeverTold)) {
-            held.extend(self.later.finished(op, answer));
+            held.extend(self.deferred.finished(op, answer));
         }
-        let sent = self.step.sent.drain(..).map(|(to, through)| Release::Send { to, through });
+        let sent = self.step.sent.drain(..).map(|(to, through)| Effect::Send { to, through });
         if planted(Plant::SentBeforeDurable) { &mut now } else { &mut held }.extend(sent);
-        held.extend(self.step.notices.drain(..).map(Release::Notice));
+        held.extend(self.step.notices.drain(..).map(Effect::Notice));
         if acknowledged {
-            held.extend(self.later.delivered(&self.shard));
+            held.extend(self.deferred.delivered(&self.shard));
         }
         if ticked {
-            now.extend(self.later.overdue(stamp));
+            now.extend(self.deferred.overdue(stamp));
         }
         (now, held, unconfirmed)
     }
@@ -329,7 +323,7 @@ impl<R: Clone> Pipeline<R> {
     ///
     /// # Panics
     /// If none is in flight: a journal that confirms what nobody wrote is not to be trusted.
-    pub fn durable(&mut self) -> Vec<Release<R>> {
+    pub fn durable(&mut self) -> Vec<Effect<R>> {
         if self.down {
             return Vec::new();
         }
@@ -345,7 +339,7 @@ impl<R: Clone> Pipeline<R> {
     ///
     /// # Panics
     /// If the state is not the one after [`Pipeline::handed_seq`].
-    pub fn rebuilt(&mut self, shard: Shard) -> Option<Release<R>> {
+    pub fn rebuilt(&mut self, shard: Shard) -> Option<Effect<R>> {
         assert_eq!(shard.seq(), self.handed_seq, "rebuilt to the last record handed out");
         self.shard = shard;
         self.poisoned = false;
@@ -363,15 +357,15 @@ impl<R: Clone> Pipeline<R> {
                     DeviceAction::Undo(_) => ZoneNo(0),
                 };
                 let answer = DeviceAnswer::rejected(internal, zone, self.shard.now());
-                Some(Release::Device { to, replies: vec![DeviceReply { seq: command.seq, answer, durable: true }] })
+                Some(Effect::Device { to, replies: vec![DeviceReply { seq: command.seq, answer, durable: true }] })
             }
             Work::Terminal(commands) => {
                 let command = commands.first()?;
                 let answer = TerminalAnswer::rejected(internal, command.action.wallet(), self.shard.now());
-                Some(Release::Terminal { to, replies: vec![TerminalReply { seq: command.seq, answer }] })
+                Some(Effect::Terminal { to, replies: vec![TerminalReply { seq: command.seq, answer }] })
             }
-            Work::Office(_) => Some(Release::Office { to, answer: OfficeAnswer::Rejected(internal), repeated: false }),
-            Work::Query(_) => Some(Release::View { to, view: View::No(internal) }),
+            Work::Admin(_) => Some(Effect::Admin { to, answer: AdminAnswer::Rejected(internal), repeated: false }),
+            Work::Query(_) => Some(Effect::View { to, view: View::No(internal) }),
             Work::Deliver { from, .. } => {
                 self.stuck.insert(from);
                 self.waiting.retain(|(work, _)| !matches!(work, Work::Deliver { from: other, .. } if *other == from));

@@ -30,7 +30,7 @@
 use std::collections::VecDeque;
 use std::vec::IntoIter;
 
-use engine::cashless::command::{CashVerdict, Line, Tap, TerminalAction, TerminalAnswer};
+use engine::cashless::command::{CashlessVerdict, Line, Tap, TerminalAction, TerminalAnswer};
 use engine::cashless::view::{TagState, TagView, is_younger_than_tap};
 use engine::model::ids::{TagUid, WalletId};
 use engine::model::money::Money;
@@ -225,7 +225,7 @@ impl TagResolution {
 
 /// Whether a wallet says that the tag is not its own any more, or not by that version.
 pub fn is_moved(answer: &TerminalAnswer) -> bool {
-    answer.verdict == CashVerdict::Rejected(Rejection::TagMoved)
+    answer.verdict == CashlessVerdict::Rejected(Rejection::TagMoved)
 }
 
 impl MovedFrames {

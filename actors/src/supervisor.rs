@@ -16,7 +16,7 @@ use crate::recover::{self, RecoverError, Recovering};
 
 /// What the supervisor and its roles work on.
 #[derive(Clone)]
-pub(crate) struct House {
+pub(crate) struct SupervisorContext {
     pub(crate) journal: Arc<dyn Journal>,
     pub(crate) snapshots: Arc<dyn Snapshots>,
     pub(crate) links: Arc<[Arc<Link>]>,
@@ -26,24 +26,33 @@ pub(crate) struct House {
 pub(crate) struct Supervisor;
 
 /// What the supervisor is asked.
-pub(crate) enum Order {
+pub(crate) enum SupervisorMessage {
     /// Rebuild this shard from snapshot and journal.
     Rebuild(ShardId),
 }
 
 impl Actor for Supervisor {
-    type Msg = Order;
-    type State = House;
-    type Arguments = House;
+    type Msg = SupervisorMessage;
+    type State = SupervisorContext;
+    type Arguments = SupervisorContext;
 
-    async fn pre_start(&self, me: ActorRef<Order>, house: House) -> Result<House, ActorProcessingErr> {
-        start_snapshotter(&me, &house).await?;
-        Ok(house)
+    async fn pre_start(
+        &self,
+        me: ActorRef<SupervisorMessage>,
+        context: SupervisorContext,
+    ) -> Result<SupervisorContext, ActorProcessingErr> {
+        start_snapshotter(&me, &context).await?;
+        Ok(context)
     }
 
-    async fn handle(&self, _: ActorRef<Order>, order: Order, house: &mut House) -> Result<(), ActorProcessingErr> {
-        let Order::Rebuild(id) = order;
-        let at_work = house.clone();
+    async fn handle(
+        &self,
+        _: ActorRef<SupervisorMessage>,
+        message: SupervisorMessage,
+        context: &mut SupervisorContext,
+    ) -> Result<(), ActorProcessingErr> {
+        let SupervisorMessage::Rebuild(id) = message;
+        let at_work = context.clone();
         // On a thread of its own: reading the journal blocks, and another shard may need us meanwhile.
         tokio::task::spawn_blocking(move || {
             // A replay that panics is an answer too: somebody waits for this.
@@ -65,30 +74,33 @@ impl Actor for Supervisor {
 
     async fn handle_supervisor_evt(
         &self,
-        me: ActorRef<Order>,
+        me: ActorRef<SupervisorMessage>,
         event: SupervisionEvent,
-        house: &mut House,
+        context: &mut SupervisorContext,
     ) -> Result<(), ActorProcessingErr> {
         if let SupervisionEvent::ActorFailed(_, why) = event {
             tracing::error!(%why, "an actor failed and is started again");
             tokio::time::sleep(Duration::from_secs(1)).await;
-            start_snapshotter(&me, house).await?;
+            start_snapshotter(&me, context).await?;
         }
         Ok(())
     }
 }
 
-fn rebuild(house: &House, id: ShardId) -> Result<engine::shard::Shard, RecoverError> {
-    let end = house.journal.end();
-    let mut recovering = Recovering::from_snapshots(&*house.snapshots, &end, |shard| shard == id)?;
-    let mut reader = recovering.reader(&end, |from| house.journal.reader(from))?;
+fn rebuild(context: &SupervisorContext, id: ShardId) -> Result<engine::shard::Shard, RecoverError> {
+    let end = context.journal.end();
+    let mut recovering = Recovering::from_snapshots(&*context.snapshots, &end, |shard| shard == id)?;
+    let mut reader = recovering.reader(&end, |from| context.journal.reader(from))?;
     while !recovering.replay(&mut *reader, u64::MAX)? {}
     Ok(recovering.into_shards().next().expect("one was wanted"))
 }
 
-async fn start_snapshotter(supervisor: &ActorRef<Order>, house: &House) -> Result<(), ActorProcessingErr> {
+async fn start_snapshotter(
+    supervisor: &ActorRef<SupervisorMessage>,
+    context: &SupervisorContext,
+) -> Result<(), ActorProcessingErr> {
     let (snapshotter, _) =
-        Actor::spawn_linked(None, Snapshotter, house.clone(), supervisor.get_cell()).await.map_err(Box::new)?;
+        Actor::spawn_linked(None, Snapshotter, context.clone(), supervisor.get_cell()).await.map_err(Box::new)?;
     let every = Duration::from_secs(SNAPSHOT_EVERY_S);
     ractor::time::send_interval(every, snapshotter.get_cell(), || Look);
     Ok(())
@@ -101,7 +113,7 @@ struct Snapshotter;
 struct Look;
 
 struct Progress {
-    house: House,
+    context: SupervisorContext,
     /// Where the journal ended when the last snapshots were written.
     done: Cursor,
 }
@@ -109,20 +121,20 @@ struct Progress {
 impl Actor for Snapshotter {
     type Msg = Look;
     type State = Progress;
-    type Arguments = House;
+    type Arguments = SupervisorContext;
 
-    async fn pre_start(&self, _: ActorRef<Look>, house: House) -> Result<Progress, ActorProcessingErr> {
-        let done = house.journal.end();
-        Ok(Progress { house, done })
+    async fn pre_start(&self, _: ActorRef<Look>, context: SupervisorContext) -> Result<Progress, ActorProcessingErr> {
+        let done = context.journal.end();
+        Ok(Progress { context, done })
     }
 
     async fn handle(&self, _: ActorRef<Look>, _: Look, state: &mut Progress) -> Result<(), ActorProcessingErr> {
-        let end = state.house.journal.end();
+        let end = state.context.journal.end();
         if end == state.done {
             return Ok(());
         }
-        let house = state.house.clone();
-        let saved = tokio::task::spawn_blocking(move || snapshot_all(&house)).await??;
+        let context = state.context.clone();
+        let saved = tokio::task::spawn_blocking(move || snapshot_all(&context)).await??;
         if saved {
             state.done = end;
         }
@@ -131,10 +143,10 @@ impl Actor for Snapshotter {
 }
 
 /// Recovers every shard beside the living ones and keeps what comes of it, if that is worth it.
-fn snapshot_all(house: &House) -> Result<bool, RecoverError> {
-    let end = house.journal.end();
-    let mut recovering = Recovering::from_snapshots(&*house.snapshots, &end, |_| true)?;
-    let mut reader = recovering.reader(&end, |from| house.journal.reader(from))?;
+fn snapshot_all(context: &SupervisorContext) -> Result<bool, RecoverError> {
+    let end = context.journal.end();
+    let mut recovering = Recovering::from_snapshots(&*context.snapshots, &end, |_| true)?;
+    let mut reader = recovering.reader(&end, |from| context.journal.reader(from))?;
     // In pieces, with pauses: this is nobody's hurry, and the shards need the cores.
     while !recovering.replay(&mut *reader, 20_000)? {
         std::thread::sleep(Duration::from_millis(20));
@@ -142,9 +154,9 @@ fn snapshot_all(house: &House) -> Result<bool, RecoverError> {
     if recovering.events < SNAPSHOT_AFTER_EVENTS {
         return Ok(false);
     }
-    for id in (0..house.journal.shards()).map(ShardId) {
+    for id in (0..context.journal.shards()).map(ShardId) {
         if let Some((shard, position)) = recovering.shard(id).filter(|(shard, _)| shard.seq() > 0) {
-            recover::save(&*house.snapshots, shard, position)?;
+            recover::save(&*context.snapshots, shard, position)?;
         }
     }
     tracing::info!(events = recovering.events, "snapshots written");

@@ -6,10 +6,10 @@ mod common;
 use std::sync::Arc;
 
 use actors::{Folder, Inbox, Node, NodeConfig, TerminalInbox};
-use common::till::*;
+use common::terminal::*;
 use common::*;
-use engine::cashless::command::CashVerdict;
-use engine::command::{OfficeAnswer, OfficeCommand};
+use engine::cashless::command::CashlessVerdict;
+use engine::command::{AdminAnswer, AdminCommand};
 use engine::gates::command::Verdict;
 use engine::model::ids::{Home, WalletId};
 use engine::model::principal::Principal;
@@ -47,8 +47,8 @@ async fn whoever_asks_a_shard_that_is_down_is_told_so_at_once() {
     let bar = open_at(&node).await;
     let guests = wallets(SHARDS, usize::from(SHARDS));
     let theirs = guests.clone();
-    at_the_office(&node, move |mut office| {
-        theirs.iter().for_each(|wallet| bar.wallet(&mut office, *wallet, 10_000));
+    at_the_admin(&node, move |mut admin| {
+        theirs.iter().for_each(|wallet| bar.wallet(&mut admin, *wallet, 10_000));
     })
     .await;
     let home = Home::Festival(bar.festival).shard(SHARDS);
@@ -64,15 +64,15 @@ async fn whoever_asks_a_shard_that_is_down_is_told_so_at_once() {
     assert_eq!((away.len(), away[0].busy.rejection, away[0].seqs.len()), (1, Rejection::Unavailable, 1));
     assert!(away[0].busy.retry_after_ms >= 1_000, "that lasts, so nobody has to hurry");
     let paid = tokio::task::spawn_blocking(move || told.wait(15)).await.unwrap();
-    assert!(paid.iter().all(|reply| reply.answer.verdict == CashVerdict::Paid), "{paid:?}");
+    assert!(paid.iter().all(|reply| reply.answer.verdict == CashlessVerdict::Paid), "{paid:?}");
     // So is the office, where it asks and where it looks.
     let another = wallets(SHARDS, 64).into_iter().rfind(|wallet| Home::Wallet(*wallet).shard(SHARDS) == down).unwrap();
-    let made = at_the_office(&node, move |mut office| {
+    let made = at_the_admin(&node, move |mut admin| {
         let (festival, account) = (bar.festival, None);
-        office.cash(engine::cashless::command::CashAction::CreateWallet { wallet: another, festival, account })
+        admin.cashless(engine::cashless::command::CashlessAction::CreateWallet { wallet: another, festival, account })
     })
     .await;
-    assert_eq!(made, OfficeAnswer::Rejected(Rejection::Unavailable));
+    assert_eq!(made, AdminAnswer::Rejected(Rejection::Unavailable));
     assert!(matches!(node.query(Query::Wallet(victim)).await, View::No(Rejection::Unavailable)));
     let whole = node.query(Query::Ledger(bar.festival)).await;
     assert!(matches!(whole, View::No(Rejection::Unavailable)), "no part for the whole");
@@ -87,8 +87,11 @@ async fn whoever_asks_a_shard_that_is_down_is_told_so_at_once() {
     let node = start(dir.path());
     assert!(node.health().ready);
     assert_eq!(wallet(&node, victim).await.available, 10_000, "nothing of what was refused");
-    let again = at_the_till(&node, (1..=200).map(|seq| bar.pay(seq, victim, 1)).collect()).await;
-    assert!(again.iter().all(|reply| reply.answer.verdict == CashVerdict::Paid), "asked again under the same numbers");
+    let again = at_the_terminal(&node, (1..=200).map(|seq| bar.pay(seq, victim, 1)).collect()).await;
+    assert!(
+        again.iter().all(|reply| reply.answer.verdict == CashlessVerdict::Paid),
+        "asked again under the same numbers"
+    );
     assert_eq!(wallet(&node, victim).await.available, 9_800, "once");
     let books = ledger(&node, bar.festival).await;
     assert_eq!((books.wallets, books.trial_balance()), (160_000 - 15 - 200, 0));
@@ -111,12 +114,12 @@ async fn a_gate_whose_shard_goes_down_is_told_so_too() {
     let busy = node.submit(vec![scan(device, 301, tickets[0])], &inbox).unwrap_err();
     assert_eq!(busy.rejection, Rejection::Unavailable);
     assert_eq!(node.has_room(Home::Festival(festival)).unwrap_err().rejection, Rejection::Unavailable);
-    let asked = node.ask(OfficeCommand {
+    let asked = node.ask(AdminCommand {
         key: None,
         by: Principal::Installation,
-        action: engine::command::OfficeAction::RotateQrKey { festival },
+        action: engine::command::AdminAction::RotateQrKey { festival },
     });
-    assert_eq!(asked.await.0, OfficeAnswer::Rejected(Rejection::Unavailable));
+    assert_eq!(asked.await.0, AdminAnswer::Rejected(Rejection::Unavailable));
     assert_eq!(got.replies.lock().unwrap().len(), 0, "neither green nor red");
     node.stop().await;
 

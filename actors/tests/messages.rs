@@ -2,10 +2,10 @@
 
 mod common;
 
-use actors::courier::{Courier, Delivery};
-use actors::limits::{LATER_MAX, LATER_MS_MAX, RECORD_BYTES_MAX, SEND_AGAIN_MS};
-use actors::pipeline::{Pipeline, Release, Stepped, Work};
-use common::till::*;
+use actors::limits::{DEFERRED_MAX, DEFERRED_MS_MAX, RECORD_BYTES_MAX, SEND_AGAIN_MS};
+use actors::outbox_sender::{Delivery, OutboxSender};
+use actors::pipeline::{Effect, Pipeline, Stepped, Work};
+use common::terminal::*;
 use engine::cashless::command::*;
 use engine::command::*;
 use engine::model::ids::*;
@@ -18,7 +18,7 @@ use engine::shard::outbox::DELIVER_MAX;
 /// Two pipelines and their couriers. The first has a wallet with 100.00, the second an empty one.
 struct Pair {
     pipelines: [Pipeline<u32>; 2],
-    couriers: [Courier; 2],
+    couriers: [OutboxSender; 2],
     now: Timestamp,
     ms: u64,
     bar: Bar,
@@ -29,32 +29,32 @@ struct Pair {
 /// What a step or a flush let go, as far as these tests look at it.
 #[derive(Debug, PartialEq)]
 enum Left {
-    Told(u32, OfficeAnswer),
+    Told(u32, AdminAnswer),
     MaySend(u64),
     Ack(u64),
 }
 use Left::{Ack, MaySend, Told};
 
-const STILL_PENDING: OfficeAnswer = OfficeAnswer::Rejected(Rejection::StillPending);
+const STILL_PENDING: AdminAnswer = AdminAnswer::Rejected(Rejection::StillPending);
 
 impl Pair {
     fn new() -> Self {
         let shards = [0, 1].map(|id| Shard::new(ShardId(id), 2));
-        let couriers = [Courier::new(&shards[0]), Courier::new(&shards[1])];
+        let couriers = [OutboxSender::new(&shards[0]), OutboxSender::new(&shards[1])];
         let (now, terminal) = (Timestamp(1_000), DeviceId::new(FestivalId(0), 0));
         let bar = Bar { festival: FestivalId(0), terminal };
         let pipelines = shards.map(Pipeline::new);
         let mut this = Self { pipelines, couriers, now, ms: 0, bar, wallets: wallets(2, 2), asked: 0 };
-        this.bar = Bar::open(&mut |action: OfficeAction| this.settle(action));
+        this.bar = Bar::open(&mut |action: AdminAction| this.settle(action));
         for (wallet, minor) in [(this.wallets[0], 10_000), (this.wallets[1], 0)] {
             let bar = this.bar;
-            bar.wallet(&mut |action: OfficeAction| this.settle(action), wallet, minor);
+            bar.wallet(&mut |action: AdminAction| this.settle(action), wallet, minor);
         }
         this
     }
 
     /// Asks, and lets everything happen.
-    fn settle(&mut self, action: OfficeAction) -> OfficeAnswer {
+    fn settle(&mut self, action: AdminAction) -> AdminAnswer {
         let number = self.ask(action, None);
         for left in self.run() {
             if let Told(who, answer) = left
@@ -66,11 +66,11 @@ impl Pair {
         panic!("no answer");
     }
 
-    fn ask(&mut self, action: OfficeAction, key: Option<IdempotencyKey>) -> u32 {
+    fn ask(&mut self, action: AdminAction, key: Option<IdempotencyKey>) -> u32 {
         self.asked += 1;
         let home = action.home().shard(2);
-        let command = OfficeCommand { key, by: Principal::Installation, action };
-        self.pipelines[usize::from(home.0)].take(Work::Office(Box::new(command)), self.asked);
+        let command = AdminCommand { key, by: Principal::Installation, action };
+        self.pipelines[usize::from(home.0)].take(Work::Admin(Box::new(command)), self.asked);
         self.asked
     }
 
@@ -92,14 +92,14 @@ impl Pair {
         self.left(shard, releases)
     }
 
-    fn left(&mut self, shard: usize, releases: Vec<Release<u32>>) -> Vec<Left> {
+    fn left(&mut self, shard: usize, releases: Vec<Effect<u32>>) -> Vec<Left> {
         let note = |release| match release {
-            Release::Office { to, answer, .. } => Some(Told(to, answer)),
-            Release::Send { to, through } => {
+            Effect::Admin { to, answer, .. } => Some(Told(to, answer)),
+            Effect::Send { to, through } => {
                 self.couriers[shard].may_send(to, through);
                 Some(MaySend(through))
             }
-            Release::Ack { through, .. } => Some(Ack(through)),
+            Effect::Ack { through, .. } => Some(Ack(through)),
             _ => None,
         };
         releases.into_iter().filter_map(note).collect()
@@ -177,7 +177,7 @@ fn a_message_leaves_with_its_record_and_is_acknowledged_with_the_others() {
     pair.deliver(1, &answer);
     assert_eq!(pair.step(0), (true, vec![]), "nobody is told before it is on disk");
     let left = pair.durable(0);
-    let told = left.iter().filter(|left| matches!(left, Told(who, OfficeAnswer::Transaction { .. }) if *who == asked));
+    let told = left.iter().filter(|left| matches!(left, Told(who, AdminAnswer::Transaction { .. }) if *who == asked));
     assert_eq!(told.count(), 1, "{left:?}");
 }
 
@@ -197,7 +197,7 @@ fn what_is_lost_is_sent_again_and_what_gathers_shares_the_next_delivery() {
     pair.ms += 1;
     assert_eq!(pair.due(0), Some(first), "lost, for all we know");
     // A courier that knows nothing, as after a crash, begins with the same.
-    pair.couriers[0] = Courier::new(pair.pipelines[0].shard());
+    pair.couriers[0] = OutboxSender::new(pair.pipelines[0].shard());
     let first = pair.due(0).expect("again");
     assert_eq!(first.messages.len(), DELIVER_MAX);
     pair.deliver(0, &first);
@@ -211,7 +211,7 @@ fn what_is_lost_is_sent_again_and_what_gathers_shares_the_next_delivery() {
 #[test]
 fn an_answer_about_everybody_waits_until_everybody_knows() {
     let mut pair = Pair::new();
-    let revoke = OfficeAction::RevokeDevice { device: pair.bar.terminal };
+    let revoke = AdminAction::RevokeDevice { device: pair.bar.terminal };
     let asked = pair.ask(revoke.clone(), key(1));
     let home = usize::from(revoke.home().shard(2).0);
     assert_eq!(pair.step(home), (true, vec![]));
@@ -226,14 +226,14 @@ fn an_answer_about_everybody_waits_until_everybody_knows() {
     pair.acknowledge(home, through);
     // And for the record in flight: what was so already is in a younger one than those messages.
     assert_eq!(pair.step(home), (true, vec![]));
-    assert_eq!(pair.durable(home), [Told(asked, OfficeAnswer::Done), Told(again, OfficeAnswer::Done)]);
+    assert_eq!(pair.durable(home), [Told(asked, AdminAnswer::Done), Told(again, AdminAnswer::Done)]);
 }
 
 #[test]
 fn whoever_waits_too_long_is_told_so_and_learns_the_end_later() {
     let mut pair = Pair::new();
     let asked = pair.transfer(2_500, 1);
-    let revoke = OfficeAction::RevokeDevice { device: pair.bar.terminal };
+    let revoke = AdminAction::RevokeDevice { device: pair.bar.terminal };
     let home = usize::from(revoke.home().shard(2).0);
     let revoked = pair.ask(revoke, key(2));
     for shard in [0, 1] {
@@ -255,7 +255,7 @@ fn whoever_waits_too_long_is_told_so_and_learns_the_end_later() {
         }
         all
     };
-    pair.now = pair.now.plus_ms(LATER_MS_MAX - 1);
+    pair.now = pair.now.plus_ms(DEFERRED_MS_MAX - 1);
     assert_eq!(tick(&mut pair), [], "not a moment too early");
     pair.now = pair.now.plus_ms(1);
     let told = tick(&mut pair);
@@ -264,14 +264,14 @@ fn whoever_waits_too_long_is_told_so_and_learns_the_end_later() {
     pair.run();
     let again = pair.transfer(2_500, 1);
     let told = pair.run();
-    let [Told(who, OfficeAnswer::Transaction { balance: 7_500, .. })] = told[..] else { panic!("{told:?}") };
+    let [Told(who, AdminAnswer::Transaction { balance: 7_500, .. })] = told[..] else { panic!("{told:?}") };
     assert_eq!(who, again);
 }
 
 #[test]
 fn only_so_many_wait_and_the_rest_are_told_at_once() {
     let mut pair = Pair::new();
-    for id in 0..LATER_MAX as u128 + 3 {
+    for id in 0..DEFERRED_MAX as u128 + 3 {
         pair.ask(pair.bar.transfer(pair.wallets[0], pair.wallets[1], 1), key(id % 9_000 + 1));
     }
     let mut told = Vec::new();
@@ -285,7 +285,7 @@ fn only_so_many_wait_and_the_rest_are_told_at_once() {
     let refused = told.iter().filter(|left| matches!(left, Told(_, STILL_PENDING))).count();
     assert_eq!(refused, 3);
     let told = pair.run().into_iter().filter(|left| matches!(left, Told(..))).count();
-    assert_eq!(told, LATER_MAX, "everybody else, once");
+    assert_eq!(told, DEFERRED_MAX, "everybody else, once");
     let gone: usize = pair.pipelines.iter_mut().map(|pipeline| pipeline.go_down().len()).sum();
     assert_eq!(gone, 0);
 }
@@ -297,11 +297,11 @@ fn the_longest_record_has_room_in_the_journal() {
     let (bar, wallet) = (pair.bar, pair.wallets[0]);
     let vendor = VendorNo(0);
     let values = ProductValues { name: "Beer".into(), price: 1, vat_bp: 1_900, on_sale: true };
-    let put = CashAction::PutProduct { festival: bar.festival, vendor, product: None, values };
-    assert!(matches!(pair.settle(OfficeAction::Cash(put)), OfficeAnswer::Product(..)));
+    let put = CashlessAction::PutProduct { festival: bar.festival, vendor, product: None, values };
+    assert!(matches!(pair.settle(AdminAction::Cashless(put)), AdminAnswer::Product(..)));
     let source = Source::new(SourceKind::Desk, bar.festival, 1);
     let (festival, amount, taken) = (bar.festival, eur(100_000_000), true);
-    pair.settle(OfficeAction::Cash(CashAction::TopUp { wallet, festival, amount, source, taken }));
+    pair.settle(AdminAction::Cashless(CashlessAction::TopUp { wallet, festival, amount, source, taken }));
     let line = Line { product: ProductNo(0), count: 1, price: 1 };
     for lines in [0, 1, 8, 32] {
         let mut taken = 0;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use actors::limits::TERMINALS_MAX;
 use actors::{Folder, Inbox, Node, NodeConfig, TerminalInbox};
-use common::till::*;
+use common::terminal::*;
 use engine::cashless::command::*;
 use engine::cashless::view::TagState;
 use engine::command::*;
@@ -26,17 +26,17 @@ fn start(dir: &std::path::Path) -> Node {
     folder.start(NodeConfig { threads: 2, ..NodeConfig::default() }).expect("starts")
 }
 
-async fn ask(node: &Node, key: Option<IdempotencyKey>, action: OfficeAction) -> (OfficeAnswer, bool) {
-    node.ask(OfficeCommand { key, by: Principal::ApiKey(7), action }).await
+async fn ask(node: &Node, key: Option<IdempotencyKey>, action: AdminAction) -> (AdminAnswer, bool) {
+    node.ask(AdminCommand { key, by: Principal::ApiKey(7), action }).await
 }
 
 /// A bar with eight wallets, two a shard, of 100.00 each.
 async fn bar_with_guests(node: &Node) -> (Bar, Vec<WalletId>) {
     let guests = wallets(SHARDS, 8);
     let theirs = guests.clone();
-    let bar = at_the_office(node, move |mut office| {
-        let bar = Bar::open(&mut office);
-        theirs.iter().for_each(|wallet| bar.wallet(&mut office, *wallet, 10_000));
+    let bar = at_the_admin(node, move |mut admin| {
+        let bar = Bar::open(&mut admin);
+        theirs.iter().for_each(|wallet| bar.wallet(&mut admin, *wallet, 10_000));
         bar
     });
     (bar.await, guests)
@@ -61,15 +61,15 @@ async fn a_terminals_payments_go_to_all_shards_and_the_books_are_theirs_together
     let node = start(dir.path());
     let (bar, guests) = bar_with_guests(&node).await;
     let commands: Vec<_> = (1..=80).map(|seq| bar.pay(seq, guests[seq as usize % 8], 100)).collect();
-    let replies = at_the_till(&node, commands.clone()).await;
-    assert!(replies.iter().all(|reply| reply.answer.verdict == CashVerdict::Paid));
+    let replies = at_the_terminal(&node, commands.clone()).await;
+    assert!(replies.iter().all(|reply| reply.answer.verdict == CashlessVerdict::Paid));
     assert!(replies.iter().map(|reply| reply.seq).eq(1..=80));
     for wallet in &guests {
         let theirs: Vec<_> = replies.iter().filter(|reply| reply.answer.wallet == *wallet).collect();
         let balances: Vec<i64> = theirs.iter().map(|reply| reply.answer.balance).collect();
         assert_eq!(balances, (1..=10).map(|n| 10_000 - n * 100).collect::<Vec<_>>(), "in the order of the stream");
     }
-    let again = at_the_till(&node, commands).await;
+    let again = at_the_terminal(&node, commands).await;
     assert_eq!(again, replies, "the same answers, to the bit");
 
     let books = ledger(&node, bar.festival).await;
@@ -92,14 +92,14 @@ async fn a_transfer_is_answered_when_the_other_shard_has_decided() {
     let (bar, guests) = bar_with_guests(&node).await;
     let (here, there) = (guests[0], guests[1]);
     let (answer, repeated) = ask(&node, key(1), bar.transfer(here, there, 2_500)).await;
-    let OfficeAnswer::Transaction { balance: 7_500, .. } = answer else { panic!("{answer:?}") };
+    let AdminAnswer::Transaction { balance: 7_500, .. } = answer else { panic!("{answer:?}") };
     assert!(!repeated);
     assert_eq!((wallet(&node, there).await.available, wallet(&node, here).await.reserved), (12_500, 0));
     assert_eq!(ask(&node, key(1), bar.transfer(here, there, 2_500)).await, (answer, true));
     // Refused by the other side: the money is back when the refusal is told.
-    let block = OfficeAction::Cash(CashAction::Block { wallet: there, blocked: true });
-    assert_eq!(ask(&node, None, block).await.0, OfficeAnswer::Done);
-    let refused = OfficeAnswer::Rejected(Rejection::WalletBlocked);
+    let block = AdminAction::Cashless(CashlessAction::Block { wallet: there, blocked: true });
+    assert_eq!(ask(&node, None, block).await.0, AdminAnswer::Done);
+    let refused = AdminAnswer::Rejected(Rejection::WalletBlocked);
     assert_eq!(ask(&node, key(2), bar.transfer(here, there, 100)).await, (refused, false));
     assert_eq!(ask(&node, key(2), bar.transfer(here, there, 100)).await, (refused, true));
     assert_eq!(wallet(&node, here).await.available, 7_500);
@@ -119,18 +119,18 @@ async fn a_revocation_is_answered_when_every_shard_knows() {
     let node = start(dir.path());
     let (bar, guests) = bar_with_guests(&node).await;
     for round in 2..22_u8 {
-        let lent = at_the_office(&node, move |mut office| bar.enrol(&mut office, round)).await;
+        let lent = at_the_admin(&node, move |mut admin| bar.enrol(&mut admin, round)).await;
         let lent = Bar { terminal: lent, ..bar };
         let pay = |from: u64| (0..8).map(move |n| lent.pay(from + n, wallets(SHARDS, 8)[n as usize], 1)).collect();
-        let paid = at_the_till(&node, pay(1)).await;
-        let verdicts = |replies: Vec<actors::TerminalReply>| -> Vec<CashVerdict> {
+        let paid = at_the_terminal(&node, pay(1)).await;
+        let verdicts = |replies: Vec<actors::TerminalReply>| -> Vec<CashlessVerdict> {
             replies.iter().map(|reply| reply.answer.verdict).collect()
         };
-        assert_eq!(verdicts(paid), [CashVerdict::Paid; 8], "enrolled everywhere when that is told");
-        let revoke = OfficeAction::RevokeDevice { device: lent.terminal };
-        assert_eq!(ask(&node, None, revoke).await.0, OfficeAnswer::Done);
-        let refused = at_the_till(&node, pay(9)).await;
-        assert_eq!(verdicts(refused), [CashVerdict::Rejected(Rejection::DeviceRevoked); 8], "round {round}");
+        assert_eq!(verdicts(paid), [CashlessVerdict::Paid; 8], "enrolled everywhere when that is told");
+        let revoke = AdminAction::RevokeDevice { device: lent.terminal };
+        assert_eq!(ask(&node, None, revoke).await.0, AdminAnswer::Done);
+        let refused = at_the_terminal(&node, pay(9)).await;
+        assert_eq!(verdicts(refused), [CashlessVerdict::Rejected(Rejection::DeviceRevoked); 8], "round {round}");
     }
     assert_eq!(wallet(&node, guests[0]).await.available, 10_000 - 20);
     node.stop().await;
@@ -145,12 +145,12 @@ async fn a_wristband_and_its_wallet_lie_in_different_shards() {
         let tag = TagUid::new(&[4, n, 1, 2, 3, 4, 5]).unwrap();
         let link = |wallet, replace| {
             let festival = bar.festival;
-            OfficeAction::Cash(CashAction::LinkTag { tag, wallet, festival, replace, create: false })
+            AdminAction::Cashless(CashlessAction::LinkTag { tag, wallet, festival, replace, create: false })
         };
         let guest = guests[usize::from(n) % 8];
-        assert_eq!(ask(&node, None, link(guest, n >= 8)).await.0, OfficeAnswer::Wallet(guest));
+        assert_eq!(ask(&node, None, link(guest, n >= 8)).await.0, AdminAnswer::Wallet(guest));
         let taken = ask(&node, None, link(guests[(usize::from(n) + 1) % 8], true)).await.0;
-        assert_eq!(taken, OfficeAnswer::Rejected(Rejection::TagTaken), "one chip, one wallet");
+        assert_eq!(taken, AdminAnswer::Rejected(Rejection::TagTaken), "one chip, one wallet");
         let View::Tag(view) = node.query(Query::Tag(tag)).await else { panic!("no tag") };
         assert_eq!((view.state, view.wallet), (TagState::Linked, Some(guest)));
         assert_eq!(wallet(&node, guest).await.tag, Some((tag, view.version)));
@@ -178,14 +178,14 @@ async fn transfers_survive_stops_in_the_middle() {
         });
         let told = join_all(ids.map(|n| ask(&node, key(1 + n as u128), transfer(n)))).await;
         stopped.await.unwrap();
-        broken_off += told.iter().filter(|(a, _)| *a == OfficeAnswer::Rejected(Rejection::Unavailable)).count();
+        broken_off += told.iter().filter(|(a, _)| *a == AdminAnswer::Rejected(Rejection::Unavailable)).count();
         drop(node);
         node = start(dir.path());
     }
     for n in 0..3_000_usize {
         let (answer, _) = ask(&node, key(1 + n as u128), transfer(n)).await;
-        let known = matches!(answer, OfficeAnswer::Transaction { .. })
-            || matches!(answer, OfficeAnswer::Rejected(Rejection::InsufficientFunds | Rejection::SameWallet));
+        let known = matches!(answer, AdminAnswer::Transaction { .. })
+            || matches!(answer, AdminAnswer::Rejected(Rejection::InsufficientFunds | Rejection::SameWallet));
         assert!(known, "{n}: {answer:?}");
     }
     assert!(broken_off > 0, "none was under way when the node went down");
@@ -211,7 +211,7 @@ async fn a_bar_is_turned_away_before_a_gate_is() {
     assert_eq!(refused.busy.rejection, Rejection::Busy);
     assert!(refused.seqs.iter().copied().eq(1..=too_many), "in their order, all of that shard's, and no others");
     let paid = tokio::task::spawn_blocking(move || told.wait(1)).await.unwrap();
-    assert_eq!((paid[0].seq, paid[0].answer.verdict), (too_many + 1, CashVerdict::Paid));
+    assert_eq!((paid[0].seq, paid[0].answer.verdict), (too_many + 1, CashlessVerdict::Paid));
 
     let (_, reader, tickets) = common::festival(&node, 1, Default::default()).await;
     let got = Arc::new(common::Got::default());

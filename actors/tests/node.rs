@@ -7,7 +7,7 @@ use std::sync::Arc;
 use actors::limits::PENDING_MAX;
 use actors::{Folder, Inbox, Node, NodeConfig, Stores};
 use common::*;
-use engine::command::{OfficeAction, OfficeAnswer, OfficeCommand};
+use engine::command::{AdminAction, AdminAnswer, AdminCommand};
 use engine::gates::command::Verdict;
 use engine::model::ids::ZoneNo;
 use engine::model::principal::Principal;
@@ -87,14 +87,14 @@ async fn what_protects_people_passes_where_everything_else_is_turned_away() {
     node.submit(scans, &inbox).expect("room for as many");
     let ask = |action| {
         let node = node.clone();
-        async move { node.ask(OfficeCommand { key: None, by: Principal::Installation, action }).await.0 }
+        async move { node.ask(AdminCommand { key: None, by: Principal::Installation, action }).await.0 }
     };
-    assert_eq!(ask(OfficeAction::RotateQrKey { festival }).await, OfficeAnswer::Rejected(Rejection::Busy));
+    assert_eq!(ask(AdminAction::RotateQrKey { festival }).await, AdminAnswer::Rejected(Rejection::Busy));
     let (zone, state) = (ZoneNo(0), ZoneState::Evacuating);
-    let evacuated = tokio::spawn(ask(OfficeAction::SetZoneState { festival, zone, state }));
-    let revoked = tokio::spawn(ask(OfficeAction::RevokeDevice { device }));
+    let evacuated = tokio::spawn(ask(AdminAction::SetZoneState { festival, zone, state }));
+    let revoked = tokio::spawn(ask(AdminAction::RevokeDevice { device }));
     drop(held);
-    assert_eq!((evacuated.await.unwrap(), revoked.await.unwrap()), (OfficeAnswer::Done, OfficeAnswer::Done));
+    assert_eq!((evacuated.await.unwrap(), revoked.await.unwrap()), (AdminAnswer::Done, AdminAnswer::Done));
     got.wait(PENDING_MAX);
     node.stop().await;
 }

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actors::Inbox;
-use common::till::*;
+use common::terminal::*;
 use common::*;
-use engine::cashless::command::CashVerdict;
-use engine::command::{OfficeAnswer, OfficeCommand};
+use engine::cashless::command::CashlessVerdict;
+use engine::command::{AdminAnswer, AdminCommand};
 use engine::gates::command::{Credential, DeviceAction, Verdict};
 use engine::model::principal::Principal;
 use engine::model::rejection::Rejection;
@@ -58,21 +58,22 @@ async fn a_payment_that_panics_is_set_aside() {
     let bar = open_at(&node).await;
     let guests = wallets(16, 16);
     let theirs = guests.clone();
-    at_the_office(&node, move |mut office| {
-        theirs.iter().for_each(|wallet| bar.wallet(&mut office, *wallet, 10_000));
+    at_the_admin(&node, move |mut admin| {
+        theirs.iter().for_each(|wallet| bar.wallet(&mut admin, *wallet, 10_000));
     })
     .await;
     let moves = guests.windows(2).zip(1..).map(|(pair, id)| {
         let (node, transfer) = (node.clone(), bar.transfer(pair[0], pair[1], 100));
-        async move { node.ask(OfficeCommand { key: key(id), by: Principal::Installation, action: transfer }).await.0 }
+        async move { node.ask(AdminCommand { key: key(id), by: Principal::Installation, action: transfer }).await.0 }
     });
     let moves = futures_util::future::join_all(moves);
     let mut commands: Vec<_> = (1..=160).map(|seq| bar.pay(seq, guests[seq as usize % 16], 1)).collect();
     commands[79] = bar.pay(80, guests[0], i64::from(TRIPWIRE));
-    let (moved, replies) = tokio::join!(moves, at_the_till(&node, commands));
-    assert!(moved.iter().all(|answer| matches!(answer, OfficeAnswer::Transaction { .. })), "{moved:?}");
+    let (moved, replies) = tokio::join!(moves, at_the_terminal(&node, commands));
+    assert!(moved.iter().all(|answer| matches!(answer, AdminAnswer::Transaction { .. })), "{moved:?}");
     for reply in &replies {
-        let expected = if reply.seq == 80 { CashVerdict::Rejected(Rejection::Internal) } else { CashVerdict::Paid };
+        let expected =
+            if reply.seq == 80 { CashlessVerdict::Rejected(Rejection::Internal) } else { CashlessVerdict::Paid };
         assert_eq!(reply.answer.verdict, expected, "seq {}", reply.seq);
     }
     let books = ledger(&node, bar.festival).await;
@@ -90,13 +91,13 @@ async fn a_message_that_panics_is_kept_and_said_aloud() {
     let bar = open_at(&node).await;
     let guests = wallets(16, 3);
     let theirs = guests.clone();
-    at_the_office(&node, move |mut office| {
-        theirs.iter().for_each(|wallet| bar.wallet(&mut office, *wallet, 300_000_000));
+    at_the_admin(&node, move |mut admin| {
+        theirs.iter().for_each(|wallet| bar.wallet(&mut admin, *wallet, 300_000_000));
     })
     .await;
     let ask = async |from: usize, to: usize, minor: i64, id| {
         let action = bar.transfer(guests[from], guests[to], minor);
-        node.ask(OfficeCommand { key: key(id), by: Principal::Installation, action }).await.0
+        node.ask(AdminCommand { key: key(id), by: Principal::Installation, action }).await.0
     };
     let asking = tokio::time::timeout(Duration::from_millis(500), ask(0, 1, i64::from(TRIPWIRE), 1));
     assert!(asking.await.is_err(), "the other shard cannot decide it");
@@ -104,9 +105,9 @@ async fn a_message_that_panics_is_kept_and_said_aloud() {
     assert!(health.ready, "all the rest works");
     let reason = health.reason.expect("said aloud");
     assert!(reason.contains("cannot take in a message"), "{reason}");
-    assert!(matches!(ask(2, 1, 100, 2).await, OfficeAnswer::Transaction { .. }), "other shards' messages go on");
-    let paid = at_the_till(&node, vec![bar.pay(1, guests[1], 1)]).await;
-    assert_eq!(paid[0].answer.verdict, CashVerdict::Paid, "and so do payments");
+    assert!(matches!(ask(2, 1, 100, 2).await, AdminAnswer::Transaction { .. }), "other shards' messages go on");
+    let paid = at_the_terminal(&node, vec![bar.pay(1, guests[1], 1)]).await;
+    assert_eq!(paid[0].answer.verdict, CashlessVerdict::Paid, "and so do payments");
     let books = ledger(&node, bar.festival).await;
     assert_eq!((books.in_transit, books.trial_balance()), (i128::from(TRIPWIRE), 0), "the money is where it was");
     node.stop().await;

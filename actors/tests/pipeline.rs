@@ -2,9 +2,9 @@
 
 mod common;
 
-use actors::pipeline::{Pipeline, Release, Stepped, Work};
+use actors::pipeline::{Effect, Pipeline, Stepped, Work};
 use common::*;
-use engine::command::{Answer, Command, OfficeAction, OfficeAnswer, OfficeCommand};
+use engine::command::{AdminAction, AdminAnswer, AdminCommand, Answer, Command};
 use engine::model::ids::{DeviceId, FestivalId, ShardId, TicketId};
 use engine::model::principal::Principal;
 use engine::model::status::{Policy, ScanAck};
@@ -37,10 +37,10 @@ impl Gate {
         let mut shard = Shard::new(ShardId(0), 1);
         let mut step = Step::default();
         let made = found(2_000, policy, |action| {
-            let command = OfficeCommand { key: None, by: Principal::Installation, action };
-            shard.step(Timestamp(1), &[Command::Office(Box::new(command))], &mut step);
+            let command = AdminCommand { key: None, by: Principal::Installation, action };
+            shard.step(Timestamp(1), &[Command::Admin(Box::new(command))], &mut step);
             match step.answers[0] {
-                Answer::Office { answer, .. } => answer,
+                Answer::Admin { answer, .. } => answer,
                 other => panic!("{other:?}"),
             }
         });
@@ -58,9 +58,9 @@ impl Gate {
     }
 
     fn policy(&mut self, policy: Policy) -> &mut Self {
-        let action = OfficeAction::SetPolicy { festival: self.festival, policy };
+        let action = AdminAction::SetPolicy { festival: self.festival, policy };
         self.pipeline
-            .take(Work::Office(Box::new(OfficeCommand { key: None, by: Principal::Installation, action })), "office");
+            .take(Work::Admin(Box::new(AdminCommand { key: None, by: Principal::Installation, action })), "office");
         self
     }
 
@@ -77,14 +77,14 @@ impl Gate {
     fn durable(&mut self) -> (usize, usize) {
         let releases = self.pipeline.durable();
         let confirmed =
-            releases.iter().map(|release| if let Release::Confirmed { seqs, .. } = release { seqs.len() } else { 0 });
+            releases.iter().map(|release| if let Effect::Confirmed { seqs, .. } = release { seqs.len() } else { 0 });
         (scans_in(&releases, true), confirmed.sum())
     }
 }
 
-fn scans_in(releases: &[Release<&'static str>], durable: bool) -> usize {
+fn scans_in(releases: &[Effect<&'static str>], durable: bool) -> usize {
     let replies = releases.iter().filter_map(|release| match release {
-        Release::Device { replies, .. } => Some(replies),
+        Effect::Device { replies, .. } => Some(replies),
         _ => None,
     });
     replies.flatten().inspect(|reply| assert_eq!(reply.durable, durable)).count()
@@ -186,7 +186,6 @@ fn the_office_waits_for_its_record() {
     gate.policy(Policy { log_one_rejection_in: 2, ..DECIDED });
     assert_eq!(gate.step(), early(0));
     let releases = gate.pipeline.durable();
-    let done =
-        |release: &Release<_>| matches!(release, Release::Office { to: "office", answer: OfficeAnswer::Done, .. });
+    let done = |release: &Effect<_>| matches!(release, Effect::Admin { to: "office", answer: AdminAnswer::Done, .. });
     assert_eq!(releases.iter().filter(|release| done(release)).count(), 1, "{releases:?}");
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 use actors::recover::{RecoverError, Recovering};
 use actors::{Folder, Node, NodeConfig, StartError};
 use common::*;
-use engine::command::{OfficeAction, OfficeAnswer};
+use engine::command::{AdminAction, AdminAnswer};
 use engine::model::ids::{FestivalId, Home, ShardId};
 use engine::model::status::Policy;
 use engine::model::time::{Calendar, Timestamp};
@@ -47,8 +47,8 @@ async fn found_in(node: &Node, shard: u16, count: usize) -> Vec<FestivalId> {
         }
         let (name, calendar) = (format!("Night {}", made.len()), Calendar::default());
         let (starts_at, ends_at, policy) = (Timestamp(0), Timestamp(1_000), Policy::default());
-        let action = OfficeAction::CreateFestival { slug, name, starts_at, ends_at, policy, calendar };
-        assert_eq!(ask(node, action).await, OfficeAnswer::Festival(id));
+        let action = AdminAction::CreateFestival { slug, name, starts_at, ends_at, policy, calendar };
+        assert_eq!(ask(node, action).await, AdminAnswer::Festival(id));
         made.push(id);
         if made.len() == count {
             break;
@@ -138,7 +138,7 @@ async fn what_is_passed_over_is_made_up_for_by_the_one_before_or_the_journal() {
     node.stop().await;
     let before = newest(dir.path(), 0);
     let node = opening(dir.path()).unwrap();
-    let zone = |festival| OfficeAction::PutZone { festival, zone: None, name: "A".into(), parent: None, capacity: 10 };
+    let zone = |festival| AdminAction::PutZone { festival, zone: None, name: "A".into(), parent: None, capacity: 10 };
     ask(&node, zone(first[0])).await;
     node.stop().await;
     let (good, other) = (newest(dir.path(), 0), newest(dir.path(), 1));

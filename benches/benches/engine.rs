@@ -98,7 +98,7 @@ fn restart_of_wallets(c: &mut Criterion) {
     let bytes: usize = bar.records[before..].iter().map(Vec::len).sum();
     eprintln!(
         "1 M wallets: {} bytes each, snapshot {} bytes, a debit's record {} bytes",
-        bar.shard.cash().wallets.bytes() / 1_000_000,
+        bar.shard.cashless().wallets.bytes() / 1_000_000,
         snapshot.len(),
         bytes / 1_000_000
     );

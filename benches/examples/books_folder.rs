@@ -9,9 +9,10 @@ use std::time::Instant;
 use anyhow::{Context as _, bail, ensure};
 use clap::Parser;
 use engine::cashless::command::{
-    CashAction, CashPolicy, Line, ProductValues, Source, SourceKind, TerminalAction, TerminalCommand, VendorValues,
+    CashlessAction, CashlessPolicy, Line, ProductValues, Source, SourceKind, TerminalAction, TerminalCommand,
+    VendorValues,
 };
-use engine::command::{Answer, Command, OfficeAction, OfficeAnswer, OfficeCommand};
+use engine::command::{AdminAction, AdminAnswer, AdminCommand, Answer, Command};
 use engine::model::ids::{DeviceId, FestivalId, Home, ProductNo, ShardId, TransactionId, VendorNo, WalletId, nonce_at};
 use engine::model::money::{Currency, Money};
 use engine::model::principal::Principal;
@@ -46,7 +47,7 @@ struct Args {
 const EVENING: Timestamp = Timestamp(1_783_706_400_000);
 const VENDORS: u16 = 12;
 /// The first so many take payments, four for each vendor; behind them are the cash desks.
-const TILLS: u32 = 48;
+const TERMINALS: u32 = 48;
 const DESKS: u32 = 4;
 /// Payments that a refund may name, by shard.
 const RECENT: usize = 1_024;
@@ -119,7 +120,7 @@ impl Evening {
             now: EVENING,
             festival: FestivalId::of_slug("books"),
             wallets: Vec::new(),
-            seqs: vec![1; (TILLS + DESKS) as usize],
+            seqs: vec![1; (TERMINALS + DESKS) as usize],
             recent: vec![Vec::new(); usize::from(shards)],
             dice: 0,
             told: Told::default(),
@@ -127,7 +128,7 @@ impl Evening {
     }
 
     fn transactions(&self) -> u64 {
-        self.shards.iter().map(|shard| shard.cash().serial()).sum()
+        self.shards.iter().map(|shard| shard.cashless().serial()).sum()
     }
 
     /// A number below `below`, the same each time.
@@ -144,7 +145,7 @@ impl Evening {
     fn open(&mut self, wallets: u32) -> anyhow::Result<()> {
         let festival = self.festival;
         let name = |what: &str, no: u32| format!("{what} {no}");
-        self.office(OfficeAction::CreateFestival {
+        self.admin(AdminAction::CreateFestival {
             slug: "books".into(),
             name: "Books".into(),
             starts_at: EVENING,
@@ -152,8 +153,8 @@ impl Evening {
             policy: Policy::default(),
             calendar: engine::model::time::Calendar::default(),
         })?;
-        self.office(OfficeAction::SetFestivalStatus { festival, to: FestivalStatus::Published })?;
-        self.office(OfficeAction::Cash(CashAction::SetPolicy { festival, policy: CashPolicy::default() }))?;
+        self.admin(AdminAction::SetFestivalStatus { festival, to: FestivalStatus::Published })?;
+        self.admin(AdminAction::Cashless(CashlessAction::SetPolicy { festival, policy: CashlessPolicy::default() }))?;
         for no in 0..VENDORS {
             let values = VendorValues {
                 name: name("Bar", no.into()),
@@ -161,18 +162,29 @@ impl Evening {
                 open: true,
                 kind: engine::model::status::VendorKind::Bar,
             };
-            self.office(OfficeAction::Cash(CashAction::PutVendor { festival, vendor: None, values }))?;
+            self.admin(AdminAction::Cashless(CashlessAction::PutVendor { festival, vendor: None, values }))?;
             for (price, vat_bp) in [(450, 1_900), (320, 700)] {
                 let values = ProductValues { name: name("Product", price as u32), price, vat_bp, on_sale: true };
                 let vendor = VendorNo(no);
-                self.office(OfficeAction::Cash(CashAction::PutProduct { festival, vendor, product: None, values }))?;
+                self.admin(AdminAction::Cashless(CashlessAction::PutProduct {
+                    festival,
+                    vendor,
+                    product: None,
+                    values,
+                }))?;
             }
         }
-        for no in 0..TILLS + DESKS {
-            let (vendor, code_hash) = ((no < TILLS).then_some(VendorNo((no % 12) as u16)), [no as u8; 32]);
+        for no in 0..TERMINALS + DESKS {
+            let (vendor, code_hash) = ((no < TERMINALS).then_some(VendorNo((no % 12) as u16)), [no as u8; 32]);
             let (cashier, name) = (vendor.is_none(), name("Till", no));
-            self.office(OfficeAction::Cash(CashAction::OfferTerminal { festival, vendor, cashier, code_hash, name }))?;
-            self.office(OfficeAction::EnrolDevice { festival, code_hash, public_key: [no as u8; 32] })?;
+            self.admin(AdminAction::Cashless(CashlessAction::OfferTerminal {
+                festival,
+                vendor,
+                cashier,
+                code_hash,
+                name,
+            }))?;
+            self.admin(AdminAction::EnrolDevice { festival, code_hash, public_key: [no as u8; 32] })?;
         }
         self.wallets = (0..wallets).map(|n| WalletId(nonce_at(3, n) | 1 << 60)).collect();
         let mut by_shard = vec![Vec::new(); self.shards.len()];
@@ -182,11 +194,16 @@ impl Evening {
         let source = Source::new(SourceKind::Desk, festival, 1);
         for (shard, wallets) in by_shard.into_iter().enumerate() {
             for chunk in wallets.chunks(256) {
-                let made = chunk.iter().map(|&wallet| CashAction::CreateWallet { wallet, festival, account: None });
+                let made = chunk.iter().map(|&wallet| CashlessAction::CreateWallet { wallet, festival, account: None });
                 let amount = eur(10_000);
-                let filled =
-                    chunk.iter().map(|&wallet| CashAction::TopUp { wallet, festival, amount, source, taken: false });
-                let commands: Vec<Command> = made.chain(filled).map(OfficeAction::Cash).map(asked).collect();
+                let filled = chunk.iter().map(|&wallet| CashlessAction::TopUp {
+                    wallet,
+                    festival,
+                    amount,
+                    source,
+                    taken: false,
+                });
+                let commands: Vec<Command> = made.chain(filled).map(AdminAction::Cashless).map(asked).collect();
                 self.decide(shard, &commands)?;
             }
         }
@@ -194,11 +211,11 @@ impl Evening {
     }
 
     /// One command of the office, and whatever follows from it.
-    fn office(&mut self, action: OfficeAction) -> anyhow::Result<()> {
+    fn admin(&mut self, action: AdminAction) -> anyhow::Result<()> {
         let shard = action.home().shard(self.shards.len() as u16);
         let what = format!("{action:?}");
         self.decide(usize::from(shard.0), &[asked(action)])?;
-        if let Answer::Office { answer: OfficeAnswer::Rejected(why), .. } = self.step.answers[0] {
+        if let Answer::Admin { answer: AdminAnswer::Rejected(why), .. } = self.step.answers[0] {
             bail!("{what} is refused: {}", why.code());
         }
         self.quiet()
@@ -249,14 +266,17 @@ impl Evening {
 
     fn command(&mut self, wallet: WalletId, floors: &[u64]) -> (usize, Command) {
         let (shard, festival) = (self.home(wallet), self.festival);
-        let till = self.dice(u64::from(TILLS)) as usize;
+        let terminal = self.dice(u64::from(TERMINALS)) as usize;
         let (device, action) = match self.dice(100) {
             0..=2 => {
                 let (to, amount) = (self.somebody(), eur(100 + self.dice(900) as i64));
-                return (shard, asked(OfficeAction::Cash(CashAction::Transfer { from: wallet, to, festival, amount })));
+                return (
+                    shard,
+                    asked(AdminAction::Cashless(CashlessAction::Transfer { from: wallet, to, festival, amount })),
+                );
             }
             3..=7 => {
-                let desk = (u64::from(TILLS) + self.dice(DESKS.into())) as usize;
+                let desk = (u64::from(TERMINALS) + self.dice(DESKS.into())) as usize;
                 let amount = eur(500 * (1 + self.dice(10) as i64));
                 (desk, TerminalAction::TopUp { wallet, tap: None, amount })
             }
@@ -265,8 +285,8 @@ impl Evening {
                 let (payment, device) = self.recent[shard].swap_remove(nth);
                 let amount = (self.dice(2) == 0).then_some(eur(50));
                 // By another vendor's terminal it is refused.
-                let till = if self.dice(16) == 0 { till } else { device.number() as usize };
-                (till, TerminalAction::Refund { payment, amount, lines: [].into() })
+                let terminal = if self.dice(16) == 0 { terminal } else { device.number() as usize };
+                (terminal, TerminalAction::Refund { payment, amount, lines: [].into() })
             }
             12..=19 => {
                 let (line, other) = ((450, 0), (320, 1));
@@ -274,7 +294,7 @@ impl Evening {
                 let sold = |(price, product), count| Line { product: ProductNo(product), count, price };
                 let amount = eur(line.0 * i64::from(count) + other.0);
                 (
-                    till,
+                    terminal,
                     TerminalAction::Pay {
                         wallet,
                         tap: None,
@@ -285,7 +305,7 @@ impl Evening {
             }
             _ => {
                 let amount = eur(100 + self.dice(900) as i64);
-                (till, TerminalAction::Pay { wallet, tap: None, amount, lines: [].into() })
+                (terminal, TerminalAction::Pay { wallet, tap: None, amount, lines: [].into() })
             }
         };
         let seq = self.seqs[device];
@@ -297,7 +317,7 @@ impl Evening {
 
     /// What the last step said.
     fn learn(&mut self, shard: usize) {
-        use engine::cashless::command::CashVerdict::{Balance, Paid, Refunded, Rejected, ToppedUp};
+        use engine::cashless::command::CashlessVerdict::{Balance, Paid, Refunded, Rejected, ToppedUp};
         for answer in &self.step.answers {
             match answer {
                 Answer::Terminal { device, answer, .. } => match answer.verdict {
@@ -313,8 +333,8 @@ impl Evening {
                     Rejected(_) => self.told.refused += 1,
                     Balance => {}
                 },
-                Answer::Office { answer: OfficeAnswer::Rejected(_), .. } => self.told.refused += 1,
-                Answer::Office { .. } => self.told.transfers += 1,
+                Answer::Admin { answer: AdminAnswer::Rejected(_), .. } => self.told.refused += 1,
+                Answer::Admin { .. } => self.told.transfers += 1,
                 _ => {}
             }
         }
@@ -353,8 +373,8 @@ impl Evening {
     }
 }
 
-fn asked(action: OfficeAction) -> Command {
-    Command::Office(Box::new(OfficeCommand { key: None, by: Principal::ApiKey(1), action }))
+fn asked(action: AdminAction) -> Command {
+    Command::Admin(Box::new(AdminCommand { key: None, by: Principal::ApiKey(1), action }))
 }
 
 fn eur(minor: i64) -> Money {

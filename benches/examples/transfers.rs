@@ -8,8 +8,8 @@
 use std::time::{Duration, Instant};
 
 use actors::{Folder, Node, NodeConfig};
-use engine::cashless::command::{CashAction, CashPolicy, Source, SourceKind};
-use engine::command::{IdempotencyKey, OfficeAction, OfficeAnswer, OfficeCommand};
+use engine::cashless::command::{CashlessAction, CashlessPolicy, Source, SourceKind};
+use engine::command::{AdminAction, AdminAnswer, AdminCommand, IdempotencyKey};
 use engine::model::ids::{FestivalId, Home, WalletId};
 use engine::model::money::{Currency, Money};
 use engine::model::principal::Principal;
@@ -64,9 +64,9 @@ async fn walk(
         let id = u128::from(from.0) << 64 | u128::from(nth) << 40 | took.len() as u128;
         let key = Some(IdempotencyKey { id, fingerprint: 1, made_at: None });
         let amount = Money { minor: 100, currency: Currency::EUR };
-        let action = OfficeAction::Cash(CashAction::Transfer { from, to, festival, amount });
-        match node.ask(OfficeCommand { key, by: Principal::ApiKey(nth as u32 + 1), action }).await.0 {
-            OfficeAnswer::Transaction { .. } => took.push(began.elapsed().as_micros() as u64),
+        let action = AdminAction::Cashless(CashlessAction::Transfer { from, to, festival, amount });
+        match node.ask(AdminCommand { key, by: Principal::ApiKey(nth as u32 + 1), action }).await.0 {
+            AdminAnswer::Transaction { .. } => took.push(began.elapsed().as_micros() as u64),
             other => panic!("{other:?}"),
         }
         core::mem::swap(&mut from, &mut to);
@@ -82,13 +82,13 @@ fn pair(nth: u64, across: bool) -> (WalletId, WalletId) {
     (WalletId(base), WalletId(other))
 }
 
-async fn ask(node: &Node, action: OfficeAction) -> OfficeAnswer {
-    node.ask(OfficeCommand { key: None, by: Principal::Installation, action }).await.0
+async fn ask(node: &Node, action: AdminAction) -> AdminAnswer {
+    node.ask(AdminCommand { key: None, by: Principal::Installation, action }).await.0
 }
 
 async fn festival(node: &Node) -> FestivalId {
     let (starts_at, ends_at, policy) = (Timestamp(0), Timestamp(i64::MAX), Policy::default());
-    let made = OfficeAction::CreateFestival {
+    let made = AdminAction::CreateFestival {
         slug: "bench".into(),
         name: "Bench".into(),
         starts_at,
@@ -96,17 +96,17 @@ async fn festival(node: &Node) -> FestivalId {
         policy,
         calendar: engine::model::time::Calendar::default(),
     };
-    let OfficeAnswer::Festival(festival) = ask(node, made).await else { panic!("no festival") };
-    let policy = CashAction::SetPolicy { festival, policy: CashPolicy::default() };
-    assert_eq!(ask(node, OfficeAction::Cash(policy)).await, OfficeAnswer::Done);
+    let AdminAnswer::Festival(festival) = ask(node, made).await else { panic!("no festival") };
+    let policy = CashlessAction::SetPolicy { festival, policy: CashlessPolicy::default() };
+    assert_eq!(ask(node, AdminAction::Cashless(policy)).await, AdminAnswer::Done);
     festival
 }
 
 async fn wallet(node: &Node, festival: FestivalId, wallet: WalletId) {
-    let make = CashAction::CreateWallet { wallet, festival, account: None };
-    assert_eq!(ask(node, OfficeAction::Cash(make)).await, OfficeAnswer::Wallet(wallet));
+    let make = CashlessAction::CreateWallet { wallet, festival, account: None };
+    assert_eq!(ask(node, AdminAction::Cashless(make)).await, AdminAnswer::Wallet(wallet));
     let source = Source::new(SourceKind::Desk, festival, 1);
     let amount = Money { minor: 20_000, currency: Currency::EUR };
-    let cash = CashAction::TopUp { wallet, festival, amount, source, taken: true };
-    assert!(matches!(ask(node, OfficeAction::Cash(cash)).await, OfficeAnswer::Transaction { .. }));
+    let cash = CashlessAction::TopUp { wallet, festival, amount, source, taken: true };
+    assert!(matches!(ask(node, AdminAction::Cashless(cash)).await, AdminAnswer::Transaction { .. }));
 }

@@ -1,9 +1,9 @@
 //! What the benches share: a festival that is ready to be scanned at.
 
 use engine::cashless::command::{
-    CashAction, CashPolicy, Source, SourceKind, TerminalAction, TerminalCommand, VendorValues,
+    CashlessAction, CashlessPolicy, Source, SourceKind, TerminalAction, TerminalCommand, VendorValues,
 };
-use engine::command::{Command, OfficeAction, OfficeCommand, issued};
+use engine::command::{AdminAction, AdminCommand, Command, issued};
 use engine::gates::command::{CategoryValues, Credential, DeviceAction, DeviceCommand, Direction, Scan};
 use engine::model::credential;
 use engine::model::credential::{KeyCache, QrClaim, QrSecret};
@@ -43,7 +43,7 @@ impl World {
         let (starts_at, ends_at) = (Timestamp(0), Timestamp(i64::MAX));
         let policy = Policy { entry: EntryPolicy::Reentry, ..Policy::default() };
         let name = || "Bench".to_owned();
-        world.office(OfficeAction::CreateFestival {
+        world.admin(AdminAction::CreateFestival {
             slug,
             name: name(),
             starts_at,
@@ -51,8 +51,8 @@ impl World {
             policy,
             calendar: engine::model::time::Calendar::default(),
         });
-        world.office(OfficeAction::PutZone { festival, zone: None, name: name(), parent: None, capacity: u32::MAX });
-        world.office(OfficeAction::AddGate { festival, zone: ZoneNo(0), name: name() });
+        world.admin(AdminAction::PutZone { festival, zone: None, name: name(), parent: None, capacity: u32::MAX });
+        world.admin(AdminAction::AddGate { festival, zone: ZoneNo(0), name: name() });
         let values = CategoryValues {
             name: name(),
             kind: CategoryKind::Standard,
@@ -62,25 +62,25 @@ impl World {
             valid_from: starts_at,
             valid_until: ends_at,
         };
-        world.office(OfficeAction::PutCategory { festival, category: None, values });
+        world.admin(AdminAction::PutCategory { festival, category: None, values });
         let category = CategoryNo(0);
         for first in (0..tickets).step_by(1_000) {
             let count = (tickets - first).min(1_000);
             let (holders, seed) = (vec![None; count as usize], u64::from(first));
-            world.office(OfficeAction::IssueTickets { festival, category, holders, paid: true, seed });
+            world.admin(AdminAction::IssueTickets { festival, category, holders, paid: true, seed });
             world.tickets.extend(issued(festival, category, first, count, seed));
         }
         for to in [FestivalStatus::Published, FestivalStatus::Ongoing] {
-            world.office(OfficeAction::SetFestivalStatus { festival, to });
+            world.admin(AdminAction::SetFestivalStatus { festival, to });
         }
         let code_hash = [0; 32];
-        world.office(OfficeAction::OfferEnrolment { festival, gate: GateNo(0), code_hash, name: name() });
-        world.office(OfficeAction::EnrolDevice { festival, code_hash, public_key: [0; 32] });
+        world.admin(AdminAction::OfferEnrolment { festival, gate: GateNo(0), code_hash, name: name() });
+        world.admin(AdminAction::EnrolDevice { festival, code_hash, public_key: [0; 32] });
         world
     }
 
-    fn office(&mut self, action: OfficeAction) {
-        let command = Command::Office(Box::new(OfficeCommand { key: None, by: Principal::Installation, action }));
+    fn admin(&mut self, action: AdminAction) {
+        let command = Command::Admin(Box::new(AdminCommand { key: None, by: Principal::Installation, action }));
         let mut step = Step::default();
         self.shard.step(Timestamp(1), &[command], &mut step);
         self.records.push(step.record);
@@ -137,7 +137,7 @@ pub struct Bar {
     /// Every record so far, in order.
     pub records: Vec<Vec<u8>>,
     /// The terminal.
-    pub till: DeviceId,
+    pub terminal: DeviceId,
     pub wallets: Vec<WalletId>,
     seq: u64,
 }
@@ -151,12 +151,12 @@ impl Bar {
         let mut bar = Self {
             shard: Shard::new(ShardId(0), 1),
             records: Vec::new(),
-            till: DeviceId::new(festival, 0),
+            terminal: DeviceId::new(festival, 0),
             wallets: (0..wallets).map(|n| WalletId(engine::model::ids::nonce_at(3, n) | 1 << 60)).collect(),
             seq: 0,
         };
         let (starts_at, ends_at, policy) = (Timestamp(0), Timestamp(i64::MAX), Policy::default());
-        bar.office(OfficeAction::CreateFestival {
+        bar.admin(AdminAction::CreateFestival {
             slug,
             name: name(),
             starts_at,
@@ -164,40 +164,40 @@ impl Bar {
             policy,
             calendar: engine::model::time::Calendar::default(),
         });
-        bar.office(OfficeAction::SetFestivalStatus { festival, to: FestivalStatus::Published });
-        bar.cash(CashAction::SetPolicy { festival, policy: CashPolicy::default() });
+        bar.admin(AdminAction::SetFestivalStatus { festival, to: FestivalStatus::Published });
+        bar.cash(CashlessAction::SetPolicy { festival, policy: CashlessPolicy::default() });
         let values = VendorValues {
             name: name(),
             commission_bp: 1_000,
             open: true,
             kind: engine::model::status::VendorKind::Bar,
         };
-        bar.cash(CashAction::PutVendor { festival, vendor: None, values });
+        bar.cash(CashlessAction::PutVendor { festival, vendor: None, values });
         let (vendor, code_hash) = (Some(VendorNo(0)), [0; 32]);
-        bar.cash(CashAction::OfferTerminal { festival, vendor, cashier: true, code_hash, name: name() });
-        bar.office(OfficeAction::EnrolDevice { festival, code_hash, public_key: [0; 32] });
+        bar.cash(CashlessAction::OfferTerminal { festival, vendor, cashier: true, code_hash, name: name() });
+        bar.admin(AdminAction::EnrolDevice { festival, code_hash, public_key: [0; 32] });
         let source = Source::new(SourceKind::Desk, festival, 1);
         let amount = Money { minor: 100_000, currency: Currency::EUR };
         for chunk in bar.wallets.clone().chunks(256) {
-            let made = chunk.iter().map(|&wallet| CashAction::CreateWallet { wallet, festival, account: None });
+            let made = chunk.iter().map(|&wallet| CashlessAction::CreateWallet { wallet, festival, account: None });
             let filled =
-                chunk.iter().map(|&wallet| CashAction::TopUp { wallet, festival, amount, source, taken: true });
-            bar.office_all(made.chain(filled).map(OfficeAction::Cash));
+                chunk.iter().map(|&wallet| CashlessAction::TopUp { wallet, festival, amount, source, taken: true });
+            bar.admin_all(made.chain(filled).map(AdminAction::Cashless));
         }
         bar
     }
 
-    fn cash(&mut self, action: CashAction) {
-        self.office(OfficeAction::Cash(action));
+    fn cash(&mut self, action: CashlessAction) {
+        self.admin(AdminAction::Cashless(action));
     }
 
-    fn office(&mut self, action: OfficeAction) {
-        self.office_all([action]);
+    fn admin(&mut self, action: AdminAction) {
+        self.admin_all([action]);
     }
 
-    fn office_all(&mut self, actions: impl IntoIterator<Item = OfficeAction>) {
+    fn admin_all(&mut self, actions: impl IntoIterator<Item = AdminAction>) {
         let command =
-            |action| Command::Office(Box::new(OfficeCommand { key: None, by: Principal::Installation, action }));
+            |action| Command::Admin(Box::new(AdminCommand { key: None, by: Principal::Installation, action }));
         let commands: Vec<Command> = actions.into_iter().map(command).collect();
         let mut step = Step::default();
         self.shard.step(Timestamp(1), &commands, &mut step);
@@ -215,7 +215,7 @@ impl Bar {
                     TerminalAction::Pay { wallet: self.wallets[i as usize], tap: None, amount, lines: [].into() };
                 let floor = self.seq.saturating_sub(window).max(1);
                 Command::Terminal(TerminalCommand {
-                    device: self.till,
+                    device: self.terminal,
                     seq: self.seq,
                     floor,
                     expires_at: Timestamp(0),

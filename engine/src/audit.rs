@@ -11,8 +11,8 @@ mod report;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::cashless::event::{CashEvent, TransactionKind};
-use crate::event::{Asked, Event};
+use crate::cashless::event::{CashlessEvent, TransactionKind};
+use crate::event::{Event, Origin};
 use crate::model::ids::{FestivalId, Home, ShardId};
 use crate::model::principal::Principal;
 use crate::model::time::Timestamp;
@@ -54,7 +54,7 @@ checks! {
     Time = "time", [3], "a shard's time never goes back";
     Known = "known", [3], "an event lies in the shard of its home and names only what exists";
     Once = "once", [5], "a device's number, an idempotency key and an enrolment code take effect once";
-    Asked = "asked", [5], "what the office did says who asked";
+    Origin = "asked", [5], "what the office did says who asked";
     Quota = "quota", [], "a category has no more live tickets than its quota";
     SingleEntry = "single_entry", [], "under single entry a ticket enters a perimeter once";
     Inside = "inside", [], "a ticket is inside at most once, and in a zone only if it is in its parent";
@@ -273,30 +273,30 @@ impl ShardBooks {
         self.seq = record.seq;
         self.at = self.at.max(record.at);
         found.seq = record.seq;
-        let mut asked: Option<Asked> = None;
+        let mut asked: Option<Origin> = None;
         for event in &record.events {
             found.report.events += 1;
-            let by_office = by_office(event);
+            let by_admin = by_admin(event);
             let asked_before = asked.take();
             let asked_now = asked_before.is_some();
-            let fits = by_office.is_none_or(|by_office| by_office == asked_now);
-            found.check(Check::Asked, fits, || match asked_now {
+            let fits = by_admin.is_none_or(|by_admin| by_admin == asked_now);
+            found.check(Check::Origin, fits, || match asked_now {
                 false => format!("nobody asked for {event:?}"),
                 true => "somebody asked, and nothing followed".into(),
             });
             if let (Event::DeviceConnected { device, .. }, Some(asked)) = (event, asked_before) {
-                found.check(Check::Asked, asked.by == Principal::Device(*device), || {
+                found.check(Check::Origin, asked.by == Principal::Device(*device), || {
                     format!("{device} connected, and {:?} is said to have asked", asked.by)
                 });
             }
             self.event(event, record.at, &mut asked, found);
         }
-        found.check(Check::Asked, asked.is_none(), || "somebody asked, and nothing followed".into());
+        found.check(Check::Origin, asked.is_none(), || "somebody asked, and nothing followed".into());
     }
 
-    fn event(&mut self, event: &Event, at: Timestamp, asked: &mut Option<Asked>, found: &mut Found) {
+    fn event(&mut self, event: &Event, at: Timestamp, asked: &mut Option<Origin>, found: &mut Found) {
         match event {
-            Event::Asked(by) => {
+            Event::Origin(by) => {
                 if let Some((id, _)) = by.key {
                     let before = self.keys.insert(id, at);
                     found.check(Check::Once, before.is_none(), || format!("the idempotency key {id:032x} again"));
@@ -326,11 +326,11 @@ impl ShardBooks {
             Event::Transaction(_) | Event::Sent { .. } | Event::Received { .. } | Event::Delivered { .. } => {
                 self.money.event(event, found);
             }
-            Event::Cash(cash) => {
-                if let Some(id) = cash.festival() {
+            Event::Cashless(cashless) => {
+                if let Some(id) = cashless.festival() {
                     self.at_home(Home::Festival(id), found);
                     let here = self.festivals.get_mut(&id);
-                    if let CashEvent::TerminalOffered { .. } | CashEvent::TerminalEnrolled { .. } = cash
+                    if let CashlessEvent::TerminalOffered { .. } | CashlessEvent::TerminalEnrolled { .. } = cashless
                         && found.check(Check::Known, here.is_some(), || format!("there is no festival {id}"))
                     {
                         here.expect("just looked").event(event, at, found);
@@ -388,14 +388,14 @@ impl ShardBooks {
                 books.compare(festival, found);
             }
         }
-        self.money.compare(shadow.cash(), found);
+        self.money.compare(shadow.cashless(), found);
     }
 }
 
 /// Whether an event is there because the office asked for it; `None` where it may be or not.
-fn by_office(event: &Event) -> Option<bool> {
+fn by_admin(event: &Event) -> Option<bool> {
     Some(match event {
-        Event::Scanned(_) | Event::Asked(_) | Event::Expired => false,
+        Event::Scanned(_) | Event::Origin(_) | Event::Expired => false,
         Event::Undone(undone) => undone.by.is_none(),
         Event::Transaction(t) => {
             let by_itself = TransactionKind::Lapse == t.kind;
@@ -404,32 +404,32 @@ fn by_office(event: &Event) -> Option<bool> {
         }
         Event::Sent { .. } | Event::Received { .. } | Event::Delivered { .. } => false,
         // Asked for, or made for a wristband that is sold with it.
-        Event::Cash(CashEvent::WalletCreated { .. }) => return None,
+        Event::Cashless(CashlessEvent::WalletCreated { .. }) => return None,
         // Asked for, or come with what the wristband before it named.
-        Event::Cash(CashEvent::TagLinking { .. } | CashEvent::TagBinding { .. }) => return None,
+        Event::Cashless(CashlessEvent::TagLinking { .. } | CashlessEvent::TagBinding { .. }) => return None,
         // The festival's word, not the office's.
         Event::TagBound { .. } => false,
         // Asked for, or when the last shard has said that nothing is booked in the currency before.
-        Event::Cash(CashEvent::PolicySet { .. }) => return None,
-        Event::Cash(
-            CashEvent::TagAttached { .. }
-            | CashEvent::TagLinked { .. }
-            | CashEvent::TagRefused { .. }
-            | CashEvent::TagFreed { .. }
-            | CashEvent::TagBindTaken { .. }
-            | CashEvent::TagBindRefused { .. }
-            | CashEvent::TagUnbound { .. }
-            | CashEvent::TagCarried { .. }
-            | CashEvent::LossKnown { .. }
+        Event::Cashless(CashlessEvent::PolicySet { .. }) => return None,
+        Event::Cashless(
+            CashlessEvent::TagAttached { .. }
+            | CashlessEvent::TagLinked { .. }
+            | CashlessEvent::TagRefused { .. }
+            | CashlessEvent::TagFreed { .. }
+            | CashlessEvent::TagBindTaken { .. }
+            | CashlessEvent::TagBindRefused { .. }
+            | CashlessEvent::TagUnbound { .. }
+            | CashlessEvent::TagCarried { .. }
+            | CashlessEvent::LossKnown { .. }
             // Told by the other side.
-            | CashEvent::WalletTagLost { op: 0, .. }
-            | CashEvent::TagLost { op: 0, .. }
-            | CashEvent::TagBarred { op: 0, .. }
-            | CashEvent::TransferSettled { .. }
-            | CashEvent::TransferCancelAsked { .. }
-            | CashEvent::CurrencyHeld { .. }
-            | CashEvent::CurrencyVoted { .. }
-            | CashEvent::CurrencyReleased { .. },
+            | CashlessEvent::WalletTagLost { op: 0, .. }
+            | CashlessEvent::TagLost { op: 0, .. }
+            | CashlessEvent::TagBarred { op: 0, .. }
+            | CashlessEvent::TransferSettled { .. }
+            | CashlessEvent::TransferCancelAsked { .. }
+            | CashlessEvent::CurrencyHeld { .. }
+            | CashlessEvent::CurrencyVoted { .. }
+            | CashlessEvent::CurrencyReleased { .. },
         ) => false,
         _ => true,
     })

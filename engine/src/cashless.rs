@@ -1,7 +1,7 @@
-//! Cashless: wallets, chips, what each shard knows of vendors and terminals, and the books.
+//! Cashless: wallets, tags, what each shard knows of vendors and terminals, and the books.
 //!
-//! [`Cash`] is one shard's part. Terminals' commands are decided in `terminal.rs`, the office's in `admin.rs`, what other
-//! shards tell in `peers.rs`; all of it is written down by `Cash::apply` and nothing else.
+//! [`Cashless`] is one shard's part. Terminals' commands are decided in `terminal.rs`, the office's in `admin.rs`, what other
+//! shards tell in `peers.rs`; all of it is written down by `Cashless::apply` and nothing else.
 
 mod admin;
 pub mod command;
@@ -22,10 +22,10 @@ pub mod wallet;
 use serde::{Deserialize, Serialize};
 
 use crate::cashless::directory::Directory;
-use crate::cashless::event::{CashEvent, Transaction, TransactionKind};
+use crate::cashless::event::{CashlessEvent, Transaction, TransactionKind};
 pub use crate::cashless::gifts::LAPSE_MAX;
 pub(crate) use crate::cashless::peers::Attaching;
-use crate::command::OfficeAnswer;
+use crate::command::AdminAnswer;
 use crate::model::ids::{TagUid, TransactionId, WalletId};
 use crate::model::money::Money;
 use crate::model::rejection::Rejection;
@@ -41,12 +41,12 @@ use crate::cashless::wallet::Wallets;
 
 /// One shard's part of all that is about money.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Cash {
+pub struct Cashless {
     /// What it knows of the festivals.
     pub directory: Directory,
     /// The wallets whose home it is.
     pub wallets: Wallets,
-    /// The chips whose home it is.
+    /// The tags whose home it is.
     pub tags: Tags,
     /// The payments that can be refunded.
     pub refundable: Refundable,
@@ -59,9 +59,9 @@ pub struct Cash {
 }
 
 /// An operation is over: its number, who asked, and what they are told.
-pub(crate) type Finished = (u64, Asker, OfficeAnswer);
+pub(crate) type Finished = (u64, Asker, AdminAnswer);
 
-impl Cash {
+impl Cashless {
     /// The serial of the last transaction.
     pub fn serial(&self) -> u64 {
         self.serial
@@ -123,79 +123,79 @@ impl Cash {
                 }
                 let rejection = t.rejection.unwrap_or(Rejection::TransferCancelled);
                 let op = self.ops.end(t.of)?;
-                Some((t.of, op.asker, OfficeAnswer::Rejected(rejection)))
+                Some((t.of, op.asker, AdminAnswer::Rejected(rejection)))
             }
             _ => None,
         }
     }
 
     /// Writes down anything else about money.
-    pub(crate) fn apply(&mut self, event: &CashEvent, asker: Asker, at: Timestamp) -> Option<Finished> {
+    pub(crate) fn apply(&mut self, event: &CashlessEvent, asker: Asker, at: Timestamp) -> Option<Finished> {
         match event {
-            CashEvent::PolicySet { .. } | CashEvent::VendorPut { .. } | CashEvent::ProductPut { .. } => {
+            CashlessEvent::PolicySet { .. } | CashlessEvent::VendorPut { .. } | CashlessEvent::ProductPut { .. } => {
                 self.put(&entry_of(event).expect("the directory's own"), at);
             }
-            CashEvent::TerminalEnrolled { .. } => {
+            CashlessEvent::TerminalEnrolled { .. } => {
                 self.put(&entry_of(event).expect("the directory's own"), at);
             }
-            CashEvent::TerminalOffered { .. } => {}
-            CashEvent::WalletCreated { wallet, issuer, currency, account } => {
+            CashlessEvent::TerminalOffered { .. } => {}
+            CashlessEvent::WalletCreated { wallet, issuer, currency, account } => {
                 self.wallets.create(*wallet, *issuer, *currency, *account);
             }
-            CashEvent::WalletClaimed { wallet, account } => self.wallets.claim(*wallet, *account),
-            CashEvent::WalletBlockSet { wallet, blocked } => self.wallet_mut(*wallet).set_blocked(*blocked),
-            CashEvent::WalletTagLost { wallet, op, .. } => {
+            CashlessEvent::WalletClaimed { wallet, account } => self.wallets.claim(*wallet, *account),
+            CashlessEvent::WalletBlockSet { wallet, blocked } => self.wallet_mut(*wallet).set_blocked(*blocked),
+            CashlessEvent::WalletTagLost { wallet, op, .. } => {
                 self.wallet_mut(*wallet).set_tag_lost();
                 return if *op == 0 { None } else { self.ops.loss(*op, 1, asker, at) };
             }
-            CashEvent::TagAttached { wallet, tag, version } => self.wallet_mut(*wallet).attach(*tag, *version),
-            CashEvent::TagLinking { tag, wallet, version, op, festival } => {
+            CashlessEvent::TagAttached { wallet, tag, version } => self.wallet_mut(*wallet).attach(*tag, *version),
+            CashlessEvent::TagLinking { tag, wallet, version, op, festival } => {
                 self.tags.linking(*tag, *wallet, *version, *festival, at);
                 self.ops.asks(*op, (*tag, Named::Wallet(*wallet, *version)), *festival, asker, at);
             }
-            CashEvent::TagLinked { tag, op, carry } => {
+            CashlessEvent::TagLinked { tag, op, carry } => {
                 let named = self.tags.wallet_of(*tag).expect("decided");
                 self.tags.linked(*tag);
                 return self.ops.answered(*op, named, *carry, None);
             }
-            CashEvent::TagRefused { tag, op, rejection } => {
+            CashlessEvent::TagRefused { tag, op, rejection } => {
                 let named = self.tags.wallet_of(*tag).expect("decided");
                 self.tags.refused(*tag);
                 return self.ops.answered(*op, named, false, Some(*rejection));
             }
-            CashEvent::TagFreed { tag } => self.tags.freed(*tag, at),
-            CashEvent::TagLost { tag, op } => {
+            CashlessEvent::TagFreed { tag } => self.tags.freed(*tag, at),
+            CashlessEvent::TagLost { tag, op } => {
                 self.tags.lost(*tag, at);
                 let due = self.named_by(*tag).count() as u8;
                 return if *op == 0 { None } else { self.ops.loss(*op, due, asker, at) };
             }
-            CashEvent::TagBinding { tag, ticket, op } => {
+            CashlessEvent::TagBinding { tag, ticket, op } => {
                 self.tags.binding(*tag, *ticket, at);
                 self.ops.asks(*op, (*tag, Named::Ticket(*ticket)), ticket.festival(), asker, at);
             }
-            CashEvent::TagBindTaken { tag, op, carry } => {
+            CashlessEvent::TagBindTaken { tag, op, carry } => {
                 let named = self.tags.ticket_of(*tag).expect("decided");
                 self.tags.bound(*tag);
                 return self.ops.answered(*op, named, *carry, None);
             }
-            CashEvent::TagBindRefused { tag, op, rejection } => {
+            CashlessEvent::TagBindRefused { tag, op, rejection } => {
                 let named = self.tags.ticket_of(*tag).expect("decided");
                 self.tags.unbound(*tag);
                 return self.ops.answered(*op, named, false, Some(*rejection));
             }
-            CashEvent::TagUnbound { tag } => self.tags.unbound(*tag),
-            CashEvent::TagCarried { op, .. } => return self.ops.carried(*op),
-            CashEvent::TagBarred { op, .. } => {
+            CashlessEvent::TagUnbound { tag } => self.tags.unbound(*tag),
+            CashlessEvent::TagCarried { op, .. } => return self.ops.carried(*op),
+            CashlessEvent::TagBarred { op, .. } => {
                 return if *op == 0 { None } else { self.ops.loss(*op, 1, asker, at) };
             }
-            CashEvent::LossKnown { op } => return self.ops.loss_known(*op),
-            CashEvent::TransferSettled { op } => {
+            CashlessEvent::LossKnown { op } => return self.ops.loss_known(*op),
+            CashlessEvent::TransferSettled { op } => {
                 let op_was = self.ops.end(*op)?;
                 let OpKind::Transfer(transfer) = op_was.kind else { unreachable!("a transfer's operation") };
                 let wallet = self.wallet_mut(transfer.from.wallet);
                 wallet.reserved -= transfer.amount;
                 let currency = wallet.currency;
-                let answer = OfficeAnswer::Transaction {
+                let answer = AdminAnswer::Transaction {
                     id: transfer.from,
                     amount: Money { minor: transfer.amount, currency },
                     balance: transfer.after,
@@ -204,16 +204,16 @@ impl Cash {
                 };
                 return Some((*op, op_was.asker, answer));
             }
-            CashEvent::TransferCancelAsked { op } => self.ops.cancel_asked(*op),
-            CashEvent::CurrencyChanging { .. }
-            | CashEvent::CurrencyHeld { .. }
-            | CashEvent::CurrencyVoted { .. }
-            | CashEvent::CurrencyReleased { .. } => return self.apply_currency(event, asker, at),
+            CashlessEvent::TransferCancelAsked { op } => self.ops.cancel_asked(*op),
+            CashlessEvent::CurrencyChanging { .. }
+            | CashlessEvent::CurrencyHeld { .. }
+            | CashlessEvent::CurrencyVoted { .. }
+            | CashlessEvent::CurrencyReleased { .. } => return self.apply_currency(event, asker, at),
         }
         None
     }
 
-    /// What a chip of this shard names or is about to name.
+    /// What a tag of this shard names or is about to name.
     pub(crate) fn named_by(&self, tag: TagUid) -> impl Iterator<Item = Named> + use<> {
         [self.tags.wallet_of(tag), self.tags.ticket_of(tag)].into_iter().flatten()
     }
@@ -229,18 +229,18 @@ impl Cash {
 }
 
 /// What the other shards are to know of an event of a festival's own shard.
-pub(crate) fn entry_of(event: &CashEvent) -> Option<Entry> {
+pub(crate) fn entry_of(event: &CashlessEvent) -> Option<Entry> {
     Some(match event {
-        CashEvent::PolicySet { festival, policy, status } => {
+        CashlessEvent::PolicySet { festival, policy, status } => {
             Entry::Festival { festival: *festival, policy: *policy, status: *status }
         }
-        CashEvent::VendorPut { festival, vendor, values } => {
+        CashlessEvent::VendorPut { festival, vendor, values } => {
             Entry::Vendor { festival: *festival, vendor: *vendor, values: values.clone() }
         }
-        CashEvent::ProductPut { festival, vendor, product, values } => {
+        CashlessEvent::ProductPut { festival, vendor, product, values } => {
             Entry::Product { festival: *festival, vendor: *vendor, product: *product, values: values.clone() }
         }
-        CashEvent::TerminalEnrolled { device, vendor, cashier, .. } => {
+        CashlessEvent::TerminalEnrolled { device, vendor, cashier, .. } => {
             Entry::Terminal { device: *device, vendor: *vendor, cashier: *cashier, revoked: false }
         }
         _ => return None,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::cashless::command::{CashAction, TerminalAnswer, TerminalCommand};
+use crate::cashless::command::{CashlessAction, TerminalAnswer, TerminalCommand};
 use crate::gates::command::{ByHand, CategoryValues, DeviceAnswer, DeviceCommand};
 use crate::model::ids::{
     CategoryNo, DeviceId, FestivalId, GateNo, Home, ProductNo, ShardId, TagUid, TicketId, TransactionId, VendorNo,
@@ -23,7 +23,7 @@ pub enum Command {
     /// From a terminal's stream: money.
     Terminal(TerminalCommand),
     /// From the office: whoever is signed in, over HTTP.
-    Office(Box<OfficeCommand>),
+    Admin(Box<AdminCommand>),
     /// What another shard has to tell, from its [`crate::shard::Shard::outgoing`]: messages with the numbers `first`,
     /// `first + 1`, …, all of them durable there.
     Deliver {
@@ -50,7 +50,7 @@ pub enum CommandRef<'a> {
     Device(&'a DeviceCommand),
     /// From a terminal's stream.
     Terminal(&'a TerminalCommand),
-    Office(&'a OfficeCommand),
+    Admin(&'a AdminCommand),
     /// From another shard.
     Deliver {
         from: ShardId,
@@ -75,7 +75,7 @@ impl Command {
         match self {
             Self::Device(command) => CommandRef::Device(command),
             Self::Terminal(command) => CommandRef::Terminal(command),
-            Self::Office(command) => CommandRef::Office(command),
+            Self::Admin(command) => CommandRef::Admin(command),
             Self::Deliver { from, first, messages } => CommandRef::Deliver { from: *from, first: *first, messages },
             Self::Delivered { to, through } => CommandRef::Delivered { to: *to, through: *through },
             Self::Tick => CommandRef::Tick,
@@ -87,20 +87,20 @@ impl Command {
         match self {
             Self::Device(command) => Some(Home::Festival(command.device.festival())),
             Self::Terminal(command) => Some(Home::Wallet(command.action.wallet())),
-            Self::Office(command) => Some(command.action.home()),
+            Self::Admin(command) => Some(command.action.home()),
             Self::Deliver { .. } | Self::Delivered { .. } | Self::Tick => None,
         }
     }
 }
 
 #[derive(Clone, Debug)]
-pub struct OfficeCommand {
+pub struct AdminCommand {
     /// The id of this attempt, and who makes it.
     pub key: Option<IdempotencyKey>,
     /// Who asks.
     pub by: Principal,
     /// What is asked.
-    pub action: OfficeAction,
+    pub action: AdminAction,
 }
 
 /// An `Idempotency-Key`, made small by the gateway.
@@ -116,7 +116,7 @@ pub struct IdempotencyKey {
 
 /// What the office can ask. Texts are at most [`TEXT_LEN_MAX`] bytes, slugs `[a-z0-9-]{1,64}`.
 #[derive(Clone, Debug)]
-pub enum OfficeAction {
+pub enum AdminAction {
     /// A new festival, in DRAFT.
     CreateFestival {
         /// Its name in addresses; fixes its id.
@@ -182,7 +182,7 @@ pub enum OfficeAction {
     /// Binds a wristband to a ticket, in place of any it had; a wallet that the one before it named comes too.
     BindTag {
         ticket: TicketId,
-        /// The chip. Its home decides.
+        /// The tag. Its home decides.
         tag: TagUid,
     },
     /// A ticket's wristband is lost: it is refused everywhere, from the next scan and the next payment on.
@@ -257,7 +257,7 @@ pub enum OfficeAction {
         key: u32,
     },
     /// About money.
-    Cash(CashAction),
+    Cashless(CashlessAction),
     /// Against the usual course, for a reason.
     ByHand(ByHand),
 }
@@ -265,7 +265,7 @@ pub enum OfficeAction {
 /// The longest text in a command, in bytes.
 pub const TEXT_LEN_MAX: usize = 200;
 
-impl OfficeAction {
+impl AdminAction {
     /// It protects people, or what they own, from what is happening now: it has places of its own wherever others may be
     /// told to come again.
     pub fn protects_people(&self) -> bool {
@@ -277,8 +277,10 @@ impl OfficeAction {
                 | Self::RevokeDevice { .. }
                 | Self::ByHand(ByHand::Admit { .. })
                 | Self::RevokeApiKey { .. }
-                | Self::Cash(
-                    CashAction::Block { .. } | CashAction::ReportLost { .. } | CashAction::ReportTagLost { .. }
+                | Self::Cashless(
+                    CashlessAction::Block { .. }
+                        | CashlessAction::ReportLost { .. }
+                        | CashlessAction::ReportTagLost { .. }
                 )
         )
     }
@@ -308,14 +310,14 @@ impl OfficeAction {
             | Self::DevicePins { device, .. }
             | Self::DeviceClockSeen { device, .. } => Home::Festival(device.festival()),
             Self::CreateApiKey { .. } | Self::RevokeApiKey { .. } => Home::Platform,
-            Self::Cash(action) => action.home(),
+            Self::Cashless(action) => action.home(),
             Self::ByHand(action) => Home::Festival(action.festival()),
         }
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum OfficeAnswer {
+pub enum AdminAnswer {
     /// It is so.
     Done,
     /// The festival that was made.
@@ -370,7 +372,7 @@ pub enum OfficeAnswer {
     Rejected(Rejection),
 }
 
-/// The ids of the tickets that an [`OfficeAnswer::Issued`] speaks of.
+/// The ids of the tickets that an [`AdminAnswer::Issued`] speaks of.
 pub fn issued(
     festival: FestivalId,
     category: CategoryNo,
@@ -393,8 +395,8 @@ pub enum Answer {
         repeated: bool,
     },
     /// To the office; `repeated` as above.
-    Office {
-        answer: OfficeAnswer,
+    Admin {
+        answer: AdminAnswer,
         /// This is a repetition: nothing happened now.
         repeated: bool,
     },

@@ -1,8 +1,8 @@
 //! What has happened, and is on disk. Events carry results (`occupancy`), so that replay never decides again and a rule
 //! may change without touching old records. [`crate::record`] writes and reads them.
 
-use crate::cashless::event::{CashEvent, Transaction};
-use crate::command::OfficeAnswer;
+use crate::cashless::event::{CashlessEvent, Transaction};
+use crate::command::AdminAnswer;
 use crate::gates::command::CategoryValues;
 use crate::gates::event::{DoneByHand, Scanned, Undone};
 use crate::model::ids::{CategoryNo, DeviceId, FestivalId, GateNo, ShardId, TagUid, TicketId, WalletId, ZoneNo};
@@ -20,7 +20,7 @@ pub enum Event {
     /// A scan was undone, or was not.
     Undone(Undone),
     /// Who asked for what follows.
-    Asked(Asked),
+    Origin(Origin),
     /// A festival was made, in DRAFT.
     FestivalCreated {
         /// Fixes its id.
@@ -86,7 +86,7 @@ pub enum Event {
     /// A wristband names a ticket.
     TagBound {
         ticket: TicketId,
-        /// The chip.
+        /// The tag.
         tag: TagUid,
     },
     /// A zone opened, closed, or is being evacuated.
@@ -163,7 +163,7 @@ pub enum Event {
     /// A transaction of a wallet, or what was refused.
     Transaction(Transaction),
     /// Something else about money.
-    Cash(CashEvent),
+    Cashless(CashlessEvent),
     /// Something was done by hand, against the usual course.
     ByHand(DoneByHand),
     /// A message to another shard, caused by what precedes it.
@@ -189,10 +189,10 @@ pub enum Event {
     },
 }
 
-/// Who asked for the event that follows. With an [`Asked::answer`] nothing follows: it is remembered, so that the same
+/// Who asked for the event that follows. With an [`Origin::answer`] nothing follows: it is remembered, so that the same
 /// key gets the same answer.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Asked {
+pub struct Origin {
     /// They did.
     pub by: Principal,
     /// The idempotency key's id and the request's fingerprint.
@@ -203,15 +203,15 @@ pub struct Asked {
     pub already: Option<Already>,
 }
 
-impl Asked {
+impl Origin {
     /// What the office was told, where nothing follows.
-    pub fn answer(&self) -> Option<OfficeAnswer> {
+    pub fn answer(&self) -> Option<AdminAnswer> {
         let already = self.already.map(|already| match already {
-            Already::Done => OfficeAnswer::Done,
-            Already::Device(device) => OfficeAnswer::Device(device),
-            Already::Wallet(wallet) => OfficeAnswer::Wallet(wallet),
+            Already::Done => AdminAnswer::Done,
+            Already::Device(device) => AdminAnswer::Device(device),
+            Already::Wallet(wallet) => AdminAnswer::Wallet(wallet),
         });
-        self.rejection.map(OfficeAnswer::Rejected).or(already)
+        self.rejection.map(AdminAnswer::Rejected).or(already)
     }
 }
 

@@ -8,7 +8,7 @@ use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 
 use crate::cashless::event::Transaction;
-use crate::event::{Already, Asked, Event};
+use crate::event::{Already, Event, Origin};
 use crate::gates::command::{CategoryValues, Direction, FirstUse, Verdict};
 use crate::gates::event::{ByDevice, Scanned, TakenBack, Undone};
 use crate::model::ids::{CategoryNo, DeviceId, FestivalId, GateNo, ShardId, TagUid, TicketId, WalletId, ZoneNo};
@@ -227,7 +227,7 @@ fn policy_to_proto(policy: &Policy) -> proto::Policy {
 fn to_proto(event: &Event) -> Kind {
     match event {
         Event::Scanned(_) | Event::Undone(_) | Event::Transaction(_) => unreachable!("written by Writer::push"),
-        Event::Cash(event) => cashless::to_proto(event),
+        Event::Cashless(event) => cashless::to_proto(event),
         Event::Sent { to, n, message } => {
             Kind::Sent(proto::Sent { to: u32::from(to.0), n: *n, message: Some(cashless::message_to_proto(message)) })
         }
@@ -239,7 +239,7 @@ fn to_proto(event: &Event) -> Kind {
         Event::Delivered { to, through } => {
             Kind::Delivered(proto::Delivered { to: u32::from(to.0), through: *through })
         }
-        Event::Asked(asked) => Kind::Asked(proto::Asked {
+        Event::Origin(asked) => Kind::Origin(proto::Origin {
             by: principal_to_proto(asked.by),
             key: asked.key.map_or(Vec::new(), |(id, _)| id.to_be_bytes().to_vec()),
             fingerprint: asked.key.map_or(0, |(_, fingerprint)| fingerprint),
@@ -484,7 +484,7 @@ fn from_proto(kind: Kind, at: Timestamp) -> Result<Event, RecordError> {
     Ok(match kind {
         Kind::Scanned(scanned) => Event::Scanned(scanned_from_proto(scanned, at)?),
         Kind::Undone(undone) => Event::Undone(undone_from_proto(undone, at)?),
-        Kind::Asked(asked) => Event::Asked(Asked {
+        Kind::Origin(asked) => Event::Origin(Origin {
             by: principal_from_proto(asked.by),
             key: if asked.key.is_empty() {
                 None
@@ -626,6 +626,6 @@ fn from_proto(kind: Kind, at: Timestamp) -> Result<Event, RecordError> {
         Kind::Delivered(delivered) => {
             Event::Delivered { to: ShardId(narrow(delivered.to, "to")?), through: delivered.through }
         }
-        other => Event::Cash(cashless::from_proto(other)?),
+        other => Event::Cashless(cashless::from_proto(other)?),
     })
 }

@@ -15,11 +15,11 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::cashless::Cash;
-use crate::cashless::directory::CashFestival;
-use crate::cashless::event::{CashEvent, TransactionKind};
-use crate::command::{Answer, Command, CommandRef, OfficeAction, OfficeAnswer, OfficeCommand};
-use crate::event::{Already, Asked, Event};
+use crate::cashless::Cashless;
+use crate::cashless::directory::CashlessFestival;
+use crate::cashless::event::{CashlessEvent, TransactionKind};
+use crate::command::{AdminAction, AdminAnswer, AdminCommand, Answer, Command, CommandRef};
+use crate::event::{Already, Event, Origin};
 use crate::gates::admission;
 use crate::gates::command::{Credential, DeviceAction, DeviceAnswer, DeviceCommand};
 use crate::gates::event::ByDevice;
@@ -56,7 +56,7 @@ pub struct Shard {
     operators: Operators,
     keys: Keys,
     outbox: Outbox,
-    cash: Cash,
+    cashless: Cashless,
 }
 
 /// What a step comes to. Kept and handed in again, so that a steady stream of steps allocates nothing.
@@ -75,8 +75,8 @@ pub struct Step {
     /// The number of the last message of this step to each shard that it has messages for: once the record is durable
     /// they may be sent.
     pub sent: Vec<(ShardId, u64)>,
-    /// Operations that were answered [`OfficeAnswer::Pending`] in an earlier step, with their answers now.
-    pub finished: Vec<(u64, OfficeAnswer)>,
+    /// Operations that were answered [`AdminAnswer::Pending`] in an earlier step, with their answers now.
+    pub finished: Vec<(u64, AdminAnswer)>,
 }
 
 /// An answer that is to wait until [`Shard::delivered`] says that another shard has a message: so that what was revoked
@@ -97,7 +97,7 @@ impl Shard {
             id,
             shards,
             outbox: Outbox::new(shards),
-            cash: Cash::default(),
+            cashless: Cashless::default(),
             seq: 0,
             now: Timestamp::default(),
             festivals: BTreeMap::new(),
@@ -126,8 +126,8 @@ impl Shard {
         self.shards
     }
     /// Money's part.
-    pub fn cash(&self) -> &Cash {
-        &self.cash
+    pub fn cashless(&self) -> &Cashless {
+        &self.cashless
     }
     /// What waits for another shard, with the number of the first. Only what is durable may be sent: up to the numbers
     /// in [`Step::sent`] of the steps whose records are; after a recovery all of it. It is sent again, from the first,
@@ -170,9 +170,9 @@ impl Shard {
             let answer = match command {
                 CommandRef::Device(command) => self.device(command, now, &mut writer),
                 CommandRef::Terminal(command) => self.terminal(command, now, &mut writer),
-                CommandRef::Office(command) => {
-                    let answer = self.office(command, now, &mut writer, out);
-                    if let Answer::Office { answer, .. } = &answer {
+                CommandRef::Admin(command) => {
+                    let answer = self.admin(command, now, &mut writer, out);
+                    if let Answer::Admin { answer, .. } = &answer {
                         self.hold(&command.action, answer, out.answers.len(), &mut out.holds);
                     }
                     answer
@@ -199,7 +199,7 @@ impl Shard {
     /// while nothing depends on them. With a million wallets a debit takes nearly half the time (296 ns instead of 547).
     fn warm<'c>(&self, commands: impl Iterator<Item = CommandRef<'c>>) {
         let seen = commands.fold(0_i64, |seen, command| match command {
-            CommandRef::Terminal(command) => seen ^ self.cash.wallets.glance(command.action.wallet()),
+            CommandRef::Terminal(command) => seen ^ self.cashless.wallets.glance(command.action.wallet()),
             _ => seen,
         });
         core::hint::black_box(seen);
@@ -245,8 +245,8 @@ impl Shard {
         reply(answer, false)
     }
 
-    fn office(&mut self, command: &OfficeCommand, now: Timestamp, writer: &mut Writer<'_>, out: &mut Step) -> Answer {
-        let reply = |answer, repeated| Answer::Office { answer, repeated };
+    fn admin(&mut self, command: &AdminCommand, now: Timestamp, writer: &mut Writer<'_>, out: &mut Step) -> Answer {
+        let reply = |answer, repeated| Answer::Admin { answer, repeated };
         if let Some(key) = &command.key {
             // By recorded time: what a clock says that is recorded nowhere may be taken back, and with it the refusal.
             let recorded = if writer.events() > 0 { now } else { self.now };
@@ -255,72 +255,76 @@ impl Shard {
                 SeenKey::Answered(answer) => return reply(answer, true),
                 SeenKey::Refused(Rejection::LimitReached)
                     if command.action.protects_people() && self.keys.have_room_for_urgent() => {}
-                SeenKey::Refused(rejection) => return reply(OfficeAnswer::Rejected(rejection), false),
+                SeenKey::Refused(rejection) => return reply(AdminAnswer::Rejected(rejection), false),
             }
         }
         let key = command.key.map(|key| (key.id, key.fingerprint));
         let by = if planted(Plant::PrincipalForgotten) { Principal::Installation } else { command.by };
-        let mut asked = Asked { by, key, rejection: None, already: None };
-        match self.decide_office(&command.action, now) {
+        let mut asked = Origin { by, key, rejection: None, already: None };
+        match self.decide_admin(&command.action, now) {
             Ok(Decided::Event(event)) => {
-                self.happen(&Event::Asked(asked), None, now, writer);
-                out.finished.extend(self.happen(&event, Some(asked), now, writer));
+                self.emit(&Event::Origin(asked), None, now, writer);
+                out.finished.extend(self.emit(&event, Some(asked), now, writer));
                 out.notices.extend(notice(&event));
                 self.follow(&event, &command.action, now, writer, out);
                 return reply(self.answer_of(&event, out), false);
             }
             Ok(Decided::Already(already)) => asked.already = Some(already),
             // Nothing is decided yet: the same key may come again.
-            Err(Rejection::Busy) => return reply(OfficeAnswer::Rejected(Rejection::Busy), false),
+            Err(Rejection::Busy) => return reply(AdminAnswer::Rejected(Rejection::Busy), false),
             Err(rejection) => asked.rejection = Some(rejection),
         }
         if asked.rejection == Some(Rejection::CodeExpired) {
             // Recorded, so that the code stays lapsed.
-            self.happen(&Event::Expired, None, now, writer);
+            self.emit(&Event::Expired, None, now, writer);
         }
         // Nothing happens, so without a key there is nothing to remember either.
         if key.is_some() {
-            self.happen(&Event::Asked(asked), None, now, writer);
+            self.emit(&Event::Origin(asked), None, now, writer);
         }
         reply(asked.answer().expect("nothing follows"), false)
     }
 
-    fn decide_office(&self, action: &OfficeAction, now: Timestamp) -> Result<Decided, Rejection> {
+    fn decide_admin(&self, action: &AdminAction, now: Timestamp) -> Result<Decided, Rejection> {
         self.has_room_for(action)?;
         match action {
-            OfficeAction::CreateApiKey { hash, role, festivals, name } => {
+            AdminAction::CreateApiKey { hash, role, festivals, name } => {
                 self.operators.decide_create(hash, *role, festivals, name).map(Decided::Event)
             }
-            OfficeAction::RevokeApiKey { key } => self.operators.decide_revoke(*key),
-            OfficeAction::CreateFestival { slug, .. } if !self.festivals.contains_key(&FestivalId::of_slug(slug)) => {
+            AdminAction::RevokeApiKey { key } => self.operators.decide_revoke(*key),
+            AdminAction::CreateFestival { slug, .. } if !self.festivals.contains_key(&FestivalId::of_slug(slug)) => {
                 if self.festivals.len() >= FESTIVALS_MAX {
                     return Err(Rejection::LimitReached);
                 }
                 Festival::decide_create(action).map(Decided::Event)
             }
-            OfficeAction::BindTag { ticket, tag } => {
-                if !self.cash.tags.decide_bind(*tag, *ticket)? {
+            AdminAction::BindTag { ticket, tag } => {
+                if !self.cashless.tags.decide_bind(*tag, *ticket)? {
                     return Ok(Decided::Already(Already::Done));
                 }
-                let (ticket, tag, op) = (*ticket, *tag, self.cash.ops.next());
-                Ok(Decided::Event(Event::Cash(CashEvent::TagBinding { tag, ticket, op })))
+                let (ticket, tag, op) = (*ticket, *tag, self.cashless.ops.next());
+                Ok(Decided::Event(Event::Cashless(CashlessEvent::TagBinding { tag, ticket, op })))
             }
-            OfficeAction::ReportTicketTagLost { ticket } => {
+            AdminAction::ReportTicketTagLost { ticket } => {
                 let festival = ticket.festival();
                 let here = self.festivals.get(&festival).ok_or(Rejection::UnknownFestival)?;
-                let (tag, fresh) = here.wristband_of(*ticket)?;
+                let (tag, fresh) = here.tag_of(*ticket)?;
                 if !fresh {
                     return Ok(Decided::Already(Already::Done));
                 }
-                Ok(Decided::Event(Event::Cash(CashEvent::TagBarred { festival, tag, op: self.cash.ops.next() })))
+                Ok(Decided::Event(Event::Cashless(CashlessEvent::TagBarred {
+                    festival,
+                    tag,
+                    op: self.cashless.ops.next(),
+                })))
             }
-            OfficeAction::Cash(action) => {
+            AdminAction::Cashless(action) => {
                 let festival = match action.home() {
                     Home::Festival(id) => self.festivals.get(&id),
                     _ => None,
                 };
                 let decided =
-                    self.cash.decide_office(action, festival, self.number_of_order(), self.shards - 1, now)?;
+                    self.cashless.decide_admin(action, festival, self.number_of_order(), self.shards - 1, now)?;
                 if let Decided::Event(event) = &decided {
                     self.check_near_side(event, action)?;
                 }
@@ -337,29 +341,29 @@ impl Shard {
         self.overdue(now, writer, out);
         self.lapse(now, writer, out);
         if self.keys.any_due(now) || self.festivals.values().any(|festival| festival.any_due(now)) {
-            self.happen(&Event::Expired, None, now, writer);
+            self.emit(&Event::Expired, None, now, writer);
         }
         Answer::Ticked
     }
 
     /// Gives back the operation that this event ends, with what its asker is told.
-    fn happen(
+    fn emit(
         &mut self,
         event: &Event,
-        asked: Option<Asked>,
+        asked: Option<Origin>,
         now: Timestamp,
         writer: &mut Writer<'_>,
-    ) -> Option<(u64, OfficeAnswer)> {
+    ) -> Option<(u64, AdminAnswer)> {
         let finished = self.apply(event, now, asked);
         writer.push(event);
         finished
     }
 
     /// Writes down what has happened. Cannot fail, and decides nothing: replay is this and nothing else.
-    fn apply(&mut self, event: &Event, at: Timestamp, asked: Option<Asked>) -> Option<(u64, OfficeAnswer)> {
+    fn apply(&mut self, event: &Event, at: Timestamp, asked: Option<Origin>) -> Option<(u64, AdminAnswer)> {
         let mut finished = None;
         match event {
-            Event::Asked(asked) => {
+            Event::Origin(asked) => {
                 if let (Some((id, fingerprint)), Some(answer)) = (asked.key, asked.answer()) {
                     self.keys.remember(id, asked.by, fingerprint, answer, at);
                 }
@@ -378,14 +382,14 @@ impl Shard {
                 self.keys.forget(at);
                 self.festivals.values_mut().for_each(|festival| festival.apply(event, at));
             }
-            Event::Transaction(t) => finished = self.cash.apply_transaction(t, Self::asker(asked), at),
-            Event::Cash(cash) => {
-                finished = self.cash.apply(cash, Self::asker(asked), at);
-                if let CashEvent::TerminalOffered { .. }
-                | CashEvent::TerminalEnrolled { .. }
-                | CashEvent::TagBarred { .. } = cash
+            Event::Transaction(t) => finished = self.cashless.apply_transaction(t, Self::asker(asked), at),
+            Event::Cashless(cashless) => {
+                finished = self.cashless.apply(cashless, Self::asker(asked), at);
+                if let CashlessEvent::TerminalOffered { .. }
+                | CashlessEvent::TerminalEnrolled { .. }
+                | CashlessEvent::TagBarred { .. } = cashless
                 {
-                    let id = cash.festival().expect("a festival's own");
+                    let id = cashless.festival().expect("a festival's own");
                     self.festivals.get_mut(&id).expect("decided").apply(event, at);
                 }
             }
@@ -395,7 +399,7 @@ impl Shard {
                 if let Message::Directory(entry) = message
                     && !planted_stale(entry)
                 {
-                    self.cash.put(entry, at);
+                    self.cashless.put(entry, at);
                 }
             }
             Event::Delivered { to, through } => self.outbox.trim(*to, *through),
@@ -405,8 +409,8 @@ impl Shard {
                 self.note_in_directory(event, at);
             }
         }
-        if let Some(Asked { by, key: Some((id, fingerprint)), .. }) = asked {
-            self.keys.remember(id, by, fingerprint, office_answer(event), at);
+        if let Some(Origin { by, key: Some((id, fingerprint)), .. }) = asked {
+            self.keys.remember(id, by, fingerprint, admin_answer(event), at);
         }
         let (op, asker, answer) = finished?;
         if let Some(by) = asker {
@@ -440,7 +444,7 @@ impl Shard {
         let mut asked = None;
         for event in &record.events {
             self.apply(event, record.at, asked.take());
-            if let Event::Asked(by) = event
+            if let Event::Origin(by) = event
                 && by.answer().is_none()
             {
                 asked = Some(*by);
@@ -454,7 +458,7 @@ impl Shard {
     /// [`Shard::warm`] for a record's transactions.
     fn warm_replay(&self, events: &[Event]) {
         let seen = events.iter().fold(0_i64, |seen, event| match event {
-            Event::Transaction(t) => seen ^ self.cash.wallets.glance(t.wallet),
+            Event::Transaction(t) => seen ^ self.cashless.wallets.glance(t.wallet),
             _ => seen,
         });
         core::hint::black_box(seen);
@@ -471,11 +475,11 @@ impl Shard {
                 .map_err(|_| Rejection::UnknownDevice)
                 .and_then(|festival| {
                     let device = device_view(festival, id.number())?;
-                    Ok(standing(festival, device, self.cash.directory.get(id.festival()).ok()))
+                    Ok(standing(festival, device, self.cashless.directory.get(id.festival()).ok()))
                 })
                 .map(|standing| View::Standing(Box::new(standing))),
             Query::NextSeq(id) => {
-                let festival = self.cash.directory.get(id.festival());
+                let festival = self.cashless.directory.get(id.festival());
                 festival.map(|festival| View::NextSeq(festival.next_seq(id.number())))
             }
             Query::Live(id) => festival(id).map(|festival| View::Live(Box::new(festival.live(self.now)))),
@@ -503,22 +507,26 @@ impl Shard {
                 .map(View::Inside),
             Query::ApiKey(hash) => self.operators.by_hash(hash).map(View::ApiKey).ok_or(Rejection::UnknownKey),
             Query::ApiKeys => Ok(View::ApiKeys(self.operators.all())),
-            Query::Wallet(id) => self.cash.wallets.view(*id).map(View::Wallet).ok_or(Rejection::UnknownWallet),
-            Query::WalletsOf(account) => Ok(View::Wallets(self.cash.wallets.of_account(*account).collect())),
-            Query::Tag(tag) => self.cash.tags.view(*tag).map(View::Tag).ok_or(Rejection::UnknownTag),
+            Query::Wallet(id) => self.cashless.wallets.view(*id).map(View::Wallet).ok_or(Rejection::UnknownWallet),
+            Query::WalletsOf(account) => Ok(View::Wallets(self.cashless.wallets.of_account(*account).collect())),
+            Query::Tag(tag) => self.cashless.tags.view(*tag).map(View::Tag).ok_or(Rejection::UnknownTag),
             Query::Payment(id) => {
-                let found = self.cash.refundable.find(*id, self.cash.serial());
+                let found = self.cashless.refundable.find(*id, self.cashless.serial());
                 found.map(|payment| View::Payment(payment.view()))
             }
-            Query::CashOut(id) => self.cash.payouts.find(*id).map(|lots| View::CashOut(Box::new(lots.clone()))),
-            Query::CashPolicy(id) => self.cash.directory.get(*id).map(|festival| View::CashPolicy(festival.policy)),
-            Query::Cash(id) => self.cash.directory.get(*id).map(|festival| View::Cash(Box::new(festival.view(*id)))),
-            Query::Stand(id, vendor) => self.cash.directory.get(*id).and_then(|festival| {
+            Query::CashOut(id) => self.cashless.payouts.find(*id).map(|lots| View::CashOut(Box::new(lots.clone()))),
+            Query::CashlessPolicy(id) => {
+                self.cashless.directory.get(*id).map(|festival| View::CashlessPolicy(festival.policy))
+            }
+            Query::Cashless(id) => {
+                self.cashless.directory.get(*id).map(|festival| View::Cashless(Box::new(festival.view(*id))))
+            }
+            Query::Stand(id, vendor) => self.cashless.directory.get(*id).and_then(|festival| {
                 let vendor = festival.vendor_view(*vendor)?;
                 Ok(View::Stand(Box::new(StandView { policy: festival.policy, vendor })))
             }),
             Query::Ledger(id) => {
-                let festival = self.cash.directory.get(*id);
+                let festival = self.cashless.directory.get(*id);
                 festival.map(|festival| View::Ledger(Box::new(festival.ledger_view(*id))))
             }
         };
@@ -551,17 +559,17 @@ impl Shard {
     }
 }
 
-fn standing(festival: &Festival, device: DeviceView, cash: Option<&CashFestival>) -> StandingView {
+fn standing(festival: &Festival, device: DeviceView, cashless: Option<&CashlessFestival>) -> StandingView {
     let gate = festival.gates.get(usize::from(device.gate.0)).filter(|_| device.terminal.is_none());
-    let vendor = device.terminal.and_then(|till| till.vendor);
-    let vendor = cash.zip(vendor).and_then(|(cash, vendor)| cash.vendor(vendor).ok());
+    let vendor = device.terminal.and_then(|terminal| terminal.vendor);
+    let vendor = cashless.zip(vendor).and_then(|(cashless, vendor)| cashless.vendor(vendor).ok());
     let not_open = festival.zones.iter().filter(|zone| zone.state != ZoneState::Open);
     StandingView {
         festival_name: festival.name.clone(),
         gate_name: gate.map_or(String::new(), |gate| gate.name.clone()),
         zone_name: gate.and_then(|gate| festival.zone(gate.zone).ok()).map_or(String::new(), |zone| zone.name.clone()),
         not_open: not_open.map(|zone| (zone.no, zone.state)).collect(),
-        currency: cash.map(|cash| cash.policy.currency),
+        currency: cashless.map(|cashless| cashless.policy.currency),
         vendor_name: vendor.map_or(String::new(), |vendor| vendor.values.name.clone()),
         device,
     }
@@ -597,9 +605,9 @@ pub(crate) fn festival_of(event: &Event) -> Option<FestivalId> {
         | Event::DeviceLeft { device, .. }
         | Event::DevicePins { device, .. }
         | Event::DeviceClockSeen { device, .. } => device.festival(),
-        Event::Cash(event) => return event.festival(),
+        Event::Cashless(event) => return event.festival(),
         Event::ByHand(done) => done.festival(),
-        Event::Asked(_)
+        Event::Origin(_)
         | Event::ApiKeyCreated { .. }
         | Event::ApiKeyRevoked { .. }
         | Event::Expired
@@ -611,48 +619,48 @@ pub(crate) fn festival_of(event: &Event) -> Option<FestivalId> {
 }
 
 /// What the office is told of an event that it asked for.
-fn office_answer(event: &Event) -> OfficeAnswer {
+fn admin_answer(event: &Event) -> AdminAnswer {
     match event {
-        Event::FestivalCreated { slug, .. } => OfficeAnswer::Festival(FestivalId::of_slug(slug)),
-        Event::ZonePut { zone, .. } => OfficeAnswer::Zone(*zone),
-        Event::GateAdded { gate, .. } => OfficeAnswer::Gate(*gate),
-        Event::CategoryPut { category, .. } => OfficeAnswer::Category(*category),
-        Event::TicketsIssued { festival, category, first_serial, count, seed, .. } => OfficeAnswer::Issued {
+        Event::FestivalCreated { slug, .. } => AdminAnswer::Festival(FestivalId::of_slug(slug)),
+        Event::ZonePut { zone, .. } => AdminAnswer::Zone(*zone),
+        Event::GateAdded { gate, .. } => AdminAnswer::Gate(*gate),
+        Event::CategoryPut { category, .. } => AdminAnswer::Category(*category),
+        Event::TicketsIssued { festival, category, first_serial, count, seed, .. } => AdminAnswer::Issued {
             festival: *festival,
             category: *category,
             first_serial: *first_serial,
             count: *count,
             seed: *seed,
         },
-        Event::EnrolmentOffered { until, .. } => OfficeAnswer::CodeUntil(*until),
-        Event::DeviceEnrolled { device, .. } => OfficeAnswer::Device(*device),
-        Event::QrKeyRotated { version, .. } => OfficeAnswer::QrKey(*version),
-        Event::ApiKeyCreated { key, .. } => OfficeAnswer::ApiKey(*key),
-        Event::Transaction(t) if t.kind == TransactionKind::TransferOut => OfficeAnswer::Pending(t.of),
-        Event::Transaction(t) => OfficeAnswer::Transaction {
+        Event::EnrolmentOffered { until, .. } => AdminAnswer::CodeUntil(*until),
+        Event::DeviceEnrolled { device, .. } => AdminAnswer::Device(*device),
+        Event::QrKeyRotated { version, .. } => AdminAnswer::QrKey(*version),
+        Event::ApiKeyCreated { key, .. } => AdminAnswer::ApiKey(*key),
+        Event::Transaction(t) if t.kind == TransactionKind::TransferOut => AdminAnswer::Pending(t.of),
+        Event::Transaction(t) => AdminAnswer::Transaction {
             id: t.id().expect("money moved"),
             amount: Money { minor: t.amount, currency: t.currency },
             balance: t.after,
             over_limit: t.is_over_limit(),
             order: t.order,
         },
-        Event::Cash(event) => match event {
-            CashEvent::VendorPut { vendor, .. } => OfficeAnswer::Vendor(*vendor),
-            CashEvent::ProductPut { product, .. } => OfficeAnswer::Product(*product),
-            CashEvent::TerminalOffered { until, .. } => OfficeAnswer::CodeUntil(*until),
-            CashEvent::TerminalEnrolled { device, .. } => OfficeAnswer::Device(*device),
-            CashEvent::WalletCreated { wallet, .. } | CashEvent::WalletClaimed { wallet, .. } => {
-                OfficeAnswer::Wallet(*wallet)
+        Event::Cashless(event) => match event {
+            CashlessEvent::VendorPut { vendor, .. } => AdminAnswer::Vendor(*vendor),
+            CashlessEvent::ProductPut { product, .. } => AdminAnswer::Product(*product),
+            CashlessEvent::TerminalOffered { until, .. } => AdminAnswer::CodeUntil(*until),
+            CashlessEvent::TerminalEnrolled { device, .. } => AdminAnswer::Device(*device),
+            CashlessEvent::WalletCreated { wallet, .. } | CashlessEvent::WalletClaimed { wallet, .. } => {
+                AdminAnswer::Wallet(*wallet)
             }
-            CashEvent::TagLinking { op, .. }
-            | CashEvent::TagBinding { op, .. }
-            | CashEvent::WalletTagLost { op, .. }
-            | CashEvent::TagBarred { op, .. }
-            | CashEvent::TagLost { op, .. }
-            | CashEvent::CurrencyChanging { op, .. } => OfficeAnswer::Pending(*op),
-            _ => OfficeAnswer::Done,
+            CashlessEvent::TagLinking { op, .. }
+            | CashlessEvent::TagBinding { op, .. }
+            | CashlessEvent::WalletTagLost { op, .. }
+            | CashlessEvent::TagBarred { op, .. }
+            | CashlessEvent::TagLost { op, .. }
+            | CashlessEvent::CurrencyChanging { op, .. } => AdminAnswer::Pending(*op),
+            _ => AdminAnswer::Done,
         },
-        _ => OfficeAnswer::Done,
+        _ => AdminAnswer::Done,
     }
 }
 

@@ -1,9 +1,9 @@
 //! What can be asked of a shard without changing anything, and what it shows. A view is released, like any answer,
 //! only when the record it depends on is durable.
 
-use crate::cashless::command::CashPolicy;
+use crate::cashless::command::CashlessPolicy;
 use crate::cashless::event::Lots;
-use crate::cashless::view::{CashView, LedgerView, PaymentView, TagView, WalletView};
+use crate::cashless::view::{CashlessView, LedgerView, PaymentView, TagView, WalletView};
 use crate::gates::view::brief::{AboutView, StandView, StandingView};
 use crate::gates::view::{DeviceView, FestivalView, LiveView, TicketView};
 use crate::model::ids::{
@@ -64,16 +64,16 @@ pub enum Query {
     Wallet(WalletId),
     /// The wallets of an account. Asked of each shard in turn.
     WalletsOf(u128),
-    /// What a chip names.
+    /// What a tag names.
     Tag(TagUid),
     /// A payment, while it can be refunded.
     Payment(TransactionId),
     /// A festival's cashless policy and vendors.
-    Cash(FestivalId),
+    Cashless(FestivalId),
     /// Where the money of a cash-out went, for the latest [`crate::cashless::payouts::PAYOUTS_MAX`] of a shard.
     CashOut(TransactionId),
     /// Its cashless policy alone.
-    CashPolicy(FestivalId),
+    CashlessPolicy(FestivalId),
     /// One of its vendors, with the policy.
     Stand(FestivalId, VendorNo),
     /// One shard's part of a festival's books. Asked of each shard in turn.
@@ -85,12 +85,14 @@ impl Query {
     pub fn home(&self) -> Option<Home> {
         match self {
             Self::Festivals | Self::Ledger(_) | Self::NextSeq(_) | Self::WalletsOf(_) => None,
-            Self::Festival(f) | Self::EnrolmentCode(f, _) | Self::Live(f) | Self::Cash(f) => Some(Home::Festival(*f)),
+            Self::Festival(f) | Self::EnrolmentCode(f, _) | Self::Live(f) | Self::Cashless(f) => {
+                Some(Home::Festival(*f))
+            }
             Self::Devices { festival, .. } | Self::Inside { festival, .. } | Self::TicketsByCode { festival, .. } => {
                 Some(Home::Festival(*festival))
             }
             Self::Ticket(ticket) => Some(Home::Festival(ticket.festival())),
-            Self::About(f) | Self::CashPolicy(f) | Self::Stand(f, _) => Some(Home::Festival(*f)),
+            Self::About(f) | Self::CashlessPolicy(f) | Self::Stand(f, _) => Some(Home::Festival(*f)),
             Self::Device(device) | Self::Standing(device) => Some(Home::Festival(device.festival())),
             Self::ApiKey(_) | Self::ApiKeys => Some(Home::Platform),
             Self::Wallet(wallet) => Some(Home::Wallet(*wallet)),
@@ -142,12 +144,12 @@ pub enum View {
     Tag(TagView),
     /// To [`Query::Payment`].
     Payment(PaymentView),
-    /// To [`Query::Cash`].
-    Cash(Box<CashView>),
+    /// To [`Query::Cashless`].
+    Cashless(Box<CashlessView>),
     /// To [`Query::CashOut`].
     CashOut(Box<Lots>),
-    /// To [`Query::CashPolicy`].
-    CashPolicy(CashPolicy),
+    /// To [`Query::CashlessPolicy`].
+    CashlessPolicy(CashlessPolicy),
     /// To [`Query::Stand`].
     Stand(Box<StandView>),
     /// To [`Query::Ledger`].
@@ -158,7 +160,7 @@ pub enum View {
 
 /// What a terminal is allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Till {
+pub struct Terminal {
     /// For whom it takes payments.
     pub vendor: Option<VendorNo>,
     /// Whether it tops up with cash.

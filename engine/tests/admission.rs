@@ -7,7 +7,7 @@ use common::{World, clock};
 #[test]
 fn the_rows_stand_in_their_order() {
     let mut night = World::open();
-    night.wristband("W9");
+    night.tag("W9");
     night.play(
         "
         issue U1..U3 day unpaid
@@ -313,9 +313,9 @@ fn keys_rotate() {
 }
 
 #[test]
-fn wristbands() {
+fn tags() {
     let mut night = World::open();
-    night.wristband("W9");
+    night.tag("W9");
     night.play(
         "
         wristband W1 T1

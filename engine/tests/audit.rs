@@ -4,7 +4,7 @@ mod common;
 use common::{MIDNIGHT, World, values};
 use engine::audit::{Audit, Check, Report, VIOLATIONS_MAX};
 use engine::command::*;
-use engine::event::{Asked, Event};
+use engine::event::{Event, Origin};
 use engine::gates::command::*;
 use engine::gates::event::{ByDevice, Scanned, TakenBack, Undone};
 use engine::model::ids::*;
@@ -85,7 +85,7 @@ fn entry(night: &World) -> Scanned {
 }
 
 fn asked() -> Event {
-    Event::Asked(Asked { by: Principal::ApiKey(1), key: None, rejection: None, already: None })
+    Event::Origin(Origin { by: Principal::ApiKey(1), key: None, rejection: None, already: None })
 }
 
 #[test]
@@ -112,13 +112,13 @@ fn an_honest_night_holds() {
         quota few 1
         ",
     );
-    night.office(OfficeAction::CreateApiKey {
+    night.admin(AdminAction::CreateApiKey {
         hash: [1; 32],
         role: Role::Staff,
         festivals: vec![festival],
         name: "x".into(),
     });
-    night.office(OfficeAction::RevokeApiKey { key: 1 });
+    night.admin(AdminAction::RevokeApiKey { key: 1 });
     night.now = night.now.plus_ms(HOUR_MS);
     night.ask(Command::Tick);
     let report = audit(&night, &[write(0, night.shard.seq() + 1, night.now, &[Event::Expired])]);
@@ -213,7 +213,7 @@ fn let_in_though_the_gate_was_shut() {
         night.play(script);
         assert_eq!(planted(&night, &[Event::Scanned(entry(&night))]), [check], "{script}");
         let policy = Policy { ack: ScanAck::Decided, ..Policy::default() };
-        night.office(OfficeAction::SetPolicy { festival: night.festival, policy });
+        night.admin(AdminAction::SetPolicy { festival: night.festival, policy });
         let shown = Scanned { flags: FIRST_ENTRY | CONFLICT, instead_of: Some(Rejection::ZoneClosed), ..entry(&night) };
         let report = audit(&night, &[write(0, night.shard.seq() + 1, night.now, &[Event::Scanned(shown)])]);
         assert!(report.holds(), "{script}: {:?}", report.violations);
@@ -239,7 +239,7 @@ fn let_in_though_the_gate_was_shut() {
     let mut night = honest();
     let values = values("day", night.zones["main"].bit() | night.zones["stage"].bit(), 1_000);
     let (festival, category) = (night.festival, Some(night.categories["day"]));
-    night.office(OfficeAction::PutCategory { festival, category, values });
+    night.admin(AdminAction::PutCategory { festival, category, values });
     assert_eq!(planted(&night, &[Event::Scanned(deck(&night))]), ["door"]);
 }
 
@@ -290,7 +290,7 @@ fn lies_of_an_undo() {
 }
 
 #[test]
-fn lies_of_the_office() {
+fn lies_of_the_admin() {
     let night = honest();
     let (festival, elsewhere) = (night.festival, night.elsewhere);
     let ticket = night.tickets["T3"];
@@ -376,7 +376,7 @@ fn lies_of_the_office() {
     assert_eq!(planted(&night, &[asked()]), ["asked"]);
     assert!(planted(&night, &[asked(), Event::Scanned(entry(&night))]).contains(&"asked"));
     // A key that was used before, within its 72 hours and after them.
-    let keyed = Event::Asked(Asked {
+    let keyed = Event::Origin(Origin {
         by: Principal::ApiKey(1),
         key: Some((7, 7)),
         rejection: Some(Rejection::SoldOut),

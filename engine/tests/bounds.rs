@@ -22,11 +22,11 @@ use engine::shard::outbox::OPS_MAX;
 use engine::shard::{FESTIVALS_MAX, Step};
 use engine::view::{Query, View};
 
-const FULL: OfficeAnswer = OfficeAnswer::Rejected(Rejection::LimitReached);
+const FULL: AdminAnswer = AdminAnswer::Rejected(Rejection::LimitReached);
 
 /// Asks without a key: those have a bound of their own.
-fn ask(bar: &mut Bar, action: OfficeAction) -> OfficeAnswer {
-    bar.office_with(None, action).0
+fn ask(bar: &mut Bar, action: AdminAction) -> AdminAnswer {
+    bar.admin_with(None, action).0
 }
 
 #[test]
@@ -35,23 +35,23 @@ fn vendors_and_products() {
     bar.play("cashless night");
     let festival = bar.festival;
     let values = VendorValues { name: "Bar".into(), kind: VendorKind::Bar, commission_bp: 0, open: true };
-    let vendor = |vendor| OfficeAction::Cash(CashAction::PutVendor { festival, vendor, values: values.clone() });
+    let vendor = |vendor| AdminAction::Cashless(CashlessAction::PutVendor { festival, vendor, values: values.clone() });
     for n in 0..VENDORS_MAX as u16 {
-        assert_eq!(ask(&mut bar, vendor(None)), OfficeAnswer::Vendor(VendorNo(n)));
+        assert_eq!(ask(&mut bar, vendor(None)), AdminAnswer::Vendor(VendorNo(n)));
     }
     assert_eq!(ask(&mut bar, vendor(None)), FULL);
     let last = VendorNo(VENDORS_MAX as u16 - 1);
-    assert_eq!(ask(&mut bar, vendor(Some(last))), OfficeAnswer::Vendor(last), "those that are there can be changed");
+    assert_eq!(ask(&mut bar, vendor(Some(last))), AdminAnswer::Vendor(last), "those that are there can be changed");
 
     let values = ProductValues { name: "Beer".into(), price: 500, vat_bp: 1_900, on_sale: true };
     let product = |vendor, product| {
-        OfficeAction::Cash(CashAction::PutProduct { festival, vendor, product, values: values.clone() })
+        AdminAction::Cashless(CashlessAction::PutProduct { festival, vendor, product, values: values.clone() })
     };
     for _ in 0..PRODUCTS_MAX {
-        assert!(matches!(ask(&mut bar, product(last, None)), OfficeAnswer::Product(..)));
+        assert!(matches!(ask(&mut bar, product(last, None)), AdminAnswer::Product(..)));
     }
     assert_eq!(ask(&mut bar, product(last, None)), FULL);
-    assert!(matches!(ask(&mut bar, product(VendorNo(0), None)), OfficeAnswer::Product(..)), "of each vendor");
+    assert!(matches!(ask(&mut bar, product(VendorNo(0), None)), AdminAnswer::Product(..)), "of each vendor");
 }
 
 #[test]
@@ -60,15 +60,15 @@ fn lines_of_a_payment() {
     bar.play("topup W1 100.00");
     let (wallet, (festival, vendor)) = (bar.wallets["W1"], bar.vendors["bar-7"]);
     let line = Line { product: ProductNo(0), count: 1, price: 10 };
-    let pay = |lines: usize| CashAction::Pay {
+    let pay = |lines: usize| CashlessAction::Pay {
         wallet,
         festival,
         vendor,
         amount: eur(10 * lines as i64),
         lines: vec![line; lines].into(),
     };
-    assert!(matches!(bar.cash(pay(LINES_MAX)), OfficeAnswer::Transaction { .. }));
-    assert_eq!(bar.cash(pay(LINES_MAX + 1)), OfficeAnswer::Rejected(Rejection::LinesMismatch));
+    assert!(matches!(bar.cashless(pay(LINES_MAX)), AdminAnswer::Transaction { .. }));
+    assert_eq!(bar.cashless(pay(LINES_MAX + 1)), AdminAnswer::Rejected(Rejection::LinesMismatch));
 }
 
 #[test]
@@ -80,12 +80,12 @@ fn operators_keys_and_their_festivals() {
         let mut hash = [0; 32];
         hash[..4].copy_from_slice(&made.to_be_bytes());
         let festivals = (0..festivals as u32).map(FestivalId).collect();
-        OfficeAction::CreateApiKey { hash, role: Role::Staff, festivals, name: "door".into() }
+        AdminAction::CreateApiKey { hash, role: Role::Staff, festivals, name: "door".into() }
     };
-    assert!(matches!(ask(&mut bar, key(KEY_FESTIVALS_MAX)), OfficeAnswer::ApiKey(_)));
+    assert!(matches!(ask(&mut bar, key(KEY_FESTIVALS_MAX)), AdminAnswer::ApiKey(_)));
     assert_eq!(ask(&mut bar, key(KEY_FESTIVALS_MAX + 1)), FULL);
     for _ in 1..API_KEYS_MAX {
-        assert!(matches!(ask(&mut bar, key(1)), OfficeAnswer::ApiKey(_)));
+        assert!(matches!(ask(&mut bar, key(1)), AdminAnswer::ApiKey(_)));
     }
     assert_eq!(ask(&mut bar, key(1)), FULL);
 }
@@ -93,7 +93,7 @@ fn operators_keys_and_their_festivals() {
 #[test]
 fn festivals_of_a_shard() {
     let mut bar = Bar::bare(1);
-    let festival = |slug: String| OfficeAction::CreateFestival {
+    let festival = |slug: String| AdminAction::CreateFestival {
         slug,
         name: "A night".into(),
         starts_at: bar::EVENING,
@@ -102,7 +102,7 @@ fn festivals_of_a_shard() {
         calendar: Calendar::default(),
     };
     for n in 2..FESTIVALS_MAX {
-        assert!(matches!(ask(&mut bar, festival(format!("f-{n}"))), OfficeAnswer::Festival(_)));
+        assert!(matches!(ask(&mut bar, festival(format!("f-{n}"))), AdminAnswer::Festival(_)));
     }
     assert_eq!(ask(&mut bar, festival("one-more".into())), FULL);
 }
@@ -111,16 +111,16 @@ fn festivals_of_a_shard() {
 fn devices_of_a_festival() {
     let mut bar = Bar::bare(1);
     let festival = bar.festival;
-    let zone = OfficeAction::PutZone { festival, zone: None, name: "A".into(), parent: None, capacity: 1 };
+    let zone = AdminAction::PutZone { festival, zone: None, name: "A".into(), parent: None, capacity: 1 };
     ask(&mut bar, zone);
-    ask(&mut bar, OfficeAction::AddGate { festival, zone: ZoneNo(0), name: "North".into() });
+    ask(&mut bar, AdminAction::AddGate { festival, zone: ZoneNo(0), name: "North".into() });
     let code = |n: usize| {
         let mut code_hash = [0; 32];
         code_hash[..8].copy_from_slice(&n.to_be_bytes());
         code_hash
     };
-    let offer = |n| OfficeAction::OfferEnrolment { festival, gate: GateNo(0), code_hash: code(n), name: "R".into() };
-    let enrol = |n| OfficeAction::EnrolDevice { festival, code_hash: code(n), public_key: code(n) };
+    let offer = |n| AdminAction::OfferEnrolment { festival, gate: GateNo(0), code_hash: code(n), name: "R".into() };
+    let enrol = |n| AdminAction::EnrolDevice { festival, code_hash: code(n), public_key: code(n) };
     for n in 1..DEVICES_MAX {
         // Codes have a bound of their own, used or not.
         if n % (CODES_MAX / 2) == 0 {
@@ -128,13 +128,13 @@ fn devices_of_a_festival() {
             bar.line(&["tick"]);
         }
         ask(&mut bar, offer(n));
-        assert!(matches!(ask(&mut bar, enrol(n)), OfficeAnswer::Device(_)), "{n}");
+        assert!(matches!(ask(&mut bar, enrol(n)), AdminAnswer::Device(_)), "{n}");
     }
     // Two codes for the last place.
     for n in [DEVICES_MAX, DEVICES_MAX + 1] {
-        assert!(matches!(ask(&mut bar, offer(n)), OfficeAnswer::CodeUntil(_)));
+        assert!(matches!(ask(&mut bar, offer(n)), AdminAnswer::CodeUntil(_)));
     }
-    assert!(matches!(ask(&mut bar, enrol(DEVICES_MAX)), OfficeAnswer::Device(_)));
+    assert!(matches!(ask(&mut bar, enrol(DEVICES_MAX)), AdminAnswer::Device(_)));
     assert_eq!(ask(&mut bar, enrol(DEVICES_MAX + 1)), FULL);
     assert_eq!(ask(&mut bar, offer(DEVICES_MAX + 2)), FULL, "nor is there a code for what has no place");
 }
@@ -143,9 +143,9 @@ fn devices_of_a_festival() {
 fn the_quota_of_a_category() {
     let mut bar = Bar::bare(1);
     let festival = bar.festival;
-    let zone = OfficeAction::PutZone { festival, zone: None, name: "A".into(), parent: None, capacity: 1 };
+    let zone = AdminAction::PutZone { festival, zone: None, name: "A".into(), parent: None, capacity: 1 };
     ask(&mut bar, zone);
-    let category = |quota| OfficeAction::PutCategory {
+    let category = |quota| AdminAction::PutCategory {
         festival,
         category: None,
         values: CategoryValues {
@@ -158,8 +158,8 @@ fn the_quota_of_a_category() {
             valid_until: bar::EVENING.plus_ms(HOUR_MS),
         },
     };
-    assert!(matches!(ask(&mut bar, category(QUOTA_MAX)), OfficeAnswer::Category(_)));
-    assert_eq!(ask(&mut bar, category(QUOTA_MAX + 1)), OfficeAnswer::Rejected(Rejection::InvalidValue));
+    assert!(matches!(ask(&mut bar, category(QUOTA_MAX)), AdminAnswer::Category(_)));
+    assert_eq!(ask(&mut bar, category(QUOTA_MAX + 1)), AdminAnswer::Rejected(Rejection::InvalidValue));
 }
 
 /// A shard's operations, whichever shards they wait for.
@@ -183,16 +183,16 @@ fn operations_that_wait_for_other_shards() {
     bar.play("topup W1 500.00\n topup W1 500.00");
     let mut step = Step::default();
     let mut transfer = |bar: &mut Bar, to: WalletId| {
-        let action = CashAction::Transfer { from, to, festival: bar.festival, amount: eur(1) };
-        let command = OfficeCommand { key: None, by: Principal::ApiKey(1), action: OfficeAction::Cash(action) };
-        bar.shards[usize::from(home(from).0)].step(bar.now, &[Command::Office(Box::new(command))], &mut step);
+        let action = CashlessAction::Transfer { from, to, festival: bar.festival, amount: eur(1) };
+        let command = AdminCommand { key: None, by: Principal::ApiKey(1), action: AdminAction::Cashless(action) };
+        bar.shards[usize::from(home(from).0)].step(bar.now, &[Command::Admin(Box::new(command))], &mut step);
         step.answers[0]
     };
     for n in 0..OPS_MAX {
         let answer = transfer(&mut bar, others[n % 2]);
-        assert!(matches!(answer, Answer::Office { answer: OfficeAnswer::Pending(_), .. }), "{n}: {answer:?}");
+        assert!(matches!(answer, Answer::Admin { answer: AdminAnswer::Pending(_), .. }), "{n}: {answer:?}");
     }
-    let busy = Answer::Office { answer: OfficeAnswer::Rejected(Rejection::Busy), repeated: false };
+    let busy = Answer::Admin { answer: AdminAnswer::Rejected(Rejection::Busy), repeated: false };
     for to in others {
         assert_eq!(transfer(&mut bar, to), busy, "though half of the outbox is free");
     }

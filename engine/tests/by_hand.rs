@@ -269,8 +269,8 @@ fn a_festivals_details() {
         ..details.clone()
     };
     let starting = |day_starts_min| Calendar { day_starts_min, ..Calendar::default() };
-    let edit = |details: &Details| OfficeAction::ByHand(ByHand::Edit { festival, details: details.clone() });
-    assert_eq!(night.office(edit(&longer)), OfficeAnswer::Done);
+    let edit = |details: &Details| AdminAction::ByHand(ByHand::Edit { festival, details: details.clone() });
+    assert_eq!(night.admin(edit(&longer)), AdminAnswer::Done);
     assert_eq!(night.here().details(), longer);
     for (what, bad) in [
         ("no name", Details { name: " ".into(), ..longer.clone() }),
@@ -279,11 +279,11 @@ fn a_festivals_details() {
         ("a day that begins within a quarter", Details { calendar: starting(61), ..longer.clone() }),
         ("room for nobody", Details { max_capacity: Some(0), ..longer.clone() }),
     ] {
-        assert_eq!(night.office(edit(&bad)), OfficeAnswer::Rejected(Rejection::InvalidValue), "{what}");
+        assert_eq!(night.admin(edit(&bad)), AdminAnswer::Rejected(Rejection::InvalidValue), "{what}");
     }
     assert_eq!(night.here().details(), longer);
     let before = night.records.len();
-    assert_eq!(night.office(edit(&longer)), OfficeAnswer::Done);
+    assert_eq!(night.admin(edit(&longer)), AdminAnswer::Done);
     assert_eq!(night.records.len(), before, "nothing has changed");
     night.replays();
     audited(&night);

@@ -5,7 +5,7 @@ mod common;
 use common::World;
 
 #[test]
-fn what_was_shown_stands() {
+fn honour_shown_verdict() {
     World::open().play(
         "
         ack decided

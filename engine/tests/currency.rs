@@ -3,8 +3,8 @@
 mod bar;
 
 use bar::Bar;
-use engine::cashless::command::{CashAction, CashPolicy};
-use engine::command::{Command, IdempotencyKey, OfficeAction, OfficeAnswer};
+use engine::cashless::command::{CashlessAction, CashlessPolicy};
+use engine::command::{AdminAction, AdminAnswer, Command, IdempotencyKey};
 use engine::model::ids::{Home, ShardId};
 use engine::model::money::Currency;
 use engine::model::rejection::Rejection;
@@ -12,8 +12,8 @@ use engine::shard::Shard;
 use engine::view::{Query, View};
 
 fn currency(bar: &Bar, shard: ShardId) -> Currency {
-    match bar.shards[usize::from(shard.0)].query(&Query::CashPolicy(bar.festival)) {
-        View::CashPolicy(policy) => policy.currency,
+    match bar.shards[usize::from(shard.0)].query(&Query::CashlessPolicy(bar.festival)) {
+        View::CashlessPolicy(policy) => policy.currency,
         other => panic!("{other:?}"),
     }
 }
@@ -127,20 +127,20 @@ fn what_comes_in_between_is_booked_or_put_off_never_both() {
 #[test]
 fn the_same_key_is_told_the_same_end() {
     let mut bar = Bar::open(5);
-    let policy = |code| CashPolicy { currency: Currency::parse(code).unwrap(), ..CashPolicy::default() };
+    let policy = |code| CashlessPolicy { currency: Currency::parse(code).unwrap(), ..CashlessPolicy::default() };
     let festival = bar.festival;
-    let action = |code| OfficeAction::Cash(CashAction::SetPolicy { festival, policy: policy(code) });
+    let action = |code| AdminAction::Cashless(CashlessAction::SetPolicy { festival, policy: policy(code) });
     let key = |id| Some(IdempotencyKey { id, fingerprint: 1, made_at: None });
     bar.quiet = false;
-    let (first, repeated) = bar.office_with(key(1_000), action("JPY"));
-    assert!(matches!(first, OfficeAnswer::Pending(_)) && !repeated);
-    assert_eq!(bar.office_with(key(1_000), action("JPY")), (first, true), "while it is under way");
-    assert_eq!(bar.office_with(key(1_001), action("CHF")), (OfficeAnswer::Rejected(Rejection::Busy), false));
+    let (first, repeated) = bar.admin_with(key(1_000), action("JPY"));
+    assert!(matches!(first, AdminAnswer::Pending(_)) && !repeated);
+    assert_eq!(bar.admin_with(key(1_000), action("JPY")), (first, true), "while it is under way");
+    assert_eq!(bar.admin_with(key(1_001), action("CHF")), (AdminAnswer::Rejected(Rejection::Busy), false));
     bar.pump();
     bar.quiet = true;
-    assert_eq!(bar.office_with(key(1_000), action("JPY")), (OfficeAnswer::Done, true), "and afterwards");
-    assert_eq!(bar.office_with(key(1_001), action("CHF")), (OfficeAnswer::Done, false), "what was put off is new");
-    assert_eq!(bar.office_with(key(1_000), action("JPY")), (OfficeAnswer::Done, true));
+    assert_eq!(bar.admin_with(key(1_000), action("JPY")), (AdminAnswer::Done, true), "and afterwards");
+    assert_eq!(bar.admin_with(key(1_001), action("CHF")), (AdminAnswer::Done, false), "what was put off is new");
+    assert_eq!(bar.admin_with(key(1_000), action("JPY")), (AdminAnswer::Done, true));
     everywhere(&bar, "CHF");
 }
 

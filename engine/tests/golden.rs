@@ -63,8 +63,8 @@ fn details() -> Details {
         calendar: calendar(),
     }
 }
-fn policy() -> CashPolicy {
-    CashPolicy {
+fn policy() -> CashlessPolicy {
+    CashlessPolicy {
         currency: Currency::EUR,
         min_topup: 500,
         max_topup: 50_000,
@@ -168,7 +168,7 @@ fn transactions() -> Vec<(&'static str, Transaction)> {
         lines: vec![],
         ..payment()
     };
-    let several = Source { number: Source::SEVERAL, ..Source::till(device(9)) };
+    let several = Source { number: Source::SEVERAL, ..Source::terminal(device(9)) };
     let lots = [(Source::gift(FESTIVAL), 50), (card, 1_000), (several, 200)];
     let refund_posting = Posting { wallet: 1_250, vendor: -1_125, commission: -125, ..none };
     let refund = Transaction { of: 123_455, ..moved(Refund, 1_250, refund_posting, &lots) };
@@ -186,12 +186,12 @@ fn transactions() -> Vec<(&'static str, Transaction)> {
         ..moved(Correction, -700, downwards, &[(Source::gift(FESTIVAL), 300), (bank, 400)])
     };
     let out = Posting { wallet: -5_000, source: 5_000, ..none };
-    let cash_out = moved(CashOut, 5_000, out, &[(card, 4_000), (Source::till(device(9)), 1_000)]);
+    let cash_out = moved(CashOut, 5_000, out, &[(card, 4_000), (Source::terminal(device(9)), 1_000)]);
     let lapse = moved(Lapse, 300, Posting { wallet: -300, source: 300, ..none }, &[(Source::gift(FESTIVAL), 300)]);
     vec![
         ("payment", payment()),
         ("payment_refused", refused),
-        ("topup_at_a_terminal", Transaction { by: payment().by, ..topped_up(Source::till(device(9))) }),
+        ("topup_at_a_terminal", Transaction { by: payment().by, ..topped_up(Source::terminal(device(9))) }),
         ("topup_at_a_desk", Transaction { flags: OVER_LIMIT, ..topped_up(Source::desk(FESTIVAL, 7)) }),
         ("topup_at_a_persons_desk", topped_up(Source::new(SourceKind::Desk, FESTIVAL, (1 << 32) + 5))),
         ("topup_by_card", topped_up(card)),
@@ -207,9 +207,9 @@ fn transactions() -> Vec<(&'static str, Transaction)> {
     ]
 }
 
-fn asked() -> Vec<(&'static str, Asked)> {
-    let by_key = Asked { by: Principal::ApiKey(7), key: Some((PERSON, 42)), rejection: None, already: None };
-    let by = |by| Asked { by, key: None, ..by_key };
+fn asked() -> Vec<(&'static str, Origin)> {
+    let by_key = Origin { by: Principal::ApiKey(7), key: Some((PERSON, 42)), rejection: None, already: None };
+    let by = |by| Origin { by, key: None, ..by_key };
     let other = Principal::Other { kind: 9, id: PersonId::from_u128(PERSON) };
     vec![
         ("asked_by_an_api_key", by_key),
@@ -219,10 +219,10 @@ fn asked() -> Vec<(&'static str, Asked)> {
         ("asked_by_a_webhook", by(Principal::Webhook(ProviderNo::STRIPE))),
         ("asked_by_a_node", by(Principal::Node(NodeNo(3)))),
         ("asked_by_a_kind_to_come", by(other)),
-        ("asked_and_refused", Asked { rejection: Some(Rejection::SoldOut), ..by_key }),
-        ("asked_and_so_already", Asked { already: Some(Already::Done), ..by_key }),
-        ("asked_and_enrolled_already", Asked { already: Some(Already::Device(device(17))), ..by_key }),
-        ("asked_and_a_wallet_already", Asked { already: Some(Already::Wallet(WALLET)), ..by_key }),
+        ("asked_and_refused", Origin { rejection: Some(Rejection::SoldOut), ..by_key }),
+        ("asked_and_so_already", Origin { already: Some(Already::Done), ..by_key }),
+        ("asked_and_enrolled_already", Origin { already: Some(Already::Device(device(17))), ..by_key }),
+        ("asked_and_a_wallet_already", Origin { already: Some(Already::Wallet(WALLET)), ..by_key }),
     ]
 }
 
@@ -363,8 +363,8 @@ fn gates() -> Vec<(&'static str, Event)> {
     ]
 }
 
-fn cash() -> Vec<(&'static str, CashEvent)> {
-    use CashEvent::*;
+fn cashless() -> Vec<(&'static str, CashlessEvent)> {
+    use CashlessEvent::*;
     let (festival, wallet, tag, op, version, ticket) = (FESTIVAL, WALLET, tag(), 99, 3, ticket());
     let rejection = Rejection::TagTaken;
     let (code_hash, public_key, name) = ([1; 32], [2; 32], || "Till 3".to_owned());
@@ -461,9 +461,9 @@ fn events() -> Vec<(String, Event)> {
     let mut all: Vec<(String, Event)> =
         scans().into_iter().map(|(name, scan)| named(name, Event::Scanned(scan))).collect();
     all.extend(gates().into_iter().map(|(name, event)| named(name, event)));
-    all.extend(asked().into_iter().map(|(name, asked)| named(name, Event::Asked(asked))));
+    all.extend(asked().into_iter().map(|(name, asked)| named(name, Event::Origin(asked))));
     all.extend(transactions().into_iter().map(|(name, t)| named(name, Event::Transaction(t))));
-    all.extend(cash().into_iter().map(|(name, event)| named(name, Event::Cash(event))));
+    all.extend(cashless().into_iter().map(|(name, event)| named(name, Event::Cashless(event))));
     for (n, (name, message)) in (1..).zip(messages()) {
         all.push((format!("sent:{name}"), Event::Sent { to: ShardId(2), n, message: message.clone() }));
         if n == 1 {

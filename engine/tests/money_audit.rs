@@ -53,7 +53,7 @@ fn failed(bar: &Bar, shard: ShardId, events: &[Event]) -> Vec<&'static str> {
 
 /// What an honest terminal would have written: W1 pays 10.00 at bar-7 by T1.
 fn payment(bar: &Bar) -> Transaction {
-    let device = bar.tills["bar-7"].id;
+    let device = bar.terminals["bar-7"].id;
     let wallet = bar.wallet("W1");
     let lot = wallet.lots[0];
     Transaction {
@@ -64,7 +64,7 @@ fn payment(bar: &Bar) -> Transaction {
         festival: bar.festival,
         wallet: wallet.id,
         tap: Some((bar.tags["T1"], 1)),
-        serial: bar.shards[0].cash().serial() + 1,
+        serial: bar.shards[0].cashless().serial() + 1,
         amount: 1_000,
         currency: Currency::EUR,
         before: 3_000,
@@ -82,7 +82,7 @@ fn payment(bar: &Bar) -> Transaction {
 }
 
 fn asked() -> Event {
-    Event::Asked(Asked { by: Principal::ApiKey(1), key: None, rejection: None, already: None })
+    Event::Origin(Origin { by: Principal::ApiKey(1), key: None, rejection: None, already: None })
 }
 
 #[test]
@@ -108,7 +108,8 @@ fn an_honest_night_holds() {
         );
         let report = bar.audit(&[]);
         assert!(report.holds());
-        let told = (report.debits, report.refunds, report.transfers - report.transfers_returned, report.cash_rejected);
+        let told =
+            (report.debits, report.refunds, report.transfers - report.transfers_returned, report.cashless_rejected);
         assert_eq!(told, (1, 1, 3, 1));
         for sums in report.checks.iter().skip(Check::Posting as usize) {
             assert!(sums.checked > 0 || shards == 1, "{} was never looked at", sums.check);
@@ -128,7 +129,7 @@ fn lies_of_a_terminal() {
         change(&mut lie);
         lie
     };
-    let by = |name: &str| Some(ByDevice { device: bar.tills[name].id, seq: 100, floor: 100, fingerprint: 1 });
+    let by = |name: &str| Some(ByDevice { device: bar.terminals[name].id, seq: 100, floor: 100, fingerprint: 1 });
     let elsewhere = bar.elsewhere;
     let w2 = bar.wallets["W2"];
     let posting = honest.posting;
@@ -255,7 +256,7 @@ fn lies_about_transfers() {
     bar.quiet = false;
     bar.play(&format!("transfer W1 {there} 20.00 → pending"));
     let (here, other) = (home(&bar, "W1"), home(&bar, there));
-    let op = bar.shards[usize::from(here.0)].cash().ops.next() - 1;
+    let op = bar.shards[usize::from(here.0)].cashless().ops.next() - 1;
     let lot = bar.wallet("W1").lots[0];
     let (from, to) = (bar.wallets["W1"], bar.wallets[there]);
     let side = |kind, wallet, wallets_other, before: i64, serial| Transaction {
@@ -275,10 +276,10 @@ fn lies_about_transfers() {
         commission_bp: 0,
         ..blank(&bar)
     };
-    let serial = |shard: ShardId| bar.shards[usize::from(shard.0)].cash().serial() + 1;
+    let serial = |shard: ShardId| bar.shards[usize::from(shard.0)].cashless().serial() + 1;
     let back = side(TransactionKind::TransferBack, from, to, 3_000, serial(here));
     let came = side(TransactionKind::TransferIn, to, from, 0, serial(other));
-    let settled = CashEvent::TransferSettled { op };
+    let settled = CashlessEvent::TransferSettled { op };
     let (first, messages) = bar.outgoing(here, other);
     let received = Event::Received { from: here, n: first, message: messages[0].clone() };
     let n = bar.outgoing(other, here).0;
@@ -288,7 +289,7 @@ fn lies_about_transfers() {
     let transaction = |t: &Transaction| Event::Transaction(t.clone());
     for (what, shard, events) in [
         ("back by the clock", here, vec![transaction(&back)]),
-        ("settled, and nobody has it", here, vec![Event::Cash(settled)]),
+        ("settled, and nobody has it", here, vec![Event::Cashless(settled)]),
         ("credited unasked", other, vec![transaction(&came)]),
         ("confirmed, not credited", other, vec![received.clone(), sent(credited.clone())]),
         ("credited and declined", other, vec![received.clone(), transaction(&came), sent(declined.clone())]),
@@ -303,7 +304,7 @@ fn lies_about_transfers() {
             ],
         ),
         ("credited after it was declined", other, vec![received.clone(), sent(declined.clone()), transaction(&came)]),
-        ("settled twice", here, vec![Event::Cash(CashEvent::TransferSettled { op: 77 })]),
+        ("settled twice", here, vec![Event::Cashless(CashlessEvent::TransferSettled { op: 77 })]),
     ] {
         let failed = failed(&bar, shard, &events);
         assert!(failed.contains(&"transfer"), "{what}: {failed:?}");
@@ -360,21 +361,25 @@ fn lies_about_wristbands_and_vendors() {
     let bar = honest();
     let (w1, w2, t1) = (bar.wallets["W1"], bar.wallets["W2"], bar.tags["T1"]);
     let t9 = TagUid::new(&[9; 4]).unwrap();
-    let cash = |event: CashEvent| vec![Event::Cash(event)];
-    let by_office = |event: CashEvent| vec![asked(), Event::Cash(event)];
-    let revoked =
-        Entry::Terminal { device: bar.tills["bar-7"].id, vendor: Some(VendorNo(77)), cashier: true, revoked: false };
+    let cashless = |event: CashlessEvent| vec![Event::Cashless(event)];
+    let by_admin = |event: CashlessEvent| vec![asked(), Event::Cashless(event)];
+    let revoked = Entry::Terminal {
+        device: bar.terminals["bar-7"].id,
+        vendor: Some(VendorNo(77)),
+        cashier: true,
+        revoked: false,
+    };
     for (check, events) in [
-        ("tag", cash(CashEvent::TagAttached { wallet: w2, tag: t1, version: 2 })),
-        ("tag", cash(CashEvent::TagAttached { wallet: w1, tag: t1, version: 1 })),
-        ("tag", cash(CashEvent::TagLinked { tag: t1, op: 9, carry: false })),
-        ("tag", cash(CashEvent::TagLinked { tag: t9, op: 9, carry: false })),
-        ("tag", cash(CashEvent::TagFreed { tag: t9 })),
-        ("tag", by_office(CashEvent::TagLinking { tag: t1, wallet: w2, version: 2, op: 2, festival: bar.festival })),
-        ("tag", by_office(CashEvent::WalletTagLost { wallet: w2, tag: t1, version: 1, op: 2 })),
+        ("tag", cashless(CashlessEvent::TagAttached { wallet: w2, tag: t1, version: 2 })),
+        ("tag", cashless(CashlessEvent::TagAttached { wallet: w1, tag: t1, version: 1 })),
+        ("tag", cashless(CashlessEvent::TagLinked { tag: t1, op: 9, carry: false })),
+        ("tag", cashless(CashlessEvent::TagLinked { tag: t9, op: 9, carry: false })),
+        ("tag", cashless(CashlessEvent::TagFreed { tag: t9 })),
+        ("tag", by_admin(CashlessEvent::TagLinking { tag: t1, wallet: w2, version: 2, op: 2, festival: bar.festival })),
+        ("tag", by_admin(CashlessEvent::WalletTagLost { wallet: w2, tag: t1, version: 1, op: 2 })),
         (
             "known",
-            by_office(CashEvent::WalletCreated {
+            by_admin(CashlessEvent::WalletCreated {
                 wallet: w1,
                 issuer: bar.festival,
                 currency: Currency::EUR,
@@ -383,19 +388,19 @@ fn lies_about_wristbands_and_vendors() {
         ),
         (
             "known",
-            by_office(CashEvent::WalletCreated {
+            by_admin(CashlessEvent::WalletCreated {
                 wallet: WalletId(5),
                 issuer: bar.festival,
                 currency: Currency::parse("USD").unwrap(),
                 account: None,
             }),
         ),
-        ("known", by_office(CashEvent::WalletClaimed { wallet: WalletId(5), account: 1 })),
-        ("known", by_office(CashEvent::WalletBlockSet { wallet: WalletId(5), blocked: true })),
-        ("asked", cash(CashEvent::WalletBlockSet { wallet: w1, blocked: true })),
+        ("known", by_admin(CashlessEvent::WalletClaimed { wallet: WalletId(5), account: 1 })),
+        ("known", by_admin(CashlessEvent::WalletBlockSet { wallet: WalletId(5), blocked: true })),
+        ("asked", cashless(CashlessEvent::WalletBlockSet { wallet: w1, blocked: true })),
         (
             "directory",
-            by_office(CashEvent::VendorPut {
+            by_admin(CashlessEvent::VendorPut {
                 festival: FestivalId(1),
                 vendor: VendorNo(0),
                 values: VendorValues {
@@ -408,7 +413,7 @@ fn lies_about_wristbands_and_vendors() {
         ),
         (
             "directory",
-            by_office(CashEvent::VendorPut {
+            by_admin(CashlessEvent::VendorPut {
                 festival: bar.festival,
                 vendor: VendorNo(77),
                 values: VendorValues {
@@ -422,7 +427,7 @@ fn lies_about_wristbands_and_vendors() {
         ("messages", vec![Event::Sent { to: ShardId(0), n: 1, message: Message::Directory(revoked.clone()) }]),
         ("messages", vec![Event::Received { from: ShardId(9), n: 1, message: Message::Directory(revoked) }]),
         ("messages", vec![Event::Delivered { to: ShardId(0), through: 1 }]),
-        ("transfer", cash(CashEvent::TransferCancelAsked { op: 1 })),
+        ("transfer", cashless(CashlessEvent::TransferCancelAsked { op: 1 })),
     ] {
         let failed = failed(&bar, ShardId(0), &events);
         assert!(failed.contains(&check), "{check}: {events:?}: {failed:?}");
@@ -432,16 +437,19 @@ fn lies_about_wristbands_and_vendors() {
 #[test]
 fn lies_about_a_currency() {
     let bar = honest();
-    let yen = CashPolicy { currency: Currency::parse("JPY").unwrap(), ..CashPolicy::default() };
+    let yen = CashlessPolicy { currency: Currency::parse("JPY").unwrap(), ..CashlessPolicy::default() };
     let status = FestivalStatus::Ongoing;
-    let cash = |event: CashEvent| vec![Event::Cash(event)];
-    let by_office = |event: CashEvent| vec![asked(), Event::Cash(event)];
+    let cashless = |event: CashlessEvent| vec![Event::Cashless(event)];
+    let by_admin = |event: CashlessEvent| vec![asked(), Event::Cashless(event)];
     for (check, events) in [
-        ("currency", by_office(CashEvent::PolicySet { festival: bar.festival, policy: yen, status })),
-        ("currency", cash(CashEvent::CurrencyHeld { festival: bar.festival })),
-        ("currency", cash(CashEvent::CurrencyReleased { festival: bar.festival })),
-        ("currency", cash(CashEvent::CurrencyVoted { op: 1, booked: false })),
-        ("currency", by_office(CashEvent::CurrencyChanging { festival: bar.festival, policy: yen, op: 2, others: 1 })),
+        ("currency", by_admin(CashlessEvent::PolicySet { festival: bar.festival, policy: yen, status })),
+        ("currency", cashless(CashlessEvent::CurrencyHeld { festival: bar.festival })),
+        ("currency", cashless(CashlessEvent::CurrencyReleased { festival: bar.festival })),
+        ("currency", cashless(CashlessEvent::CurrencyVoted { op: 1, booked: false })),
+        (
+            "currency",
+            by_admin(CashlessEvent::CurrencyChanging { festival: bar.festival, policy: yen, op: 2, others: 1 }),
+        ),
     ] {
         let failed = failed(&bar, ShardId(0), &events);
         assert!(failed.contains(&check), "{check}: {events:?}: {failed:?}");

@@ -18,10 +18,10 @@ use proptest::prelude::*;
 /// One thing that happens. Small numbers, so that they meet often; taken modulo what there is.
 #[derive(Clone, Debug)]
 enum Deed {
-    Pay { wallet: usize, till: usize, amount: i64, tag: Option<usize>, seq: SeqOf, lines: bool },
-    Refund { payment: usize, till: usize, amount: Option<i64>, seq: SeqOf },
+    Pay { wallet: usize, terminal: usize, amount: i64, tag: Option<usize>, seq: SeqOf, lines: bool },
+    Refund { payment: usize, terminal: usize, amount: Option<i64>, seq: SeqOf },
     TopUp { wallet: usize, amount: i64, seq: SeqOf },
-    Office { key: Option<u128>, action: usize, wallet: usize, other: usize, n: i64 },
+    Admin { key: Option<u128>, action: usize, wallet: usize, other: usize, n: i64 },
     Carry { from: u16, to: u16, ack: bool, stale: bool },
     Restart { shard: u16 },
     Tick { ms: i64 },
@@ -50,12 +50,12 @@ fn amount() -> impl Strategy<Value = i64> {
 fn deed() -> impl Strategy<Value = Deed> {
     prop_oneof![
         10 => (0..6_usize, 0..5_usize, amount(), proptest::option::of(0..3_usize), seq_of(), any::<bool>())
-            .prop_map(|(wallet, till, amount, tag, seq, lines)| Deed::Pay { wallet, till, amount, tag, seq, lines }),
+            .prop_map(|(wallet, terminal, amount, tag, seq, lines)| Deed::Pay { wallet, terminal, amount, tag, seq, lines }),
         5 => (0..8_usize, 0..5_usize, proptest::option::of(amount()), seq_of())
-            .prop_map(|(payment, till, amount, seq)| Deed::Refund { payment, till, amount, seq }),
+            .prop_map(|(payment, terminal, amount, seq)| Deed::Refund { payment, terminal, amount, seq }),
         6 => (0..6_usize, amount(), seq_of()).prop_map(|(wallet, amount, seq)| Deed::TopUp { wallet, amount, seq }),
         10 => (proptest::option::of(0..6_u128), 0..15_usize, 0..6_usize, 0..6_usize, 1..2_000_i64)
-            .prop_map(|(key, action, wallet, other, n)| Deed::Office { key, action, wallet, other, n }),
+            .prop_map(|(key, action, wallet, other, n)| Deed::Admin { key, action, wallet, other, n }),
         8 => (0..5_u16, 0..5_u16, any::<bool>(), any::<bool>())
             .prop_map(|(from, to, ack, stale)| Deed::Carry { from, to, ack, stale }),
         1 => (0..5_u16).prop_map(|shard| Deed::Restart { shard }),
@@ -72,12 +72,12 @@ struct Night {
     next: BTreeMap<String, u64>,
     /// What terminals were told, by their id and the shard that did.
     told: BTreeMap<(DeviceId, u64, ShardId), (TerminalCommand, TerminalAnswer)>,
-    keys: BTreeMap<(u128, ShardId), (u64, OfficeAnswer)>,
+    keys: BTreeMap<(u128, ShardId), (u64, AdminAnswer)>,
     /// Deliveries that may come again, much later.
     stale: Vec<(ShardId, Command)>,
 }
 
-const TILLS: [&str; 5] = ["bar-7", "bar-7b", "bar-8", "stall", "desk"];
+const TERMINALS: [&str; 5] = ["bar-7", "bar-7b", "bar-8", "stall", "desk"];
 
 impl Night {
     fn new(shards: u16) -> Self {
@@ -95,8 +95,8 @@ impl Night {
         self.wallets[n % self.wallets.len()]
     }
 
-    fn number(&mut self, till: &str, seq: &SeqOf) -> (u64, u64) {
-        let next = self.next.entry(till.to_owned()).or_insert(1_000);
+    fn number(&mut self, terminal: &str, seq: &SeqOf) -> (u64, u64) {
+        let next = self.next.entry(terminal.to_owned()).or_insert(1_000);
         let (seq, floor) = match *seq {
             SeqOf::Next => (*next, next.saturating_sub(60)),
             SeqOf::Again(back) => (next.saturating_sub(back), 1),
@@ -106,18 +106,18 @@ impl Night {
         (seq, floor)
     }
 
-    fn terminal(&mut self, till: usize, seq: &SeqOf, action: TerminalAction) -> Result<(), TestCaseError> {
-        let till = TILLS[till % TILLS.len()];
-        let (seq, floor) = self.number(till, seq);
-        let device = self.bar.tills[till].id;
+    fn terminal(&mut self, terminal: usize, seq: &SeqOf, action: TerminalAction) -> Result<(), TestCaseError> {
+        let terminal = TERMINALS[terminal % TERMINALS.len()];
+        let (seq, floor) = self.number(terminal, seq);
+        let device = self.bar.terminals[terminal].id;
         let command = TerminalCommand { device, seq, floor, expires_at: Timestamp(0), action };
         let (home, answer) = self.bar.ask(Command::Terminal(command.clone()));
         let Answer::Terminal { answer, repeated, .. } = answer else { panic!("{answer:?}") };
         let recorded = !self.bar.step.record.is_empty();
         if recorded {
             let before = self.told.insert((device, seq, home), (command, answer));
-            prop_assert!(before.is_none(), "number {} of {} was decided twice", seq, till);
-            if answer.verdict == CashVerdict::Paid {
+            prop_assert!(before.is_none(), "number {} of {} was decided twice", seq, terminal);
+            if answer.verdict == CashlessVerdict::Paid {
                 self.payments.extend(answer.transaction());
             }
         } else if repeated {
@@ -126,72 +126,72 @@ impl Night {
         Ok(())
     }
 
-    fn office(&mut self, key: Option<u128>, n: i64, action: CashAction) -> Result<(), TestCaseError> {
+    fn admin(&mut self, key: Option<u128>, n: i64, action: CashlessAction) -> Result<(), TestCaseError> {
         let fingerprint = n as u64 % 2;
         let key = key.map(|id| IdempotencyKey { id: id + 10_000, fingerprint, made_at: None });
-        let action = OfficeAction::Cash(action);
-        let command = Command::Office(Box::new(OfficeCommand { key, by: Principal::ApiKey(1), action }));
+        let action = AdminAction::Cashless(action);
+        let command = Command::Admin(Box::new(AdminCommand { key, by: Principal::ApiKey(1), action }));
         let (home, answer) = self.bar.ask(command);
-        let Answer::Office { answer, repeated } = answer else { panic!("{answer:?}") };
-        if let (OfficeAnswer::Transaction { id, order: 1.., .. }, false) = (answer, repeated) {
+        let Answer::Admin { answer, repeated } = answer else { panic!("{answer:?}") };
+        if let (AdminAnswer::Transaction { id, order: 1.., .. }, false) = (answer, repeated) {
             self.payments.push(id);
         }
         if let Some(key) = key {
             let (known, first) = *self.keys.entry((key.id, home)).or_insert((key.fingerprint, answer));
             let now = match first {
-                OfficeAnswer::Pending(op) => *self.bar.finished.get(&(home, op)).unwrap_or(&first),
+                AdminAnswer::Pending(op) => *self.bar.finished.get(&(home, op)).unwrap_or(&first),
                 other => other,
             };
             match known == key.fingerprint {
                 true => prop_assert_eq!(answer, now, "the same key, the same answer"),
-                false => prop_assert_eq!(answer, OfficeAnswer::Rejected(Rejection::IdempotencyConflict)),
+                false => prop_assert_eq!(answer, AdminAnswer::Rejected(Rejection::IdempotencyConflict)),
             }
         }
         Ok(())
     }
 
-    fn action(&self, action: usize, wallet: usize, other: usize, n: i64) -> CashAction {
+    fn action(&self, action: usize, wallet: usize, other: usize, n: i64) -> CashlessAction {
         let festival = if n % 11 == 0 { self.bar.elsewhere } else { self.bar.festival };
         let (tag, to) = (self.tags[n as usize % 3], self.wallet(other));
         let wallet = self.wallet(wallet);
         match action {
-            0..=3 => CashAction::Transfer { from: wallet, to, festival, amount: eur(n) },
-            4 => CashAction::Correct {
+            0..=3 => CashlessAction::Transfer { from: wallet, to, festival, amount: eur(n) },
+            4 => CashlessAction::Correct {
                 wallet,
                 festival,
                 delta: eur(n - 1_000),
                 reason: "why".into(),
                 gives_back: n > 1_000 && n % 2 == 0,
             },
-            5 => CashAction::CashOut { wallet, festival },
-            6 => CashAction::Block { wallet, blocked: n % 3 == 0 },
-            7 => CashAction::ReportLost { wallet },
-            8 | 9 => CashAction::LinkTag { tag, wallet, festival, replace: n % 2 == 0, create: n % 5 == 0 },
+            5 => CashlessAction::CashOut { wallet, festival },
+            6 => CashlessAction::Block { wallet, blocked: n % 3 == 0 },
+            7 => CashlessAction::ReportLost { wallet },
+            8 | 9 => CashlessAction::LinkTag { tag, wallet, festival, replace: n % 2 == 0, create: n % 5 == 0 },
             10 => {
                 let kind = SourceKind::ALL[n as usize % 5];
                 let source = Source::new(kind, festival, n as u64 % 7);
-                CashAction::TopUp { wallet, festival, amount: eur(n), source, taken: n % 2 == 0 }
+                CashlessAction::TopUp { wallet, festival, amount: eur(n), source, taken: n % 2 == 0 }
             }
             11 if !self.payments.is_empty() => {
                 let payment = self.payments[n as usize % self.payments.len()];
-                CashAction::Refund { payment, festival, amount: (n % 2 == 0).then(|| eur(n / 2)), lines: [].into() }
+                CashlessAction::Refund { payment, festival, amount: (n % 2 == 0).then(|| eur(n / 2)), lines: [].into() }
             }
             13 => {
                 let lines: Box<[Line]> = match n % 3 {
                     0 => [Line { product: ProductNo(0), count: 1, price: n }].into(),
                     _ => [].into(),
                 };
-                CashAction::Pay { wallet, festival, vendor: VendorNo(n as u16 % 3), amount: eur(n), lines }
+                CashlessAction::Pay { wallet, festival, vendor: VendorNo(n as u16 % 3), amount: eur(n), lines }
             }
-            12 => CashAction::Claim { wallet, account: n as u128 % 3 + 1 },
-            _ => CashAction::CreateWallet { wallet, festival, account: None },
+            12 => CashlessAction::Claim { wallet, account: n as u128 % 3 + 1 },
+            _ => CashlessAction::CreateWallet { wallet, festival, account: None },
         }
     }
 
     fn deed(&mut self, deed: &Deed) -> Result<(), TestCaseError> {
         let shards = self.bar.shards.len() as u16;
         match *deed {
-            Deed::Pay { wallet, till, amount, tag, ref seq, lines } => {
+            Deed::Pay { wallet, terminal, amount, tag, ref seq, lines } => {
                 let tag = tag.map(|tag| self.tags[tag]);
                 let (wallet, tap) = match tag.and_then(|tag| self.bar.resolve(tag)) {
                     Some((wallet, tap)) if amount % 5 != 0 => (wallet, Some(tap)),
@@ -203,20 +203,24 @@ impl Night {
                 };
                 let line = Line { product: ProductNo(0), count: 1, price: amount };
                 let lines = if lines { [line].into() } else { [].into() };
-                self.terminal(till, seq, TerminalAction::Pay { wallet, tap, amount: eur(amount), lines })
+                self.terminal(terminal, seq, TerminalAction::Pay { wallet, tap, amount: eur(amount), lines })
             }
-            Deed::Refund { payment, till, amount, ref seq } if !self.payments.is_empty() => {
+            Deed::Refund { payment, terminal, amount, ref seq } if !self.payments.is_empty() => {
                 let payment = self.payments[payment % self.payments.len()];
-                self.terminal(till, seq, TerminalAction::Refund { payment, amount: amount.map(eur), lines: [].into() })
+                self.terminal(
+                    terminal,
+                    seq,
+                    TerminalAction::Refund { payment, amount: amount.map(eur), lines: [].into() },
+                )
             }
             Deed::Refund { .. } => Ok(()),
             Deed::TopUp { wallet, amount, ref seq } => {
                 let wallet = self.wallet(wallet);
                 self.terminal(4, seq, TerminalAction::TopUp { wallet, tap: None, amount: eur(amount) })
             }
-            Deed::Office { key, action, wallet, other, n } => {
+            Deed::Admin { key, action, wallet, other, n } => {
                 let action = self.action(action, wallet, other, n);
-                self.office(key, n, action)
+                self.admin(key, n, action)
             }
             Deed::Carry { from, to, ack, stale } => {
                 let (from, to) = (ShardId(from % shards), ShardId(to % shards));
@@ -274,8 +278,8 @@ proptest! {
         night.bar.quiet = true;
         night.bar.books();
         for shard in &night.bar.shards {
-            prop_assert!(shard.cash().ops.is_empty(), "every operation ends");
-            prop_assert!(shard.cash().wallets.iter().all(|wallet| wallet.reserved == 0), "nothing is left on the way");
+            prop_assert!(shard.cashless().ops.is_empty(), "every operation ends");
+            prop_assert!(shard.cashless().wallets.iter().all(|wallet| wallet.reserved == 0), "nothing is left on the way");
         }
         night.bar.replays();
         let report = night.bar.audit(&[]);
@@ -285,12 +289,12 @@ proptest! {
         let hashes: Vec<_> = night.bar.shards.iter().map(Shard::state_hash).collect();
         for ((device, seq, home), (command, answer)) in night.told.clone() {
             let shard = &night.bar.shards[usize::from(home.0)];
-            let floor = shard.cash().directory.terminal(device).unwrap().1.window.floor();
+            let floor = shard.cashless().directory.terminal(device).unwrap().1.window.floor();
             let (again, repeated) = night.bar.terminal(command);
             if seq >= floor {
                 prop_assert_eq!((again, repeated), (answer, true));
             } else {
-                prop_assert_eq!(again.verdict, CashVerdict::Rejected(Rejection::StaleSeq));
+                prop_assert_eq!(again.verdict, CashlessVerdict::Rejected(Rejection::StaleSeq));
             }
         }
         prop_assert!(hashes == night.bar.shards.iter().map(Shard::state_hash).collect::<Vec<_>>());

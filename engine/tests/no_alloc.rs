@@ -99,13 +99,13 @@ fn a_scan_allocates_nothing() {
     assert_eq!(counted, 0, "allocations in 580 steps of {} commands", commands.len());
 }
 
-/// A batch as it comes from two terminals of one vendor: payments by wallet and by chip, some for more than there is,
+/// A batch as it comes from two terminals of one vendor: payments by wallet and by tag, some for more than there is,
 /// refunds, cash, balances, repetitions.
 fn round(bar: &Bar, round: u64, paid: &mut Vec<engine::model::ids::TransactionId>, commands: &mut Vec<Command>) {
     commands.clear();
     let wallets = ["W1", "W2", "W3", "W4"].map(|name| bar.wallets[name]);
     let tap = bar.resolve(bar.tags["T1"]).expect("it was linked");
-    let (till, desk) = (bar.tills["bar-7"].id, bar.tills["desk"].id);
+    let (terminal, desk) = (bar.terminals["bar-7"].id, bar.terminals["desk"].id);
     let mut push = |device, n: u64, action| {
         let seq = 100 + round * 64 + n;
         commands.push(Command::Terminal(TerminalCommand {
@@ -119,12 +119,12 @@ fn round(bar: &Bar, round: u64, paid: &mut Vec<engine::model::ids::TransactionId
     for n in 0..32 {
         let (wallet, tap) = if n % 8 == 0 { (tap.0, Some(tap.1)) } else { (wallets[n as usize % 4], None) };
         let amount = eur(if n % 8 == 5 { 900_000 } else { 30 });
-        push(till, n, TerminalAction::Pay { wallet, tap, amount, lines: [].into() });
+        push(terminal, n, TerminalAction::Pay { wallet, tap, amount, lines: [].into() });
     }
-    push(till, 31, TerminalAction::Pay { wallet: wallets[3], tap: None, amount: eur(30), lines: [].into() });
+    push(terminal, 31, TerminalAction::Pay { wallet: wallets[3], tap: None, amount: eur(30), lines: [].into() });
     for (n, payment) in paid.drain(..).enumerate().take(8) {
         push(
-            till,
+            terminal,
             32 + n as u64,
             TerminalAction::Refund { payment, amount: (n % 2 == 0).then(|| eur(10)), lines: [].into() },
         );
@@ -153,13 +153,13 @@ fn a_debit_allocates_nothing() {
         }
         for answer in &step.answers {
             if let Answer::Terminal { answer, repeated: false, .. } = answer {
-                paid.extend(answer.transaction().filter(|_| answer.verdict == CashVerdict::Paid));
+                paid.extend(answer.transaction().filter(|_| answer.verdict == CashlessVerdict::Paid));
                 verdicts[match answer.verdict {
-                    CashVerdict::Paid => 0,
-                    CashVerdict::Refunded => 1,
-                    CashVerdict::ToppedUp => 2,
-                    CashVerdict::Balance => 3,
-                    CashVerdict::Rejected(_) => 4,
+                    CashlessVerdict::Paid => 0,
+                    CashlessVerdict::Refunded => 1,
+                    CashlessVerdict::ToppedUp => 2,
+                    CashlessVerdict::Balance => 3,
+                    CashlessVerdict::Rejected(_) => 4,
                 }] += 1;
             }
         }

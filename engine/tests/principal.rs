@@ -3,7 +3,7 @@
 mod common;
 use common::{World, create};
 use engine::command::*;
-use engine::event::{Asked, Event};
+use engine::event::{Event, Origin};
 use engine::model::ids::*;
 use engine::model::principal::Principal;
 use engine::model::time::Timestamp;
@@ -25,7 +25,7 @@ fn everybody() -> [Principal; 6] {
 
 fn ask(by: Principal, key: u128, slug: &str) -> Command {
     let key = Some(IdempotencyKey { id: key, fingerprint: 1, made_at: None });
-    Command::Office(Box::new(OfficeCommand { key, by, action: create(slug) }))
+    Command::Admin(Box::new(AdminCommand { key, by, action: create(slug) }))
 }
 
 #[test]
@@ -34,8 +34,8 @@ fn the_record_says_who_asked() {
     for (nth, by) in (0..).zip(everybody()) {
         night.ask(ask(by, nth, &format!("of-{nth}")));
         let events = record::read(night.records.last().unwrap()).unwrap().events;
-        let asked = Asked { by, key: Some((nth, 1)), rejection: None, already: None };
-        assert_eq!(events[0], Event::Asked(asked));
+        let asked = Origin { by, key: Some((nth, 1)), rejection: None, already: None };
+        assert_eq!(events[0], Event::Origin(asked));
         assert!(matches!(events[1], Event::FestivalCreated { .. }));
     }
     night.replays();
@@ -55,8 +55,8 @@ fn shares_are_told_apart_by_who_asks() {
     let share = engine::shard::dedupe::KEYS_MAX / (engine::shard::dedupe::SHARE + 1);
     let person = Principal::Person(PERSON);
     let limited = |answer| {
-        let rejected = OfficeAnswer::Rejected(engine::model::rejection::Rejection::LimitReached);
-        matches!(answer, Answer::Office { answer, .. } if answer == rejected)
+        let rejected = AdminAnswer::Rejected(engine::model::rejection::Rejection::LimitReached);
+        matches!(answer, Answer::Admin { answer, .. } if answer == rejected)
     };
     let batch: Vec<_> = (0..=share as u128).map(|n| ask(person, 1 << 64 | n, "Not A Slug")).collect();
     night.batch(&batch);
@@ -72,7 +72,7 @@ fn shares_are_told_apart_by_who_asks() {
 #[test]
 fn a_kind_that_is_not_known_is_kept() {
     let by = Principal::Other { kind: 9, id: PersonId::from_u128(u128::MAX - 5) };
-    let asked = Event::Asked(Asked { by, key: Some((7, 7)), rejection: None, already: None });
+    let asked = Event::Origin(Origin { by, key: Some((7, 7)), rejection: None, already: None });
     let mut bytes = Vec::new();
     let mut writer = Writer::begin(&mut bytes, ShardId(0), 1, Timestamp(1));
     writer.push(&asked);
@@ -100,7 +100,7 @@ fn it_is_small_in_the_record() {
     let size = |by| {
         let mut bytes = Vec::new();
         let mut writer = Writer::begin(&mut bytes, ShardId(0), 1, Timestamp(1));
-        writer.push(&Event::Asked(Asked { by, key: None, rejection: None, already: None }));
+        writer.push(&Event::Origin(Origin { by, key: None, rejection: None, already: None }));
         bytes.len()
     };
     let nothing = size(Principal::Installation);

@@ -22,7 +22,7 @@ use proptest::prelude::*;
 enum Deed {
     Scan { reader: usize, zone: usize, exit: bool, ticket: usize, seq: SeqOf, shown: Option<Verdict>, by_tag: bool },
     Undo { reader: usize, ticket: usize, scan: u64, seq: SeqOf },
-    Office { key: Option<u128>, action: usize, what: usize, n: u32 },
+    Admin { key: Option<u128>, action: usize, what: usize, n: u32 },
     Tick,
 }
 
@@ -58,7 +58,7 @@ fn deed() -> impl Strategy<Value = Deed> {
         3 => (0..6_usize, 0..12_usize, 0..6_u64, seq_of())
             .prop_map(|(reader, ticket, scan, seq)| Deed::Undo { reader, ticket, scan, seq }),
         6 => (proptest::option::of(0..6_u128), 0..15_usize, 0..12_usize, 0..6_u32)
-            .prop_map(|(key, action, what, n)| Deed::Office { key, action, what, n }),
+            .prop_map(|(key, action, what, n)| Deed::Admin { key, action, what, n }),
         1 => Just(Deed::Tick),
     ]
 }
@@ -95,23 +95,23 @@ fn command(world: &World, next: &mut [u64], deed: &Deed) -> Command {
             let scan_seq = next[reader % readers.len()].saturating_sub(scan);
             by(next, reader, seq, DeviceAction::Undo(Undo { ticket: world.tickets[name], scan_seq }))
         }
-        Deed::Office { key, action, what, n } => {
+        Deed::Admin { key, action, what, n } => {
             let ticket = world.tickets[tickets[what % 10]];
             let zone = ZoneNo((what % 4) as u8);
             let category = CategoryNo((what % 2) as u16);
             let action = match action {
-                0 => OfficeAction::SetTicketStatus { ticket, to: TicketStatus::ALL[n as usize] },
-                1 => OfficeAction::BlockTicket { ticket, blocked: n.is_multiple_of(2) },
-                2 => OfficeAction::BindTag { ticket, tag: TagUid::new(&[1 + n as u8 % 3; 4]).unwrap() },
-                3 | 4 => OfficeAction::UndoScan { ticket },
-                5 => OfficeAction::SetZoneState { festival, zone, state: ZoneState::ALL[n as usize % 3] },
-                6 => OfficeAction::PutZone { festival, zone: Some(zone), name: "z".into(), parent: None, capacity: n },
-                7 => OfficeAction::PutCategory { festival, category: Some(category), values: values("c", 15, 6 + n) },
+                0 => AdminAction::SetTicketStatus { ticket, to: TicketStatus::ALL[n as usize] },
+                1 => AdminAction::BlockTicket { ticket, blocked: n.is_multiple_of(2) },
+                2 => AdminAction::BindTag { ticket, tag: TagUid::new(&[1 + n as u8 % 3; 4]).unwrap() },
+                3 | 4 => AdminAction::UndoScan { ticket },
+                5 => AdminAction::SetZoneState { festival, zone, state: ZoneState::ALL[n as usize % 3] },
+                6 => AdminAction::PutZone { festival, zone: Some(zone), name: "z".into(), parent: None, capacity: n },
+                7 => AdminAction::PutCategory { festival, category: Some(category), values: values("c", 15, 6 + n) },
                 8 => {
                     let holders = vec![None; n as usize];
-                    OfficeAction::IssueTickets { festival, category, holders, paid: true, seed: u64::from(n) }
+                    AdminAction::IssueTickets { festival, category, holders, paid: true, seed: u64::from(n) }
                 }
-                9 | 10 => OfficeAction::SetPolicy {
+                9 | 10 => AdminAction::SetPolicy {
                     festival,
                     policy: Policy {
                         entry: EntryPolicy::ALL[what % 2],
@@ -119,20 +119,20 @@ fn command(world: &World, next: &mut [u64], deed: &Deed) -> Command {
                         log_one_rejection_in: 1 + n,
                     },
                 },
-                11 => OfficeAction::RotateQrKey { festival },
-                12 if what < 2 => OfficeAction::RevokeDevice { device: DeviceId::new(festival, n) },
+                11 => AdminAction::RotateQrKey { festival },
+                12 if what < 2 => AdminAction::RevokeDevice { device: DeviceId::new(festival, n) },
                 13 => {
                     let code_hash = [200 + n as u8; 32];
-                    OfficeAction::OfferEnrolment { festival, gate: GateNo(0), code_hash, name: "r".into() }
+                    AdminAction::OfferEnrolment { festival, gate: GateNo(0), code_hash, name: "r".into() }
                 }
                 14 => {
                     let code_hash = [200 + n as u8; 32];
-                    OfficeAction::EnrolDevice { festival, code_hash, public_key: [what as u8 % 2; 32] }
+                    AdminAction::EnrolDevice { festival, code_hash, public_key: [what as u8 % 2; 32] }
                 }
-                _ => OfficeAction::RevokeApiKey { key: n },
+                _ => AdminAction::RevokeApiKey { key: n },
             };
             let key = key.map(|id| IdempotencyKey { id, fingerprint: u64::from(n % 2), made_at: None });
-            Command::Office(Box::new(OfficeCommand { key, by: Principal::ApiKey(1), action }))
+            Command::Admin(Box::new(AdminCommand { key, by: Principal::ApiKey(1), action }))
         }
         Deed::Tick => Command::Tick,
     }
@@ -153,7 +153,7 @@ fn room(before: &[u32], world: &World, answers: &[Answer]) {
     for (zone, &before) in world.here().zones.iter().zip(before) {
         let explained = answers.iter().any(|answer| match answer {
             Answer::Device { answer, .. } => answer.flags & CONFLICT != 0 || answer.verdict == Verdict::Undone,
-            Answer::Office { .. } => true,
+            Answer::Admin { .. } => true,
             Answer::Terminal { .. } | Answer::Acked { .. } | Answer::Noted | Answer::Ticked => false,
         });
         assert!(explained || zone.occupancy <= zone.capacity.max(before), "{} took one too many", zone.name);
@@ -184,14 +184,14 @@ proptest! {
             let command = command(&world, &mut next, deed);
             let answer = world.ask(command.clone());
             room(&before, &world, &[answer]);
-            if let (Command::Office(command), Answer::Office { answer, repeated }) = (&command, answer)
+            if let (Command::Admin(command), Answer::Admin { answer, repeated }) = (&command, answer)
                 && let Some(key) = command.key
             {
                 let &mut (fingerprint, first) = keys.entry(key.id).or_insert((key.fingerprint, answer));
                 match fingerprint == key.fingerprint {
                     true => prop_assert_eq!(answer, first, "the same key, the same answer"),
                     false => {
-                        prop_assert_eq!(answer, OfficeAnswer::Rejected(Rejection::IdempotencyConflict));
+                        prop_assert_eq!(answer, AdminAnswer::Rejected(Rejection::IdempotencyConflict));
                         prop_assert!(!repeated);
                     }
                 }

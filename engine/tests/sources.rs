@@ -68,8 +68,8 @@ fn what_is_reserved_is_read() {
     let other = Source { provider: ProviderNo(2), ..stripe };
     let desk = Source::new(SourceKind::Desk, festival, (1 << 32) + 5);
     for source in [stripe, other, desk] {
-        let answer = bar.cash(CashAction::TopUp { wallet, festival, amount: eur(1_000), source, taken: true });
-        assert!(matches!(answer, OfficeAnswer::Transaction { .. }), "{answer:?}");
+        let answer = bar.cashless(CashlessAction::TopUp { wallet, festival, amount: eur(1_000), source, taken: true });
+        assert!(matches!(answer, AdminAnswer::Transaction { .. }), "{answer:?}");
         assert_eq!(lots_of_last(&bar, TransactionKind::TopUp), [Lot { source, amount: 1_000 }]);
     }
     bar.play("pay W1 15.00 bar-7 → 15.00\n cashout W1 → 0.00");
@@ -89,16 +89,16 @@ fn a_card_has_a_provider_and_nothing_else_has_one() {
         (SourceKind::Card, ProviderNo::NONE, false),
         (SourceKind::Bank, ProviderNo::NONE, true),
         (SourceKind::Bank, ProviderNo::STRIPE, false),
-        (SourceKind::Till, ProviderNo::STRIPE, false),
+        (SourceKind::Terminal, ProviderNo::STRIPE, false),
         (SourceKind::Desk, ProviderNo(2), false),
         (SourceKind::Gift, ProviderNo::NONE, false),
         (SourceKind::Correction, ProviderNo::NONE, false),
     ] {
         let source = Source { provider, ..Source::new(kind, festival, 1) };
-        let answer = bar.cash(CashAction::TopUp { wallet, festival, amount: eur(1_000), source, taken: true });
+        let answer = bar.cashless(CashlessAction::TopUp { wallet, festival, amount: eur(1_000), source, taken: true });
         match taken {
-            true => assert!(matches!(answer, OfficeAnswer::Transaction { .. }), "{source:?}: {answer:?}"),
-            false => assert_eq!(answer, OfficeAnswer::Rejected(Rejection::InvalidValue), "{source:?}"),
+            true => assert!(matches!(answer, AdminAnswer::Transaction { .. }), "{source:?}: {answer:?}"),
+            false => assert_eq!(answer, AdminAnswer::Rejected(Rejection::InvalidValue), "{source:?}"),
         }
     }
 }

@@ -43,7 +43,7 @@ fn a_transfer_waits_for_the_other_side() {
     bar.play("pump");
     assert_eq!((bar.wallet(&here).available, bar.wallet(&here).reserved), (3_000, 0));
     assert_eq!(bar.wallet(&there).available, 2_000);
-    assert!(matches!(bar.finished.values().last(), Some(OfficeAnswer::Transaction { balance: 3_000, .. })));
+    assert!(matches!(bar.finished.values().last(), Some(AdminAnswer::Transaction { balance: 3_000, .. })));
 }
 
 /// After the deadline the other side is asked to let it be. It had not heard of it: the money comes back.
@@ -55,7 +55,7 @@ fn a_transfer_that_takes_too_long_is_taken_back() {
     bar.play("wait 1\n tick\n tick");
     assert_eq!(bar.wallet(&here).reserved, 2_000, "and never by the clock alone");
     bar.play(&format!("pump\n show {here} → 50.00, till-3 50.00\n balance {there} → 0.00"));
-    assert_eq!(bar.finished.values().last(), Some(&OfficeAnswer::Rejected(Rejection::TransferCancelled)));
+    assert_eq!(bar.finished.values().last(), Some(&AdminAnswer::Rejected(Rejection::TransferCancelled)));
 }
 
 /// It had decided already: the money is there, whatever is asked later.
@@ -141,17 +141,17 @@ fn a_full_outbox_is_busy() {
     let (mut bar, here, there) = two_sides();
     let (from, to, festival) = (bar.wallets[&here], bar.wallets[&there], bar.festival);
     bar.play(&format!("topup {here} 500.00\n topup {here} 200.00"));
-    let action = OfficeAction::Cash(CashAction::Transfer { from, to, festival, amount: eur(1) });
+    let action = AdminAction::Cashless(CashlessAction::Transfer { from, to, festival, amount: eur(1) });
     let home = Home::Wallet(from).shard(2);
     let mut step = Step::default();
     let command =
-        |key| Command::Office(Box::new(OfficeCommand { key, by: Principal::ApiKey(1), action: action.clone() }));
+        |key| Command::Admin(Box::new(AdminCommand { key, by: Principal::ApiKey(1), action: action.clone() }));
     for _ in 0..engine::shard::outbox::PENDING_MAX {
         bar.shards[usize::from(home.0)].step(bar.now, &[command(None)], &mut step);
-        assert!(matches!(step.answers[..], [Answer::Office { answer: OfficeAnswer::Pending(_), .. }]));
+        assert!(matches!(step.answers[..], [Answer::Admin { answer: AdminAnswer::Pending(_), .. }]));
     }
     let key = Some(IdempotencyKey { id: 5_000, fingerprint: 5, made_at: None });
-    let busy = Answer::Office { answer: OfficeAnswer::Rejected(Rejection::Busy), repeated: false };
+    let busy = Answer::Admin { answer: AdminAnswer::Rejected(Rejection::Busy), repeated: false };
     for _ in 0..2 {
         bar.shards[usize::from(home.0)].step(bar.now, &[command(key)], &mut step);
         assert_eq!((&step.answers[..], step.events), (&[busy][..], 0));
@@ -297,7 +297,7 @@ fn settle(world: &mut World, deeds: &[Command], now: Timestamp, step: &mut Step)
         }
     }
     for shard in &world.shards {
-        assert!(shard.cash().ops.is_empty(), "every operation ends: {:?}", shard.cash().ops);
+        assert!(shard.cashless().ops.is_empty(), "every operation ends: {:?}", shard.cashless().ops);
     }
 }
 
@@ -305,12 +305,12 @@ fn settle(world: &mut World, deeds: &[Command], now: Timestamp, step: &mut Step)
 fn money(shards: &[Shard; 2]) -> (i128, i128) {
     let (mut available, mut reserved, mut in_transit) = (0, 0, 0);
     for shard in shards {
-        for wallet in shard.cash().wallets.iter() {
+        for wallet in shard.cashless().wallets.iter() {
             assert!(wallet.available >= 0 && wallet.reserved >= 0);
             available += i128::from(wallet.available);
             reserved += i128::from(wallet.reserved);
         }
-        for (_, festival) in shard.cash().directory.festivals() {
+        for (_, festival) in shard.cashless().directory.festivals() {
             assert_eq!(festival.ledger.sum(), 0);
             in_transit += festival.ledger.view().in_transit;
         }
@@ -321,18 +321,18 @@ fn money(shards: &[Shard; 2]) -> (i128, i128) {
 
 fn transfer(bar: &Bar, from: &str, to: &str, minor: i64, key: u128) -> Command {
     let (from, to, festival) = (bar.wallets[from], bar.wallets[to], bar.festival);
-    let action = OfficeAction::Cash(CashAction::Transfer { from, to, festival, amount: eur(minor) });
+    let action = AdminAction::Cashless(CashlessAction::Transfer { from, to, festival, amount: eur(minor) });
     let key = Some(IdempotencyKey { id: key, fingerprint: 1, made_at: None });
-    Command::Office(Box::new(OfficeCommand { key, by: Principal::ApiKey(1), action }))
+    Command::Admin(Box::new(AdminCommand { key, by: Principal::ApiKey(1), action }))
 }
 
 #[test]
 fn no_order_of_deliveries_makes_or_loses_money() {
     let (bar, here, there) = two_sides();
-    let block = CashAction::Block { wallet: bar.wallets[&there], blocked: true };
+    let block = CashlessAction::Block { wallet: bar.wallets[&there], blocked: true };
     let key = Some(IdempotencyKey { id: 902, fingerprint: 1, made_at: None });
     let block =
-        Command::Office(Box::new(OfficeCommand { key, by: Principal::ApiKey(1), action: OfficeAction::Cash(block) }));
+        Command::Admin(Box::new(AdminCommand { key, by: Principal::ApiKey(1), action: AdminAction::Cashless(block) }));
     // One there and one back; and one that the other side may have, or not, by when it hears of it.
     for deeds in [
         [transfer(&bar, &here, &there, 2_000, 900), transfer(&bar, &there, &here, 500, 901)],
@@ -361,12 +361,12 @@ fn no_order_of_deliveries_gives_a_tag_two_wallets() {
         .expect("one of them");
     let other = TagUid::new(&[1, 2, 3, 4]).unwrap();
     bar.tags = BTreeMap::from([("T".into(), tag), ("U".into(), other)]);
-    let office = |action, id| {
+    let admin = |action, id| {
         let key = Some(IdempotencyKey { id, fingerprint: 1, made_at: None });
-        Command::Office(Box::new(OfficeCommand { key, by: Principal::ApiKey(1), action: OfficeAction::Cash(action) }))
+        Command::Admin(Box::new(AdminCommand { key, by: Principal::ApiKey(1), action: AdminAction::Cashless(action) }))
     };
     let festival = bar.festival;
-    let link = |tag, wallet: &str, replace| CashAction::LinkTag {
+    let link = |tag, wallet: &str, replace| CashlessAction::LinkTag {
         tag,
         wallet: bar.wallets[wallet],
         festival,
@@ -374,14 +374,14 @@ fn no_order_of_deliveries_gives_a_tag_two_wallets() {
         create: false,
     };
     let deeds = [
-        office(link(tag, &here, false), 900),
-        office(link(tag, &there, false), 901),
-        office(link(other, &here, true), 902),
-        office(CashAction::ReportLost { wallet: bar.wallets[&here] }, 903),
+        admin(link(tag, &here, false), 900),
+        admin(link(tag, &there, false), 901),
+        admin(link(other, &here, true), 902),
+        admin(CashlessAction::ReportLost { wallet: bar.wallets[&here] }, 903),
     ];
     let names = |shards: &[Shard; 2]| {
         let mut holders = BTreeSet::new();
-        for wallet in shards.iter().flat_map(|shard| shard.cash().wallets.iter()) {
+        for wallet in shards.iter().flat_map(|shard| shard.cashless().wallets.iter()) {
             if let Some((tag, _)) = wallet.tag().filter(|_| !wallet.is_tag_lost()) {
                 assert!(holders.insert(tag), "a chip is one wallet's");
             }
@@ -391,8 +391,8 @@ fn no_order_of_deliveries_gives_a_tag_two_wallets() {
     let states = explore(&bar, &deeds, 8, &|shards| drop(names(shards)), &|shards| {
         let holders = names(shards);
         let linked: BTreeSet<TagUid> =
-            shards.iter().flat_map(|shard| shard.cash().tags.linked_ones().map(|(tag, ..)| tag)).collect();
-        let lost = |tag: &TagUid| shards.iter().any(|shard| shard.cash().tags.is_lost(*tag));
+            shards.iter().flat_map(|shard| shard.cashless().tags.linked_ones().map(|(tag, ..)| tag)).collect();
+        let lost = |tag: &TagUid| shards.iter().any(|shard| shard.cashless().tags.is_lost(*tag));
         let linked: BTreeSet<TagUid> = linked.into_iter().filter(|tag| !lost(tag)).collect();
         assert_eq!(holders, linked, "both sides say the same");
     });

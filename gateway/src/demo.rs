@@ -30,7 +30,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use crate::http::AppState;
 use festival::DemoError;
 use readers::{Readers, Server};
-use visitors::{Crowd, Place, Shown};
+use visitors::{Place, Population, Shown};
 
 /// How often somebody looks who steps up next.
 const STEP: Duration = Duration::from_millis(50);
@@ -71,13 +71,13 @@ pub async fn start(state: &AppState, data: &Path, server: Server) -> Result<(Run
     vendors::set_up(&state.node, view.id).await?;
     let drinkers = vendors::gather(&state.node, &folder, view.id).await?;
     let readers = readers::connect(&state.node, &view, &folder, server).await?;
-    let tills = terminals::connect(&state.node, view.id, &folder, server).await?;
-    let crowd = festival::gather(&state.node, &folder).await?;
+    let counters = terminals::connect(&state.node, view.id, &folder, server).await?;
+    let population = festival::gather(&state.node, &folder).await?;
     let printer = Printer::new(&state.qr_secret, view.id, view.qr_version);
     let (stop, stopping) = watch::channel(false);
-    let play = Play { node: state.node.clone(), secret: state.qr_secret.clone(), crowd, printer };
+    let play = Play { node: state.node.clone(), secret: state.qr_secret.clone(), population, printer };
     let play = tokio::spawn(play.run(Arc::new(readers), stopping.clone()));
-    let bars = tokio::spawn(bars::run(drinkers, tills, stopping));
+    let bars = tokio::spawn(bars::run(drinkers, counters, stopping));
     Ok((Running { stop, plays: [play, bars] }, key))
 }
 
@@ -123,7 +123,7 @@ impl Printer {
 struct Play {
     node: Node,
     secret: QrSecret,
-    crowd: Crowd,
+    population: Population,
     printer: Printer,
 }
 
@@ -138,15 +138,15 @@ impl Play {
         loop {
             tokio::select! {
                 _ = stop.changed() => break,
-                Some((attempt, verdict)) = endings.recv() => self.crowd.ended(&attempt, verdict),
+                Some((attempt, verdict)) = endings.recv() => self.population.ended(&attempt, verdict),
                 _ = look.tick() => self.look_around().await,
                 _ = step.tick() => {
                     let now_ms = jiff::Timestamp::now().as_millisecond();
-                    for _ in 0..self.crowd.arrivals(now_ms, STEP.as_secs_f64() * 1_000.0) {
+                    for _ in 0..self.population.arrivals(now_ms, STEP.as_secs_f64() * 1_000.0) {
                         let Ok(place) = Arc::clone(&places).try_acquire_owned() else { break };
-                        let Some(attempt) = self.crowd.next(now_ms) else { continue };
+                        let Some(attempt) = self.population.next(now_ms) else { continue };
                         let at_gates = readers.at(attempt.gate_of);
-                        let reader = at_gates[self.crowd.below(at_gates.len() as u64) as usize].clone();
+                        let reader = at_gates[self.population.below(at_gates.len() as u64) as usize].clone();
                         let read = Read::Qr(self.printer.print(attempt.shown));
                         let ended = ended.clone();
                         tokio::spawn(async move {
@@ -168,7 +168,7 @@ impl Play {
     async fn look_around(&mut self) {
         let View::Festival(view) = self.node.query(Query::Festival(self.printer.festival)).await else { return };
         for (zone, place) in view.zones.iter().zip([Place::Ground, Place::Deck, Place::Backstage]) {
-            self.crowd.evacuate(place, zone.state == ZoneState::Evacuating);
+            self.population.evacuate(place, zone.state == ZoneState::Evacuating);
         }
         if view.qr_version != self.printer.version {
             self.printer = Printer::new(&self.secret, view.id, view.qr_version);

@@ -37,7 +37,7 @@ use crate::server::latency::LatencyTracker;
 use books::Books;
 use names::Names;
 use seconds::Seconds;
-use snapshot::{ANSWERS_S, AnswerTime, Picture, Point};
+use snapshot::{ANSWERS_S, AnswerTime, Point, Snapshot};
 use zip::Zipped;
 
 mod books;
@@ -124,7 +124,7 @@ pub struct History<'a> {
     /// The last seconds, oldest first, at most 600.
     points: Vec<&'a Point>,
     /// The present picture.
-    now: &'a Picture,
+    now: &'a Snapshot,
 }
 
 /// Each following event, `second`.
@@ -135,7 +135,7 @@ pub struct Second<'a> {
     /// The second that has just ended.
     point: &'a Point,
     /// The present picture.
-    now: &'a Picture,
+    now: &'a Snapshot,
 }
 
 /// Which festival this is.
@@ -157,12 +157,12 @@ struct Sampled {
     starts_at: i64,
     ends_at: i64,
     points: VecDeque<Point>,
-    now: Picture,
+    now: Snapshot,
     watchers: broadcast::Sender<Bytes>,
 }
 
 impl Sampled {
-    fn add(&mut self, now: Picture, span_ms: u32, answered: Option<AnswerTime>) -> Bytes {
+    fn add(&mut self, now: Snapshot, span_ms: u32, answered: Option<AnswerTime>) -> Bytes {
         let point = now.since(&self.now, span_ms, answered);
         if self.points.len() == HISTORY_S {
             self.points.pop_front();
@@ -271,7 +271,7 @@ impl LiveHub {
         };
         let View::Live(live) = self.0.ask(Query::Live(festival)).await? else { return Err(Rejection::Internal) };
         let mut asked = Asked { names: Names::of(festival), books: Books::of(festival) };
-        let now = self.0.picture(&live, &mut asked, true).await;
+        let now = self.0.snapshot(&live, &mut asked, true).await;
         let mut festivals = lock(&self.0.festivals);
         let festivals = festivals.as_mut().ok_or(Rejection::Busy)?;
         if let Some(sampled) = festivals.get(&festival) {
@@ -310,12 +310,12 @@ impl Hub {
         }
     }
 
-    async fn picture(&self, live: &LiveView, asked: &mut Asked, recording: bool) -> Picture {
+    async fn snapshot(&self, live: &LiveView, asked: &mut Asked, recording: bool) -> Snapshot {
         let at = jiff::Timestamp::now().as_millisecond();
         asked.names.learn(&self.node, live.latest.iter().map(|refused| refused.device)).await;
         let cash = asked.books.look(&self.node, &mut asked.names, at).await;
         let latency = AnswerTime::of(self.latency.last(ANSWERS_S));
-        Picture::of(live, cash, &asked.names, at, recording, latency)
+        Snapshot::of(live, cash, &asked.names, at, recording, latency)
     }
 
     /// Asks once a second, until nobody has watched for [`REST_AFTER`] or the hub closes.
@@ -339,7 +339,7 @@ impl Hub {
                 _ => false,
             };
             let recording = answered && self.node.health().ready;
-            let picture = self.picture(&live, &mut about, recording).await;
+            let snapshot = self.snapshot(&live, &mut about, recording).await;
             let span = asked_at.elapsed();
             asked_at = Instant::now();
             let Ok(Some(sampled)) = self.sampled(festival) else { return };
@@ -348,7 +348,7 @@ impl Hub {
             }
             let mut sampled = lock(&sampled);
             let span_ms = u32::try_from(span.as_millis()).unwrap_or(u32::MAX).max(1);
-            let second = sampled.add(picture, span_ms, AnswerTime::of(self.latency.last(1)));
+            let second = sampled.add(snapshot, span_ms, AnswerTime::of(self.latency.last(1)));
             if sampled.watchers.send(second).is_ok() {
                 watched_at = Instant::now();
             } else if watched_at.elapsed() > REST_AFTER {
@@ -444,11 +444,11 @@ impl Watching {
 #[cfg(test)]
 mod tests {
     use super::cashless::tests::{books, cash};
-    use super::snapshot::tests::{live, picture};
+    use super::snapshot::tests::{live, snapshot};
     use super::*;
     use utoipa::PartialSchema as _;
 
-    fn sampled(now: Picture) -> Sampled {
+    fn sampled(now: Snapshot) -> Sampled {
         Sampled {
             slug: "demo".into(),
             name: "Demo".into(),
@@ -462,9 +462,9 @@ mod tests {
 
     #[test]
     fn history_is_bounded_and_gates_lapse_sooner() {
-        let mut sampled = sampled(picture(0, &live([(0, 0, 0); 2], [0, 0], &[])));
+        let mut sampled = sampled(snapshot(0, &live([(0, 0, 0); 2], [0, 0], &[])));
         for second in 1..=700 {
-            sampled.add(picture(second, &live([(second as u64, 0, 0), (0, 0, 0)], [0, 0], &[])), 1_000, None);
+            sampled.add(snapshot(second, &live([(second as u64, 0, 0), (0, 0, 0)], [0, 0], &[])), 1_000, None);
         }
         assert_eq!((sampled.points.len(), sampled.points[0].at), (HISTORY_S, 101), "the oldest went");
         let with_gates = sampled.points.iter().filter(|point| !point.gates.is_empty()).count();
@@ -472,9 +472,9 @@ mod tests {
         assert!(sampled.points.iter().all(|point| point.admitted == 1), "the sums stay");
     }
 
-    fn selling(second: i64, payments: u64) -> Picture {
-        let quiet = picture(second, &live([(0, 0, 0); 2], [0, 0], &[]));
-        Picture { cash: Some(cash(&books(payments, 1_000_000, 0))), ..quiet }
+    fn selling(second: i64, payments: u64) -> Snapshot {
+        let quiet = snapshot(second, &live([(0, 0, 0); 2], [0, 0], &[]));
+        Snapshot { cash: Some(cash(&books(payments, 1_000_000, 0))), ..quiet }
     }
 
     #[test]
@@ -490,7 +490,7 @@ mod tests {
 
     #[test]
     fn money_is_in_the_json_where_there_is_any() {
-        let without = event("second", &picture(0, &live([(0, 0, 0); 2], [0, 0], &[])));
+        let without = event("second", &snapshot(0, &live([(0, 0, 0); 2], [0, 0], &[])));
         assert!(str::from_utf8(&without).unwrap().contains("\"cash\":null"));
         let mut sampled = sampled(selling(0, 3));
         let second = sampled.add(selling(1, 5), 1_000, None);
@@ -501,7 +501,7 @@ mod tests {
         assert_eq!(value["now"]["cash"]["vendors"][0]["sold"], "25.00");
         assert_eq!(value["point"]["cash"]["vendors"][0], serde_json::json!([2, 1_000]));
         // Whoever reads the stream with these types gets what was sent.
-        let read: Picture = serde_json::from_value(value["now"].clone()).unwrap();
+        let read: Snapshot = serde_json::from_value(value["now"].clone()).unwrap();
         assert_eq!(read, sampled.now);
     }
 
@@ -524,8 +524,8 @@ mod tests {
 
     #[test]
     fn an_event_is_one_line_of_json_that_the_page_can_read() {
-        let mut sampled = sampled(picture(0, &live([(0, 0, 0); 2], [0, 0], &[])));
-        let second = sampled.add(picture(1, &live([(1, 0, 0), (0, 0, 0)], [1, 0], &[])), 1_000, None);
+        let mut sampled = sampled(snapshot(0, &live([(0, 0, 0); 2], [0, 0], &[])));
+        let second = sampled.add(snapshot(1, &live([(1, 0, 0), (0, 0, 0)], [1, 0], &[])), 1_000, None);
         for (name, bytes) in [("second", second), ("history", sampled.history())] {
             let text = str::from_utf8(&bytes).unwrap().to_owned();
             let json = text.strip_prefix(&format!("event: {name}\ndata: ")).unwrap().strip_suffix("\n\n").unwrap();

@@ -27,7 +27,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use actors::Node;
-use engine::command::{OfficeAction, OfficeAnswer, OfficeCommand};
+use engine::command::{AdminAction, AdminAnswer, AdminCommand};
 use engine::gates::view::DeviceView;
 use engine::model::credential::QrSecret;
 use engine::model::ids::{DeviceId, FestivalId};
@@ -44,7 +44,7 @@ use tokio::sync::watch;
 use failures::Failures;
 
 pub use limits::Limits;
-use limits::{AddressBook, Knock};
+use limits::{AddressBook, ConnectionAttempt};
 use numbers::AllNumbers;
 use outbox::{End, Outbox, Unconfirmed};
 use pins::Pins;
@@ -91,11 +91,11 @@ pub enum QuicError {
 #[derive(Clone)]
 pub struct QuicServer {
     endpoint: Endpoint,
-    door: Arc<Door>,
+    listener: Arc<Listener>,
 }
 
 /// What all connections of one server share.
-struct Door {
+struct Listener {
     node: Node,
     secret: QrSecret,
     limits: Limits,
@@ -192,7 +192,7 @@ impl QuicServer {
         let runtime = Arc::new(quinn::TokioRuntime);
         let endpoint = Endpoint::new(reset::endpoint_config(&secret), Some(server), socket, runtime)
             .map_err(|error| QuicError::Bind { addr, error })?;
-        let door = Arc::new(Door {
+        let listener = Arc::new(Listener {
             node,
             secret,
             book: AddressBook::new(limits.clone()),
@@ -208,7 +208,7 @@ impl QuicServer {
             pins: Pins { present: tls.fingerprint, next: tls.next },
             stopping: watch::Sender::new(false),
         });
-        Ok(Self { endpoint, door })
+        Ok(Self { endpoint, listener })
     }
 
     /// Where it listens.
@@ -221,20 +221,20 @@ impl QuicServer {
 
     /// How long answers took lately.
     pub fn latency(&self) -> Arc<LatencyTracker> {
-        Arc::clone(&self.door.figures.latency)
+        Arc::clone(&self.listener.figures.latency)
     }
 
     /// How many devices are connected now.
     pub fn devices(&self) -> usize {
-        self.door.sessions().len()
+        self.listener.sessions().len()
     }
 
     /// Lets devices in until [`Self::stop`].
     pub async fn run(&self) {
-        let mut stopping = self.door.stopping.subscribe();
-        let notices = self.door.node.notices();
-        let fan_out = tokio::spawn(fan_out(Arc::clone(&self.door), notices));
-        let unconfirmed = Arc::clone(&self.door.unconfirmed);
+        let mut stopping = self.listener.stopping.subscribe();
+        let notices = self.listener.node.notices();
+        let fan_out = tokio::spawn(fan_out(Arc::clone(&self.listener), notices));
+        let unconfirmed = Arc::clone(&self.listener.unconfirmed);
         let confirming = tokio::spawn(async move { unconfirmed.send().await });
         loop {
             let incoming = tokio::select! {
@@ -245,15 +245,15 @@ impl QuicServer {
                 },
             };
             let validated = incoming.remote_address_validated();
-            match self.door.book.knock(incoming.remote_address().ip(), validated, Instant::now()) {
-                Knock::Welcome(permit) => {
-                    tokio::spawn(session::serve(Arc::clone(&self.door), incoming, permit));
+            match self.listener.book.knock(incoming.remote_address().ip(), validated, Instant::now()) {
+                ConnectionAttempt::Welcome(permit) => {
+                    tokio::spawn(session::serve(Arc::clone(&self.listener), incoming, permit));
                 }
-                Knock::ProveAddress if incoming.may_retry() => {
+                ConnectionAttempt::ProveAddress if incoming.may_retry() => {
                     let _ = incoming.retry();
                 }
-                Knock::ProveAddress | Knock::Refused => {
-                    self.door.figures.refused.increment(1);
+                ConnectionAttempt::ProveAddress | ConnectionAttempt::Refused => {
+                    self.listener.figures.refused.increment(1);
                     incoming.refuse();
                 }
             }
@@ -267,8 +267,8 @@ impl QuicServer {
     pub async fn stop(&self) {
         const DRAIN: Duration = Duration::from_secs(4);
         const COME_AGAIN_MS: u32 = 1_000;
-        self.door.stopping.send_replace(true);
-        let sessions: Vec<_> = self.door.sessions().values().map(|(_, outbox)| Arc::clone(outbox)).collect();
+        self.listener.stopping.send_replace(true);
+        let sessions: Vec<_> = self.listener.sessions().values().map(|(_, outbox)| Arc::clone(outbox)).collect();
         for outbox in &sessions {
             outbox.notice(Notice::Closing { retry_after_ms: COME_AGAIN_MS });
             let refusal = Refusal::ShuttingDown;
@@ -276,7 +276,7 @@ impl QuicServer {
         }
         drop(sessions);
         let gone = async {
-            while !self.door.sessions().is_empty() {
+            while !self.listener.sessions().is_empty() {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
@@ -286,14 +286,14 @@ impl QuicServer {
     }
 }
 
-impl Door {
+impl Listener {
     fn sessions(&self) -> MutexGuard<'_, HashMap<DeviceId, (u64, Arc<Outbox>)>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The device's connection is this one from now on; an older one is closed, and when this returns nothing of it will
     /// go to a shard any more.
-    fn enter(self: &Arc<Self>, device: DeviceId, outbox: Arc<Outbox>) -> Entered {
+    fn enter(self: &Arc<Self>, device: DeviceId, outbox: Arc<Outbox>) -> SessionGuard {
         let number = self.session_number.fetch_add(1, Ordering::Relaxed);
         {
             // Ended before the next one can enter: that one's older connections are all of them.
@@ -303,7 +303,7 @@ impl Door {
             }
         }
         self.figures.connections.increment(1.0);
-        Entered { door: Arc::clone(self), device, number, recorded: false }
+        SessionGuard { listener: Arc::clone(self), device, number, recorded: false }
     }
 
     fn at_festival(&self, festival: FestivalId) -> Vec<Arc<Outbox>> {
@@ -313,8 +313,8 @@ impl Door {
 }
 
 /// A device's place among the sessions, given back when this is dropped, unless a newer connection has it.
-struct Entered {
-    door: Arc<Door>,
+struct SessionGuard {
+    listener: Arc<Listener>,
     device: DeviceId,
     number: u64,
     /// That it is connected is on record, and so is to be that it has left.
@@ -324,21 +324,21 @@ struct Entered {
 /// How long a reader waits for its connection to be recorded. A gate does without rather than without its reader.
 const RECORDED_WITHIN: Duration = Duration::from_secs(1);
 
-impl Entered {
+impl SessionGuard {
     /// A reader's connection is recorded before the reader is told: what it may have shown, and when what lay in its
     /// queue was captured, is judged by it.
     async fn connected(&mut self, device: &DeviceView) -> Result<(), End> {
         if device.terminal.is_some() {
             return Ok(());
         }
-        let action = OfficeAction::DeviceConnected { device: self.device, session: self.number };
+        let action = AdminAction::DeviceConnected { device: self.device, session: self.number };
         let by = Principal::Device(self.device);
-        let asked = self.door.node.ask(OfficeCommand { key: None, by, action });
+        let asked = self.listener.node.ask(AdminCommand { key: None, by, action });
         match tokio::time::timeout(RECORDED_WITHIN, asked).await {
-            Ok((OfficeAnswer::Rejected(rejection @ Rejection::DeviceRevoked), _)) => {
+            Ok((AdminAnswer::Rejected(rejection @ Rejection::DeviceRevoked), _)) => {
                 Err(End::refused(Refusal::Rejected(rejection)))
             }
-            Ok((OfficeAnswer::Done, _)) => {
+            Ok((AdminAnswer::Done, _)) => {
                 self.recorded = true;
                 Ok(())
             }
@@ -347,40 +347,40 @@ impl Entered {
     }
 }
 
-impl Drop for Entered {
+impl Drop for SessionGuard {
     fn drop(&mut self) {
         if self.recorded
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
-            let (node, device, session) = (self.door.node.clone(), self.device, self.number);
-            let action = OfficeAction::DeviceLeft { device, session };
+            let (node, device, session) = (self.listener.node.clone(), self.device, self.number);
+            let action = AdminAction::DeviceLeft { device, session };
             runtime
-                .spawn(async move { node.ask(OfficeCommand { key: None, by: Principal::Installation, action }).await });
+                .spawn(async move { node.ask(AdminCommand { key: None, by: Principal::Installation, action }).await });
         }
-        let mut sessions = self.door.sessions();
+        let mut sessions = self.listener.sessions();
         if sessions.get(&self.device).is_some_and(|(number, _)| *number == self.number) {
             sessions.remove(&self.device);
         }
-        self.door.figures.connections.decrement(1.0);
+        self.listener.figures.connections.decrement(1.0);
     }
 }
 
 /// Tells connected devices what they did not ask.
-async fn fan_out(door: Arc<Door>, mut notices: tokio::sync::broadcast::Receiver<NodeNotice>) {
+async fn fan_out(listener: Arc<Listener>, mut notices: tokio::sync::broadcast::Receiver<NodeNotice>) {
     loop {
         match notices.recv().await {
             Ok(NodeNotice::Zone { festival, zone, state }) => {
-                for outbox in door.at_festival(festival) {
+                for outbox in listener.at_festival(festival) {
                     outbox.notice(Notice::Zone { zone, state });
                 }
             }
             Ok(NodeNotice::PolicyChanged(festival)) => {
-                for outbox in door.at_festival(festival) {
+                for outbox in listener.at_festival(festival) {
                     outbox.notice(Notice::PolicyChanged);
                 }
             }
             Ok(NodeNotice::DeviceRevoked(device)) => {
-                let outbox = door.sessions().get(&device).map(|(_, outbox)| Arc::clone(outbox));
+                let outbox = listener.sessions().get(&device).map(|(_, outbox)| Arc::clone(outbox));
                 if let Some(outbox) = outbox {
                     outbox.notice(Notice::DeviceRevoked);
                     outbox.end(End::refused(Refusal::Rejected(Rejection::DeviceRevoked)));
@@ -389,7 +389,7 @@ async fn fan_out(door: Arc<Door>, mut notices: tokio::sync::broadcast::Receiver<
             Err(RecvError::Lagged(missed)) => {
                 // What was missed may have been an evacuation: a welcome says how things are.
                 tracing::warn!(missed, "notices were lost; all devices are asked to reconnect");
-                let sessions: Vec<_> = door.sessions().values().map(|(_, outbox)| Arc::clone(outbox)).collect();
+                let sessions: Vec<_> = listener.sessions().values().map(|(_, outbox)| Arc::clone(outbox)).collect();
                 for outbox in sessions {
                     outbox.end(End::RESUME);
                 }

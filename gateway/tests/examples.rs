@@ -87,11 +87,11 @@ fn a_reader_in_python_scans_asks_again_and_comes_back() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     let mut server = Running::start(&data, &[]);
-    let office = server.admin(&data);
-    night::found(&office);
-    let tickets = night::issue(&office, &[json!({"category": 0, "paid": true}), json!({"category": 1, "paid": true})]);
+    let admin = server.admin(&data);
+    night::found(&admin);
+    let tickets = night::issue(&admin, &[json!({"category": 0, "paid": true}), json!({"category": 1, "paid": true})]);
     let place = json!({"gate": 0, "name": "Python"});
-    let code = office.post("/festivals/night/devices/enrolment-codes", &place).json();
+    let code = admin.post("/festivals/night/devices/enrolment-codes", &place).json();
     let state = folder.path().join("reader.json");
 
     let mut reader = Example::python(&python, &state, Some(code["offer"].as_str().unwrap()));
@@ -139,8 +139,8 @@ fn a_reader_in_python_scans_asks_again_and_comes_back() {
     assert_eq!(reader.end(), (Some(0), vec![]));
 
     // However often it has asked, each was done once.
-    let office = server.operator(office.key());
-    let scans = night::rows_once(&office, &format!("/festivals/night/access-log?device={device}"), 7);
+    let admin = server.operator(admin.key());
+    let scans = night::rows_once(&admin, &format!("/festivals/night/access-log?device={device}"), 7);
     assert_eq!(scans.len(), 7, "{scans:?}");
     assert_eq!(server.end(Signal::INT), Some(0));
 }
@@ -153,11 +153,11 @@ fn a_reader_and_a_terminal_run_as_they_are_shown() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     let server = Running::start(&data, &[]);
-    let office = server.admin(&data);
-    night::found(&office);
-    let tickets = night::issue(&office, &[json!({"category": 0, "paid": true})]);
+    let admin = server.admin(&data);
+    night::found(&admin);
+    let tickets = night::issue(&admin, &[json!({"category": 0, "paid": true})]);
     let offer = |kind: &str, place: &Value| {
-        let code = office.post(&format!("/festivals/night/{kind}/enrolment-codes"), place).json();
+        let code = admin.post(&format!("/festivals/night/{kind}/enrolment-codes"), place).json();
         code["offer"].as_str().unwrap().to_owned()
     };
 
@@ -177,10 +177,10 @@ fn a_reader_and_a_terminal_run_as_they_are_shown() {
     }
     assert_eq!(reader.end(), (Some(0), vec![]));
 
-    let limits = office.call("PUT", "/festivals/night/cashless", "application/json", r#"{"currency":"EUR"}"#);
+    let limits = admin.call("PUT", "/festivals/night/cashless", "application/json", r#"{"currency":"EUR"}"#);
     assert_eq!(limits.status, 204, "{limits:?}");
-    office.post("/festivals/night/vendors", &json!({"name": "Bar 7", "commissionRate": "10"}));
-    office.post("/cashless/wallets", &json!({"festival": "night", "tag": "04a1b2c3d4e580"}));
+    admin.post("/festivals/night/vendors", &json!({"name": "Bar 7", "commissionRate": "10"}));
+    admin.post("/cashless/wallets", &json!({"festival": "night", "tag": "04a1b2c3d4e580"}));
     let place = offer("terminals", &json!({"name": "Left", "vendor": 0, "cashier": true}));
     let mut terminal = Example::start(terminal, &folder.path().join("bar-7"), Some(&place));
     assert_eq!(terminal.said(), "welcome, Left: Night, Bar 7");

@@ -74,10 +74,10 @@ async fn a_disk_that_is_full_and_then_is_not() {
     let said = tempfile::NamedTempFile::new().unwrap();
     let log = |said: &tempfile::NamedTempFile| Stdio::from(File::options().append(true).open(said.path()).unwrap());
     let server = Running::of(serve(&data, &[]).stderr(log(&said)));
-    let office = server.admin(&data);
-    found(&office);
-    let tickets = issue(&office, &vec![json!({"category": 0, "paid": true}); 1_200]);
-    let gate = reader(&office, 0).await;
+    let admin = server.admin(&data);
+    found(&admin);
+    let tickets = issue(&admin, &vec![json!({"category": 0, "paid": true}); 1_200]);
+    let gate = reader(&admin, 0).await;
     assert_eq!(server.readyz().0, 200);
 
     // People come until there is no answer any more.
@@ -102,13 +102,13 @@ async fn a_disk_that_is_full_and_then_is_not() {
     assert!(why.contains("disk is full"), "{why}");
     assert_eq!(server.status("/healthz", ""), "200", "it is alive, and says so");
     // The office is told the same, also where it only looks: what is in memory may never become durable.
-    let field = office.call("POST", "/festivals/night/zones", "application/json", r#"{"name":"Field","capacity":1}"#);
-    for reply in [field, office.get("/festivals/night"), office.get(&format!("/tickets/{}", tickets[0].id))] {
+    let field = admin.call("POST", "/festivals/night/zones", "application/json", r#"{"name":"Field","capacity":1}"#);
+    for reply in [field, admin.get("/festivals/night"), admin.get(&format!("/tickets/{}", tickets[0].id))] {
         assert_eq!((reply.status, reply.json()["code"].as_str().unwrap()), (503, "unavailable"));
     }
     // The scan without an answer still has none.
     assert!(!waiting.is_finished());
-    let key = office.key().to_owned();
+    let key = admin.key().to_owned();
     let quic = server.quic.to_string();
     server.end(Signal::TERM);
     let text = fs::read_to_string(said.path()).unwrap();
@@ -131,7 +131,7 @@ async fn a_disk_that_is_full_and_then_is_not() {
 
     disk.grow("300m");
     let server = Running::of(serve(&data, &["--quic", &quic]).stderr(log(&said)));
-    let office = server.operator(&key);
+    let admin = server.operator(&key);
     assert_eq!(server.readyz().0, 200);
     // The reader has gone on asking, and is answered now.
     let answered = tokio::time::timeout(Duration::from_secs(60), waiting).await.expect("an answer").unwrap().unwrap();
@@ -140,9 +140,9 @@ async fn a_disk_that_is_full_and_then_is_not() {
     assert_eq!(again.answer.verdict, Verdict::Rejected(Rejection::AlreadyUsed));
     let next = gate.scan(read(admitted + 1), Direction::Enter).await.unwrap();
     assert_eq!(next.answer.verdict, Verdict::Admitted);
-    let live = office.get("/festivals/night").json();
+    let live = admin.get("/festivals/night").json();
     assert_eq!(live["zones"][0]["occupancy"], admitted + 2, "each once");
-    let used = rows_once(&office, "/festivals/night/tickets?status=USED", admitted + 2);
+    let used = rows_once(&admin, "/festivals/night/tickets?status=USED", admitted + 2);
     let used: Vec<_> = used.iter().map(|row| row["ticketId"].as_str().unwrap()).collect();
     let came: Vec<_> = tickets[..admitted + 2].iter().map(|ticket| ticket.id.as_str()).collect();
     assert_eq!(used, came, "those, and nobody else");

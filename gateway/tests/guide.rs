@@ -6,7 +6,7 @@ mod common;
 use std::process::{Command, Stdio};
 
 use common::process::Running;
-use engine::cashless::command::CashVerdict;
+use engine::cashless::command::CashlessVerdict;
 use engine::gates::command::{Direction, Verdict};
 use engine::model::ids::TagUid;
 use engine::model::money::{Currency, Money};
@@ -55,7 +55,7 @@ fn from_nothing_to_the_first_scan_and_the_first_payment() {
         let uid = TagUid::new(&[0x04, 0xa1, 0xb2, 0xc3, 0xd4, 0xe5, 0x80]).unwrap();
         let lager = Money { minor: 500, currency: Currency::EUR };
         let told = terminal.pay(Shown::Tag(uid), lager, &[]).await.unwrap();
-        assert_eq!((told.answer.verdict, told.answer.balance), (CashVerdict::Paid, 4_000), "of 50.00, two lagers");
+        assert_eq!((told.answer.verdict, told.answer.balance), (CashlessVerdict::Paid, 4_000), "of 50.00, two lagers");
         terminal.close().await;
     });
     assert_eq!(server.end(Signal::INT), Some(0));

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tapgate_client::Read;
 
 /// All that the lists say of the night, by the question.
-fn lists(office: &Operator, tickets: &[Ticket], devices: &[String]) -> Vec<(String, Vec<Value>)> {
+fn lists(admin: &Operator, tickets: &[Ticket], devices: &[String]) -> Vec<(String, Vec<Value>)> {
     let mut questions = vec![
         "/festivals/night/access-log?zone=0".to_owned(),
         "/festivals/night/access-log?zone=1".to_owned(),
@@ -30,7 +30,7 @@ fn lists(office: &Operator, tickets: &[Ticket], devices: &[String]) -> Vec<(Stri
     ];
     questions.extend(tickets.iter().map(|ticket| format!("/tickets/{}/history", ticket.id)));
     questions.extend(devices.iter().map(|device| format!("/festivals/night/access-log?device={device}")));
-    questions.into_iter().map(|path| (path.clone(), rows(office, &path))).collect()
+    questions.into_iter().map(|path| (path.clone(), rows(admin, &path))).collect()
 }
 
 fn ids(rows: &[Value]) -> Vec<&str> {
@@ -74,11 +74,11 @@ async fn a_night_is_listed_audited_and_rebuilt() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     let server = Running::start(&data, &[]);
-    let office = server.admin(&data);
-    found(&office);
+    let admin = server.admin(&data);
+    found(&admin);
     // Two weekend tickets, of which one has a holder, a day ticket, and one that is not paid.
     let tickets = issue(
-        &office,
+        &admin,
         &[
             json!({"category": 0, "paid": true, "holder": HERS}),
             json!({"category": 0, "paid": true}),
@@ -86,7 +86,7 @@ async fn a_night_is_listed_audited_and_rebuilt() {
             json!({"category": 1, "paid": false}),
         ],
     );
-    let (north, stairs) = (reader(&office, 0).await, reader(&office, 1).await);
+    let (north, stairs) = (reader(&admin, 0).await, reader(&admin, 1).await);
     let devices = [north.device().to_string(), stairs.device().to_string()];
     let forged = tickets[1].qr.replace("\"version\":1", "\"version\":2");
     for (who, at, direction, qr, verdict) in [
@@ -108,7 +108,7 @@ async fn a_night_is_listed_audited_and_rebuilt() {
     stairs.close().await;
 
     // The access log, by zone.
-    let ground = rows_once(&office, "/festivals/night/access-log?zone=0", 6);
+    let ground = rows_once(&admin, "/festivals/night/access-log?zone=0", 6);
     assert_eq!(
         outcomes(&ground),
         [
@@ -121,14 +121,14 @@ async fn a_night_is_listed_audited_and_rebuilt() {
         ]
     );
     assert_eq!(ground[5]["ticketId"], Value::Null, "a forged QR names nobody");
-    let upstairs = rows_once(&office, "/festivals/night/access-log?zone=1", 2);
+    let upstairs = rows_once(&admin, "/festivals/night/access-log?zone=1", 2);
     assert_eq!(outcomes(&upstairs), [("ADMITTED", None), ("REJECTED", Some("zone_denied"))]);
     // By time: from the moment on at which she left until before the day guest came.
     let moment = |row: &Value| row["at"].as_str().unwrap().to_owned();
     let between = format!("/festivals/night/access-log?zone=0&from={}&to={}", moment(&ground[1]), moment(&ground[3]));
-    assert_eq!(rows(&office, &between), ground[1..3]);
+    assert_eq!(rows(&admin, &between), ground[1..3]);
     // By ticket: why was she refused?
-    let history = rows(&office, &format!("/tickets/{}/history", tickets[0].id));
+    let history = rows(&admin, &format!("/tickets/{}/history", tickets[0].id));
     let codes = [("ADMITTED", None), ("ADMITTED", None), ("EXITED", None), ("REJECTED", Some("already_used"))];
     assert_eq!(outcomes(&history), codes);
     let (came, refused) = (&history[0], &history[3]);
@@ -136,7 +136,7 @@ async fn a_night_is_listed_audited_and_rebuilt() {
     assert_eq!(refused["firstUse"], json!({"at": came["at"], "zone": 0, "gate": 0}));
     assert_eq!((&came["firstEntry"], &came["deviceId"]), (&json!(true), &json!(devices[0])));
     // By reader.
-    let by_reader = rows(&office, &format!("/festivals/night/access-log?device={}", devices[1]));
+    let by_reader = rows(&admin, &format!("/festivals/night/access-log?device={}", devices[1]));
     assert_eq!(by_reader, upstairs);
     // Tickets: by status, category, holder; in the order in which they were issued, unpaid ones of a window first.
     let id = |index: usize| tickets[index].id.as_str();
@@ -149,10 +149,10 @@ async fn a_night_is_listed_audited_and_rebuilt() {
         (&format!("?holder={HERS}"), vec![id(0)]),
         ("?status=USED&category=1", vec![id(2)]),
     ] {
-        assert_eq!(ids(&rows(&office, &format!("/festivals/night/tickets{filter}"))), expected, "{filter}");
+        assert_eq!(ids(&rows(&admin, &format!("/festivals/night/tickets{filter}"))), expected, "{filter}");
     }
     // Counts: the night may have run over the end of a minute.
-    let counts = rows(&office, "/festivals/night/counts");
+    let counts = rows(&admin, "/festivals/night/counts");
     let sum = |gate: u64, what: &str| {
         counts.iter().filter(|row| row["gate"] == gate).map(|row| row[what].as_u64().unwrap()).sum::<u64>()
     };
@@ -167,8 +167,8 @@ async fn a_night_is_listed_audited_and_rebuilt() {
     assert_eq!(in_use.status.code(), Some(3), "{}", said(&in_use.stderr));
     assert!(said(&in_use.stderr).contains("in use"), "{}", said(&in_use.stderr));
 
-    let before = lists(&office, &tickets, &devices);
-    let key = office.key().to_owned();
+    let before = lists(&admin, &tickets, &devices);
+    let key = admin.key().to_owned();
     assert_eq!(server.end(Signal::TERM), Some(0));
 
     audit_holds(&data);
@@ -192,10 +192,10 @@ async fn an_undone_scan_is_taken_out_everywhere() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     let server = Running::start(&data, &[]);
-    let office = server.admin(&data);
-    found(&office);
-    let tickets = issue(&office, &[json!({"category": 0, "paid": true}), json!({"category": 0, "paid": true})]);
-    let north = reader(&office, 0).await;
+    let admin = server.admin(&data);
+    found(&admin);
+    let tickets = issue(&admin, &[json!({"category": 0, "paid": true}), json!({"category": 0, "paid": true})]);
+    let north = reader(&admin, 0).await;
     let mut last = None;
     for ticket in &tickets {
         let read = Read::Qr(ticket.qr.as_bytes().to_vec());
@@ -206,18 +206,18 @@ async fn an_undone_scan_is_taken_out_everywhere() {
     let last = last.unwrap();
     let undone = north.undo(last.seq, last.answer.ticket.unwrap()).await.unwrap();
     assert_eq!(format!("{:?}", undone.answer.verdict), "Undone");
-    office.post(&format!("/tickets/{}/undo-scan", tickets[0].id), &json!({}));
+    admin.post(&format!("/tickets/{}/undo-scan", tickets[0].id), &json!({}));
     north.close().await;
 
-    let log = rows_once(&office, "/festivals/night/access-log?zone=0", 4);
+    let log = rows_once(&admin, "/festivals/night/access-log?zone=0", 4);
     assert!(log.iter().all(|row| row["gate"] == 0 && row["late"] == false), "{log:?}");
-    let counts = rows(&office, "/festivals/night/counts");
+    let counts = rows(&admin, "/festivals/night/counts");
     let sums = ["admitted", "exited", "undone", "rejected"];
     let of = |row: &Value| sums.map(|name| row[name].as_u64().unwrap());
     let minutes = counts.iter().map(of).fold([0; 4], |sum, row| std::array::from_fn(|at| sum[at] + row[at]));
     assert_eq!(minutes, [0, 0, 2, 0], "{counts:?}");
     for page in ["/festivals/night", "/festivals/night/live"] {
-        let shown = office.get(page).json();
+        let shown = admin.get(page).json();
         assert_eq!(of(&shown["gates"][0]), minutes, "{page}");
         let zone = &shown["zones"][0];
         assert_eq!((&zone["occupancy"], &zone["admitted"], &zone["left"]), (&json!(0), &json!(0), &json!(0)), "{page}");

@@ -5,8 +5,8 @@ mod common;
 use std::sync::Arc;
 
 use axum::body::BodyDataStream;
-use common::till::{BAR, cashless, eur, guest, terminal};
-use engine::cashless::command::CashVerdict;
+use common::terminal::{BAR, cashless, eur, guest, terminal};
+use engine::cashless::command::CashlessVerdict;
 use engine::model::rejection::Rejection;
 use futures_util::StreamExt as _;
 use gateway::live::LiveHub;
@@ -59,10 +59,10 @@ async fn what_terminals_take_and_refuse_is_seen_by_whoever_watches() {
 
     for &wallet in &wallets {
         let told = bar.pay(Shown::Wallet(wallet), eur(1_250), &[]).await.unwrap();
-        assert_eq!(told.answer.verdict, CashVerdict::Paid);
+        assert_eq!(told.answer.verdict, CashlessVerdict::Paid);
     }
     let told = bar.pay(Shown::Wallet(wallets[3]), eur(1_250), &[]).await.unwrap();
-    assert_eq!(told.answer.verdict, CashVerdict::Rejected(Rejection::InsufficientFunds));
+    assert_eq!(told.answer.verdict, CashlessVerdict::Rejected(Rejection::InsufficientFunds));
 
     let (mut payments, mut minor, mut refused) = (0, 0, 0);
     let cash = loop {

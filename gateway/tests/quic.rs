@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::{House, ask, open, open_with};
-use engine::command::{OfficeAction, OfficeAnswer};
+use engine::command::{AdminAction, AdminAnswer};
 use engine::gates::command::{ByHand, Direction, FIRST_ENTRY, Verdict};
 use engine::model::ids::{GateNo, ZoneNo};
 use engine::model::rejection::Rejection;
@@ -132,7 +132,7 @@ async fn a_reader_is_readmitted_as_itself_with_its_queue() {
     reader.close().await;
     assert_eq!(house.status(1).await, TicketStatus::Sold, "{refused}");
     let readmit = ByHand::ReadmitDevice { device, reason: "it was under the bench".into() };
-    assert_eq!(ask(&house.node, OfficeAction::ByHand(readmit)).await, OfficeAnswer::Done);
+    assert_eq!(ask(&house.node, AdminAction::ByHand(readmit)).await, AdminAnswer::Done);
     let reader = Reader::connect(identity, options()).await.expect("its key proves it");
     // What was in the queue goes first, and this is answered behind it.
     assert_eq!(reader.scan(house.read(2), Direction::Enter).await.unwrap().answer.verdict, Verdict::Admitted);

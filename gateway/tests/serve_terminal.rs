@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use common::night;
 use common::process::{Operator, Running};
-use common::till::{eur, line, tag};
-use engine::cashless::command::CashVerdict;
+use common::terminal::{eur, line, tag};
+use engine::cashless::command::CashlessVerdict;
 use engine::model::ids::{ProductNo, TransactionId, WalletId};
 use engine::model::rejection::Rejection;
 use rustix::process::Signal;
@@ -17,8 +17,8 @@ use tapgate_wire::{Frame, Offer, Refund, ReturnedItem};
 
 const GUESTS: u32 = 12;
 
-async fn terminal(office: &Operator, what: Value, options: ReaderOptions) -> Terminal {
-    let code = office.post("/festivals/night/terminals/enrolment-codes", &what);
+async fn terminal(admin: &Operator, what: Value, options: ReaderOptions) -> Terminal {
+    let code = admin.post("/festivals/night/terminals/enrolment-codes", &what);
     let offer: Offer = code.json()["offer"].as_str().unwrap().parse().unwrap();
     let identity = enrol_key(None, &offer, DeviceKey::generate().unwrap()).await.unwrap();
     Terminal::connect(identity, options).await.unwrap()
@@ -31,10 +31,10 @@ struct Guest {
 }
 
 /// Wallets with wristbands, made in one call.
-fn guests(office: &Operator) -> Vec<Guest> {
+fn guests(admin: &Operator) -> Vec<Guest> {
     let uid = |n| tag(n).as_bytes().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let lines: String = (0..GUESTS).map(|n| json!({"tag": uid(n)}).to_string() + "\n").collect();
-    let made = office.call("POST", "/festivals/night/wallets", "application/x-ndjson", &lines);
+    let made = admin.call("POST", "/festivals/night/wallets", "application/x-ndjson", &lines);
     assert_eq!(made.status, 200, "{made:?}");
     let guest = |(n, made): (u32, &str)| {
         let made: Value = serde_json::from_str(made).unwrap();
@@ -53,20 +53,20 @@ async fn a_bar_goes_on_where_its_server_was_killed() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     let mut server = Running::start(&data, &[]);
-    let office = server.admin(&data);
-    night::found(&office);
-    let limits = office.call("PUT", "/festivals/night/cashless", "application/json", r#"{"currency":"EUR"}"#);
+    let admin = server.admin(&data);
+    night::found(&admin);
+    let limits = admin.call("PUT", "/festivals/night/cashless", "application/json", r#"{"currency":"EUR"}"#);
     assert_eq!(limits.status, 204, "{limits:?}");
-    office.post("/festivals/night/vendors", &json!({"name": "Bar 7", "commissionRate": "10"}));
+    admin.post("/festivals/night/vendors", &json!({"name": "Bar 7", "commissionRate": "10"}));
     let beer = json!({"name": "Beer", "price": "5.00", "vatRate": "19"});
-    office.post("/festivals/night/vendors/0/products", &beer);
-    let guests = guests(&office);
-    let desk = terminal(&office, json!({"name": "Desk", "cashier": true}), ReaderOptions::default()).await;
+    admin.post("/festivals/night/vendors/0/products", &beer);
+    let guests = guests(&admin);
+    let desk = terminal(&admin, json!({"name": "Desk", "cashier": true}), ReaderOptions::default()).await;
     let queue = ReaderOptions::with_queue(&folder.path().join("queue"));
-    let bar = terminal(&office, json!({"name": "Left", "vendor": 0}), queue).await;
+    let bar = terminal(&admin, json!({"name": "Left", "vendor": 0}), queue).await;
     for guest in &guests {
         let told = desk.top_up(guest.band.clone(), eur(50_000)).await.unwrap();
-        assert_eq!((told.answer.verdict, told.answer.wallet), (CashVerdict::ToppedUp, guest.wallet));
+        assert_eq!((told.answer.verdict, told.answer.wallet), (CashlessVerdict::ToppedUp, guest.wallet));
     }
 
     let mut evening = tokio::task::JoinSet::new();
@@ -76,7 +76,7 @@ async fn a_bar_goes_on_where_its_server_was_killed() {
         evening.spawn(async move {
             for shown in shown.iter().cycle().take(60) {
                 let told = bar.pay(shown.clone(), eur(500), &[line(0, 1, 500)]).await.unwrap();
-                assert_eq!(told.answer.verdict, CashVerdict::Paid, "{shown:?}");
+                assert_eq!(told.answer.verdict, CashlessVerdict::Paid, "{shown:?}");
             }
         });
     }
@@ -105,18 +105,18 @@ async fn a_bar_goes_on_where_its_server_was_killed() {
         }
     };
     assert_eq!(lately.rows.len(), 50);
-    assert!(lately.rows.iter().all(|row| row.answer.verdict == CashVerdict::Paid && row.answer.amount == 500));
+    assert!(lately.rows.iter().all(|row| row.answer.verdict == CashlessVerdict::Paid && row.answer.amount == 500));
     assert!(lately.rows.is_sorted_by(|newer, older| newer.answer.at >= older.answer.at));
     let numbers: std::collections::BTreeSet<u64> = lately.rows.iter().map(|row| row.seq).collect();
     assert_eq!((numbers.len(), numbers.contains(&0)), (50, false), "by its own numbers");
     assert_eq!(bar.recent(3).await.unwrap().rows, lately.rows[..3]);
 
     // Over HTTP it is the same money.
-    let office = server.operator(office.key());
+    let admin = server.operator(admin.key());
     for guest in &guests {
         let balance = bar.balance(guest.band.clone()).await.unwrap().answer.balance;
         assert_eq!(balance, 50_000 - 60 * 500, "each payment was taken once");
-        let account = office.get(&format!("/cashless/account?wallet={}", guest.wallet)).json();
+        let account = admin.get(&format!("/cashless/account?wallet={}", guest.wallet)).json();
         assert_eq!(account["balance"], "200.00");
     }
     bar.close().await;
@@ -129,20 +129,20 @@ async fn a_product_comes_back_and_every_report_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     let server = Running::start(&data, &[]);
-    let office = server.admin(&data);
-    night::found(&office);
-    office.call("PUT", "/festivals/night/cashless", "application/json", r#"{"currency":"EUR"}"#);
+    let admin = server.admin(&data);
+    night::found(&admin);
+    admin.call("PUT", "/festivals/night/cashless", "application/json", r#"{"currency":"EUR"}"#);
     for bar in ["Bar 7", "Bar 8"] {
-        office.post("/festivals/night/vendors", &json!({"name": bar, "commissionRate": "10"}));
+        admin.post("/festivals/night/vendors", &json!({"name": bar, "commissionRate": "10"}));
     }
     for (name, price, vat) in [("Beer", "5.00", "19"), ("Water", "2.50", "7")] {
         let product = json!({"name": name, "price": price, "vatRate": vat});
-        office.post("/festivals/night/vendors/0/products", &product);
+        admin.post("/festivals/night/vendors/0/products", &product);
     }
-    let band = guests(&office)[0].band.clone();
-    let desk = terminal(&office, json!({"name": "Desk", "cashier": true}), ReaderOptions::default()).await;
-    let bar = terminal(&office, json!({"name": "Left", "vendor": 0}), ReaderOptions::default()).await;
-    let other = terminal(&office, json!({"name": "Right", "vendor": 1}), ReaderOptions::default()).await;
+    let band = guests(&admin)[0].band.clone();
+    let desk = terminal(&admin, json!({"name": "Desk", "cashier": true}), ReaderOptions::default()).await;
+    let bar = terminal(&admin, json!({"name": "Left", "vendor": 0}), ReaderOptions::default()).await;
+    let other = terminal(&admin, json!({"name": "Right", "vendor": 1}), ReaderOptions::default()).await;
     let topped_up = desk.top_up(band.clone(), eur(5_000)).await.unwrap().transaction().unwrap();
     let lines = [line(0, 1, 500), line(1, 2, 250), line(0, 1, 500)];
     let payment = bar.pay(band.clone(), eur(1_500), &lines).await.unwrap().transaction().unwrap();
@@ -167,13 +167,13 @@ async fn a_product_comes_back_and_every_report_says_so() {
         ("of what never was", &bar, never, vec![(beer, 1)], UnknownTransaction),
     ] {
         let told = by.refund_products(payment, &products).await.expect(what);
-        assert_eq!(told.answer.verdict, CashVerdict::Rejected(rejection), "{what}");
+        assert_eq!(told.answer.verdict, CashlessVerdict::Rejected(rejection), "{what}");
     }
     let many = bar.refund_products(payment, &[(beer, 1); 33]).await;
     assert!(matches!(many, Err(ClientError::TooManyLines)), "{many:?}");
 
     // A frame may say what it comes to, which has to be so; sent again it is the same refund.
-    let code = office.post("/festivals/night/terminals/enrolment-codes", &json!({"name": "Bare", "vendor": 0}));
+    let code = admin.post("/festivals/night/terminals/enrolment-codes", &json!({"name": "Bare", "vendor": 0}));
     let offer: Offer = code.json()["offer"].as_str().unwrap().parse().unwrap();
     let identity = enrol_key(None, &offer, DeviceKey::generate().unwrap()).await.unwrap();
     let mut link = Link::open(None, &identity).await.unwrap();
@@ -182,18 +182,18 @@ async fn a_product_comes_back_and_every_report_says_so() {
         let amount = Some(eur(minor));
         Frame::Refund(Refund { seq, floor: 1, payment, amount, lines: &returned, resent })
     };
-    let differs = CashVerdict::Rejected(LinesMismatch);
+    let differs = CashlessVerdict::Rejected(LinesMismatch);
     for (frame, verdict, balance) in [
         (refund(1, 251, false), differs, 3_000),
         (refund(2, 500, false), differs, 3_000),
-        (refund(3, 250, false), CashVerdict::Refunded, 3_250),
-        (refund(3, 250, true), CashVerdict::Refunded, 3_250),
+        (refund(3, 250, false), CashlessVerdict::Refunded, 3_250),
+        (refund(3, 250, true), CashlessVerdict::Refunded, 3_250),
     ] {
         link.send.write_all(&frame.to_bytes()).await.unwrap();
         let mut told = None;
         while told.is_none() {
             let heard = link.frames.take(|frame| {
-                if let Frame::CashAnswer { answer, .. } = frame {
+                if let Frame::CashlessAnswer { answer, .. } = frame {
                     told = Some((answer.verdict, answer.balance));
                 }
             });
@@ -205,13 +205,13 @@ async fn a_product_comes_back_and_every_report_says_so() {
     link.close().await;
 
     let back = bar.refund_products(payment, &[(beer, 1), (water, 1)]).await.unwrap();
-    assert_eq!((back.answer.verdict, back.answer.amount, back.answer.balance), (CashVerdict::Refunded, 750, 4_000));
+    assert_eq!((back.answer.verdict, back.answer.amount, back.answer.balance), (CashlessVerdict::Refunded, 750, 4_000));
     let more = bar.refund_products(payment, &[(water, 1)]).await.unwrap();
-    assert_eq!(more.answer.verdict, CashVerdict::Rejected(RefundExceedsPayment));
+    assert_eq!(more.answer.verdict, CashlessVerdict::Rejected(RefundExceedsPayment));
 
     // Products, VAT and settlement say the same, product by product and rate by rate.
     let began = Instant::now();
-    let sales = |by: &str| office.get(&format!("/festivals/night/vendors/0/sales/{by}")).json()["items"].clone();
+    let sales = |by: &str| admin.get(&format!("/festivals/night/vendors/0/sales/{by}")).json()["items"].clone();
     let products = loop {
         let products = sales("products");
         let waters = products.as_array().into_iter().flatten().find(|row| row["product"] == 1);
@@ -231,7 +231,7 @@ async fn a_product_comes_back_and_every_report_says_so() {
         sales("vat").as_array().unwrap().iter().map(|row| (row["vatRate"].clone(), row["refunded"].clone())).collect();
     let rate = |rate: &str, refunded: &str| (json!(rate), json!(refunded));
     assert_eq!(rates, [rate("0.00", "0.00"), rate("7.00", "5.00"), rate("19.00", "5.00")]);
-    let settled = office.get("/festivals/night/settlement?vendor=0").json();
+    let settled = admin.get("/festivals/night/settlement?vendor=0").json();
     let period = &settled["vendors"][0]["period"];
     // 20.00 were sold and 10.00 given back; a tenth of each is the organiser's.
     let sums = ["sold", "refunded", "commission", "payable"].map(|sum| period[sum].as_str().unwrap());

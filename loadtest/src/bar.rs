@@ -12,19 +12,19 @@ use engine::model::ids::WalletId;
 use engine::model::rejection::Rejection;
 use storage::journal::bench::bench_disk;
 
-use crate::cli::{Bar, Guests, Load};
+use crate::admin::Admin;
+use crate::admin::bar::BarPlace;
+use crate::cashless_model::{CashlessModel, Customer, Totals};
+use crate::cli::{Bar, Customers, Load};
 use crate::gate::{DISK_S, now_ms};
 use crate::link::{Offer, Target};
-use crate::load::Seat;
-use crate::office::Office;
-use crate::office::bar::BarPlace;
-use crate::reader::Habits;
+use crate::load::Slot;
+use crate::reader::DeviceConfig;
 use crate::report::{BarReport, DiskUs, rejected};
 use crate::server::Server;
 use crate::stage::{self, Worked, on_a_server};
-use crate::tab::{Guest, Tab, Takings};
-use crate::till::Till;
-use crate::workload::bar::Round;
+use crate::terminal::Terminal;
+use crate::workload::bar::CustomerMix;
 
 /// A terminal's wallets are at least so many times its window: else everybody would be at the bar at once.
 const WALLETS_PER_COMMAND: usize = 2;
@@ -38,8 +38,7 @@ const FLOAT: i64 = 100_000;
 /// # Errors
 /// The server does not start, or refuses to be set up. What it answers wrongly is in the report.
 pub fn run(args: &Bar) -> anyhow::Result<BarReport> {
-    let (mut report, stopped) =
-        on_a_server(&args.load, |server, office, folder| measure(args, server, office, folder))?;
+    let (mut report, stopped) = on_a_server(&args.load, |server, admin, folder| measure(args, server, admin, folder))?;
     if let Some(why) = stopped {
         report.wrong += 1;
         report.notes.push(why);
@@ -47,16 +46,16 @@ pub fn run(args: &Bar) -> anyhow::Result<BarReport> {
     Ok(report)
 }
 
-fn measure(args: &Bar, server: Option<&Server>, office: &Office, folder: PathBuf) -> anyhow::Result<BarReport> {
-    let window = window(&args.load, &args.guests, args.load.connections)?;
-    let habits = Habits { window, keep: 0, remember: false, epoch_ms: now_ms(), echo: false };
-    let mut evening = Evening::prepare(office, &args.guests, args.load.connections, args.load.seed, habits)?;
+fn measure(args: &Bar, server: Option<&Server>, admin: &Admin, folder: PathBuf) -> anyhow::Result<BarReport> {
+    let window = window(&args.load, &args.customers, args.load.connections)?;
+    let device_config = DeviceConfig { window, keep: 0, remember: false, epoch_ms: now_ms(), echo: false };
+    let mut evening = Evening::prepare(admin, &args.customers, args.load.connections, args.load.seed, device_config)?;
     let disk = bench_disk(&folder, DISK_S)?;
-    let seats = core::mem::take(&mut evening.seats);
-    let working = stage::start(&args.load, window, evening.target, seats, server.and_then(Server::pid))?;
-    let transfers = Transfers::start(office, &evening, args.load.seconds);
+    let slots = core::mem::take(&mut evening.slots);
+    let working = stage::start(&args.load, window, evening.target, slots, server.and_then(Server::pid))?;
+    let transfers = Transfers::start(admin, &evening, args.load.seconds);
     let worked = working.come_home()?;
-    let mut report = add_up(&args.guests, worked, transfers.come_home()?, (office, &evening))?;
+    let mut report = add_up(&args.customers, worked, transfers.come_home()?, (admin, &evening))?;
     report.figures.disk_us = DiskUs::of(&disk);
     Ok(report)
 }
@@ -65,12 +64,12 @@ fn measure(args: &Bar, server: Option<&Server>, office: &Office, folder: PathBuf
 ///
 /// # Errors
 /// It was asked for more than the wallets allow.
-pub fn window(load: &Load, guests: &Guests, terminals: u32) -> anyhow::Result<usize> {
-    let most = guests.wallets as usize / terminals as usize / WALLETS_PER_COMMAND;
+pub fn window(load: &Load, customers: &Customers, terminals: u32) -> anyhow::Result<usize> {
+    let most = customers.wallets as usize / terminals as usize / WALLETS_PER_COMMAND;
     ensure!(
         most > 0 && load.window.is_none_or(|window| window as usize <= most),
         "{} wallets are too few: each terminal needs {WALLETS_PER_COMMAND} for each command under way; try --wallets {}",
-        guests.wallets,
+        customers.wallets,
         load.window() * WALLETS_PER_COMMAND * terminals as usize
     );
     Ok(load.window().min(most))
@@ -82,7 +81,7 @@ pub struct Evening {
     pub bar: BarPlace,
     /// Where its terminals connect.
     pub target: Target,
-    pub seats: Vec<Seat<Till>>,
+    pub slots: Vec<Slot<Terminal>>,
     /// The wallet that is hot, if there is one.
     hot: Option<WalletId>,
     /// Two wallets for each operator who transfers.
@@ -95,52 +94,55 @@ impl Evening {
     /// # Errors
     /// The server refuses.
     pub fn prepare(
-        office: &Office,
-        guests: &Guests,
+        admin: &Admin,
+        customers: &Customers,
         terminals: u32,
         seed: u64,
-        habits: Habits,
+        device_config: DeviceConfig,
     ) -> anyhow::Result<Self> {
         let terminals = terminals as usize;
-        let extra = 1 + 2 * guests.transfers as usize;
-        let mut bar = office.make_bar(
-            guests.vendors,
-            guests.wallets as usize + extra,
-            guests.tags.min(guests.wallets) as usize,
+        let extra = 1 + 2 * customers.transfers as usize;
+        let mut bar = admin.make_bar(
+            customers.vendors,
+            customers.wallets as usize + extra,
+            customers.tags.min(customers.wallets) as usize,
         )?;
-        let mut rest = bar.wallets.split_off(guests.wallets as usize).into_iter().map(|(wallet, _)| wallet);
-        let hot = rest.next().filter(|_| guests.hot > 0.0);
+        let mut rest = bar.wallets.split_off(customers.wallets as usize).into_iter().map(|(wallet, _)| wallet);
+        let hot = rest.next().filter(|_| customers.hot > 0.0);
         if let Some(hot) = hot {
-            office.top_up(&bar, hot, HOT)?;
+            admin.top_up(&bar, hot, HOT)?;
         }
         let rest: Vec<WalletId> = rest.collect();
         let floats: Vec<(WalletId, WalletId)> = rest.chunks_exact(2).map(|two| (two[0], two[1])).collect();
         for (one, other) in &floats {
-            office.top_up(&bar, *one, FLOAT)?;
-            office.top_up(&bar, *other, FLOAT)?;
+            admin.top_up(&bar, *one, FLOAT)?;
+            admin.top_up(&bar, *other, FLOAT)?;
         }
-        let at_the_hot_vendor = (guests.hot * terminals as f64).round() as usize;
+        let at_the_hot_vendor = (customers.hot * terminals as f64).round() as usize;
         let offers: Vec<(Offer, Target)> = (0..terminals)
             .map(|number| {
-                let vendor = if number < at_the_hot_vendor { 0 } else { number as u16 % guests.vendors };
-                office.offer_terminal(&bar, &format!("Terminal {number}"), vendor)
+                let vendor = if number < at_the_hot_vendor { 0 } else { number as u16 % customers.vendors };
+                admin.offer_terminal(&bar, &format!("Terminal {number}"), vendor)
             })
             .collect::<anyhow::Result<_>>()?;
         let target = offers.first().context("there is a terminal")?.1;
-        let seat = |(number, (offer, _)): (usize, (Offer, Target))| {
-            let mut theirs: Vec<Guest> = Vec::new();
+        let slot = |(number, (offer, _)): (usize, (Offer, Target))| {
+            let mut theirs: Vec<Customer> = Vec::new();
             if let Some(hot) = hot {
-                theirs.push(Guest { shared: true, ..Guest::new(hot, None, HOT) });
+                theirs.push(Customer { shared: true, ..Customer::new(hot, None, HOT) });
             }
             let own = bar.wallets.iter().skip(number).step_by(terminals);
-            theirs.extend(own.map(|(wallet, tag)| Guest::new(*wallet, *tag, 0)));
-            let round = Round::new(seed.wrapping_mul(1_000_003).wrapping_add(number as u64), guests.hot);
-            Seat { player: Till::new(number, Tab::new(theirs), round, habits), offer: Some(offer) }
+            theirs.extend(own.map(|(wallet, tag)| Customer::new(*wallet, *tag, 0)));
+            let round = CustomerMix::new(seed.wrapping_mul(1_000_003).wrapping_add(number as u64), customers.hot);
+            Slot {
+                simulated: Terminal::new(number, CashlessModel::new(theirs), round, device_config),
+                offer: Some(offer),
+            }
         };
-        let seats = offers.into_iter().enumerate().map(seat).collect();
-        // The tills have them now.
+        let slots = offers.into_iter().enumerate().map(slot).collect();
+        // The terminals have them now.
         bar.wallets = Vec::new();
-        Ok(Self { bar, target, seats, hot, floats })
+        Ok(Self { bar, target, slots, hot, floats })
     }
 }
 
@@ -153,16 +155,16 @@ pub struct Transfers {
 
 impl Transfers {
     /// Starts them, for so many seconds.
-    pub fn start(office: &Office, evening: &Evening, seconds: u64) -> Self {
+    pub fn start(admin: &Admin, evening: &Evening, seconds: u64) -> Self {
         let (stop, began) = (Arc::new(AtomicBool::new(false)), Instant::now());
         let threads = evening.floats.iter().enumerate().map(|(number, (one, other))| {
-            let (office, stop, one, other) = (office.another(), Arc::clone(&stop), *one, *other);
+            let (admin, stop, one, other) = (admin.another(), Arc::clone(&stop), *one, *other);
             std::thread::spawn(move || {
                 let (mut has, mut had) = ((one, FLOAT), (other, FLOAT));
                 let mut done = 0;
                 while !stop.load(Ordering::Relaxed) && began.elapsed().as_secs() < seconds {
                     let amount = 1 + (done as i64 * 37 + number as i64) % 500;
-                    let left = office.transfer(has.0, had.0, amount)?;
+                    let left = admin.transfer(has.0, had.0, amount)?;
                     (has.1, had.1) = (has.1 - amount, had.1 + amount);
                     ensure!(left == has.1, "{} has {left} after a transfer, and should have {}", has.0, has.1);
                     core::mem::swap(&mut has, &mut had);
@@ -193,28 +195,28 @@ impl Transfers {
 /// # Errors
 /// The server does not show its books.
 pub fn add_up(
-    guests: &Guests,
-    worked: Worked<Till>,
+    customers: &Customers,
+    worked: Worked<Terminal>,
     (transfers, transfers_per_s): (u64, u64),
-    (office, evening): (&Office, &Evening),
+    (admin, evening): (&Admin, &Evening),
 ) -> anyhow::Result<BarReport> {
-    let Worked { players: tills, mut figures, complaints } = worked;
-    let mut takings = Takings::default();
-    tills.iter().for_each(|till| takings.add(&till.tab.takings));
-    let sum = |of: fn(&Till) -> u64| tills.iter().map(of).sum::<u64>();
-    figures.answered(takings.answered, tills.iter().map(|till| till.last_ns).max().unwrap_or_default());
-    figures.busy = sum(|till| till.busy);
-    figures.resent = sum(|till| till.resent);
-    figures.slowed = sum(|till| till.slowed);
+    let Worked { simulated_devices: terminals, mut figures, complaints } = worked;
+    let mut totals = Totals::default();
+    terminals.iter().for_each(|terminal| totals.add(&terminal.cashless_model.totals));
+    let sum = |of: fn(&Terminal) -> u64| terminals.iter().map(of).sum::<u64>();
+    figures.answered(totals.answered, terminals.iter().map(|terminal| terminal.last_ns).max().unwrap_or_default());
+    figures.busy = sum(|terminal| terminal.busy);
+    figures.resent = sum(|terminal| terminal.resent);
+    figures.slowed = sum(|terminal| terminal.slowed);
 
-    let books = office.books(&evening.bar)?;
-    let by_the_office = if evening.hot.is_some() { HOT } else { 0 } + 2 * FLOAT * evening.floats.len() as i64;
-    let due = by_the_office + takings.cash - takings.turnover;
+    let books = admin.books(&evening.bar)?;
+    let by_the_admin = if evening.hot.is_some() { HOT } else { 0 } + 2 * FLOAT * evening.floats.len() as i64;
+    let due = by_the_admin + totals.cash - totals.turnover;
     let books_agree =
-        books.balanced && books.in_transit == 0 && (books.turnover, books.tills) == (takings.turnover, takings.cash);
-    let mut notes: Vec<String> = complaints.into_iter().chain(takings.explained).collect();
+        books.balanced && books.in_transit == 0 && (books.turnover, books.terminals) == (totals.turnover, totals.cash);
+    let mut notes: Vec<String> = complaints.into_iter().chain(totals.explained).collect();
     if !books_agree || books.wallets != due {
-        let (turnover, cash) = (takings.turnover, takings.cash);
+        let (turnover, cash) = (totals.turnover, totals.cash);
         notes.push(format!(
             "the server says {books:?}; it should be {due} in wallets, {turnover} turnover, {cash} cash"
         ));
@@ -222,19 +224,19 @@ pub fn add_up(
     Ok(BarReport {
         mode: "bar",
         figures,
-        wallets: guests.wallets,
-        vendors: guests.vendors,
-        hot: guests.hot,
-        debits: takings.paid,
-        refunds: takings.refunded,
-        topups: takings.topped_up,
+        wallets: customers.wallets,
+        vendors: customers.vendors,
+        hot: customers.hot,
+        debits: totals.paid,
+        refunds: totals.refunded,
+        topups: totals.topped_up,
         transfers,
         transfers_per_s,
-        insufficient: takings.rejected[Rejection::InsufficientFunds as usize],
-        rejected: rejected(&takings.rejected),
-        wrong: takings.wrong,
-        balances_checked: takings.counted,
-        balances_wrong: takings.balances_wrong,
+        insufficient: totals.rejected[Rejection::InsufficientFunds as usize],
+        rejected: rejected(&totals.rejected),
+        wrong: totals.wrong,
+        balances_checked: totals.counted,
+        balances_wrong: totals.balances_wrong,
         money_created: (books.wallets - due).max(0),
         money_lost: (due - books.wallets).max(0),
         books_agree,

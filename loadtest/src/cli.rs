@@ -123,12 +123,12 @@ pub struct Bar {
     pub load: Load,
     /// What is at the bar.
     #[command(flatten)]
-    pub guests: Guests,
+    pub customers: Customers,
 }
 
 /// Who is at the bar.
 #[derive(Clone, Debug, Args)]
-pub struct Guests {
+pub struct Customers {
     /// Wallets, over all terminals.
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(100..=20_000_000))]
     pub wallets: u32,
@@ -154,7 +154,7 @@ pub struct Mixed {
     pub load: Load,
     /// What is at the bar.
     #[command(flatten)]
-    pub guests: Guests,
+    pub customers: Customers,
     /// Scans a second at the gates, in an open loop.
     #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     pub scans: u64,

@@ -6,8 +6,8 @@ mod bars;
 mod gates;
 mod journaled;
 mod operators;
+mod tags;
 mod transfers;
-mod wristbands;
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -17,9 +17,9 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 
 use crate::cli::Crash;
-use crate::gate::{now_ms, seats};
+use crate::gate::{now_ms, slots};
 use crate::load::{self, Plan};
-use crate::reader::Habits;
+use crate::reader::DeviceConfig;
 use crate::report::{CrashReport, Quantiles};
 use crate::server::{Program, Server, default_folder};
 use bars::Bars;
@@ -40,19 +40,19 @@ const NOTES_MAX: usize = 8;
 pub fn run(args: &Crash) -> anyhow::Result<CrashReport> {
     let folder = args.folder.clone().map_or_else(default_folder, Ok)?;
     let mut server = Server::prepare(Program::up_to_date()?, &folder)?;
-    let office = server.office()?;
+    let admin = server.admin()?;
     server.start()?;
-    server.wait_ready(&office)?;
+    server.wait_ready(&admin)?;
     let readers = args.connections as usize;
     let window = (args.window as usize).min(args.tickets as usize / readers / 8).max(1);
     let strangers = args.tickets as usize / 64;
-    let festival = office.make_festival(args.tickets as usize - strangers, strangers, args.ack.policy())?;
-    let habits = Habits { window, keep: KEEP, remember: true, epoch_ms: now_ms(), echo: false };
-    let (seats, target) = seats(&office, &festival, readers, args.seed, habits)?;
-    let bars = Bars::prepare(&office, args, habits, LASTS_MAX)?;
-    let plan = Plan { target, seats, threads: 1, lasts: LASTS_MAX, rate: Some(args.rate) };
+    let festival = admin.make_festival(args.tickets as usize - strangers, strangers, args.ack.policy())?;
+    let device_config = DeviceConfig { window, keep: KEEP, remember: true, epoch_ms: now_ms(), echo: false };
+    let (slots, target) = slots(&admin, &festival, readers, args.seed, device_config)?;
+    let bars = Bars::prepare(&admin, args, device_config, LASTS_MAX)?;
+    let plan = Plan { target, slots, threads: 1, lasts: LASTS_MAX, rate: Some(args.rate) };
     let gates = load::start(plan)?;
-    let bars = bars.open(&office)?;
+    let bars = bars.open(&admin)?;
 
     let mut rng = ChaCha8Rng::seed_from_u64(args.seed);
     let mut below = |ms: u32| Duration::from_millis(u64::from(rng.next_u32() % ms));
@@ -68,28 +68,28 @@ pub fn run(args: &Crash) -> anyhow::Result<CrashReport> {
             report.killed_recovering += 1;
         }
         server.start()?;
-        let took = server.wait_ready(&office)?;
+        let took = server.wait_ready(&admin)?;
         ready_ms.saturating_record(took.as_millis() as u64);
         // Only now: a reader that knocks at a door that is not there yet waits a second before it knocks again.
-        gates.course.incarnation.send_modify(|incarnation| *incarnation += 1);
+        gates.context.incarnation.send_modify(|incarnation| *incarnation += 1);
         bars.server_is_back();
     }
     std::thread::sleep(Duration::from_millis(300));
     gates.end();
-    debug_assert!(gates.course.end_ns.load(Ordering::Relaxed) < LASTS_MAX.as_nanos() as u64);
+    debug_assert!(gates.context.end_ns.load(Ordering::Relaxed) < LASTS_MAX.as_nanos() as u64);
     let home = gates.come_home()?;
     let mut bars = bars.close()?;
     // The last one counts as well: what is read now is what a kill has left.
     server.kill()?;
     server.start()?;
-    server.wait_ready(&office)?;
-    bars.count(&office)?;
+    server.wait_ready(&admin)?;
+    bars.count(&admin)?;
     server.stop()?;
 
     report.ready_ms = Quantiles::of(&ready_ms);
     report.notes = home.complaints.into_iter().filter(|complaint| !complaint.contains("the server has gone")).collect();
     let Journaled { gates, money, audit } = Journaled::read(&server.data().join("journal"))?;
-    gates::compare(&home.players, gates, &mut report);
+    gates::compare(&home.simulated_devices, gates, &mut report);
     let (money, notes) = bars.compare(money);
     report.money = money;
     report.notes.extend(notes);

@@ -14,13 +14,13 @@ use tokio::time::{Instant as Moment, sleep_until};
 
 use crate::link::Link;
 use crate::pace::Pace;
-use crate::player::{Latencies, Player};
+use crate::simulated::{Latencies, SimulatedDevice};
 
 /// How long after the end answers are waited for on one connection.
 pub const DRAIN: Duration = Duration::from_secs(10);
 
 /// What all readers of a run share.
-pub struct Course {
+pub struct RunContext {
     /// Nanosecond 0.
     pub start: Instant,
     /// When asking ends, in ns; may be moved forward while the run is on.
@@ -31,7 +31,7 @@ pub struct Course {
     pub incarnation: watch::Sender<u64>,
 }
 
-impl Course {
+impl RunContext {
     /// Nanoseconds since the start.
     pub fn ns(&self) -> u64 {
         u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
@@ -49,31 +49,31 @@ impl Course {
 /// The connection is over, or answers do not come: connect anew and resume.
 pub async fn drive(
     link: &mut Link,
-    player: &mut impl Player,
+    simulated: &mut impl SimulatedDevice,
     resumed: bool,
-    course: &Course,
+    context: &RunContext,
     latencies: &RefCell<Latencies>,
 ) -> anyhow::Result<()> {
-    let mut incarnation = course.incarnation.subscribe();
+    let mut incarnation = context.incarnation.subscribe();
     let mut out = Vec::new();
     let mut written = 0;
     if resumed {
-        player.resume(course.ns(), &mut out);
+        simulated.resume(context.ns(), &mut out);
     }
     // When it last heard an answer: refusals are none.
-    let mut heard_ns = course.ns();
-    let mut alarm = pin!(sleep_until(course.moment(0)));
+    let mut heard_ns = context.ns();
+    let mut alarm = pin!(sleep_until(context.moment(0)));
     let mut alarm_ns = 0;
     loop {
-        let now_ns = course.ns();
-        let end_ns = course.end_ns.load(Ordering::Relaxed);
+        let now_ns = context.ns();
+        let end_ns = context.end_ns.load(Ordering::Relaxed);
         if written == out.len() {
             out.clear();
             written = 0;
-            player.ask_again(now_ns, &mut out);
-            ask(player, course, now_ns, end_ns, &mut out);
+            simulated.ask_again(now_ns, &mut out);
+            ask(simulated, context, now_ns, end_ns, &mut out);
             if now_ns >= end_ns {
-                player.ask_at_the_end(now_ns, &mut out);
+                simulated.ask_at_the_end(now_ns, &mut out);
             }
         }
         if written < out.len()
@@ -83,54 +83,54 @@ pub async fn drive(
         }
         let ended = now_ns >= end_ns;
         let drain_ns = end_ns.max(heard_ns).saturating_add(DRAIN.as_nanos() as u64);
-        if ended && player.is_done() && written == out.len() {
+        if ended && simulated.is_done() && written == out.len() {
             return Ok(());
         }
         if now_ns >= drain_ns {
-            bail!("{} commands have no answer after {} s", player.open(), DRAIN.as_secs());
+            bail!("{} commands have no answer after {} s", simulated.open(), DRAIN.as_secs());
         }
-        let next_ns = player.next_retry_ns().unwrap_or(u64::MAX).min(if ended { drain_ns } else { end_ns });
+        let next_ns = simulated.next_retry_ns().unwrap_or(u64::MAX).min(if ended { drain_ns } else { end_ns });
         // Set anew only where it would ring late: setting it costs more than ringing early once.
         if next_ns < alarm_ns || now_ns >= alarm_ns {
-            alarm.as_mut().reset(course.moment(next_ns));
+            alarm.as_mut().reset(context.moment(next_ns));
             alarm_ns = next_ns;
         }
         tokio::select! {
             biased;
             arrived = link.incoming.fill() => {
                 arrived?;
-                let now_ns = course.ns();
+                let now_ns = context.ns();
                 let latencies = &mut *latencies.borrow_mut();
-                let open = player.open();
-                link.incoming.take(|frame| player.heard(frame, now_ns, latencies))?;
-                if player.open() < open {
+                let open = simulated.open();
+                link.incoming.take(|frame| simulated.heard(frame, now_ns, latencies))?;
+                if simulated.open() < open {
                     heard_ns = now_ns;
                 }
             }
             wrote = link.send.write(&out[written..]), if written < out.len() => written += wrote?,
-            () = due(course, player.number()) => {}
+            () = due(context, simulated.number()) => {}
             () = &mut alarm => alarm_ns = 0,
             _ = incarnation.changed() => bail!("the server has gone"),
         }
     }
 }
 
-fn ask(player: &mut impl Player, course: &Course, now_ns: u64, end_ns: u64, out: &mut Vec<u8>) {
-    match &course.pace {
-        None if now_ns < end_ns => while player.may_ask(out) && player.ask(now_ns, now_ns, out) {},
+fn ask(simulated: &mut impl SimulatedDevice, context: &RunContext, now_ns: u64, end_ns: u64, out: &mut Vec<u8>) {
+    match &context.pace {
+        None if now_ns < end_ns => while simulated.may_ask(out) && simulated.ask(now_ns, now_ns, out) {},
         None => {}
         Some(pace) => {
             while now_ns < end_ns
-                && player.may_ask(out)
-                && let Some(due_ns) = pace.due(player.number(), player.sent())
-                && player.ask(due_ns, now_ns, out)
+                && simulated.may_ask(out)
+                && let Some(due_ns) = pace.due(simulated.number(), simulated.sent())
+                && simulated.ask(due_ns, now_ns, out)
             {}
         }
     }
 }
 
-async fn due(course: &Course, reader: usize) {
-    match &course.pace {
+async fn due(context: &RunContext, reader: usize) {
+    match &context.pace {
         Some(pace) => pace.wait(reader).await,
         None => pending().await,
     }

@@ -21,12 +21,12 @@ use tapgate_wire::{ALPN, Fingerprint, Frame};
 use crate::cli::Gate;
 use crate::gate::{add_up, now_ms, window};
 use crate::link::{Target, socket, transport};
-use crate::load::Seat;
+use crate::load::Slot;
 use crate::model::{Model, Visitor};
-use crate::reader::{Habits, Reader};
+use crate::reader::{DeviceConfig, Reader};
 use crate::report::GateReport;
 use crate::stage;
-use crate::workload::gate::Crowd;
+use crate::workload::gate::Population;
 
 /// Runs it.
 ///
@@ -36,19 +36,19 @@ pub fn run(args: &Gate) -> anyhow::Result<GateReport> {
     let window = window(args)?;
     let echo = Echo::start()?;
     let readers = args.load.connections as usize;
-    let habits = Habits { window, keep: 0, remember: false, epoch_ms: now_ms(), echo: true };
-    let seat = |number: usize| {
+    let device_config = DeviceConfig { window, keep: 0, remember: false, epoch_ms: now_ms(), echo: true };
+    let slot = |number: usize| {
         let serials = (number as u32..args.tickets).step_by(readers);
         let visitor = |serial| {
             let ticket = TicketId::new(FestivalId(1), CategoryNo(0), serial, u64::from(serial));
             Visitor::new(QrClaim { ticket, version: 1, hash: [7; 32] }, false)
         };
         let model = Model::new(serials.map(visitor).collect(), ZoneNo(0), args.tickets);
-        let crowd = Crowd::new(&model, args.load.seed.wrapping_add(number as u64));
-        Seat { player: Reader::new(number, model, crowd, habits), offer: None }
+        let population = Population::new(&model, args.load.seed.wrapping_add(number as u64));
+        Slot { simulated: Reader::new(number, model, population, device_config), offer: None }
     };
-    let seats = (0..readers).map(seat).collect();
-    let working = stage::start(&args.load, window, echo.target, seats, Some(echo.child.id()))?;
+    let slots = (0..readers).map(slot).collect();
+    let working = stage::start(&args.load, window, echo.target, slots, Some(echo.child.id()))?;
     let report = add_up(args, working.come_home()?, None)?;
     Ok(GateReport { mode: "echo", ack: "none", ..report })
 }

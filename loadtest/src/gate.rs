@@ -7,16 +7,16 @@ use anyhow::{Context as _, bail};
 use engine::model::rejection::Rejection;
 use storage::journal::bench::bench_disk;
 
+use crate::admin::{Admin, Festival};
 use crate::cli::Gate;
 use crate::link::{Offer, Target};
-use crate::load::{Idle, Seat};
+use crate::load::{Idle, Slot};
 use crate::model::{Model, Tally, Visitor};
-use crate::office::{Festival, Office};
-use crate::reader::{Habits, Reader};
+use crate::reader::{DeviceConfig, Reader};
 use crate::report::{DiskUs, GateReport, rejected};
 use crate::server::Server;
 use crate::stage::{self, Worked, on_a_server};
-use crate::workload::gate::Crowd;
+use crate::workload::gate::Population;
 
 /// One ticket in so many is for elsewhere.
 const STRANGERS_ONE_IN: usize = 64;
@@ -30,8 +30,7 @@ const TICKETS_PER_SCAN: usize = 5;
 /// # Errors
 /// The server does not start, or refuses to be set up. What it answers wrongly is in the report.
 pub fn run(args: &Gate) -> anyhow::Result<GateReport> {
-    let (mut report, stopped) =
-        on_a_server(&args.load, |server, office, folder| measure(args, server, office, folder))?;
+    let (mut report, stopped) = on_a_server(&args.load, |server, admin, folder| measure(args, server, admin, folder))?;
     if let Some(why) = stopped {
         report.wrong += 1;
         report.notes.push(why);
@@ -39,24 +38,24 @@ pub fn run(args: &Gate) -> anyhow::Result<GateReport> {
     Ok(report)
 }
 
-fn measure(args: &Gate, server: Option<&Server>, office: &Office, folder: PathBuf) -> anyhow::Result<GateReport> {
+fn measure(args: &Gate, server: Option<&Server>, admin: &Admin, folder: PathBuf) -> anyhow::Result<GateReport> {
     let window = window(args)?;
-    let night = Night::prepare(office, args, window)?;
+    let night = Night::prepare(admin, args, window)?;
     let disk = bench_disk(&folder, DISK_S)?;
     let mut silent = 0;
     let idle = (args.idle > 0).then(|| {
-        Idle::seat(night.target, || {
+        Idle::slot(night.target, || {
             silent += 1;
             if silent > args.idle {
                 return Ok(None);
             }
-            Ok(Some(office.offer(&night.festival, &format!("Silent {silent}"))?.0))
+            Ok(Some(admin.offer(&night.festival, &format!("Silent {silent}"))?.0))
         })
     });
     let idle = idle.transpose()?;
-    let Night { festival, target, seats } = night;
-    let working = stage::start(&args.load, window, target, seats, server.and_then(Server::pid))?;
-    let mut report = add_up(args, working.come_home()?, Some((office, &festival)))?;
+    let Night { festival, target, slots } = night;
+    let working = stage::start(&args.load, window, target, slots, server.and_then(Server::pid))?;
+    let mut report = add_up(args, working.come_home()?, Some((admin, &festival)))?;
     report.figures.disk_us = DiskUs::of(&disk);
     if let Some(idle) = idle {
         idle.release()?;
@@ -69,7 +68,7 @@ pub struct Night {
     pub festival: Festival,
     /// Where its readers connect.
     pub target: Target,
-    pub seats: Vec<Seat<Reader>>,
+    pub slots: Vec<Slot<Reader>>,
 }
 
 impl Night {
@@ -77,12 +76,12 @@ impl Night {
     ///
     /// # Errors
     /// The server refuses.
-    pub fn prepare(office: &Office, args: &Gate, window: usize) -> anyhow::Result<Self> {
+    pub fn prepare(admin: &Admin, args: &Gate, window: usize) -> anyhow::Result<Self> {
         let strangers = args.tickets as usize / STRANGERS_ONE_IN;
-        let festival = office.make_festival(args.tickets as usize - strangers, strangers, args.ack.policy())?;
-        let habits = Habits { window, keep: 0, remember: false, epoch_ms: now_ms(), echo: false };
-        let (seats, target) = seats(office, &festival, args.load.connections as usize, args.load.seed, habits)?;
-        Ok(Self { festival, target, seats })
+        let festival = admin.make_festival(args.tickets as usize - strangers, strangers, args.ack.policy())?;
+        let device_config = DeviceConfig { window, keep: 0, remember: false, epoch_ms: now_ms(), echo: false };
+        let (slots, target) = slots(admin, &festival, args.load.connections as usize, args.load.seed, device_config)?;
+        Ok(Self { festival, target, slots })
     }
 }
 
@@ -107,40 +106,35 @@ pub fn window(args: &Gate) -> anyhow::Result<usize> {
 ///
 /// # Errors
 /// The server offers no places.
-pub fn seats(
-    office: &Office,
+pub fn slots(
+    admin: &Admin,
     festival: &Festival,
     readers: usize,
     seed: u64,
-    habits: Habits,
-) -> anyhow::Result<(Vec<Seat<Reader>>, Target)> {
-    let offers: Vec<(Offer, Target)> = (0..readers)
-        .map(|number| office.offer(festival, &format!("Reader {number}")))
-        .collect::<anyhow::Result<_>>()?;
+    device_config: DeviceConfig,
+) -> anyhow::Result<(Vec<Slot<Reader>>, Target)> {
+    let offers: Vec<(Offer, Target)> =
+        (0..readers).map(|number| admin.offer(festival, &format!("Reader {number}"))).collect::<anyhow::Result<_>>()?;
     let target = offers.first().context("there is a reader")?.1;
     let of = |all: &[engine::model::credential::QrClaim], number: usize, stranger: bool| -> Vec<Visitor> {
         all.iter().skip(number).step_by(readers).map(|claim| Visitor::new(*claim, stranger)).collect()
     };
-    let seat = |(number, (offer, _)): (usize, (Offer, Target))| {
+    let slot = |(number, (offer, _)): (usize, (Offer, Target))| {
         let mut visitors = of(&festival.good, number, false);
         visitors.extend(of(&festival.strangers, number, true));
         let model = Model::new(visitors, festival.zone, festival.good.len() as u32);
-        let crowd = Crowd::new(&model, seed.wrapping_mul(1_000_003).wrapping_add(number as u64));
-        Seat { player: Reader::new(number, model, crowd, habits), offer: Some(offer) }
+        let population = Population::new(&model, seed.wrapping_mul(1_000_003).wrapping_add(number as u64));
+        Slot { simulated: Reader::new(number, model, population, device_config), offer: Some(offer) }
     };
-    Ok((offers.into_iter().enumerate().map(seat).collect(), target))
+    Ok((offers.into_iter().enumerate().map(slot).collect(), target))
 }
 
 /// What readers found, and whether the server counts the same.
 ///
 /// # Errors
 /// The server does not say what it counts.
-pub fn add_up(
-    args: &Gate,
-    worked: Worked<Reader>,
-    counted: Option<(&Office, &Festival)>,
-) -> anyhow::Result<GateReport> {
-    let Worked { players: readers, mut figures, complaints } = worked;
+pub fn add_up(args: &Gate, worked: Worked<Reader>, counted: Option<(&Admin, &Festival)>) -> anyhow::Result<GateReport> {
+    let Worked { simulated_devices: readers, mut figures, complaints } = worked;
     let mut tally = Tally::default();
     readers.iter().for_each(|reader| tally.add(&reader.model.tally));
     let sum = |of: fn(&Reader) -> u64| readers.iter().map(of).sum::<u64>();
@@ -166,8 +160,8 @@ pub fn add_up(
         counts_agree: true,
         notes: complaints.into_iter().chain(tally.explained).collect(),
     };
-    if let Some((office, festival)) = counted {
-        let (counts, conflicts) = office.counts(festival)?;
+    if let Some((admin, festival)) = counted {
+        let (counts, conflicts) = admin.counts(festival)?;
         let inside: u64 = readers.iter().map(|reader| reader.model.inside()).sum();
         let agree = (counts.occupancy, counts.admitted, counts.left) == (inside, report.admitted, tally.left);
         report.counts_agree = agree && conflicts == report.conflicts;

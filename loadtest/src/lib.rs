@@ -5,7 +5,9 @@
 //! does is [`reader`]; what it must be answered is [`model`]; who comes next is [`workload`]. [`sim`] plays whole evenings
 //! in one thread, with every fault there is, each from one number.
 
+pub mod admin;
 pub mod bar;
+pub mod cashless_model;
 pub mod cli;
 pub mod crash;
 pub mod drive;
@@ -16,14 +18,12 @@ pub mod load;
 pub mod machine;
 pub mod mixed;
 pub mod model;
-pub mod office;
 pub mod pace;
-pub mod player;
 pub mod reader;
 pub mod report;
 pub mod server;
 pub mod sim;
+pub mod simulated;
 pub mod stage;
-pub mod tab;
-pub mod till;
+pub mod terminal;
 pub mod workload;

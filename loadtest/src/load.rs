@@ -13,10 +13,10 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use tokio::sync::{mpsc as tokio_mpsc, oneshot, watch};
 use tokio::task::LocalSet;
 
-use crate::drive::{Course, DRAIN, drive};
+use crate::drive::{DRAIN, RunContext, drive};
 use crate::link::{Identity, Link, Offer, Target, endpoint};
 use crate::pace::Pace;
-use crate::player::{Latencies, Player};
+use crate::simulated::{Latencies, SimulatedDevice};
 
 /// Handshakes at a time from one thread: the server gives an address 256 places for those who are not proven yet.
 const CONNECTING_MAX: usize = 32;
@@ -28,9 +28,9 @@ const TRY_AGAIN: Duration = Duration::from_millis(20);
 const AWAY_MAX: Duration = Duration::from_secs(60);
 
 /// A device before it has connected.
-pub struct Seat<P> {
+pub struct Slot<P> {
     /// Who will sit there.
-    pub player: P,
+    pub simulated: P,
     /// Its place at the festival; an echo needs none.
     pub offer: Option<Offer>,
 }
@@ -39,7 +39,7 @@ pub struct Seat<P> {
 pub struct Plan<P> {
     pub target: Target,
     /// By whom; the one at index `n` has number `n`.
-    pub seats: Vec<Seat<P>>,
+    pub slots: Vec<Slot<P>>,
     /// On how many threads.
     pub threads: usize,
     /// For how long.
@@ -51,14 +51,14 @@ pub struct Plan<P> {
 /// Devices that are at work.
 pub struct Running<P> {
     /// Shared with all of them.
-    pub course: Arc<Course>,
+    pub context: Arc<RunContext>,
     threads: Vec<JoinHandle<anyhow::Result<Home<P>>>>,
     pacer: Option<JoinHandle<()>>,
 }
 
 /// What all brought home.
 pub struct Home<P> {
-    pub players: Vec<P>,
+    pub simulated_devices: Vec<P>,
     /// How long it took them.
     pub latencies: Latencies,
     /// Connections made again.
@@ -75,12 +75,12 @@ const COMPLAINTS_MAX: usize = 8;
 ///
 /// # Errors
 /// One of them cannot connect.
-pub fn start<P: Player>(plan: Plan<P>) -> anyhow::Result<Running<P>> {
-    let Plan { target, seats, threads, lasts, rate } = plan;
-    let players = seats.len();
-    let mut shares: Vec<Vec<Seat<P>>> = (0..threads.max(1)).map(|_| Vec::new()).collect();
-    for (number, seat) in seats.into_iter().enumerate() {
-        shares[number % threads.max(1)].push(seat);
+pub fn start<P: SimulatedDevice>(plan: Plan<P>) -> anyhow::Result<Running<P>> {
+    let Plan { target, slots, threads, lasts, rate } = plan;
+    let simulated_devices = slots.len();
+    let mut shares: Vec<Vec<Slot<P>>> = (0..threads.max(1)).map(|_| Vec::new()).collect();
+    for (number, slot) in slots.into_iter().enumerate() {
+        shares[number % threads.max(1)].push(slot);
     }
     let (connected, connecting) = mpsc::channel();
     let mut homes = Vec::new();
@@ -96,31 +96,31 @@ pub fn start<P: Player>(plan: Plan<P>) -> anyhow::Result<Running<P>> {
     for _ in 0..homes.len() {
         connecting.recv().context("a thread of devices ended early")??;
     }
-    let course = Arc::new(Course {
+    let context = Arc::new(RunContext {
         start: Instant::now(),
         end_ns: AtomicU64::new(lasts.as_nanos() as u64),
-        pace: rate.map(|rate| Pace::new(rate, players)),
+        pace: rate.map(|rate| Pace::new(rate, simulated_devices)),
         incarnation: watch::Sender::new(0),
     });
     for start in starts {
-        start.send(Arc::clone(&course)).map_err(|_| anyhow!("a thread of devices ended early"))?;
+        start.send(Arc::clone(&context)).map_err(|_| anyhow!("a thread of devices ended early"))?;
     }
-    let pacer = course.pace.is_some().then(|| {
-        let course = Arc::clone(&course);
+    let pacer = context.pace.is_some().then(|| {
+        let context = Arc::clone(&context);
         std::thread::Builder::new().name("pacer".into()).spawn(move || {
-            if let Some(pace) = &course.pace {
-                pace.keep(course.start, course.end_ns.load(Ordering::Relaxed));
+            if let Some(pace) = &context.pace {
+                pace.keep(context.start, context.end_ns.load(Ordering::Relaxed));
             }
         })
     });
-    Ok(Running { course, threads: homes, pacer: pacer.transpose()? })
+    Ok(Running { context, threads: homes, pacer: pacer.transpose()? })
 }
 
-impl<P: Player> Running<P> {
+impl<P: SimulatedDevice> Running<P> {
     /// Ends the asking now.
     pub fn end(&self) {
-        self.course.end_ns.fetch_min(self.course.ns(), Ordering::Relaxed);
-        if let Some(pace) = &self.course.pace {
+        self.context.end_ns.fetch_min(self.context.ns(), Ordering::Relaxed);
+        if let Some(pace) = &self.context.pace {
             pace.stop();
         }
     }
@@ -131,7 +131,7 @@ impl<P: Player> Running<P> {
     /// One of them panicked: what it knew is lost, so nothing can be said of the run.
     pub fn come_home(self) -> anyhow::Result<Home<P>> {
         let mut home = Home {
-            players: Vec::new(),
+            simulated_devices: Vec::new(),
             latencies: Latencies::default(),
             reconnects: 0,
             complaints: Vec::new(),
@@ -139,7 +139,7 @@ impl<P: Player> Running<P> {
         };
         for thread in self.threads {
             let of_thread = thread.join().map_err(|_| anyhow!("a thread of devices panicked"))??;
-            home.players.extend(of_thread.players);
+            home.simulated_devices.extend(of_thread.simulated_devices);
             home.latencies.add(&of_thread.latencies);
             home.reconnects += of_thread.reconnects;
             home.complaints.extend(of_thread.complaints);
@@ -149,7 +149,7 @@ impl<P: Player> Running<P> {
             pacer.join().map_err(|_| anyhow!("the pacer panicked"))?;
         }
         home.complaints.truncate(COMPLAINTS_MAX);
-        home.players.sort_by_key(Player::number);
+        home.simulated_devices.sort_by_key(SimulatedDevice::number);
         Ok(home)
     }
 }
@@ -160,20 +160,20 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 
 /// A device that is connected.
 struct Seated<P> {
-    player: P,
+    simulated: P,
     identity: Option<Identity>,
     link: Link,
 }
 
-fn thread_of<P: Player>(
+fn thread_of<P: SimulatedDevice>(
     target: Target,
-    seats: Vec<Seat<P>>,
+    slots: Vec<Slot<P>>,
     connected: &mpsc::Sender<anyhow::Result<()>>,
-    started: oneshot::Receiver<Arc<Course>>,
+    started: oneshot::Receiver<Arc<RunContext>>,
 ) -> anyhow::Result<Home<P>> {
     let latencies = Rc::new(RefCell::new(Latencies::default()));
     let mut home = Home {
-        players: Vec::new(),
+        simulated_devices: Vec::new(),
         latencies: Latencies::default(),
         reconnects: 0,
         complaints: Vec::new(),
@@ -182,24 +182,25 @@ fn thread_of<P: Player>(
     let attended = runtime().and_then(|runtime| {
         LocalSet::new().block_on(&runtime, async {
             let endpoint = endpoint(&target)?;
-            let seated = stream::iter(seats.into_iter().map(|seat| sit_down(&endpoint, &target, seat)));
+            let seated = stream::iter(slots.into_iter().map(|slot| sit_down(&endpoint, &target, slot)));
             let seated: Vec<Seated<P>> = seated.buffered(CONNECTING_MAX).try_collect().await?;
             let _ = connected.send(Ok(()));
-            let course = started.await.context("there is no start")?;
+            let context = started.await.context("there is no start")?;
             let tasks: Vec<_> = seated
                 .into_iter()
-                .map(|seat| {
-                    let (endpoint, course, latencies) = (endpoint.clone(), Arc::clone(&course), Rc::clone(&latencies));
-                    tokio::task::spawn_local(async move { attend(seat, &endpoint, target, &course, &latencies).await })
+                .map(|slot| {
+                    let (endpoint, context, latencies) =
+                        (endpoint.clone(), Arc::clone(&context), Rc::clone(&latencies));
+                    tokio::task::spawn_local(async move { attend(slot, &endpoint, target, &context, &latencies).await })
                 })
                 .collect();
             for task in tasks {
                 let attended = task.await.context("a device's task panicked")?;
                 home.reconnects += attended.reconnects;
                 home.complaints.extend(attended.complaint);
-                home.players.push(attended.player);
+                home.simulated_devices.push(attended.simulated);
             }
-            home.done_ns = course.ns();
+            home.done_ns = context.ns();
             let _ = tokio::time::timeout(Duration::from_secs(1), endpoint.wait_idle()).await;
             anyhow::Ok(())
         })
@@ -213,50 +214,54 @@ fn thread_of<P: Player>(
     Ok(home)
 }
 
-async fn sit_down<P: Player>(endpoint: &quinn::Endpoint, target: &Target, seat: Seat<P>) -> anyhow::Result<Seated<P>> {
-    let Seat { mut player, offer } = seat;
+async fn sit_down<P: SimulatedDevice>(
+    endpoint: &quinn::Endpoint,
+    target: &Target,
+    slot: Slot<P>,
+) -> anyhow::Result<Seated<P>> {
+    let Slot { mut simulated, offer } = slot;
     let mut link = Link::open(endpoint, target).await?;
     let identity = match offer {
         None => None,
         Some(offer) => {
             let identity = link.enrol(&offer).await?;
             link.hello(&identity).await?;
-            player.enrolled(identity.device);
+            simulated.enrolled(identity.device);
             Some(identity)
         }
     };
-    Ok(Seated { player, identity, link })
+    Ok(Seated { simulated, identity, link })
 }
 
 struct Attended<P> {
-    player: P,
+    simulated: P,
     reconnects: u64,
     complaint: Option<String>,
 }
 
-async fn attend<P: Player>(
-    seat: Seated<P>,
+async fn attend<P: SimulatedDevice>(
+    slot: Seated<P>,
     endpoint: &quinn::Endpoint,
     target: Target,
-    course: &Course,
+    context: &RunContext,
     latencies: &RefCell<Latencies>,
 ) -> Attended<P> {
-    let Seated { mut player, identity, mut link } = seat;
+    let Seated { mut simulated, identity, mut link } = slot;
     let (mut reconnects, mut rounds, mut complaint) = (0, 0, None);
     let mut resumed = false;
-    while let Err(error) = drive(&mut link, &mut player, resumed, course, latencies).await {
+    while let Err(error) = drive(&mut link, &mut simulated, resumed, context, latencies).await {
         link.close();
-        complaint.get_or_insert_with(|| format!("device {}: {error:#}", player.number()));
-        rounds += u32::from(course.ns() >= course.end_ns.load(Ordering::Relaxed));
+        complaint.get_or_insert_with(|| format!("device {}: {error:#}", simulated.number()));
+        rounds += u32::from(context.ns() >= context.end_ns.load(Ordering::Relaxed));
         if rounds > ROUNDS_AFTER_END {
             break;
         }
-        let Some(again) = come_back(endpoint, target, identity.as_ref()).await else { break };
-        (link, resumed) = (again, true);
+        let Some(replay) = come_back(endpoint, target, identity.as_ref()).await else { break };
+        (link, resumed) = (replay, true);
         reconnects += 1;
     }
     link.close();
-    Attended { player, reconnects, complaint }
+    Attended { simulated, reconnects, complaint }
 }
 
 async fn come_back(endpoint: &quinn::Endpoint, target: Target, identity: Option<&Identity>) -> Option<Link> {
@@ -290,7 +295,7 @@ impl Idle {
     ///
     /// # Errors
     /// One of them cannot connect.
-    pub fn seat(target: Target, mut offers: impl FnMut() -> anyhow::Result<Option<Offer>>) -> anyhow::Result<Self> {
+    pub fn slot(target: Target, mut offers: impl FnMut() -> anyhow::Result<Option<Offer>>) -> anyhow::Result<Self> {
         // Codes that wait to be used: the festival keeps 1,024.
         let (queue, mut waiting) = tokio_mpsc::channel::<Offer>(128);
         let (all_seated, seated) = mpsc::channel();

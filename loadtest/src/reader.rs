@@ -15,12 +15,12 @@ use engine::model::time::Timestamp;
 use tapgate_wire::{Credential, Frame, Refusal, Scan, WINDOW_MAX};
 
 use crate::model::{Attempt, Model};
-use crate::player::{Latencies, Player, WRITE_MAX};
-use crate::workload::gate::Crowd;
+use crate::simulated::{Latencies, SimulatedDevice, WRITE_MAX};
+use crate::workload::gate::Population;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    Asked,
+    Origin,
     Refused,
     Shown,
     Final,
@@ -42,7 +42,7 @@ struct Slot {
 
 /// How a reader behaves.
 #[derive(Clone, Copy, Debug)]
-pub struct Habits {
+pub struct DeviceConfig {
     /// How many scans may be without an answer, 1 to 4,096.
     pub window: usize,
     /// How many answered scans stay above the floor, so that they can be asked again after a crash.
@@ -75,8 +75,8 @@ pub struct Reader {
     pub slowed: u64,
     /// The final answers, `(seq, hash)`, where they are remembered.
     pub remembered: Vec<(u64, u64)>,
-    crowd: Crowd,
-    habits: Habits,
+    population: Population,
+    device_config: DeviceConfig,
     next_seq: u64,
     slots: VecDeque<Slot>,
     /// Asked or refused.
@@ -86,12 +86,12 @@ pub struct Reader {
     retry: BTreeSet<(u64, u64)>,
     /// Final scans that were asked again and answered early again: on this connection their confirmation may still come,
     /// when the floor has long passed them.
-    again: BTreeSet<u64>,
+    replay: BTreeSet<u64>,
 }
 
 impl Reader {
     /// A reader that has asked nothing yet.
-    pub fn new(number: usize, model: Model, crowd: Crowd, habits: Habits) -> Self {
+    pub fn new(number: usize, model: Model, population: Population, device_config: DeviceConfig) -> Self {
         Self {
             number,
             device: None,
@@ -102,14 +102,14 @@ impl Reader {
             changed: 0,
             slowed: 0,
             remembered: Vec::new(),
-            crowd,
-            habits,
+            population,
+            device_config,
             next_seq: 1,
             slots: VecDeque::new(),
             open: 0,
             shown: 0,
             retry: BTreeSet::new(),
-            again: BTreeSet::new(),
+            replay: BTreeSet::new(),
         }
     }
 
@@ -139,7 +139,7 @@ impl Reader {
             }
         };
         let direction = if slot.attempt == Attempt::Exit { Direction::Exit } else { Direction::Enter };
-        let captured_at = Timestamp(self.habits.epoch_ms + (slot.due_ns / 1_000_000) as i64);
+        let captured_at = Timestamp(self.device_config.epoch_ms + (slot.due_ns / 1_000_000) as i64);
         let shown = slot.verdict.filter(|_| slot.phase == Phase::Shown);
         Frame::Scan(Scan {
             seq,
@@ -160,7 +160,7 @@ impl Reader {
     }
 
     fn answered(&mut self, seq: u64, answer: &DeviceAnswer, durable: bool, now_ns: u64, latencies: &mut Latencies) {
-        let remember = self.habits.remember;
+        let remember = self.device_config.remember;
         let Some(slot) = self.slot(seq) else {
             return self
                 .model
@@ -175,14 +175,14 @@ impl Reader {
             slot.phase = if durable { Phase::Final } else { Phase::Shown };
         }
         match before.phase {
-            Phase::Asked | Phase::Refused => {
+            Phase::Origin | Phase::Refused => {
                 self.open -= 1;
                 self.shown += usize::from(!durable);
                 latencies.answered(before.due_ns, now_ns);
                 if before.phase == Phase::Refused {
                     self.retry.retain(|(_, retried)| *retried != seq);
                 }
-                if self.habits.echo {
+                if self.device_config.echo {
                     self.model.tally.answered += 1;
                 } else {
                     self.model.answered(before.visitor as usize, before.attempt, seq, answer);
@@ -205,7 +205,7 @@ impl Reader {
                     self.model.tally.wrong(|| format!("scan {seq}: had an answer on disk, then another: {answer:?}"));
                 }
                 if !durable {
-                    self.again.insert(seq);
+                    self.replay.insert(seq);
                 }
                 return;
             }
@@ -217,7 +217,7 @@ impl Reader {
     }
 
     fn confirmed(&mut self, seq: u64) {
-        if self.again.remove(&seq) {
+        if self.replay.remove(&seq) {
             return;
         }
         let Some(slot) = self.slot(seq) else {
@@ -231,7 +231,7 @@ impl Reader {
                 self.done(seq, visitor, hash);
             }
             Phase::Final => {}
-            Phase::Asked | Phase::Refused => {
+            Phase::Origin | Phase::Refused => {
                 self.model.tally.wrong(|| format!("scan {seq} confirmed before it was answered"));
             }
         }
@@ -239,14 +239,16 @@ impl Reader {
 
     fn done(&mut self, seq: u64, visitor: u32, hash: u64) {
         self.model.visitors[visitor as usize].under_way = false;
-        if self.habits.remember {
+        if self.device_config.remember {
             self.remembered.push((seq, hash));
         }
     }
 
     /// The floor rises over what is final, as far as nothing is kept.
     fn forget(&mut self) {
-        while self.slots.len() > self.habits.keep && self.slots.front().is_some_and(|slot| slot.phase == Phase::Final) {
+        while self.slots.len() > self.device_config.keep
+            && self.slots.front().is_some_and(|slot| slot.phase == Phase::Final)
+        {
             self.slots.pop_front();
         }
     }
@@ -256,7 +258,7 @@ impl Reader {
             return self.model.tally.wrong(|| format!("scan {seq} refused, which is under way no more"));
         };
         match slot.phase {
-            Phase::Asked => slot.phase = Phase::Refused,
+            Phase::Origin => slot.phase = Phase::Refused,
             Phase::Refused => {
                 return self.model.tally.wrong(|| format!("scan {seq} refused twice, {}", why.code()));
             }
@@ -269,7 +271,7 @@ impl Reader {
     }
 }
 
-impl Player for Reader {
+impl SimulatedDevice for Reader {
     fn number(&self) -> usize {
         self.number
     }
@@ -295,16 +297,18 @@ impl Player for Reader {
     }
 
     fn may_ask(&self, out: &[u8]) -> bool {
-        self.open < self.habits.window && (self.slots.len() as u64) < WINDOW_MAX && out.len() < WRITE_MAX
+        self.open < self.device_config.window && (self.slots.len() as u64) < WINDOW_MAX && out.len() < WRITE_MAX
     }
 
     fn ask(&mut self, due_ns: u64, now_ns: u64, out: &mut Vec<u8>) -> bool {
-        let Some((visitor, attempt)) = self.crowd.next(&self.model, self.habits.window) else { return false };
+        let Some((visitor, attempt)) = self.population.next(&self.model, self.device_config.window) else {
+            return false;
+        };
         if matches!(attempt, Attempt::Enter | Attempt::Exit) {
             self.model.visitors[visitor].under_way = true;
         }
         let visitor = visitor as u32;
-        let phase = Phase::Asked;
+        let phase = Phase::Origin;
         self.slots.push_back(Slot { due_ns, sent_ns: now_ns, visitor, attempt, phase, verdict: None, hash: 0 });
         self.next_seq += 1;
         self.open += 1;
@@ -321,7 +325,7 @@ impl Player for Reader {
             self.retry.remove(&(at, seq));
             let Some(slot) = self.slot(seq) else { continue };
             if slot.phase == Phase::Refused {
-                slot.phase = Phase::Asked;
+                slot.phase = Phase::Origin;
             }
             slot.sent_ns = now_ns;
             self.write(seq, false, out);
@@ -330,13 +334,13 @@ impl Player for Reader {
 
     fn resume(&mut self, now_ns: u64, out: &mut Vec<u8>) {
         self.retry.clear();
-        self.again.clear();
+        self.replay.clear();
         for seq in self.floor()..self.next_seq {
             let floor = self.floor();
             let slot = &mut self.slots[(seq - floor) as usize];
             slot.sent_ns = now_ns;
             if slot.phase == Phase::Refused {
-                slot.phase = Phase::Asked;
+                slot.phase = Phase::Origin;
             }
             self.resent += 1;
             self.write(seq, true, out);
@@ -388,8 +392,8 @@ mod tests {
         });
         let model = Model::new(visitors.collect(), ZoneNo(0), 100);
         // A seed that begins with plain entries, as `admitted` checks.
-        let crowd = Crowd::new(&model, 1);
-        Reader::new(0, model, crowd, Habits { window, keep, remember: true, epoch_ms: 0, echo: false })
+        let population = Population::new(&model, 1);
+        Reader::new(0, model, population, DeviceConfig { window, keep, remember: true, epoch_ms: 0, echo: false })
     }
 
     /// The seqs, floors and what was shown, of the scans in these bytes.

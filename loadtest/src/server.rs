@@ -11,7 +11,7 @@ use anyhow::{Context as _, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::office::Office;
+use crate::admin::Admin;
 
 /// How long a start may take, recovery included.
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -107,7 +107,7 @@ impl Server {
     ///
     /// # Errors
     /// `tapgate key create` fails.
-    pub fn office(&self) -> anyhow::Result<Office> {
+    pub fn admin(&self) -> anyhow::Result<Admin> {
         let made = Command::new(&self.program.0)
             .args(["key", "create", "--role", "ADMIN", "--name", "load test", "--data"])
             .arg(self.data())
@@ -116,7 +116,7 @@ impl Server {
         let complaint = String::from_utf8_lossy(&made.stderr);
         let key = said.split_whitespace().find(|word| word.starts_with("tgk_"));
         let key = key.with_context(|| format!("`tapgate key create` made no key: {said}{complaint}"))?;
-        Ok(Office::new(self.http, key.to_owned()))
+        Ok(Admin::new(self.http, key.to_owned()))
     }
 
     /// Starts it, without waiting for anything.
@@ -137,9 +137,9 @@ impl Server {
     ///
     /// # Errors
     /// It ended, with the end of what it said; or it takes too long.
-    pub fn wait_ready(&mut self, office: &Office) -> anyhow::Result<Duration> {
+    pub fn wait_ready(&mut self, admin: &Admin) -> anyhow::Result<Duration> {
         let began = Instant::now();
-        while !office.is_ready() {
+        while !admin.is_ready() {
             let child = self.child.as_mut().context("the server was not started")?;
             if let Some(status) = child.try_wait()? {
                 self.child = None;

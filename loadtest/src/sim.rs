@@ -12,6 +12,7 @@
 //!        └──────────────────────────────┘ judge: what leaves, against the books of what is durable
 //! ```
 
+mod admin;
 mod bank;
 mod books;
 mod device;
@@ -22,14 +23,13 @@ mod hands;
 mod judge;
 mod net;
 mod node;
-mod office;
 mod people;
 mod post;
 mod rest;
 pub mod seeds;
 mod setup;
 mod tent;
-mod till;
+mod terminal;
 mod world;
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! Read models: what people ask about a festival's gates and tills that the shards do not keep, as lists that follow the
+//! Read models: what people ask about a festival's gates and terminals that the shards do not keep, as lists that follow the
 //! journal.
 //!
 //! - [`gates`]: the access log, tickets, counts by minute and gate;

@@ -1,7 +1,7 @@
 //! What goes into a pipeline, and what comes out.
 
 use engine::cashless::command::{TerminalAction, TerminalCommand};
-use engine::command::{CommandRef, OfficeAction, OfficeAnswer, OfficeCommand};
+use engine::command::{AdminAction, AdminAnswer, AdminCommand, CommandRef};
 use engine::gates::command::DeviceCommand;
 use engine::model::ids::ShardId;
 use engine::model::rejection::Rejection;
@@ -17,7 +17,7 @@ pub enum Work {
     Device(Vec<DeviceCommand>),
     /// What one read of one terminal's stream has brought for this shard.
     Terminal(Vec<TerminalCommand>),
-    Office(Box<OfficeCommand>),
+    Admin(Box<AdminCommand>),
     /// A question.
     Query(Query),
     /// What another shard has sent.
@@ -50,8 +50,8 @@ impl Work {
     /// How much of a step it takes: a thousand tickets in one command write as much as some hundred scans.
     pub fn weight(&self) -> usize {
         match self {
-            Self::Office(command) => match &command.action {
-                OfficeAction::IssueTickets { holders, .. } => 1 + holders.len() / 4,
+            Self::Admin(command) => match &command.action {
+                AdminAction::IssueTickets { holders, .. } => 1 + holders.len() / 4,
                 _ => 4,
             },
             Self::Terminal(commands) => commands.iter().map(weight).sum(),
@@ -69,7 +69,7 @@ impl Work {
         let (devices, terminals, other) = match self {
             Self::Device(commands) => (commands.as_slice(), &[][..], None),
             Self::Terminal(commands) => (&[][..], commands.as_slice(), None),
-            Self::Office(command) => (&[][..], &[][..], Some(CommandRef::Office(command))),
+            Self::Admin(command) => (&[][..], &[][..], Some(CommandRef::Admin(command))),
             Self::Query(_) => (&[][..], &[][..], None),
             Self::Deliver { from, first, messages } => {
                 (&[][..], &[][..], Some(CommandRef::Deliver { from: *from, first: *first, messages }))
@@ -110,7 +110,7 @@ fn weight(command: &TerminalCommand) -> usize {
 
 /// What may leave now. `R` is whatever the caller wants to know the asker by.
 #[derive(Debug)]
-pub enum Release<R> {
+pub enum Effect<R> {
     /// Answers to a device.
     Device { to: R, replies: Vec<DeviceReply> },
     /// Answers that left early are durable.
@@ -129,9 +129,9 @@ pub enum Release<R> {
     /// Whether answers that left early became durable is not known: the shard has gone down.
     NotConfirmed { to: R, seqs: Vec<u64> },
     /// An answer to the office.
-    Office {
+    Admin {
         to: R,
-        answer: OfficeAnswer,
+        answer: AdminAnswer,
         /// Nothing happened now.
         repeated: bool,
     },

@@ -1,13 +1,13 @@
 //! A small festival on a real node.
 #![allow(dead_code, unreachable_pub)] // each test file uses its part
 
-pub mod till;
+pub mod terminal;
 
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
 use actors::{Busy, DeviceReply, Folder, Inbox, Node, NodeConfig};
-use engine::command::{OfficeAction, OfficeAnswer, OfficeCommand, issued};
+use engine::command::{AdminAction, AdminAnswer, AdminCommand, issued};
 use engine::gates::command::{CategoryValues, Credential, DeviceAction, DeviceCommand, Direction, Scan};
 use engine::model::credential::QrSecret;
 use engine::model::ids::{DeviceId, FestivalId, GateNo, TicketId, ZoneNo};
@@ -69,8 +69,8 @@ impl Got {
     }
 }
 
-pub async fn ask(node: &Node, action: OfficeAction) -> OfficeAnswer {
-    node.ask(OfficeCommand { key: None, by: Principal::Installation, action }).await.0
+pub async fn ask(node: &Node, action: AdminAction) -> AdminAnswer {
+    node.ask(AdminCommand { key: None, by: Principal::Installation, action }).await.0
 }
 
 /// A festival with one perimeter, one gate, one device and so many tickets.
@@ -84,11 +84,11 @@ pub async fn festival(node: &Node, tickets: u32, policy: Policy) -> (FestivalId,
 pub fn found(
     tickets: u32,
     policy: Policy,
-    mut ask: impl FnMut(OfficeAction) -> OfficeAnswer,
+    mut ask: impl FnMut(AdminAction) -> AdminAnswer,
 ) -> (FestivalId, DeviceId, Vec<TicketId>) {
     let (starts_at, ends_at) = (Timestamp(0), Timestamp(i64::MAX));
     let slug = "night".to_owned();
-    let made = ask(OfficeAction::CreateFestival {
+    let made = ask(AdminAction::CreateFestival {
         slug,
         name: "Night".into(),
         starts_at,
@@ -96,10 +96,10 @@ pub fn found(
         policy,
         calendar: engine::model::time::Calendar::default(),
     });
-    let OfficeAnswer::Festival(festival) = made else { panic!("{made:?}") };
+    let AdminAnswer::Festival(festival) = made else { panic!("{made:?}") };
     let name = "Main".to_owned();
-    ask(OfficeAction::PutZone { festival, zone: None, name, parent: None, capacity: 1_000_000 });
-    ask(OfficeAction::AddGate { festival, zone: ZoneNo(0), name: "North".into() });
+    ask(AdminAction::PutZone { festival, zone: None, name, parent: None, capacity: 1_000_000 });
+    ask(AdminAction::AddGate { festival, zone: ZoneNo(0), name: "North".into() });
     let values = CategoryValues {
         name: "Day".into(),
         kind: CategoryKind::Standard,
@@ -109,22 +109,22 @@ pub fn found(
         valid_from: starts_at,
         valid_until: ends_at,
     };
-    let made = ask(OfficeAction::PutCategory { festival, category: None, values });
-    let OfficeAnswer::Category(category) = made else { panic!("{made:?}") };
+    let made = ask(AdminAction::PutCategory { festival, category: None, values });
+    let AdminAnswer::Category(category) = made else { panic!("{made:?}") };
     let mut ids = Vec::new();
     for from in (0..tickets).step_by(1_000) {
         let holders = vec![None; (tickets - from).min(1_000) as usize];
-        let made = ask(OfficeAction::IssueTickets { festival, category, holders, paid: true, seed: u64::from(from) });
-        let OfficeAnswer::Issued { first_serial, count, seed, .. } = made else { panic!("not issued") };
+        let made = ask(AdminAction::IssueTickets { festival, category, holders, paid: true, seed: u64::from(from) });
+        let AdminAnswer::Issued { first_serial, count, seed, .. } = made else { panic!("not issued") };
         ids.extend(issued(festival, category, first_serial, count, seed));
     }
     for to in [FestivalStatus::Published, FestivalStatus::Ongoing] {
-        assert_eq!(ask(OfficeAction::SetFestivalStatus { festival, to }), OfficeAnswer::Done);
+        assert_eq!(ask(AdminAction::SetFestivalStatus { festival, to }), AdminAnswer::Done);
     }
     let code_hash = [7; 32];
-    ask(OfficeAction::OfferEnrolment { festival, gate: GateNo(0), code_hash, name: "R1".into() });
-    let enrolled = ask(OfficeAction::EnrolDevice { festival, code_hash, public_key: [1; 32] });
-    let OfficeAnswer::Device(device) = enrolled else { panic!("{enrolled:?}") };
+    ask(AdminAction::OfferEnrolment { festival, gate: GateNo(0), code_hash, name: "R1".into() });
+    let enrolled = ask(AdminAction::EnrolDevice { festival, code_hash, public_key: [1; 32] });
+    let AdminAnswer::Device(device) = enrolled else { panic!("{enrolled:?}") };
     (festival, device, ids)
 }
 

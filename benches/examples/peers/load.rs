@@ -86,7 +86,7 @@ impl Draws {
 }
 
 /// One connection to a peer.
-pub(crate) trait Till {
+pub(crate) trait Terminal {
     /// Sends all of these, and waits for all answers, in order.
     async fn debits(&mut self, debits: &[Debit], verdicts: &mut Vec<Verdict>) -> anyhow::Result<()>;
 }
@@ -105,15 +105,15 @@ pub(crate) struct Measured {
 }
 
 /// Lets all of them work for so long.
-pub(crate) async fn drive<T: Till>(
-    tills: &mut [T],
+pub(crate) async fn drive<T: Terminal>(
+    devices: &mut [T],
     window: usize,
     lasts: Duration,
     draws: &mut Draws,
 ) -> anyhow::Result<Measured> {
     let began = Instant::now();
     let draws = std::cell::RefCell::new(draws);
-    let work = tills.iter_mut().map(async |till| {
+    let work = devices.iter_mut().map(async |device| {
         let terminal = draws.borrow_mut().terminal();
         let (mut debits, mut verdicts, mut seq) = (Vec::with_capacity(window), Vec::with_capacity(window), 0);
         let (mut histogram, mut sum) = (Histogram::<u64>::new_with_bounds(1, 60_000_000, 3)?, Measured::default());
@@ -125,7 +125,7 @@ pub(crate) async fn drive<T: Till>(
                 debits.push(draws.borrow_mut().debit(terminal, seq));
             }
             let sent = Instant::now();
-            till.debits(&debits, &mut verdicts).await?;
+            device.debits(&debits, &mut verdicts).await?;
             histogram.saturating_record_n((sent.elapsed().as_micros() as u64).max(1), window as u64);
             ensure!(verdicts.len() == window, "{} answers to {window} debits", verdicts.len());
             for (debit, verdict) in debits.iter().zip(&verdicts) {

@@ -12,7 +12,7 @@ use tokio_postgres::{Client, NoTls, Statement};
 
 use crate::children::Running;
 use crate::last_words;
-use crate::load::{Debit, Draws, FILLED, Measured, Shape, Till, Verdict, drive};
+use crate::load::{Debit, Draws, FILLED, Measured, Shape, Terminal, Verdict, drive};
 use crate::report::Proof;
 
 /// The key is the only index that a debit needs: none for reading a wallet's history.
@@ -116,15 +116,15 @@ impl Postgres {
         lasts: Duration,
         draws: &mut Draws,
     ) -> anyhow::Result<Measured> {
-        let mut tills = Vec::new();
+        let mut devices = Vec::new();
         for _ in 0..shape.connections {
-            tills.push(PostgresTill::new(connect(&self.socket).await?, ask).await?);
+            devices.push(PostgresTerminal::new(connect(&self.socket).await?, ask).await?);
         }
-        let measured = drive(&mut tills, shape.window, lasts, draws).await?;
+        let measured = drive(&mut devices, shape.window, lasts, draws).await?;
         self.debits += measured.debits;
         self.amount += measured.amount;
         self.last = measured.last;
-        drop(tills);
+        drop(devices);
         // What it would write later shall not fall into its neighbour's turn.
         self.control.batch_execute("CHECKPOINT").await?;
         Ok(measured)
@@ -133,10 +133,10 @@ impl Postgres {
     pub(crate) async fn prove(&mut self, draws: &mut Draws) -> anyhow::Result<Proof> {
         let mut once = true;
         for ask in [Ask::Function, Ask::Statements] {
-            let mut till = PostgresTill::new(connect(&self.socket).await?, ask).await?;
+            let mut device = PostgresTerminal::new(connect(&self.socket).await?, ask).await?;
             let mut verdicts = Vec::new();
             if let Some((debit, balance)) = self.last {
-                till.debits(&[debit], &mut verdicts).await?;
+                device.debits(&[debit], &mut verdicts).await?;
                 let again = match ask {
                     Ask::Function => Verdict::Again { balance },
                     // The key alone is looked at: what the balance was then would take one more statement.
@@ -147,7 +147,7 @@ impl Postgres {
             let terminal = draws.terminal();
             let too_much = Debit { amount: FILLED + 1, ..draws.debit(terminal, 1) };
             verdicts.clear();
-            till.debits(&[too_much], &mut verdicts).await?;
+            device.debits(&[too_much], &mut verdicts).await?;
             once &= verdicts == [Verdict::Refused];
         }
         let sums = self
@@ -180,13 +180,13 @@ impl Postgres {
     }
 }
 
-struct PostgresTill {
+struct PostgresTerminal {
     client: Client,
     ask: Ask,
     statements: Vec<Statement>,
 }
 
-impl PostgresTill {
+impl PostgresTerminal {
     async fn new(client: Client, ask: Ask) -> anyhow::Result<Self> {
         let texts: &[&str] = match ask {
             Ask::Function => &["SELECT verdict, remains FROM debit($1, $2, $3, $4)"],
@@ -228,7 +228,7 @@ impl PostgresTill {
     }
 }
 
-impl Till for PostgresTill {
+impl Terminal for PostgresTerminal {
     async fn debits(&mut self, debits: &[Debit], verdicts: &mut Vec<Verdict>) -> anyhow::Result<()> {
         match self.ask {
             // What is sent before it is waited for is pipelined.

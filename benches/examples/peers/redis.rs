@@ -11,7 +11,7 @@ use rustix::process::Signal;
 
 use crate::children::Running;
 use crate::last_words;
-use crate::load::{Debit, Draws, FILLED, Measured, Shape, Till, Verdict, drive};
+use crate::load::{Debit, Draws, FILLED, Measured, Shape, Terminal, Verdict, drive};
 use crate::report::Proof;
 
 /// The key is kept for as long as ours is: 72 hours.
@@ -77,39 +77,39 @@ impl Redis {
         lasts: Duration,
         draws: &mut Draws,
     ) -> anyhow::Result<Measured> {
-        let mut tills = Vec::new();
+        let mut devices = Vec::new();
         for _ in 0..shape.connections {
-            tills.push(self.till().await?);
+            devices.push(self.device().await?);
         }
-        let measured = drive(&mut tills, shape.window, lasts, draws).await?;
+        let measured = drive(&mut devices, shape.window, lasts, draws).await?;
         self.debits += measured.debits;
         self.amount += measured.amount;
         self.last = measured.last;
         Ok(measured)
     }
 
-    async fn till(&self) -> anyhow::Result<RedisTill> {
-        Ok(RedisTill { connection: connect(&self.client).await?, script: self.script.clone() })
+    async fn device(&self) -> anyhow::Result<RedisTerminal> {
+        Ok(RedisTerminal { connection: connect(&self.client).await?, script: self.script.clone() })
     }
 
     pub(crate) async fn prove(&mut self, draws: &mut Draws) -> anyhow::Result<Proof> {
-        let (mut till, mut once) = (self.till().await?, true);
+        let (mut device, mut once) = (self.device().await?, true);
         let mut verdicts = Vec::new();
         if let Some((debit, balance)) = self.last {
-            till.debits(&[debit], &mut verdicts).await?;
+            device.debits(&[debit], &mut verdicts).await?;
             once &= verdicts == [Verdict::Again { balance }];
         }
         let terminal = draws.terminal();
         let too_much = Debit { amount: FILLED + 1, ..draws.debit(terminal, 1) };
         verdicts.clear();
-        till.debits(&[too_much], &mut verdicts).await?;
+        device.debits(&[too_much], &mut verdicts).await?;
         once &= verdicts == [Verdict::Refused];
 
         let (mut left, mut spent, mut debits, mut odd) = (0_i64, 0_i64, 0_u64, 0_u64);
         for id in 0..self.wallets {
             let mut ask = pipe();
             ask.cmd("GET").arg(format!("w:{id}")).cmd("LRANGE").arg(format!("h:{id}")).arg(0).arg(-1);
-            let (balance, history): (i64, Vec<String>) = ask.query_async(&mut till.connection).await?;
+            let (balance, history): (i64, Vec<String>) = ask.query_async(&mut device.connection).await?;
             let mut at = FILLED;
             for entry in &history {
                 let numbers: Vec<i64> = entry.split(' ').filter_map(|number| number.parse().ok()).collect();
@@ -138,12 +138,12 @@ impl Redis {
     }
 }
 
-struct RedisTill {
+struct RedisTerminal {
     connection: MultiplexedConnection,
     script: String,
 }
 
-impl Till for RedisTill {
+impl Terminal for RedisTerminal {
     async fn debits(&mut self, debits: &[Debit], verdicts: &mut Vec<Verdict>) -> anyhow::Result<()> {
         let mut all = pipe();
         for Debit { terminal, seq, wallet, amount } in debits {

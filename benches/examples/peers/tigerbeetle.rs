@@ -11,7 +11,7 @@ use anyhow::{anyhow, bail, ensure};
 use rustix::process::Signal;
 
 use crate::children::Running;
-use crate::load::{Debit, Draws, FILLED, Measured, Shape, Till, Verdict, drive};
+use crate::load::{Debit, Draws, FILLED, Measured, Shape, Terminal, Verdict, drive};
 use crate::report::Proof;
 
 /// Accounts: the vendor, the bank that fills wallets, and behind them the wallets.
@@ -106,8 +106,8 @@ impl TigerBeetle {
         draws: &mut Draws,
     ) -> anyhow::Result<Measured> {
         self.connect(shape.connections)?;
-        let mut tills: Vec<_> = self.clients[..shape.connections].iter().map(TigerBeetleTill).collect();
-        let measured = drive(&mut tills, shape.window, lasts, draws).await?;
+        let mut devices: Vec<_> = self.clients[..shape.connections].iter().map(TigerBeetleTerminal).collect();
+        let measured = drive(&mut devices, shape.window, lasts, draws).await?;
         self.debits += measured.debits;
         self.amount += measured.amount;
         self.last = measured.last;
@@ -116,15 +116,15 @@ impl TigerBeetle {
 
     pub(crate) async fn prove(&mut self, draws: &mut Draws) -> anyhow::Result<Proof> {
         let client = &self.clients[0];
-        let (mut till, mut once, mut verdicts) = (TigerBeetleTill(client), true, Vec::new());
+        let (mut device, mut once, mut verdicts) = (TigerBeetleTerminal(client), true, Vec::new());
         if let Some((debit, balance)) = self.last {
-            till.debits(&[debit], &mut verdicts).await?;
+            device.debits(&[debit], &mut verdicts).await?;
             once &= verdicts == [Verdict::Again { balance }];
         }
         let terminal = draws.terminal();
         let too_much = Debit { amount: FILLED + 1, ..draws.debit(terminal, 1) };
         verdicts.clear();
-        till.debits(&[too_much], &mut verdicts).await?;
+        device.debits(&[too_much], &mut verdicts).await?;
         once &= verdicts == [Verdict::Refused];
 
         let (mut spent, mut odd) = (0_u128, 0_u64);
@@ -159,9 +159,9 @@ fn transfer(id: u128, from: u128, to: u128, amount: i64) -> Transfer {
     Transfer { id, debit_account_id: from, credit_account_id: to, amount, ledger: 1, code: 1, ..Transfer::default() }
 }
 
-struct TigerBeetleTill<'a>(&'a Client);
+struct TigerBeetleTerminal<'a>(&'a Client);
 
-impl Till for TigerBeetleTill<'_> {
+impl Terminal for TigerBeetleTerminal<'_> {
     async fn debits(&mut self, debits: &[Debit], verdicts: &mut Vec<Verdict>) -> anyhow::Result<()> {
         let key = |debit: &Debit| (debit.terminal as u128) << 64 | debit.seq as u128;
         let all: Vec<Transfer> = debits

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Check, Found};
-use crate::cashless::event::CashEvent;
+use crate::cashless::event::CashlessEvent;
 use crate::event::Event;
 use crate::gates::admission::{NO_DEVICE, UNDO_WITHIN_MS};
 use crate::gates::command::{CONFLICT, CategoryValues, Direction, FIRST_ENTRY, Verdict, WAS_NOT_INSIDE};
@@ -196,10 +196,10 @@ impl Books {
                 found.check(Check::Known, known, || format!("device {device} at gate {}", gate.0));
                 self.enrolled(*device, Some(gate.0), code_hash, at, found);
             }
-            Event::Cash(CashEvent::TerminalOffered { code_hash, until, .. }) => {
+            Event::Cashless(CashlessEvent::TerminalOffered { code_hash, until, .. }) => {
                 self.offered(code_hash, *until, found);
             }
-            Event::Cash(CashEvent::TerminalEnrolled { device, code_hash, .. }) => {
+            Event::Cashless(CashlessEvent::TerminalEnrolled { device, code_hash, .. }) => {
                 self.enrolled(*device, None, code_hash, at, found);
             }
             Event::DeviceRevoked { device } => {
@@ -224,13 +224,13 @@ impl Books {
                 self.qr_version = *version;
             }
             Event::ByHand(done) => self.by_hand(done, at, found),
-            Event::Asked(_)
+            Event::Origin(_)
             | Event::Expired
             | Event::FestivalCreated { .. }
             | Event::ApiKeyCreated { .. }
             | Event::ApiKeyRevoked { .. }
             | Event::Transaction(_)
-            | Event::Cash(_)
+            | Event::Cashless(_)
             | Event::Sent { .. }
             | Event::Received { .. }
             | Event::Delivered { .. } => unreachable!("not a gate's"),

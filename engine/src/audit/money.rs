@@ -1,4 +1,4 @@
-//! The audit's own money books of one shard: accounts, wallets, payments, transfers, chips, the directory and the
+//! The audit's own money books of one shard: accounts, wallets, payments, transfers, tags, the directory and the
 //! messages, as the events say. They share no code with what decides.
 //!
 //! What crosses shards is checked in two halves: each shard's events must be what the messages it has taken in allow,
@@ -7,16 +7,16 @@
 mod currency;
 mod peer;
 mod table;
+mod tags;
 mod transfers;
 mod wallets;
-mod wristbands;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{Check, Found};
-use crate::cashless::Cash;
-use crate::cashless::command::{CashPolicy, ProductValues, Source, SourceKind, VendorValues};
-use crate::cashless::event::{CashEvent, Lots};
+use crate::cashless::Cashless;
+use crate::cashless::command::{CashlessPolicy, ProductValues, Source, SourceKind, VendorValues};
+use crate::cashless::event::{CashlessEvent, Lots};
 use crate::event::Event;
 use crate::gates::event::DoneByHand;
 use crate::model::ids::{DeviceId, FestivalId, Home, ShardId, TagUid, VendorNo, WalletId};
@@ -25,8 +25,8 @@ use crate::model::status::FestivalStatus;
 use crate::shard::outbox::{Entry, Message};
 use peer::Peer;
 use table::Table;
+use tags::TagBook;
 use transfers::{Credit, Op};
-use wristbands::Wristbands;
 
 pub(super) struct MoneyBooks {
     id: ShardId,
@@ -38,7 +38,7 @@ pub(super) struct MoneyBooks {
     payments: VecDeque<Payment>,
     accounts: BTreeMap<FestivalId, Accounts>,
     directory: BTreeMap<FestivalId, Known>,
-    wristbands: Wristbands,
+    tags: TagBook,
     ops: BTreeMap<u64, Op>,
     last_op: u64,
     /// What other shards have asked this one to take, by shard and operation.
@@ -100,7 +100,7 @@ impl Accounts {
 
 /// What a shard was told of a festival.
 struct Known {
-    policy: CashPolicy,
+    policy: CashlessPolicy,
     status: FestivalStatus,
     vendors: Vec<(VendorValues, Vec<ProductValues>)>,
     terminals: BTreeMap<u32, Terminal>,
@@ -160,7 +160,7 @@ impl MoneyBooks {
             payments: VecDeque::new(),
             accounts: BTreeMap::new(),
             directory: BTreeMap::new(),
-            wristbands: Wristbands::default(),
+            tags: TagBook::default(),
             ops: BTreeMap::new(),
             last_op: 0,
             credits: BTreeMap::new(),
@@ -186,7 +186,7 @@ impl MoneyBooks {
             Event::Transaction(t) => self.transaction(t, found),
             Event::Scanned(scanned) => self.scanned(scanned, found),
             Event::TagBound { ticket, tag } => self.tag_bound(*ticket, *tag, found),
-            Event::Cash(event) => self.cash(event, found),
+            Event::Cashless(event) => self.cashless(event, found),
             Event::Sent { to, n, message } => self.sent(*to, *n, message, found),
             Event::Received { from, n, message } => self.received(*from, *n, message, found),
             Event::Delivered { to, through } => {
@@ -222,20 +222,20 @@ impl MoneyBooks {
         found.check(Check::Known, shard == self.id, || format!("{home:?} lives in shard {}", shard.0));
     }
 
-    fn cash(&mut self, event: &CashEvent, found: &mut Found) {
+    fn cashless(&mut self, event: &CashlessEvent, found: &mut Found) {
         match event {
-            CashEvent::PolicySet { .. }
-            | CashEvent::VendorPut { .. }
-            | CashEvent::ProductPut { .. }
-            | CashEvent::TerminalEnrolled { .. } => {
+            CashlessEvent::PolicySet { .. }
+            | CashlessEvent::VendorPut { .. }
+            | CashlessEvent::ProductPut { .. }
+            | CashlessEvent::TerminalEnrolled { .. } => {
                 let entry = crate::cashless::entry_of(event).expect("the directory's own");
                 self.put(&entry, found);
             }
-            CashEvent::TerminalOffered { festival, .. } => {
+            CashlessEvent::TerminalOffered { festival, .. } => {
                 let known = self.directory.contains_key(festival);
                 found.check(Check::Known, known, || format!("festival {festival} takes no cashless payments"));
             }
-            CashEvent::WalletCreated { wallet, issuer, currency, account } => {
+            CashlessEvent::WalletCreated { wallet, issuer, currency, account } => {
                 self.at_home(Home::Wallet(*wallet), found);
                 let made = Wallet {
                     available: 0,
@@ -253,31 +253,31 @@ impl MoneyBooks {
                 let before = self.wallets.insert(*wallet, made);
                 found.check(Check::Known, before.is_none() && own, || format!("{wallet:?} again, or of nobody"));
             }
-            CashEvent::WalletClaimed { wallet, account } => {
+            CashlessEvent::WalletClaimed { wallet, account } => {
                 let free = self.wallets.get(*wallet).is_some_and(|known| known.account.is_none());
                 found.check(Check::Known, free, || format!("{wallet:?} was claimed before, or there is none"));
                 if let Some(known) = self.wallets.get_mut(*wallet) {
                     known.account = Some(*account);
                 }
             }
-            CashEvent::WalletBlockSet { wallet, blocked } => {
+            CashlessEvent::WalletBlockSet { wallet, blocked } => {
                 let known = self.wallets.get_mut(*wallet);
                 if found.check(Check::Known, known.is_some(), || format!("there is no {wallet:?}")) {
                     known.expect("just looked").blocked = *blocked;
                 }
             }
-            CashEvent::TransferSettled { op } => self.settled(*op, found),
-            CashEvent::CurrencyChanging { festival, op, others, .. } => {
+            CashlessEvent::TransferSettled { op } => self.settled(*op, found),
+            CashlessEvent::CurrencyChanging { festival, op, others, .. } => {
                 self.changes(*festival, *op, *others, found);
             }
-            CashEvent::CurrencyHeld { festival } => self.hold(*festival, found),
-            CashEvent::CurrencyVoted { op, booked } => self.voted(*op, *booked, found),
-            CashEvent::CurrencyReleased { festival } => self.released(*festival, found),
-            CashEvent::TransferCancelAsked { op } => {
+            CashlessEvent::CurrencyHeld { festival } => self.hold(*festival, found),
+            CashlessEvent::CurrencyVoted { op, booked } => self.voted(*op, *booked, found),
+            CashlessEvent::CurrencyReleased { festival } => self.released(*festival, found),
+            CashlessEvent::TransferCancelAsked { op } => {
                 let open = matches!(self.ops.get(op), Some(Op::Transfer { .. }));
                 found.check(Check::Transfer, open, || format!("operation {op} is no transfer under way"));
             }
-            of_wristband => self.of_wristband(of_wristband, found),
+            of_tag => self.of_tag(of_tag, found),
         }
     }
 
@@ -389,7 +389,7 @@ impl MoneyBooks {
     }
 
     /// Whether the replayed state tells the same story.
-    pub(super) fn compare(&self, replayed: &Cash, found: &mut Found) {
+    pub(super) fn compare(&self, replayed: &Cashless, found: &mut Found) {
         let mut same = |holds: bool, what: &str| {
             found.check(Check::Replay, holds, || format!("shard {}: {what} came out otherwise in replay", self.id.0));
         };
@@ -405,7 +405,7 @@ impl MoneyBooks {
         };
         same(replayed.wallets.iter().all(wallet), "a wallet");
         same(replayed.ops.len() == self.ops.len(), "the operations under way");
-        same(self.wristbands.agree_with(&replayed.tags), "the wristbands");
+        same(self.tags.agree_with(&replayed.tags), "the wristbands");
         for (festival, accounts) in &self.accounts {
             let view = replayed.directory.get(*festival).map(|known| known.ledger.view());
             let agrees = view.is_ok_and(|view| {

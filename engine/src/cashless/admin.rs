@@ -1,10 +1,10 @@
 //! What the office asks about money.
 
-use crate::cashless::command::{CashAction, Source, SourceKind};
-use crate::cashless::event::{CashEvent, Lots, Posting, Transaction, TransactionKind};
+use crate::cashless::command::{CashlessAction, Source, SourceKind};
+use crate::cashless::event::{CashlessEvent, Lots, Posting, Transaction, TransactionKind};
 use crate::cashless::tag::Linking;
 use crate::cashless::terminal::blank;
-use crate::cashless::{Cash, directory};
+use crate::cashless::{Cashless, directory};
 use crate::command::TEXT_LEN_MAX;
 use crate::event::{Already, Event};
 use crate::gates::festival::{Decided, Festival, check, is_name};
@@ -14,19 +14,19 @@ use crate::model::rejection::Rejection;
 use crate::model::time::Timestamp;
 use crate::plants::{Plant, planted};
 
-impl Cash {
+impl Cashless {
     /// Decides what the office asks. `festival` is the action's own, where this shard is its home; `others` is how many
     /// other shards there are.
-    pub(crate) fn decide_office(
+    pub(crate) fn decide_admin(
         &self,
-        action: &CashAction,
+        action: &CashlessAction,
         festival: Option<&Festival>,
         number_of_order: impl Fn(u32) -> u32,
         others: u16,
         now: Timestamp,
     ) -> Result<Decided, Rejection> {
         let event = match action {
-            CashAction::SetPolicy { festival: id, policy } => {
+            CashlessAction::SetPolicy { festival: id, policy } => {
                 let status = festival.ok_or(Rejection::UnknownFestival)?.status;
                 if !policy.currency.is_known() {
                     return Err(Rejection::UnknownCurrency);
@@ -36,7 +36,7 @@ impl Cash {
                 check(policy.min_topup <= policy.max_topup)?;
                 self.decide_policy(*id, *policy, status, others)?
             }
-            CashAction::PutVendor { festival: id, vendor, values } => {
+            CashlessAction::PutVendor { festival: id, vendor, values } => {
                 festival.ok_or(Rejection::UnknownFestival)?;
                 let known = self.directory.get(*id)?;
                 check(is_name(&values.name) && values.commission_bp <= WHOLE_BP)?;
@@ -45,9 +45,9 @@ impl Cash {
                     None if known.vendors_len() >= directory::VENDORS_MAX => return Err(Rejection::LimitReached),
                     None => VendorNo(known.vendors_len() as u16),
                 };
-                CashEvent::VendorPut { festival: *id, vendor, values: values.clone() }
+                CashlessEvent::VendorPut { festival: *id, vendor, values: values.clone() }
             }
-            CashAction::PutProduct { festival: id, vendor, product, values } => {
+            CashlessAction::PutProduct { festival: id, vendor, product, values } => {
                 festival.ok_or(Rejection::UnknownFestival)?;
                 let known = self.directory.get(*id)?.vendor(*vendor)?;
                 check(is_name(&values.name) && values.vat_bp <= WHOLE_BP)?;
@@ -57,14 +57,14 @@ impl Cash {
                     None if known.products_len() >= directory::PRODUCTS_MAX => return Err(Rejection::LimitReached),
                     None => ProductNo(known.products_len() as u16),
                 };
-                CashEvent::ProductPut { festival: *id, vendor: *vendor, product, values: values.clone() }
+                CashlessEvent::ProductPut { festival: *id, vendor: *vendor, product, values: values.clone() }
             }
-            CashAction::OfferTerminal { festival: id, vendor, cashier, code_hash, name } => {
+            CashlessAction::OfferTerminal { festival: id, vendor, cashier, code_hash, name } => {
                 let here = festival.ok_or(Rejection::UnknownFestival)?;
                 let known = self.directory.get(*id)?;
                 vendor.map_or(Ok(()), |vendor| known.vendor(vendor).map(|_| ()))?;
                 check(vendor.is_some() || *cashier)?;
-                CashEvent::TerminalOffered {
+                CashlessEvent::TerminalOffered {
                     festival: *id,
                     vendor: *vendor,
                     cashier: *cashier,
@@ -73,7 +73,7 @@ impl Cash {
                     until: here.decide_offer(code_hash, name, now)?,
                 }
             }
-            CashAction::CreateWallet { wallet, festival, account } => {
+            CashlessAction::CreateWallet { wallet, festival, account } => {
                 check(wallet.0 != 0 && account.is_none_or(|account| account != 0))?;
                 if let Ok(known) = self.wallets.get(*wallet) {
                     return match known.account() == *account {
@@ -83,55 +83,55 @@ impl Cash {
                 }
                 self.create(*wallet, *festival, *account)?
             }
-            CashAction::Claim { wallet, account } => {
+            CashlessAction::Claim { wallet, account } => {
                 check(*account != 0)?;
                 match self.wallets.get(*wallet)?.account() {
-                    None => CashEvent::WalletClaimed { wallet: *wallet, account: *account },
+                    None => CashlessEvent::WalletClaimed { wallet: *wallet, account: *account },
                     Some(known) if known == *account => return Ok(Decided::Already(Already::Wallet(*wallet))),
                     Some(_) => return Err(Rejection::WalletClaimed),
                 }
             }
-            CashAction::Block { wallet, blocked } => {
+            CashlessAction::Block { wallet, blocked } => {
                 if self.wallets.get(*wallet)?.is_blocked() == *blocked {
                     return Ok(Decided::Already(Already::Done));
                 }
-                CashEvent::WalletBlockSet { wallet: *wallet, blocked: *blocked }
+                CashlessEvent::WalletBlockSet { wallet: *wallet, blocked: *blocked }
             }
-            CashAction::ReportLost { wallet } => {
+            CashlessAction::ReportLost { wallet } => {
                 let known = self.wallets.get(*wallet)?;
                 let (tag, version) = known.tag().ok_or(Rejection::UnknownTag)?;
                 if known.is_tag_lost() {
                     return Ok(Decided::Already(Already::Done));
                 }
-                CashEvent::WalletTagLost { wallet: *wallet, tag, version, op: self.ops.next() }
+                CashlessEvent::WalletTagLost { wallet: *wallet, tag, version, op: self.ops.next() }
             }
-            CashAction::ReportTagLost { tag } => {
+            CashlessAction::ReportTagLost { tag } => {
                 if !self.tags.decide_lost(*tag)? {
                     return Ok(Decided::Already(Already::Done));
                 }
-                CashEvent::TagLost { tag: *tag, op: self.ops.next() }
+                CashlessEvent::TagLost { tag: *tag, op: self.ops.next() }
             }
-            CashAction::LinkTag { tag, wallet, festival, .. } => {
+            CashlessAction::LinkTag { tag, wallet, festival, .. } => {
                 check(wallet.0 != 0)?;
                 match self.tags.decide_link(*tag, *wallet, *festival)? {
                     Linking::Already => return Ok(Decided::Already(Already::Wallet(*wallet))),
                     Linking::Next(version) => {
                         let (tag, wallet, festival, op) = (*tag, *wallet, *festival, self.ops.next());
-                        CashEvent::TagLinking { tag, wallet, version, op, festival }
+                        CashlessEvent::TagLinking { tag, wallet, version, op, festival }
                     }
                 }
             }
-            CashAction::TopUp { .. }
-            | CashAction::Pay { .. }
-            | CashAction::Refund { .. }
-            | CashAction::Transfer { .. }
-            | CashAction::Merge { .. }
-            | CashAction::Correct { .. }
-            | CashAction::CashOut { .. } => {
+            CashlessAction::TopUp { .. }
+            | CashlessAction::Pay { .. }
+            | CashlessAction::Refund { .. }
+            | CashlessAction::Transfer { .. }
+            | CashlessAction::Merge { .. }
+            | CashlessAction::Correct { .. }
+            | CashlessAction::CashOut { .. } => {
                 return self.decide_money(action, number_of_order).map(|t| Decided::Event(Event::Transaction(t)));
             }
         };
-        Ok(Decided::Event(Event::Cash(event)))
+        Ok(Decided::Event(Event::Cashless(event)))
     }
 
     /// A new wallet in its issuer's currency.
@@ -140,21 +140,21 @@ impl Cash {
         wallet: WalletId,
         festival: FestivalId,
         account: Option<u128>,
-    ) -> Result<CashEvent, Rejection> {
+    ) -> Result<CashlessEvent, Rejection> {
         let currency = self.directory.get(festival)?.policy.currency;
         if self.wallets.len() >= crate::cashless::wallet::WALLETS_MAX {
             return Err(Rejection::LimitReached);
         }
-        Ok(CashEvent::WalletCreated { wallet, issuer: festival, currency, account })
+        Ok(CashlessEvent::WalletCreated { wallet, issuer: festival, currency, account })
     }
 
     fn decide_money(
         &self,
-        action: &CashAction,
+        action: &CashlessAction,
         number_of_order: impl Fn(u32) -> u32,
     ) -> Result<Transaction, Rejection> {
         match action {
-            CashAction::TopUp { wallet, festival, amount, source, taken } => {
+            CashlessAction::TopUp { wallet, festival, amount, source, taken } => {
                 let mut t = self.begin(TransactionKind::TopUp, *festival, *wallet, amount.minor)?;
                 let at = self.directory.get(*festival)?;
                 check(source.festival == *festival)?;
@@ -162,7 +162,7 @@ impl Cash {
                 self.top_up(&mut t, at, *wallet, None, *amount, *source, *taken)?;
                 Ok(t)
             }
-            CashAction::Pay { wallet, festival, vendor, amount, lines } => {
+            CashlessAction::Pay { wallet, festival, vendor, amount, lines } => {
                 let at = self.directory.get(*festival)?;
                 let mut t = blank(TransactionKind::Payment, *festival, *wallet, at.policy.currency);
                 (t.amount, t.vendor) = (amount.minor, *vendor);
@@ -172,7 +172,7 @@ impl Cash {
                 self.pay(&mut t, (at, Some(*vendor)), *wallet, None, *amount, lines, number_of_order)?;
                 Ok(t)
             }
-            CashAction::Refund { payment, festival, amount, lines } => {
+            CashlessAction::Refund { payment, festival, amount, lines } => {
                 let known = self.begin(TransactionKind::Refund, *festival, payment.wallet, 0);
                 // Whoever names a wallet that there is not names no transaction either.
                 let mut t = known.map_err(|why| match why {
@@ -182,7 +182,7 @@ impl Cash {
                 self.refund(&mut t, self.directory.get(*festival)?, None, *payment, *amount, lines)?;
                 Ok(t)
             }
-            CashAction::Transfer { from, to, festival, amount } => {
+            CashlessAction::Transfer { from, to, festival, amount } => {
                 let mut t = self.begin(TransactionKind::TransferOut, *festival, *from, amount.minor)?;
                 check_amount(amount.minor)?;
                 if from == to {
@@ -196,7 +196,7 @@ impl Cash {
                 self.book(&mut t)?;
                 Ok(t)
             }
-            CashAction::Merge { from, into, festival } => {
+            CashlessAction::Merge { from, into, festival } => {
                 let known = self.wallets.get(*from)?;
                 // What another festival gave stays where it is: it cannot be spent here.
                 let all = self.wallets.spendable(self.wallets.slot(*from).expect("it is known"), *festival);
@@ -217,7 +217,7 @@ impl Cash {
                 self.book(&mut t)?;
                 Ok(t)
             }
-            CashAction::Correct { wallet, festival, delta, reason, gives_back } => {
+            CashlessAction::Correct { wallet, festival, delta, reason, gives_back } => {
                 let mut t = self.begin(TransactionKind::Correction, *festival, *wallet, delta.minor)?;
                 let size = delta.minor.checked_abs().ok_or(Rejection::InvalidAmount)?;
                 check_amount(size)?;
@@ -246,7 +246,7 @@ impl Cash {
                 self.book(&mut t)?;
                 Ok(t)
             }
-            CashAction::CashOut { wallet, festival } => {
+            CashlessAction::CashOut { wallet, festival } => {
                 let mut t = self.begin(TransactionKind::CashOut, *festival, *wallet, 0)?;
                 let known = self.wallets.get(*wallet)?;
                 self.of_wallets_currency(&t, Money { minor: known.available, currency: known.currency })?;

@@ -38,10 +38,10 @@ impl TerminalCommand {
     }
 }
 
-/// How a terminal came to a wallet: the chip that was held to it, and the link's version as it was resolved.
+/// How a terminal came to a wallet: the tag that was held to it, and the link's version as it was resolved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tap {
-    /// The chip.
+    /// The tag.
     pub tag: TagUid,
     /// The version of its link when the gateway resolved it.
     pub version: u32,
@@ -108,7 +108,7 @@ pub struct Line {
 
 /// What became of a terminal's command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum CashVerdict {
+pub enum CashlessVerdict {
     /// It is paid.
     Paid,
     /// It is given back.
@@ -121,7 +121,7 @@ pub enum CashVerdict {
     Rejected(Rejection),
 }
 
-impl CashVerdict {
+impl CashlessVerdict {
     /// Its number in frames: rejections have their own, the rest are at 210 and above.
     pub fn number(self) -> u8 {
         match self {
@@ -148,7 +148,7 @@ impl CashVerdict {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TerminalAnswer {
     /// Yes or no.
-    pub verdict: CashVerdict,
+    pub verdict: CashlessVerdict,
     /// [`OVER_LIMIT`].
     pub flags: u8,
     /// The wallet's currency.
@@ -173,7 +173,7 @@ impl TerminalAnswer {
     /// A no about a wallet of which nothing is known.
     pub fn rejected(rejection: Rejection, wallet: WalletId, at: Timestamp) -> Self {
         Self {
-            verdict: CashVerdict::Rejected(rejection),
+            verdict: CashlessVerdict::Rejected(rejection),
             flags: 0,
             currency: Currency::EUR,
             order: 0,
@@ -220,8 +220,8 @@ impl Source {
         Self { kind, festival, provider, number }
     }
     /// Banknotes at a cashier's terminal.
-    pub fn till(device: DeviceId) -> Self {
-        Self::new(SourceKind::Till, device.festival(), u64::from(device.number()))
+    pub fn terminal(device: DeviceId) -> Self {
+        Self::new(SourceKind::Terminal, device.festival(), u64::from(device.number()))
     }
     /// Banknotes at the desk that works with this API key; 0: the installation's own. Numbers above those of keys are kept
     /// for the desks of people who are signed in to their accounts.
@@ -253,7 +253,7 @@ impl Source {
     /// all bank transfers and all gifts, so that books do not grow by the payment.
     pub fn account(self) -> Self {
         match self.kind {
-            SourceKind::Till | SourceKind::Desk => self,
+            SourceKind::Terminal | SourceKind::Desk => self,
             SourceKind::Card | SourceKind::Bank | SourceKind::Correction | SourceKind::Gift => {
                 Self { number: 0, ..self }
             }
@@ -266,7 +266,7 @@ impl Source {
 #[repr(u8)]
 pub enum SourceKind {
     /// Cash at a cashier's terminal.
-    Till = 1,
+    Terminal = 1,
     /// Cash at an operator's desk, or for the operator's account.
     Desk = 2,
     /// A card, or whatever else a provider of payments takes.
@@ -280,7 +280,8 @@ pub enum SourceKind {
 }
 
 impl SourceKind {
-    pub const ALL: &'static [Self] = &[Self::Till, Self::Desk, Self::Card, Self::Bank, Self::Correction, Self::Gift];
+    pub const ALL: &'static [Self] =
+        &[Self::Terminal, Self::Desk, Self::Card, Self::Bank, Self::Correction, Self::Gift];
     /// The one with this number in records.
     pub fn from_number(number: u32) -> Option<Self> {
         Self::ALL.iter().copied().find(|kind| *kind as u32 == number)
@@ -288,7 +289,7 @@ impl SourceKind {
     /// The word in JSON and on screens.
     pub fn word(self) -> &'static str {
         match self {
-            Self::Till => "till",
+            Self::Terminal => "till",
             Self::Desk => "desk",
             Self::Card => "card",
             Self::Bank => "bank",
@@ -300,7 +301,7 @@ impl SourceKind {
 
 /// How a festival takes cashless payments. The currency is fixed when money first moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CashPolicy {
+pub struct CashlessPolicy {
     /// Of all its prices and wallets.
     pub currency: Currency,
     /// The least top-up.
@@ -315,7 +316,7 @@ pub struct CashPolicy {
     pub foreign_wallets: bool,
 }
 
-impl Default for CashPolicy {
+impl Default for CashlessPolicy {
     fn default() -> Self {
         Self {
             currency: Currency::EUR,
@@ -366,9 +367,9 @@ pub struct RefundLine {
 
 /// What the office can ask about money. Decided at the home of what is named first.
 #[derive(Clone, Debug)]
-pub enum CashAction {
+pub enum CashlessAction {
     /// A festival takes cashless payments, and how. Must come before its vendors and terminals.
-    SetPolicy { festival: FestivalId, policy: CashPolicy },
+    SetPolicy { festival: FestivalId, policy: CashlessPolicy },
     /// A new vendor, or new values for one.
     PutVendor {
         festival: FestivalId,
@@ -485,12 +486,12 @@ pub enum CashAction {
     },
     /// A wristband is lost, whatever it names.
     ReportTagLost {
-        /// The chip.
+        /// The tag.
         tag: TagUid,
     },
     /// A wristband names a wallet. A ticket that the one before it named comes too.
     LinkTag {
-        /// The chip. Its home decides.
+        /// The tag. Its home decides.
         tag: TagUid,
         wallet: WalletId,
         /// The festival that gives it out.
@@ -502,7 +503,7 @@ pub enum CashAction {
     },
 }
 
-impl CashAction {
+impl CashlessAction {
     /// The home of the actor that decides it.
     pub fn home(&self) -> Home {
         match self {

@@ -15,12 +15,12 @@
 //! say yes, or has said so: it is taken even by a shard that waits. One in the new currency may come before that shard has
 //! heard of it: it is declined (`wrong_currency`), and the money is back where it was.
 
-use crate::cashless::command::CashPolicy;
-use crate::cashless::event::CashEvent;
+use crate::cashless::command::CashlessPolicy;
+use crate::cashless::event::CashlessEvent;
 use crate::cashless::operations::{Asker, CurrencyChange, Op, OpKind};
 use crate::cashless::wallet::Wallet;
-use crate::cashless::{Cash, Finished};
-use crate::command::OfficeAnswer;
+use crate::cashless::{Cashless, Finished};
+use crate::command::AdminAnswer;
 use crate::model::ids::FestivalId;
 use crate::model::rejection::Rejection;
 use crate::model::status::FestivalStatus;
@@ -28,16 +28,16 @@ use crate::model::time::Timestamp;
 use crate::plants::{Plant, planted};
 use crate::shard::outbox::Entry;
 
-impl Cash {
+impl Cashless {
     /// A festival's new policy, or what has to be asked of the `others` before.
     pub(super) fn decide_policy(
         &self,
         festival: FestivalId,
-        policy: CashPolicy,
+        policy: CashlessPolicy,
         status: FestivalStatus,
         others: u16,
-    ) -> Result<CashEvent, Rejection> {
-        let set = CashEvent::PolicySet { festival, policy, status };
+    ) -> Result<CashlessEvent, Rejection> {
+        let set = CashlessEvent::PolicySet { festival, policy, status };
         let Ok(known) = self.directory.get(festival) else { return Ok(set) };
         match () {
             // The same key may come again when that is over.
@@ -45,7 +45,7 @@ impl Cash {
             () if known.policy.currency == policy.currency => Ok(set),
             () if self.has_booked(festival) => Err(Rejection::CurrencyInUse),
             () if others == 0 => Ok(set),
-            () => Ok(CashEvent::CurrencyChanging { festival, policy, op: self.ops.next(), others }),
+            () => Ok(CashlessEvent::CurrencyChanging { festival, policy, op: self.ops.next(), others }),
         }
     }
 
@@ -79,24 +79,24 @@ impl Cash {
     }
 
     /// The policy that a festival has by this change, now that all have said that nothing is booked.
-    pub(crate) fn changed_policy(&self, change: &CurrencyChange) -> Option<CashEvent> {
+    pub(crate) fn changed_policy(&self, change: &CurrencyChange) -> Option<CashlessEvent> {
         let status = self.directory.get(change.festival).ok()?.status;
         let (festival, policy) = (change.festival, change.policy);
-        (change.decided && !change.booked).then_some(CashEvent::PolicySet { festival, policy, status })
+        (change.decided && !change.booked).then_some(CashlessEvent::PolicySet { festival, policy, status })
     }
 
-    pub(super) fn apply_currency(&mut self, event: &CashEvent, asker: Asker, at: Timestamp) -> Option<Finished> {
+    pub(super) fn apply_currency(&mut self, event: &CashlessEvent, asker: Asker, at: Timestamp) -> Option<Finished> {
         match event {
-            CashEvent::CurrencyChanging { festival, policy, op, others } => {
+            CashlessEvent::CurrencyChanging { festival, policy, op, others } => {
                 self.set_changing(*festival, true);
                 let (festival, policy, others, waits) = (*festival, *policy, *others, *others);
                 let change = CurrencyChange { festival, policy, others, waits, booked: false, decided: false };
                 let kind = OpKind::Currency(change);
                 self.ops.begin(*op, Op { asker, since: at, cancel_asked: false, kind });
             }
-            CashEvent::CurrencyHeld { festival } => self.set_changing(*festival, true),
-            CashEvent::CurrencyReleased { festival } => self.set_changing(*festival, false),
-            CashEvent::CurrencyVoted { op, booked } => {
+            CashlessEvent::CurrencyHeld { festival } => self.set_changing(*festival, true),
+            CashlessEvent::CurrencyReleased { festival } => self.set_changing(*festival, false),
+            CashlessEvent::CurrencyVoted { op, booked } => {
                 let change = self.ops.change_mut(*op)?;
                 change.waits -= 1;
                 change.booked |= *booked;
@@ -110,7 +110,7 @@ impl Cash {
                 let (festival, booked) = (change.festival, change.booked);
                 self.set_changing(festival, false);
                 let over = self.ops.end(*op)?;
-                let answer = if booked { OfficeAnswer::Rejected(Rejection::CurrencyInUse) } else { OfficeAnswer::Done };
+                let answer = if booked { AdminAnswer::Rejected(Rejection::CurrencyInUse) } else { AdminAnswer::Done };
                 return Some((*op, over.asker, answer));
             }
             _ => {}

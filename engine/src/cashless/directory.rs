@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cashless::command::{CashPolicy, Line, ProductValues, TerminalAnswer, VendorValues};
+use crate::cashless::command::{CashlessPolicy, Line, ProductValues, TerminalAnswer, VendorValues};
 use crate::cashless::event::SoldLine;
 use crate::cashless::ledger::Ledger;
-use crate::cashless::view::{CashView, LedgerView, TerminalSeen, VendorView};
+use crate::cashless::view::{CashlessView, LedgerView, TerminalSeen, VendorView};
 use crate::gates::event::ByDevice;
 use crate::model::ids::{DeviceId, FestivalId, ProductNo, VendorNo};
 use crate::model::rejection::Rejection;
@@ -30,14 +30,14 @@ pub const GIFT_KEPT_MS: i64 = 24 * HOUR_MS;
 /// All festivals that take cashless payments, as far as this shard was told.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Directory {
-    festivals: BTreeMap<FestivalId, CashFestival>,
+    festivals: BTreeMap<FestivalId, CashlessFestival>,
 }
 
 /// One of them, with this shard's part of its books.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct CashFestival {
+pub struct CashlessFestival {
     /// Its limits.
-    pub policy: CashPolicy,
+    pub policy: CashlessPolicy,
     /// Where it is in its life.
     pub status: FestivalStatus,
     /// Since when it is over, if it is.
@@ -79,17 +79,17 @@ pub struct Terminal {
 impl Directory {
     /// # Errors
     /// [`Rejection::NotCashless`].
-    pub fn get(&self, id: FestivalId) -> Result<&CashFestival, Rejection> {
+    pub fn get(&self, id: FestivalId) -> Result<&CashlessFestival, Rejection> {
         self.festivals.get(&id).ok_or(Rejection::NotCashless)
     }
-    pub(crate) fn get_mut(&mut self, id: FestivalId) -> Option<&mut CashFestival> {
+    pub(crate) fn get_mut(&mut self, id: FestivalId) -> Option<&mut CashlessFestival> {
         self.festivals.get_mut(&id)
     }
-    pub fn festivals(&self) -> impl Iterator<Item = (FestivalId, &CashFestival)> {
+    pub fn festivals(&self) -> impl Iterator<Item = (FestivalId, &CashlessFestival)> {
         self.festivals.iter().map(|(id, festival)| (*id, festival))
     }
     /// The terminal's festival and the terminal.
-    pub fn terminal(&self, id: DeviceId) -> Option<(&CashFestival, &Terminal)> {
+    pub fn terminal(&self, id: DeviceId) -> Option<(&CashlessFestival, &Terminal)> {
         let festival = self.festivals.get(&id.festival())?;
         Some((festival, festival.terminals.get(&id.number())?))
     }
@@ -103,7 +103,7 @@ impl Directory {
                     known.over_since = is_over(*status).then(|| known.over_since.unwrap_or(at));
                 }
                 None => {
-                    let made = CashFestival {
+                    let made = CashlessFestival {
                         policy: *policy,
                         status: *status,
                         over_since: is_over(*status).then_some(at),
@@ -153,7 +153,7 @@ fn is_over(status: FestivalStatus) -> bool {
     matches!(status, FestivalStatus::Completed | FestivalStatus::Cancelled)
 }
 
-impl CashFestival {
+impl CashlessFestival {
     /// Whether nothing is sold here any more.
     pub(super) fn is_over(&self) -> bool {
         is_over(self.status)
@@ -215,9 +215,9 @@ impl CashFestival {
     }
 
     /// For the office.
-    pub fn view(&self, festival: FestivalId) -> CashView {
+    pub fn view(&self, festival: FestivalId) -> CashlessView {
         let vendors = self.vendors.iter().zip(0..).map(|(vendor, no)| vendor.view(VendorNo(no)));
-        CashView { festival, policy: self.policy, status: self.status, vendors: vendors.collect() }
+        CashlessView { festival, policy: self.policy, status: self.status, vendors: vendors.collect() }
     }
 
     /// One of its vendors.

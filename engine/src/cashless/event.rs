@@ -2,7 +2,7 @@
 //! vendors and messages between shards came to.
 
 use crate::cashless::command::{
-    CashPolicy, CashVerdict, OVER_LIMIT, ProductValues, Source, TerminalAnswer, VendorValues,
+    CashlessPolicy, CashlessVerdict, OVER_LIMIT, ProductValues, Source, TerminalAnswer, VendorValues,
 };
 use crate::gates::event::ByDevice;
 use crate::model::ids::{DeviceId, FestivalId, ProductNo, TagUid, TicketId, TransactionId, VendorNo, WalletId};
@@ -170,7 +170,7 @@ pub struct SoldLine {
 /// A transaction of a wallet, or what was asked and refused: one line of its history.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Transaction {
-    /// The terminal, with its number for this command. `None`: the office ([`crate::event::Asked`] precedes it), or the
+    /// The terminal, with its number for this command. `None`: the office ([`crate::event::Origin`] precedes it), or the
     /// other side of a transfer.
     pub by: Option<ByDevice>,
     /// What it is, or would have been.
@@ -182,7 +182,7 @@ pub struct Transaction {
     /// Where it happened.
     pub festival: FestivalId,
     pub wallet: WalletId,
-    /// The chip that named the wallet, and its link's version.
+    /// The tag that named the wallet, and its link's version.
     pub tap: Option<(TagUid, u32)>,
     /// Dense within the shard, from 1, over all its wallets; 0 if nothing moved.
     pub serial: u64,
@@ -222,10 +222,10 @@ impl Transaction {
     /// What the terminal is told.
     pub fn answer(&self, at: Timestamp) -> TerminalAnswer {
         let verdict = match (self.rejection, self.kind) {
-            (Some(rejection), _) => CashVerdict::Rejected(rejection),
-            (None, TransactionKind::Payment) => CashVerdict::Paid,
-            (None, TransactionKind::Refund) => CashVerdict::Refunded,
-            (None, _) => CashVerdict::ToppedUp,
+            (Some(rejection), _) => CashlessVerdict::Rejected(rejection),
+            (None, TransactionKind::Payment) => CashlessVerdict::Paid,
+            (None, TransactionKind::Refund) => CashlessVerdict::Refunded,
+            (None, _) => CashlessVerdict::ToppedUp,
         };
         TerminalAnswer {
             verdict,
@@ -253,11 +253,11 @@ impl Transaction {
 
 /// What happened about money without moving any.
 #[derive(Clone, Debug, PartialEq)]
-pub enum CashEvent {
+pub enum CashlessEvent {
     /// A festival takes cashless payments, and how.
     PolicySet {
         festival: FestivalId,
-        policy: CashPolicy,
+        policy: CashlessPolicy,
         /// Where the festival is in its life, for those who hear of it first.
         status: FestivalStatus,
     },
@@ -326,104 +326,104 @@ pub enum CashEvent {
         tag: TagUid,
         /// Its link's version.
         version: u32,
-        /// The operation that begins with it; 0 if the chip's home has told.
+        /// The operation that begins with it; 0 if the tag's home has told.
         op: u64,
     },
     /// A wallet has a wristband, in place of any before.
     TagAttached {
         wallet: WalletId,
-        /// The chip.
+        /// The tag.
         tag: TagUid,
         /// The link's version.
         version: u32,
     },
-    /// A chip is to name a wallet; the wallet is asked.
+    /// A tag is to name a wallet; the wallet is asked.
     TagLinking {
-        /// The chip.
+        /// The tag.
         tag: TagUid,
         wallet: WalletId,
         /// The link's version.
         version: u32,
-        /// The number of the operation: a new one, or that of the call by which another chip's names come to this one.
+        /// The number of the operation: a new one, or that of the call by which another tag's names come to this one.
         op: u64,
         /// The festival that gives it out.
         festival: FestivalId,
     },
-    /// A chip names a wallet.
+    /// A tag names a wallet.
     TagLinked {
-        /// The chip.
+        /// The tag.
         tag: TagUid,
         /// The operation that asked for it.
         op: u64,
         /// It took another's place: what that one names comes too, and the operation waits for it.
         carry: bool,
     },
-    /// The wallet would not have it: the chip is free.
+    /// The wallet would not have it: the tag is free.
     TagRefused {
-        /// The chip.
+        /// The tag.
         tag: TagUid,
         /// The operation that is finished by it.
         op: u64,
         rejection: Rejection,
     },
-    /// A chip names no wallet any more: another one took its place.
+    /// A tag names no wallet any more: another one took its place.
     TagFreed {
-        /// The chip.
+        /// The tag.
         tag: TagUid,
     },
-    /// A chip was reported lost, and is refused for ever.
+    /// A tag was reported lost, and is refused for ever.
     TagLost {
-        /// The chip.
+        /// The tag.
         tag: TagUid,
         /// The operation that begins with it; 0 if what it names has told.
         op: u64,
     },
-    /// A chip is to name a ticket; the festival is asked.
+    /// A tag is to name a ticket; the festival is asked.
     TagBinding {
-        /// The chip.
+        /// The tag.
         tag: TagUid,
         ticket: TicketId,
-        /// The number of the operation: a new one, or that of the call by which another chip's names come to this one.
+        /// The number of the operation: a new one, or that of the call by which another tag's names come to this one.
         op: u64,
     },
-    /// A chip names a ticket.
+    /// A tag names a ticket.
     TagBindTaken {
-        /// The chip.
+        /// The tag.
         tag: TagUid,
         /// The operation that asked for it.
         op: u64,
         /// It took another's place: what that one names comes too, and the operation waits for it.
         carry: bool,
     },
-    /// The festival would not have it: the chip names no ticket.
+    /// The festival would not have it: the tag names no ticket.
     TagBindRefused {
-        /// The chip.
+        /// The tag.
         tag: TagUid,
         /// The operation that asked for it.
         op: u64,
         rejection: Rejection,
     },
-    /// A chip names no ticket any more: another one took its place.
+    /// A tag names no ticket any more: another one took its place.
     TagUnbound {
-        /// The chip.
+        /// The tag.
         tag: TagUid,
     },
-    /// The chip whose place this one took has said what else it names.
+    /// The tag whose place this one took has said what else it names.
     TagCarried {
-        /// The chip that took the place.
+        /// The tag that took the place.
         tag: TagUid,
         /// The operation that waited for it.
         op: u64,
     },
-    /// A festival's gates refuse a chip from now on.
+    /// A festival's gates refuse a tag from now on.
     TagBarred {
         festival: FestivalId,
-        /// The chip.
+        /// The tag.
         tag: TagUid,
-        /// The operation that begins with it; 0 if the chip's home has told.
+        /// The operation that begins with it; 0 if the tag's home has told.
         op: u64,
     },
-    /// Wherever else a lost chip was known, it is refused now.
+    /// Wherever else a lost tag was known, it is refused now.
     LossKnown {
         /// The operation that waited for it.
         op: u64,
@@ -436,7 +436,7 @@ pub enum CashEvent {
     /// A festival is to have another currency, and nothing is booked here: the other shards are asked.
     CurrencyChanging {
         festival: FestivalId,
-        policy: CashPolicy,
+        policy: CashlessPolicy,
         /// The number of the operation.
         op: u64,
         /// How many shards are asked.
@@ -459,7 +459,7 @@ pub enum CashEvent {
     },
 }
 
-impl CashEvent {
+impl CashlessEvent {
     /// The festival whose own event it is; none for a wallet's or a tag's.
     pub fn festival(&self) -> Option<FestivalId> {
         match self {

@@ -1,7 +1,7 @@
 //! Gifts end with their festival: what is left of them lapses, a transaction for each wallet, so that the books say where
 //! it went.
 
-use crate::cashless::Cash;
+use crate::cashless::Cashless;
 use crate::cashless::command::Source;
 use crate::cashless::event::{Lots, Posting, Transaction, TransactionKind};
 use crate::cashless::terminal::blank;
@@ -11,7 +11,7 @@ use crate::model::time::Timestamp;
 /// sixteen shards take 25 ticks.
 pub const LAPSE_MAX: usize = 256;
 
-impl Cash {
+impl Cashless {
     /// The next gift that lapses.
     pub(crate) fn decide_lapse(&self, now: Timestamp) -> Option<Transaction> {
         let mut over = self.directory.festivals().filter(|(_, festival)| festival.gifts_lapse(now));

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cashless::command::CashPolicy;
+use crate::cashless::command::CashlessPolicy;
 use crate::cashless::event::Lots;
-use crate::command::OfficeAnswer;
+use crate::command::AdminAnswer;
 use crate::model::ids::{FestivalId, TagUid, TransactionId, WalletId};
 use crate::model::principal::Principal;
 use crate::model::rejection::Rejection;
@@ -57,9 +57,9 @@ pub struct Op {
 pub enum OpKind {
     /// Money on its way to another wallet.
     Transfer(Transfer),
-    /// A chip that is to name something.
+    /// A tag that is to name something.
     Giving(Giving),
-    /// A chip that was reported lost: so many of those whom it names have not said that they refuse it.
+    /// A tag that was reported lost: so many of those whom it names have not said that they refuse it.
     Loss {
         /// How many.
         due: u8,
@@ -73,7 +73,7 @@ pub enum OpKind {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CurrencyChange {
     pub festival: FestivalId,
-    pub policy: CashPolicy,
+    pub policy: CashlessPolicy,
     /// How many other shards there are.
     pub others: u16,
     /// How many of them have not answered.
@@ -84,10 +84,10 @@ pub struct CurrencyChange {
     pub decided: bool,
 }
 
-/// A chip that is to name a wallet or a ticket and, if it takes another's place, what that one named besides.
+/// A tag that is to name a wallet or a ticket and, if it takes another's place, what that one named besides.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Giving {
-    /// The chip.
+    /// The tag.
     pub tag: TagUid,
     /// What was asked for.
     pub named: Named,
@@ -95,7 +95,7 @@ pub struct Giving {
     pub festival: FestivalId,
     /// Wallets and festivals that were asked and have not answered.
     asked: u8,
-    /// Chips whose place it takes that have not said what they name besides; below zero where such a chip's word came
+    /// Tags whose place it takes that have not said what they name besides; below zero where such a tag's word came
     /// before that of the wallet or festival which had it.
     carries: i8,
 }
@@ -174,7 +174,7 @@ impl Ops {
         }
     }
 
-    /// A wallet or a festival is asked to take a chip: what was asked for, in a new operation, or what comes with it.
+    /// A wallet or a festival is asked to take a tag: what was asked for, in a new operation, or what comes with it.
     pub(super) fn asks(
         &mut self,
         op: u64,
@@ -199,7 +199,7 @@ impl Ops {
         named: Named,
         carry: bool,
         no: Option<Rejection>,
-    ) -> Option<(u64, Asker, OfficeAnswer)> {
+    ) -> Option<(u64, Asker, AdminAnswer)> {
         let Some(Op { kind: OpKind::Giving(giving), .. }) = self.open.get_mut(&op) else { return None };
         giving.asked -= 1;
         giving.carries += i8::from(carry);
@@ -207,41 +207,41 @@ impl Ops {
             && giving.named == named
         {
             let asker = self.end(op)?.asker;
-            return Some((op, asker, OfficeAnswer::Rejected(no)));
+            return Some((op, asker, AdminAnswer::Rejected(no)));
         }
         self.ended(op)
     }
 
-    /// A chip whose place another takes has said what it names besides.
-    pub(super) fn carried(&mut self, op: u64) -> Option<(u64, Asker, OfficeAnswer)> {
+    /// A tag whose place another takes has said what it names besides.
+    pub(super) fn carried(&mut self, op: u64) -> Option<(u64, Asker, AdminAnswer)> {
         let Some(Op { kind: OpKind::Giving(giving), .. }) = self.open.get_mut(&op) else { return None };
         giving.carries -= 1;
         self.ended(op)
     }
 
-    fn ended(&mut self, op: u64) -> Option<(u64, Asker, OfficeAnswer)> {
+    fn ended(&mut self, op: u64) -> Option<(u64, Asker, AdminAnswer)> {
         let giving = self.giving(op).filter(|giving| giving.asked == 0 && giving.carries == 0)?;
         let answer = match giving.named {
-            Named::Wallet(wallet, _) => OfficeAnswer::Wallet(wallet),
-            Named::Ticket(_) => OfficeAnswer::Done,
+            Named::Wallet(wallet, _) => AdminAnswer::Wallet(wallet),
+            Named::Ticket(_) => AdminAnswer::Done,
         };
         Some((op, self.end(op)?.asker, answer))
     }
 
     /// A wristband was reported lost, and so many others have to hear of it.
-    pub(super) fn loss(&mut self, op: u64, due: u8, asker: Asker, at: Timestamp) -> Option<(u64, Asker, OfficeAnswer)> {
+    pub(super) fn loss(&mut self, op: u64, due: u8, asker: Asker, at: Timestamp) -> Option<(u64, Asker, AdminAnswer)> {
         self.begin(op, Op { asker, since: at, cancel_asked: false, kind: OpKind::Loss { due } });
         self.loss_ended(op)
     }
 
-    pub(super) fn loss_known(&mut self, op: u64) -> Option<(u64, Asker, OfficeAnswer)> {
+    pub(super) fn loss_known(&mut self, op: u64) -> Option<(u64, Asker, AdminAnswer)> {
         let Some(Op { kind: OpKind::Loss { due }, .. }) = self.open.get_mut(&op) else { return None };
         *due -= 1;
         self.loss_ended(op)
     }
 
-    fn loss_ended(&mut self, op: u64) -> Option<(u64, Asker, OfficeAnswer)> {
+    fn loss_ended(&mut self, op: u64) -> Option<(u64, Asker, AdminAnswer)> {
         self.open.get(&op).filter(|op| op.kind == OpKind::Loss { due: 0 })?;
-        Some((op, self.end(op)?.asker, OfficeAnswer::Done))
+        Some((op, self.end(op)?.asker, AdminAnswer::Done))
     }
 }

@@ -1,7 +1,7 @@
 //! What other shards tell about money, and what this one makes of it.
 
-use crate::cashless::Cash;
-use crate::cashless::event::{CashEvent, Lots, Posting, Transaction, TransactionKind};
+use crate::cashless::Cashless;
+use crate::cashless::event::{CashlessEvent, Lots, Posting, Transaction, TransactionKind};
 use crate::cashless::operations::{OpKind, Transfer};
 use crate::cashless::terminal::blank;
 use crate::model::ids::{FestivalId, TagUid, WalletId};
@@ -9,15 +9,15 @@ use crate::model::money::Currency;
 use crate::model::rejection::Rejection;
 use crate::plants::tripwire;
 
-/// What a wallet's taking a chip brings about.
+/// What a wallet's taking a tag brings about.
 pub(crate) struct Attaching {
     /// The wallet is made for it.
-    pub(crate) made: Option<CashEvent>,
-    /// The chip whose place it takes, with its link's version.
+    pub(crate) made: Option<CashlessEvent>,
+    /// The tag whose place it takes, with its link's version.
     pub(crate) before: Option<(TagUid, u32)>,
 }
 
-impl Cash {
+impl Cashless {
     /// Whether a wallet takes this money, and how.
     ///
     /// # Errors
@@ -86,7 +86,7 @@ impl Cash {
         }
     }
 
-    /// Whether a wallet takes this chip, and what that brings about.
+    /// Whether a wallet takes this tag, and what that brings about.
     ///
     /// # Errors
     /// [`Rejection::UnknownWallet`], [`Rejection::AlreadyTagged`], [`Rejection::NotCashless`],
@@ -112,14 +112,14 @@ impl Cash {
         if from.is_some() && known.tag().map(|(tag, _)| tag) != from {
             return Err(Rejection::TagMoved);
         }
-        // A lost chip needs nobody's word to be replaced.
+        // A lost tag needs nobody's word to be replaced.
         if known.tag().is_some() && !known.is_tag_lost() && !replace {
             return Err(Rejection::AlreadyTagged);
         }
         Ok(Attaching { made: None, before: known.tag() })
     }
 
-    /// Whether a chip names this wallet by this link.
+    /// Whether a tag names this wallet by this link.
     pub(crate) fn tag_names(&self, tag: TagUid, wallet: WalletId, version: u32) -> bool {
         self.tags.names(tag, wallet, version)
     }

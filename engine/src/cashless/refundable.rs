@@ -195,7 +195,7 @@ mod tests {
     fn the_oldest_payments_are_forgotten_and_it_is_said() {
         let mut refundable = Refundable::default();
         let wallet = WalletId(1);
-        let source = Source::new(SourceKind::Till, FestivalId(1), 1);
+        let source = Source::new(SourceKind::Terminal, FestivalId(1), 1);
         let mut t = super::super::terminal::blank(TransactionKind::Payment, FestivalId(1), wallet, Currency::EUR);
         (t.amount, t.lots) = (5, Lots::one(source, 5));
         let last = 2 * REFUNDABLE_MAX as u64 + 4;

@@ -1,6 +1,6 @@
-//! The register of wristbands: a chip names one wallet and one ticket at most, both of one festival, or it was reported
-//! lost and is refused wherever it is known. The chip's home decides; the wallet and the festival confirm, since each of
-//! them has one chip at most itself. A link to a wallet has a version, so that a tap which was resolved before a chip moved
+//! The register of wristbands: a tag names one wallet and one ticket at most, both of one festival, or it was reported
+//! lost and is refused wherever it is known. The tag's home decides; the wallet and the festival confirm, since each of
+//! them has one tag at most itself. A link to a wallet has a version, so that a tap which was resolved before a tag moved
 //! is found out.
 
 use std::collections::BTreeMap;
@@ -13,13 +13,13 @@ use crate::model::rejection::Rejection;
 use crate::model::time::Timestamp;
 use crate::shard::outbox::Named;
 
-/// How many wallets a chip remembers that it named before.
+/// How many wallets a tag remembers that it named before.
 pub const EARLIER_MAX: usize = 8;
 
-/// The most chips that one shard knows: 2^26 × about 100 B = 6 GiB; with 16 shards a thousand million.
+/// The most tags that one shard knows: 2^26 × about 100 B = 6 GiB; with 16 shards a thousand million.
 pub const TAGS_MAX: usize = 1 << 26;
 
-/// The chips of one shard, by UID: about 100 B each.
+/// The tags of one shard, by UID: about 100 B each.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Tags {
     tags: BTreeMap<TagUid, Tag>,
@@ -46,7 +46,7 @@ struct Tag {
     lost: bool,
 }
 
-/// A wallet that a chip has named.
+/// A wallet that a tag has named.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 struct Earlier {
     wallet: WalletId,
@@ -63,7 +63,7 @@ struct Bound {
     taken: bool,
 }
 
-/// What linking a chip to a wallet comes to.
+/// What linking a tag to a wallet comes to.
 pub(crate) enum Linking {
     /// It names that wallet.
     Already,
@@ -72,7 +72,7 @@ pub(crate) enum Linking {
 }
 
 impl Tags {
-    /// Whether a festival can link a chip to a wallet.
+    /// Whether a festival can link a tag to a wallet.
     ///
     /// # Errors
     /// [`Rejection::UnusableTag`]; [`Rejection::TagLost`]; [`Rejection::TagTaken`] if it names another wallet, is about to
@@ -94,7 +94,7 @@ impl Tags {
         }
     }
 
-    /// Whether a chip can be bound to a ticket; `false`: it is already.
+    /// Whether a tag can be bound to a ticket; `false`: it is already.
     ///
     /// # Errors
     /// [`Rejection::UnusableTag`]; [`Rejection::TagLost`]; [`Rejection::TagTaken`] if it names another ticket, is about to
@@ -111,7 +111,7 @@ impl Tags {
         }
     }
 
-    /// A chip that can name somebody, with what is known of it.
+    /// A tag that can name somebody, with what is known of it.
     fn usable(&self, tag: TagUid) -> Result<Option<&Tag>, Rejection> {
         if !tag.can_name_anybody() {
             return Err(Rejection::UnusableTag);
@@ -123,7 +123,7 @@ impl Tags {
         }
     }
 
-    /// Whether a chip can be reported lost; `false`: it was.
+    /// Whether a tag can be reported lost; `false`: it was.
     ///
     /// # Errors
     /// [`Rejection::UnknownTag`] for one that never named anything.
@@ -131,23 +131,23 @@ impl Tags {
         self.tags.get(&tag).map(|known| !known.lost).ok_or(Rejection::UnknownTag)
     }
 
-    /// Whether a chip was reported lost.
+    /// Whether a tag was reported lost.
     pub fn is_lost(&self, tag: TagUid) -> bool {
         self.tags.get(&tag).is_some_and(|known| known.lost)
     }
 
-    /// The wallet that a chip names or is about to.
+    /// The wallet that a tag names or is about to.
     pub(crate) fn wallet_of(&self, tag: TagUid) -> Option<Named> {
         let known = self.tags.get(&tag)?;
         (known.state != TagState::Free).then_some(Named::Wallet(known.wallet, known.version))
     }
 
-    /// The ticket that a chip names or is about to.
+    /// The ticket that a tag names or is about to.
     pub(crate) fn ticket_of(&self, tag: TagUid) -> Option<Named> {
         self.tags.get(&tag)?.ticket.map(|bound| Named::Ticket(bound.ticket))
     }
 
-    /// Whether what a chip is about to name has been asked, and has not answered.
+    /// Whether what a tag is about to name has been asked, and has not answered.
     pub(crate) fn is_asking(&self, tag: TagUid, named: Named) -> bool {
         self.tags.get(&tag).is_some_and(|known| match named {
             Named::Wallet(..) => known.state == TagState::Linking,
@@ -155,13 +155,13 @@ impl Tags {
         })
     }
 
-    /// Whether a chip names this ticket.
+    /// Whether a tag names this ticket.
     pub(crate) fn is_bound(&self, tag: TagUid, ticket: TicketId) -> bool {
         let bound = Some(Bound { ticket, taken: true });
         self.tags.get(&tag).is_some_and(|known| known.ticket == bound)
     }
 
-    /// Whether the chip names this wallet by this version.
+    /// Whether the tag names this wallet by this version.
     pub(super) fn names(&self, tag: TagUid, wallet: WalletId, version: u32) -> bool {
         self.tags
             .get(&tag)
@@ -230,12 +230,12 @@ impl Tags {
         self.tags.get_mut(&tag).expect("decided")
     }
 
-    /// All chips that name a ticket.
+    /// All tags that name a ticket.
     pub fn bound_ones(&self) -> impl Iterator<Item = (TagUid, TicketId)> {
         self.tags.iter().filter_map(|(tag, known)| Some((*tag, known.ticket.filter(|bound| bound.taken)?.ticket)))
     }
 
-    /// All chips that name a wallet, lost ones too.
+    /// All tags that name a wallet, lost ones too.
     pub fn linked_ones(&self) -> impl Iterator<Item = (TagUid, WalletId, u32)> {
         let linked = self.tags.iter().filter(|(_, known)| known.state == TagState::Linked);
         linked.map(|(tag, known)| (*tag, known.wallet, known.version))

@@ -1,11 +1,11 @@
 //! What a terminal asks: pay, refund, top up with cash, balance. The checks run in the order they stand in; the first
 //! that fails answers.
 
-use crate::cashless::Cash;
+use crate::cashless::Cashless;
 use crate::cashless::command::{
-    CashVerdict, Line, OVER_LIMIT, RefundLine, Source, Tap, TerminalAction, TerminalAnswer, TerminalCommand,
+    CashlessVerdict, Line, OVER_LIMIT, RefundLine, Source, Tap, TerminalAction, TerminalAnswer, TerminalCommand,
 };
-use crate::cashless::directory::CashFestival;
+use crate::cashless::directory::CashlessFestival;
 use crate::cashless::event::{Lots, Posting, Transaction, TransactionKind};
 use crate::cashless::wallet::Wallet;
 use crate::gates::event::ByDevice;
@@ -18,11 +18,11 @@ use crate::plants::{Plant, planted, tripwire};
 /// An answer of which nothing is remembered.
 type Unrecorded = TerminalAnswer;
 
-impl Cash {
+impl Cashless {
     /// Decides a command of a terminal that is known here and has not asked this before. `Err` is an answer that is not
     /// recorded: `tag_moved`, after which the same number may come again for another wallet; `busy`, after which it may come
     /// again as it is.
-    pub(crate) fn decide_till(
+    pub(crate) fn decide_terminal(
         &self,
         by: ByDevice,
         command: &TerminalCommand,
@@ -51,7 +51,7 @@ impl Cash {
         if let Some(wallet) = wallet {
             (t.currency, t.before, t.after) = (wallet.currency, wallet.available, wallet.available);
         }
-        // A revoked terminal too: what it asks again may have been decided at the wallet that the chip names now.
+        // A revoked terminal too: what it asks again may have been decided at the wallet that the tag names now.
         if let (Some(wallet), Some(tap)) = (wallet, tap)
             && !wallet.is_tapped_by(tap)
         {
@@ -70,7 +70,7 @@ impl Cash {
                 self.refund(&mut t, festival, terminal.vendor, *payment, *amount, lines)
             }
             TerminalAction::TopUp { wallet, tap, amount } => {
-                let source = Source::till(by.device);
+                let source = Source::terminal(by.device);
                 match terminal.cashier {
                     true => self.top_up(&mut t, festival, *wallet, tap.as_ref(), *amount, source, false),
                     false => Err(Rejection::NotACashier),
@@ -103,7 +103,7 @@ impl Cash {
         match found {
             Ok(found) if moved(&found) => no(Rejection::TagMoved),
             Ok(found) => TerminalAnswer {
-                verdict: CashVerdict::Balance,
+                verdict: CashlessVerdict::Balance,
                 currency: found.currency,
                 balance: found.available,
                 ..no(Rejection::Internal)
@@ -113,10 +113,10 @@ impl Cash {
         }
     }
 
-    /// The wallet, if it is one that this festival takes and its chip was not lost.
+    /// The wallet, if it is one that this festival takes and its tag was not lost.
     fn usable(
         &self,
-        festival: &CashFestival,
+        festival: &CashlessFestival,
         id: FestivalId,
         wallet: WalletId,
         tap: Option<&Tap>,
@@ -138,7 +138,7 @@ impl Cash {
     pub(super) fn pay(
         &self,
         t: &mut Transaction,
-        (festival, vendor): (&CashFestival, Option<VendorNo>),
+        (festival, vendor): (&CashlessFestival, Option<VendorNo>),
         wallet: WalletId,
         tap: Option<&Tap>,
         amount: Money,
@@ -180,7 +180,7 @@ impl Cash {
     pub(super) fn refund(
         &self,
         t: &mut Transaction,
-        festival: &CashFestival,
+        festival: &CashlessFestival,
         vendor: Option<VendorNo>,
         payment: TransactionId,
         amount: Option<Money>,
@@ -231,7 +231,7 @@ impl Cash {
     pub(super) fn top_up(
         &self,
         t: &mut Transaction,
-        festival: &CashFestival,
+        festival: &CashlessFestival,
         wallet: WalletId,
         tap: Option<&Tap>,
         amount: Money,
@@ -266,7 +266,7 @@ impl Cash {
         self.book(t)
     }
 
-    pub(super) fn over_limit(&self, t: &mut Transaction, festival: &CashFestival) {
+    pub(super) fn over_limit(&self, t: &mut Transaction, festival: &CashlessFestival) {
         if t.before.saturating_add(t.posting.wallet) > festival.policy.max_balance {
             t.flags |= OVER_LIMIT;
         }
@@ -287,7 +287,7 @@ impl Cash {
 
 /// To the staff of a festival that does not take it another issuer's wallet does not exist: a refusal says neither that it
 /// does nor what is in it.
-fn hide_foreign(t: &mut Transaction, festival: &CashFestival, wallet: &Wallet) {
+fn hide_foreign(t: &mut Transaction, festival: &CashlessFestival, wallet: &Wallet) {
     if t.rejection.is_none() || wallet.issuer == t.festival || festival.policy.foreign_wallets {
         return;
     }
@@ -297,7 +297,7 @@ fn hide_foreign(t: &mut Transaction, festival: &CashFestival, wallet: &Wallet) {
     (t.currency, t.before, t.after) = (festival.policy.currency, 0, 0);
 }
 
-fn in_currency(amount: Money, festival: &CashFestival) -> Result<(), Rejection> {
+fn in_currency(amount: Money, festival: &CashlessFestival) -> Result<(), Rejection> {
     check_amount(amount.minor)?;
     if amount.currency == festival.policy.currency { Ok(()) } else { Err(Rejection::WrongCurrency) }
 }

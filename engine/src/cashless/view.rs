@@ -1,6 +1,6 @@
 //! What is shown of wallets, tags, vendors and the books.
 
-use crate::cashless::command::{CashPolicy, ProductValues, Source, VendorValues};
+use crate::cashless::command::{CashlessPolicy, ProductValues, Source, VendorValues};
 use crate::cashless::event::{Lot, TransactionKind};
 use crate::model::ids::{DeviceId, FestivalId, ProductNo, TagUid, TicketId, TransactionId, VendorNo, WalletId};
 use crate::model::money::Currency;
@@ -32,10 +32,10 @@ pub struct WalletView {
     pub lots: Vec<Lot>,
 }
 
-/// What a chip names.
+/// What a tag names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TagView {
-    /// The chip.
+    /// The tag.
     pub tag: TagUid,
     /// Where it is in its life.
     pub state: TagState,
@@ -74,7 +74,7 @@ pub fn is_younger_than_tap(linked_at: Timestamp, captured_at: Timestamp) -> bool
     linked_at.since_ms(captured_at) > TAP_SLACK_MS
 }
 
-/// Where a chip is in its life.
+/// Where a tag is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum TagState {
     /// It names nothing.
@@ -89,9 +89,9 @@ pub enum TagState {
 
 /// How a festival takes cashless payments, as its home knows it.
 #[derive(Clone, Debug)]
-pub struct CashView {
+pub struct CashlessView {
     pub festival: FestivalId,
-    pub policy: CashPolicy,
+    pub policy: CashlessPolicy,
     /// Where the festival is in its life.
     pub status: FestivalStatus,
     /// By number.

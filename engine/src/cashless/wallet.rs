@@ -76,7 +76,7 @@ impl Wallet {
         let account = u128::from(self.account.0) << 64 | u128::from(self.account.1);
         (account != 0).then_some(account)
     }
-    /// Whether this tap names this wallet: the chip is its own, and its link the one that was resolved.
+    /// Whether this tap names this wallet: the tag is its own, and its link the one that was resolved.
     pub fn is_tapped_by(&self, tap: &Tap) -> bool {
         (self.tag == Some(tap.tag) && self.tag_version == tap.version) || planted(Plant::TagVersionIgnored)
     }
@@ -498,7 +498,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn source(number: u64) -> Source {
-        Source::new(SourceKind::Till, FestivalId(1), number)
+        Source::new(SourceKind::Terminal, FestivalId(1), number)
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub(crate) fn decide_scan(festival: &Festival, by: ByDevice, scan: &Scan, now: T
     let gate = device.gate;
     let mut known = Known::default();
     let decided = check(festival, by.device, gate, scan, now, &mut known);
-    let (verdict, instead_of) = what_was_shown_stands(festival, by.device, scan, decided, &mut known);
+    let (verdict, instead_of) = honour_shown_verdict(festival, by.device, scan, decided, &mut known);
     if let Verdict::Rejected(_) = verdict
         && known.flags & CONFLICT == 0
         && !by.seq.is_multiple_of(u64::from(festival.policy.log_one_rejection_in.max(1)))
@@ -187,7 +187,7 @@ fn check_key(current: u32, version: u32, direction: Direction) -> Result<(), Rej
 /// Where answers may leave before they are durable, a crash can lose one that a steward has acted on. It stands; if the
 /// shard would now say otherwise, that is a conflict for a supervisor. Only a ticket that is one of ours can have been
 /// shown green.
-fn what_was_shown_stands(
+fn honour_shown_verdict(
     festival: &Festival,
     device: DeviceId,
     scan: &Scan,

@@ -71,7 +71,7 @@ pub enum Credential {
     Ticket(VerifiedTicket),
     /// A QR that is none of ours ([`Rejection::InvalidQr`] or [`Rejection::TamperedQr`]); the number tells attempts apart.
     Refused(Rejection, u32),
-    /// A wristband's chip.
+    /// A wristband's tag.
     Tag(TagUid),
 }
 

@@ -10,7 +10,7 @@ use crate::model::rejection::Rejection;
 use crate::model::status::ScanAck;
 use crate::model::time::{MINUTE_MS, Timestamp};
 use crate::shard::dedupe::Window;
-use crate::view::Till;
+use crate::view::Terminal;
 
 /// How long an enrolment code can be used.
 pub const CODE_KEPT_MS: i64 = 15 * MINUTE_MS;
@@ -28,7 +28,7 @@ pub struct Device {
     /// Where it stands, if it is a reader.
     pub gate: GateNo,
     /// What it is allowed, if it is a terminal. Those ask at wallets' homes, never at a gate.
-    pub terminal: Option<Till>,
+    pub terminal: Option<Terminal>,
     /// Ed25519.
     pub public_key: [u8; 32],
     pub enrolled_at: Timestamp,
@@ -81,7 +81,7 @@ pub struct Offer {
     /// For which gate, if it is for a reader.
     pub gate: GateNo,
     /// For a terminal: what it will be allowed.
-    pub terminal: Option<Till>,
+    pub terminal: Option<Terminal>,
     /// What the device will be called.
     pub name: String,
     pub until: Timestamp,

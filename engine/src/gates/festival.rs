@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use crate::cashless::event::CashEvent;
-use crate::command::{OfficeAction, TEXT_LEN_MAX};
+use crate::cashless::event::CashlessEvent;
+use crate::command::{AdminAction, TEXT_LEN_MAX};
 use crate::event::{Already, Event};
 use crate::gates::admission;
 use crate::gates::category::{Category, QUOTA_MAX, Ticket};
@@ -23,7 +23,7 @@ use crate::model::ids::{CategoryNo, DeviceId, FestivalId, GateNo, TagUid, Ticket
 use crate::model::rejection::Rejection;
 use crate::model::status::{FestivalStatus, Policy, ScanAck, TicketStatus};
 use crate::model::time::{Calendar, Timestamp};
-use crate::view::Till;
+use crate::view::Terminal;
 
 pub use crate::gates::festival::by_hand::RESET_WITHIN_MS;
 
@@ -103,8 +103,8 @@ impl Festival {
     /// # Errors
     /// [`Rejection::InvalidValue`] for a slug that is not `[a-z0-9-]{1,64}`, an empty or long name, an end before the
     /// start, or a policy out of bounds.
-    pub fn decide_create(action: &OfficeAction) -> Result<Event, Rejection> {
-        let OfficeAction::CreateFestival { slug, name, starts_at, ends_at, policy, calendar } = action else {
+    pub fn decide_create(action: &AdminAction) -> Result<Event, Rejection> {
+        let AdminAction::CreateFestival { slug, name, starts_at, ends_at, policy, calendar } = action else {
             return Err(Rejection::InvalidValue);
         };
         let slug_ok = (1..=64).contains(&slug.len())
@@ -188,7 +188,7 @@ impl Festival {
     ///
     /// # Errors
     /// [`Rejection::UnknownTicket`]; [`Rejection::UnknownTag`] if it has none.
-    pub(crate) fn wristband_of(&self, ticket: TicketId) -> Result<(TagUid, bool), Rejection> {
+    pub(crate) fn tag_of(&self, ticket: TicketId) -> Result<(TagUid, bool), Rejection> {
         self.ticket(ticket)?;
         let tag = *self.tag_of.get(&ticket).ok_or(Rejection::UnknownTag)?;
         Ok((tag, !self.lost_tags.contains(&tag)))
@@ -208,11 +208,11 @@ impl Festival {
     ///
     /// # Errors
     /// The rejections named in [`crate::model::rejection`] under "The office", "Undo" and "Devices".
-    pub(crate) fn decide(&self, action: &OfficeAction, now: Timestamp) -> Result<Decided, Rejection> {
+    pub(crate) fn decide(&self, action: &AdminAction, now: Timestamp) -> Result<Decided, Rejection> {
         let festival = self.id;
         let event = match action {
-            OfficeAction::CreateFestival { .. } => return Err(Rejection::SlugTaken),
-            OfficeAction::SetFestivalStatus { to, .. } => {
+            AdminAction::CreateFestival { .. } => return Err(Rejection::SlugTaken),
+            AdminAction::SetFestivalStatus { to, .. } => {
                 if (self.status, *to) == (FestivalStatus::Completed, FestivalStatus::Ongoing) {
                     return Err(Rejection::ReasonNeeded);
                 }
@@ -224,11 +224,11 @@ impl Festival {
                 }
                 Event::FestivalStatusSet { festival, to: *to }
             }
-            OfficeAction::SetPolicy { policy, .. } => {
+            AdminAction::SetPolicy { policy, .. } => {
                 check_policy(policy)?;
                 Event::PolicySet { festival, policy: *policy }
             }
-            OfficeAction::PutZone { zone, name, parent, capacity, .. } => {
+            AdminAction::PutZone { zone, name, parent, capacity, .. } => {
                 check(is_name(name))?;
                 let (zone, parent) = match zone {
                     Some(zone) => {
@@ -245,7 +245,7 @@ impl Festival {
                 }
                 Event::ZonePut { festival, zone, name: name.clone(), parent, capacity: *capacity }
             }
-            OfficeAction::AddGate { zone, name, .. } => {
+            AdminAction::AddGate { zone, name, .. } => {
                 check(is_name(name))?;
                 self.zone(*zone)?;
                 if self.gates.len() >= GATES_MAX {
@@ -253,7 +253,7 @@ impl Festival {
                 }
                 Event::GateAdded { festival, gate: GateNo(self.gates.len() as u16), zone: *zone, name: name.clone() }
             }
-            OfficeAction::PutCategory { category, values, .. } => {
+            AdminAction::PutCategory { category, values, .. } => {
                 self.check_category(values)?;
                 let category = match category {
                     Some(category) => {
@@ -266,7 +266,7 @@ impl Festival {
                 };
                 Event::CategoryPut { festival, category, values: values.clone() }
             }
-            OfficeAction::IssueTickets { category, holders, paid, seed, .. } => {
+            AdminAction::IssueTickets { category, holders, paid, seed, .. } => {
                 let known = self.categories.get(usize::from(category.0)).ok_or(Rejection::UnknownCategory)?;
                 check((1..=ISSUE_MAX).contains(&holders.len()))?;
                 if matches!(self.status, FestivalStatus::Completed | FestivalStatus::Cancelled) {
@@ -283,38 +283,38 @@ impl Festival {
                     holders: if holders.iter().all(Option::is_none) { Vec::new() } else { holders.clone() },
                 }
             }
-            OfficeAction::SetTicketStatus { ticket, to } => {
+            AdminAction::SetTicketStatus { ticket, to } => {
                 let from = self.ticket(*ticket)?.status;
                 if !from.may_become(*to) {
                     return Err(Rejection::InvalidTransition);
                 }
                 Event::TicketStatusSet { ticket: *ticket, from, to: *to }
             }
-            OfficeAction::BlockTicket { ticket, blocked } => {
+            AdminAction::BlockTicket { ticket, blocked } => {
                 if self.ticket(*ticket)?.blocked == *blocked {
                     return Ok(Decided::Already(Already::Done));
                 }
                 Event::TicketBlockSet { ticket: *ticket, blocked: *blocked }
             }
-            OfficeAction::UndoScan { ticket } => {
+            AdminAction::UndoScan { ticket } => {
                 let undone = admission::decide_undo(self, None, &Undo { ticket: *ticket, scan_seq: 0 }, now);
                 if let Verdict::Rejected(rejection) = undone.verdict {
                     return Err(rejection);
                 }
                 Event::Undone(undone)
             }
-            OfficeAction::SetZoneState { zone, state, .. } => {
+            AdminAction::SetZoneState { zone, state, .. } => {
                 if self.zone(*zone)?.state == *state {
                     return Ok(Decided::Already(Already::Done));
                 }
                 Event::ZoneStateSet { festival, zone: *zone, state: *state }
             }
-            OfficeAction::OfferEnrolment { gate, code_hash, name, .. } => {
+            AdminAction::OfferEnrolment { gate, code_hash, name, .. } => {
                 self.gates.get(usize::from(gate.0)).ok_or(Rejection::UnknownGate)?;
                 let until = self.decide_offer(code_hash, name, now)?;
                 Event::EnrolmentOffered { festival, gate: *gate, code_hash: *code_hash, name: name.clone(), until }
             }
-            OfficeAction::EnrolDevice { code_hash, public_key, .. } => {
+            AdminAction::EnrolDevice { code_hash, public_key, .. } => {
                 let offer = self.offers.get(code_hash).ok_or(Rejection::UnknownCode)?;
                 if let Some(number) = offer.redeem(&self.devices, public_key, now)? {
                     return Ok(Decided::Already(Already::Device(DeviceId::new(festival, number))));
@@ -326,7 +326,7 @@ impl Festival {
                 let (public_key, name, code_hash) = (*public_key, offer.name.clone(), *code_hash);
                 match offer.terminal {
                     None => Event::DeviceEnrolled { device, gate: offer.gate, public_key, name, code_hash },
-                    Some(Till { vendor, cashier }) => Event::Cash(CashEvent::TerminalEnrolled {
+                    Some(Terminal { vendor, cashier }) => Event::Cashless(CashlessEvent::TerminalEnrolled {
                         device,
                         vendor,
                         cashier,
@@ -336,31 +336,31 @@ impl Festival {
                     }),
                 }
             }
-            OfficeAction::RevokeDevice { device } => {
+            AdminAction::RevokeDevice { device } => {
                 if self.device(*device)?.revoked {
                     return Ok(Decided::Already(Already::Done));
                 }
                 Event::DeviceRevoked { device: *device }
             }
-            OfficeAction::DeviceConnected { device, session } => {
+            AdminAction::DeviceConnected { device, session } => {
                 if self.device(*device)?.revoked {
                     return Err(Rejection::DeviceRevoked);
                 }
                 Event::DeviceConnected { device: *device, session: *session }
             }
-            OfficeAction::DeviceLeft { device, session } => {
+            AdminAction::DeviceLeft { device, session } => {
                 if !self.device(*device)?.connections.is_present(*session) {
                     return Ok(Decided::Already(Already::Done));
                 }
                 Event::DeviceLeft { device: *device, session: *session }
             }
-            OfficeAction::DeviceClockSeen { device, off_ms } => {
+            AdminAction::DeviceClockSeen { device, off_ms } => {
                 if self.device(*device)?.clock_off_ms == *off_ms {
                     return Ok(Decided::Already(Already::Done));
                 }
                 Event::DeviceClockSeen { device: *device, off_ms: *off_ms }
             }
-            OfficeAction::DevicePins { device, present, next } => {
+            AdminAction::DevicePins { device, present, next } => {
                 let known = self.device(*device)?.pins;
                 let next = if *next == 0 { known[1] } else { *next };
                 let pins = [*present, if next == *present { 0 } else { next }];
@@ -369,13 +369,13 @@ impl Festival {
                 }
                 Event::DevicePins { device: *device, pins }
             }
-            OfficeAction::RotateQrKey { .. } => Event::QrKeyRotated { festival, version: self.qr_version + 1 },
-            OfficeAction::ByHand(action) => return self.decide_by_hand(action, now),
-            OfficeAction::ReportTicketTagLost { .. }
-            | OfficeAction::BindTag { .. }
-            | OfficeAction::CreateApiKey { .. }
-            | OfficeAction::RevokeApiKey { .. }
-            | OfficeAction::Cash(_) => return Err(Rejection::UnknownFestival),
+            AdminAction::RotateQrKey { .. } => Event::QrKeyRotated { festival, version: self.qr_version + 1 },
+            AdminAction::ByHand(action) => return self.decide_by_hand(action, now),
+            AdminAction::ReportTicketTagLost { .. }
+            | AdminAction::BindTag { .. }
+            | AdminAction::CreateApiKey { .. }
+            | AdminAction::RevokeApiKey { .. }
+            | AdminAction::Cashless(_) => return Err(Rejection::UnknownFestival),
         };
         Ok(Decided::Event(event))
     }
@@ -485,16 +485,23 @@ impl Festival {
             Event::DeviceEnrolled { device, gate, public_key, name, code_hash } => {
                 self.enrol(*device, *gate, None, public_key, name, code_hash, at);
             }
-            Event::Cash(CashEvent::TerminalOffered { vendor, cashier, code_hash, name, until, .. }) => {
-                let terminal = Some(Till { vendor: *vendor, cashier: *cashier });
+            Event::Cashless(CashlessEvent::TerminalOffered { vendor, cashier, code_hash, name, until, .. }) => {
+                let terminal = Some(Terminal { vendor: *vendor, cashier: *cashier });
                 let (gate, name, until) = (GateNo(0), name.clone(), *until);
                 self.offers.insert(*code_hash, Offer { gate, terminal, name, until, used_by: None });
             }
-            Event::Cash(CashEvent::TerminalEnrolled { device, vendor, cashier, public_key, name, code_hash }) => {
-                let terminal = Some(Till { vendor: *vendor, cashier: *cashier });
+            Event::Cashless(CashlessEvent::TerminalEnrolled {
+                device,
+                vendor,
+                cashier,
+                public_key,
+                name,
+                code_hash,
+            }) => {
+                let terminal = Some(Terminal { vendor: *vendor, cashier: *cashier });
                 self.enrol(*device, GateNo(0), terminal, public_key, name, code_hash, at);
             }
-            Event::Cash(CashEvent::TagBarred { tag, .. }) => {
+            Event::Cashless(CashlessEvent::TagBarred { tag, .. }) => {
                 self.lost_tags.insert(*tag);
             }
             Event::DeviceRevoked { device } => self.devices[device.number() as usize].revoked = true,
@@ -512,12 +519,12 @@ impl Festival {
             Event::QrKeyRotated { version, .. } => self.qr_version = *version,
             Event::ByHand(done) => self.apply_by_hand(done, at),
             Event::Expired => self.offers.retain(|_, offer| offer.until >= at),
-            Event::Asked(_)
+            Event::Origin(_)
             | Event::FestivalCreated { .. }
             | Event::ApiKeyCreated { .. }
             | Event::ApiKeyRevoked { .. }
             | Event::Transaction(_)
-            | Event::Cash(_)
+            | Event::Cashless(_)
             | Event::Sent { .. }
             | Event::Received { .. }
             | Event::Delivered { .. } => unreachable!("not a festival's own"),
@@ -528,7 +535,7 @@ impl Festival {
         &mut self,
         device: DeviceId,
         gate: GateNo,
-        terminal: Option<Till>,
+        terminal: Option<Terminal>,
         public_key: &[u8; 32],
         name: &str,
         code_hash: &[u8; 32],

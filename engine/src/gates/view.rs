@@ -7,7 +7,7 @@ use crate::model::ids::{CategoryNo, DeviceId, FestivalId, GateNo, TagUid, Ticket
 use crate::model::rejection::Rejection;
 use crate::model::status::{FestivalStatus, Policy, TicketStatus, ZoneState};
 use crate::model::time::{Calendar, Timestamp};
-use crate::view::Till;
+use crate::view::Terminal;
 
 /// How many tickets one [`crate::view::Query::TicketsByCode`] looks at: 262,144 × 64 B are 16 MiB, about 2 ms of the festival's shard.
 pub const CODE_SCAN_MAX: usize = 1 << 18;
@@ -125,7 +125,7 @@ pub struct DeviceView {
     /// The zone that gate leads into; of no meaning for a terminal.
     pub zone: ZoneNo,
     /// What it is allowed, if it is a terminal; else it is a reader.
-    pub terminal: Option<Till>,
+    pub terminal: Option<Terminal>,
     /// Ed25519.
     pub public_key: [u8; 32],
     /// Refused.

@@ -353,7 +353,7 @@ pub fn nonce_at(seed: u64, index: u32) -> u64 {
     (z ^ z >> 31) & NONCE_MASK
 }
 
-/// An NFC chip's UID: 4, 7 or 10 bytes (ISO/IEC 14443-3).
+/// An NFC tag's UID: 4, 7 or 10 bytes (ISO/IEC 14443-3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TagUid {
     len: u8,
@@ -370,9 +370,9 @@ impl TagUid {
         bytes[..uid.len()].copy_from_slice(uid);
         Some(Self { len: uid.len() as u8, bytes })
     }
-    /// Whether it can name anybody. A chip makes a UID of four bytes that begins with 08 anew each time it is read, and
+    /// Whether it can name anybody. A tag makes a UID of four bytes that begins with 08 anew each time it is read, and
     /// 88 is no UID's first byte but the mark that more of it follows (ISO/IEC 14443-3, 6.5.4); a reader that has read
-    /// nothing, and a chip that was never written, give all zeros or all ones.
+    /// nothing, and a tag that was never written, give all zeros or all ones.
     pub fn can_name_anybody(&self) -> bool {
         let uid = self.as_bytes();
         let made_anew = uid.len() == 4 && uid[0] == 0x08;
@@ -409,7 +409,7 @@ pub enum Home {
     /// A festival with its categories, zones, orders, vendors and devices.
     Festival(FestivalId),
     Wallet(WalletId),
-    /// What a chip names.
+    /// What a tag names.
     Tag(TagUid),
 }
 
@@ -512,10 +512,10 @@ mod tests {
         let wallets = [1, 2, 0xFFFF, u64::MAX].map(|id| Home::Wallet(WalletId(id)).shard(16).0);
         let tags: [&[u8]; 4] = [&[1, 2, 3, 4], &[4, 3, 2, 1], &[4, 0, 0, 0, 0, 0, 1], &[4, 0, 0, 0, 0, 0, 0, 0, 0, 1]];
         let tags = tags.map(|uid| Home::Tag(TagUid::new(uid).expect("a length there is")).shard(16).0);
-        assert_eq!((wallets, tags), GOLDEN_CASH_SHARDS);
+        assert_eq!((wallets, tags), GOLDEN_CASHLESS_SHARDS);
     }
     const GOLDEN_SHARDS: [u16; 4] = [6, 0, 11, 0];
-    const GOLDEN_CASH_SHARDS: ([u16; 4], [u16; 4]) = ([14, 4, 15, 7], [1, 13, 9, 2]);
+    const GOLDEN_CASHLESS_SHARDS: ([u16; 4], [u16; 4]) = ([14, 4, 15, 7], [1, 13, 9, 2]);
 
     proptest! {
         #[test]

@@ -82,7 +82,7 @@ pub struct Money {
     pub currency: Currency,
 }
 
-/// The first amount that is refused, 10^12 minor units: far above any till, and far below what could overflow a sum.
+/// The first amount that is refused, 10^12 minor units: far above any terminal, and far below what could overflow a sum.
 pub const AMOUNT_LIMIT: i64 = 1_000_000_000_000;
 /// A whole, in basis points.
 pub const WHOLE_BP: u16 = 10_000;

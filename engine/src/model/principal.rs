@@ -1,4 +1,4 @@
-//! Who did something. It stands in the record before what came of it ([`crate::event::Asked`]), so that the question "who
+//! Who did something. It stands in the record before what came of it ([`crate::event::Origin`]), so that the question "who
 //! let her in, and who gave the money back?" has an answer for as long as the journal is kept. A device's own commands
 //! carry the device in their event instead, with its number for the command ([`crate::gates::event::ByDevice`]).
 

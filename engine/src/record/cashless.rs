@@ -1,9 +1,9 @@
 //! How money's events are written and read.
 
-mod wristbands;
+mod tags;
 
-use crate::cashless::command::{CashPolicy, ProductValues, Source, SourceKind, VendorValues};
-use crate::cashless::event::{CashEvent, Lot, Lots, Posting, SoldLine, Transaction, TransactionKind};
+use crate::cashless::command::{CashlessPolicy, ProductValues, Source, SourceKind, VendorValues};
+use crate::cashless::event::{CashlessEvent, Lot, Lots, Posting, SoldLine, Transaction, TransactionKind};
 use crate::gates::event::ByDevice;
 use crate::model::ids::{DeviceId, FestivalId, ProductNo, ProviderNo, TagUid, VendorNo, WalletId};
 use crate::model::money::Currency;
@@ -167,8 +167,8 @@ fn some_rejection(number: u32) -> Result<Rejection, RecordError> {
     word(rejection(number)?, "rejection")
 }
 
-fn policy_to_proto(policy: &CashPolicy) -> proto::CashPolicy {
-    proto::CashPolicy {
+fn policy_to_proto(policy: &CashlessPolicy) -> proto::CashlessPolicy {
+    proto::CashlessPolicy {
         currency: policy.currency.to_word(),
         min_topup: policy.min_topup,
         max_topup: policy.max_topup,
@@ -178,9 +178,9 @@ fn policy_to_proto(policy: &CashPolicy) -> proto::CashPolicy {
     }
 }
 
-fn policy_from_proto(policy: Option<proto::CashPolicy>) -> Result<CashPolicy, RecordError> {
+fn policy_from_proto(policy: Option<proto::CashlessPolicy>) -> Result<CashlessPolicy, RecordError> {
     let policy = word(policy, "policy")?;
-    Ok(CashPolicy {
+    Ok(CashlessPolicy {
         currency: currency(policy.currency)?,
         min_topup: policy.min_topup,
         max_topup: policy.max_topup,
@@ -190,11 +190,11 @@ fn policy_from_proto(policy: Option<proto::CashPolicy>) -> Result<CashPolicy, Re
     })
 }
 
-fn policy_set(festival: FestivalId, policy: &CashPolicy, status: FestivalStatus) -> proto::CashPolicySet {
-    proto::CashPolicySet { festival: festival.0, policy: Some(policy_to_proto(policy)), status: status as u32 }
+fn policy_set(festival: FestivalId, policy: &CashlessPolicy, status: FestivalStatus) -> proto::CashlessPolicySet {
+    proto::CashlessPolicySet { festival: festival.0, policy: Some(policy_to_proto(policy)), status: status as u32 }
 }
 
-fn read_policy_set(set: proto::CashPolicySet) -> Result<(FestivalId, CashPolicy, FestivalStatus), RecordError> {
+fn read_policy_set(set: proto::CashlessPolicySet) -> Result<(FestivalId, CashlessPolicy, FestivalStatus), RecordError> {
     let policy = policy_from_proto(set.policy)?;
     Ok((FestivalId(set.festival), policy, word(FestivalStatus::from_number(set.status), "festival status")?))
 }
@@ -240,16 +240,18 @@ fn read_product_put(put: proto::ProductPut) -> Result<(FestivalId, VendorNo, Pro
     Ok((FestivalId(put.festival), vendor(put.vendor)?, ProductNo(narrow(put.product, "product")?), values))
 }
 
-pub(super) fn to_proto(event: &CashEvent) -> Kind {
+pub(super) fn to_proto(event: &CashlessEvent) -> Kind {
     match event {
-        CashEvent::PolicySet { festival, policy, status } => {
-            Kind::CashPolicySet(policy_set(*festival, policy, *status))
+        CashlessEvent::PolicySet { festival, policy, status } => {
+            Kind::CashlessPolicySet(policy_set(*festival, policy, *status))
         }
-        CashEvent::VendorPut { festival, vendor, values } => Kind::VendorPut(vendor_put(*festival, *vendor, values)),
-        CashEvent::ProductPut { festival, vendor, product, values } => {
+        CashlessEvent::VendorPut { festival, vendor, values } => {
+            Kind::VendorPut(vendor_put(*festival, *vendor, values))
+        }
+        CashlessEvent::ProductPut { festival, vendor, product, values } => {
             Kind::ProductPut(product_put(*festival, *vendor, *product, values))
         }
-        CashEvent::TerminalOffered { festival, vendor, cashier, code_hash, name, until } => {
+        CashlessEvent::TerminalOffered { festival, vendor, cashier, code_hash, name, until } => {
             Kind::TerminalOffered(proto::TerminalOffered {
                 festival: festival.0,
                 vendor: vendor.map(|vendor| u32::from(vendor.0)),
@@ -259,7 +261,7 @@ pub(super) fn to_proto(event: &CashEvent) -> Kind {
                 until: until.0,
             })
         }
-        CashEvent::TerminalEnrolled { device, vendor, cashier, public_key, name, code_hash } => {
+        CashlessEvent::TerminalEnrolled { device, vendor, cashier, public_key, name, code_hash } => {
             Kind::TerminalEnrolled(proto::TerminalEnrolled {
                 device: device.0,
                 vendor: vendor.map(|vendor| u32::from(vendor.0)),
@@ -269,21 +271,23 @@ pub(super) fn to_proto(event: &CashEvent) -> Kind {
                 code_hash: code_hash.to_vec(),
             })
         }
-        CashEvent::WalletCreated { wallet, issuer, currency, account } => Kind::WalletCreated(proto::WalletCreated {
-            wallet: wallet.0,
-            issuer: issuer.0,
-            currency: currency.to_word(),
-            account: account_to_bytes(*account),
-        }),
-        CashEvent::WalletClaimed { wallet, account } => {
+        CashlessEvent::WalletCreated { wallet, issuer, currency, account } => {
+            Kind::WalletCreated(proto::WalletCreated {
+                wallet: wallet.0,
+                issuer: issuer.0,
+                currency: currency.to_word(),
+                account: account_to_bytes(*account),
+            })
+        }
+        CashlessEvent::WalletClaimed { wallet, account } => {
             Kind::WalletClaimed(proto::WalletClaimed { wallet: wallet.0, account: account_to_bytes(Some(*account)) })
         }
-        CashEvent::WalletBlockSet { wallet, blocked } => {
+        CashlessEvent::WalletBlockSet { wallet, blocked } => {
             Kind::WalletBlockSet(proto::WalletBlockSet { wallet: wallet.0, blocked: *blocked })
         }
-        CashEvent::TransferSettled { op } => Kind::TransferSettled(proto::TransferSettled { op: *op }),
-        CashEvent::TransferCancelAsked { op } => Kind::TransferCancelAsked(proto::TransferCancelAsked { op: *op }),
-        CashEvent::CurrencyChanging { festival, policy, op, others } => {
+        CashlessEvent::TransferSettled { op } => Kind::TransferSettled(proto::TransferSettled { op: *op }),
+        CashlessEvent::TransferCancelAsked { op } => Kind::TransferCancelAsked(proto::TransferCancelAsked { op: *op }),
+        CashlessEvent::CurrencyChanging { festival, policy, op, others } => {
             Kind::CurrencyChanging(proto::CurrencyChanging {
                 festival: festival.0,
                 policy: Some(policy_to_proto(policy)),
@@ -291,32 +295,32 @@ pub(super) fn to_proto(event: &CashEvent) -> Kind {
                 others: u32::from(*others),
             })
         }
-        CashEvent::CurrencyHeld { festival } => Kind::CurrencyHeld(proto::CurrencyHeld { festival: festival.0 }),
-        CashEvent::CurrencyVoted { op, booked } => {
+        CashlessEvent::CurrencyHeld { festival } => Kind::CurrencyHeld(proto::CurrencyHeld { festival: festival.0 }),
+        CashlessEvent::CurrencyVoted { op, booked } => {
             Kind::CurrencyVoted(proto::CurrencyVoted { op: *op, booked: *booked })
         }
-        CashEvent::CurrencyReleased { festival } => {
+        CashlessEvent::CurrencyReleased { festival } => {
             Kind::CurrencyReleased(proto::CurrencyReleased { festival: festival.0 })
         }
-        of_wristband => wristbands::to_proto(of_wristband),
+        of_tag => tags::to_proto(of_tag),
     }
 }
 
-pub(super) fn from_proto(kind: Kind) -> Result<CashEvent, RecordError> {
+pub(super) fn from_proto(kind: Kind) -> Result<CashlessEvent, RecordError> {
     Ok(match kind {
-        Kind::CashPolicySet(set) => {
+        Kind::CashlessPolicySet(set) => {
             let (festival, policy, status) = read_policy_set(set)?;
-            CashEvent::PolicySet { festival, policy, status }
+            CashlessEvent::PolicySet { festival, policy, status }
         }
         Kind::VendorPut(put) => {
             let (festival, vendor, values) = read_vendor_put(put)?;
-            CashEvent::VendorPut { festival, vendor, values }
+            CashlessEvent::VendorPut { festival, vendor, values }
         }
         Kind::ProductPut(put) => {
             let (festival, vendor, product, values) = read_product_put(put)?;
-            CashEvent::ProductPut { festival, vendor, product, values }
+            CashlessEvent::ProductPut { festival, vendor, product, values }
         }
-        Kind::TerminalOffered(offered) => CashEvent::TerminalOffered {
+        Kind::TerminalOffered(offered) => CashlessEvent::TerminalOffered {
             festival: FestivalId(offered.festival),
             vendor: offered.vendor.map(vendor).transpose()?,
             cashier: offered.cashier,
@@ -324,7 +328,7 @@ pub(super) fn from_proto(kind: Kind) -> Result<CashEvent, RecordError> {
             name: offered.name,
             until: Timestamp(offered.until),
         },
-        Kind::TerminalEnrolled(enrolled) => CashEvent::TerminalEnrolled {
+        Kind::TerminalEnrolled(enrolled) => CashlessEvent::TerminalEnrolled {
             device: DeviceId(enrolled.device),
             vendor: enrolled.vendor.map(vendor).transpose()?,
             cashier: enrolled.cashier,
@@ -332,29 +336,31 @@ pub(super) fn from_proto(kind: Kind) -> Result<CashEvent, RecordError> {
             name: enrolled.name,
             code_hash: array(&enrolled.code_hash, "code hash")?,
         },
-        Kind::WalletCreated(created) => CashEvent::WalletCreated {
+        Kind::WalletCreated(created) => CashlessEvent::WalletCreated {
             wallet: WalletId(created.wallet),
             issuer: FestivalId(created.issuer),
             currency: currency(created.currency)?,
             account: account_from_bytes(&created.account)?,
         },
-        Kind::WalletClaimed(claimed) => CashEvent::WalletClaimed {
+        Kind::WalletClaimed(claimed) => CashlessEvent::WalletClaimed {
             wallet: WalletId(claimed.wallet),
             account: word(account_from_bytes(&claimed.account)?, "account")?,
         },
-        Kind::WalletBlockSet(set) => CashEvent::WalletBlockSet { wallet: WalletId(set.wallet), blocked: set.blocked },
-        Kind::TransferSettled(settled) => CashEvent::TransferSettled { op: settled.op },
-        Kind::TransferCancelAsked(asked) => CashEvent::TransferCancelAsked { op: asked.op },
-        Kind::CurrencyChanging(changing) => CashEvent::CurrencyChanging {
+        Kind::WalletBlockSet(set) => {
+            CashlessEvent::WalletBlockSet { wallet: WalletId(set.wallet), blocked: set.blocked }
+        }
+        Kind::TransferSettled(settled) => CashlessEvent::TransferSettled { op: settled.op },
+        Kind::TransferCancelAsked(asked) => CashlessEvent::TransferCancelAsked { op: asked.op },
+        Kind::CurrencyChanging(changing) => CashlessEvent::CurrencyChanging {
             festival: FestivalId(changing.festival),
             policy: policy_from_proto(changing.policy)?,
             op: changing.op,
             others: narrow(changing.others, "shards")?,
         },
-        Kind::CurrencyHeld(held) => CashEvent::CurrencyHeld { festival: FestivalId(held.festival) },
-        Kind::CurrencyVoted(voted) => CashEvent::CurrencyVoted { op: voted.op, booked: voted.booked },
-        Kind::CurrencyReleased(released) => CashEvent::CurrencyReleased { festival: FestivalId(released.festival) },
-        other => wristbands::from_proto(other)?,
+        Kind::CurrencyHeld(held) => CashlessEvent::CurrencyHeld { festival: FestivalId(held.festival) },
+        Kind::CurrencyVoted(voted) => CashlessEvent::CurrencyVoted { op: voted.op, booked: voted.booked },
+        Kind::CurrencyReleased(released) => CashlessEvent::CurrencyReleased { festival: FestivalId(released.festival) },
+        other => tags::from_proto(other)?,
     })
 }
 
@@ -397,7 +403,7 @@ pub(super) fn message_to_proto(message: &Message) -> proto::Message {
         Message::CurrencyDecided { op, festival } => {
             What::CurrencyDecided(proto::CurrencyDecided { op: *op, festival: festival.0 })
         }
-        of_wristband => wristbands::message_to_proto(of_wristband),
+        of_tag => tags::message_to_proto(of_tag),
     };
     proto::Message { what: Some(what) }
 }
@@ -443,6 +449,6 @@ pub(super) fn message_from_proto(message: Option<proto::Message>) -> Result<Mess
         What::CurrencyDecided(decided) => {
             Message::CurrencyDecided { op: decided.op, festival: FestivalId(decided.festival) }
         }
-        other => wristbands::message_from_proto(other)?,
+        other => tags::message_from_proto(other)?,
     })
 }

@@ -1,11 +1,11 @@
 //! How money's commands go through a shard: terminals', the office's, other shards'.
 
-use crate::cashless::command::{CashAction, TerminalAction, TerminalAnswer, TerminalCommand};
-use crate::cashless::event::{CashEvent, Transaction};
+use crate::cashless::command::{CashlessAction, TerminalAction, TerminalAnswer, TerminalCommand};
+use crate::cashless::event::{CashlessEvent, Transaction};
 use crate::cashless::operations::{AskedBy, Asker};
 use crate::cashless::{LAPSE_MAX, entry_of};
-use crate::command::{Answer, OfficeAction, OfficeAnswer};
-use crate::event::{Asked, Event};
+use crate::command::{AdminAction, AdminAnswer, Answer};
+use crate::event::{Event, Origin};
 use crate::gates::command::ByHand;
 use crate::gates::event::{ByDevice, DoneByHand};
 use crate::model::ids::{Home, ShardId};
@@ -16,7 +16,7 @@ use crate::plants::{Plant, planted};
 use crate::record::Writer;
 use crate::shard::dedupe::Seen;
 use crate::shard::outbox::{DELIVER_MAX, Entry, Message, Named, OPS_MAX};
-use crate::shard::{Hold, Shard, Step, office_answer};
+use crate::shard::{Hold, Shard, Step, admin_answer};
 
 impl Shard {
     pub(super) fn terminal(&mut self, command: &TerminalCommand, now: Timestamp, writer: &mut Writer<'_>) -> Answer {
@@ -24,9 +24,9 @@ impl Shard {
         let reply = |answer, repeated| Answer::Terminal { device, seq, answer, repeated };
         let wallet = command.action.wallet();
         if let TerminalAction::Balance { wallet, tap } = &command.action {
-            return reply(self.cash.balance(device, *wallet, tap.as_ref(), now), false);
+            return reply(self.cashless.balance(device, *wallet, tap.as_ref(), now), false);
         }
-        let Some((_, terminal)) = self.cash.directory.terminal(device) else {
+        let Some((_, terminal)) = self.cashless.directory.terminal(device) else {
             return reply(TerminalAnswer::rejected(Rejection::UnknownDevice, wallet, now), false);
         };
         let fingerprint = fingerprint(&command.action);
@@ -36,9 +36,9 @@ impl Shard {
             Seen::Refused(rejection) => return reply(TerminalAnswer::rejected(rejection, wallet, now), false),
         }
         let by = ByDevice { device, seq, floor: terminal.window.floor().max(command.floor), fingerprint };
-        match self.cash.decide_till(by, command, self.number_of_order(), now) {
+        match self.cashless.decide_terminal(by, command, self.number_of_order(), now) {
             Ok(transaction) => {
-                self.cash.apply_transaction(&transaction, None, now);
+                self.cashless.apply_transaction(&transaction, None, now);
                 writer.push_transaction(&transaction);
                 reply(transaction.answer(now), false)
             }
@@ -57,62 +57,62 @@ impl Shard {
     ///
     /// # Errors
     /// [`Rejection::Busy`].
-    pub(super) fn has_room_for(&self, action: &OfficeAction) -> Result<(), Rejection> {
+    pub(super) fn has_room_for(&self, action: &AdminAction) -> Result<(), Rejection> {
         let room = match action {
-            OfficeAction::Cash(
-                CashAction::Transfer { to: wallet, .. }
-                | CashAction::Merge { into: wallet, .. }
-                | CashAction::LinkTag { wallet, .. },
-            ) => self.cash.ops.len() < OPS_MAX && self.outbox.has_room(Home::Wallet(*wallet).shard(self.shards)),
-            OfficeAction::BindTag { ticket, .. } => {
+            AdminAction::Cashless(
+                CashlessAction::Transfer { to: wallet, .. }
+                | CashlessAction::Merge { into: wallet, .. }
+                | CashlessAction::LinkTag { wallet, .. },
+            ) => self.cashless.ops.len() < OPS_MAX && self.outbox.has_room(Home::Wallet(*wallet).shard(self.shards)),
+            AdminAction::BindTag { ticket, .. } => {
                 let to = Home::Festival(ticket.festival()).shard(self.shards);
-                self.cash.ops.len() < OPS_MAX && self.outbox.has_room(to)
+                self.cashless.ops.len() < OPS_MAX && self.outbox.has_room(to)
             }
             // A loss is told even where a shard is far behind: as many as there are operations.
-            OfficeAction::ReportTicketTagLost { .. }
-            | OfficeAction::Cash(CashAction::ReportLost { .. } | CashAction::ReportTagLost { .. }) => {
-                self.cash.ops.len() < OPS_MAX
+            AdminAction::ReportTicketTagLost { .. }
+            | AdminAction::Cashless(CashlessAction::ReportLost { .. } | CashlessAction::ReportTagLost { .. }) => {
+                self.cashless.ops.len() < OPS_MAX
             }
-            OfficeAction::Cash(CashAction::SetPolicy { .. }) => {
-                self.cash.ops.len() < OPS_MAX && self.others().all(|other| self.outbox.has_room(other))
+            AdminAction::Cashless(CashlessAction::SetPolicy { .. }) => {
+                self.cashless.ops.len() < OPS_MAX && self.others().all(|other| self.outbox.has_room(other))
             }
-            OfficeAction::Cash(CashAction::PutVendor { .. } | CashAction::PutProduct { .. })
-            | OfficeAction::SetFestivalStatus { .. }
-            | OfficeAction::ByHand(ByHand::Complete { .. } | ByHand::Reopen { .. } | ByHand::ReadmitDevice { .. })
-            | OfficeAction::EnrolDevice { .. }
-            | OfficeAction::RevokeDevice { .. } => self.others().all(|other| self.outbox.has_room(other)),
+            AdminAction::Cashless(CashlessAction::PutVendor { .. } | CashlessAction::PutProduct { .. })
+            | AdminAction::SetFestivalStatus { .. }
+            | AdminAction::ByHand(ByHand::Complete { .. } | ByHand::Reopen { .. } | ByHand::ReadmitDevice { .. })
+            | AdminAction::EnrolDevice { .. }
+            | AdminAction::RevokeDevice { .. } => self.others().all(|other| self.outbox.has_room(other)),
             _ => true,
         };
         if room { Ok(()) } else { Err(Rejection::Busy) }
     }
 
     /// What a transfer inside one shard would be refused for by the other side, found before anything moves.
-    pub(super) fn check_near_side(&self, event: &Event, action: &CashAction) -> Result<(), Rejection> {
+    pub(super) fn check_near_side(&self, event: &Event, action: &CashlessAction) -> Result<(), Rejection> {
         let Event::Transaction(t) = event else { return Ok(()) };
         let Some(to) = t.other.filter(|to| Home::Wallet(*to).shard(self.shards) == self.id) else { return Ok(()) };
         let merges = self.merges(t, action);
-        self.cash.decide_credit(t.of, (t.wallet, to), t.festival, t.currency, &t.lots, merges).map(|_| ())
+        self.cashless.decide_credit(t.of, (t.wallet, to), t.festival, t.currency, &t.lots, merges).map(|_| ())
     }
 
     /// For a merge the account whose wallets are merged.
-    fn merges(&self, t: &Transaction, action: &CashAction) -> Option<u128> {
-        let CashAction::Merge { .. } = action else { return None };
-        self.cash.wallets.get(t.wallet).ok()?.account()
+    fn merges(&self, t: &Transaction, action: &CashlessAction) -> Option<u128> {
+        let CashlessAction::Merge { .. } = action else { return None };
+        self.cashless.wallets.get(t.wallet).ok()?.account()
     }
 
     /// Tells other shards of what the office has just brought about, or does here what it causes.
     pub(super) fn follow(
         &mut self,
         event: &Event,
-        action: &OfficeAction,
+        action: &AdminAction,
         now: Timestamp,
         writer: &mut Writer<'_>,
         out: &mut Step,
     ) {
         match (event, action) {
-            (Event::Transaction(t), OfficeAction::Cash(action)) if t.other.is_some() => {
+            (Event::Transaction(t), AdminAction::Cashless(action)) if t.other.is_some() => {
                 let to = t.other.expect("just looked");
-                let issuer = self.cash.wallets.get(t.wallet).expect("it paid").issuer;
+                let issuer = self.cashless.wallets.get(t.wallet).expect("it paid").issuer;
                 let message = Message::Credit {
                     op: t.of,
                     from: t.wallet,
@@ -126,8 +126,8 @@ impl Shard {
                 self.tell(Home::Wallet(to).shard(self.shards), message, now, writer, out);
             }
             (
-                Event::Cash(CashEvent::TagLinking { tag, wallet, version, op, .. }),
-                OfficeAction::Cash(CashAction::LinkTag { festival, replace, create, .. }),
+                Event::Cashless(CashlessEvent::TagLinking { tag, wallet, version, op, .. }),
+                AdminAction::Cashless(CashlessAction::LinkTag { festival, replace, create, .. }),
             ) => {
                 let message = Message::Link {
                     op: *op,
@@ -141,24 +141,27 @@ impl Shard {
                 };
                 self.tell(Home::Wallet(*wallet).shard(self.shards), message, now, writer, out);
             }
-            (Event::Cash(CashEvent::CurrencyChanging { festival, op, .. }), _) => {
+            (Event::Cashless(CashlessEvent::CurrencyChanging { festival, op, .. }), _) => {
                 let message = Message::CurrencyAsk { op: *op, festival: *festival };
                 self.tell_others(&message, now, writer, out);
             }
-            (Event::Cash(CashEvent::TagBinding { tag, ticket, op }), _) => {
+            (Event::Cashless(CashlessEvent::TagBinding { tag, ticket, op }), _) => {
                 let message = Message::Bind { op: *op, tag: *tag, ticket: *ticket, from: None };
                 self.tell(Home::Festival(ticket.festival()).shard(self.shards), message, now, writer, out);
             }
-            (Event::Cash(CashEvent::WalletTagLost { wallet, tag, version, op }), _) => {
+            (Event::Cashless(CashlessEvent::WalletTagLost { wallet, tag, version, op }), _) => {
                 let message = Message::Lost { tag: *tag, named: Named::Wallet(*wallet, *version), op: *op };
                 self.tell(Home::Tag(*tag).shard(self.shards), message, now, writer, out);
             }
-            (Event::Cash(CashEvent::TagBarred { tag, op, .. }), OfficeAction::ReportTicketTagLost { ticket }) => {
+            (
+                Event::Cashless(CashlessEvent::TagBarred { tag, op, .. }),
+                AdminAction::ReportTicketTagLost { ticket },
+            ) => {
                 let message = Message::Lost { tag: *tag, named: Named::Ticket(*ticket), op: *op };
                 self.tell(Home::Tag(*tag).shard(self.shards), message, now, writer, out);
             }
-            (Event::Cash(CashEvent::TagLost { tag, op }), _) => {
-                for named in self.cash.named_by(*tag) {
+            (Event::Cashless(CashlessEvent::TagLost { tag, op }), _) => {
+                for named in self.cashless.named_by(*tag) {
                     self.bar(*tag, named, (self.id, *op), now, writer, out);
                 }
             }
@@ -172,17 +175,17 @@ impl Shard {
     /// What the other shards are to know of an event.
     fn entry(&self, event: &Event) -> Option<Entry> {
         match event {
-            Event::Cash(event) => entry_of(event),
+            Event::Cashless(event) => entry_of(event),
             Event::FestivalStatusSet { festival, to } => {
-                let policy = self.cash.directory.get(*festival).ok()?.policy;
+                let policy = self.cashless.directory.get(*festival).ok()?.policy;
                 Some(Entry::Festival { festival: *festival, policy, status: *to })
             }
             Event::ByHand(DoneByHand::Reopened { festival, .. }) => {
-                let policy = self.cash.directory.get(*festival).ok()?.policy;
+                let policy = self.cashless.directory.get(*festival).ok()?.policy;
                 Some(Entry::Festival { festival: *festival, policy, status: FestivalStatus::Ongoing })
             }
             Event::DeviceRevoked { device } | Event::ByHand(DoneByHand::DeviceReadmitted { device, .. }) => {
-                let (_, terminal) = self.cash.directory.terminal(*device)?;
+                let (_, terminal) = self.cashless.directory.terminal(*device)?;
                 let (vendor, cashier) = (terminal.vendor, terminal.cashier);
                 let revoked = matches!(event, Event::DeviceRevoked { .. });
                 Some(Entry::Terminal { device: *device, vendor, cashier, revoked })
@@ -196,31 +199,33 @@ impl Shard {
         if let Event::FestivalStatusSet { .. } | Event::DeviceRevoked { .. } | Event::ByHand(_) = event
             && let Some(entry) = self.entry(event)
         {
-            self.cash.put(&entry, at);
+            self.cashless.put(&entry, at);
         }
     }
 
     /// Makes an answer wait until the other shards have what they were told: all that is under way now, so that a
     /// repetition waits as well.
-    pub(super) fn hold(&self, action: &OfficeAction, answer: &OfficeAnswer, index: usize, holds: &mut Vec<Hold>) {
+    pub(super) fn hold(&self, action: &AdminAction, answer: &AdminAnswer, index: usize, holds: &mut Vec<Hold>) {
         let spreads = match (action, answer) {
-            (_, OfficeAnswer::Rejected(_) | OfficeAnswer::Pending(_)) => false,
+            (_, AdminAnswer::Rejected(_) | AdminAnswer::Pending(_)) => false,
             (
-                OfficeAction::Cash(
-                    CashAction::SetPolicy { .. } | CashAction::PutVendor { .. } | CashAction::PutProduct { .. },
+                AdminAction::Cashless(
+                    CashlessAction::SetPolicy { .. }
+                    | CashlessAction::PutVendor { .. }
+                    | CashlessAction::PutProduct { .. },
                 ),
                 _,
             ) => true,
             (
-                OfficeAction::SetFestivalStatus { festival, .. }
-                | OfficeAction::ByHand(ByHand::Complete { festival } | ByHand::Reopen { festival, .. }),
+                AdminAction::SetFestivalStatus { festival, .. }
+                | AdminAction::ByHand(ByHand::Complete { festival } | ByHand::Reopen { festival, .. }),
                 _,
-            ) => self.cash.directory.get(*festival).is_ok(),
-            (OfficeAction::RevokeDevice { device } | OfficeAction::ByHand(ByHand::ReadmitDevice { device, .. }), _) => {
-                self.cash.directory.terminal(*device).is_some()
+            ) => self.cashless.directory.get(*festival).is_ok(),
+            (AdminAction::RevokeDevice { device } | AdminAction::ByHand(ByHand::ReadmitDevice { device, .. }), _) => {
+                self.cashless.directory.terminal(*device).is_some()
             }
-            (OfficeAction::EnrolDevice { .. }, OfficeAnswer::Device(device)) => {
-                self.cash.directory.terminal(*device).is_some()
+            (AdminAction::EnrolDevice { .. }, AdminAnswer::Device(device)) => {
+                self.cashless.directory.terminal(*device).is_some()
             }
             _ => false,
         };
@@ -262,7 +267,7 @@ impl Shard {
         let n = self.outbox.next(to);
         out.sent.retain(|(shard, _)| *shard != to);
         out.sent.push((to, n));
-        self.happen(&Event::Sent { to, n, message }, None, now, writer);
+        self.emit(&Event::Sent { to, n, message }, None, now, writer);
     }
 
     /// Takes in what another shard has sent.
@@ -286,7 +291,7 @@ impl Shard {
                 break; // what lies between comes again, and this with it
             }
             let cancelled = cancels(&messages[i + 1..], message);
-            self.happen(&Event::Received { from, n, message: message.clone() }, None, now, writer);
+            self.emit(&Event::Received { from, n, message: message.clone() }, None, now, writer);
             self.hear(from, message, cancelled, now, writer, out);
         }
         Answer::Acked { from, through: self.outbox.high_water(from) }
@@ -302,7 +307,7 @@ impl Shard {
     ) -> Answer {
         let known = to != self.id && to.0 < self.shards;
         if known && through > self.outbox.delivered(to) && through < self.outbox.next(to) {
-            self.happen(&Event::Delivered { to, through }, None, now, writer);
+            self.emit(&Event::Delivered { to, through }, None, now, writer);
         }
         Answer::Noted
     }
@@ -321,11 +326,12 @@ impl Shard {
             // Written down where it is received.
             Message::Directory(_) => {}
             Message::Credit { op, from: sender, to, festival, currency, lots, account, .. } => {
-                let decided = self.cash.decide_credit(*op, (*sender, *to), *festival, *currency, lots, *account);
+                let decided = self.cashless.decide_credit(*op, (*sender, *to), *festival, *currency, lots, *account);
                 let decided = if cancelled { Err(Rejection::TransferCancelled) } else { decided };
                 if cancelled
                     && planted(Plant::NoTombstone)
-                    && let Ok(t) = self.cash.decide_credit(*op, (*sender, *to), *festival, *currency, lots, *account)
+                    && let Ok(t) =
+                        self.cashless.decide_credit(*op, (*sender, *to), *festival, *currency, lots, *account)
                 {
                     self.transact(t, now, writer, out);
                 }
@@ -341,28 +347,28 @@ impl Shard {
                 self.tell(from, answer, now, writer, out);
             }
             Message::Credited { op } => {
-                if self.cash.transfer(*op).is_some() {
-                    self.cash_happens(CashEvent::TransferSettled { op: *op }, now, writer, out);
+                if self.cashless.transfer(*op).is_some() {
+                    self.cashless_happens(CashlessEvent::TransferSettled { op: *op }, now, writer, out);
                 }
             }
             Message::Declined { op, rejection } => {
-                if let Some(t) = self.cash.decide_back(*op, *rejection) {
+                if let Some(t) = self.cashless.decide_back(*op, *rejection) {
                     self.transact(t, now, writer, out);
                 }
             }
             // What it takes back came first, and was decided then; the answer to that is on its way.
             Message::Cancel { .. } => {}
             Message::CurrencyAsk { op, festival } => {
-                let booked = self.cash.has_booked(*festival);
+                let booked = self.cashless.has_booked(*festival);
                 if !booked {
-                    self.cash_happens(CashEvent::CurrencyHeld { festival: *festival }, now, writer, out);
+                    self.cashless_happens(CashlessEvent::CurrencyHeld { festival: *festival }, now, writer, out);
                 }
                 self.tell(from, Message::CurrencyVote { op: *op, booked }, now, writer, out);
             }
             Message::CurrencyVote { op, booked } => self.currency_vote(*op, *booked, now, writer, out),
             Message::CurrencyDecided { op, festival } => {
-                if self.cash.is_held(*festival) {
-                    self.cash_happens(CashEvent::CurrencyReleased { festival: *festival }, now, writer, out);
+                if self.cashless.is_held(*festival) {
+                    self.cashless_happens(CashlessEvent::CurrencyReleased { festival: *festival }, now, writer, out);
                 }
                 self.tell(from, Message::CurrencyVote { op: *op, booked: false }, now, writer, out);
             }
@@ -377,51 +383,57 @@ impl Shard {
             | Message::Unbind { .. }
             | Message::Carry { .. }
             | Message::Bar { .. }
-            | Message::LossKnown { .. } => self.hear_of_wristband(from, message, now, writer, out),
+            | Message::LossKnown { .. } => self.hear_of_tag(from, message, now, writer, out),
         }
     }
 
     /// Another shard has answered about a festival's other currency; the last one decides.
     fn currency_vote(&mut self, op: u64, booked: bool, now: Timestamp, writer: &mut Writer<'_>, out: &mut Step) {
-        let Some(before) = self.cash.currency_change(op) else { return };
+        let Some(before) = self.cashless.currency_change(op) else { return };
         let was_decided = before.decided;
-        self.cash_happens(CashEvent::CurrencyVoted { op, booked }, now, writer, out);
-        let Some(change) = self.cash.currency_change(op).filter(|change| change.decided && !was_decided) else {
+        self.cashless_happens(CashlessEvent::CurrencyVoted { op, booked }, now, writer, out);
+        let Some(change) = self.cashless.currency_change(op).filter(|change| change.decided && !was_decided) else {
             return;
         };
         let festival = change.festival;
-        if let Some(set) = self.cash.changed_policy(change) {
+        if let Some(set) = self.cashless.changed_policy(change) {
             let entry = entry_of(&set).expect("the directory's own");
-            self.cash_happens(set, now, writer, out);
+            self.cashless_happens(set, now, writer, out);
             self.tell_others(&Message::Directory(entry), now, writer, out);
         }
         self.tell_others(&Message::CurrencyDecided { op, festival }, now, writer, out);
     }
 
     fn transact(&mut self, t: Transaction, now: Timestamp, writer: &mut Writer<'_>, out: &mut Step) {
-        out.finished.extend(self.happen(&Event::Transaction(t), None, now, writer));
+        out.finished.extend(self.emit(&Event::Transaction(t), None, now, writer));
     }
 
-    pub(super) fn cash_happens(&mut self, event: CashEvent, now: Timestamp, writer: &mut Writer<'_>, out: &mut Step) {
-        out.finished.extend(self.happen(&Event::Cash(event), None, now, writer));
+    pub(super) fn cashless_happens(
+        &mut self,
+        event: CashlessEvent,
+        now: Timestamp,
+        writer: &mut Writer<'_>,
+        out: &mut Step,
+    ) {
+        out.finished.extend(self.emit(&Event::Cashless(event), None, now, writer));
     }
 
     /// Asks the other sides of transfers that have taken too long to let them be.
     pub(super) fn overdue(&mut self, now: Timestamp, writer: &mut Writer<'_>, out: &mut Step) {
         let overdue: Vec<(u64, ShardId)> = self
-            .cash
+            .cashless
             .ops
             .overdue(now)
             .map(|(op, transfer)| (op, Home::Wallet(transfer.to).shard(self.shards)))
             .collect();
         for (op, to) in overdue {
             if planted(Plant::RefundOnAClock) {
-                if let Some(t) = self.cash.decide_back(op, Rejection::TransferCancelled) {
+                if let Some(t) = self.cashless.decide_back(op, Rejection::TransferCancelled) {
                     self.transact(t, now, writer, out);
                 }
                 continue;
             }
-            self.cash_happens(CashEvent::TransferCancelAsked { op }, now, writer, out);
+            self.cashless_happens(CashlessEvent::TransferCancelAsked { op }, now, writer, out);
             self.tell(to, Message::Cancel { op }, now, writer, out);
         }
     }
@@ -429,15 +441,15 @@ impl Shard {
     /// Gifts of festivals that are over lapse, some at each tick.
     pub(super) fn lapse(&mut self, now: Timestamp, writer: &mut Writer<'_>, out: &mut Step) {
         for _ in 0..LAPSE_MAX {
-            let Some(t) = self.cash.decide_lapse(now) else { return };
+            let Some(t) = self.cashless.decide_lapse(now) else { return };
             self.transact(t, now, writer, out);
         }
     }
 
     /// What an office command of this event's is told: for an operation its answer if it is over already.
-    pub(super) fn answer_of(&self, event: &Event, out: &mut Step) -> OfficeAnswer {
-        let answer = office_answer(event);
-        if let OfficeAnswer::Pending(op) = answer
+    pub(super) fn answer_of(&self, event: &Event, out: &mut Step) -> AdminAnswer {
+        let answer = admin_answer(event);
+        if let AdminAnswer::Pending(op) = answer
             && let Some(at) = out.finished.iter().position(|(finished, _)| *finished == op)
         {
             return out.finished.swap_remove(at).1;
@@ -446,7 +458,7 @@ impl Shard {
     }
 
     /// Who asked for the operation that this event begins.
-    pub(super) fn asker(asked: Option<Asked>) -> Asker {
+    pub(super) fn asker(asked: Option<Origin>) -> Asker {
         let asked = asked?;
         let (key, fingerprint) = asked.key?;
         Some(AskedBy { by: asked.by, key, fingerprint })
@@ -460,7 +472,7 @@ fn cancels(behind: &[Message], message: &Message) -> bool {
 }
 
 /// Tells one question of a terminal from another with the same number: FNV-1a over what was asked, folded to 32 bits. A
-/// question that names a chip is the same whatever wallet the chip was resolved to. Kept in records, so it never changes.
+/// question that names a tag is the same whatever wallet the tag was resolved to. Kept in records, so it never changes.
 fn fingerprint(action: &TerminalAction) -> u32 {
     let mut hash: u64 = 0xCBF2_9CE4_8422_2325;
     let mut mix = |word: u64| {

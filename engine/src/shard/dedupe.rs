@@ -12,7 +12,7 @@ use std::fmt::{self, Debug, Formatter};
 
 use serde::{Deserialize, Serialize};
 
-use crate::command::{IdempotencyKey, OfficeAnswer};
+use crate::command::{AdminAnswer, IdempotencyKey};
 use crate::gates::command::DeviceAnswer;
 use crate::model::principal::Principal;
 use crate::model::rejection::Rejection;
@@ -26,8 +26,8 @@ pub const WINDOW: u64 = 4_096;
 /// What is known of one device's numbers.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(
-    from = "Kept<A>",
-    into = "Kept<A>",
+    from = "Retained<A>",
+    into = "Retained<A>",
     bound(serialize = "A: Copy + Serialize", deserialize = "A: Copy + Deserialize<'de>")
 )]
 pub struct Window<A = DeviceAnswer> {
@@ -126,13 +126,13 @@ impl<A: Copy> Window<A> {
 
 /// What a snapshot keeps: the live answers in order, whatever the ring's size happened to be.
 #[derive(Debug, Serialize, Deserialize)]
-struct Kept<A> {
+struct Retained<A> {
     floor: u64,
     highest: u64,
     live: Vec<Slot<A>>,
 }
 
-impl<A: Copy> From<Window<A>> for Kept<A> {
+impl<A: Copy> From<Window<A>> for Retained<A> {
     fn from(window: Window<A>) -> Self {
         let mut live: Vec<Slot<A>> =
             window.slots.into_iter().filter(|slot| slot.seq >= window.floor && slot.seq > 0).collect();
@@ -147,12 +147,12 @@ impl<A: Copy> From<Window<A>> for Kept<A> {
 /// Without the rubbish, so that two windows that know the same look the same.
 impl<A: Copy + Debug> Debug for Window<A> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        Kept::from(self.clone()).fmt(f)
+        Retained::from(self.clone()).fmt(f)
     }
 }
 
-impl<A: Copy> From<Kept<A>> for Window<A> {
-    fn from(kept: Kept<A>) -> Self {
+impl<A: Copy> From<Retained<A>> for Window<A> {
+    fn from(kept: Retained<A>) -> Self {
         let mut window = Self { floor: kept.floor, highest: kept.highest, slots: Vec::new() };
         for slot in kept.live {
             window.remember(slot.seq, kept.floor, slot.fingerprint, slot.answer);
@@ -180,7 +180,7 @@ pub const URGENT_KEYS_MAX: usize = 4_096;
 /// The idempotency keys of one shard.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Keys {
-    answers: BTreeMap<u128, (u64, OfficeAnswer)>,
+    answers: BTreeMap<u128, (u64, AdminAnswer)>,
     /// In order of time, for forgetting: when, which, whose.
     order: VecDeque<(Timestamp, u128, Principal)>,
     /// How many each holds; nobody holds none.
@@ -193,7 +193,7 @@ pub enum SeenKey {
     /// Not seen: decide.
     New,
     /// Answered so.
-    Answered(OfficeAnswer),
+    Answered(AdminAnswer),
     /// `idempotency_conflict`, `idempotency_key_expired` or `limit_reached`.
     Refused(Rejection),
 }
@@ -229,7 +229,7 @@ impl Keys {
     }
 
     /// Remembers the answer to somebody's key.
-    pub fn remember(&mut self, id: u128, by: Principal, fingerprint: u64, answer: OfficeAnswer, at: Timestamp) {
+    pub fn remember(&mut self, id: u128, by: Principal, fingerprint: u64, answer: AdminAnswer, at: Timestamp) {
         if self.answers.insert(id, (fingerprint, answer)).is_none() {
             self.order.push_back((at, id, by));
             *self.held.entry(by).or_default() += 1;
@@ -245,7 +245,7 @@ impl Keys {
     pub fn forget(&mut self, now: Timestamp) {
         while self.any_due(now) {
             let (_, id, by) = self.order.pop_front().expect("one is due");
-            if let Some((_, OfficeAnswer::Pending(_))) = self.answers.get(&id) {
+            if let Some((_, AdminAnswer::Pending(_))) = self.answers.get(&id) {
                 self.order.push_back((now, id, by));
                 continue;
             }
@@ -317,7 +317,7 @@ mod tests {
                         prop_assert!(!map.contains_key(&seq) || seq < base);
                     }
                 }
-                let again: Window = Kept::from(window.clone()).into();
+                let again: Window = Retained::from(window.clone()).into();
                 for s in 1..base + 50 {
                     prop_assert_eq!(window.slot(s).filter(|_| s >= window.floor), again.slot(s));
                 }
@@ -331,7 +331,7 @@ mod tests {
         let full = (KEYS_MAX + URGENT_KEYS_MAX) as u128;
         for id in 1..=full {
             assert!(keys.have_room_for_urgent(), "{id}");
-            keys.remember(id, ANN, 2, OfficeAnswer::Done, Timestamp(0));
+            keys.remember(id, ANN, 2, AdminAnswer::Done, Timestamp(0));
         }
         assert!(!keys.have_room_for_urgent());
         keys.forget(Timestamp(KEY_KEPT_MS + 1));
@@ -343,8 +343,8 @@ mod tests {
         let mut keys = Keys::default();
         let key = IdempotencyKey { id: 1, fingerprint: 2, made_at: Some(Timestamp(0)) };
         assert_eq!(keys.look_up(&key, ANN, Timestamp(0)), SeenKey::New);
-        keys.remember(1, ANN, 2, OfficeAnswer::Done, Timestamp(0));
-        assert_eq!(keys.look_up(&key, ANN, Timestamp(KEY_KEPT_MS)), SeenKey::Answered(OfficeAnswer::Done));
+        keys.remember(1, ANN, 2, AdminAnswer::Done, Timestamp(0));
+        assert_eq!(keys.look_up(&key, ANN, Timestamp(KEY_KEPT_MS)), SeenKey::Answered(AdminAnswer::Done));
         let other = IdempotencyKey { fingerprint: 3, ..key };
         assert_eq!(keys.look_up(&other, ANN, Timestamp(0)), SeenKey::Refused(Rejection::IdempotencyConflict));
         keys.forget(Timestamp(KEY_KEPT_MS));
@@ -365,15 +365,15 @@ mod tests {
     fn a_key_is_not_forgotten_while_its_answer_is_pending() {
         let mut keys = Keys::default();
         let key = IdempotencyKey { id: 1, fingerprint: 2, made_at: Some(Timestamp(0)) };
-        keys.remember(1, BOB, 2, OfficeAnswer::Pending(5), Timestamp(0));
+        keys.remember(1, BOB, 2, AdminAnswer::Pending(5), Timestamp(0));
         let late = Timestamp(KEY_KEPT_MS + 1);
         keys.forget(late);
-        assert_eq!(keys.look_up(&key, BOB, late), SeenKey::Answered(OfficeAnswer::Pending(5)));
+        assert_eq!(keys.look_up(&key, BOB, late), SeenKey::Answered(AdminAnswer::Pending(5)));
         assert!(!keys.any_due(late), "nor is it looked at again at once");
-        keys.remember(1, BOB, 2, OfficeAnswer::Done, late);
+        keys.remember(1, BOB, 2, AdminAnswer::Done, late);
         assert_eq!((keys.answers.len(), keys.order.len(), keys.held_by(BOB)), (1, 1, 1));
         keys.forget(late.plus_ms(KEY_KEPT_MS));
-        assert_eq!(keys.look_up(&key, BOB, late), SeenKey::Answered(OfficeAnswer::Done), "for as long as any other");
+        assert_eq!(keys.look_up(&key, BOB, late), SeenKey::Answered(AdminAnswer::Done), "for as long as any other");
         keys.forget(late.plus_ms(KEY_KEPT_MS + 1));
         assert!(keys.answers.is_empty() && keys.order.is_empty() && keys.held.is_empty());
     }
@@ -387,7 +387,7 @@ mod tests {
             let key = IdempotencyKey { id, fingerprint: 1, made_at: None };
             let seen = keys.look_up(&key, Principal::ApiKey(operator), Timestamp(0));
             if seen == SeenKey::New {
-                keys.remember(id, Principal::ApiKey(operator), 1, OfficeAnswer::Done, Timestamp(i64::from(operator)));
+                keys.remember(id, Principal::ApiKey(operator), 1, AdminAnswer::Done, Timestamp(i64::from(operator)));
             }
             seen
         };
@@ -401,7 +401,7 @@ mod tests {
         assert_eq!(take(&mut keys, 99, 0), SeenKey::New, "a newcomer");
         let limited = SeenKey::Refused(Rejection::LimitReached);
         assert_eq!(take(&mut keys, 0, KEYS_MAX), limited);
-        assert_eq!(take(&mut keys, 0, 7), SeenKey::Answered(OfficeAnswer::Done), "what was answered is answered again");
+        assert_eq!(take(&mut keys, 0, 7), SeenKey::Answered(AdminAnswer::Done), "what was answered is answered again");
         // What the first has given back, it and the others can have.
         keys.forget(Timestamp(KEY_KEPT_MS + 1));
         assert_eq!((keys.held_by(Principal::ApiKey(0)), keys.held.len()), (0, 16));

@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cashless::command::{CashPolicy, ProductValues, VendorValues};
+use crate::cashless::command::{CashlessPolicy, ProductValues, VendorValues};
 use crate::cashless::event::Lots;
 use crate::model::ids::{DeviceId, FestivalId, ProductNo, ShardId, TagUid, TicketId, VendorNo, WalletId};
 use crate::model::money::Currency;
@@ -70,7 +70,7 @@ pub enum Message {
     Link {
         /// The number of the operation at the tag's shard.
         op: u64,
-        /// The chip.
+        /// The tag.
         tag: TagUid,
         wallet: WalletId,
         /// The link's version.
@@ -96,21 +96,21 @@ pub enum Message {
         op: u64,
         rejection: Rejection,
     },
-    /// Another chip took this one's place. From the wallet's shard to the tag's.
+    /// Another tag took this one's place. From the wallet's shard to the tag's.
     Unlink {
-        /// The chip.
+        /// The tag.
         tag: TagUid,
         /// The wallet that it named.
         wallet: WalletId,
         /// Its link's version then.
         version: u32,
-        /// The chip that took its place, with the number of the operation at that one's shard: tell it what else this one
+        /// The tag that took its place, with the number of the operation at that one's shard: tell it what else this one
         /// names.
         to: Option<(TagUid, u64)>,
     },
-    /// This chip was reported lost. From the shard of what it names to the tag's.
+    /// This tag was reported lost. From the shard of what it names to the tag's.
     Lost {
-        /// The chip.
+        /// The tag.
         tag: TagUid,
         named: Named,
         /// The number of the operation at the sender's shard.
@@ -120,7 +120,7 @@ pub enum Message {
     Bind {
         /// The number of the operation at the tag's shard.
         op: u64,
-        /// The chip.
+        /// The tag.
         tag: TagUid,
         ticket: TicketId,
         /// It comes with what this wristband named: only if that is the ticket's still.
@@ -138,35 +138,35 @@ pub enum Message {
         op: u64,
         rejection: Rejection,
     },
-    /// Another chip took this one's place. From the festival's shard to the tag's.
+    /// Another tag took this one's place. From the festival's shard to the tag's.
     Unbind {
-        /// The chip.
+        /// The tag.
         tag: TagUid,
         /// The ticket that it named.
         ticket: TicketId,
         /// As in [`Message::Unlink`].
         to: Option<(TagUid, u64)>,
     },
-    /// What else a chip names, to the one that takes its place. Always sent, so that nobody waits for it in vain.
+    /// What else a tag names, to the one that takes its place. Always sent, so that nobody waits for it in vain.
     Carry {
         /// The number of the operation at the shard of that one.
         op: u64,
-        /// The chip that takes the place.
+        /// The tag that takes the place.
         tag: TagUid,
-        /// The chip whose place it takes.
+        /// The tag whose place it takes.
         from: TagUid,
         /// What that one names besides.
         named: Option<Named>,
     },
-    /// Refuse this chip: it was reported lost. From the tag's shard to that of what it names.
+    /// Refuse this tag: it was reported lost. From the tag's shard to that of what it names.
     Bar {
-        /// The chip.
+        /// The tag.
         tag: TagUid,
         named: Named,
         /// Whom to tell: the operation with this number of that shard.
         then: (ShardId, u64),
     },
-    /// The chip is refused.
+    /// The tag is refused.
     LossKnown {
         /// The number of the operation.
         op: u64,
@@ -206,7 +206,7 @@ pub enum Entry {
     /// A festival that takes cashless payments.
     Festival {
         festival: FestivalId,
-        policy: CashPolicy,
+        policy: CashlessPolicy,
         /// Where it is in its life.
         status: FestivalStatus,
     },

@@ -1,5 +1,5 @@
 //! How a wristband is given out, replaced and lost, where what it names lives in other shards: each message, and what a
-//! shard makes of it. The chip's home has the register ([`crate::cashless::tag`]); the wallet and the festival keep what they
+//! shard makes of it. The tag's home has the register ([`crate::cashless::tag`]); the wallet and the festival keep what they
 //! need to decide a payment and a scan by themselves.
 //!
 //! ```text
@@ -10,7 +10,7 @@
 //! Whoever asked is answered when the last of these is in ([`crate::cashless::operations`]).
 
 use crate::cashless::Attaching;
-use crate::cashless::event::CashEvent;
+use crate::cashless::event::CashlessEvent;
 use crate::cashless::tag::Linking;
 use crate::event::Event;
 use crate::model::ids::{Home, ShardId, TagUid};
@@ -23,7 +23,7 @@ use crate::shard::{Shard, Step};
 
 impl Shard {
     /// Does what a message about a wristband asks.
-    pub(super) fn hear_of_wristband(
+    pub(super) fn hear_of_tag(
         &mut self,
         from: ShardId,
         message: &Message,
@@ -33,12 +33,12 @@ impl Shard {
     ) {
         match *message {
             Message::Link { op, tag, wallet, version, festival, replace, create, from: place } => {
-                let answer = match self.cash.decide_attach(wallet, festival, replace, create, place) {
+                let answer = match self.cashless.decide_attach(wallet, festival, replace, create, place) {
                     Ok(Attaching { made, before }) => {
                         if let Some(made) = made {
-                            self.cash_happens(made, now, writer, out);
+                            self.cashless_happens(made, now, writer, out);
                         }
-                        self.cash_happens(CashEvent::TagAttached { wallet, tag, version }, now, writer, out);
+                        self.cashless_happens(CashlessEvent::TagAttached { wallet, tag, version }, now, writer, out);
                         let carry = before.is_some() && place.is_none();
                         if let Some((before, version)) = before {
                             let message =
@@ -55,7 +55,7 @@ impl Shard {
                 let festival = self.festivals.get(&ticket.festival()).ok_or(Rejection::UnknownTicket);
                 let answer = match festival.and_then(|festival| festival.decide_bind(ticket, place)) {
                     Ok(before) => {
-                        self.happen(&Event::TagBound { ticket, tag }, None, now, writer);
+                        self.emit(&Event::TagBound { ticket, tag }, None, now, writer);
                         let carry = before.is_some() && place.is_none();
                         if let Some(before) = before {
                             let message = Message::Unbind { tag: before, ticket, to: carry.then_some((tag, op)) };
@@ -68,51 +68,61 @@ impl Shard {
                 self.tell(from, answer, now, writer, out);
             }
             Message::LinkTaken { op, carry } => {
-                if let Some(giving) = self.cash.ops.giving(op) {
-                    self.cash_happens(CashEvent::TagLinked { tag: giving.tag, op, carry }, now, writer, out);
+                if let Some(giving) = self.cashless.ops.giving(op) {
+                    self.cashless_happens(CashlessEvent::TagLinked { tag: giving.tag, op, carry }, now, writer, out);
                 }
             }
             Message::LinkRefused { op, rejection } => {
-                if let Some(giving) = self.cash.ops.giving(op) {
-                    self.cash_happens(CashEvent::TagRefused { tag: giving.tag, op, rejection }, now, writer, out);
+                if let Some(giving) = self.cashless.ops.giving(op) {
+                    self.cashless_happens(
+                        CashlessEvent::TagRefused { tag: giving.tag, op, rejection },
+                        now,
+                        writer,
+                        out,
+                    );
                 }
             }
             Message::BindTaken { op, carry } => {
-                if let Some(giving) = self.cash.ops.giving(op) {
-                    self.cash_happens(CashEvent::TagBindTaken { tag: giving.tag, op, carry }, now, writer, out);
+                if let Some(giving) = self.cashless.ops.giving(op) {
+                    self.cashless_happens(CashlessEvent::TagBindTaken { tag: giving.tag, op, carry }, now, writer, out);
                 }
             }
             Message::BindRefused { op, rejection } => {
-                if let Some(giving) = self.cash.ops.giving(op) {
-                    self.cash_happens(CashEvent::TagBindRefused { tag: giving.tag, op, rejection }, now, writer, out);
+                if let Some(giving) = self.cashless.ops.giving(op) {
+                    self.cashless_happens(
+                        CashlessEvent::TagBindRefused { tag: giving.tag, op, rejection },
+                        now,
+                        writer,
+                        out,
+                    );
                 }
             }
             Message::Unlink { tag, wallet, version, to } => {
-                if self.cash.tag_names(tag, wallet, version) {
-                    self.cash_happens(CashEvent::TagFreed { tag }, now, writer, out);
+                if self.cashless.tag_names(tag, wallet, version) {
+                    self.cashless_happens(CashlessEvent::TagFreed { tag }, now, writer, out);
                 }
-                self.carry(tag, self.cash.tags.ticket_of(tag), to, now, writer, out);
+                self.carry(tag, self.cashless.tags.ticket_of(tag), to, now, writer, out);
             }
             Message::Unbind { tag, ticket, to } => {
-                if self.cash.tags.is_bound(tag, ticket) {
-                    self.cash_happens(CashEvent::TagUnbound { tag }, now, writer, out);
+                if self.cashless.tags.is_bound(tag, ticket) {
+                    self.cashless_happens(CashlessEvent::TagUnbound { tag }, now, writer, out);
                 }
-                self.carry(tag, self.cash.tags.wallet_of(tag), to, now, writer, out);
+                self.carry(tag, self.cashless.tags.wallet_of(tag), to, now, writer, out);
             }
             Message::Carry { op, tag, from: place, named } => self.take_over(op, tag, place, named, now, writer, out),
             Message::Lost { tag, named, op } => {
                 let other = match named {
-                    Named::Wallet(wallet, version) if self.cash.tag_names(tag, wallet, version) => {
-                        Some(self.cash.tags.ticket_of(tag))
+                    Named::Wallet(wallet, version) if self.cashless.tag_names(tag, wallet, version) => {
+                        Some(self.cashless.tags.ticket_of(tag))
                     }
-                    Named::Ticket(ticket) if self.cash.tags.is_bound(tag, ticket) => {
-                        Some(self.cash.tags.wallet_of(tag))
+                    Named::Ticket(ticket) if self.cashless.tags.is_bound(tag, ticket) => {
+                        Some(self.cashless.tags.wallet_of(tag))
                     }
                     // Another one has taken its place, and the word of it came first.
                     Named::Wallet(..) | Named::Ticket(_) => None,
                 };
-                if other.is_some() && !self.cash.tags.is_lost(tag) {
-                    self.cash_happens(CashEvent::TagLost { tag, op: 0 }, now, writer, out);
+                if other.is_some() && !self.cashless.tags.is_lost(tag) {
+                    self.cashless_happens(CashlessEvent::TagLost { tag, op: 0 }, now, writer, out);
                 }
                 match other.flatten() {
                     Some(named) => self.bar(tag, named, (from, op), now, writer, out),
@@ -122,15 +132,15 @@ impl Shard {
             Message::Bar { tag, named, then: (shard, op) } => {
                 let event = match named {
                     Named::Wallet(wallet, version) => {
-                        let known = self.cash.wallets.get(wallet).ok();
+                        let known = self.cashless.wallets.get(wallet).ok();
                         known
                             .filter(|known| known.tag() == Some((tag, version)) && !known.is_tag_lost())
-                            .map(|_| CashEvent::WalletTagLost { wallet, tag, version, op: 0 })
+                            .map(|_| CashlessEvent::WalletTagLost { wallet, tag, version, op: 0 })
                     }
                     Named::Ticket(ticket) => {
                         let festival = ticket.festival();
                         let here = self.festivals.get(&festival);
-                        here.filter(|here| !here.lost_tags.contains(&tag)).map(|_| CashEvent::TagBarred {
+                        here.filter(|here| !here.lost_tags.contains(&tag)).map(|_| CashlessEvent::TagBarred {
                             festival,
                             tag,
                             op: 0,
@@ -138,13 +148,13 @@ impl Shard {
                     }
                 };
                 if let Some(event) = event {
-                    self.cash_happens(event, now, writer, out);
+                    self.cashless_happens(event, now, writer, out);
                 }
                 self.tell(shard, Message::LossKnown { op }, now, writer, out);
             }
             Message::LossKnown { op } => {
-                if self.cash.ops.get(op).is_some() {
-                    self.cash_happens(CashEvent::LossKnown { op }, now, writer, out);
+                if self.cashless.ops.get(op).is_some() {
+                    self.cashless_happens(CashlessEvent::LossKnown { op }, now, writer, out);
                 }
             }
             Message::Directory(_)
@@ -158,7 +168,7 @@ impl Shard {
         }
     }
 
-    /// Asks the home of what a lost chip names to refuse it.
+    /// Asks the home of what a lost tag names to refuse it.
     pub(super) fn bar(
         &mut self,
         tag: TagUid,
@@ -179,7 +189,7 @@ impl Shard {
         home.shard(self.shards)
     }
 
-    /// Tells the chip that takes this one's place what else this one names, if it is not just being asked.
+    /// Tells the tag that takes this one's place what else this one names, if it is not just being asked.
     fn carry(
         &mut self,
         tag: TagUid,
@@ -190,12 +200,12 @@ impl Shard {
         out: &mut Step,
     ) {
         let Some((next, op)) = to else { return };
-        let named = named.filter(|named| !self.cash.tags.is_asking(tag, *named) && !planted(Plant::CarryForgotten));
+        let named = named.filter(|named| !self.cashless.tags.is_asking(tag, *named) && !planted(Plant::CarryForgotten));
         let message = Message::Carry { op, tag: next, from: tag, named };
         self.tell(Home::Tag(next).shard(self.shards), message, now, writer, out);
     }
 
-    /// A chip takes over what the one before it named, where it names none of that kind itself. It stays with that one
+    /// A tag takes over what the one before it named, where it names none of that kind itself. It stays with that one
     /// until the wallet or the festival has said yes.
     fn take_over(
         &mut self,
@@ -207,17 +217,17 @@ impl Shard {
         writer: &mut Writer<'_>,
         out: &mut Step,
     ) {
-        let Some(giving) = self.cash.ops.giving(op) else { return };
+        let Some(giving) = self.cashless.ops.giving(op) else { return };
         let asked = match named {
-            Some(Named::Ticket(ticket)) if self.cash.tags.decide_bind(tag, ticket) == Ok(true) => {
-                self.cash_happens(CashEvent::TagBinding { tag, ticket, op }, now, writer, out);
+            Some(Named::Ticket(ticket)) if self.cashless.tags.decide_bind(tag, ticket) == Ok(true) => {
+                self.cashless_happens(CashlessEvent::TagBinding { tag, ticket, op }, now, writer, out);
                 Some(Message::Bind { op, tag, ticket, from: Some(place) })
             }
-            Some(Named::Wallet(wallet, _)) => match self.cash.tags.decide_link(tag, wallet, giving.festival) {
+            Some(Named::Wallet(wallet, _)) => match self.cashless.tags.decide_link(tag, wallet, giving.festival) {
                 Ok(Linking::Next(version)) => {
                     let festival = giving.festival;
-                    let event = CashEvent::TagLinking { tag, wallet, version, op, festival };
-                    self.cash_happens(event, now, writer, out);
+                    let event = CashlessEvent::TagLinking { tag, wallet, version, op, festival };
+                    self.cashless_happens(event, now, writer, out);
                     let (replace, create, from) = (true, false, Some(place));
                     Some(Message::Link { op, tag, wallet, version, festival, replace, create, from })
                 }
@@ -225,7 +235,7 @@ impl Shard {
             },
             Some(Named::Ticket(_)) | None => None,
         };
-        self.cash_happens(CashEvent::TagCarried { tag, op }, now, writer, out);
+        self.cashless_happens(CashlessEvent::TagCarried { tag, op }, now, writer, out);
         if let (Some(asked), Some(named)) = (asked, named) {
             self.tell(self.home_of(named), asked, now, writer, out);
         }

@@ -33,7 +33,7 @@ pub const EVENING: Timestamp = Timestamp(1_783_706_400_000);
 
 /// A terminal, as the script knows it.
 #[derive(Clone, Copy, Debug)]
-pub struct Till {
+pub struct Terminal {
     pub id: DeviceId,
     pub next_seq: u64,
 }
@@ -51,7 +51,7 @@ pub struct Bar {
     pub festival: FestivalId,
     pub elsewhere: FestivalId,
     pub vendors: BTreeMap<String, (FestivalId, VendorNo)>,
-    pub tills: BTreeMap<String, Till>,
+    pub terminals: BTreeMap<String, Terminal>,
     pub wallets: BTreeMap<String, WalletId>,
     pub tags: BTreeMap<String, TagUid>,
     pub payments: BTreeMap<String, TransactionId>,
@@ -59,7 +59,7 @@ pub struct Bar {
     /// The reader at the gate, with its next number.
     pub reader: Option<(DeviceId, u64)>,
     /// Operations that were answered in a later step.
-    pub finished: BTreeMap<(ShardId, u64), OfficeAnswer>,
+    pub finished: BTreeMap<(ShardId, u64), AdminAnswer>,
     /// Messages are delivered after each line.
     pub quiet: bool,
     codes: u8,
@@ -79,7 +79,7 @@ impl Bar {
             festival: FestivalId::of_slug("night"),
             elsewhere: FestivalId::of_slug("elsewhere"),
             vendors: BTreeMap::new(),
-            tills: BTreeMap::new(),
+            terminals: BTreeMap::new(),
             wallets: BTreeMap::new(),
             tags: BTreeMap::new(),
             payments: BTreeMap::new(),
@@ -91,7 +91,7 @@ impl Bar {
             keys: 0,
         };
         for slug in ["night", "elsewhere"] {
-            let made = bar.office(OfficeAction::CreateFestival {
+            let made = bar.admin(AdminAction::CreateFestival {
                 slug: slug.into(),
                 name: slug.to_uppercase(),
                 starts_at: EVENING,
@@ -99,7 +99,7 @@ impl Bar {
                 policy: Policy::default(),
                 calendar: engine::model::time::Calendar::default(),
             });
-            assert_eq!(made, OfficeAnswer::Festival(FestivalId::of_slug(slug)));
+            assert_eq!(made, AdminAnswer::Festival(FestivalId::of_slug(slug)));
         }
         bar
     }
@@ -160,27 +160,27 @@ impl Bar {
     }
 
     /// For the office, with a key of its own; its final answer, once all shards are quiet.
-    pub fn office(&mut self, action: OfficeAction) -> OfficeAnswer {
+    pub fn admin(&mut self, action: AdminAction) -> AdminAnswer {
         self.keys += 1;
         let key = IdempotencyKey { id: self.keys, fingerprint: 1, made_at: None };
-        self.office_with(Some(key), action).0
+        self.admin_with(Some(key), action).0
     }
 
-    pub fn office_with(&mut self, key: Option<IdempotencyKey>, action: OfficeAction) -> (OfficeAnswer, bool) {
-        let command = Command::Office(Box::new(OfficeCommand { key, by: Principal::ApiKey(1), action }));
+    pub fn admin_with(&mut self, key: Option<IdempotencyKey>, action: AdminAction) -> (AdminAnswer, bool) {
+        let command = Command::Admin(Box::new(AdminCommand { key, by: Principal::ApiKey(1), action }));
         let (shard, answer) = self.ask(command);
-        let Answer::Office { answer, repeated } = answer else { panic!("{answer:?}") };
+        let Answer::Admin { answer, repeated } = answer else { panic!("{answer:?}") };
         if self.quiet {
             self.pump();
         }
         match answer {
-            OfficeAnswer::Pending(op) => (*self.finished.get(&(shard, op)).unwrap_or(&answer), repeated),
+            AdminAnswer::Pending(op) => (*self.finished.get(&(shard, op)).unwrap_or(&answer), repeated),
             answer => (answer, repeated),
         }
     }
 
-    pub fn cash(&mut self, action: CashAction) -> OfficeAnswer {
-        self.office(OfficeAction::Cash(action))
+    pub fn cashless(&mut self, action: CashlessAction) -> AdminAnswer {
+        self.admin(AdminAction::Cashless(action))
     }
 
     /// For a terminal; also whether it was a repetition.
@@ -258,8 +258,8 @@ impl Bar {
         let (mut in_wallets, mut on_the_way, mut reserved) = (0_i128, 0_i128, 0_i128);
         let mut by_ledger = 0_i128;
         for shard in &self.shards {
-            let cash = shard.cash();
-            let wallets = &cash.wallets;
+            let cashless = shard.cashless();
+            let wallets = &cashless.wallets;
             for wallet in wallets.iter() {
                 assert!(wallet.available >= 0 && wallet.reserved >= 0, "{wallet:?}");
                 let slot = wallets.slot(wallet.id).unwrap();
@@ -268,7 +268,7 @@ impl Bar {
                 in_wallets += i128::from(wallet.available);
                 reserved += i128::from(wallet.reserved);
             }
-            for (_, festival) in cash.directory.festivals() {
+            for (_, festival) in cashless.directory.festivals() {
                 assert_eq!(festival.ledger.sum(), 0, "the books of {:?} add up", shard.id());
                 on_the_way += festival.ledger.view().in_transit;
                 by_ledger += festival.ledger.view().wallets;
@@ -279,17 +279,17 @@ impl Bar {
         self.tags();
     }
 
-    /// A chip names one wallet at most, a wallet's chip names it, unless messages are under way.
+    /// A tag names one wallet at most, a wallet's tag names it, unless messages are under way.
     fn tags(&self) {
         let mut holders = BTreeMap::new();
-        for wallet in self.shards.iter().flat_map(|shard| shard.cash().wallets.iter()) {
+        for wallet in self.shards.iter().flat_map(|shard| shard.cashless().wallets.iter()) {
             if let Some((tag, version)) = wallet.tag().filter(|_| !wallet.is_tag_lost()) {
                 assert_eq!(holders.insert(tag, (wallet.id, version)), None, "a chip is one wallet's");
             }
         }
-        for (tag, wallet, version) in self.shards.iter().flat_map(|shard| shard.cash().tags.linked_ones()) {
+        for (tag, wallet, version) in self.shards.iter().flat_map(|shard| shard.cashless().tags.linked_ones()) {
             let lost = self.shards.iter().any(|shard| {
-                shard.cash().wallets.get(wallet).is_ok_and(|w| w.is_tag_lost() && w.tag() == Some((tag, version)))
+                shard.cashless().wallets.get(wallet).is_ok_and(|w| w.is_tag_lost() && w.tag() == Some((tag, version)))
             });
             if self.quiet {
                 assert!(lost || holders.get(&tag) == Some(&(wallet, version)), "{tag:?} names {wallet:?}");
@@ -347,11 +347,11 @@ impl Bar {
     pub fn enrol(&mut self, festival: FestivalId, vendor: Option<VendorNo>, cashier: bool, name: &str) -> DeviceId {
         self.codes += 1;
         let code_hash = [self.codes; 32];
-        let offer = CashAction::OfferTerminal { festival, vendor, cashier, code_hash, name: name.into() };
-        let until = self.cash(offer);
-        assert!(matches!(until, OfficeAnswer::CodeUntil(_)), "{until:?}");
-        match self.office(OfficeAction::EnrolDevice { festival, code_hash, public_key: [self.codes; 32] }) {
-            OfficeAnswer::Device(device) => device,
+        let offer = CashlessAction::OfferTerminal { festival, vendor, cashier, code_hash, name: name.into() };
+        let until = self.cashless(offer);
+        assert!(matches!(until, AdminAnswer::CodeUntil(_)), "{until:?}");
+        match self.admin(AdminAction::EnrolDevice { festival, code_hash, public_key: [self.codes; 32] }) {
+            AdminAnswer::Device(device) => device,
             other => panic!("{other:?}"),
         }
     }
@@ -361,16 +361,10 @@ impl Bar {
     pub fn with_gate(mut self) -> Self {
         for (festival, letter, count) in [(self.festival, 'T', 4), (self.elsewhere, 'E', 2)] {
             let policy = Policy { entry: EntryPolicy::Reentry, ..Policy::default() };
-            self.office(OfficeAction::SetPolicy { festival, policy });
+            self.admin(AdminAction::SetPolicy { festival, policy });
             let (name, zone) = (String::from("main"), ZoneNo(0));
-            self.office(OfficeAction::PutZone {
-                festival,
-                zone: None,
-                name: name.clone(),
-                parent: None,
-                capacity: 100,
-            });
-            self.office(OfficeAction::AddGate { festival, zone, name: name.clone() });
+            self.admin(AdminAction::PutZone { festival, zone: None, name: name.clone(), parent: None, capacity: 100 });
+            self.admin(AdminAction::AddGate { festival, zone, name: name.clone() });
             let values = CategoryValues {
                 name,
                 kind: CategoryKind::Standard,
@@ -381,17 +375,17 @@ impl Bar {
                 valid_until: EVENING.plus_ms(72 * HOUR_MS),
             };
             let category = CategoryNo(0);
-            self.office(OfficeAction::PutCategory { festival, category: None, values });
+            self.admin(AdminAction::PutCategory { festival, category: None, values });
             let holders = vec![None; count];
-            self.office(OfficeAction::IssueTickets { festival, category, holders, paid: true, seed: 5 });
+            self.admin(AdminAction::IssueTickets { festival, category, holders, paid: true, seed: 5 });
             let ids = issued(festival, category, 0, count as u32, 5);
             self.tickets.extend((1..).zip(ids).map(|(n, id)| (format!("{letter}{n}"), id)));
         }
         let festival = self.festival;
         let code_hash = [0xC0; 32];
-        self.office(OfficeAction::OfferEnrolment { festival, gate: GateNo(0), code_hash, name: "reader".into() });
-        let made = self.office(OfficeAction::EnrolDevice { festival, code_hash, public_key: [0xC0; 32] });
-        let OfficeAnswer::Device(reader) = made else { panic!("{made:?}") };
+        self.admin(AdminAction::OfferEnrolment { festival, gate: GateNo(0), code_hash, name: "reader".into() });
+        let made = self.admin(AdminAction::EnrolDevice { festival, code_hash, public_key: [0xC0; 32] });
+        let AdminAnswer::Device(reader) = made else { panic!("{made:?}") };
         self.reader = Some((reader, 1));
         self
     }
@@ -409,7 +403,7 @@ impl Bar {
         }
     }
 
-    /// As the gateway does it: which wallet a chip names, and by which version.
+    /// As the gateway does it: which wallet a tag names, and by which version.
     pub fn resolve(&self, tag: TagUid) -> Option<(WalletId, Tap)> {
         let View::Tag(view) = self.query(Query::Tag(tag)) else { return None };
         let wallet = view.wallet.filter(|_| view.state == TagState::Linked)?;

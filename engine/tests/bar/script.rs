@@ -35,12 +35,12 @@ impl Bar {
     /// Plays one line: what whoever asked is told.
     pub fn line(&mut self, words: &[&str]) -> String {
         match *words {
-            ["pay", what, amount, till, ref rest @ ..] => {
+            ["pay", what, amount, terminal, ref rest @ ..] => {
                 let (wallet, tap) = self.named(what, rest);
                 let lines = option(rest, "lines").map_or(Vec::new(), |lines| lines.split(',').map(line_of).collect());
                 let amount = money(amount, rest);
                 let action = TerminalAction::Pay { wallet, tap, amount, lines: lines.into() };
-                let (answer, repeated) = self.by(till, action, rest);
+                let (answer, repeated) = self.by(terminal, action, rest);
                 if let (Some(name), Some(id)) = (option(rest, "as"), answer.transaction()) {
                     self.payments.insert(name.into(), id);
                 }
@@ -99,7 +99,7 @@ impl Bar {
             },
             [way @ ("enter" | "exit"), tag] => {
                 let direction = if way == "enter" { Direction::Enter } else { Direction::Exit };
-                let tag = self.wristband(tag);
+                let tag = self.tag(tag);
                 match self.at_gate(tag, direction).verdict {
                     Verdict::Rejected(rejection) => format!("rejected: {}", rejection.code()),
                     verdict => format!("{verdict:?}").to_lowercase(),
@@ -124,19 +124,19 @@ impl Bar {
                 let there = if rest.contains(&"elsewhere") { self.elsewhere } else { self.festival };
                 let festival = vendor.map_or(there, |(festival, _)| festival);
                 let id = self.enrol(festival, vendor.map(|(_, no)| no), rest.contains(&"cashier"), name);
-                self.tills.insert(name.into(), Till { id, next_seq: 1 });
+                self.terminals.insert(name.into(), Terminal { id, next_seq: 1 });
                 "done".into()
             }
             _ => {
                 let action = self.action(words);
-                let answer = self.office(action);
+                let answer = self.admin(action);
                 self.learn(words, answer);
-                office_words(&answer)
+                admin_words(&answer)
             }
         }
     }
 
-    /// A wallet, or what a chip is resolved to; `tap T1@3` says both by hand.
+    /// A wallet, or what a tag is resolved to; `tap T1@3` says both by hand.
     fn named(&self, what: &str, rest: &[&str]) -> (WalletId, Option<Tap>) {
         let tap = option(rest, "tap").map(|tap| {
             let (tag, version) = tap.split_once('@').expect("a chip and a version");
@@ -150,8 +150,8 @@ impl Bar {
         (self.wallets.get(what).copied().unwrap_or(WalletId(0xDEAD_BEEF)), tap)
     }
 
-    fn by(&mut self, till: &str, action: TerminalAction, rest: &[&str]) -> (TerminalAnswer, bool) {
-        let known = self.tills.get_mut(till).unwrap_or_else(|| panic!("no terminal called {till}"));
+    fn by(&mut self, terminal: &str, action: TerminalAction, rest: &[&str]) -> (TerminalAnswer, bool) {
+        let known = self.terminals.get_mut(terminal).unwrap_or_else(|| panic!("no terminal called {terminal}"));
         let seq = option(rest, "seq").map_or(known.next_seq, |seq| seq.parse().unwrap());
         let floor = option(rest, "floor").map_or(1, |floor| floor.parse().unwrap());
         known.next_seq = known.next_seq.max(seq.saturating_add(1));
@@ -162,22 +162,22 @@ impl Bar {
         self.terminal(TerminalCommand { device, seq, floor, expires_at, action })
     }
 
-    /// A chip that scripts call by this name, known to anybody or not.
-    fn wristband(&mut self, name: &str) -> TagUid {
+    /// A tag that scripts call by this name, known to anybody or not.
+    fn tag(&mut self, name: &str) -> TagUid {
         let n = self.tags.len() as u8;
         let made = TagUid::new(&[4, 9, 9, 9, 9, 9, n]).expect("seven bytes");
         *self.tags.entry(name.into()).or_insert(made)
     }
 
-    fn action(&mut self, words: &[&str]) -> OfficeAction {
+    fn action(&mut self, words: &[&str]) -> AdminAction {
         match *words {
             ["bind", tag, name] => {
                 let ticket = self.tickets[name];
-                return OfficeAction::BindTag { ticket, tag: self.wristband(tag) };
+                return AdminAction::BindTag { ticket, tag: self.tag(tag) };
             }
-            ["lost", "ticket", name] => return OfficeAction::ReportTicketTagLost { ticket: self.tickets[name] },
+            ["lost", "ticket", name] => return AdminAction::ReportTicketTagLost { ticket: self.tickets[name] },
             ["lost", "tag", tag] => {
-                return OfficeAction::Cash(CashAction::ReportTagLost { tag: self.wristband(tag) });
+                return AdminAction::Cashless(CashlessAction::ReportTagLost { tag: self.tag(tag) });
             }
             _ => {}
         }
@@ -185,27 +185,27 @@ impl Bar {
         let wallet = |name: &str| self.wallets.get(name).copied().unwrap_or(WalletId(0xDEAD_BEEF));
         let vendor = |bar: &Self, name: &str, change: &dyn Fn(&mut VendorValues)| {
             let (festival, no) = bar.vendors[name];
-            let View::Cash(view) = bar.query(Query::Cash(festival)) else { panic!("no vendors") };
+            let View::Cashless(view) = bar.query(Query::Cashless(festival)) else { panic!("no vendors") };
             let mut values = view.vendors[usize::from(no.0)].values.clone();
             change(&mut values);
-            CashAction::PutVendor { festival, vendor: Some(no), values }
+            CashlessAction::PutVendor { festival, vendor: Some(no), values }
         };
         let action = match *words {
             ["status", to, ..] => {
-                return OfficeAction::SetFestivalStatus { festival: here, to: status(to) };
+                return AdminAction::SetFestivalStatus { festival: here, to: status(to) };
             }
-            ["revoke", till] => return OfficeAction::RevokeDevice { device: self.tills[till].id },
+            ["revoke", terminal] => return AdminAction::RevokeDevice { device: self.terminals[terminal].id },
             ["cashless", _, ref rest @ ..] => {
                 let foreign_wallets = rest.contains(&"foreign");
                 let currency = option(rest, "in").map_or(Currency::EUR, |code| Currency::parse(code).unwrap());
-                let mut policy = CashPolicy { foreign_wallets, currency, ..CashPolicy::default() };
+                let mut policy = CashlessPolicy { foreign_wallets, currency, ..CashlessPolicy::default() };
                 if let Some(most) = option(rest, "most") {
                     policy.max_balance = amount_of(most);
                 }
                 if let Some(least) = option(rest, "least") {
                     policy.min_payment = amount_of(least);
                 }
-                CashAction::SetPolicy { festival: here, policy }
+                CashlessAction::SetPolicy { festival: here, policy }
             }
             ["vendor", name, commission, ..] => {
                 let commission_bp = amount_of(commission.trim_end_matches('%')) as u16;
@@ -215,7 +215,7 @@ impl Bar {
                     open: true,
                     kind: engine::model::status::VendorKind::Bar,
                 };
-                CashAction::PutVendor { festival: here, vendor: None, values }
+                CashlessAction::PutVendor { festival: here, vendor: None, values }
             }
             ["open", name] => vendor(self, name, &|values| values.open = true),
             ["close", name] => vendor(self, name, &|values| values.open = false),
@@ -228,7 +228,7 @@ impl Bar {
                 let vat_bp = amount_of(vat.trim_end_matches('%')) as u16;
                 let on_sale = !rest.contains(&"off");
                 let values = ProductValues { name: "drink".into(), price: amount_of(price), vat_bp, on_sale };
-                CashAction::PutProduct { festival, vendor, product, values }
+                CashlessAction::PutProduct { festival, vendor, product, values }
             }
             ["wallet", name, ref rest @ ..] => {
                 let account = option(rest, "for").map(|account| account.parse().unwrap());
@@ -236,13 +236,15 @@ impl Bar {
                 let id = account
                     .map_or(WalletId(nonce_at(7, made as u32) | 1), |account| WalletId::of_account(account, here));
                 let wallet = *self.wallets.entry(name.into()).or_insert(id);
-                CashAction::CreateWallet { wallet, festival: here, account }
+                CashlessAction::CreateWallet { wallet, festival: here, account }
             }
-            ["claim", name, account] => CashAction::Claim { wallet: wallet(name), account: account.parse().unwrap() },
+            ["claim", name, account] => {
+                CashlessAction::Claim { wallet: wallet(name), account: account.parse().unwrap() }
+            }
             ["topup", name, amount, ref rest @ ..] => {
                 let kind = *SourceKind::ALL.iter().find(|kind| Some(kind.word()) == option(rest, "from")).unwrap();
                 let number = option(rest, "number").map_or(1, |number| number.parse().unwrap());
-                CashAction::TopUp {
+                CashlessAction::TopUp {
                     wallet: wallet(name),
                     festival: here,
                     amount: money(amount, rest),
@@ -254,9 +256,9 @@ impl Bar {
                 let (festival, vendor) = self.vendors.get(of).copied().unwrap_or((here, VendorNo(999)));
                 let lines = option(rest, "lines").map_or(Vec::new(), |lines| lines.split(',').map(line_of).collect());
                 let (amount, lines) = (money(amount, rest), lines.into());
-                CashAction::Pay { wallet: wallet(name), festival, vendor, amount, lines }
+                CashlessAction::Pay { wallet: wallet(name), festival, vendor, amount, lines }
             }
-            ["refund", name, ref rest @ ..] => CashAction::Refund {
+            ["refund", name, ref rest @ ..] => CashlessAction::Refund {
                 payment: self.payments[name],
                 festival: here,
                 amount: rest
@@ -268,22 +270,25 @@ impl Bar {
                     .map_or(Vec::new(), |lines| lines.split(',').map(returned).collect())
                     .into(),
             },
-            ["transfer", from, to, amount, ref rest @ ..] => {
-                CashAction::Transfer { from: wallet(from), to: wallet(to), festival: here, amount: money(amount, rest) }
-            }
-            ["merge", from, into] => CashAction::Merge { from: wallet(from), into: wallet(into), festival: here },
+            ["transfer", from, to, amount, ref rest @ ..] => CashlessAction::Transfer {
+                from: wallet(from),
+                to: wallet(to),
+                festival: here,
+                amount: money(amount, rest),
+            },
+            ["merge", from, into] => CashlessAction::Merge { from: wallet(from), into: wallet(into), festival: here },
             // Upwards `correct` gives back what had been taken, and `gift` gives.
-            [what @ ("correct" | "gift"), name, delta, ref rest @ ..] => CashAction::Correct {
+            [what @ ("correct" | "gift"), name, delta, ref rest @ ..] => CashlessAction::Correct {
                 wallet: wallet(name),
                 festival: here,
                 delta: money(delta, rest),
                 reason: rest.first().copied().unwrap_or_default().into(),
                 gives_back: what == "correct" && !delta.starts_with('-'),
             },
-            ["cashout", name, ..] => CashAction::CashOut { wallet: wallet(name), festival: here },
-            ["block", name] => CashAction::Block { wallet: wallet(name), blocked: true },
-            ["unblock", name] => CashAction::Block { wallet: wallet(name), blocked: false },
-            ["lost", name] => CashAction::ReportLost { wallet: wallet(name) },
+            ["cashout", name, ..] => CashlessAction::CashOut { wallet: wallet(name), festival: here },
+            ["block", name] => CashlessAction::Block { wallet: wallet(name), blocked: true },
+            ["unblock", name] => CashlessAction::Block { wallet: wallet(name), blocked: false },
+            ["lost", name] => CashlessAction::ReportLost { wallet: wallet(name) },
             ["link", tag, name, ref rest @ ..] => {
                 let n = self.tags.len() as u8;
                 let made = TagUid::new(&[4, 9, 9, 9, 9, 9, n]).expect("seven bytes");
@@ -291,19 +296,19 @@ impl Bar {
                 let wallet = *self.wallets.entry(name.into()).or_insert(fresh);
                 let tag = *self.tags.entry(tag.into()).or_insert(made);
                 let (replace, create) = (rest.contains(&"replace"), rest.contains(&"create"));
-                CashAction::LinkTag { tag, wallet, festival: here, replace, create }
+                CashlessAction::LinkTag { tag, wallet, festival: here, replace, create }
             }
             _ => panic!("no such line: {words:?}"),
         };
-        OfficeAction::Cash(action)
+        AdminAction::Cashless(action)
     }
 
-    fn learn(&mut self, words: &[&str], answer: OfficeAnswer) {
-        if let (["vendor", name, ..], OfficeAnswer::Vendor(no)) = (words, answer) {
+    fn learn(&mut self, words: &[&str], answer: AdminAnswer) {
+        if let (["vendor", name, ..], AdminAnswer::Vendor(no)) = (words, answer) {
             let here = if words.contains(&"elsewhere") { self.elsewhere } else { self.festival };
             self.vendors.insert((*name).into(), (here, no));
         }
-        if let OfficeAnswer::Transaction { id, .. } = answer
+        if let AdminAnswer::Transaction { id, .. } = answer
             && let Some(name) = option(words, "as")
         {
             self.payments.insert(name.into(), id);
@@ -341,7 +346,7 @@ pub fn cents(minor: i64) -> String {
 
 fn words_of(answer: &TerminalAnswer, repeated: bool) -> String {
     let mut words = vec![match answer.verdict {
-        CashVerdict::Rejected(rejection) => format!("rejected: {}", rejection.code()),
+        CashlessVerdict::Rejected(rejection) => format!("rejected: {}", rejection.code()),
         _ => cents(answer.balance),
     }];
     if answer.flags & OVER_LIMIT != 0 {
@@ -353,13 +358,13 @@ fn words_of(answer: &TerminalAnswer, repeated: bool) -> String {
     words.join(", ")
 }
 
-fn office_words(answer: &OfficeAnswer) -> String {
+fn admin_words(answer: &AdminAnswer) -> String {
     match answer {
-        OfficeAnswer::Rejected(rejection) => format!("rejected: {}", rejection.code()),
-        OfficeAnswer::Transaction { balance, over_limit, .. } => {
+        AdminAnswer::Rejected(rejection) => format!("rejected: {}", rejection.code()),
+        AdminAnswer::Transaction { balance, over_limit, .. } => {
             format!("{}{}", cents(*balance), if *over_limit { ", over_limit" } else { "" })
         }
-        OfficeAnswer::Pending(_) => "pending".into(),
+        AdminAnswer::Pending(_) => "pending".into(),
         _ => "done".into(),
     }
 }

@@ -98,13 +98,13 @@ impl World {
             may_overflow: false,
         };
         for slug in ["night", "elsewhere"] {
-            let made = world.office(create(slug));
-            assert_eq!(made, OfficeAnswer::Festival(FestivalId::of_slug(slug)));
+            let made = world.admin(create(slug));
+            assert_eq!(made, AdminAnswer::Festival(FestivalId::of_slug(slug)));
         }
         let there = world.elsewhere;
-        world.office(OfficeAction::PutCategory { festival: there, category: None, values: values("guest", 0, 10) });
+        world.admin(AdminAction::PutCategory { festival: there, category: None, values: values("guest", 0, 10) });
         let no = CategoryNo(0);
-        world.office(OfficeAction::IssueTickets {
+        world.admin(AdminAction::IssueTickets {
             festival: there,
             category: no,
             holders: vec![None],
@@ -167,20 +167,20 @@ impl World {
     }
 
     /// For the office, without a key.
-    pub fn office(&mut self, action: OfficeAction) -> OfficeAnswer {
-        self.office_with(None, action).0
+    pub fn admin(&mut self, action: AdminAction) -> AdminAnswer {
+        self.admin_with(None, action).0
     }
 
     /// For the office; also whether it was a repetition.
-    pub fn office_with(&mut self, key: Option<IdempotencyKey>, action: OfficeAction) -> (OfficeAnswer, bool) {
+    pub fn admin_with(&mut self, key: Option<IdempotencyKey>, action: AdminAction) -> (AdminAnswer, bool) {
         // As the doors do it: a device speaks for itself when it connects.
         let by = match action {
-            OfficeAction::DeviceConnected { device, .. } => Principal::Device(device),
+            AdminAction::DeviceConnected { device, .. } => Principal::Device(device),
             _ => Principal::ApiKey(1),
         };
-        let command = OfficeCommand { key, by, action };
-        match self.ask(Command::Office(Box::new(command))) {
-            Answer::Office { answer, repeated } => (answer, repeated),
+        let command = AdminCommand { key, by, action };
+        match self.ask(Command::Admin(Box::new(command))) {
+            Answer::Admin { answer, repeated } => (answer, repeated),
             other => panic!("{other:?}"),
         }
     }
@@ -234,12 +234,12 @@ impl World {
     pub fn enrol(&mut self, gate: GateNo, name: &str) -> DeviceId {
         self.codes += 1;
         let (festival, code_hash) = (self.festival, [self.codes; 32]);
-        let until = self.office(OfficeAction::OfferEnrolment { festival, gate, code_hash, name: name.into() });
-        assert!(matches!(until, OfficeAnswer::CodeUntil(_)), "{until:?}");
-        match self.office(OfficeAction::EnrolDevice { festival, code_hash, public_key: [self.codes; 32] }) {
-            OfficeAnswer::Device(device) => {
+        let until = self.admin(AdminAction::OfferEnrolment { festival, gate, code_hash, name: name.into() });
+        assert!(matches!(until, AdminAnswer::CodeUntil(_)), "{until:?}");
+        match self.admin(AdminAction::EnrolDevice { festival, code_hash, public_key: [self.codes; 32] }) {
+            AdminAnswer::Device(device) => {
                 let session = self.records.len() as u64;
-                assert_eq!(self.office(OfficeAction::DeviceConnected { device, session }), OfficeAnswer::Done);
+                assert_eq!(self.admin(AdminAction::DeviceConnected { device, session }), AdminAnswer::Done);
                 device
             }
             other => panic!("{other:?}"),
@@ -285,8 +285,8 @@ impl World {
 }
 
 /// A festival with the usual policy.
-pub fn create(slug: &str) -> OfficeAction {
-    OfficeAction::CreateFestival {
+pub fn create(slug: &str) -> AdminAction {
+    AdminAction::CreateFestival {
         slug: slug.into(),
         name: slug.to_uppercase(),
         starts_at: MIDNIGHT,

@@ -87,8 +87,8 @@ impl World {
             }
             ["reader", name, "at", zone] => {
                 let (festival, zone) = (self.festival, self.zones[zone]);
-                let gate = match self.office(OfficeAction::AddGate { festival, zone, name: name.into() }) {
-                    OfficeAnswer::Gate(gate) => gate,
+                let gate = match self.admin(AdminAction::AddGate { festival, zone, name: name.into() }) {
+                    AdminAnswer::Gate(gate) => gate,
                     other => panic!("{other:?}"),
                 };
                 let id = self.enrol(gate, name);
@@ -97,9 +97,9 @@ impl World {
             }
             _ => {
                 let action = self.action(words);
-                let answer = self.office(action);
+                let answer = self.admin(action);
                 self.learn(words, answer);
-                office_words(&answer)
+                admin_words(&answer)
             }
         }
     }
@@ -134,29 +134,29 @@ impl World {
         self.device(DeviceCommand { device, seq, floor, action })
     }
 
-    fn action(&mut self, words: &[&str]) -> OfficeAction {
+    fn action(&mut self, words: &[&str]) -> AdminAction {
         let festival = self.festival;
         let ticket = |name: &str| self.tickets[name];
-        let status = |name, to| OfficeAction::SetTicketStatus { ticket: ticket(name), to };
-        let state = |name: &str, state| OfficeAction::SetZoneState { festival, zone: self.zones[name], state };
+        let status = |name, to| AdminAction::SetTicketStatus { ticket: ticket(name), to };
+        let state = |name: &str, state| AdminAction::SetZoneState { festival, zone: self.zones[name], state };
         let policy = self.here().policy;
         match *words {
             ["status", to] => {
-                OfficeAction::SetFestivalStatus { festival, to: FestivalStatus::from_word(to).expect("a status") }
+                AdminAction::SetFestivalStatus { festival, to: FestivalStatus::from_word(to).expect("a status") }
             }
-            ["policy", entry] => OfficeAction::SetPolicy {
+            ["policy", entry] => AdminAction::SetPolicy {
                 festival,
                 policy: Policy { entry: EntryPolicy::from_word(entry).expect("a policy"), ..policy },
             },
-            ["ack", ack] => OfficeAction::SetPolicy {
+            ["ack", ack] => AdminAction::SetPolicy {
                 festival,
                 policy: Policy { ack: ScanAck::from_word(ack).expect("a word"), ..policy },
             },
-            ["log", "one", "in", n] => OfficeAction::SetPolicy {
+            ["log", "one", "in", n] => AdminAction::SetPolicy {
                 festival,
                 policy: Policy { log_one_rejection_in: n.parse().unwrap(), ..policy },
             },
-            ["zone", name, capacity, ref rest @ ..] => OfficeAction::PutZone {
+            ["zone", name, capacity, ref rest @ ..] => AdminAction::PutZone {
                 festival,
                 zone: None,
                 name: name.into(),
@@ -166,7 +166,7 @@ impl World {
             ["capacity", name, capacity] => {
                 self.may_overflow = true;
                 let zone = Some(self.zones[name]);
-                OfficeAction::PutZone {
+                AdminAction::PutZone {
                     festival,
                     zone,
                     name: name.into(),
@@ -174,7 +174,7 @@ impl World {
                     capacity: capacity.parse().unwrap(),
                 }
             }
-            ["category", name, zones, "quota", quota] => OfficeAction::PutCategory {
+            ["category", name, zones, "quota", quota] => AdminAction::PutCategory {
                 festival,
                 category: None,
                 values: values(
@@ -187,19 +187,19 @@ impl World {
                 let no = self.categories[name];
                 let known = self.here().categories[usize::from(no.0)].values.clone();
                 let values = CategoryValues { quota: quota.parse().unwrap(), ..known };
-                OfficeAction::PutCategory { festival, category: Some(no), values }
+                AdminAction::PutCategory { festival, category: Some(no), values }
             }
             ["window", name, from, until] => {
                 let no = self.categories[name];
                 let known = self.here().categories[usize::from(no.0)].values.clone();
                 let (valid_from, valid_until) = (clock(from).unwrap(), clock(until).unwrap());
-                OfficeAction::PutCategory {
+                AdminAction::PutCategory {
                     festival,
                     category: Some(no),
                     values: CategoryValues { valid_from, valid_until, ..known },
                 }
             }
-            ["issue", names, category, ref rest @ ..] => OfficeAction::IssueTickets {
+            ["issue", names, category, ref rest @ ..] => AdminAction::IssueTickets {
                 festival,
                 category: self.categories[category],
                 holders: vec![None; names_of(names).len()],
@@ -209,57 +209,57 @@ impl World {
             ["pay", name] => status(name, TicketStatus::Sold),
             ["cancel", name] => status(name, TicketStatus::Cancelled),
             ["refund", name] => status(name, TicketStatus::Refunded),
-            ["block", name] => OfficeAction::BlockTicket { ticket: ticket(name), blocked: true },
-            ["unblock", name] => OfficeAction::BlockTicket { ticket: ticket(name), blocked: false },
+            ["block", name] => AdminAction::BlockTicket { ticket: ticket(name), blocked: true },
+            ["unblock", name] => AdminAction::BlockTicket { ticket: ticket(name), blocked: false },
             ["wristband", tag, name] => {
                 let ticket = ticket(name);
-                let tag = self.wristband(tag);
-                OfficeAction::BindTag { ticket, tag }
+                let tag = self.tag(tag);
+                AdminAction::BindTag { ticket, tag }
             }
             ["open", zone] => state(zone, ZoneState::Open),
             ["close", zone] => state(zone, ZoneState::Closed),
             ["evacuate", zone] => state(zone, ZoneState::Evacuating),
-            ["revoke", reader] => OfficeAction::RevokeDevice { device: self.readers[reader].id },
+            ["revoke", reader] => AdminAction::RevokeDevice { device: self.readers[reader].id },
             ["connect", reader] => {
                 let session = self.records.len() as u64;
-                OfficeAction::DeviceConnected { device: self.readers[reader].id, session }
+                AdminAction::DeviceConnected { device: self.readers[reader].id, session }
             }
             ["leave", reader] => {
                 let session = self.session_of(reader);
-                OfficeAction::DeviceLeft { device: self.readers[reader].id, session }
+                AdminAction::DeviceLeft { device: self.readers[reader].id, session }
             }
-            ["complete", "regardless"] => OfficeAction::ByHand(ByHand::Complete { festival }),
-            ["reopen", ref reason @ ..] => OfficeAction::ByHand(ByHand::Reopen { festival, reason: reason.join(" ") }),
+            ["complete", "regardless"] => AdminAction::ByHand(ByHand::Complete { festival }),
+            ["reopen", ref reason @ ..] => AdminAction::ByHand(ByHand::Reopen { festival, reason: reason.join(" ") }),
             ["begins", at] => {
                 let details = Details { starts_at: clock(at).unwrap(), ..self.here().details() };
-                OfficeAction::ByHand(ByHand::Edit { festival, details })
+                AdminAction::ByHand(ByHand::Edit { festival, details })
             }
             ["reset", ref reason @ ..] => {
-                OfficeAction::ByHand(ByHand::ResetScans { festival, reason: reason.join(" ") })
+                AdminAction::ByHand(ByHand::ResetScans { festival, reason: reason.join(" ") })
             }
             ["restore", name, ref reason @ ..] => {
-                OfficeAction::ByHand(ByHand::RestoreTicket { ticket: ticket(name), reason: reason.join(" ") })
+                AdminAction::ByHand(ByHand::RestoreTicket { ticket: ticket(name), reason: reason.join(" ") })
             }
             ["readmit", reader, ref reason @ ..] => {
                 let device = self.readers[reader].id;
-                OfficeAction::ByHand(ByHand::ReadmitDevice { device, reason: reason.join(" ") })
+                AdminAction::ByHand(ByHand::ReadmitDevice { device, reason: reason.join(" ") })
             }
             ["admit", name, "at", reader, ref reason @ ..] => {
                 let gate = self.here().device(self.readers[reader].id).unwrap().gate;
-                OfficeAction::ByHand(ByHand::Admit { ticket: ticket(name), gate, reason: reason.join(" ") })
+                AdminAction::ByHand(ByHand::Admit { ticket: ticket(name), gate, reason: reason.join(" ") })
             }
-            ["rotate"] => OfficeAction::RotateQrKey { festival },
+            ["rotate"] => AdminAction::RotateQrKey { festival },
             ["supervisor", "undoes", name] => {
                 let ticket = ticket(name);
                 self.may_overflow = true; // an exit that was none fills a zone again
-                OfficeAction::UndoScan { ticket }
+                AdminAction::UndoScan { ticket }
             }
             _ => panic!("no such line: {words:?}"),
         }
     }
 
-    /// A chip that scripts call by this name, bound or not.
-    pub fn wristband(&mut self, name: &str) -> TagUid {
+    /// A tag that scripts call by this name, bound or not.
+    pub fn tag(&mut self, name: &str) -> TagUid {
         let n = self.tags.len() as u8;
         *self.tags.entry(name.into()).or_insert_with(|| TagUid::new(&[4, 0, 0, 0, 0, 0, n]).expect("seven bytes"))
     }
@@ -269,15 +269,15 @@ impl World {
         record.events.last().expect("records are not empty").clone()
     }
 
-    fn learn(&mut self, words: &[&str], answer: OfficeAnswer) {
+    fn learn(&mut self, words: &[&str], answer: AdminAnswer) {
         match (words, answer) {
-            (["zone", name, ..], OfficeAnswer::Zone(zone)) => {
+            (["zone", name, ..], AdminAnswer::Zone(zone)) => {
                 self.zones.insert((*name).into(), zone);
             }
-            (["category", name, ..], OfficeAnswer::Category(category)) => {
+            (["category", name, ..], AdminAnswer::Category(category)) => {
                 self.categories.insert((*name).into(), category);
             }
-            (["issue", names, ..], OfficeAnswer::Issued { festival, category, first_serial, count, seed }) => {
+            (["issue", names, ..], AdminAnswer::Issued { festival, category, first_serial, count, seed }) => {
                 let ids = issued(festival, category, first_serial, count, seed);
                 self.tickets.extend(names_of(names).into_iter().zip(ids));
             }
@@ -339,10 +339,10 @@ fn time_words(at: Timestamp) -> String {
     format!("{:02}:{:02}:{:02}", ms / HOUR_MS, ms / MINUTE_MS % 60, ms / 1_000 % 60)
 }
 
-fn office_words(answer: &OfficeAnswer) -> String {
+fn admin_words(answer: &AdminAnswer) -> String {
     match answer {
-        OfficeAnswer::Rejected(rejection) => format!("rejected: {}", rejection.code()),
-        OfficeAnswer::QrKey(version) => format!("key {version}"),
+        AdminAnswer::Rejected(rejection) => format!("rejected: {}", rejection.code()),
+        AdminAnswer::QrKey(version) => format!("key {version}"),
         _ => "done".into(),
     }
 }

@@ -1,6 +1,6 @@
 //! Any event there can be, for the round trip through a record.
 
-mod cash;
+mod cashless;
 
 use engine::event::*;
 
@@ -25,7 +25,7 @@ pub(crate) fn any() -> BoxedStrategy<Event> {
     let mut kinds: Vec<BoxedStrategy<Event>> = vec![
         scanned().prop_map(Event::Scanned).boxed(),
         undone().prop_map(Event::Undone).boxed(),
-        asked().prop_map(Event::Asked).boxed(),
+        asked().prop_map(Event::Origin).boxed(),
         (text(), text(), time(), time(), policy(), calendar())
             .prop_map(|(slug, name, starts_at, ends_at, policy, calendar)| Event::FestivalCreated {
                 slug,
@@ -155,7 +155,7 @@ pub(crate) fn any() -> BoxedStrategy<Event> {
             })
             .boxed(),
     ];
-    kinds.extend(cash::any());
+    kinds.extend(cashless::any());
     proptest::strategy::Union::new(kinds).prop_map(complete).boxed()
 }
 
@@ -164,7 +164,7 @@ fn complete(event: Event) -> Event {
     match event {
         Event::Scanned(_)
         | Event::Undone(_)
-        | Event::Asked(_)
+        | Event::Origin(_)
         | Event::FestivalCreated { .. }
         | Event::FestivalStatusSet { .. }
         | Event::PolicySet { .. }
@@ -189,7 +189,7 @@ fn complete(event: Event) -> Event {
         | Event::Expired
         | Event::ByHand(_)
         | Event::Transaction(_)
-        | Event::Cash(_)
+        | Event::Cashless(_)
         | Event::Sent { .. }
         | Event::Received { .. }
         | Event::Delivered { .. } => event,
@@ -245,7 +245,7 @@ fn category_values() -> impl Strategy<Value = CategoryValues> {
         "\\PC{0,20}",
         select(CategoryKind::ALL),
         proptest::num::i64::ANY,
-        cash::currency(),
+        cashless::currency(),
         any_u32(),
         any_u64(),
         time(),
@@ -338,7 +338,7 @@ fn principal() -> impl Strategy<Value = Principal> {
         .prop_map(|(kind, id, bits)| Principal::from_parts(kind, id >> bits))
 }
 
-fn asked() -> impl Strategy<Value = Asked> {
+fn asked() -> impl Strategy<Value = Origin> {
     let already = prop_oneof![
         Just(Already::Done),
         (1..u64::MAX).prop_map(|id| Already::Device(DeviceId(id))),
@@ -346,5 +346,5 @@ fn asked() -> impl Strategy<Value = Asked> {
     ];
     let key = (proptest::num::u128::ANY, any_u64());
     (principal(), option::of(key), option::of(select(Rejection::ALL)), option::of(already))
-        .prop_map(|(by, key, rejection, already)| Asked { by, key, rejection, already })
+        .prop_map(|(by, key, rejection, already)| Origin { by, key, rejection, already })
 }

@@ -21,7 +21,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use tapgate_client::{
-    CashVerdict, ClientError, Event, Identity, LateAnswer, Money, ReaderOptions, Shown, TagUid, Terminal, Told,
+    CashlessVerdict, ClientError, Event, Identity, LateAnswer, Money, ReaderOptions, Shown, TagUid, Terminal, Told,
     TransactionId, enrol,
 };
 use tokio::sync::{broadcast, mpsc};
@@ -40,7 +40,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
     let terminal = Terminal::connect(identity, ReaderOptions::with_queue(Path::new(&queue))).await?;
     let welcome = terminal.connected().await?;
-    let vendor = welcome.till.as_ref().map_or("", |till| &till.vendor_name);
+    let vendor = welcome.terminal.as_ref().map_or("", |terminal| &terminal.vendor_name);
     println!("welcome, {}: {}, {vendor}", welcome.device_name, welcome.festival_name);
     let telling = tokio::spawn(tell(terminal.events()));
 
@@ -51,7 +51,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         match carry_out(&terminal, &line, last).await {
             Ok(told) => {
                 println!("{} {}", told.seq, told.say());
-                if told.answer.verdict == CashVerdict::Paid {
+                if told.answer.verdict == CashlessVerdict::Paid {
                     last = told.transaction();
                 }
             }
@@ -107,7 +107,7 @@ async fn tell(mut events: broadcast::Receiver<Event>) {
             Event::Lost(error) => println!("lost the server: {error}"),
             Event::Ended(error) => println!("this terminal is of no use any more: {error}"),
             Event::PutOff { seq, why } => println!("{seq} waits: {}", why.say()),
-            Event::LateAnswer(LateAnswer::Cash { told, .. }) => println!("late: {} {}", told.seq, told.say()),
+            Event::LateAnswer(LateAnswer::Cashless { told, .. }) => println!("late: {} {}", told.seq, told.say()),
             _ => {}
         }
     }

@@ -23,9 +23,9 @@ pub(super) enum Ask {
         reply: Reply,
     },
     /// A terminal's command under the number that it gets.
-    Cash {
+    Cashless {
         frame: Box<dyn Fn(Numbered) -> Vec<u8> + Send>,
-        wanted: Wanted,
+        wanted: Request,
         reply: Reply,
     },
     Recent {
@@ -38,7 +38,7 @@ pub(super) enum Ask {
 
 /// How much a terminal's command is wanted.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Wanted {
+pub(super) struct Request {
     /// It is to outlive this process.
     pub(super) kept: bool,
     /// For how long.
@@ -59,7 +59,7 @@ pub(super) struct Numbered {
 
 /// What a device is enrolled as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Trade {
+pub(super) enum DeviceKind {
     Reader,
     Terminal,
 }
@@ -67,7 +67,7 @@ pub(super) enum Trade {
 /// Who waits for an answer.
 pub(super) enum Reply {
     Once(oneshot::Sender<Result<Answered, ClientError>>),
-    Cash(oneshot::Sender<Result<Told, ClientError>>),
+    Cashless(oneshot::Sender<Result<Told, ClientError>>),
     Streamed { token: u64, place: OwnedSemaphorePermit, replies: mpsc::UnboundedSender<Streamed> },
 }
 
@@ -79,14 +79,14 @@ impl Reply {
             Self::Streamed { token, place, replies } => {
                 replies.send(Streamed { token, outcome: Ok(answered), _place: place }).is_ok()
             }
-            Self::Cash(_) => false, // no terminal's command is answered so
+            Self::Cashless(_) => false, // no terminal's command is answered so
         }
     }
 
     /// Whether anybody was waiting still.
     pub(super) fn told(self, told: Told) -> bool {
         match self {
-            Self::Cash(reply) => reply.send(Ok(told)).is_ok(),
+            Self::Cashless(reply) => reply.send(Ok(told)).is_ok(),
             Self::Once(_) | Self::Streamed { .. } => false,
         }
     }
@@ -94,7 +94,7 @@ impl Reply {
     pub(super) fn fail(self, error: ClientError) {
         match self {
             Self::Once(reply) => drop(reply.send(Err(error))),
-            Self::Cash(reply) => drop(reply.send(Err(error))),
+            Self::Cashless(reply) => drop(reply.send(Err(error))),
             Self::Streamed { token, place, replies } => {
                 drop(replies.send(Streamed { token, outcome: Err(error), _place: place }));
             }

@@ -16,10 +16,10 @@ use tapgate_wire::{Balance, Credential, Frame, Pay, Refund, Scan, TopUp, Undo, W
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::ask::{Ask, Numbered, Reply, Trade, Wanted};
+use super::ask::{Ask, DeviceKind, Numbered, Reply, Request};
 use super::late::{Lately, Unanswered, Untold};
 use super::link::Link;
-use super::queue::{Kept, QUEUE_MAX, Queue};
+use super::queue::{QUEUE_MAX, Queue, Retained};
 use super::silence::{Silence, Silent};
 use super::{BACKOFF_MAX, ClientError, Event, Identity, Read, ReaderOptions, State};
 
@@ -35,7 +35,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 const GOODBYE: Duration = Duration::from_secs(2);
 
 struct Pending {
-    kept: Kept,
+    kept: Retained,
     reply: Option<Reply>,
     /// Sent on another connection, and never heard of: the server may have decided it.
     unsure: bool,
@@ -53,7 +53,7 @@ struct Pending {
 
 impl Pending {
     /// `unsure`: it may have been sent before this process began.
-    fn new(kept: Kept, unsure: bool) -> Self {
+    fn new(kept: Retained, unsure: bool) -> Self {
         Self {
             expires_at: expires_at(&kept.frame),
             kept,
@@ -69,7 +69,7 @@ impl Pending {
 
 pub(super) struct Driver {
     identity: Identity,
-    trade: Trade,
+    kind: DeviceKind,
     options: ReaderOptions,
     asks: mpsc::Receiver<Ask>,
     events: broadcast::Sender<Event>,
@@ -103,7 +103,7 @@ enum Over {
 impl Driver {
     pub(super) fn new(
         identity: Identity,
-        trade: Trade,
+        kind: DeviceKind,
         options: ReaderOptions,
         asks: mpsc::Receiver<Ask>,
         (events, untold): (broadcast::Sender<Event>, Untold),
@@ -117,14 +117,14 @@ impl Driver {
             }
         };
         let unsent = kept.keys().copied().collect();
-        let pending = |kept: Kept| {
+        let pending = |kept: Retained| {
             let unsure = kept.sent;
             Pending::new(kept, unsure)
         };
         let pending: BTreeMap<u64, Pending> = kept.into_iter().map(|(seq, kept)| (seq, pending(kept))).collect();
         Ok(Self {
             identity,
-            trade,
+            kind,
             options,
             asks,
             events,
@@ -192,7 +192,7 @@ impl Driver {
         self.asks.close();
         while let Ok(ask) = self.asks.try_recv() {
             match ask {
-                Ask::Scan { reply, .. } | Ask::Undo { reply, .. } | Ask::Cash { reply, .. } => {
+                Ask::Scan { reply, .. } | Ask::Undo { reply, .. } | Ask::Cashless { reply, .. } => {
                     reply.fail(error.clone())
                 }
                 Ask::Recent { .. } | Ask::Unanswered(_) => {} // whoever waits hears that there is nobody
@@ -251,11 +251,11 @@ impl Driver {
 
     /// Whether the server knows this device as what it is.
     fn is_ours(&self, link: Link) -> Result<Link, ClientError> {
-        match (self.trade, link.welcome.till.is_some()) {
-            (Trade::Reader, false) | (Trade::Terminal, true) => Ok(link),
-            (_, till) => {
+        match (self.kind, link.welcome.terminal.is_some()) {
+            (DeviceKind::Reader, false) | (DeviceKind::Terminal, true) => Ok(link),
+            (_, terminal) => {
                 link.connection.close(quinn::VarInt::from_u32(close::DONE), b"");
-                Err(ClientError::WrongTrade(if till { "a terminal" } else { "a reader" }))
+                Err(ClientError::WrongTrade(if terminal { "a terminal" } else { "a reader" }))
             }
         }
     }
@@ -271,7 +271,7 @@ impl Driver {
             Some(Ask::Scan { read, direction, reply }) => self.take_scan(read, direction, reply),
             Some(Ask::Undo { scan_seq, ticket, reply }) => {
                 let frame = |seq| Frame::Undo(Undo { seq, floor: seq, scan_seq, ticket, resent: false }).to_bytes();
-                self.admit(frame, Wanted { kept: true, ..Wanted::default() }, Timestamp(0), reply);
+                self.admit(frame, Request { kept: true, ..Request::default() }, Timestamp(0), reply);
             }
             Some(Ask::Recent { reply, .. }) if !self.connected => drop(reply.send(Err(ClientError::Offline))),
             Some(Ask::Recent { limit, reply }) => {
@@ -285,8 +285,8 @@ impl Driver {
                 let _ = reply.send(self.pending.values().filter_map(of).collect());
             }
             // Before the first welcome nobody knows which numbers were used.
-            Some(Ask::Cash { reply, .. }) if self.queue.zone.is_none() => reply.fail(ClientError::NeverConnected),
-            Some(Ask::Cash { frame, wanted, reply }) => {
+            Some(Ask::Cashless { reply, .. }) if self.queue.zone.is_none() => reply.fail(ClientError::NeverConnected),
+            Some(Ask::Cashless { frame, wanted, reply }) => {
                 let at = self.server_time();
                 let until = |patience: Duration| Timestamp(at.0.saturating_add(patience.as_millis() as i64));
                 let expires_at = wanted.patience.map_or(Timestamp(0), until);
@@ -309,11 +309,11 @@ impl Driver {
             let scan = Scan { seq, floor: seq, captured_at, zone, direction, shown: None, resent: false, credential };
             Frame::Scan(scan).to_bytes()
         };
-        self.admit(frame, Wanted { kept: true, ..Wanted::default() }, Timestamp(0), reply);
+        self.admit(frame, Request { kept: true, ..Request::default() }, Timestamp(0), reply);
     }
 
     /// Gives a command its number, and puts it in the queue; in its file too, if it is to be kept.
-    fn admit(&mut self, frame: impl Fn(u64) -> Vec<u8>, wanted: Wanted, expires_at: Timestamp, reply: Reply) {
+    fn admit(&mut self, frame: impl Fn(u64) -> Vec<u8>, wanted: Request, expires_at: Timestamp, reply: Reply) {
         match self.number(frame, wanted, expires_at) {
             Ok(seq) => {
                 self.pending.get_mut(&seq).expect("just put there").reply = Some(reply);
@@ -326,7 +326,7 @@ impl Driver {
     fn number(
         &mut self,
         frame: impl Fn(u64) -> Vec<u8>,
-        wanted: Wanted,
+        wanted: Request,
         expires_at: Timestamp,
     ) -> Result<u64, ClientError> {
         if self.pending.len() >= QUEUE_MAX {
@@ -334,7 +334,7 @@ impl Driver {
         }
         let seq = self.next_seq;
         let give_back = wanted.or_give_back;
-        let kept = Kept { frame: frame(seq), shown: None, sent: self.connected, give_back };
+        let kept = Retained { frame: frame(seq), shown: None, sent: self.connected, give_back };
         let put = self.queue.reserve(seq).and_then(|()| match wanted.kept {
             true => self.queue.put(seq, &kept),
             false => Ok(()),

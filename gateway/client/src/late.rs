@@ -11,7 +11,7 @@ use engine::model::time::Timestamp;
 use tapgate_wire::{Frame, Recent, decode};
 use tokio::sync::broadcast;
 
-use super::queue::{Kept, Queue};
+use super::queue::{Queue, Retained};
 use super::{Answered, ClientError, EVENTS_MAX, Event, Told};
 
 /// The answer to a command whose caller has stopped waiting, or was another process on the same queue.
@@ -20,7 +20,7 @@ pub enum LateAnswer {
     /// To a reader's scan or undo.
     Scan(Answered),
     /// To a terminal's command: what, how much, which transaction, when.
-    Cash {
+    Cashless {
         /// The answer.
         told: Told,
         /// The payment is being given back, since its caller wanted that ([`super::Terminal::or_give_back`]): the number of
@@ -123,7 +123,7 @@ impl Unanswered {
 /// As [`super::Reader::start`]; [`ClientError::InUse`] while the device runs.
 pub fn unanswered(queue: &Path, device: DeviceId) -> Result<Vec<Unanswered>, ClientError> {
     let (_queue, found) = Queue::open(queue, device)?;
-    let of = |kept: &Kept| Unanswered::of(&kept.frame, kept.sent, kept.shown);
+    let of = |kept: &Retained| Unanswered::of(&kept.frame, kept.sent, kept.shown);
     Ok(found.kept.values().filter_map(of).collect())
 }
 

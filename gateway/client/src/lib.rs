@@ -41,7 +41,7 @@ use tapgate_wire::WireError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, watch};
 
 // What a device says and hears, so that it needs no other crate of ours.
-pub use engine::cashless::command::{CashVerdict, Line, TerminalAnswer};
+pub use engine::cashless::command::{CashlessVerdict, Line, TerminalAnswer};
 pub use engine::gates::command::{DeviceAnswer, Direction, Verdict};
 pub use engine::model::ids::{DeviceId, ProductNo, TagUid, TicketId, TransactionId, VendorNo, WalletId, ZoneNo};
 pub use engine::model::money::{Currency, Money};
@@ -50,12 +50,12 @@ pub use tapgate_wire::{NoOffer, Notice, Offer, Recent, Refusal};
 
 pub use identity::{DeviceKey, Identity};
 pub use late::{LateAnswer, Lately, Unanswered, settle, unanswered};
-pub use link::{CONNECT_TIMEOUT, FrameReader, Link, PING_EVERY, TillWelcomed, Welcomed, config, endpoint};
+pub use link::{CONNECT_TIMEOUT, FrameReader, Link, PING_EVERY, TerminalWelcomed, Welcomed, config, endpoint};
 pub use pinned::pinned;
 pub use queue::QUEUE_MAX;
 pub use terminal::{ANSWER_SLACK, Shown, Terminal, Told};
 
-use ask::{Ask, Reply, Trade};
+use ask::{Ask, DeviceKind, Reply};
 use driver::Driver;
 use late::Untold;
 
@@ -200,7 +200,7 @@ pub async fn enrol_key(endpoint: Option<&Endpoint>, offer: &Offer, key: DeviceKe
 pub enum Read {
     /// The bytes of a QR.
     Qr(Vec<u8>),
-    /// A wristband's chip.
+    /// A wristband's tag.
     Tag(TagUid),
 }
 
@@ -298,7 +298,8 @@ impl Reader {
         let (events, untold) = (broadcast::Sender::new(EVENTS_MAX), Untold::new());
         let (state_out, state) = watch::channel(State::default());
         let device = identity.device;
-        let driver = Driver::new(identity, Trade::Reader, options, inbox, (events.clone(), untold.clone()), state_out)?;
+        let driver =
+            Driver::new(identity, DeviceKind::Reader, options, inbox, (events.clone(), untold.clone()), state_out)?;
         tokio::spawn(driver.run());
         Ok(Self { device, asks, events, state, untold })
     }

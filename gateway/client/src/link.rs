@@ -68,12 +68,12 @@ pub struct Welcomed {
     /// What the zone is called.
     pub zone_name: String,
     /// What a terminal is told in place of gate and zone, which mean nothing for it.
-    pub till: Option<TillWelcomed>,
+    pub terminal: Option<TerminalWelcomed>,
 }
 
 /// What a terminal may do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TillWelcomed {
+pub struct TerminalWelcomed {
     /// For whom it takes payments; a pure cash desk takes none.
     pub vendor: Option<VendorNo>,
     /// What the vendor is called.
@@ -157,7 +157,7 @@ impl Link {
                         festival_name: w.festival_name.to_owned(),
                         gate_name: w.gate_name.to_owned(),
                         zone_name: w.zone_name.to_owned(),
-                        till: None,
+                        terminal: None,
                     }),
                     Frame::TerminalWelcome(w) => Some(Welcomed {
                         server_time: w.server_time,
@@ -172,7 +172,7 @@ impl Link {
                         festival_name: w.festival_name.to_owned(),
                         gate_name: String::new(),
                         zone_name: String::new(),
-                        till: Some(TillWelcomed {
+                        terminal: Some(TerminalWelcomed {
                             vendor: w.vendor,
                             vendor_name: w.vendor_name.to_owned(),
                             cashier: w.cashier,

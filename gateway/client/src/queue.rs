@@ -56,7 +56,7 @@ const AHEAD: u8 = 9;
 
 /// What was left unanswered: the command's frame, and what was shown.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Kept {
+pub(super) struct Retained {
     pub(super) frame: Vec<u8>,
     pub(super) shown: Option<Verdict>,
     /// It may have been sent.
@@ -89,7 +89,7 @@ struct Disk {
 /// What was found on opening.
 pub(super) struct Found {
     /// By number.
-    pub(super) kept: BTreeMap<u64, Kept>,
+    pub(super) kept: BTreeMap<u64, Retained>,
     /// The first number that was never used.
     pub(super) next_seq: u64,
 }
@@ -132,7 +132,7 @@ impl Queue {
     }
 
     /// Takes in every entry that holds; false if something behind them does not.
-    fn replay(&mut self, mut bytes: &[u8], kept: &mut BTreeMap<u64, Kept>) -> bool {
+    fn replay(&mut self, mut bytes: &[u8], kept: &mut BTreeMap<u64, Retained>) -> bool {
         while !bytes.is_empty() {
             let Some((content, rest)) = entry(bytes) else { return false };
             if self.replay_one(content, kept).is_none() {
@@ -143,7 +143,7 @@ impl Queue {
         true
     }
 
-    fn replay_one(&mut self, content: &[u8], kept: &mut BTreeMap<u64, Kept>) -> Option<()> {
+    fn replay_one(&mut self, content: &[u8], kept: &mut BTreeMap<u64, Retained>) -> Option<()> {
         let (&kind, rest) = content.split_first()?;
         let number = |bytes: &[u8]| bytes.try_into().ok().map(u64::from_le_bytes);
         match kind {
@@ -151,7 +151,7 @@ impl Queue {
             PUT | PUT_UNSENT => {
                 let seq = seq_of(rest)?;
                 self.reserved = self.reserved.max(seq.checked_add(1)?);
-                kept.insert(seq, Kept { frame: rest.to_vec(), sent: kind == PUT, ..Kept::default() });
+                kept.insert(seq, Retained { frame: rest.to_vec(), sent: kind == PUT, ..Retained::default() });
             }
             SENT | GIVE_BACK => {
                 if let Some(kept) = kept.get_mut(&number(rest)?) {
@@ -176,7 +176,7 @@ impl Queue {
     }
 
     /// The file as it would be without its past.
-    fn image(&self, kept: &BTreeMap<u64, Kept>) -> (Vec<u8>, BTreeMap<u64, u64>) {
+    fn image(&self, kept: &BTreeMap<u64, Retained>) -> (Vec<u8>, BTreeMap<u64, u64>) {
         let mut bytes = head(self.device);
         append(&mut bytes, &[&[RESERVED], &self.reserved.to_le_bytes()]);
         if let Some(zone) = self.zone {
@@ -211,7 +211,7 @@ impl Queue {
 
     /// A command that is to be sent. If it may be at any moment, it counts as sent from now on. If not, nobody else will
     /// have it for a while, so a power cut is not to take it: it is flushed.
-    pub(super) fn put(&mut self, seq: u64, kept: &Kept) -> Result<(), ClientError> {
+    pub(super) fn put(&mut self, seq: u64, kept: &Retained) -> Result<(), ClientError> {
         let kind = if kept.sent { PUT } else { PUT_UNSENT };
         let mut written = self.write(&[&[kind], &kept.frame], !kept.sent && !kept.give_back)?;
         if kept.give_back {
@@ -276,7 +276,7 @@ impl Queue {
     }
 
     /// Writes the file anew with just this.
-    pub(super) fn compact(&mut self, kept: &BTreeMap<u64, Kept>) -> Result<(), ClientError> {
+    pub(super) fn compact(&mut self, kept: &BTreeMap<u64, Retained>) -> Result<(), ClientError> {
         let (bytes, sizes) = self.image(kept);
         let Some(disk) = &mut self.disk else { return Ok(()) };
         replace(&disk.path, &bytes).map_err(|error| file(&disk.path, error))?;
@@ -354,8 +354,8 @@ mod tests {
         .to_bytes()
     }
 
-    fn kept(seq: u64, sent: bool) -> Kept {
-        Kept { frame: scan(seq), sent, ..Kept::default() }
+    fn kept(seq: u64, sent: bool) -> Retained {
+        Retained { frame: scan(seq), sent, ..Retained::default() }
     }
 
     #[test]
@@ -365,7 +365,7 @@ mod tests {
         let (mut queue, _) = reopen(&path);
         for seq in 1..=3 {
             queue.reserve(seq).unwrap();
-            queue.put(seq, &Kept { give_back: seq == 2, ..kept(seq, false) }).unwrap();
+            queue.put(seq, &Retained { give_back: seq == 2, ..kept(seq, false) }).unwrap();
         }
         queue.is_ahead(-7_000).unwrap();
         queue.is_ahead(-7_040).unwrap();
@@ -414,7 +414,7 @@ mod tests {
             let (queue, found) = reopen(&path);
             assert_eq!(found.next_seq, 1 + RESERVE, "round {round}: reserved numbers are gone, used or not");
             assert_eq!(Vec::from_iter(found.kept.keys().copied()), [3, 4, 5]);
-            assert_eq!(found.kept[&3], Kept { shown: Some(Verdict::Admitted), ..kept(3, true) });
+            assert_eq!(found.kept[&3], Retained { shown: Some(Verdict::Admitted), ..kept(3, true) });
             assert_eq!(found.kept[&4], kept(4, false), "never sent");
             assert_eq!(queue.zone, Some(ZoneNo(2)));
         }
@@ -449,7 +449,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("queue");
         let mut queue = a_busy_minute(&path);
-        let mut all: BTreeMap<u64, Kept> = (3..=5).map(|seq| (seq, kept(seq, seq <= 3))).collect();
+        let mut all: BTreeMap<u64, Retained> = (3..=5).map(|seq| (seq, kept(seq, seq <= 3))).collect();
         all.get_mut(&3).unwrap().shown = Some(Verdict::Admitted);
         let mut compacted = 0;
         for seq in 6..60_000 {

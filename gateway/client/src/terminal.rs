@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::cashless::command::{CashVerdict, LINES_MAX, Line, OVER_LIMIT, TerminalAnswer};
+use engine::cashless::command::{CashlessVerdict, LINES_MAX, Line, OVER_LIMIT, TerminalAnswer};
 use engine::model::ids::{DeviceId, ProductNo, TagUid, TransactionId, WalletId};
 use engine::model::money::{Currency, Money};
 use engine::model::rejection::Rejection;
 use tapgate_wire::{Balance, Frame, LineItem, Pay, RECENT_MAX, Refund, ReturnedItem, TopUp, WalletName};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use super::ask::{Ask, Numbered, Reply, Trade, Wanted};
+use super::ask::{Ask, DeviceKind, Numbered, Reply, Request};
 use super::driver::Driver;
 use super::late::Untold;
 use super::{
@@ -21,7 +21,7 @@ use super::{
 /// What was held to the terminal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Shown {
-    /// A wristband's chip.
+    /// A wristband's tag.
     Tag(TagUid),
     /// The bytes of a QR.
     Qr(Vec<u8>),
@@ -54,22 +54,22 @@ impl Told {
         let TerminalAnswer { verdict, flags, currency, order, amount, balance, .. } = self.answer;
         let money = |minor| Money { minor, currency };
         let said = match verdict {
-            CashVerdict::Paid => format!("{} paid, order {order}. {} left.", money(amount), money(balance)),
-            CashVerdict::Refunded => format!("{} given back. {} on it now.", money(amount), money(balance)),
-            CashVerdict::ToppedUp => format!("{} topped up. {} on it now.", money(amount), money(balance)),
-            CashVerdict::Balance => format!("{} on it.", money(balance)),
-            CashVerdict::Rejected(rejection @ Rejection::InsufficientFunds) => {
+            CashlessVerdict::Paid => format!("{} paid, order {order}. {} left.", money(amount), money(balance)),
+            CashlessVerdict::Refunded => format!("{} given back. {} on it now.", money(amount), money(balance)),
+            CashlessVerdict::ToppedUp => format!("{} topped up. {} on it now.", money(amount), money(balance)),
+            CashlessVerdict::Balance => format!("{} on it.", money(balance)),
+            CashlessVerdict::Rejected(rejection @ Rejection::InsufficientFunds) => {
                 format!("{} {} left.", rejection.say(), money(balance))
             }
             // The domain's sentences on these are a gate's.
-            CashVerdict::Rejected(Rejection::InvalidQr) => "This is not the code of a wallet.".to_owned(),
-            CashVerdict::Rejected(Rejection::TamperedQr) => "This wallet's code has been altered.".to_owned(),
-            CashVerdict::Rejected(Rejection::KeyRetired) => {
+            CashlessVerdict::Rejected(Rejection::InvalidQr) => "This is not the code of a wallet.".to_owned(),
+            CashlessVerdict::Rejected(Rejection::TamperedQr) => "This wallet's code has been altered.".to_owned(),
+            CashlessVerdict::Rejected(Rejection::KeyRetired) => {
                 "This code was replaced. Please open the newest one in your account.".to_owned()
             }
-            CashVerdict::Rejected(Rejection::StaleSeq) => Rejection::OutcomeUnknown.say().to_owned(),
-            CashVerdict::Rejected(Rejection::Busy) => "One moment, please tap again.".to_owned(),
-            CashVerdict::Rejected(rejection) => rejection.say().to_owned(),
+            CashlessVerdict::Rejected(Rejection::StaleSeq) => Rejection::OutcomeUnknown.say().to_owned(),
+            CashlessVerdict::Rejected(Rejection::Busy) => "One moment, please tap again.".to_owned(),
+            CashlessVerdict::Rejected(rejection) => rejection.say().to_owned(),
         };
         if flags & OVER_LIMIT == 0 { said } else { said + " That is more than a wallet should hold." }
     }
@@ -77,7 +77,7 @@ impl Told {
     /// Nobody can say whether it was done: neither was it answered before, nor is it decided now.
     pub fn is_unknown(&self) -> bool {
         let unknown = |rejection| matches!(rejection, Rejection::OutcomeUnknown | Rejection::StaleSeq);
-        matches!(self.answer.verdict, CashVerdict::Rejected(rejection) if unknown(rejection))
+        matches!(self.answer.verdict, CashlessVerdict::Rejected(rejection) if unknown(rejection))
     }
 
     /// The payment, for a refund; the refund or top-up, for a receipt.
@@ -114,7 +114,7 @@ impl Terminal {
         let (state_out, state) = watch::channel(State::default());
         let device = identity.device;
         let driver =
-            Driver::new(identity, Trade::Terminal, options, inbox, (events.clone(), untold.clone()), state_out)?;
+            Driver::new(identity, DeviceKind::Terminal, options, inbox, (events.clone(), untold.clone()), state_out)?;
         tokio::spawn(driver.run());
         Ok(Self { device, asks, events, state, untold, patience: None, or_give_back: false })
     }
@@ -175,7 +175,7 @@ impl Terminal {
     /// As [`Self::connected`].
     pub async fn currency(&self) -> Result<Currency, ClientError> {
         let welcome = self.connected().await?;
-        welcome.till.as_ref().map(|till| till.currency).ok_or(ClientError::WrongTrade("a reader"))
+        welcome.terminal.as_ref().map(|terminal| terminal.currency).ok_or(ClientError::WrongTrade("a reader"))
     }
 
     /// Somebody pays. Lines may be left out; given, their sum is the amount.
@@ -188,7 +188,7 @@ impl Terminal {
             return Err(ClientError::TooManyLines);
         }
         let lines: Vec<LineItem> = lines.iter().copied().map(LineItem::from).collect();
-        let wanted = Wanted { kept: true, patience: self.patience, or_give_back: self.or_give_back };
+        let wanted = Request { kept: true, patience: self.patience, or_give_back: self.or_give_back };
         self.ask(wanted, move |Numbered { seq, at, expires_at }| {
             let (floor, wallet, captured_at, lines) = (seq, shown.name(), at, &lines);
             Frame::Pay(Pay { seq, floor, captured_at, expires_at, wallet, amount, lines, resent: false }).to_bytes()
@@ -201,7 +201,7 @@ impl Terminal {
     /// # Errors
     /// As [`Self::pay`].
     pub async fn refund(&self, payment: TransactionId, amount: Option<Money>) -> Result<Told, ClientError> {
-        self.ask(Wanted { kept: true, ..Wanted::default() }, move |Numbered { seq, .. }| {
+        self.ask(Request { kept: true, ..Request::default() }, move |Numbered { seq, .. }| {
             Frame::Refund(Refund { seq, floor: seq, payment, amount, lines: &[], resent: false }).to_bytes()
         })
         .await
@@ -220,19 +220,19 @@ impl Terminal {
             return Err(ClientError::TooManyLines);
         }
         let lines: Vec<ReturnedItem> = products.iter().map(|&(no, count)| ReturnedItem::new(no, count)).collect();
-        self.ask(Wanted { kept: true, ..Wanted::default() }, move |Numbered { seq, .. }| {
+        self.ask(Request { kept: true, ..Request::default() }, move |Numbered { seq, .. }| {
             let (floor, amount, lines) = (seq, None, &lines[..]);
             Frame::Refund(Refund { seq, floor, payment, amount, lines, resent: false }).to_bytes()
         })
         .await
     }
 
-    /// Cash goes into a wallet. Only where the terminal tops up: see [`super::TillWelcomed::cashier`].
+    /// Cash goes into a wallet. Only where the terminal tops up: see [`super::TerminalWelcomed::cashier`].
     ///
     /// # Errors
     /// As [`Self::pay`].
     pub async fn top_up(&self, shown: Shown, amount: Money) -> Result<Told, ClientError> {
-        let wanted = Wanted { kept: true, patience: self.patience, or_give_back: false };
+        let wanted = Request { kept: true, patience: self.patience, or_give_back: false };
         self.ask(wanted, move |Numbered { seq, at, expires_at }| {
             let (wallet, captured_at) = (shown.name(), at);
             Frame::TopUp(TopUp { seq, floor: seq, captured_at, expires_at, wallet, amount, resent: false }).to_bytes()
@@ -245,7 +245,7 @@ impl Terminal {
     /// # Errors
     /// As [`Self::pay`].
     pub async fn balance(&self, shown: Shown) -> Result<Told, ClientError> {
-        self.ask(Wanted::default(), move |Numbered { seq, at, .. }| {
+        self.ask(Request::default(), move |Numbered { seq, at, .. }| {
             let wallet = shown.name();
             Frame::Balance(Balance { seq, floor: seq, captured_at: at, wallet, resent: false }).to_bytes()
         })
@@ -253,7 +253,7 @@ impl Terminal {
     }
 
     /// The terminal's last transactions and refusals, up to 50, and how far the server's lists are behind: for whoever
-    /// wonders what became of something, and for a till receipt.
+    /// wonders what became of something, and for a terminal receipt.
     ///
     /// # Errors
     /// [`ClientError::Offline`], [`ClientError::NoLists`].
@@ -280,11 +280,11 @@ impl Terminal {
 
     async fn ask(
         &self,
-        wanted: Wanted,
+        wanted: Request,
         frame: impl Fn(Numbered) -> Vec<u8> + Send + 'static,
     ) -> Result<Told, ClientError> {
         let (reply, answer) = oneshot::channel();
-        let ask = Ask::Cash { frame: Box::new(frame), wanted, reply: Reply::Cash(reply) };
+        let ask = Ask::Cashless { frame: Box::new(frame), wanted, reply: Reply::Cashless(reply) };
         hand_over(&self.asks, &self.state, ask).await?;
         let answer = async { answer.await.map_err(|_| ClientError::Gone)? };
         match self.patience {
@@ -309,21 +309,25 @@ mod tests {
     fn every_answer_can_be_read_aloud() {
         let answer = TerminalAnswer::rejected(Rejection::InsufficientFunds, WalletId(1), Timestamp(0));
         let say = |answer| Told { seq: 1, answer }.say();
-        let paid = TerminalAnswer { verdict: CashVerdict::Paid, order: 42, amount: 1_250, balance: 3_750, ..answer };
+        let paid =
+            TerminalAnswer { verdict: CashlessVerdict::Paid, order: 42, amount: 1_250, balance: 3_750, ..answer };
         for (answer, said) in [
             (paid, "12.50 EUR paid, order 42. 37.50 EUR left."),
-            (TerminalAnswer { verdict: CashVerdict::Refunded, ..paid }, "12.50 EUR given back. 37.50 EUR on it now."),
             (
-                TerminalAnswer { verdict: CashVerdict::ToppedUp, flags: OVER_LIMIT, ..paid },
+                TerminalAnswer { verdict: CashlessVerdict::Refunded, ..paid },
+                "12.50 EUR given back. 37.50 EUR on it now.",
+            ),
+            (
+                TerminalAnswer { verdict: CashlessVerdict::ToppedUp, flags: OVER_LIMIT, ..paid },
                 "12.50 EUR topped up. 37.50 EUR on it now. That is more than a wallet should hold.",
             ),
-            (TerminalAnswer { verdict: CashVerdict::Balance, ..paid }, "37.50 EUR on it."),
+            (TerminalAnswer { verdict: CashlessVerdict::Balance, ..paid }, "37.50 EUR on it."),
             (TerminalAnswer { balance: 350, ..answer }, "There is not enough money on this wristband. 3.50 EUR left."),
         ] {
             assert_eq!(say(answer), said);
         }
         for &rejection in Rejection::ALL {
-            let said = say(TerminalAnswer { verdict: CashVerdict::Rejected(rejection), ..answer });
+            let said = say(TerminalAnswer { verdict: CashlessVerdict::Rejected(rejection), ..answer });
             assert!(said.ends_with('.') && said.len() > 10, "{said}");
         }
     }

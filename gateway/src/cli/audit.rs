@@ -20,7 +20,7 @@ use storage::snapshots::FileSnapshots;
 use storage::views::embedded::EmbeddedViews;
 
 use crate::cli::progress::Progress;
-use crate::cli::worker_pool::Hands;
+use crate::cli::worker_pool::WorkerPool;
 use crate::cli::{DataFolder, journal_in};
 use crate::read_models;
 
@@ -138,7 +138,7 @@ pub fn run(data: &Path) -> anyhow::Result<Findings> {
         missing: Vec::new(),
         torn,
     };
-    let mut books = Hands::new(shards).context("cannot start threads for the audit")?;
+    let mut books = WorkerPool::new(shards).context("cannot start threads for the audit")?;
     let mut progress = Progress::new(journal.ends_at());
     loop {
         match journal.next() {
@@ -276,7 +276,7 @@ impl fmt::Display for Findings {
             gates.refunds,
             gates.transfers,
             gates.transfers_returned,
-            gates.cash_rejected
+            gates.cashless_rejected
         )?;
         for check in &gates.checks {
             let outcome =

@@ -13,7 +13,7 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::cli::top::Given;
+use crate::cli::top::TopArgs;
 
 /// The answer needs nothing but memory: a server that takes longer than this is in no state to serve.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -33,7 +33,7 @@ pub struct Ready {
 /// # Errors
 /// The server cannot be reached, does not answer in time, or is not ready.
 pub async fn run(args: Ready) -> anyhow::Result<String> {
-    let server = Given::of(&args.at)?.authority;
+    let server = TopArgs::of(&args.at)?.authority;
     let answer = timeout(ANSWER_WITHIN, ask(&server)).await;
     let answer = answer.with_context(|| format!("the server at {server} does not answer"))?;
     let (status, body) = answer.with_context(|| format!("cannot reach the server at {server}"))?;

@@ -14,12 +14,12 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use feed::{News, Server};
-use night::Night;
 use screen::Screen;
+use watch::Watch;
 
 pub mod feed;
-pub mod night;
 pub mod screen;
+pub mod watch;
 
 /// How often the thread that reads keys looks whether it is still wanted.
 const KEYS_EVERY: Duration = Duration::from_millis(100);
@@ -52,7 +52,7 @@ impl Top {
     /// The address or the key is no good, or the terminal is none.
     pub fn run(self) -> anyhow::Result<Option<String>> {
         let environment = std::env::var("TAPGATE_KEY").ok();
-        let given = Given::of(&self.at)?;
+        let given = TopArgs::of(&self.at)?;
         let key = self.key.or(given.key).or(environment);
         let key =
             key.context("a key is needed: give --key, TAPGATE_KEY in the environment, or the page's whole address")?;
@@ -77,13 +77,13 @@ impl Top {
 
 /// What the address says.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Given {
+pub(super) struct TopArgs {
     pub(super) authority: String,
     slug: Option<String>,
     key: Option<String>,
 }
 
-impl Given {
+impl TopArgs {
     pub(super) fn of(at: &str) -> anyhow::Result<Self> {
         if at.starts_with("https://") {
             bail!(
@@ -110,15 +110,15 @@ async fn once(server: Arc<Server>, slug: Option<String>) -> anyhow::Result<Strin
     let Some(slug) = slugs.first() else { bail!("this key sees no festival") };
     let (news, mut coming) = mpsc::channel(4);
     let feed = tokio::spawn(feed::follow(server, slug.clone(), news));
-    let mut night = Night::of(slug);
+    let mut watch = Watch::of(slug);
     let shown = async {
         while let Some(news) = coming.recv().await {
             if let News::No(sentence) = &news {
                 bail!("{sentence}");
             }
-            night.take(news);
+            watch.take(news);
             // A server that nobody has watched yet has a picture, and no second to tell a rate from.
-            if night.has_points() {
+            if watch.has_points() {
                 return Ok(());
             }
         }
@@ -131,7 +131,7 @@ async fn once(server: Arc<Server>, slug: Option<String>) -> anyhow::Result<Strin
         true => ratatui::crossterm::terminal::size().unwrap_or(ONCE_SIZE),
         false => ONCE_SIZE,
     };
-    Ok(Screen { night: &night, which: (1, slugs.len()), keys: false }.text(width, height.max(ONCE_SIZE.1)))
+    Ok(Screen { watch: &watch, which: (1, slugs.len()), keys: false }.text(width, height.max(ONCE_SIZE.1)))
 }
 
 /// The festivals to go through, the first of them to begin with.
@@ -162,17 +162,17 @@ async fn watch(
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let mut hang_up = signal(SignalKind::hangup())?;
     let mut which = 0;
-    let begin = |which: usize| -> (Night, mpsc::Receiver<News>, JoinHandle<()>) {
+    let begin = |which: usize| -> (Watch, mpsc::Receiver<News>, JoinHandle<()>) {
         let slug: &String = &slugs[which];
         let (news, coming) = mpsc::channel(4);
-        (Night::of(slug), coming, tokio::spawn(feed::follow(Arc::clone(&server), slug.clone(), news)))
+        (Watch::of(slug), coming, tokio::spawn(feed::follow(Arc::clone(&server), slug.clone(), news)))
     };
-    let (mut night, mut coming, mut feed) = begin(which);
+    let (mut watch, mut coming, mut feed) = begin(which);
     loop {
-        let screen = Screen { night: &night, which: (which + 1, slugs.len()), keys: true };
+        let screen = Screen { watch: &watch, which: (which + 1, slugs.len()), keys: true };
         terminal.draw(|frame| frame.render_widget(&screen, frame.area()))?;
         let wish = tokio::select! {
-            Some(news) = coming.recv() => { night.take(news); Wish::Nothing }
+            Some(news) = coming.recv() => { watch.take(news); Wish::Nothing }
             event = keys.coming.recv() => event.map_or(Wish::End, |event| wish(&event)),
             _ = interrupt.recv() => Wish::End,
             _ = terminate.recv() => Wish::End,
@@ -186,7 +186,7 @@ async fn watch(
         };
         feed.abort();
         which = (which + step) % slugs.len();
-        (night, coming, feed) = begin(which);
+        (watch, coming, feed) = begin(which);
     }
     feed.abort();
     Ok(())
@@ -254,7 +254,7 @@ mod tests {
 
     #[test]
     fn an_address_may_be_the_pages() {
-        let given = |authority: &str, slug: Option<&str>, key: Option<&str>| Given {
+        let given = |authority: &str, slug: Option<&str>, key: Option<&str>| TopArgs {
             authority: authority.into(),
             slug: slug.map(Into::into),
             key: key.map(Into::into),
@@ -267,10 +267,10 @@ mod tests {
             ("http://h:1/live/demo#key=tgk_x", given("h:1", Some("demo"), Some("tgk_x"))),
             ("http://h:1/#key=tgk_x", given("h:1", None, Some("tgk_x"))),
         ] {
-            assert_eq!(Given::of(at).unwrap(), expected, "{at}");
+            assert_eq!(TopArgs::of(at).unwrap(), expected, "{at}");
         }
         for at in ["https://h/", "http:///live/demo", ""] {
-            assert!(Given::of(at).is_err(), "{at}");
+            assert!(TopArgs::of(at).is_err(), "{at}");
         }
     }
 

@@ -10,75 +10,77 @@ use engine::audit::{Audit, Report};
 use engine::model::ids::ShardId;
 
 /// A pile is handed over when it has so many bytes: some thousand transactions.
-const PILE_BYTES: usize = 256 << 10;
+const BATCH_BYTES: usize = 256 << 10;
 /// So many piles wait for one thread, at most: with the one that it works on, the one that grows, and those on their way
 /// back, 7 × 256 KiB a thread, and a record more.
-const PILES: usize = 4;
+const BATCHES: usize = 4;
 
 /// Records, one behind the other.
 #[derive(Default)]
-struct Pile {
+struct Batch {
     bytes: Vec<u8>,
     /// Of each: which of the journal it is, whose, and where it ends.
     records: Vec<(u64, ShardId, usize)>,
 }
 
-struct Hand {
-    growing: Pile,
+struct Worker {
+    growing: Batch,
     /// Gone when there is nothing more to come.
-    to: Option<SyncSender<Pile>>,
-    back: Receiver<Pile>,
+    to: Option<SyncSender<Batch>>,
+    back: Receiver<Batch>,
     thread: JoinHandle<Audit>,
 }
 
 /// The threads of one audit.
-pub(super) struct Hands {
-    all: Vec<Hand>,
+pub(super) struct WorkerPool {
+    all: Vec<Worker>,
     nth: u64,
 }
 
-impl Hands {
+impl WorkerPool {
     /// As many as this machine has cores, for a journal with so many shards.
     pub(super) fn new(shards: u16) -> std::io::Result<Self> {
         let cores = thread::available_parallelism().map_or(1, NonZero::get);
         Self::so_many(shards, cores.min(usize::from(shards)).max(1) as u16)
     }
 
-    fn so_many(shards: u16, hands: u16) -> std::io::Result<Self> {
-        let hand = |number| {
-            let (to, piles) = sync_channel(PILES);
+    fn so_many(shards: u16, pool: u16) -> std::io::Result<Self> {
+        let worker = |number| {
+            let (to, piles) = sync_channel(BATCHES);
             let (give_back, back) = channel();
-            let audit = Audit::part(shards, number, hands);
+            let audit = Audit::part(shards, number, pool);
             let named = thread::Builder::new().name(format!("audit {number}"));
             let thread = named.spawn(move || work(audit, &piles, &give_back))?;
-            Ok(Hand { growing: Pile::default(), to: Some(to), back, thread })
+            Ok(Worker { growing: Batch::default(), to: Some(to), back, thread })
         };
-        Ok(Self { all: (0..hands).map(hand).collect::<std::io::Result<_>>()?, nth: 0 })
+        Ok(Self { all: (0..pool).map(worker).collect::<std::io::Result<_>>()?, nth: 0 })
     }
 
     /// The next record of the journal. Waits while the thread that it is for has too much to do.
     pub(super) fn record(&mut self, shard: ShardId, bytes: &[u8]) {
         self.nth += 1;
-        let hand = usize::from(shard.0) % self.all.len();
-        let hand = &mut self.all[hand];
-        hand.growing.bytes.extend_from_slice(bytes);
-        hand.growing.records.push((self.nth, shard, hand.growing.bytes.len()));
-        if hand.growing.bytes.len() >= PILE_BYTES {
-            hand.hand_over();
+        let worker = usize::from(shard.0) % self.all.len();
+        let worker = &mut self.all[worker];
+        worker.growing.bytes.extend_from_slice(bytes);
+        worker.growing.records.push((self.nth, shard, worker.growing.bytes.len()));
+        if worker.growing.bytes.len() >= BATCH_BYTES {
+            worker.hand_over();
         }
     }
 
     /// Nothing more comes: what all of it amounts to.
     pub(super) fn finish(mut self) -> Report {
-        for hand in &mut self.all {
-            hand.hand_over();
-            hand.to = None;
+        for worker in &mut self.all {
+            worker.hand_over();
+            worker.to = None;
         }
-        Audit::join(self.all.into_iter().map(|hand| hand.thread.join().unwrap_or_else(|panic| resume_unwind(panic))))
+        Audit::join(
+            self.all.into_iter().map(|worker| worker.thread.join().unwrap_or_else(|panic| resume_unwind(panic))),
+        )
     }
 }
 
-impl Hand {
+impl Worker {
     fn hand_over(&mut self) {
         let next = self.back.try_recv().unwrap_or_default();
         let full = std::mem::replace(&mut self.growing, next);
@@ -89,15 +91,15 @@ impl Hand {
     }
 }
 
-fn work(mut audit: Audit, piles: &Receiver<Pile>, give_back: &Sender<Pile>) -> Audit {
-    for mut pile in piles {
+fn work(mut audit: Audit, piles: &Receiver<Batch>, give_back: &Sender<Batch>) -> Audit {
+    for mut batch in piles {
         let mut begins = 0;
-        for (nth, shard, ends) in pile.records.drain(..) {
-            audit.record_at(nth, shard, &pile.bytes[begins..ends]);
+        for (nth, shard, ends) in batch.records.drain(..) {
+            audit.record_at(nth, shard, &batch.bytes[begins..ends]);
             begins = ends;
         }
-        pile.bytes.clear();
-        let _ = give_back.send(pile); // nobody takes it at the end
+        batch.bytes.clear();
+        let _ = give_back.send(batch); // nobody takes it at the end
     }
     audit.settle();
     audit
@@ -105,7 +107,7 @@ fn work(mut audit: Audit, piles: &Receiver<Pile>, give_back: &Sender<Pile>) -> A
 
 #[cfg(test)]
 mod tests {
-    use engine::command::{Command, OfficeAction, OfficeCommand};
+    use engine::command::{AdminAction, AdminCommand, Command};
     use engine::model::ids::Home;
     use engine::model::principal::Principal;
     use engine::model::status::Policy;
@@ -124,7 +126,7 @@ mod tests {
             let slug = format!("festival-{n}");
             let (starts_at, ends_at, policy) = (Timestamp(0), Timestamp(i64::MAX), Policy::default());
             let name = "x".repeat(150);
-            let action = OfficeAction::CreateFestival {
+            let action = AdminAction::CreateFestival {
                 slug,
                 name,
                 starts_at,
@@ -134,7 +136,7 @@ mod tests {
             };
             let shard = action.home().shard(SHARDS);
             assert_ne!(action.home(), Home::Platform);
-            let command = Command::Office(Box::new(OfficeCommand { key: None, by: Principal::ApiKey(1), action }));
+            let command = Command::Admin(Box::new(AdminCommand { key: None, by: Principal::ApiKey(1), action }));
             let mut step = Step::default();
             shards[usize::from(shard.0)].step(Timestamp(n), &[command], &mut step);
             match n % 97 {
@@ -154,20 +156,20 @@ mod tests {
         journal.iter().for_each(|(shard, record)| alone.record(*shard, record));
         let alone = alone.finish();
         assert!(alone.violations_total > 10, "{:?}", alone.violations);
-        for hands in 1..=SHARDS {
-            let mut many = Hands::so_many(SHARDS, hands).expect("threads");
+        for pool in 1..=SHARDS {
+            let mut many = WorkerPool::so_many(SHARDS, pool).expect("threads");
             journal.iter().for_each(|(shard, record)| many.record(*shard, record));
-            assert_eq!(format!("{:?}", many.finish()), format!("{alone:?}"), "{hands} hands");
+            assert_eq!(format!("{:?}", many.finish()), format!("{alone:?}"), "{pool} hands");
         }
     }
 
     #[test]
     fn more_than_a_pile_at_a_time() {
         let (shard, record) = journal().swap_remove(0);
-        let mut hands = Hands::so_many(SHARDS, 2).expect("threads");
-        let times = 20 * PILE_BYTES / record.len();
-        (0..times).for_each(|_| hands.record(shard, &record));
-        let report = hands.finish();
+        let mut pool = WorkerPool::so_many(SHARDS, 2).expect("threads");
+        let times = 20 * BATCH_BYTES / record.len();
+        (0..times).for_each(|_| pool.record(shard, &record));
+        let report = pool.finish();
         assert_eq!(report.records, times as u64);
         assert_eq!(report.violations.len(), engine::audit::VIOLATIONS_MAX);
     }

@@ -11,13 +11,13 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::{LAST_ANSWERS_WITHIN, UNDER_WAY_MAX};
 use crate::demo::customers::{Drinkers, Want};
-use crate::demo::terminals::Tills;
+use crate::demo::terminals::Counters;
 
 /// How often somebody looks who steps up next: not in time with the gates.
 const STEP: Duration = Duration::from_millis(70);
 
 /// Until `stop`: then no new wishes, the last answers, goodbye.
-pub async fn run(mut drinkers: Drinkers, tills: Tills, mut stop: watch::Receiver<bool>) {
+pub async fn run(mut drinkers: Drinkers, counters: Counters, mut stop: watch::Receiver<bool>) {
     let places = Arc::new(Semaphore::new(UNDER_WAY_MAX));
     // One for each place: an answer never waits for room.
     let (ended, mut endings) = mpsc::channel(UNDER_WAY_MAX);
@@ -32,7 +32,7 @@ pub async fn run(mut drinkers: Drinkers, tills: Tills, mut stop: watch::Receiver
                 for _ in 0..drinkers.arrivals(now_ms, STEP.as_secs_f64() * 1_000.0) {
                     let Ok(place) = Arc::clone(&places).try_acquire_owned() else { break };
                     let Some(wish) = drinkers.next(now_ms) else { continue };
-                    let terminal = tills.at(wish.at, now_ms, |n| drinkers.below(n)).clone();
+                    let terminal = counters.at(wish.at, now_ms, |n| drinkers.below(n)).clone();
                     let ended = ended.clone();
                     tokio::spawn(async move {
                         let answer = carry_out(&terminal, &wish.want).await.ok();
@@ -46,7 +46,7 @@ pub async fn run(mut drinkers: Drinkers, tills: Tills, mut stop: watch::Receiver
     // What is still unanswered then lies in the terminals' queues, and is sent at the next start.
     drop(ended);
     let _ = timeout(LAST_ANSWERS_WITHIN, async { while let Some(_ending) = endings.recv().await {} }).await;
-    tills.close().await;
+    counters.close().await;
 }
 
 async fn carry_out(terminal: &Terminal, want: &Want) -> Result<TerminalAnswer, ClientError> {

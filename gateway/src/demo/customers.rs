@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use engine::cashless::command::{CashVerdict, Line, TerminalAnswer};
+use engine::cashless::command::{CashlessVerdict, Line, TerminalAnswer};
 use engine::model::ids::{ProductNo, TagUid, TransactionId};
 
 use crate::demo::visitors::{Chance, poisson, wave};
@@ -19,7 +19,7 @@ const NOTES: [i64; 4] = [1_000, 2_000, 3_000, 5_000];
 /// Below this they think of the cash desk first.
 const LOW: i64 = 600;
 
-pub struct Stand {
+pub struct Vendor {
     /// How much it draws, against the others.
     pub draws: u64,
     /// What it sells.
@@ -53,9 +53,9 @@ impl Visitor {
 
 /// Where somebody steps up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Till {
+pub enum Counter {
     /// A stand, by its number.
-    Stand(usize),
+    Vendor(usize),
     /// A cash desk, whichever is near.
     Desk,
 }
@@ -86,10 +86,10 @@ pub enum Want {
     },
 }
 
-/// Somebody at a till.
+/// Somebody at a terminal.
 #[derive(Clone, Debug)]
 pub struct Wish {
-    pub at: Till,
+    pub at: Counter,
     pub want: Want,
     /// Who, if it is one of the visitors; goes back in with [`Drinkers::ended`].
     who: Option<usize>,
@@ -97,13 +97,13 @@ pub struct Wish {
 
 struct Payment {
     id: TransactionId,
-    stand: usize,
+    vendor: usize,
     amount: i64,
 }
 
 /// Everybody with a wristband.
 pub struct Drinkers {
-    stands: Vec<Stand>,
+    vendors: Vec<Vendor>,
     visitors: Vec<Visitor>,
     /// Those whose wristbands were reported lost come first, then those whose wallets are blocked.
     blocked: Range<usize>,
@@ -113,11 +113,11 @@ pub struct Drinkers {
 
 impl Drinkers {
     /// The visitors in `blocked` are; those before them have lost their wristbands. The seed decides who does what.
-    pub fn new(seed: u64, stands: Vec<Stand>, visitors: Vec<Visitor>, blocked: Range<usize>) -> Self {
-        Self { stands, visitors, blocked, payments: VecDeque::new(), chance: Chance::new(seed) }
+    pub fn new(seed: u64, vendors: Vec<Vendor>, visitors: Vec<Visitor>, blocked: Range<usize>) -> Self {
+        Self { vendors, visitors, blocked, payments: VecDeque::new(), chance: Chance::new(seed) }
     }
 
-    /// How many step up to a till in the next `ms` milliseconds: 8 to 28 a second, in waves.
+    /// How many step up to a terminal in the next `ms` milliseconds: 8 to 28 a second, in waves.
     pub fn arrivals(&mut self, now_ms: i64, ms: f64) -> usize {
         let per_second = 18.0 + 7.0 * wave(now_ms, 210.0) + 3.0 * wave(now_ms, 53.0);
         poisson(&mut self.chance, per_second * ms / 1_000.0)
@@ -129,10 +129,10 @@ impl Drinkers {
             0..4 => self.with_trouble(0..self.blocked.start, now_ms),
             4..6 => self.with_trouble(self.blocked.clone(), now_ms),
             6..9 => {
-                let stand = self.stand(now_ms);
-                let (amount, lines) = self.order(stand);
+                let vendor = self.vendor(now_ms);
+                let (amount, lines) = self.order(vendor);
                 let tag = TagUid::new(&self.chance.draw().to_be_bytes()[1..]).expect("seven bytes");
-                Some(Wish { at: Till::Stand(stand), want: Want::Pay { tag, amount, lines }, who: None })
+                Some(Wish { at: Counter::Vendor(vendor), want: Want::Pay { tag, amount, lines }, who: None })
             }
             9..18 => self.money_back(),
             _ => self.visit(now_ms),
@@ -141,13 +141,13 @@ impl Drinkers {
 
     /// How a wish ended; `None`: nobody knows.
     pub fn ended(&mut self, wish: &Wish, answer: Option<TerminalAnswer>) {
-        if let (Till::Stand(stand), Some(answer), Want::Pay { amount, .. }) = (wish.at, answer, &wish.want)
-            && let (CashVerdict::Paid, Some(id)) = (answer.verdict, answer.transaction())
+        if let (Counter::Vendor(vendor), Some(answer), Want::Pay { amount, .. }) = (wish.at, answer, &wish.want)
+            && let (CashlessVerdict::Paid, Some(id)) = (answer.verdict, answer.transaction())
         {
             if self.payments.len() == PAYMENTS_KEPT {
                 self.payments.pop_front();
             }
-            self.payments.push_back(Payment { id, stand, amount: *amount });
+            self.payments.push_back(Payment { id, vendor, amount: *amount });
         }
         let Some(visitor) = wish.who.and_then(|who| self.visitors.get_mut(who)) else { return };
         visitor.busy = false;
@@ -164,8 +164,8 @@ impl Drinkers {
     fn visit(&mut self, now_ms: i64) -> Option<Wish> {
         let sound = self.visitors.len() - self.blocked.end;
         let who = self.blocked.end + self.chance.below(sound.max(1) as u64) as usize;
-        let stand = self.stand(now_ms);
-        let (amount, lines) = self.order(stand);
+        let vendor = self.vendor(now_ms);
+        let (amount, lines) = self.order(vendor);
         let visitor = self.visitors.get_mut(who).filter(|visitor| !visitor.busy)?;
         visitor.busy = true;
         // Most look at what is left first; some only hear it at the bar.
@@ -173,25 +173,25 @@ impl Drinkers {
         let tag = visitor.tag;
         if short && self.chance.share() < 0.8 {
             let amount = NOTES[self.chance.below(NOTES.len() as u64) as usize];
-            return Some(Wish { at: Till::Desk, want: Want::TopUp { tag, amount }, who: Some(who) });
+            return Some(Wish { at: Counter::Desk, want: Want::TopUp { tag, amount }, who: Some(who) });
         }
-        Some(Wish { at: Till::Stand(stand), want: Want::Pay { tag, amount, lines }, who: Some(who) })
+        Some(Wish { at: Counter::Vendor(vendor), want: Want::Pay { tag, amount, lines }, who: Some(who) })
     }
 
     /// Somebody whose wristband is lost or whose wallet is blocked: both say no whatever they want.
     fn with_trouble(&mut self, among: Range<usize>, now_ms: i64) -> Option<Wish> {
         let who = among.start + self.chance.below(among.len().max(1) as u64) as usize;
         let tag = self.visitors.get(who)?.tag;
-        let stand = self.stand(now_ms);
-        let (amount, lines) = self.order(stand);
-        Some(Wish { at: Till::Stand(stand), want: Want::Pay { tag, amount, lines }, who: None })
+        let vendor = self.vendor(now_ms);
+        let (amount, lines) = self.order(vendor);
+        Some(Wish { at: Counter::Vendor(vendor), want: Want::Pay { tag, amount, lines }, who: None })
     }
 
     /// The wrong drink, or the deposit for the cup. Now and then somebody asks twice.
     fn money_back(&mut self) -> Option<Wish> {
         let index = self.chance.below(self.payments.len().max(1) as u64) as usize;
         let payment = self.payments.get(index)?;
-        let (id, at, whole) = (payment.id, Till::Stand(payment.stand), payment.amount);
+        let (id, at, whole) = (payment.id, Counter::Vendor(payment.vendor), payment.amount);
         let amount = (self.chance.share() < 0.5 && whole > 200).then_some(200);
         if amount.is_none() && self.chance.share() < 0.8 {
             self.payments.remove(index);
@@ -200,12 +200,12 @@ impl Drinkers {
     }
 
     /// Everybody to the bars when the night begins, to the food when they have had some: each stand has its own wave.
-    fn stand(&mut self, now_ms: i64) -> usize {
-        let draws = |(i, stand): (usize, &Stand)| {
+    fn vendor(&mut self, now_ms: i64) -> usize {
+        let draws = |(i, vendor): (usize, &Vendor)| {
             let hunger = 1.0 + 0.6 * wave(now_ms, 300.0 + 40.0 * i as f64);
-            (stand.draws as f64 * hunger * 100.0) as u64 + 1
+            (vendor.draws as f64 * hunger * 100.0) as u64 + 1
         };
-        let draws: Vec<u64> = self.stands.iter().enumerate().map(draws).collect();
+        let draws: Vec<u64> = self.vendors.iter().enumerate().map(draws).collect();
         let mut pick = self.chance.below(draws.iter().sum());
         for (i, draw) in draws.iter().enumerate() {
             match pick.checked_sub(*draw) {
@@ -217,8 +217,8 @@ impl Drinkers {
     }
 
     /// One to three different things, mostly one of each.
-    fn order(&mut self, stand: usize) -> (i64, Vec<Line>) {
-        let (below, items) = (&mut self.chance, &self.stands[stand].items);
+    fn order(&mut self, vendor: usize) -> (i64, Vec<Line>) {
+        let (below, items) = (&mut self.chance, &self.vendors[vendor].items);
         let first = below.below(items.len() as u64) as usize;
         let kinds = 1 + [0, 0, 0, 1, 1, 2][below.below(6) as usize].min(items.len() - 1);
         let mut lines = Vec::with_capacity(kinds);
@@ -242,24 +242,24 @@ mod tests {
 
     fn drinkers() -> Drinkers {
         let item = |product, price| Item { product, price };
-        let stands = vec![
-            Stand { draws: 9, items: vec![item(0, 550), item(1, 300)] },
-            Stand { draws: 1, items: vec![item(0, 3_000)] },
+        let vendors = vec![
+            Vendor { draws: 9, items: vec![item(0, 550), item(1, 300)] },
+            Vendor { draws: 1, items: vec![item(0, 3_000)] },
         ];
         let tag = |number: u32| TagUid::new(&[&[4, 0, 0], &number.to_be_bytes()[..]].concat()).unwrap();
         let visitors = (0..2_000).map(|number| Visitor::new(tag(number), 3_000)).collect();
-        Drinkers::new(7, stands, visitors, 10..20)
+        Drinkers::new(7, vendors, visitors, 10..20)
     }
 
-    /// What a till would say to somebody with `balance`.
-    fn till(want: &Want, balance: i64, serial: u64) -> TerminalAnswer {
+    /// What a terminal would say to somebody with `balance`.
+    fn counter(want: &Want, balance: i64, serial: u64) -> TerminalAnswer {
         let no = |why| TerminalAnswer { balance, ..TerminalAnswer::rejected(why, WalletId(1), Timestamp(0)) };
         let yes = |verdict, balance| TerminalAnswer { verdict, balance, serial, ..no(Rejection::Internal) };
         match want {
             Want::Pay { amount, .. } if *amount > balance => no(Rejection::InsufficientFunds),
-            Want::Pay { amount, .. } => yes(CashVerdict::Paid, balance - amount),
-            Want::TopUp { amount, .. } => yes(CashVerdict::ToppedUp, balance + amount),
-            Want::Refund { .. } => yes(CashVerdict::Refunded, balance),
+            Want::Pay { amount, .. } => yes(CashlessVerdict::Paid, balance - amount),
+            Want::TopUp { amount, .. } => yes(CashlessVerdict::ToppedUp, balance + amount),
+            Want::Refund { .. } => yes(CashlessVerdict::Refunded, balance),
         }
     }
 
@@ -273,11 +273,11 @@ mod tests {
                 let Some(wish) = drinkers.next(now_ms) else { continue };
                 serial += 1;
                 let balance = wish.who.map_or(10_000, |who| drinkers.visitors[who].balance);
-                let answer = till(&wish.want, balance, serial);
+                let answer = counter(&wish.want, balance, serial);
                 match answer.verdict {
-                    CashVerdict::Paid => paid += 1,
-                    CashVerdict::ToppedUp => topped_up += 1,
-                    CashVerdict::Refunded => refunded += 1,
+                    CashlessVerdict::Paid => paid += 1,
+                    CashlessVerdict::ToppedUp => topped_up += 1,
+                    CashlessVerdict::Refunded => refunded += 1,
                     _ => refused += 1,
                 }
                 drinkers.ended(&wish, Some(answer));
@@ -292,18 +292,18 @@ mod tests {
     #[test]
     fn nobody_is_at_two_tills_and_lines_add_up() {
         let mut drinkers = drinkers();
-        let mut at_tills = std::collections::BTreeSet::new();
+        let mut at_counters = std::collections::BTreeSet::new();
         for _ in 0..10_000 {
             let Some(wish) = drinkers.next(START_MS) else { continue };
             if let Some(who) = wish.who {
-                assert!(at_tills.insert(who), "{who} twice");
+                assert!(at_counters.insert(who), "{who} twice");
             }
             if let Want::Pay { amount, lines, .. } = &wish.want {
                 assert_eq!(lines.iter().map(|line| line.price * i64::from(line.count)).sum::<i64>(), *amount);
             }
         }
-        assert!(at_tills.len() > 1_500, "{} came", at_tills.len());
-        assert!(at_tills.iter().all(|&who| who >= 20), "who is blocked or has lost it comes as nobody");
+        assert!(at_counters.len() > 1_500, "{} came", at_counters.len());
+        assert!(at_counters.iter().all(|&who| who >= 20), "who is blocked or has lost it comes as nobody");
     }
 
     #[test]

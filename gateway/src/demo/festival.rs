@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use actors::Node;
-use engine::command::{OfficeAction, OfficeAnswer, OfficeCommand, issued};
+use engine::command::{AdminAction, AdminAnswer, AdminCommand, issued};
 use engine::gates::command::{CategoryValues, ISSUE_MAX};
 use engine::gates::view::FestivalView;
 use engine::model::ids::{CategoryNo, FestivalId, TicketId, ZoneNo};
@@ -17,7 +17,7 @@ use engine::view::{Query, View};
 use sha2::{Digest, Sha256};
 
 use crate::auth::{key_hash, key_text};
-use crate::demo::visitors::{ALL_PASSES, Crowd, Place};
+use crate::demo::visitors::{ALL_PASSES, Place, Population};
 
 /// Its name in addresses.
 pub const SLUG: &str = "demo";
@@ -87,7 +87,7 @@ pub async fn set_up(node: &Node, folder: &Path) -> Result<FestivalView, DemoErro
         ask(
             node,
             "festival",
-            OfficeAction::CreateFestival {
+            AdminAction::CreateFestival {
                 slug,
                 name,
                 starts_at,
@@ -104,10 +104,10 @@ pub async fn set_up(node: &Node, folder: &Path) -> Result<FestivalView, DemoErro
     }
     for &(name, parent, capacity) in ZONES.iter().skip(view.zones.len()) {
         let (name, parent) = (name.into(), parent.map(ZoneNo));
-        ask(node, "zone", OfficeAction::PutZone { festival, zone: None, name, parent, capacity }).await?;
+        ask(node, "zone", AdminAction::PutZone { festival, zone: None, name, parent, capacity }).await?;
     }
     for &(name, zone) in GATES.iter().skip(view.gates.len()) {
-        ask(node, "gate", OfficeAction::AddGate { festival, zone: ZoneNo(zone), name: name.into() }).await?;
+        ask(node, "gate", AdminAction::AddGate { festival, zone: ZoneNo(zone), name: name.into() }).await?;
     }
     for &(name, kind, minor, quota, zones) in CATEGORIES.iter().skip(view.categories.len()) {
         let values = CategoryValues {
@@ -120,7 +120,7 @@ pub async fn set_up(node: &Node, folder: &Path) -> Result<FestivalView, DemoErro
             // The demo never ends.
             valid_until: Timestamp(i64::MAX),
         };
-        ask(node, "category", OfficeAction::PutCategory { festival, category: None, values }).await?;
+        ask(node, "category", AdminAction::PutCategory { festival, category: None, values }).await?;
     }
     let view = look(node, festival).await?;
     if view.zones.len() != ZONES.len() || view.gates.len() != GATES.len() || view.categories.len() != CATEGORIES.len() {
@@ -133,12 +133,12 @@ pub async fn set_up(node: &Node, folder: &Path) -> Result<FestivalView, DemoErro
         let View::Ticket(seen) = node.query(Query::Ticket(ticket)).await else { return Err(DemoError::NotOurs) };
         if seen.status == TicketStatus::Sold {
             let to = TicketStatus::Cancelled;
-            ask(node, "cancelled ticket", OfficeAction::SetTicketStatus { ticket, to }).await?;
+            ask(node, "cancelled ticket", AdminAction::SetTicketStatus { ticket, to }).await?;
         }
     }
     for to in [FestivalStatus::Published, FestivalStatus::Ongoing] {
         if look(node, festival).await?.status < to {
-            ask(node, "status", OfficeAction::SetFestivalStatus { festival, to }).await?;
+            ask(node, "status", AdminAction::SetFestivalStatus { festival, to }).await?;
         }
     }
     look(node, festival).await
@@ -158,7 +158,7 @@ async fn issue(
     for first in (issued..quota).step_by(BATCH as usize) {
         let holders = vec![None; BATCH as usize];
         let seed = batch_seed(seed, category, first);
-        ask(node, "tickets", OfficeAction::IssueTickets { festival, category, holders, paid: true, seed }).await?;
+        ask(node, "tickets", AdminAction::IssueTickets { festival, category, holders, paid: true, seed }).await?;
     }
     Ok(())
 }
@@ -167,7 +167,7 @@ async fn issue(
 ///
 /// # Errors
 /// [`DemoError`].
-pub async fn gather(node: &Node, folder: &Path) -> Result<Crowd, DemoError> {
+pub async fn gather(node: &Node, folder: &Path) -> Result<Population, DemoError> {
     let seed = secret(&folder.join("seed"))?;
     let festival = id();
     let mut places = std::collections::HashMap::new();
@@ -186,15 +186,15 @@ pub async fn gather(node: &Node, folder: &Path) -> Result<Crowd, DemoError> {
             }
         }
     }
-    let mut crowd = Crowd::new(u64::from_be_bytes(seed[..8].try_into().expect("8 of 32")));
+    let mut population = Population::new(u64::from_be_bytes(seed[..8].try_into().expect("8 of 32")));
     for (pass, values) in ALL_PASSES.into_iter().zip(CATEGORIES) {
         let skipped = if pass as u16 == 0 { CANCELLED as usize } else { 0 };
         for ticket in tickets(festival, &seed, CategoryNo(pass as u16), values.3).skip(skipped) {
-            crowd.add(ticket, pass, places.get(&ticket).copied().unwrap_or(Place::Outside));
+            population.add(ticket, pass, places.get(&ticket).copied().unwrap_or(Place::Outside));
         }
     }
-    cancelled(festival, &seed).for_each(|ticket| crowd.add_cancelled(ticket));
-    Ok(crowd)
+    cancelled(festival, &seed).for_each(|ticket| population.add_cancelled(ticket));
+    Ok(population)
 }
 
 /// A key for the demo's page: ORGANIZER at this festival and nowhere else. Kept in the demo's folder, so that the
@@ -207,7 +207,7 @@ pub async fn page_key(node: &Node, folder: &Path) -> Result<String, DemoError> {
     let hash = key_hash(&key).expect("just made");
     if matches!(node.query(Query::ApiKey(hash)).await, View::No(Rejection::UnknownKey)) {
         let (role, festivals) = (Role::Organizer, vec![id()]);
-        ask(node, "key", OfficeAction::CreateApiKey { hash, role, festivals, name: "the demo's live page".into() })
+        ask(node, "key", AdminAction::CreateApiKey { hash, role, festivals, name: "the demo's live page".into() })
             .await?;
     }
     Ok(key)
@@ -245,9 +245,9 @@ async fn look(node: &Node, festival: FestivalId) -> Result<FestivalView, DemoErr
 ///
 /// # Errors
 /// [`DemoError::Refused`].
-pub async fn ask(node: &Node, what: &'static str, action: OfficeAction) -> Result<OfficeAnswer, DemoError> {
-    match node.ask(OfficeCommand { key: None, by: Principal::Installation, action }).await.0 {
-        OfficeAnswer::Rejected(why) => Err(DemoError::Refused { what, why }),
+pub async fn ask(node: &Node, what: &'static str, action: AdminAction) -> Result<AdminAnswer, DemoError> {
+    match node.ask(AdminCommand { key: None, by: Principal::Installation, action }).await.0 {
+        AdminAnswer::Rejected(why) => Err(DemoError::Refused { what, why }),
         answer => Ok(answer),
     }
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use actors::Node;
-use engine::command::{OfficeAction, OfficeAnswer};
+use engine::command::{AdminAction, AdminAnswer};
 use engine::gates::view::FestivalView;
 use engine::model::ids::FestivalId;
 use engine::view::{Query, View};
@@ -71,7 +71,7 @@ pub async fn connect(node: &Node, view: &FestivalView, folder: &Path, server: Se
             let named = |why: ClientError| DemoError::Reader { name: name.clone(), why: why.to_string() };
             let file = folder.join(format!("{}-{number}.json", gate.no.0));
             let (festival, gate, called) = (view.id, gate.no, name.clone());
-            let offer = |code_hash| OfficeAction::OfferEnrolment { festival, gate, code_hash, name: called };
+            let offer = |code_hash| AdminAction::OfferEnrolment { festival, gate, code_hash, name: called };
             let identity = enrolled(node, festival, &name, &file, server, offer).await?;
             let options = ReaderOptions::with_queue(&file.with_extension("queue"));
             place.push(Reader::start(identity, options).map_err(named)?);
@@ -87,7 +87,7 @@ pub(super) async fn enrolled(
     name: &str,
     file: &Path,
     server: Server,
-    offer: impl FnOnce([u8; 32]) -> OfficeAction,
+    offer: impl FnOnce([u8; 32]) -> AdminAction,
 ) -> Result<Identity, DemoError> {
     if let Ok(kept) = Identity::load(file) {
         let known = matches!(node.query(Query::Device(kept.device)).await, View::Device(device) if !device.revoked);
@@ -104,7 +104,7 @@ pub(super) async fn enrolled(
     let random = crate::server::secret::random().map_err(|why| failed(why.to_string()))?;
     let code = enrolment_code(festival, &random);
     let offer = offer(enrolment_code_hash(code.as_bytes()));
-    let OfficeAnswer::CodeUntil(_) = ask(node, "enrolment code", offer).await? else {
+    let AdminAnswer::CodeUntil(_) = ask(node, "enrolment code", offer).await? else {
         return Err(failed("there is no code for it".into()));
     };
     let offer = Offer::new(&server.at.to_string(), server.fingerprint, festival, &code)

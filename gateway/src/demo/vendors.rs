@@ -5,9 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use actors::Node;
-use engine::cashless::command::{CashAction, CashPolicy, ProductValues, Source, SourceKind, VendorValues};
+use engine::cashless::command::{CashlessAction, CashlessPolicy, ProductValues, Source, SourceKind, VendorValues};
 use engine::cashless::view::WalletView;
-use engine::command::{OfficeAction, OfficeAnswer, OfficeCommand};
+use engine::command::{AdminAction, AdminAnswer, AdminCommand};
 use engine::model::ids::{FestivalId, TagUid, VendorNo, WalletId};
 use engine::model::money::{Currency, Money};
 use engine::model::principal::Principal;
@@ -17,7 +17,7 @@ use engine::view::{Query, View};
 use futures_util::{StreamExt as _, stream};
 use sha2::{Digest, Sha256};
 
-use crate::demo::customers::{Drinkers, Item, Stand, Visitor};
+use crate::demo::customers::{Drinkers, Item, Vendor, Visitor};
 use crate::demo::festival::{DemoError, ask, secret};
 
 /// Wallets, each with a wristband.
@@ -37,7 +37,7 @@ const BUSY_WAIT: Duration = Duration::from_millis(25);
 type Plan = (&'static str, u16, u64, u32, &'static [(&'static str, i64, u16)]);
 
 /// Vendors, by number.
-pub const STANDS: [Plan; 12] = [
+pub const VENDORS: [Plan; 12] = [
     ("Lake bar", 1_000, 16, 3, &[("Lager 0.4", 550, 1_900), ("Radler 0.4", 550, 1_900), ("Water 0.5", 300, 1_900)]),
     ("North bar", 1_000, 14, 3, &[("Lager 0.4", 550, 1_900), ("Wheat beer", 590, 1_900), ("Cola 0.4", 400, 1_900)]),
     ("Deck bar", 1_200, 4, 2, &[("Spritz", 950, 1_900), ("Champagne", 1_400, 1_900), ("Water 0.5", 350, 1_900)]),
@@ -62,18 +62,18 @@ fn kind_of(number: usize) -> VendorKind {
     }
 }
 
-/// Opens the tills: the festival's cashless policy, its vendors, what they sell.
+/// Opens the terminals: the festival's cashless policy, its vendors, what they sell.
 ///
 /// # Errors
 /// [`DemoError`].
 pub async fn set_up(node: &Node, festival: FestivalId) -> Result<(), DemoError> {
-    let cash = |action| OfficeAction::Cash(action);
-    if matches!(node.query(Query::Cash(festival)).await, View::No(Rejection::NotCashless)) {
-        let policy = CashPolicy::default();
-        ask(node, "cashless policy", cash(CashAction::SetPolicy { festival, policy })).await?;
+    let cash = |action| AdminAction::Cashless(action);
+    if matches!(node.query(Query::Cashless(festival)).await, View::No(Rejection::NotCashless)) {
+        let policy = CashlessPolicy::default();
+        ask(node, "cashless policy", cash(CashlessAction::SetPolicy { festival, policy })).await?;
     }
-    let View::Cash(view) = node.query(Query::Cash(festival)).await else { return Err(DemoError::NotOurs) };
-    for (i, &(name, commission_bp, _, _, products)) in STANDS.iter().enumerate() {
+    let View::Cashless(view) = node.query(Query::Cashless(festival)).await else { return Err(DemoError::NotOurs) };
+    for (i, &(name, commission_bp, _, _, products)) in VENDORS.iter().enumerate() {
         let vendor = VendorNo(i as u16);
         let known = view.vendors.get(i);
         if known.is_some_and(|known| known.values.name != name) {
@@ -81,11 +81,11 @@ pub async fn set_up(node: &Node, festival: FestivalId) -> Result<(), DemoError> 
         }
         if known.is_none() {
             let values = VendorValues { name: name.into(), commission_bp, open: true, kind: kind_of(i) };
-            ask(node, "vendor", cash(CashAction::PutVendor { festival, vendor: None, values })).await?;
+            ask(node, "vendor", cash(CashlessAction::PutVendor { festival, vendor: None, values })).await?;
         }
         for &(name, price, vat_bp) in products.iter().skip(known.map_or(0, |known| known.products.len())) {
             let values = ProductValues { name: name.into(), price, vat_bp, on_sale: true };
-            ask(node, "product", cash(CashAction::PutProduct { festival, vendor, product: None, values })).await?;
+            ask(node, "product", cash(CashlessAction::PutProduct { festival, vendor, product: None, values })).await?;
         }
     }
     Ok(())
@@ -103,13 +103,13 @@ pub async fn gather(node: &Node, folder: &Path, festival: FestivalId) -> Result<
         .collect()
         .await;
     let visitors = visitors.into_iter().collect::<Result<Vec<_>, _>>()?;
-    let stands = STANDS.iter().map(|&(_, _, draws, _, products)| Stand {
+    let vendors = VENDORS.iter().map(|&(_, _, draws, _, products)| Vendor {
         draws,
         items: products.iter().zip(0..).map(|(&(_, price, _), product)| Item { product, price }).collect(),
     });
     let (lost, blocked) = (LOST as usize, BLOCKED as usize);
     let seed = u64::from_be_bytes(seed[8..16].try_into().expect("8 of 32"));
-    Ok(Drinkers::new(seed, stands.collect(), visitors, lost..lost + blocked))
+    Ok(Drinkers::new(seed, vendors.collect(), visitors, lost..lost + blocked))
 }
 
 /// Somebody with a wristband, as the demo's own secret tells them again and again.
@@ -130,7 +130,7 @@ impl Person {
             .finalize();
         let wallet = u64::from_be_bytes(digest[..8].try_into().expect("8 of 32"));
         let mut uid: [u8; 7] = digest[8..15].try_into().expect("7 of 32");
-        uid[0] = 0x04; // as chips of the usual make begin
+        uid[0] = 0x04; // as tags of the usual make begin
         Self {
             number,
             wallet: WalletId(wallet.max(1)),
@@ -145,7 +145,7 @@ async fn visitor(node: &Node, festival: FestivalId, person: Person) -> Result<Vi
     let Person { number, wallet, tag, first_money } = person;
     let mut known = look(node, wallet).await?;
     if known.as_ref().is_none_or(|known| known.tag.is_none()) {
-        let link = CashAction::LinkTag { tag, wallet, festival, replace: false, create: true };
+        let link = CashlessAction::LinkTag { tag, wallet, festival, replace: false, create: true };
         patiently(node, "wristband", link).await?;
         known = look(node, wallet).await?;
     }
@@ -154,14 +154,15 @@ async fn visitor(node: &Node, festival: FestivalId, person: Person) -> Result<Vi
     if known.transactions == 0 {
         let amount = Money { minor: first_money, currency: Currency::EUR };
         let source = Source::new(SourceKind::Desk, festival, 0);
-        patiently(node, "first money", CashAction::TopUp { wallet, festival, amount, source, taken: false }).await?;
+        patiently(node, "first money", CashlessAction::TopUp { wallet, festival, amount, source, taken: false })
+            .await?;
         balance = first_money;
     }
     if number < LOST && !known.tag_lost {
-        patiently(node, "lost wristband", CashAction::ReportLost { wallet }).await?;
+        patiently(node, "lost wristband", CashlessAction::ReportLost { wallet }).await?;
     }
     if (LOST..LOST + BLOCKED).contains(&number) && !known.blocked {
-        patiently(node, "blocked wallet", CashAction::Block { wallet, blocked: true }).await?;
+        patiently(node, "blocked wallet", CashlessAction::Block { wallet, blocked: true }).await?;
     }
     Ok(Visitor::new(tag, balance))
 }
@@ -180,13 +181,13 @@ async fn look(node: &Node, wallet: WalletId) -> Result<Option<WalletView>, DemoE
 }
 
 /// Asks as the installation itself, and again where a shard has no room now.
-async fn patiently(node: &Node, what: &'static str, action: CashAction) -> Result<(), DemoError> {
+async fn patiently(node: &Node, what: &'static str, action: CashlessAction) -> Result<(), DemoError> {
     for _ in 0..PATIENCE {
         let command =
-            OfficeCommand { key: None, by: Principal::Installation, action: OfficeAction::Cash(action.clone()) };
+            AdminCommand { key: None, by: Principal::Installation, action: AdminAction::Cashless(action.clone()) };
         match node.ask(command).await.0 {
-            OfficeAnswer::Rejected(Rejection::Busy) => tokio::time::sleep(BUSY_WAIT).await,
-            OfficeAnswer::Rejected(why) => return Err(DemoError::Refused { what, why }),
+            AdminAnswer::Rejected(Rejection::Busy) => tokio::time::sleep(BUSY_WAIT).await,
+            AdminAnswer::Rejected(why) => return Err(DemoError::Refused { what, why }),
             _ => return Ok(()),
         }
     }

@@ -57,7 +57,7 @@ pub struct Attempt {
     /// In or out.
     pub direction: Direction,
     pub shown: Shown,
-    /// Who, if it is one of the crowd; goes back in with [`Crowd::ended`].
+    /// Who, if it is one of the crowd; goes back in with [`Population::ended`].
     who: Option<Mover>,
 }
 
@@ -70,7 +70,7 @@ struct Mover {
 }
 
 /// Everybody with a ticket.
-pub struct Crowd {
+pub struct Population {
     tickets: Vec<TicketId>,
     /// Who is where, by place and pass. Whoever is at a gate right now is in none.
     pools: [[Vec<u32>; PASSES]; PLACES],
@@ -85,7 +85,7 @@ const GROUND_WANTED: (f64, f64) = (11_000.0, 3_000.0);
 const DECK_WANTED: (f64, f64) = (520.0, 95.0);
 const BACKSTAGE_WANTED: (f64, f64) = (90.0, 40.0);
 
-impl Crowd {
+impl Population {
     /// Nobody yet. The seed decides who does what.
     pub fn new(seed: u64) -> Self {
         Self {
@@ -280,8 +280,8 @@ mod tests {
 
     const START_MS: i64 = 1_700_000_000_000;
 
-    fn crowd() -> Crowd {
-        let mut crowd = Crowd::new(7);
+    fn population() -> Population {
+        let mut population = Population::new(7);
         for serial in 0..50_000_u32 {
             let pass = if serial < 44_000 {
                 Pass::Standard
@@ -291,9 +291,9 @@ mod tests {
                 Pass::Crew
             };
             let ticket = TicketId::new(FestivalId(1), CategoryNo(pass as u16), serial, u64::from(serial));
-            if serial < 200 { crowd.add_cancelled(ticket) } else { crowd.add(ticket, pass, Place::Outside) }
+            if serial < 200 { population.add_cancelled(ticket) } else { population.add(ticket, pass, Place::Outside) }
         }
-        crowd
+        population
     }
 
     /// What a gate would say, as far as the crowd's own doings go.
@@ -316,26 +316,30 @@ mod tests {
 
     #[test]
     fn nobody_is_lost_and_the_ground_fills_to_what_is_wanted() {
-        let mut crowd = crowd();
+        let mut population = population();
         let (mut rejected, mut attempts) = (0, 0);
         let mut now_ms = START_MS;
         for _ in 0..1_200 * 10 {
-            for _ in 0..crowd.arrivals(now_ms, 100.0) {
-                let Some(attempt) = crowd.next(now_ms) else { continue };
+            for _ in 0..population.arrivals(now_ms, 100.0) {
+                let Some(attempt) = population.next(now_ms) else { continue };
                 let verdict = gate(&attempt);
                 attempts += 1;
                 rejected += u32::from(matches!(verdict, Verdict::Rejected(_)));
-                crowd.ended(&attempt, Some(verdict));
+                population.ended(&attempt, Some(verdict));
             }
             now_ms += 100;
         }
         let all: usize =
-            [Place::Outside, Place::Ground, Place::Deck, Place::Backstage].map(|p| crowd.count(p)).iter().sum();
+            [Place::Outside, Place::Ground, Place::Deck, Place::Backstage].map(|p| population.count(p)).iter().sum();
         assert_eq!(all, 49_800);
-        let inside = 49_800 - crowd.count(Place::Outside);
+        let inside = 49_800 - population.count(Place::Outside);
         assert!((8_000..14_500).contains(&inside), "{inside} inside after twenty minutes");
-        assert!((300..700).contains(&crowd.count(Place::Deck)), "{} on the deck", crowd.count(Place::Deck));
-        assert!((30..200).contains(&crowd.count(Place::Backstage)), "{} backstage", crowd.count(Place::Backstage));
+        assert!((300..700).contains(&population.count(Place::Deck)), "{} on the deck", population.count(Place::Deck));
+        assert!(
+            (30..200).contains(&population.count(Place::Backstage)),
+            "{} backstage",
+            population.count(Place::Backstage)
+        );
         assert!((50_000..95_000).contains(&attempts), "{attempts}: 40 to 80 a second");
         let share = f64::from(rejected) / f64::from(attempts);
         assert!((0.03..0.05).contains(&share), "{share} of the attempts are refused");
@@ -343,38 +347,42 @@ mod tests {
 
     #[test]
     fn an_evacuated_deck_empties() {
-        let mut crowd = Crowd::new(3);
+        let mut population = Population::new(3);
         for serial in 0..400_u32 {
             let ticket = TicketId::new(FestivalId(1), CategoryNo(1), serial, 0);
-            crowd.add(ticket, Pass::Vip, if serial < 300 { Place::Deck } else { Place::Ground });
+            population.add(ticket, Pass::Vip, if serial < 300 { Place::Deck } else { Place::Ground });
         }
-        crowd.evacuate(Place::Deck, true);
+        population.evacuate(Place::Deck, true);
         for _ in 0..10_000 {
-            let Some(attempt) = crowd.next(START_MS) else { continue };
+            let Some(attempt) = population.next(START_MS) else { continue };
             let closed = attempt.gate_of == Place::Deck && attempt.direction == Direction::Enter;
             let verdict = if closed { Verdict::Rejected(Rejection::ZoneClosed) } else { gate(&attempt) };
-            crowd.ended(&attempt, Some(verdict));
+            population.ended(&attempt, Some(verdict));
         }
-        assert_eq!(crowd.count(Place::Deck), 0);
+        assert_eq!(population.count(Place::Deck), 0);
     }
 
     #[test]
     fn whoever_is_refused_stays_where_they_were() {
-        let mut crowd = Crowd::new(1);
+        let mut population = Population::new(1);
         let ticket = TicketId::new(FestivalId(1), CategoryNo(0), 1, 1);
-        crowd.add(ticket, Pass::Standard, Place::Outside);
-        let attempt = crowd.take(Place::Outside, &ALL_PASSES, Place::Outside, Place::Ground, Direction::Enter).unwrap();
-        assert_eq!(crowd.count(Place::Outside), 0, "at the gate");
-        crowd.ended(&attempt, Some(Verdict::Rejected(Rejection::ZoneFull)));
-        assert_eq!(crowd.count(Place::Outside), 1);
-        let attempt = crowd.take(Place::Outside, &ALL_PASSES, Place::Outside, Place::Ground, Direction::Enter).unwrap();
-        crowd.ended(&attempt, Some(Verdict::Admitted));
-        assert_eq!((crowd.count(Place::Outside), crowd.count(Place::Ground)), (0, 1));
-        let attempt = crowd.take(Place::Ground, &ALL_PASSES, Place::Ground, Place::Outside, Direction::Exit).unwrap();
-        crowd.ended(&attempt, None);
-        assert_eq!(crowd.count(Place::Ground), 1, "no answer, no move");
-        let attempt = crowd.take(Place::Ground, &ALL_PASSES, Place::Ground, Place::Deck, Direction::Enter).unwrap();
-        crowd.ended(&attempt, Some(Verdict::Rejected(Rejection::NotInsideParent)));
-        assert_eq!(crowd.count(Place::Outside), 1, "the gate knows better");
+        population.add(ticket, Pass::Standard, Place::Outside);
+        let attempt =
+            population.take(Place::Outside, &ALL_PASSES, Place::Outside, Place::Ground, Direction::Enter).unwrap();
+        assert_eq!(population.count(Place::Outside), 0, "at the gate");
+        population.ended(&attempt, Some(Verdict::Rejected(Rejection::ZoneFull)));
+        assert_eq!(population.count(Place::Outside), 1);
+        let attempt =
+            population.take(Place::Outside, &ALL_PASSES, Place::Outside, Place::Ground, Direction::Enter).unwrap();
+        population.ended(&attempt, Some(Verdict::Admitted));
+        assert_eq!((population.count(Place::Outside), population.count(Place::Ground)), (0, 1));
+        let attempt =
+            population.take(Place::Ground, &ALL_PASSES, Place::Ground, Place::Outside, Direction::Exit).unwrap();
+        population.ended(&attempt, None);
+        assert_eq!(population.count(Place::Ground), 1, "no answer, no move");
+        let attempt =
+            population.take(Place::Ground, &ALL_PASSES, Place::Ground, Place::Deck, Direction::Enter).unwrap();
+        population.ended(&attempt, Some(Verdict::Rejected(Rejection::NotInsideParent)));
+        assert_eq!(population.count(Place::Outside), 1, "the gate knows better");
     }
 }

@@ -9,9 +9,9 @@
 //! takes other festivals' wallets, its staff can top them up and let them pay, as its terminals can, and no more. An
 //! account has a wallet for each issuer, so that none keeps another from making theirs.
 
-use engine::cashless::command::CashAction;
+use engine::cashless::command::CashlessAction;
 use engine::cashless::view::WalletView;
-use engine::command::{IdempotencyKey, OfficeAction, OfficeAnswer};
+use engine::command::{AdminAction, AdminAnswer, IdempotencyKey};
 use engine::model::ids::{FestivalId, WalletId};
 use engine::model::rejection::Rejection;
 use engine::view::{Query, View};
@@ -63,7 +63,7 @@ pub fn router() -> OpenApiRouter<AppState> {
 /// Money has moved.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Moved {
+pub struct TransactionReceipt {
     /// The entry in the wallet's history; a refund names it.
     #[schema(format = Uuid)]
     pub transaction_id: String,
@@ -94,20 +94,20 @@ pub(super) async fn move_money(
     state: &AppState,
     operator: &Operator,
     key: IdempotencyKey,
-    action: CashAction,
-) -> Result<Changed<Moved>, Problem> {
+    action: CashlessAction,
+) -> Result<Changed<TransactionReceipt>, Problem> {
     let named = wallets_of(&action);
-    let asked = state.ask(operator, Some(key), OfficeAction::Cash(action)).await;
+    let asked = state.ask(operator, Some(key), AdminAction::Cashless(action)).await;
     let (answer, replayed) = match asked {
         Err(problem) if problem.code() == Rejection::ForeignWallet.code() => {
             return Err(foreign(state, operator, named, problem).await);
         }
         asked => asked?,
     };
-    let OfficeAnswer::Transaction { id, amount, balance, over_limit, order } = answer else {
+    let AdminAnswer::Transaction { id, amount, balance, over_limit, order } = answer else {
         return Err(unexpected_answer());
     };
-    let body = Moved {
+    let body = TransactionReceipt {
         transaction_id: id.to_string(),
         wallet: id.wallet.to_string(),
         amount: amount.currency.text(amount.minor),
@@ -162,13 +162,13 @@ pub(super) async fn festival_for(
 }
 
 /// The wallets that a command names.
-fn wallets_of(action: &CashAction) -> [Option<WalletId>; 2] {
+fn wallets_of(action: &CashlessAction) -> [Option<WalletId>; 2] {
     match action {
-        CashAction::TopUp { wallet, .. }
-        | CashAction::Pay { wallet, .. }
-        | CashAction::Correct { wallet, .. }
-        | CashAction::CashOut { wallet, .. } => [Some(*wallet), None],
-        CashAction::Transfer { from, to, .. } => [Some(*from), Some(*to)],
+        CashlessAction::TopUp { wallet, .. }
+        | CashlessAction::Pay { wallet, .. }
+        | CashlessAction::Correct { wallet, .. }
+        | CashlessAction::CashOut { wallet, .. } => [Some(*wallet), None],
+        CashlessAction::Transfer { from, to, .. } => [Some(*from), Some(*to)],
         _ => [None, None],
     }
 }

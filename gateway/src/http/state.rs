@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use actors::Node;
-use engine::command::{IdempotencyKey, OfficeAction, OfficeAnswer, OfficeCommand};
+use engine::command::{AdminAction, AdminAnswer, AdminCommand, IdempotencyKey};
 use engine::gates::view::FestivalView;
 use engine::gates::view::brief::AboutView;
 use engine::model::credential::QrSecret;
@@ -19,7 +19,7 @@ use crate::auth::{OneTime, Operator};
 use crate::http::kit::answer::{Done, unexpected_answer};
 use crate::http::kit::asking;
 use crate::http::kit::problem::{Fault, Problem};
-use crate::http::kit::shares::{Holder, Turns};
+use crate::http::kit::shares::{CallPermits, Holder};
 use crate::read_models::{ReadError, ReadModels};
 use crate::server::latency::LatencyTracker;
 use crate::server::metrics::PrometheusHandle;
@@ -44,9 +44,9 @@ pub struct AppState {
     /// Renders `/metrics`.
     pub metrics: PrometheusHandle,
     /// Turns of bulk calls.
-    pub uploads: Turns,
+    pub uploads: CallPermits,
     /// Turns of reads of the read models.
-    pub reads: Turns,
+    pub reads: CallPermits,
 }
 
 impl AppState {
@@ -58,10 +58,10 @@ impl AppState {
         &self,
         operator: &Operator,
         key: Option<IdempotencyKey>,
-        action: OfficeAction,
-    ) -> Result<(OfficeAnswer, bool), Problem> {
-        match self.node.ask(OfficeCommand { key, by: operator.principal(), action }).await {
-            (OfficeAnswer::Rejected(rejection), repeated) => Err(Problem::from(rejection).replayed(repeated)),
+        action: AdminAction,
+    ) -> Result<(AdminAnswer, bool), Problem> {
+        match self.node.ask(AdminCommand { key, by: operator.principal(), action }).await {
+            (AdminAnswer::Rejected(rejection), repeated) => Err(Problem::from(rejection).replayed(repeated)),
             answered => Ok(answered),
         }
     }
@@ -74,7 +74,7 @@ impl AppState {
         &self,
         operator: &Operator,
         key: Option<IdempotencyKey>,
-        action: OfficeAction,
+        action: AdminAction,
     ) -> Result<Done, Problem> {
         let (_, replayed) = self.ask(operator, key, action).await?;
         Ok(Done { replayed })
@@ -126,7 +126,7 @@ impl AppState {
         let still_wanted = Arc::clone(&wanted.0);
         let reading = move || {
             // Held until the read has ended, whoever waits for it.
-            let _turn = turn;
+            let _permit = turn;
             while_wanted(still_wanted, || read(&*asked))
         };
         match tokio::task::spawn_blocking(reading).await {

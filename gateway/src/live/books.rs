@@ -4,13 +4,13 @@
 use std::time::{Duration, Instant};
 
 use actors::Node;
-use engine::cashless::view::CashView;
+use engine::cashless::view::CashlessView;
 use engine::model::ids::FestivalId;
 use engine::model::rejection::Rejection;
 use engine::view::{Query, View};
 
 use super::names::Names;
-use crate::live::cashless::Cash;
+use crate::live::cashless::Cashless;
 
 /// How often the vendors are asked for, with all that they sell: what is new or renamed shows within this.
 const VENDORS_EVERY: Duration = Duration::from_secs(10);
@@ -19,9 +19,9 @@ const VENDORS_EVERY: Duration = Duration::from_secs(10);
 pub(super) struct Books {
     festival: FestivalId,
     /// Its vendors; `None` while it takes no cashless payments.
-    about: Option<Box<CashView>>,
+    about: Option<Box<CashlessView>>,
     asked_at: Option<Instant>,
-    shown: Option<Cash>,
+    shown: Option<Cashless>,
 }
 
 impl Books {
@@ -31,10 +31,10 @@ impl Books {
 
     /// How it stands with the money now; `None` where the festival takes no cashless payments. Whatever does not answer
     /// leaves the last figures standing, marked as such.
-    pub(super) async fn look(&mut self, node: &Node, names: &mut Names, at: i64) -> Option<Cash> {
+    pub(super) async fn look(&mut self, node: &Node, names: &mut Names, at: i64) -> Option<Cashless> {
         if self.asked_at.is_none_or(|asked| asked.elapsed() >= VENDORS_EVERY) {
-            match node.query(Query::Cash(self.festival)).await {
-                View::Cash(about) => (self.about, self.asked_at) = (Some(about), Some(Instant::now())),
+            match node.query(Query::Cashless(self.festival)).await {
+                View::Cashless(about) => (self.about, self.asked_at) = (Some(about), Some(Instant::now())),
                 View::No(Rejection::NotCashless) => self.asked_at = Some(Instant::now()),
                 _ => {} // asked again a second later
             }
@@ -50,9 +50,9 @@ impl Books {
                 if books.vendors.iter().any(|sums| about.vendors.iter().all(|known| known.no != sums.vendor)) {
                     self.asked_at = None; // a stand that is new and has sold already
                 }
-                Some(Cash::of(about, &books, names, at))
+                Some(Cashless::of(about, &books, names, at))
             }
-            (_, shown) => shown.map(|shown| Cash { current: false, ..shown }),
+            (_, shown) => shown.map(|shown| Cashless { current: false, ..shown }),
         };
         self.shown.clone()
     }

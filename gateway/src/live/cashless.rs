@@ -1,12 +1,12 @@
 //! The cashless half of a picture: the books of all shards as a screen shows them, and what a second has brought at the
-//! tills. Amounts are exact here, and decimal strings on the wire.
+//! terminals. Amounts are exact here, and decimal strings on the wire.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 
 use engine::cashless::event::TransactionKind;
-use engine::cashless::view::{CashView, LedgerView, TerminalSeen};
+use engine::cashless::view::{CashlessView, LedgerView, TerminalSeen};
 use engine::model::ids::{DeviceId, VendorNo};
 use engine::model::money::decimal;
 use engine::model::money::decimal::{DECIMALS_MAX, Decimal};
@@ -63,7 +63,7 @@ impl<'de> Deserialize<'de> for Amount {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = LiveCash)]
-pub struct Cash {
+pub struct Cashless {
     /// Of all amounts here.
     #[schema(example = "EUR")]
     pub(crate) currency: String,
@@ -189,7 +189,7 @@ pub struct SilentTerminal {
     pub(crate) last_seen_at: i64,
 }
 
-/// What one second has brought at the tills. Amounts are whole minor units here: they are for lines, not for books.
+/// What one second has brought at the terminals. Amounts are whole minor units here: they are for lines, not for books.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = LiveCashPoint)]
@@ -208,9 +208,9 @@ pub struct CashPoint {
     pub(crate) reasons: HashMap<Cow<'static, str>, u32>,
 }
 
-impl Cash {
+impl Cashless {
     /// From a festival's vendors, the books of all shards, and what its terminals are called.
-    pub(super) fn of(about: &CashView, books: &LedgerView, names: &Names, at: i64) -> Self {
+    pub(super) fn of(about: &CashlessView, books: &LedgerView, names: &Names, at: i64) -> Self {
         let kind = |kind| books.kinds.iter().find(|(k, ..)| *k == kind).map_or((0, 0), |&(_, n, sum)| (n, sum));
         let (payments, sold) = kind(TransactionKind::Payment);
         let (refunds, refunded) = kind(TransactionKind::Refund);
@@ -294,7 +294,7 @@ fn is_unused(terminal: &TerminalSeen) -> bool {
     terminal.last_seen_at.0 == 0
 }
 
-fn vendors(about: &CashView, books: &LedgerView, terminals: &[&TerminalSeen], at: i64) -> Vec<Vendor> {
+fn vendors(about: &CashlessView, books: &LedgerView, terminals: &[&TerminalSeen], at: i64) -> Vec<Vendor> {
     let mut heard_and_all = HashMap::<VendorNo, (u32, u32)>::new();
     for terminal in terminals {
         let Some(vendor) = terminal.vendor else { continue };
@@ -347,7 +347,7 @@ impl Terminals {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use engine::cashless::command::{CashPolicy, ProductValues, Source, SourceKind, VendorValues};
+    use engine::cashless::command::{CashlessPolicy, ProductValues, Source, SourceKind, VendorValues};
     use engine::cashless::view::{RefusedCash, VendorSums, VendorView};
     use engine::model::ids::{FestivalId, ProductNo, WalletId};
     use engine::model::rejection::Rejection;
@@ -358,7 +358,7 @@ pub(super) mod tests {
     const NOW: i64 = 10_000_000;
 
     /// A beer stand and a crêperie.
-    fn about() -> CashView {
+    fn about() -> CashlessView {
         let vendor = |no, name: &str, open| VendorView {
             no: VendorNo(no),
             values: VendorValues {
@@ -372,9 +372,9 @@ pub(super) mod tests {
                 ProductValues { name: "One".into(), price: 500, vat_bp: 1_900, on_sale: true },
             )],
         };
-        CashView {
+        CashlessView {
             festival: FESTIVAL,
-            policy: CashPolicy::default(),
+            policy: CashlessPolicy::default(),
             status: FestivalStatus::Ongoing,
             vendors: vec![vendor(0, "Lake bar", true), vendor(1, "Crêpes", false)],
         }
@@ -382,7 +382,7 @@ pub(super) mod tests {
 
     /// So many payments of 5.00 at the first vendor, of which 10 % are commission, from what was topped up in cash.
     pub(in crate::live) fn books(payments: u64, topped_up: i128, refused: u64) -> LedgerView {
-        let (n, source) = (i128::from(payments), Source::new(SourceKind::Till, FESTIVAL, 3));
+        let (n, source) = (i128::from(payments), Source::new(SourceKind::Terminal, FESTIVAL, 3));
         LedgerView {
             wallets: topped_up - 500 * n,
             vendors: vec![VendorSums {
@@ -400,8 +400,8 @@ pub(super) mod tests {
         }
     }
 
-    pub(in crate::live) fn cash(books: &LedgerView) -> Cash {
-        Cash::of(&about(), books, &Names::known(FESTIVAL, &[(3, "Lake bar 1")]), NOW)
+    pub(in crate::live) fn cash(books: &LedgerView) -> Cashless {
+        Cashless::of(&about(), books, &Names::known(FESTIVAL, &[(3, "Lake bar 1")]), NOW)
     }
 
     fn seen(number: u32, vendor: Option<u16>, ago_s: i64) -> TerminalSeen {

@@ -9,7 +9,7 @@ use engine::model::rejection::Rejection;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::live::cashless::{Cash, CashPoint};
+use crate::live::cashless::{CashPoint, Cashless};
 use crate::live::names::Names;
 use crate::server::latency::Latency;
 
@@ -40,7 +40,7 @@ pub struct Point {
     pub(crate) gates: Vec<[u32; 3]>,
     /// Rejections by code.
     pub(crate) reasons: HashMap<Cow<'static, str>, u32>,
-    /// What it has brought at the tills; null where the festival takes no cashless payments.
+    /// What it has brought at the terminals; null where the festival takes no cashless payments.
     pub(crate) cash: Option<CashPoint>,
 }
 
@@ -48,7 +48,7 @@ pub struct Point {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = LivePicture)]
-pub struct Picture {
+pub struct Snapshot {
     /// When this was asked.
     pub(crate) at: i64,
     /// `ONGOING` and the like.
@@ -66,7 +66,7 @@ pub struct Picture {
     /// Answer times of the whole server; null if nothing was answered lately.
     pub(crate) latency: Option<AnswerTime>,
     /// How it stands with the money; null where the festival takes no cashless payments.
-    pub(crate) cash: Option<Cash>,
+    pub(crate) cash: Option<Cashless>,
 }
 
 /// A zone with who is in it.
@@ -173,10 +173,10 @@ impl AnswerTime {
     }
 }
 
-impl Picture {
+impl Snapshot {
     pub(super) fn of(
         view: &LiveView,
-        cash: Option<Cash>,
+        cash: Option<Cashless>,
         names: &Names,
         at: i64,
         recording: bool,
@@ -307,15 +307,15 @@ pub(super) mod tests {
         }
     }
 
-    pub(in crate::live) fn picture(at: i64, live: &LiveView) -> Picture {
-        Picture::of(live, None, &Names::known(FestivalId(7), &[(3, "North 1")]), at, true, None)
+    pub(in crate::live) fn snapshot(at: i64, live: &LiveView) -> Snapshot {
+        Snapshot::of(live, None, &Names::known(FestivalId(7), &[(3, "North 1")]), at, true, None)
     }
 
     #[test]
     fn a_second_is_the_difference_of_two_pictures() {
         use Rejection::{AlreadyInside, ZoneFull};
-        let before = picture(1_000, &live([(10, 4, 2), (3, 1, 0)], [6, 2], &[(AlreadyInside, 2)]));
-        let now = picture(2_000, &live([(15, 5, 3), (3, 2, 1)], [10, 1], &[(AlreadyInside, 3), (ZoneFull, 1)]));
+        let before = snapshot(1_000, &live([(10, 4, 2), (3, 1, 0)], [6, 2], &[(AlreadyInside, 2)]));
+        let now = snapshot(2_000, &live([(15, 5, 3), (3, 2, 1)], [10, 1], &[(AlreadyInside, 3), (ZoneFull, 1)]));
         let point = now.since(&before, 1_000, None);
         assert_eq!((point.admitted, point.exited, point.rejected), (5, 2, 2));
         assert_eq!(point.gates, [[5, 1, 1], [0, 1, 1]]);
@@ -336,7 +336,7 @@ pub(super) mod tests {
                 conflict: false,
             })
             .to_vec();
-        let named: Vec<_> = picture(6, &view).latest.into_iter().map(|refused| refused.reader).collect();
+        let named: Vec<_> = snapshot(6, &view).latest.into_iter().map(|refused| refused.reader).collect();
         assert_eq!(named, [Some("North 1".to_owned()), None]);
     }
 
@@ -345,8 +345,8 @@ pub(super) mod tests {
         let two = live([(5, 0, 0), (7, 0, 0)], [0, 0], &[]);
         let mut one = two.clone();
         one.gates.truncate(1);
-        assert_eq!(picture(2, &two).since(&picture(1, &one), 1_000, None).gates, [[0, 0, 0], [7, 0, 0]]);
+        assert_eq!(snapshot(2, &two).since(&snapshot(1, &one), 1_000, None).gates, [[0, 0, 0], [7, 0, 0]]);
         let undone = live([(4, 0, 0), (7, 0, 0)], [0, 0], &[]);
-        assert_eq!(picture(3, &undone).since(&picture(2, &two), 1_000, None).admitted, 0);
+        assert_eq!(snapshot(3, &undone).since(&snapshot(2, &two), 1_000, None).admitted, 0);
     }
 }

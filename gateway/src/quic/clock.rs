@@ -3,13 +3,13 @@
 
 use std::time::{Duration, Instant};
 
-use engine::command::{OfficeAction, OfficeCommand};
+use engine::command::{AdminAction, AdminCommand};
 use engine::gates::connections::{CLOCK_OFF_MAX_MS, QUEUE_DRAINS_MS};
 use engine::model::ids::DeviceId;
 use engine::model::principal::Principal;
 use engine::model::time::Timestamp;
 
-use super::Door;
+use super::Listener;
 
 /// A terminal's clock is spoken of at most so often, whatever its frames say: each time is a record.
 const SAID_AT_MOST_EVERY: Duration = Duration::from_secs(60);
@@ -47,14 +47,21 @@ impl Clock {
     }
 
     /// Looks at a tap, and has it recorded if the clock is off, or is right again.
-    pub(super) fn look(&mut self, door: &Door, device: DeviceId, captured_at: Timestamp, resent: bool, now: Instant) {
-        let Some(off_ms) = self.seen(captured_at, resent, door.node.now(), now) else { return };
+    pub(super) fn look(
+        &mut self,
+        listener: &Listener,
+        device: DeviceId,
+        captured_at: Timestamp,
+        resent: bool,
+        now: Instant,
+    ) {
+        let Some(off_ms) = self.seen(captured_at, resent, listener.node.now(), now) else { return };
         if off_ms != 0 {
             tracing::warn!(%device, off_ms, "a terminal's clock is off");
         }
-        let node = door.node.clone();
-        let action = OfficeAction::DeviceClockSeen { device, off_ms };
-        tokio::spawn(async move { node.ask(OfficeCommand { key: None, by: Principal::Installation, action }).await });
+        let node = listener.node.clone();
+        let action = AdminAction::DeviceClockSeen { device, off_ms };
+        tokio::spawn(async move { node.ask(AdminCommand { key: None, by: Principal::Installation, action }).await });
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
 use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
-use engine::command::{IdempotencyKey, OfficeAction, OfficeAnswer, OfficeCommand};
+use engine::command::{AdminAction, AdminAnswer, AdminCommand, IdempotencyKey};
 use engine::gates::view::DeviceView;
 use engine::model::ids::{DeviceId, FestivalId};
 use engine::model::principal::Principal;
@@ -14,9 +14,9 @@ use quinn::{Connection, RecvStream, SendStream};
 use sha2::{Digest as _, Sha256};
 use tapgate_wire::{FRAME_LEN_MAX, Frame, Refusal, WireError, decode, proof};
 
-use super::Door;
+use super::Listener;
 use super::failures::Blamed;
-use super::limits::Permit;
+use super::limits::ConnectionPermit;
 use super::outbox::End;
 
 /// A device that has shown its key, and what it has sent beyond that.
@@ -36,8 +36,8 @@ enum Opening {
 
 /// Speaks with the peer until a device is proven, or there is nothing more to say.
 pub(super) async fn prove(
-    door: &Door,
-    permit: &Permit,
+    listener: &Listener,
+    permit: &ConnectionPermit,
     connection: &Connection,
     send: &mut SendStream,
     recv: &mut RecvStream,
@@ -53,10 +53,10 @@ pub(super) async fn prove(
         match opening {
             Opening::Hello(device) => break device,
             Opening::Enrol { festival, public_key, code_hash } => {
-                let device = enrol(door, permit, festival, public_key, code_hash).await?;
-                door.figures.enrolments.increment(1);
+                let device = enrol(listener, permit, festival, public_key, code_hash).await?;
+                listener.figures.enrolments.increment(1);
                 enrolled = true;
-                say(send, Frame::Enrolled { device, server_time: door.node.now() }).await?;
+                say(send, Frame::Enrolled { device, server_time: listener.node.now() }).await?;
             }
             Opening::Bye => return Err(End::BYE),
             Opening::Proof(_) | Opening::OutOfPlace => return Err(End::refused(Refusal::OutOfPlace)),
@@ -69,20 +69,20 @@ pub(super) async fn prove(
     connection
         .export_keying_material(&mut binding, proof::EXPORTER_LABEL, b"")
         .map_err(|_| unavailable(Rejection::Internal))?;
-    say(send, Frame::Challenge { nonce: &nonce, server_time: door.node.now() }).await?;
+    say(send, Frame::Challenge { nonce: &nonce, server_time: listener.node.now() }).await?;
     let Opening::Proof(signature) = next(recv, &mut ahead).await? else {
         return Err(End::refused(Refusal::OutOfPlace));
     };
     // Asked however often this id has failed: what others say in its name is not its fault.
-    let view = look_up(door, device).await.map_err(|rejection| match rejection {
+    let view = look_up(listener, device).await.map_err(|rejection| match rejection {
         Rejection::UnknownDevice => {
-            failed(door, &[Blamed::Device(device), Blamed::Strangers(permit.address)], Refusal::Rejected(rejection))
+            failed(listener, &[Blamed::Device(device), Blamed::Strangers(permit.address)], Refusal::Rejected(rejection))
         }
         rejection => unavailable(rejection),
     })?;
     UnparsedPublicKey::new(&ED25519, view.public_key)
         .verify(&proof::message(&nonce, device, &binding), &signature)
-        .map_err(|_| failed(door, &[Blamed::Device(device)], Refusal::BadProof))?;
+        .map_err(|_| failed(listener, &[Blamed::Device(device)], Refusal::BadProof))?;
     if view.revoked {
         return Err(End::refused(Refusal::Rejected(Rejection::DeviceRevoked)));
     }
@@ -90,8 +90,8 @@ pub(super) async fn prove(
 }
 
 /// What the shard knows of a device now.
-pub(super) async fn look_up(door: &Door, device: DeviceId) -> Result<DeviceView, Rejection> {
-    match door.node.query(Query::Device(device)).await {
+pub(super) async fn look_up(listener: &Listener, device: DeviceId) -> Result<DeviceView, Rejection> {
+    match listener.node.query(Query::Device(device)).await {
         View::Device(view) => Ok(view),
         View::No(Rejection::UnknownFestival) => Err(Rejection::UnknownDevice),
         View::No(rejection) => Err(rejection),
@@ -100,27 +100,27 @@ pub(super) async fn look_up(door: &Door, device: DeviceId) -> Result<DeviceView,
 }
 
 async fn enrol(
-    door: &Door,
-    permit: &Permit,
+    listener: &Listener,
+    permit: &ConnectionPermit,
     festival: FestivalId,
     public_key: [u8; 32],
     code_hash: [u8; 32],
 ) -> Result<DeviceId, End> {
     let strangers = Blamed::Strangers(permit.address);
     let blamed = [Blamed::Code(code_hash), Blamed::Key(public_key), strangers];
-    if let Some(wait) = door.failures.wait(&blamed[..2], Instant::now()) {
+    if let Some(wait) = listener.failures.wait(&blamed[..2], Instant::now()) {
         return Err(too_many(wait));
     }
     // Somebody here guesses, or has an old list of codes. A good code is not made to wait for that, and a bad one is told
     // so without leaving a trace in the journal.
-    if door.failures.wait(&[strangers], Instant::now()).is_some() {
-        match door.node.query(Query::EnrolmentCode(festival, code_hash)).await {
+    if listener.failures.wait(&[strangers], Instant::now()).is_some() {
+        match listener.node.query(Query::EnrolmentCode(festival, code_hash)).await {
             View::EnrolmentCode { used_by } if used_by.is_none_or(|key| key == public_key) => {}
             View::No(rejection @ (Rejection::Busy | Rejection::Unavailable | Rejection::Internal)) => {
                 return Err(unavailable(rejection));
             }
-            View::No(rejection) => return Err(failed(door, &blamed, Refusal::Rejected(rejection))),
-            _ => return Err(failed(door, &blamed, Refusal::Rejected(Rejection::UnknownCode))),
+            View::No(rejection) => return Err(failed(listener, &blamed, Refusal::Rejected(rejection))),
+            _ => return Err(failed(listener, &blamed, Refusal::Rejected(Rejection::UnknownCode))),
         }
     }
     // The same code with the same key is the same attempt: a device whose answer was lost asks again and gets its id.
@@ -136,24 +136,24 @@ async fn enrol(
         fingerprint: u64::from_le_bytes(rest[..8].try_into().expect("8 bytes")),
         made_at: None,
     };
-    let action = OfficeAction::EnrolDevice { festival, code_hash, public_key };
-    match door.node.ask(OfficeCommand { key: Some(key), by: Principal::Installation, action }).await.0 {
-        OfficeAnswer::Device(device) => Ok(device),
-        OfficeAnswer::Rejected(
+    let action = AdminAction::EnrolDevice { festival, code_hash, public_key };
+    match listener.node.ask(AdminCommand { key: Some(key), by: Principal::Installation, action }).await.0 {
+        AdminAnswer::Device(device) => Ok(device),
+        AdminAnswer::Rejected(
             rejection @ (Rejection::Busy
             | Rejection::Unavailable
             | Rejection::Internal
             | Rejection::StillPending
             | Rejection::InDoubt),
         ) => Err(unavailable(rejection)),
-        OfficeAnswer::Rejected(rejection) => Err(failed(door, &blamed, Refusal::Rejected(rejection))),
+        AdminAnswer::Rejected(rejection) => Err(failed(listener, &blamed, Refusal::Rejected(rejection))),
         _ => Err(unavailable(Rejection::Internal)),
     }
 }
 
 /// A bad code, id or proof: counted against these. Whoever has failed too often is told no more than when to come again.
-fn failed(door: &Door, blamed: &[Blamed], refusal: Refusal) -> End {
-    match door.failures.failed(blamed, Instant::now()) {
+fn failed(listener: &Listener, blamed: &[Blamed], refusal: Refusal) -> End {
+    match listener.failures.failed(blamed, Instant::now()) {
         Some(wait) => too_many(wait),
         None => End::refused(refusal),
     }

@@ -183,9 +183,9 @@ struct Address {
 }
 
 /// What to do with somebody who knocks.
-pub(super) enum Knock {
+pub(super) enum ConnectionAttempt {
     /// Come in.
-    Welcome(Permit),
+    Welcome(ConnectionPermit),
     /// Show first that you are where you say (QUIC's Retry).
     ProveAddress,
     /// Not now.
@@ -193,7 +193,7 @@ pub(super) enum Knock {
 }
 
 /// A place taken, given back when this is dropped.
-pub(super) struct Permit {
+pub(super) struct ConnectionPermit {
     book: Arc<AddressBook>,
     /// From where; an IPv6 address is its /64.
     pub(super) address: IpAddr,
@@ -208,22 +208,22 @@ impl AddressBook {
     }
 
     /// `validated`: the peer has shown that it receives packets at this address.
-    pub(super) fn knock(self: &Arc<Self>, address: IpAddr, validated: bool, now: Instant) -> Knock {
+    pub(super) fn knock(self: &Arc<Self>, address: IpAddr, validated: bool, now: Instant) -> ConnectionAttempt {
         let limits = &self.limits;
         let address = counted_as(address);
         let mut guard = self.lock();
         let book = &mut *guard;
         // An eighth of the places may be taken by senders that may not even exist.
         if !validated && book.unproven >= limits.unproven_max / 8 {
-            return Knock::ProveAddress;
+            return ConnectionAttempt::ProveAddress;
         }
         if book.connections >= limits.connections_max {
-            return Knock::Refused;
+            return ConnectionAttempt::Refused;
         }
         if book.addresses.len() >= limits.addresses_max && !book.addresses.contains_key(&address) {
             book.forget_the_blameless(limits, now);
             if book.addresses.len() >= limits.addresses_max {
-                return Knock::Refused;
+                return ConnectionAttempt::Refused;
             }
         }
         let entry = book.addresses.entry(address).or_insert_with(|| Address {
@@ -233,11 +233,11 @@ impl AddressBook {
         });
         entry.refill(limits, now);
         if entry.devices >= limits.devices_per_address_max || !entry.handshakes.take() {
-            return Knock::Refused;
+            return ConnectionAttempt::Refused;
         }
         // Who has come from the same address and only holds a place makes room: nobody else pays for them.
         if entry.unproven.len() >= limits.unproven_per_address_max || book.unproven >= limits.unproven_max {
-            let Some((_, displaced)) = entry.unproven.pop_first() else { return Knock::Refused };
+            let Some((_, displaced)) = entry.unproven.pop_first() else { return ConnectionAttempt::Refused };
             displaced.notify_one();
             book.unproven -= 1;
         }
@@ -246,7 +246,13 @@ impl AddressBook {
         book.arrivals += 1;
         book.unproven += 1;
         book.connections += 1;
-        Knock::Welcome(Permit { book: Arc::clone(self), address, number, displaced, proven: false })
+        ConnectionAttempt::Welcome(ConnectionPermit {
+            book: Arc::clone(self),
+            address,
+            number,
+            displaced,
+            proven: false,
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Book> {
@@ -270,7 +276,7 @@ impl Address {
     }
 }
 
-impl Permit {
+impl ConnectionPermit {
     /// Waits until this place, not yet proven, was given to somebody who came later.
     pub(super) async fn displaced(&self) {
         self.displaced.notified().await;
@@ -294,7 +300,7 @@ impl Permit {
     }
 }
 
-impl Drop for Permit {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         let mut guard = self.book.lock();
         let book = &mut *guard;
@@ -335,10 +341,10 @@ mod tests {
         }
     }
 
-    fn come_in(book: &Arc<AddressBook>, host: u8, now: Instant) -> Option<Permit> {
+    fn come_in(book: &Arc<AddressBook>, host: u8, now: Instant) -> Option<ConnectionPermit> {
         match book.knock(IpAddr::from([192, 0, 2, host]), true, now) {
-            Knock::Welcome(permit) => Some(permit),
-            Knock::ProveAddress | Knock::Refused => None,
+            ConnectionAttempt::Welcome(permit) => Some(permit),
+            ConnectionAttempt::ProveAddress | ConnectionAttempt::Refused => None,
         }
     }
 
@@ -393,7 +399,7 @@ mod tests {
         let book = AddressBook::new(small());
         let now = Instant::now();
         let _first = come_in(&book, 1, now).unwrap();
-        assert!(matches!(book.knock(IpAddr::from([192, 0, 2, 9]), false, now), Knock::ProveAddress));
+        assert!(matches!(book.knock(IpAddr::from([192, 0, 2, 9]), false, now), ConnectionAttempt::ProveAddress));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use actors::{Busy, DeviceReply, Inbox, TerminalReply};
-use engine::cashless::command::CashVerdict;
+use engine::cashless::command::CashlessVerdict;
 use engine::model::rejection::Rejection;
 use quinn::{Connection, SendStream, VarInt};
 use tapgate_wire::{Frame, Notice, Refusal, close, encode_confirmed};
@@ -233,17 +233,17 @@ impl Outbox {
         self.figures.busy.increment(seqs.len() as u64);
     }
 
-    /// What became of a terminal's commands. Those named in `again` are to be sent once more, a little later: their chip
+    /// What became of a terminal's commands. Those named in `again` are to be sent once more, a little later: their tag
     /// has moved; so are those that their shard has put off.
-    pub(super) fn cash_answered(&self, replies: &[TerminalReply], again: &[u64], retry_after_ms: u32) {
+    pub(super) fn cashless_answered(&self, replies: &[TerminalReply], again: &[u64], retry_after_ms: u32) {
         self.put(|state| {
             for &TerminalReply { seq, answer } in replies {
                 let frame = match answer.verdict {
                     _ if again.contains(&seq) => Frame::Busy { seq, rejection: Rejection::TagMoved, retry_after_ms },
-                    CashVerdict::Rejected(rejection @ Rejection::Busy) => {
+                    CashlessVerdict::Rejected(rejection @ Rejection::Busy) => {
                         Frame::Busy { seq, rejection, retry_after_ms }
                     }
-                    _ => Frame::CashAnswer { seq, answer },
+                    _ => Frame::CashlessAnswer { seq, answer },
                 };
                 frame.encode(&mut state.bytes);
             }

@@ -3,7 +3,7 @@
 //! whom another key keeps out.
 
 use actors::Node;
-use engine::command::{OfficeAction, OfficeCommand};
+use engine::command::{AdminAction, AdminCommand};
 use engine::gates::view::DeviceView;
 use engine::model::ids::DeviceId;
 use engine::model::principal::Principal;
@@ -40,8 +40,8 @@ impl Pins {
     /// Nobody waits for it: what is lost is said again on the next connection.
     fn record(&self, node: &Node, device: DeviceId, next: u64) {
         let (node, present) = (node.clone(), self.present.short());
-        let action = OfficeAction::DevicePins { device, present, next };
-        tokio::spawn(async move { node.ask(OfficeCommand { key: None, by: Principal::Device(device), action }).await });
+        let action = AdminAction::DevicePins { device, present, next };
+        tokio::spawn(async move { node.ask(AdminCommand { key: None, by: Principal::Device(device), action }).await });
     }
 }
 

@@ -15,7 +15,7 @@ use engine::model::time::{HOUR_MS, Timestamp};
 use sha2::{Digest as _, Sha256};
 use tapgate_wire::{Credential, Frame, Refusal, Unusable};
 
-use super::Door;
+use super::Listener;
 use super::outbox::{End, Outbox};
 use super::session::{Intake, Taken};
 
@@ -53,7 +53,7 @@ impl Reader {
         intake.gather(chunks, bytes, read_at);
         seqs.clear();
         refused.clear();
-        let shut = intake.door.node.has_room(Home::Festival(intake.device.festival())).err();
+        let shut = intake.listener.node.has_room(Home::Festival(intake.device.festival())).err();
         let (mut commands, mut told) = (Vec::new(), Vec::new());
         let mut rest = &bytes[..];
         let end = loop {
@@ -64,7 +64,7 @@ impl Reader {
                     continue;
                 }
                 Ok(Some(Taken::Unusable(command))) => {
-                    told.push(no(&intake.door, command));
+                    told.push(no(&intake.listener, command));
                     continue;
                 }
                 Ok(None) => break None,
@@ -86,7 +86,7 @@ impl Reader {
                 refused.push(seq);
                 continue;
             }
-            if let Some(command) = self.command(&intake.door, intake.device, &frame) {
+            if let Some(command) = self.command(&intake.listener, intake.device, &frame) {
                 if commands.is_empty() {
                     commands.reserve(1 + rest.len() / 64);
                 }
@@ -94,7 +94,7 @@ impl Reader {
                 commands.push(command);
             }
         };
-        intake.door.figures.frames.increment((seqs.len() + told.len() + refused.len()) as u64);
+        intake.listener.figures.frames.increment((seqs.len() + told.len() + refused.len()) as u64);
         if !told.is_empty() {
             intake.outbox.submitted(told.len(), read_at);
             self.inbox.answered(&told);
@@ -102,7 +102,7 @@ impl Reader {
         if !commands.is_empty() {
             // Before the shard has them: its answers may be faster than we are.
             intake.outbox.submitted(seqs.len(), read_at);
-            if let Err(busy) = intake.door.node.submit(commands, &self.inbox) {
+            if let Err(busy) = intake.listener.node.submit(commands, &self.inbox) {
                 intake.outbox.turned_away(seqs, busy);
             }
         }
@@ -114,9 +114,9 @@ impl Reader {
         end
     }
 
-    fn command(&mut self, door: &Door, device: DeviceId, frame: &Frame<'_>) -> Option<DeviceCommand> {
+    fn command(&mut self, listener: &Listener, device: DeviceId, frame: &Frame<'_>) -> Option<DeviceCommand> {
         match frame {
-            Frame::Scan(scan) => Some(self.scan(door, device, scan)),
+            Frame::Scan(scan) => Some(self.scan(listener, device, scan)),
             Frame::Undo(undo) => {
                 let action = DeviceAction::Undo(Undo { ticket: undo.ticket, scan_seq: undo.scan_seq });
                 Some(DeviceCommand { device, seq: undo.seq, floor: undo.floor, action })
@@ -126,11 +126,11 @@ impl Reader {
     }
 
     /// Who asks is proven by the connection; no frame can name another device.
-    fn scan(&mut self, door: &Door, device: DeviceId, scan: &tapgate_wire::Scan<'_>) -> DeviceCommand {
+    fn scan(&mut self, listener: &Listener, device: DeviceId, scan: &tapgate_wire::Scan<'_>) -> DeviceCommand {
         let verified = match scan.credential {
-            Credential::Packed(claim) => self.check(door, &claim).map(Checked::Ticket),
+            Credential::Packed(claim) => self.check(listener, &claim).map(Checked::Ticket),
             Credential::Raw(qr) => {
-                credential::parse(qr).and_then(|claim| self.check(door, &claim)).map(Checked::Ticket)
+                credential::parse(qr).and_then(|claim| self.check(listener, &claim)).map(Checked::Ticket)
             }
             Credential::Tag(uid) => Ok(Checked::Tag(uid)),
             Credential::Unreadable { .. } => Err(Rejection::InvalidQr),
@@ -139,15 +139,15 @@ impl Reader {
             zone: scan.zone,
             direction: scan.direction,
             credential: verified.unwrap_or_else(|rejection| Checked::Refused(rejection, attempt(&scan.credential))),
-            captured_at: possible(scan.captured_at, door.node.now()),
+            captured_at: possible(scan.captured_at, listener.node.now()),
             resent: scan.resent,
             shown: scan.shown,
         });
         DeviceCommand { device, seq: scan.seq, floor: scan.floor, action }
     }
 
-    fn check(&mut self, door: &Door, claim: &QrClaim) -> Result<VerifiedTicket, Rejection> {
-        self.keys.verify(&door.secret, claim)
+    fn check(&mut self, listener: &Listener, claim: &QrClaim) -> Result<VerifiedTicket, Rejection> {
+        self.keys.verify(&listener.secret, claim)
     }
 }
 
@@ -161,8 +161,8 @@ fn possible(captured_at: Timestamp, now: Timestamp) -> Timestamp {
 }
 
 /// An answer that is given here: what was asked can be decided without the shard.
-fn no(door: &Door, command: Unusable) -> DeviceReply {
-    let answer = DeviceAnswer::rejected(command.rejection, ZoneNo(0), door.node.now());
+fn no(listener: &Listener, command: Unusable) -> DeviceReply {
+    let answer = DeviceAnswer::rejected(command.rejection, ZoneNo(0), listener.node.now());
     DeviceReply { seq: command.seq, answer, durable: true }
 }
 

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use engine::cashless::command::{CashVerdict, TerminalAnswer};
+use engine::cashless::command::{CashlessVerdict, TerminalAnswer};
 use engine::cashless::event::{SoldLine, TransactionKind};
 use engine::model::ids::{DeviceId, TransactionId};
 use engine::model::rejection::Rejection;
@@ -13,7 +13,7 @@ use storage::views::{Page, Span};
 use tapgate_wire::{Frame, RECENT_MAX, RECENT_ROWS_MAX, Recent, RecentRow, RecentRows};
 use tokio::sync::Semaphore;
 
-use super::Door;
+use super::Listener;
 use super::outbox::Outbox;
 use crate::read_models::ReadModels;
 
@@ -32,9 +32,15 @@ impl Recents {
     }
 
     /// Reads and answers, on a thread that may wait. False: too many are asked for at once, so nothing will come.
-    pub(super) fn answer(&self, door: &Door, outbox: &Arc<Outbox>, device: DeviceId, (ask, limit): (u64, u16)) -> bool {
+    pub(super) fn answer(
+        &self,
+        listener: &Listener,
+        outbox: &Arc<Outbox>,
+        device: DeviceId,
+        (ask, limit): (u64, u16),
+    ) -> bool {
         let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else { return false };
-        let (read_models, outbox, at) = (self.read_models.clone(), Arc::clone(outbox), door.node.now());
+        let (read_models, outbox, at) = (self.read_models.clone(), Arc::clone(outbox), listener.node.now());
         tokio::task::spawn_blocking(move || {
             let _permit = permit;
             let read = read_models.and_then(|read_models| read(read_models.as_ref(), device, limit.min(RECENT_MAX)));
@@ -55,8 +61,8 @@ impl Recents {
     ///
     /// # Errors
     /// What the shard says that does not answer now; [`Rejection::Unavailable`] if the read models do not have it yet.
-    pub(super) async fn sold(&self, door: &Door, payment: TransactionId) -> Result<Vec<SoldLine>, Rejection> {
-        match door.node.query(Query::Payment(payment)).await {
+    pub(super) async fn sold(&self, listener: &Listener, payment: TransactionId) -> Result<Vec<SoldLine>, Rejection> {
+        match listener.node.query(Query::Payment(payment)).await {
             View::Payment(_) => {}
             View::No(Rejection::UnknownTransaction | Rejection::NotAPayment | Rejection::RefundTooLate) => {
                 return Ok(Vec::new());
@@ -86,10 +92,10 @@ fn read(read_models: &dyn ReadModels, device: DeviceId, limit: u16) -> Option<(V
 /// A terminal's row with the answer that it got.
 fn recent(row: &TransactionRow) -> Recent {
     let verdict = match (row.rejection, row.kind) {
-        (Some(rejection), _) => CashVerdict::Rejected(rejection),
-        (None, TransactionKind::Payment) => CashVerdict::Paid,
-        (None, TransactionKind::Refund) => CashVerdict::Refunded,
-        (None, _) => CashVerdict::ToppedUp,
+        (Some(rejection), _) => CashlessVerdict::Rejected(rejection),
+        (None, TransactionKind::Payment) => CashlessVerdict::Paid,
+        (None, TransactionKind::Refund) => CashlessVerdict::Refunded,
+        (None, _) => CashlessVerdict::ToppedUp,
     };
     let answer = TerminalAnswer {
         verdict,

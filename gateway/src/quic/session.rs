@@ -15,40 +15,40 @@ use tapgate_wire::{Fingerprint, Frame, Notice, Refusal, Unusable, WireError, clo
 use tokio::time::{timeout, timeout_at};
 
 use super::handshake::{Proven, prove};
-use super::limits::{Permit, TokenBucket};
+use super::limits::{ConnectionPermit, TokenBucket};
 use super::outbox::{End, Outbox, part};
 use super::reader::Reader;
 use super::terminal::Terminal;
 use super::welcome::welcome;
-use super::{Door, Entered};
+use super::{Listener, SessionGuard};
 
 /// Packets taken in one read: 32 × 1,452 B = 45 KiB, about 590 packed scans or 930 payments by wristband.
 const CHUNKS: usize = 32;
 
 /// From the first packet to the last word.
-pub(super) async fn serve(door: Arc<Door>, incoming: Incoming, mut permit: Permit) {
-    let deadline = tokio::time::Instant::now() + door.limits.hello_timeout;
-    let Ok(connecting) = incoming.accept() else { return door.figures.refused.increment(1) };
+pub(super) async fn serve(listener: Arc<Listener>, incoming: Incoming, mut permit: ConnectionPermit) {
+    let deadline = tokio::time::Instant::now() + listener.limits.hello_timeout;
+    let Ok(connecting) = incoming.accept() else { return listener.figures.refused.increment(1) };
     let connected = tokio::select! {
         connected = timeout_at(deadline, connecting) => connected,
-        () = permit.displaced() => return door.figures.refused.increment(1),
+        () = permit.displaced() => return listener.figures.refused.increment(1),
     };
-    let Ok(Ok(connection)) = connected else { return door.figures.refused.increment(1) };
+    let Ok(Ok(connection)) = connected else { return listener.figures.refused.increment(1) };
     let stream = tokio::select! {
         stream = timeout_at(deadline, connection.accept_bi()) => stream.map_err(|_| Refusal::TooSlow),
         () = permit.displaced() => Err(Refusal::TooMany),
     };
     let (mut send, mut recv) = match stream {
         Ok(Ok(stream)) => stream,
-        Ok(Err(_)) => return door.figures.refused.increment(1),
+        Ok(Err(_)) => return listener.figures.refused.increment(1),
         Err(refusal) => {
-            door.figures.refused.increment(1);
+            listener.figures.refused.increment(1);
             return connection.close(VarInt::from_u32(refusal.close_code()), refusal.say().as_bytes());
         }
     };
-    let outbox = Outbox::new(&door.limits, Arc::clone(&door.figures), Arc::clone(&door.unconfirmed));
+    let outbox = Outbox::new(&listener.limits, Arc::clone(&listener.figures), Arc::clone(&listener.unconfirmed));
     let proven = tokio::select! {
-        proven = timeout_at(deadline, prove(&door, &permit, &connection, &mut send, &mut recv)) => {
+        proven = timeout_at(deadline, prove(&listener, &permit, &connection, &mut send, &mut recv)) => {
             proven.unwrap_or(Err(End::refused(Refusal::TooSlow)))
         }
         () = permit.displaced() => Err(End { retry_after_ms: 1_000, ..End::refused(Refusal::TooMany) }),
@@ -58,23 +58,23 @@ pub(super) async fn serve(door: Arc<Door>, incoming: Incoming, mut permit: Permi
         if !permit.prove() {
             return Err(End { retry_after_ms: 5_000, ..End::refused(Refusal::TooMany) });
         }
-        let mut entered = door.enter(proven.device.id, Arc::clone(&outbox));
+        let mut entered = listener.enter(proven.device.id, Arc::clone(&outbox));
         entered.connected(&proven.device).await?;
-        let next_seq = welcome(&door, &proven.device, &mut send).await?;
+        let next_seq = welcome(&listener, &proven.device, &mut send).await?;
         Ok((proven, entered, next_seq))
     };
     match timeout_at(deadline, opening).await.unwrap_or(Err(End::refused(Refusal::TooSlow))) {
         Ok((proven, entered, next_seq)) => {
-            door.figures.handshakes.increment(1);
-            connection.set_receive_window(VarInt::from_u32(door.limits.window_bytes));
+            listener.figures.handshakes.increment(1);
+            connection.set_receive_window(VarInt::from_u32(listener.limits.window_bytes));
             let Proven { device, ahead } = proven;
-            let session = Session::new(door, &device, next_seq, outbox, entered, ahead);
+            let session = Session::new(listener, &device, next_seq, outbox, entered, ahead);
             session.run(&connection, send, recv).await;
         }
         Err(end) => {
             // Who has enrolled and goes is done, and has not failed.
             if end != End::BYE {
-                door.figures.refused.increment(1);
+                listener.figures.refused.increment(1);
             }
             part(&connection, &mut send, end).await;
         }
@@ -83,20 +83,20 @@ pub(super) async fn serve(door: Arc<Door>, incoming: Incoming, mut permit: Permi
 
 struct Session {
     intake: Intake,
-    trade: Trade,
+    kind: DeviceKind,
     /// Gives the device's place back.
-    _entered: Entered,
+    _entered: SessionGuard,
 }
 
 /// What a device is.
-enum Trade {
+enum DeviceKind {
     Reader(Reader),
     Terminal(Terminal),
 }
 
 /// What comes in from a device, of whichever trade.
 pub(super) struct Intake {
-    pub(super) door: Arc<Door>,
+    pub(super) listener: Arc<Listener>,
     pub(super) device: DeviceId,
     pub(super) outbox: Arc<Outbox>,
     /// The first bytes of a frame that has not arrived whole: less than a frame.
@@ -112,28 +112,29 @@ impl Intake {
     /// The device keeps what it was told of the next key: said once a connection, since each time is a record.
     pub(super) fn pinned(&mut self, pin: Fingerprint) {
         if !std::mem::replace(&mut self.pinned, true) {
-            self.door.pins.kept(&self.door.node, self.device, pin);
+            self.listener.pins.kept(&self.listener.node, self.device, pin);
         }
     }
 }
 
 impl Session {
     fn new(
-        door: Arc<Door>,
+        listener: Arc<Listener>,
         device: &DeviceView,
         next_seq: u64,
         outbox: Arc<Outbox>,
-        entered: Entered,
+        entered: SessionGuard,
         ahead: Vec<u8>,
     ) -> Self {
-        let rate = (door.limits.frames_per_s > 0).then(|| TokenBucket::full(door.limits.frames_burst, Instant::now()));
-        let trade = match device.terminal {
-            None => Trade::Reader(Reader::new(&outbox)),
-            Some(_) => Trade::Terminal(Terminal::new(&outbox, door.numbers.of(device.id), next_seq)),
+        let rate =
+            (listener.limits.frames_per_s > 0).then(|| TokenBucket::full(listener.limits.frames_burst, Instant::now()));
+        let kind = match device.terminal {
+            None => DeviceKind::Reader(Reader::new(&outbox)),
+            Some(_) => DeviceKind::Terminal(Terminal::new(&outbox, listener.numbers.of(device.id), next_seq)),
         };
-        let intake = Intake { door, device: device.id, outbox, carry: ahead, rate, slowed: false, pinned: false };
-        intake.door.pins.shown(&intake.door.node, device);
-        Self { intake, trade, _entered: entered }
+        let intake = Intake { listener, device: device.id, outbox, carry: ahead, rate, slowed: false, pinned: false };
+        intake.listener.pins.shown(&intake.listener.node, device);
+        Self { intake, kind, _entered: entered }
     }
 
     /// Reads and writes until either side has had enough.
@@ -145,7 +146,7 @@ impl Session {
             end = self.read_in(&mut recv) => outbox.end(end),
         }
         // What is owed is waited for, but not for ever: after a fault of the journal some answers never come.
-        if timeout(self.intake.door.limits.write_timeout, writer).await.is_err() {
+        if timeout(self.intake.listener.limits.write_timeout, writer).await.is_err() {
             connection.close(VarInt::from_u32(close::RESUME), b"");
         }
     }
@@ -159,9 +160,9 @@ impl Session {
             if let Some(end) = self.intake.outbox.ended() {
                 return end;
             }
-            let end = match &mut self.trade {
-                Trade::Reader(reader) => reader.take_in(&mut self.intake, &mut chunks[..arrived]),
-                Trade::Terminal(terminal) => {
+            let end = match &mut self.kind {
+                DeviceKind::Reader(reader) => reader.take_in(&mut self.intake, &mut chunks[..arrived]),
+                DeviceKind::Terminal(terminal) => {
                     let (end, asks) = terminal.take_in(&mut self.intake, &mut chunks[..arrived]);
                     if let Some(asks) = asks {
                         // Boxed: seldom, and readers' sessions shall not be as large as this is.
@@ -180,7 +181,7 @@ impl Session {
                 Ok(Some(arrived)) => arrived,
                 Ok(None) if self.intake.carry.is_empty() => return End::BYE,
                 Ok(None) | Err(quinn::ReadError::Reset(_)) => {
-                    self.intake.door.figures.malformed.increment(1);
+                    self.intake.listener.figures.malformed.increment(1);
                     return End::refused(Refusal::Malformed);
                 }
                 Err(_) => return End::RESUME,
@@ -206,7 +207,7 @@ impl Intake {
             *chunk = Bytes::new(); // The packet goes back now, not with the next read.
         }
         if let Some(rate) = &mut self.rate {
-            let limits = &self.door.limits;
+            let limits = &self.listener.limits;
             rate.refill(f64::from(limits.frames_per_s), limits.frames_burst, now);
             self.slowed &= !rate.is_at_least(f64::from(limits.frames_burst / 2));
         }
@@ -231,7 +232,7 @@ impl Intake {
                     return Ok(Some(Taken::Unusable(command)));
                 }
                 tracing::debug!(device = %self.device, %error, "malformed");
-                self.door.figures.malformed.increment(1);
+                self.listener.figures.malformed.increment(1);
                 Err(End::refused(Refusal::Malformed))
             }
         }
@@ -244,7 +245,7 @@ impl Intake {
 
     /// The device sends too much.
     pub(super) fn slow_down(&mut self, seqs: &[u64]) {
-        let per_s = self.door.limits.frames_per_s.max(1);
+        let per_s = self.listener.limits.frames_per_s.max(1);
         let retry_after_ms = (seqs.len() as u64 * 1_000 / u64::from(per_s)).clamp(10, 5_000) as u32;
         if !self.slowed {
             self.slowed = true;

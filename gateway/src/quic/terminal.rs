@@ -37,7 +37,7 @@ use futures_util::stream::{self, StreamExt as _};
 use tapgate_wire::{Frame, Refund, Refusal, ReturnedItem, WalletName};
 use tokio::sync::oneshot;
 
-use super::Door;
+use super::Listener;
 use super::clock::Clock;
 use super::numbers::{self, Meaning, Numbers};
 use super::outbox::{End, Outbox};
@@ -139,7 +139,7 @@ impl Terminal {
                     continue;
                 }
                 Ok(Some(Taken::Unusable(command))) => {
-                    told.push(no(&intake.door, command.seq, command.rejection));
+                    told.push(no(&intake.listener, command.seq, command.rejection));
                     continue;
                 }
                 Ok(None) => break None,
@@ -153,7 +153,12 @@ impl Terminal {
                 Frame::Balance(b) => (b.seq, b.floor, Some((&b.wallet, b.captured_at)), b.resent, NEVER),
                 &Frame::AskRecent { ask, limit } => {
                     let asked = intake.may()
-                        && intake.door.recents.answer(&intake.door, &intake.outbox, intake.device, (ask, limit));
+                        && intake.listener.recents.answer(
+                            &intake.listener,
+                            &intake.outbox,
+                            intake.device,
+                            (ask, limit),
+                        );
                     if !asked {
                         refused.push(ask);
                     }
@@ -172,10 +177,10 @@ impl Terminal {
                 refused.push(seq);
                 continue;
             }
-            let is_seen = match meaning(&intake.door, &mut numbers, &frame, &before[..before.len() - rest.len()]) {
+            let is_seen = match meaning(&intake.listener, &mut numbers, &frame, &before[..before.len() - rest.len()]) {
                 Ok(is_seen) => is_seen,
                 Err(rejection) => {
-                    told.push(no(&intake.door, seq, rejection));
+                    told.push(no(&intake.listener, seq, rejection));
                     continue;
                 }
             };
@@ -184,8 +189,8 @@ impl Terminal {
                 (Some((name, captured_at)), frame) => {
                     let Some(request) = request(frame) else { continue };
                     let resent = resent || is_seen || seq < self.answered_below;
-                    self.clock.look(&intake.door, intake.device, captured_at, resent, read_at);
-                    self.address(&intake.door, (seq, request), name, (captured_at, resent), read_at)
+                    self.clock.look(&intake.listener, intake.device, captured_at, resent, read_at);
+                    self.address(&intake.listener, (seq, request), name, (captured_at, resent), read_at)
                 }
                 _ => continue,
             };
@@ -196,7 +201,7 @@ impl Terminal {
                     continue;
                 }
                 Addressed::No(rejection) => {
-                    told.push(no(&intake.door, seq, rejection));
+                    told.push(no(&intake.listener, seq, rejection));
                     continue;
                 }
             };
@@ -208,13 +213,13 @@ impl Terminal {
         };
         drop(numbers);
         let taken = commands.len() + open.len() + told.len();
-        intake.door.figures.frames.increment((taken + refused.len()) as u64);
+        intake.listener.figures.frames.increment((taken + refused.len()) as u64);
         if taken > 0 {
             // Before the shards have them: their answers may be faster than we are.
             intake.outbox.submitted(taken, read_at);
         }
         if !told.is_empty() {
-            intake.outbox.cash_answered(&told, &[], 0);
+            intake.outbox.cashless_answered(&told, &[], 0);
         }
         if !refused.is_empty() {
             intake.slow_down(&refused);
@@ -228,7 +233,7 @@ impl Terminal {
 
     fn address(
         &mut self,
-        door: &Door,
+        listener: &Listener,
         (seq, request): (u64, WalletRequest),
         name: &WalletName<'_>,
         (captured_at, resent): (Timestamp, bool),
@@ -239,18 +244,18 @@ impl Terminal {
             WalletName::Tag(tag) => {
                 let tapped = Tapped { tag: *tag, captured_at, resent };
                 let by_link = |link| tapped.by_link(&link, self.replies.moved().contains(seq));
-                return match door.tags.get(tag).and_then(by_link) {
+                return match listener.tags.get(tag).and_then(by_link) {
                     Some(Ok((wallet, tap))) => Addressed::To(request.to(wallet, Some(tap))),
                     Some(Err(rejection)) => Addressed::No(rejection),
                     None => Addressed::Ask(Ask::Tag(tapped, request)),
                 };
             }
-            WalletName::Packed(claim) => self.keys.verify_wallet(&door.secret, claim),
-            WalletName::Raw(qr) => parse_wallet(qr).and_then(|claim| self.keys.verify_wallet(&door.secret, &claim)),
+            WalletName::Packed(claim) => self.keys.verify_wallet(&listener.secret, claim),
+            WalletName::Raw(qr) => parse_wallet(qr).and_then(|claim| self.keys.verify_wallet(&listener.secret, &claim)),
         };
         match verified {
             Err(rejection) => Addressed::No(rejection),
-            Ok(verified) => match door.tags.key(verified.festival(), now) {
+            Ok(verified) => match listener.tags.key(verified.festival(), now) {
                 None => Addressed::Ask(Ask::Key(verified, request)),
                 Some(current) => match check_key(current, verified.version()) {
                     Ok(()) => Addressed::To(request.to(verified.id(), None)),
@@ -266,7 +271,7 @@ impl Terminal {
         }
         let handed_on = {
             let Some(_handing_on) = intake.outbox.handing_on() else { return };
-            intake.door.node.submit_terminal(commands, &self.inbox)
+            intake.listener.node.submit_terminal(commands, &self.inbox)
         };
         for TurnedAway { seqs, busy } in handed_on.err().unwrap_or_default() {
             intake.outbox.turned_away(&seqs, busy);
@@ -276,8 +281,8 @@ impl Terminal {
     /// Asks what has to be asked, then hands on what [`Self::take_in`] could not. Nothing more is read meanwhile.
     pub(super) async fn look_up(&self, intake: &Intake, asks: Asks) {
         let Asks { commands, open } = asks;
-        let door = &intake.door;
-        let views = views(door, &open).await;
+        let listener = &intake.listener;
+        let views = views(listener, &open).await;
         if intake.outbox.ended().is_some() {
             return; // a newer connection may be sending all this again
         }
@@ -289,24 +294,24 @@ impl Terminal {
             known.extend(commands.by_ref().take(at - before));
             before = at;
             let command = |action| TerminalCommand { device: intake.device, seq, floor, expires_at, action };
-            match found(door, ask, &views) {
+            match found(listener, ask, &views) {
                 Found::To(action) => known.push(command(action)),
                 Found::Candidates(resolution, request) => {
                     resolutions.push(ask_candidates(intake, (seq, floor, expires_at), resolution, request));
                 }
-                Found::No(rejection) => told.push(no(door, seq, rejection)),
+                Found::No(rejection) => told.push(no(listener, seq, rejection)),
                 Found::Busy(rejection) => busy.push((seq, Busy::of(rejection))),
             }
         }
         known.extend(commands);
         if !told.is_empty() {
-            intake.outbox.cash_answered(&told, &[], 0);
+            intake.outbox.cashless_answered(&told, &[], 0);
         }
         let mut ended = stream::iter(resolutions).buffered(ASKED_AT_ONCE);
         while let Some(ended) = ended.next().await {
             match ended {
                 Ok((reply, false)) => self.inbox.answered(&[reply]),
-                Ok((reply, true)) => intake.outbox.cash_answered(&[reply], &[], 0),
+                Ok((reply, true)) => intake.outbox.cashless_answered(&[reply], &[], 0),
                 Err(turned_away) => busy.push(turned_away),
             }
         }
@@ -319,7 +324,7 @@ impl Terminal {
 
 /// Whether this very command was seen before, on whichever connection. A balance moves nothing, so nothing is bound to it;
 /// number 0 is refused by every shard.
-fn meaning(door: &Door, numbers: &mut Numbers, frame: &Frame<'_>, bytes: &[u8]) -> Result<bool, Rejection> {
+fn meaning(listener: &Listener, numbers: &mut Numbers, frame: &Frame<'_>, bytes: &[u8]) -> Result<bool, Rejection> {
     let (seq, floor, has_times) = match frame {
         Frame::Pay(pay) => (pay.seq, pay.floor, true),
         Frame::TopUp(top_up) => (top_up.seq, top_up.floor, true),
@@ -329,7 +334,7 @@ fn meaning(door: &Door, numbers: &mut Numbers, frame: &Frame<'_>, bytes: &[u8]) 
     if seq == 0 {
         return Ok(false);
     }
-    match numbers.bind(seq, floor, door.numbers.question(bytes, has_times)) {
+    match numbers.bind(seq, floor, listener.numbers.question(bytes, has_times)) {
         Meaning::New => Ok(false),
         Meaning::Again => Ok(true),
         Meaning::Another => Err(Rejection::IdempotencyConflict),
@@ -339,8 +344,8 @@ fn meaning(door: &Door, numbers: &mut Numbers, frame: &Frame<'_>, bytes: &[u8]) 
 }
 
 /// An answer that is given here.
-fn no(door: &Door, seq: u64, rejection: Rejection) -> TerminalReply {
-    TerminalReply { seq, answer: TerminalAnswer::rejected_without_wallet(rejection, door.node.now()) }
+fn no(listener: &Listener, seq: u64, rejection: Rejection) -> TerminalReply {
+    TerminalReply { seq, answer: TerminalAnswer::rejected_without_wallet(rejection, listener.node.now()) }
 }
 
 fn request(frame: &Frame<'_>) -> Option<WalletRequest> {
@@ -379,7 +384,7 @@ struct Views {
     payments: HashMap<TransactionId, Result<Vec<SoldLine>, Rejection>>,
 }
 
-async fn views(door: &Door, open: &[(usize, Open)]) -> Views {
+async fn views(listener: &Listener, open: &[(usize, Open)]) -> Views {
     let (mut tags, mut festivals, mut payments) = (Vec::new(), Vec::new(), Vec::new());
     for (_, Open { ask, .. }) in open {
         match ask {
@@ -394,7 +399,7 @@ async fn views(door: &Door, open: &[(usize, Open)]) -> Views {
     festivals.sort_unstable();
     festivals.dedup();
     let tag = async |tag| {
-        let view = match door.node.query(Query::Tag(tag)).await {
+        let view = match listener.node.query(Query::Tag(tag)).await {
             View::Tag(view) => Ok(view),
             View::No(rejection) => Err(rejection),
             _ => Err(Rejection::Internal),
@@ -402,14 +407,14 @@ async fn views(door: &Door, open: &[(usize, Open)]) -> Views {
         (tag, view)
     };
     let key = async |festival| {
-        let version = match door.node.query(Query::About(festival)).await {
+        let version = match listener.node.query(Query::About(festival)).await {
             View::About(view) => Ok(view.qr_version),
             View::No(rejection) => Err(rejection),
             _ => Err(Rejection::Internal),
         };
         (festival, version)
     };
-    let payment = async |payment| (payment, door.recents.sold(door, payment).await);
+    let payment = async |payment| (payment, listener.recents.sold(listener, payment).await);
     Views {
         tags: stream::iter(tags).map(tag).buffer_unordered(ASKED_AT_ONCE).collect().await,
         keys: stream::iter(festivals).map(key).buffer_unordered(ASKED_AT_ONCE).collect().await,
@@ -418,13 +423,13 @@ async fn views(door: &Door, open: &[(usize, Open)]) -> Views {
 }
 
 /// What an answer to an [`Ask`] means, and learns it.
-fn found(door: &Door, ask: Ask, views: &Views) -> Found {
+fn found(listener: &Listener, ask: Ask, views: &Views) -> Found {
     match ask {
         Ask::Key(verified, request) => {
             let festival = verified.festival();
             match views.keys.get(&festival).copied().unwrap_or(Err(Rejection::Internal)) {
                 Ok(current) => {
-                    door.tags.put_key(festival, current, Instant::now());
+                    listener.tags.put_key(festival, current, Instant::now());
                     match check_key(current, verified.version()) {
                         Ok(()) => Found::To(request.to(verified.id(), None)),
                         Err(rejection) => Found::No(rejection),
@@ -448,7 +453,7 @@ fn found(door: &Door, ask: Ask, views: &Views) -> Found {
         },
         Ask::Tag(tapped, request) => match views.tags.get(&tapped.tag) {
             Some(Ok(view)) => {
-                door.tags.put(tapped.tag, Link::of(view).ok());
+                listener.tags.put(tapped.tag, Link::of(view).ok());
                 match tapped.by_view(view) {
                     Resolved::Wallet(wallet, tap) => Found::To(request.to(wallet, Some(tap))),
                     Resolved::Candidates(resolution) => Found::Candidates(resolution, request),
@@ -474,8 +479,8 @@ async fn ask_candidates(
         let (wallet, tap) = match step {
             Step::Ask(wallet, tap) => (wallet, tap),
             Step::Answered(answer) => return Ok((TerminalReply { seq, answer }, true)),
-            Step::Rejected(rejection) => return Ok((no(&intake.door, seq, rejection), true)),
-            Step::Moved => return Ok((no(&intake.door, seq, Rejection::TagMoved), false)),
+            Step::Rejected(rejection) => return Ok((no(&intake.listener, seq, rejection), true)),
+            Step::Moved => return Ok((no(&intake.listener, seq, Rejection::TagMoved), false)),
         };
         let action = request.clone().to(wallet, Some(tap));
         let command = TerminalCommand { device: intake.device, seq, floor, expires_at, action };
@@ -490,7 +495,7 @@ async fn ask(intake: &Intake, command: TerminalCommand) -> Result<TerminalAnswer
     {
         let Some(_handing_on) = intake.outbox.handing_on() else { return Err(unavailable) };
         let inbox: Arc<dyn TerminalInbox> = Arc::new(One(Mutex::new(Some(answered))));
-        let handed_on = intake.door.node.submit_terminal(vec![command], &inbox);
+        let handed_on = intake.listener.node.submit_terminal(vec![command], &inbox);
         handed_on.map_err(|away| away.first().map_or(unavailable, |away| away.busy))?;
     }
     answer.await.unwrap_or(Err(Busy::of(Rejection::InDoubt)))
@@ -539,7 +544,7 @@ impl TerminalInbox for Replies {
                 moved.map(|reply| reply.seq).filter(|seq| frames.is_to_come_again(*seq)).collect()
             }
         };
-        self.outbox.cash_answered(replies, &again, COME_AGAIN_MS);
+        self.outbox.cashless_answered(replies, &again, COME_AGAIN_MS);
     }
     fn turned_away(&self, seqs: &[u64], busy: Busy) {
         self.outbox.put_off(seqs, busy);

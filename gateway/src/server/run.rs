@@ -154,8 +154,8 @@ impl Opened {
             fingerprint,
             latency: Arc::new(LatencyTracker::new()),
             metrics: self.metrics.clone(),
-            uploads: ndjson::turns(self.config.bulk_calls),
-            reads: lists::turns(self.config.reads),
+            uploads: ndjson::permits(self.config.bulk_calls),
+            reads: lists::permits(self.config.reads),
         })
     }
 }

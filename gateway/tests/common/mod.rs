@@ -3,14 +3,14 @@
 
 pub mod night;
 pub mod process;
-pub mod till;
+pub mod terminal;
 
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use actors::{Folder, Node, NodeConfig};
-use engine::command::{OfficeAction, OfficeAnswer, OfficeCommand, issued};
+use engine::command::{AdminAction, AdminAnswer, AdminCommand, issued};
 use engine::gates::command::CategoryValues;
 use engine::model::credential::{QrSecret, text};
 use engine::model::ids::{CategoryNo, DeviceId, FestivalId, GateNo, TicketId, ZoneNo};
@@ -85,7 +85,7 @@ async fn found(node: &Node, policy: Policy) -> (FestivalId, Vec<TicketId>) {
     let slug = "night".to_owned();
     let made = ask(
         node,
-        OfficeAction::CreateFestival {
+        AdminAction::CreateFestival {
             slug,
             name: "Night".into(),
             starts_at,
@@ -95,10 +95,10 @@ async fn found(node: &Node, policy: Policy) -> (FestivalId, Vec<TicketId>) {
         },
     )
     .await;
-    let OfficeAnswer::Festival(festival) = made else { panic!("{made:?}") };
+    let AdminAnswer::Festival(festival) = made else { panic!("{made:?}") };
     let name = "Field".to_owned();
-    ask(node, OfficeAction::PutZone { festival, zone: None, name, parent: None, capacity: 100_000 }).await;
-    ask(node, OfficeAction::AddGate { festival, zone: ZoneNo(0), name: "North".into() }).await;
+    ask(node, AdminAction::PutZone { festival, zone: None, name, parent: None, capacity: 100_000 }).await;
+    ask(node, AdminAction::AddGate { festival, zone: ZoneNo(0), name: "North".into() }).await;
     let values = CategoryValues {
         name: "Day".into(),
         kind: CategoryKind::Standard,
@@ -108,20 +108,20 @@ async fn found(node: &Node, policy: Policy) -> (FestivalId, Vec<TicketId>) {
         valid_from: starts_at,
         valid_until: ends_at,
     };
-    let made = ask(node, OfficeAction::PutCategory { festival, category: None, values }).await;
-    assert_eq!(made, OfficeAnswer::Category(CategoryNo(0)));
+    let made = ask(node, AdminAction::PutCategory { festival, category: None, values }).await;
+    assert_eq!(made, AdminAnswer::Category(CategoryNo(0)));
     let holders = vec![None; TICKETS as usize];
     let category = CategoryNo(0);
-    let made = ask(node, OfficeAction::IssueTickets { festival, category, holders, paid: true, seed: 1 }).await;
-    let OfficeAnswer::Issued { first_serial, count, seed, .. } = made else { panic!("{made:?}") };
+    let made = ask(node, AdminAction::IssueTickets { festival, category, holders, paid: true, seed: 1 }).await;
+    let AdminAnswer::Issued { first_serial, count, seed, .. } = made else { panic!("{made:?}") };
     for to in [FestivalStatus::Published, FestivalStatus::Ongoing] {
-        assert_eq!(ask(node, OfficeAction::SetFestivalStatus { festival, to }).await, OfficeAnswer::Done);
+        assert_eq!(ask(node, AdminAction::SetFestivalStatus { festival, to }).await, AdminAnswer::Done);
     }
     (festival, issued(festival, category, first_serial, count, seed).collect())
 }
 
-pub async fn ask(node: &Node, action: OfficeAction) -> OfficeAnswer {
-    node.ask(OfficeCommand { key: None, by: Principal::Installation, action }).await.0
+pub async fn ask(node: &Node, action: AdminAction) -> AdminAnswer {
+    node.ask(AdminCommand { key: None, by: Principal::Installation, action }).await.0
 }
 
 impl House {
@@ -130,9 +130,9 @@ impl House {
         let code = format!("CODE-{}", self.codes.fetch_add(1, Ordering::Relaxed));
         let code_hash = gateway::auth::enrolment_code_hash(code.as_bytes());
         let (festival, gate) = (self.festival, GateNo(0));
-        let made = ask(&self.node, OfficeAction::OfferEnrolment { festival, gate, code_hash, name: "Reader".into() });
+        let made = ask(&self.node, AdminAction::OfferEnrolment { festival, gate, code_hash, name: "Reader".into() });
         let made = made.await;
-        assert!(matches!(made, OfficeAnswer::CodeUntil(_)), "{made:?}");
+        assert!(matches!(made, AdminAnswer::CodeUntil(_)), "{made:?}");
         Offer::new(&self.addr.to_string(), self.tls.fingerprint, self.festival, &code).unwrap()
     }
 
@@ -159,11 +159,11 @@ impl House {
 
     pub async fn zone(&self, state: ZoneState) {
         let (festival, zone) = (self.festival, ZoneNo(0));
-        ask(&self.node, OfficeAction::SetZoneState { festival, zone, state }).await;
+        ask(&self.node, AdminAction::SetZoneState { festival, zone, state }).await;
     }
 
     pub async fn revoke(&self, device: DeviceId) {
-        assert_eq!(ask(&self.node, OfficeAction::RevokeDevice { device }).await, OfficeAnswer::Done);
+        assert_eq!(ask(&self.node, AdminAction::RevokeDevice { device }).await, AdminAnswer::Done);
     }
 
     /// The door closes, and another one opens at the same address.

@@ -14,23 +14,23 @@ const NEVER_LONGER: Duration = Duration::from_secs(60);
 pub const HERS: &str = "0192f0c1-2345-7abc-8def-0123456789ab";
 
 /// A ground with a deck in it, a gate to each, weekend tickets for both and day tickets for the ground.
-pub fn found(office: &Operator) {
+pub fn found(admin: &Operator) {
     let always = ("2020-01-01T00:00:00Z", "2199-01-01T00:00:00Z");
     let festival = json!({"slug": "night", "name": "Night", "startsAt": always.0, "endsAt": always.1});
-    office.post("/festivals", &festival);
-    office.post("/festivals/night/zones", &json!({"name": "Ground", "capacity": 10_000}));
-    office.post("/festivals/night/zones", &json!({"name": "Deck", "parent": 0, "capacity": 100}));
-    office.post("/festivals/night/gates", &json!({"name": "North", "zone": 0}));
-    office.post("/festivals/night/gates", &json!({"name": "Stairs", "zone": 1}));
+    admin.post("/festivals", &festival);
+    admin.post("/festivals/night/zones", &json!({"name": "Ground", "capacity": 10_000}));
+    admin.post("/festivals/night/zones", &json!({"name": "Deck", "parent": 0, "capacity": 100}));
+    admin.post("/festivals/night/gates", &json!({"name": "North", "zone": 0}));
+    admin.post("/festivals/night/gates", &json!({"name": "Stairs", "zone": 1}));
     for (name, zones) in [("Weekend", json!([0, 1])), ("Day", json!([0]))] {
         let values = json!({
             "name": name, "kind": "STANDARD", "price": {"amount": "89.50", "currency": "EUR"}, "quota": 10_000,
             "zones": zones, "validFrom": always.0, "validUntil": always.1,
         });
-        office.post("/festivals/night/categories", &values);
+        admin.post("/festivals/night/categories", &values);
     }
     for status in ["PUBLISHED", "ONGOING"] {
-        office.post("/festivals/night/status", &json!({"status": status}));
+        admin.post("/festivals/night/status", &json!({"status": status}));
     }
 }
 
@@ -41,9 +41,9 @@ pub struct Ticket {
 }
 
 /// Tickets of these kinds, in one call.
-pub fn issue(office: &Operator, kinds: &[Value]) -> Vec<Ticket> {
+pub fn issue(admin: &Operator, kinds: &[Value]) -> Vec<Ticket> {
     let lines: String = kinds.iter().map(|kind| format!("{kind}\n")).collect();
-    let issued = office.call("POST", "/festivals/night/tickets", "application/x-ndjson", &lines);
+    let issued = admin.call("POST", "/festivals/night/tickets", "application/x-ndjson", &lines);
     assert_eq!(issued.status, 200, "{issued:?}");
     let text = |line: &Value, name: &str| line[name].as_str().unwrap_or_else(|| panic!("{line}")).to_owned();
     let lines = issued.text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
@@ -51,20 +51,20 @@ pub fn issue(office: &Operator, kinds: &[Value]) -> Vec<Ticket> {
 }
 
 /// A reader at this gate, enrolled with a code of the office's.
-pub async fn reader(office: &Operator, gate: u16) -> Reader {
-    let code = office.post("/festivals/night/devices/enrolment-codes", &json!({"gate": gate, "name": "Reader"}));
+pub async fn reader(admin: &Operator, gate: u16) -> Reader {
+    let code = admin.post("/festivals/night/devices/enrolment-codes", &json!({"gate": gate, "name": "Reader"}));
     let offer: Offer = code.json()["offer"].as_str().unwrap().parse().unwrap();
     let identity = enrol_key(None, &offer, DeviceKey::generate().unwrap()).await.unwrap();
     Reader::connect(identity, ReaderOptions::default()).await.unwrap()
 }
 
 /// A whole list, page by page, once the read models are there: they may be a moment behind, and 503 while they are built.
-pub fn rows(office: &Operator, path: &str) -> Vec<Value> {
+pub fn rows(admin: &Operator, path: &str) -> Vec<Value> {
     let began = Instant::now();
     let sign = if path.contains('?') { '&' } else { '?' };
     let (mut rows, mut cursor) = (Vec::new(), String::new());
     loop {
-        let reply = office.get(&format!("{path}{sign}limit=500{cursor}"));
+        let reply = admin.get(&format!("{path}{sign}limit=500{cursor}"));
         match reply.status {
             200 => {
                 let page = reply.json();
@@ -79,10 +79,10 @@ pub fn rows(office: &Operator, path: &str) -> Vec<Value> {
 }
 
 /// A list, once it has so many rows.
-pub fn rows_once(office: &Operator, path: &str, count: usize) -> Vec<Value> {
+pub fn rows_once(admin: &Operator, path: &str, count: usize) -> Vec<Value> {
     let began = Instant::now();
     loop {
-        let rows = rows(office, path);
+        let rows = rows(admin, path);
         if rows.len() >= count {
             return rows;
         }

@@ -80,7 +80,7 @@ async fn a_ticket_looked_up_blocked_tagged_and_drawn() {
 
 #[tokio::test]
 async fn a_reader_is_offered_a_code_and_enrols_with_it() {
-    use engine::command::{OfficeAction, OfficeAnswer, OfficeCommand};
+    use engine::command::{AdminAction, AdminAnswer, AdminCommand};
     use engine::model::ids::FestivalId;
 
     let house = House::new().await;
@@ -107,17 +107,17 @@ async fn a_reader_is_offered_a_code_and_enrols_with_it() {
     );
     assert!(offer["qr"].as_str().unwrap().starts_with("<svg"));
     // As the QUIC door does it.
-    let enrol = |code: &str| OfficeCommand {
+    let enrol = |code: &str| AdminCommand {
         key: None,
         by: Principal::Installation,
-        action: OfficeAction::EnrolDevice {
+        action: AdminAction::EnrolDevice {
             festival,
             code_hash: gateway::auth::enrolment_code_hash(code.as_bytes()),
             public_key: [7; 32],
         },
     };
     let (answer, _) = house.state.node.ask(enrol(&code.to_lowercase())).await;
-    let OfficeAnswer::Device(device) = answer else { panic!("{answer:?}") };
+    let AdminAnswer::Device(device) = answer else { panic!("{answer:?}") };
 
     let listed = house.get(&staff, "/festivals/own/devices").await.json();
     assert_eq!(listed["items"][0]["deviceId"], device.to_string());

@@ -10,7 +10,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use engine::cashless::command::{TerminalAction, TerminalAnswer, TerminalCommand};
-use engine::command::{OfficeAction, OfficeAnswer, OfficeCommand};
+use engine::command::{AdminAction, AdminAnswer, AdminCommand};
 use engine::model::credential::QrSecret;
 use engine::model::ids::{DeviceId, FestivalId};
 use engine::model::principal::Principal;
@@ -136,8 +136,8 @@ impl House {
             fingerprint: Fingerprint([0xAB; 32]),
             latency: Arc::new(LatencyTracker::new()),
             metrics: gateway::server::metrics::install().unwrap(),
-            uploads: gateway::http::kit::ndjson::turns(gateway::http::kit::ndjson::CALLS_MAX),
-            reads: gateway::http::gates::lists::turns(gateway::http::gates::lists::READS_MAX),
+            uploads: gateway::http::kit::ndjson::permits(gateway::http::kit::ndjson::CALLS_MAX),
+            reads: gateway::http::gates::lists::permits(gateway::http::gates::lists::READS_MAX),
         };
         let unlimited = Limits { requests_per_s: None, key_requests_per_s: None, ..Limits::default() };
         let streams = live::router(LiveHub::new(state.node.clone(), Arc::clone(&state.latency)));
@@ -156,14 +156,14 @@ impl House {
         let mut random = [0; 32];
         aws_lc_rs::rand::fill(&mut random).unwrap();
         let key = key_text(&random);
-        let action = OfficeAction::CreateApiKey {
+        let action = AdminAction::CreateApiKey {
             hash: key_hash(&key).unwrap(),
             role,
             festivals: festivals.iter().map(|slug| FestivalId::of_slug(slug)).collect(),
             name,
         };
-        let (answer, _) = self.state.node.ask(OfficeCommand { key: None, by: Principal::Installation, action }).await;
-        assert!(matches!(answer, OfficeAnswer::ApiKey(_)), "{answer:?}");
+        let (answer, _) = self.state.node.ask(AdminCommand { key: None, by: Principal::Installation, action }).await;
+        assert!(matches!(answer, AdminAnswer::ApiKey(_)), "{answer:?}");
         key
     }
 
@@ -267,15 +267,15 @@ impl House {
     /// A device that shows its code and the public half of its key.
     pub(crate) async fn enrol(&self, slug: &str, code: &str, public_key: [u8; 32]) -> String {
         let (festival, code_hash) = (FestivalId::of_slug(slug), enrolment_code_hash(code.as_bytes()));
-        let action = OfficeAction::EnrolDevice { festival, code_hash, public_key };
-        match self.state.node.ask(OfficeCommand { key: None, by: Principal::Installation, action }).await.0 {
-            OfficeAnswer::Device(device) => device.to_string(),
+        let action = AdminAction::EnrolDevice { festival, code_hash, public_key };
+        match self.state.node.ask(AdminCommand { key: None, by: Principal::Installation, action }).await.0 {
+            AdminAnswer::Device(device) => device.to_string(),
             other => panic!("{other:?}"),
         }
     }
 
     /// What a terminal asks, and its answer.
-    pub(crate) async fn till(&self, device: &str, seq: u64, action: TerminalAction) -> TerminalAnswer {
+    pub(crate) async fn terminal(&self, device: &str, seq: u64, action: TerminalAction) -> TerminalAnswer {
         let device = DeviceId::parse(device).unwrap();
         let (told, mut answers) = tokio::sync::mpsc::unbounded_channel();
         let inbox: Arc<dyn TerminalInbox> = Arc::new(Told(told));
@@ -322,9 +322,9 @@ pub(crate) fn vendor_id(slug: &str, vendor: u16) -> String {
     format!("{}-{vendor}", FestivalId::of_slug(slug))
 }
 
-/// A chip that nobody has.
+/// A tag that nobody has.
 pub(crate) fn fresh_tag() -> String {
-    // As chips of the usual make begin: any other first byte may be one that names nobody.
+    // As tags of the usual make begin: any other first byte may be one that names nobody.
     format!("04{}", &fresh().replace('-', "")[..12])
 }
 

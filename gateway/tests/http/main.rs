@@ -3,11 +3,11 @@
 
 mod bulk;
 mod by_hand;
-mod cash;
-mod cash_again;
-mod cash_input;
-mod cash_reads;
-mod cash_tenancy;
+mod cashless;
+mod cashless_input;
+mod cashless_reads;
+mod cashless_replay;
+mod cashless_tenancy;
 mod changes;
 mod clock;
 mod currencies;

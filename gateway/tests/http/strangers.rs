@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::cashless::event::CashEvent;
+use engine::cashless::event::CashlessEvent;
 use engine::event::Event;
 use engine::model::ids::FestivalId;
 use engine::model::status::Role;
@@ -45,7 +45,7 @@ impl Records {
             self.from.advance(entry.shard, entry.position.next());
             events.extend(engine::record::read(entry.payload).unwrap().events);
         }
-        events.retain(|event| !matches!(event, Event::Asked(asked) if asked.rejection.is_some()));
+        events.retain(|event| !matches!(event, Event::Origin(asked) if asked.rejection.is_some()));
         events
     }
 }
@@ -102,8 +102,10 @@ async fn a_strangers_thing_is_refused_in_every_place_and_nothing_is_recorded() {
                 }
                 // The call is remembered by its first wallet: one of its own festival, empty and without a wristband.
                 ("/festivals/{slug}/wallets", "tag") => news.retain(|event| match event {
-                    Event::Cash(CashEvent::WalletCreated { issuer, .. }) => *issuer != FestivalId::of_slug("own"),
-                    event => !matches!(event, Event::Asked(_)),
+                    Event::Cashless(CashlessEvent::WalletCreated { issuer, .. }) => {
+                        *issuer != FestivalId::of_slug("own")
+                    }
+                    event => !matches!(event, Event::Origin(_)),
                 }),
                 _ => {}
             }

@@ -16,7 +16,7 @@ use tapgate_client::{ClientError, Event, Link, ReaderOptions, Shown, Terminal};
 use tapgate_wire::{Frame, Pay, Refund, Refusal, ReturnedItem, WalletName, close};
 
 use crate::common::ask;
-use crate::common::till::*;
+use crate::common::terminal::*;
 use crate::link::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -27,7 +27,7 @@ async fn what_cannot_be_paid() {
     let desk = terminal(&house, None, true).await;
     let anna = guest(&house, 11, 10_000).await;
     let blocked = guest(&house, 12, 10_000).await;
-    cash(&house, CashAction::Block { wallet: blocked, blocked: true }).await;
+    cash(&house, CashlessAction::Block { wallet: blocked, blocked: true }).await;
     let her = || Shown::Wallet(anna);
     let dollars = |minor| Money { minor, currency: Currency::parse("USD").unwrap() };
     let forged = String::from_utf8(wallet_qr(&house, anna, 1)).unwrap().replace("\"version\":1", "\"version\":2");
@@ -94,7 +94,7 @@ async fn what_cannot_be_paid() {
     let (a, b) = tokio::join!(bar.refund(paid, None), second.refund(paid, None));
     let mut verdicts = [a.unwrap().answer.verdict, b.unwrap().answer.verdict];
     verdicts.sort_by_key(|verdict| verdict.number());
-    assert_eq!(verdicts, [rejected(AlreadyRefunded), CashVerdict::Refunded]);
+    assert_eq!(verdicts, [rejected(AlreadyRefunded), CashlessVerdict::Refunded]);
     assert_eq!(wallet(&house, anna).await.available, 11_000);
     house.close().await;
 }
@@ -104,9 +104,11 @@ async fn a_wallets_qr_goes_with_the_key_that_signed_it() {
     let house = bar().await;
     let bar = terminal(&house, Some(BAR), false).await;
     let anna = guest(&house, 11, 10_000).await;
-    for (rotations, verdict) in [(0, CashVerdict::Paid), (1, CashVerdict::Paid), (1, rejected(Rejection::KeyRetired))] {
+    for (rotations, verdict) in
+        [(0, CashlessVerdict::Paid), (1, CashlessVerdict::Paid), (1, rejected(Rejection::KeyRetired))]
+    {
         for _ in 0..rotations {
-            ask(&house.node, OfficeAction::RotateQrKey { festival: house.festival }).await;
+            ask(&house.node, AdminAction::RotateQrKey { festival: house.festival }).await;
         }
         // Within five seconds of the rotation.
         let deadline = tokio::time::Instant::now() + Duration::from_secs(7);
@@ -144,7 +146,7 @@ async fn ten_thousand_at_once_on_a_wallet_that_holds_enough_for_one() {
             say(link, &frames).await;
             for (_, heard) in hear(link, 500).await {
                 match heard.verdict() {
-                    CashVerdict::Paid => paid += 1,
+                    CashlessVerdict::Paid => paid += 1,
                     verdict => assert_eq!(verdict, rejected(Rejection::InsufficientFunds)),
                 }
             }
@@ -167,7 +169,7 @@ async fn a_terminal_of_another_festival() {
     let (slug, name) = ("elsewhere".to_owned(), "Elsewhere".to_owned());
     let made = ask(
         &house.node,
-        OfficeAction::CreateFestival {
+        AdminAction::CreateFestival {
             slug,
             name,
             starts_at,
@@ -177,11 +179,11 @@ async fn a_terminal_of_another_festival() {
         },
     )
     .await;
-    let OfficeAnswer::Festival(elsewhere) = made else { panic!("{made:?}") };
+    let AdminAnswer::Festival(elsewhere) = made else { panic!("{made:?}") };
     let here = std::mem::replace(&mut house.festival, elsewhere);
     cashless(&house).await;
     for to in [FestivalStatus::Published, FestivalStatus::Ongoing] {
-        ask(&house.node, OfficeAction::SetFestivalStatus { festival: elsewhere, to }).await;
+        ask(&house.node, AdminAction::SetFestivalStatus { festival: elsewhere, to }).await;
     }
     let theirs = terminal(&house, Some(BAR), true).await;
     house.festival = here;
@@ -274,7 +276,7 @@ async fn no_content_of_a_frame_ends_a_terminals_connection() {
         link.send.write_all(&[bytes, next].concat()).await.unwrap();
         let heard = std::collections::BTreeMap::from_iter(hear(&mut link, 2).await);
         assert_eq!(heard[&seq].verdict(), rejected(rejection), "{what}");
-        assert_eq!(heard[&(100 + seq)].verdict(), CashVerdict::Paid, "after {what}");
+        assert_eq!(heard[&(100 + seq)].verdict(), CashlessVerdict::Paid, "after {what}");
     }
     assert_eq!(wallet(&house, anna).await.available, 10_000 - 14 * 100);
     house.close().await;
@@ -284,7 +286,7 @@ async fn no_content_of_a_frame_ends_a_terminals_connection() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn frames_that_have_no_place() {
     let house = bar().await;
-    let (till, gate) = (enrolled(&house, Some(BAR), false).await, house.device().await);
+    let (terminal, gate) = (enrolled(&house, Some(BAR), false).await, house.device().await);
     let anna = guest(&house, 11, 10_000).await;
     let scan = Frame::Scan(tapgate_wire::Scan {
         seq: 2,
@@ -298,15 +300,16 @@ async fn frames_that_have_no_place() {
     });
     let balance =
         tapgate_wire::Balance { seq: 2, floor: 1, captured_at: now(), wallet: WalletName::Id(anna), resent: false };
-    let answer = Frame::CashAnswer { seq: 1, answer: TerminalAnswer::rejected(Rejection::Busy, anna, Timestamp(0)) };
+    let answer =
+        Frame::CashlessAnswer { seq: 1, answer: TerminalAnswer::rejected(Rejection::Busy, anna, Timestamp(0)) };
     for (what, identity, bytes, refusal) in [
         ("a reader's payment", &gate, pay(2, WalletName::Id(anna), 1).to_bytes(), Refusal::OutOfPlace),
         ("a reader's balance", &gate, Frame::Balance(balance).to_bytes(), Refusal::OutOfPlace),
-        ("a terminal's scan", &till, scan.to_bytes(), Refusal::OutOfPlace),
-        ("a terminal's second hello", &till, Frame::Hello(till.device).to_bytes(), Refusal::OutOfPlace),
-        ("a server's answer", &till, answer.to_bytes(), Refusal::OutOfPlace),
-        ("a payment without its number", &till, vec![4, 0, 0x20, 0], Refusal::Malformed),
-        ("a frame of no kind", &till, vec![4, 0, 0x2F, 0], Refusal::Malformed),
+        ("a terminal's scan", &terminal, scan.to_bytes(), Refusal::OutOfPlace),
+        ("a terminal's second hello", &terminal, Frame::Hello(terminal.device).to_bytes(), Refusal::OutOfPlace),
+        ("a server's answer", &terminal, answer.to_bytes(), Refusal::OutOfPlace),
+        ("a payment without its number", &terminal, vec![4, 0, 0x20, 0], Refusal::Malformed),
+        ("a frame of no kind", &terminal, vec![4, 0, 0x2F, 0], Refusal::Malformed),
     ] {
         let Link { connection, mut send, mut frames, .. } = Link::open(None, identity).await.unwrap();
         send.write_all(&bytes).await.unwrap();
@@ -329,7 +332,7 @@ async fn frames_that_have_no_place() {
 
     let refused = Terminal::connect(gate, ReaderOptions::default()).await.err().unwrap();
     assert!(matches!(refused, ClientError::WrongTrade("a reader")), "{refused}");
-    let refused = tapgate_client::Reader::connect(till, ReaderOptions::default()).await.err().unwrap();
+    let refused = tapgate_client::Reader::connect(terminal, ReaderOptions::default()).await.err().unwrap();
     assert!(matches!(refused, ClientError::WrongTrade("a terminal")), "{refused}");
     house.close().await;
 }
@@ -353,8 +356,8 @@ async fn products_come_back_when_there_are_read_models() {
     let never = TransactionId { serial: 1 << 39, ..payment };
     let frame = Frame::Refund(Refund { seq: 3, floor: 1, payment: never, amount: None, lines: &lines, resent: false });
     assert_eq!(one(&mut link, frame).await.verdict(), rejected(Rejection::UnknownTransaction));
-    assert_eq!(one(&mut link, pay(4, WalletName::Id(anna), 100)).await.verdict(), CashVerdict::Paid);
-    assert_eq!(one(&mut link, refund(5, &[])).await.verdict(), CashVerdict::Refunded);
+    assert_eq!(one(&mut link, pay(4, WalletName::Id(anna), 100)).await.verdict(), CashlessVerdict::Paid);
+    assert_eq!(one(&mut link, refund(5, &[])).await.verdict(), CashlessVerdict::Refunded);
     assert_eq!(one(&mut link, refund(2, &[])).await.verdict(), rejected(Rejection::IdempotencyConflict));
     assert_eq!(wallet(&house, anna).await.available, 10_000 - 100);
     house.close().await;

@@ -16,7 +16,7 @@ use tapgate_client::{
 use tapgate_wire::{Frame, Offer, Pay, Refusal, WalletName};
 
 use super::link::{AT_MOST, Heard, hear};
-use crate::common::till::*;
+use crate::common::terminal::*;
 use crate::common::{House, folder, open_node};
 
 const SHARDS: u16 = 16;
@@ -57,7 +57,7 @@ fn burst(from: WalletId, resent: bool) -> Vec<u8> {
 async fn enrolling(house: &House) -> Result<Identity, ClientError> {
     let (festival, vendor, name, code) = (house.festival, Some(BAR), "Till".to_owned(), "LATE");
     let code_hash = gateway::auth::enrolment_code_hash(code.as_bytes());
-    cash(house, CashAction::OfferTerminal { festival, vendor, cashier: false, code_hash, name }).await;
+    cash(house, CashlessAction::OfferTerminal { festival, vendor, cashier: false, code_hash, name }).await;
     let offer = Offer::new(&house.addr.to_string(), house.tls.fingerprint, festival, code).unwrap();
     enrol_key(None, &offer, DeviceKey::generate().unwrap()).await
 }
@@ -69,7 +69,7 @@ async fn one_shard_down_and_fifteen_up() {
     let guests = guests(&house).await;
     let home = Home::Festival(house.festival).shard(SHARDS);
     let victim = guests[usize::from((home.0 + 1) % SHARDS)];
-    let till = terminal(&house, Some(BAR), true).await;
+    let terminal = terminal(&house, Some(BAR), true).await;
     let gate = Reader::connect(house.device().await, ReaderOptions::default()).await.unwrap();
 
     let latecomer = enrolled(&house, Some(BAR), true).await;
@@ -86,8 +86,8 @@ async fn one_shard_down_and_fifteen_up() {
     link.close().await;
 
     // A terminal says so to whoever stands there, goes on asking by itself, and goes on selling to everybody else.
-    let mut events = till.events();
-    let asking = till.clone();
+    let mut events = terminal.events();
+    let asking = terminal.clone();
     let waiting = tokio::spawn(async move { asking.pay(Shown::Wallet(victim), eur(500), &[]).await });
     let put_off = tokio::time::timeout(AT_MOST, async {
         loop {
@@ -98,8 +98,8 @@ async fn one_shard_down_and_fifteen_up() {
     });
     assert_eq!(put_off.await.expect("at once"), Rejection::Unavailable);
     for wallet in guests.iter().filter(|wallet| **wallet != victim) {
-        let paid = tokio::time::timeout(AT_MOST, till.pay(Shown::Wallet(*wallet), eur(500), &[])).await;
-        assert_eq!(outcome(&paid.expect("at once").unwrap()), (CashVerdict::Paid, 9_500));
+        let paid = tokio::time::timeout(AT_MOST, terminal.pay(Shown::Wallet(*wallet), eur(500), &[])).await;
+        assert_eq!(outcome(&paid.expect("at once").unwrap()), (CashlessVerdict::Paid, 9_500));
     }
     let admitted = tokio::time::timeout(AT_MOST, gate.scan(house.read(0), Direction::Enter)).await;
     assert_eq!(admitted.expect("at once").unwrap().answer.verdict, Verdict::Admitted);
@@ -107,7 +107,7 @@ async fn one_shard_down_and_fifteen_up() {
     let another = Terminal::connect(latecomer, ReaderOptions::default());
     let another = tokio::time::timeout(AT_MOST, another).await.expect("at once").expect("is welcomed");
     let paid = another.pay(Shown::Wallet(guests[usize::from(home.0)]), eur(500), &[]).await.unwrap();
-    assert_eq!(outcome(&paid), (CashVerdict::Paid, 9_000));
+    assert_eq!(outcome(&paid), (CashlessVerdict::Paid, 9_000));
     // Whoever is to be known to every shard comes again: the same code, the same device, once that is possible.
     let refused = enrolling(&house).await;
     let rejection = match refused {
@@ -122,15 +122,15 @@ async fn one_shard_down_and_fifteen_up() {
     let on = (folder(house.data.path()), 1);
     house.restart(on).await;
     let paid = tokio::time::timeout(Duration::from_secs(60), waiting).await.expect("is answered").unwrap().unwrap();
-    assert_eq!(paid.answer.verdict, CashVerdict::Paid);
+    assert_eq!(paid.answer.verdict, CashlessVerdict::Paid);
     // So is the burst, whatever each of it was told.
     let mut link = Link::open(None, &identity).await.unwrap();
     link.send.write_all(&burst(victim, true)).await.unwrap();
     let heard = hear(&mut link, BURST).await;
-    assert!(heard.iter().all(|(_, heard)| heard.verdict() == CashVerdict::Paid), "{heard:?}");
+    assert!(heard.iter().all(|(_, heard)| heard.verdict() == CashlessVerdict::Paid), "{heard:?}");
     assert_eq!(wallet(&house, victim).await.available, 10_000 - 500 - BURST as i64, "each once");
     link.close().await;
-    till.close().await;
+    terminal.close().await;
     another.close().await;
     gate.close().await;
     house.close().await;

@@ -11,7 +11,7 @@ use tapgate_client::{ClientError, Link, Shown};
 use tapgate_wire::WalletName;
 
 use crate::common::open_with;
-use crate::common::till::*;
+use crate::common::terminal::*;
 use crate::link::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -19,22 +19,22 @@ async fn an_evening_at_the_bar() {
     let house = bar().await;
     let (bar, desk) = (terminal(&house, Some(BAR), false).await, terminal(&house, None, true).await);
     let welcome = bar.connected().await.unwrap();
-    let till = welcome.till.clone().expect("a terminal");
-    assert_eq!((welcome.festival_name.as_str(), till.vendor_name.as_str()), ("Night", "Bar 7"));
-    assert_eq!((till.vendor, till.cashier, till.currency), (Some(BAR), false, Currency::EUR));
+    let terminal = welcome.terminal.clone().expect("a terminal");
+    assert_eq!((welcome.festival_name.as_str(), terminal.vendor_name.as_str()), ("Night", "Bar 7"));
+    assert_eq!((terminal.vendor, terminal.cashier, terminal.currency), (Some(BAR), false, Currency::EUR));
     let (anna, ben) = (guest(&house, 11, 0).await, guest(&house, 12, 10_000).await);
     link(&house, tag(1), anna, false).await;
     let band = || Shown::Tag(tag(1));
 
     let told = desk.top_up(band(), eur(5_000)).await.unwrap();
-    assert_eq!(outcome(&told), (CashVerdict::ToppedUp, 5_000));
+    assert_eq!(outcome(&told), (CashlessVerdict::ToppedUp, 5_000));
     assert_eq!(told.say(), "50.00 EUR topped up. 50.00 EUR on it now.");
     let paid = bar.pay(band(), eur(1_250), &[line(0, 2, 500), line(1, 1, 250)]).await.unwrap();
-    assert_eq!(outcome(&paid), (CashVerdict::Paid, 3_750));
+    assert_eq!(outcome(&paid), (CashlessVerdict::Paid, 3_750));
     assert_eq!((paid.answer.amount, paid.answer.wallet, paid.answer.currency), (1_250, anna, Currency::EUR));
     assert!(paid.answer.order > 0 && paid.answer.at > Timestamp(0));
     assert_eq!(paid.say(), format!("12.50 EUR paid, order {}. 37.50 EUR left.", paid.answer.order));
-    assert_eq!(outcome(&bar.balance(band()).await.unwrap()), (CashVerdict::Balance, 3_750));
+    assert_eq!(outcome(&bar.balance(band()).await.unwrap()), (CashlessVerdict::Balance, 3_750));
 
     for (what, shown, left) in [
         ("by id", Shown::Wallet(ben), 9_000),
@@ -42,14 +42,14 @@ async fn an_evening_at_the_bar() {
         ("by QR again, its key known", by_qr(&house, ben), 7_000),
     ] {
         let told = bar.pay(shown, eur(1_000), &[]).await.unwrap();
-        assert_eq!(outcome(&told), (CashVerdict::Paid, left), "{what}");
+        assert_eq!(outcome(&told), (CashlessVerdict::Paid, left), "{what}");
     }
 
     let payment = paid.transaction().expect("money moved");
     let part = bar.refund(payment, Some(eur(250))).await.unwrap();
-    assert_eq!((outcome(&part), part.answer.amount), ((CashVerdict::Refunded, 4_000), 250));
+    assert_eq!((outcome(&part), part.answer.amount), ((CashlessVerdict::Refunded, 4_000), 250));
     let rest = bar.refund(payment, None).await.unwrap();
-    assert_eq!((outcome(&rest), rest.answer.amount), ((CashVerdict::Refunded, 5_000), 1_000));
+    assert_eq!((outcome(&rest), rest.answer.amount), ((CashlessVerdict::Refunded, 5_000), 1_000));
     assert_eq!(rest.say(), "10.00 EUR given back. 50.00 EUR on it now.");
     let more = bar.refund(payment, None).await.unwrap();
     assert_eq!(outcome(&more).0, rejected(Rejection::AlreadyRefunded));
@@ -94,7 +94,7 @@ async fn a_crowd_that_nobody_has_seen_before() {
                 assert_eq!(answer.verdict, rejected(Rejection::UnknownTag), "{seq}, round {round}");
                 continue;
             }
-            assert_eq!(answer.verdict, CashVerdict::Paid, "{seq}, round {round}");
+            assert_eq!(answer.verdict, CashlessVerdict::Paid, "{seq}, round {round}");
             let before = left.insert(answer.wallet, answer.balance).unwrap_or(1_000);
             assert_eq!(answer.balance, before - 100, "a wallet's payments keep their order: {seq}, round {round}");
         }
@@ -113,7 +113,7 @@ async fn a_terminal_that_sends_too_much_is_slowed_and_loses_nothing() {
     link(&house, tag(1), anna, false).await;
     let payments = (0..60).map(|_| bar.pay(Shown::Tag(tag(1)), eur(10), &[]));
     for told in futures_util::future::join_all(payments).await {
-        assert_eq!(told.unwrap().answer.verdict, CashVerdict::Paid);
+        assert_eq!(told.unwrap().answer.verdict, CashlessVerdict::Paid);
     }
     assert_eq!(wallet(&house, anna).await.available, 10_000 - 600);
     house.close().await;

@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::common::open_on;
-use crate::common::till::*;
+use crate::common::terminal::*;
 use crate::link::*;
 
 const A_MOMENT: Duration = Duration::from_millis(50);
@@ -45,7 +45,7 @@ async fn late(events: &mut Receiver<Event>) -> LateAnswer {
 
 async fn late_told(events: &mut Receiver<Event>) -> (Told, Option<u64>) {
     match late(events).await {
-        LateAnswer::Cash { told, given_back } => (told, given_back),
+        LateAnswer::Cashless { told, given_back } => (told, given_back),
         other => panic!("{other:?}"),
     }
 }
@@ -95,7 +95,7 @@ async fn without_a_network_a_payment_is_over_when_its_time_is() {
     let terminal = Terminal::connect(identity, options).await.unwrap();
     let (told, given_back) = late_told(&mut terminal.events()).await;
     assert_eq!((told.answer.verdict, given_back), (rejected(Rejection::Expired), None));
-    assert_eq!(outcome(&terminal.pay(Shown::Tag(tag(1)), eur(1), &[]).await.unwrap()), (CashVerdict::Paid, 9_999));
+    assert_eq!(outcome(&terminal.pay(Shown::Tag(tag(1)), eur(1), &[]).await.unwrap()), (CashlessVerdict::Paid, 9_999));
     terminal.close().await;
     house.close().await;
 }
@@ -128,18 +128,18 @@ async fn what_nobody_waited_for_is_told_and_given_back_once_if_that_was_wanted()
     }
     let of = |seq| heard.iter().find(|(told, _)| told.seq == seq).unwrap();
     let [kept, back, poor] = [0, 1, 2].map(|n| of(left[n].0));
-    assert_eq!((kept.0.answer.verdict, kept.0.answer.amount, kept.1), (CashVerdict::Paid, 1_000, None));
+    assert_eq!((kept.0.answer.verdict, kept.0.answer.amount, kept.1), (CashlessVerdict::Paid, 1_000, None));
     assert!(kept.0.transaction().is_some());
-    assert_eq!((back.0.answer.verdict, back.0.answer.amount), (CashVerdict::Paid, 500));
+    assert_eq!((back.0.answer.verdict, back.0.answer.amount), (CashlessVerdict::Paid, 500));
     let refund = of(back.1.expect("it is given back"));
-    assert_eq!((refund.0.answer.verdict, refund.0.answer.amount, refund.1), (CashVerdict::Refunded, 500, None));
+    assert_eq!((refund.0.answer.verdict, refund.0.answer.amount, refund.1), (CashlessVerdict::Refunded, 500, None));
     assert_eq!((poor.0.answer.verdict, poor.1), (rejected(Rejection::InsufficientFunds), None));
     assert_eq!(wallet(&house, anna).await.available, 9_000);
     terminal.close().await;
     drop(terminal);
     let terminal = Terminal::connect(identity, options).await.unwrap();
     assert_eq!(terminal.unanswered().await.unwrap(), []);
-    assert_eq!(outcome(&terminal.pay(Shown::Tag(tag(1)), eur(1), &[]).await.unwrap()), (CashVerdict::Paid, 8_999));
+    assert_eq!(outcome(&terminal.pay(Shown::Tag(tag(1)), eur(1), &[]).await.unwrap()), (CashlessVerdict::Paid, 8_999));
     terminal.close().await;
     house.close().await;
 }
@@ -195,14 +195,14 @@ async fn a_revoked_terminal_hears_what_is_in_doubt_and_what_is_not() {
     timeout(AT_MOST, in_doubt).await.expect("it is sent");
     let revoking = tokio::spawn({
         let (node, device) = (house.node.clone(), identity.device);
-        async move { crate::common::ask(&node, OfficeAction::RevokeDevice { device }).await }
+        async move { crate::common::ask(&node, AdminAction::RevokeDevice { device }).await }
     });
     let sent = timeout(AT_MOST, sent).await.expect("it ends").unwrap();
     let Err(ClientError::InDoubt { seq, why }) = sent else { panic!("{sent:?}") };
     assert!(matches!(*why, ClientError::Refused { refusal: Refusal::Rejected(Rejection::DeviceRevoked), .. }), "{why}");
     drop(terminal);
     wake.send(()).unwrap();
-    assert_eq!(timeout(AT_MOST, revoking).await.expect("every shard knows").unwrap(), OfficeAnswer::Done);
+    assert_eq!(timeout(AT_MOST, revoking).await.expect("every shard knows").unwrap(), AdminAnswer::Done);
     assert_eq!(wallet(&house, anna).await.available, 15_000, "it was credited");
     let open = async {
         loop {
@@ -246,7 +246,7 @@ async fn one_number_is_paid_by_one_wallet_however_many_are_asked() {
     let mut bare = Link::open(None, &identity).await.unwrap();
     say(&mut bare, &frames[6..]).await;
     heard.extend(hear(&mut bare, 6).await);
-    let paid = heard.iter().filter(|(_, heard)| heard.verdict() == CashVerdict::Paid).count();
+    let paid = heard.iter().filter(|(_, heard)| heard.verdict() == CashlessVerdict::Paid).count();
     let conflict = rejected(Rejection::IdempotencyConflict);
     assert_eq!((paid, heard.iter().filter(|(_, heard)| heard.verdict() == conflict).count()), (1, 11), "{heard:?}");
     let mut left = 0;

@@ -9,7 +9,7 @@ use engine::model::time::Timestamp;
 use tapgate_client::Link;
 use tapgate_wire::{Frame, LineItem, Pay, Refund, TopUp, WalletName};
 
-use crate::common::till::*;
+use crate::common::terminal::*;
 use crate::common::{House, open};
 
 /// Nothing here takes so long; a test that hangs ends.
@@ -29,7 +29,7 @@ pub(crate) enum Heard {
 }
 
 impl Heard {
-    pub(crate) fn verdict(&self) -> CashVerdict {
+    pub(crate) fn verdict(&self) -> CashlessVerdict {
         match self {
             Self::Told(answer) => answer.verdict,
             Self::Busy(rejection) => panic!("busy: {rejection:?}"),
@@ -49,7 +49,7 @@ pub(crate) async fn hear(link: &mut Link, count: usize) -> Vec<(u64, Heard)> {
         loop {
             link.frames
                 .take(|frame| match frame {
-                    Frame::CashAnswer { seq, answer } => heard.push((*seq, Heard::Told(*answer))),
+                    Frame::CashlessAnswer { seq, answer } => heard.push((*seq, Heard::Told(*answer))),
                     Frame::Busy { seq, rejection, .. } => heard.push((*seq, Heard::Busy(*rejection))),
                     other => panic!("{other:?}"),
                 })
@@ -96,7 +96,7 @@ pub(crate) fn top_up(seq: u64, wallet: WalletName<'_>, minor: i64) -> Frame<'_> 
     Frame::TopUp(TopUp { seq, floor: 1, captured_at, expires_at, wallet, amount, resent: false })
 }
 
-pub(crate) fn again(frame: Frame<'_>) -> Frame<'_> {
+pub(crate) fn replay(frame: Frame<'_>) -> Frame<'_> {
     match frame {
         Frame::Pay(pay) => Frame::Pay(Pay { resent: true, ..pay }),
         Frame::Refund(refund) => Frame::Refund(Refund { resent: true, ..refund }),

@@ -1,14 +1,14 @@
 //! Terminals at the QUIC door: payments by wristband, QR and id, everything twice, wristbands that move and get lost, bad
 //! input, over a real node of two shards.
 
-mod again;
 mod bad_input;
 mod down;
 mod evening;
 mod given_up;
 mod link;
 mod replaced;
-mod wristbands;
+mod replay;
+mod tags;
 
 #[path = "../common/mod.rs"]
 mod common;

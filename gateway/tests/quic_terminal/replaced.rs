@@ -13,9 +13,9 @@ use tapgate_wire::WalletName;
 use tokio::sync::oneshot;
 
 use crate::common::open_on;
-use crate::common::till::*;
+use crate::common::terminal::*;
 use crate::link::*;
-use crate::wristbands::moves;
+use crate::tags::moves;
 
 /// The older connection waits for Anna's wallet, which the wristband named before, and would ask Ben's next. The terminal
 /// falls silent, Anna's shard sleeps, and a newer connection takes the older one's place (and goes as well, since it is
@@ -32,10 +32,10 @@ async fn an_older_connection_hands_nothing_on_once_it_is_replaced() {
     let asleep = ShardId(1 - awake.0);
     let on = |shard| (11..).map(WalletId).find(|id| Home::Wallet(*id).shard(2) == shard).unwrap();
     let (anna, ben) = (guest(&house, on(asleep).0, 10_000).await, guest(&house, on(awake).0, 10_000).await);
-    let chip = (1..).map(tag).find(|chip| Home::Tag(*chip).shard(2) == awake).unwrap();
-    link(&house, chip, anna, false).await;
-    moves(&house, chip, anna, tag(1_000), ben).await;
-    let frames = [again(pay(1, WalletName::Tag(chip), 100)), pay(2, WalletName::Id(ben), 50)];
+    let uid = (1..).map(tag).find(|uid| Home::Tag(*uid).shard(2) == awake).unwrap();
+    link(&house, uid, anna, false).await;
+    moves(&house, uid, anna, tag(1_000), ben).await;
+    let frames = [replay(pay(1, WalletName::Tag(uid), 100)), pay(2, WalletName::Id(ben), 50)];
 
     let (wake, woken) = mpsc::channel::<()>();
     let (sleeps, sleeping) = oneshot::channel();
@@ -76,9 +76,9 @@ async fn an_older_connection_hands_nothing_on_once_it_is_replaced() {
     assert_eq!(wallet(&house, ben).await.available, 10_000, "neither who is next nor what came behind it");
 
     let mut newest = Link::open(None, &identity).await.unwrap();
-    say(&mut newest, &frames.map(again)).await;
+    say(&mut newest, &frames.map(replay)).await;
     let heard = hear(&mut newest, 2).await;
-    assert!(heard.iter().all(|(_, heard)| heard.verdict() == CashVerdict::Paid), "{heard:?}");
+    assert!(heard.iter().all(|(_, heard)| heard.verdict() == CashlessVerdict::Paid), "{heard:?}");
     let left = (wallet(&house, anna).await.available, wallet(&house, ben).await.available);
     assert_eq!(left, (10_000, 9_850));
     thaw.send(()).unwrap();

@@ -1,11 +1,11 @@
-//! Where each field of each frame lies, and the way from there to [`Frame`] and back. Terminals' frames are in `cash`.
+//! Where each field of each frame lies, and the way from there to [`Frame`] and back. Terminals' frames are in `cashless`.
 
 use zerocopy::little_endian::{I64, U16, U32, U64, U128};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::*;
 
-pub(super) mod cash;
+pub(super) mod cashless;
 
 // The sentence behind a field is its row in PROTOCOL.md.
 layouts! {
@@ -222,29 +222,29 @@ pub(super) const KINDS: [u8; 24] = [
     PING,
     PINNED,
     BYE,
-    cash::PAY,
-    cash::REFUND,
-    cash::TOP_UP,
-    cash::BALANCE,
-    cash::ASK_RECENT,
+    cashless::PAY,
+    cashless::REFUND,
+    cashless::TOP_UP,
+    cashless::BALANCE,
+    cashless::ASK_RECENT,
     CHALLENGE,
     WELCOME,
     ENROLLED,
     REFUSE,
-    cash::TERMINAL_WELCOME,
+    cashless::TERMINAL_WELCOME,
     ANSWER,
     CONFIRMED,
     BUSY,
     NOTICE,
-    cash::CASH_ANSWER,
-    cash::RECENT_ROWS,
+    cashless::CASHLESS_ANSWER,
+    cashless::RECENT_ROWS,
 ];
 
 /// The commands, which all open with their number: a reader's but for Ping, Pinned and Bye, and a terminal's.
 pub(super) fn is_command(kind: u8) -> bool {
     KINDS.contains(&kind)
         && !matches!(kind, PING | PINNED)
-        && (matches!(kind, SCAN..BYE) || matches!(kind, cash::PAY..CHALLENGE))
+        && (matches!(kind, SCAN..BYE) || matches!(kind, cashless::PAY..CHALLENGE))
 }
 
 pub(super) const QR_PACKED: u8 = 1;
@@ -262,7 +262,7 @@ pub(super) fn known_flags(kind: u8) -> u8 {
     match kind {
         SCAN | UNDO => RESENT,
         ANSWER => DURABLE | FIRST_USE,
-        kind => cash::known_flags(kind),
+        kind => cashless::known_flags(kind),
     }
 }
 
@@ -422,7 +422,7 @@ pub(super) fn frame(kind: u8, flags: u8, body: &[u8]) -> Result<Frame<'_>, WireE
             }
         }
         NOTICE => Frame::Notice(read_notice(whole!(NoticeBody))?),
-        kind => return cash::frame(kind, flags, body),
+        kind => return cashless::frame(kind, flags, body),
     })
 }
 
@@ -485,14 +485,14 @@ pub(super) fn body(frame: &Frame<'_>, out: &mut Vec<u8>) -> (u8, u8) {
             (PINNED, 0)
         }
         Frame::Bye => (BYE, 0),
-        Frame::Pay(ref pay) => cash::pay(pay, out),
-        Frame::Refund(ref refund) => cash::refund(refund, out),
-        Frame::TopUp(ref top_up) => cash::top_up(top_up, out),
-        Frame::Balance(ref balance) => cash::balance(balance, out),
-        Frame::AskRecent { ask, limit } => cash::ask_recent(ask, limit, out),
-        Frame::RecentRows(ref answer) => cash::recent_rows(answer, out),
-        Frame::TerminalWelcome(ref welcome) => cash::terminal_welcome(welcome, out),
-        Frame::CashAnswer { seq, ref answer } => cash::cash_answer(seq, answer, out),
+        Frame::Pay(ref pay) => cashless::pay(pay, out),
+        Frame::Refund(ref refund) => cashless::refund(refund, out),
+        Frame::TopUp(ref top_up) => cashless::top_up(top_up, out),
+        Frame::Balance(ref balance) => cashless::balance(balance, out),
+        Frame::AskRecent { ask, limit } => cashless::ask_recent(ask, limit, out),
+        Frame::RecentRows(ref answer) => cashless::recent_rows(answer, out),
+        Frame::TerminalWelcome(ref welcome) => cashless::terminal_welcome(welcome, out),
+        Frame::CashlessAnswer { seq, ref answer } => cashless::cashless_answer(seq, answer, out),
         Frame::Challenge { nonce, server_time } => {
             put(ChallengeBody { nonce: *nonce, server_time: server_time.0.into() }.as_bytes());
             (CHALLENGE, 0)

@@ -10,7 +10,7 @@
 #[macro_use]
 mod macros;
 
-mod cash;
+mod cashless;
 pub mod codes;
 mod fingerprint;
 mod layout;
@@ -27,7 +27,7 @@ use engine::model::status::{ScanAck, ZoneState};
 use engine::model::time::Timestamp;
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
-pub use cash::{
+pub use cashless::{
     Balance, LineItem, Pay, RECENT_MAX, RECENT_ROWS_MAX, Recent, RecentRow, RecentRows, Refund, ReturnedItem,
     TerminalWelcome, TopUp, WalletName,
 };
@@ -166,7 +166,7 @@ pub enum Frame<'a> {
     /// Something the device did not ask.
     Notice(Notice),
     /// What became of a terminal's command. Always on disk.
-    CashAnswer {
+    CashlessAnswer {
         /// Of which.
         seq: u64,
         /// What.
@@ -213,7 +213,7 @@ pub enum Credential<'a> {
     Packed(QrClaim),
     /// Any other QR, as it was read.
     Raw(&'a [u8]),
-    /// A wristband's chip.
+    /// A wristband's tag.
     Tag(TagUid),
     /// What no reader of ours sends: a packed QR with an id that is no ticket's, a UID of five bytes, a kind of credential
     /// that there is not. The shard is told that it was no ticket, and writes it down.

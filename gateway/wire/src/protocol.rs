@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use engine::cashless::command::{CashVerdict, LINES_MAX, OVER_LIMIT};
+use engine::cashless::command::{CashlessVerdict, LINES_MAX, OVER_LIMIT};
 use engine::cashless::event::TransactionKind;
 use engine::gates::command::{CONFLICT, FIRST_ENTRY, UNLOGGED, WAS_NOT_INSIDE};
 
-use super::layout::cash::*;
+use super::layout::cashless::*;
 use super::layout::*;
 use super::*;
 use crate::macros::Field;
@@ -71,7 +71,7 @@ fn kinds() -> Vec<Kind> {
         kind(CONFIRMED, "Confirmed", &[], &["1 to 85 *ranges*"], &[]),
         kind(BUSY, "Busy", BusyBody::FIELDS, &[], &[]),
         kind(NOTICE, "Notice", NoticeBody::FIELDS, &[], &[]),
-        kind(CASH_ANSWER, "CashAnswer", CashAnswerBody::FIELDS, &[], &[]),
+        kind(CASHLESS_ANSWER, "CashAnswer", CashlessAnswerBody::FIELDS, &[], &[]),
         kind(
             RECENT_ROWS,
             "RecentRows",
@@ -145,7 +145,7 @@ fn tables() -> Vec<(String, String)> {
             table(
                 &["number", "a terminal's verdict"],
                 (200..=u8::MAX)
-                    .filter_map(|n| Some(vec![n.to_string(), format!("{:?}", CashVerdict::from_number(n)?)]))
+                    .filter_map(|n| Some(vec![n.to_string(), format!("{:?}", CashlessVerdict::from_number(n)?)]))
                     .collect(),
             ),
         ),

@@ -1,4 +1,4 @@
-use engine::cashless::command::{CashVerdict, LINES_MAX, Line};
+use engine::cashless::command::{CashlessVerdict, LINES_MAX, Line};
 use engine::model::credential::{QrSecret, WalletClaim, text, wallet_text};
 use engine::model::ids::{CategoryNo, ProductNo, SERIAL_MAX, TransactionId, VendorNo, WalletId};
 use engine::model::money::{Currency, Money};
@@ -99,14 +99,14 @@ impl Parts {
             _ => WalletName::Id(self.wallet()),
         }
     }
-    fn cash_answer(&self) -> TerminalAnswer {
+    fn cashless_answer(&self) -> TerminalAnswer {
         TerminalAnswer {
             verdict: match self.pick % 5 {
-                0 => CashVerdict::Paid,
-                1 => CashVerdict::Refunded,
-                2 => CashVerdict::ToppedUp,
-                3 => CashVerdict::Balance,
-                _ => CashVerdict::Rejected(self.rejection()),
+                0 => CashlessVerdict::Paid,
+                1 => CashlessVerdict::Refunded,
+                2 => CashlessVerdict::ToppedUp,
+                3 => CashlessVerdict::Balance,
+                _ => CashlessVerdict::Rejected(self.rejection()),
             },
             flags: self.pick,
             currency: self.money().currency,
@@ -238,7 +238,7 @@ impl Parts {
             }),
             21 => Frame::Ping,
             22 => Frame::Pinned(Fingerprint(p.bytes32)),
-            _ => Frame::CashAnswer { seq: p.a, answer: p.cash_answer() },
+            _ => Frame::CashlessAnswer { seq: p.a, answer: p.cashless_answer() },
         }
     }
 }
@@ -371,14 +371,14 @@ fn what_is_no_frame_is_named() {
     };
     let mut thirty_three = header(30 + 33 * 4, 0x21, 4);
     (thirty_three[4], thirty_three[14], thirty_three[22]) = (9, 1, 1);
-    let cash_answer = |at: usize, value: u8| {
+    let cashless_answer = |at: usize, value: u8| {
         let mut bytes = header(61, 0xA0, 0);
         (bytes[4], bytes[12]) = (9, 210);
         bytes[14..17].copy_from_slice(b"EUR");
         bytes[at] = value;
         bytes
     };
-    for sound in [scan(25, 2), pay(4, 9), refund(4, 9), cash_answer(4, 9)] {
+    for sound in [scan(25, 2), pay(4, 9), refund(4, 9), cashless_answer(4, 9)] {
         assert!(matches!(decode(&sound), Ok(Some(_))), "only the one byte is wrong below");
     }
     let long_qr = {
@@ -423,9 +423,9 @@ fn what_is_no_frame_is_named() {
         (refund(29, 1), WireError::Field("payment"), "a serial beyond all"),
         (refund(14, 0), WireError::Field("payment"), "a payment by nobody"),
         (header(23, 0x23, 0), WireError::Field("qr"), "whose balance?"),
-        (cash_answer(12, 200), WireError::Field("verdict"), "a reader's verdict"),
-        (cash_answer(14, 0), WireError::Field("currency"), "an answer in no currency"),
-        (cash_answer(3, 1), WireError::Field("flags"), "it is always on disk"),
+        (cashless_answer(12, 200), WireError::Field("verdict"), "a reader's verdict"),
+        (cashless_answer(14, 0), WireError::Field("currency"), "an answer in no currency"),
+        (cashless_answer(3, 1), WireError::Field("flags"), "it is always on disk"),
     ] {
         assert_eq!(decode(&bytes), Err(error), "{what}");
         // A command with its number is answered, whatever else it says; all else ends the connection.
@@ -494,7 +494,7 @@ fn a_payment_and_its_answer_are_small() {
             pay(WalletName::Id(WalletId(1)), &[]),
             pay(WalletName::Tag(uid), &[line; 2]),
             pay(WalletName::Raw(&longest), &[line; LINES_MAX]),
-            Frame::CashAnswer { seq: 1, answer }.to_bytes().len(),
+            Frame::CashlessAnswer { seq: 1, answer }.to_bytes().len(),
         ],
         [50, 51, 74, 940, 61]
     );

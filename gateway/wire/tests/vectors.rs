@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use engine::cashless::command::{CashVerdict, Line, OVER_LIMIT, TerminalAnswer};
+use engine::cashless::command::{CashlessVerdict, Line, OVER_LIMIT, TerminalAnswer};
 use engine::cashless::event::TransactionKind;
 use engine::gates::command::{CONFLICT, DeviceAnswer, Direction, FIRST_ENTRY, FirstUse, Verdict, WAS_NOT_INSIDE};
 use engine::model::credential::QrSecret;
@@ -194,7 +194,7 @@ fn money(mut check: impl FnMut(&str, Frame<'_>)) {
         Frame::TerminalWelcome(TerminalWelcome { next_pin: Some(Fingerprint([7; 32])), ..welcome }),
     );
     let answer = TerminalAnswer {
-        verdict: CashVerdict::Paid,
+        verdict: CashlessVerdict::Paid,
         flags: 0,
         currency: Currency::EUR,
         order: 42,
@@ -204,17 +204,17 @@ fn money(mut check: impl FnMut(&str, Frame<'_>)) {
         serial: 4_711,
         at: AT,
     };
-    check("cash answer: paid", Frame::CashAnswer { seq: 258, answer });
-    let refunded = TerminalAnswer { verdict: CashVerdict::Refunded, flags: OVER_LIMIT, order: 0, ..answer };
-    check("cash answer: refunded, over the limit", Frame::CashAnswer { seq: 259, answer: refunded });
-    let topped_up = TerminalAnswer { verdict: CashVerdict::ToppedUp, order: 0, ..answer };
-    check("cash answer: topped up", Frame::CashAnswer { seq: 260, answer: topped_up });
-    let balance = TerminalAnswer { verdict: CashVerdict::Balance, order: 0, amount: 0, serial: 0, ..answer };
-    check("cash answer: balance", Frame::CashAnswer { seq: 261, answer: balance });
-    let short = CashVerdict::Rejected(Rejection::InsufficientFunds);
+    check("cash answer: paid", Frame::CashlessAnswer { seq: 258, answer });
+    let refunded = TerminalAnswer { verdict: CashlessVerdict::Refunded, flags: OVER_LIMIT, order: 0, ..answer };
+    check("cash answer: refunded, over the limit", Frame::CashlessAnswer { seq: 259, answer: refunded });
+    let topped_up = TerminalAnswer { verdict: CashlessVerdict::ToppedUp, order: 0, ..answer };
+    check("cash answer: topped up", Frame::CashlessAnswer { seq: 260, answer: topped_up });
+    let balance = TerminalAnswer { verdict: CashlessVerdict::Balance, order: 0, amount: 0, serial: 0, ..answer };
+    check("cash answer: balance", Frame::CashlessAnswer { seq: 261, answer: balance });
+    let short = CashlessVerdict::Rejected(Rejection::InsufficientFunds);
     check(
         "cash answer: not enough",
-        Frame::CashAnswer { seq: 258, answer: TerminalAnswer { verdict: short, ..balance } },
+        Frame::CashlessAnswer { seq: 258, answer: TerminalAnswer { verdict: short, ..balance } },
     );
     let recent = |seq, kind, answer| RecentRow::new(&Recent { seq, kind, answer });
     let poor = TerminalAnswer { verdict: short, amount: 9_900, ..balance };
@@ -224,7 +224,7 @@ fn money(mut check: impl FnMut(&str, Frame<'_>)) {
     let rebuilding = RecentRows { behind: RecentRows::REBUILDING, rows: &[], ..listed };
     check("recent rows: none now", Frame::RecentRows(rebuilding));
     let unknown = TerminalAnswer::rejected(Rejection::UnknownTag, WalletId(0), AT);
-    check("cash answer: whose wristband?", Frame::CashAnswer { seq: 258, answer: unknown });
+    check("cash answer: whose wristband?", Frame::CashlessAnswer { seq: 258, answer: unknown });
     check(
         "busy: the wristband was changed",
         Frame::Busy { seq: 258, rejection: Rejection::TagMoved, retry_after_ms: 0 },
@@ -318,7 +318,7 @@ fn fields(frame: Frame<'_>) -> Value {
             "rows": listed.rows.iter().map(|row| row.read().unwrap()).map(|Recent { seq, kind, answer }| json!({
                 "seq": n(seq), "kind": kind.word(), "order": answer.order, "amount": answer.amount,
                 "rejection": match answer.verdict {
-                    CashVerdict::Rejected(rejection) => Some(rejection.code()),
+                    CashlessVerdict::Rejected(rejection) => Some(rejection.code()),
                     _ => None,
                 },
                 "flags": answer.flags, "currency": answer.currency.as_str(), "balance": answer.balance,
@@ -333,14 +333,14 @@ fn fields(frame: Frame<'_>) -> Value {
             "currency": w.currency.as_str(), "device_name": w.device_name,
             "festival_name": w.festival_name, "vendor_name": w.vendor_name,
         }),
-        Frame::CashAnswer { seq, answer } => json!({
+        Frame::CashlessAnswer { seq, answer } => json!({
             "frame": "cash_answer", "seq": n(seq), "flags": answer.flags, "currency": answer.currency.as_str(),
             "verdict": match answer.verdict {
-                CashVerdict::Paid => "paid",
-                CashVerdict::Refunded => "refunded",
-                CashVerdict::ToppedUp => "topped_up",
-                CashVerdict::Balance => "balance",
-                CashVerdict::Rejected(rejection) => rejection.code(),
+                CashlessVerdict::Paid => "paid",
+                CashlessVerdict::Refunded => "refunded",
+                CashlessVerdict::ToppedUp => "topped_up",
+                CashlessVerdict::Balance => "balance",
+                CashlessVerdict::Rejected(rejection) => rejection.code(),
             },
             "order": answer.order, "amount": answer.amount, "balance": answer.balance,
             "wallet": wallet(answer.wallet), "transaction": answer.transaction().map(transaction), "at": answer.at.0,

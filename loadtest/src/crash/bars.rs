@@ -10,18 +10,18 @@ use engine::model::ids::{TagUid, WalletId};
 use super::gates::how_else;
 use super::journaled::MoneyBook;
 use super::operators::Operators;
+use super::tags::Tags;
 use super::transfers::{RING, Transfers};
-use super::wristbands::Wristbands;
+use crate::admin::Admin;
+use crate::admin::bar::BarPlace;
+use crate::cashless_model::{CashlessModel, Customer, Totals};
 use crate::cli::Crash;
 use crate::link::{Offer, Target};
-use crate::load::{self, Plan, Running, Seat};
-use crate::office::Office;
-use crate::office::bar::BarPlace;
-use crate::reader::Habits;
+use crate::load::{self, Plan, Running, Slot};
+use crate::reader::DeviceConfig;
 use crate::report::MoneyFigures;
-use crate::tab::{Guest, Tab, Takings};
-use crate::till::{Tapped, Till};
-use crate::workload::bar::Round;
+use crate::terminal::{Tapped, Terminal};
+use crate::workload::bar::CustomerMix;
 
 const VENDORS: u16 = 3;
 /// One wallet in so many has a wristband, which names it.
@@ -32,28 +32,28 @@ const WALLETS_PER_COMMAND: u32 = 4;
 const TRANSFERRING: usize = 2;
 /// Wallets from which those who transfer pick theirs, in different shards.
 const SPARE: usize = TRANSFERRING * RING * 4;
-/// Chips that an operator moves, and how many commands each may have under way.
+/// Tags that an operator moves, and how many commands each may have under way.
 const ROAMING: usize = 8;
 const TAPS_AT_ONCE: usize = 4;
-/// The number of the first of them: no wallet's chip of its own.
+/// The number of the first of them: no wallet's tag of its own.
 const ROAMING_FROM: usize = 10_000_000;
 
 /// Everything is ready to begin.
 pub(super) struct Bars {
     bar: BarPlace,
     figures: MoneyFigures,
-    plan: Plan<Till>,
+    plan: Plan<Terminal>,
     transfers: Vec<Transfers>,
-    wristbands: Vec<Wristbands>,
+    tags: Vec<Tags>,
 }
 
 /// Everybody is at work.
 pub(super) struct Open {
     bar: BarPlace,
     figures: MoneyFigures,
-    running: Running<Till>,
+    running: Running<Terminal>,
     transfers: Operators<Transfers>,
-    wristbands: Operators<Wristbands>,
+    tags: Operators<Tags>,
 }
 
 /// Everybody has come home.
@@ -61,10 +61,10 @@ pub(super) struct Closed {
     bar: BarPlace,
     /// What is known so far.
     pub(super) figures: MoneyFigures,
-    tills: Vec<Till>,
-    takings: Takings,
+    terminals: Vec<Terminal>,
+    totals: Totals,
     transfers: Vec<Transfers>,
-    wristbands: Vec<Wristbands>,
+    tags: Vec<Tags>,
     /// In words.
     pub(super) notes: Vec<String>,
 }
@@ -74,54 +74,62 @@ impl Bars {
     ///
     /// # Errors
     /// The server refuses.
-    pub(super) fn prepare(office: &Office, args: &Crash, habits: Habits, lasts: Duration) -> anyhow::Result<Self> {
+    pub(super) fn prepare(
+        admin: &Admin,
+        args: &Crash,
+        device_config: DeviceConfig,
+        lasts: Duration,
+    ) -> anyhow::Result<Self> {
         let (terminals, wallets) = (args.terminals as usize, args.wallets as usize);
-        let mut bar = office.make_bar(VENDORS, wallets + SPARE + 2, (args.wallets / TAGGED_ONE_IN) as usize)?;
+        let mut bar = admin.make_bar(VENDORS, wallets + SPARE + 2, (args.wallets / TAGGED_ONE_IN) as usize)?;
         let mut spare: Vec<WalletId> = bar.wallets.split_off(wallets).into_iter().map(|(wallet, _)| wallet).collect();
-        let roaming: Vec<TagUid> = (ROAMING_FROM..ROAMING_FROM + ROAMING).filter_map(|nth| office.tag(nth)).collect();
+        let roaming: Vec<TagUid> = (ROAMING_FROM..ROAMING_FROM + ROAMING).filter_map(|nth| admin.tag(nth)).collect();
         let wearers = spare.split_off(SPARE).try_into().ok().context("two wallets wear wristbands that roam")?;
-        let wristbands = vec![Wristbands::prepare(office, &bar, wearers, roaming.clone())?];
+        let tags = vec![Tags::prepare(admin, &bar, wearers, roaming.clone())?];
         let transfers =
-            (0..TRANSFERRING).map(|_| Transfers::prepare(office, &bar, &mut spare)).collect::<Result<_, _>>()?;
+            (0..TRANSFERRING).map(|_| Transfers::prepare(admin, &bar, &mut spare)).collect::<Result<_, _>>()?;
         let offers: Vec<(Offer, Target)> = (0..=terminals)
-            .map(|number| office.offer_terminal(&bar, &format!("Terminal {number}"), number as u16 % VENDORS))
+            .map(|number| admin.offer_terminal(&bar, &format!("Terminal {number}"), number as u16 % VENDORS))
             .collect::<anyhow::Result<_>>()?;
         let target = offers.first().context("there is a terminal")?.1;
         let window = (args.window).min(args.wallets / args.terminals / WALLETS_PER_COMMAND).max(1) as usize;
-        let seat = |(number, (offer, _)): (usize, (Offer, Target))| {
+        let slot = |(number, (offer, _)): (usize, (Offer, Target))| {
             let own = bar.wallets.iter().skip(number).step_by(terminals);
-            let guests = if number == terminals {
-                (0..TAPS_AT_ONCE).flat_map(|_| roaming.iter().map(|tag| Guest::roaming(*tag))).collect()
+            let customers = if number == terminals {
+                (0..TAPS_AT_ONCE).flat_map(|_| roaming.iter().map(|tag| Customer::roaming(*tag))).collect()
             } else {
-                own.map(|(wallet, tag)| Guest::new(*wallet, *tag, 0)).collect()
+                own.map(|(wallet, tag)| Customer::new(*wallet, *tag, 0)).collect()
             };
-            let round = Round::new(args.seed.wrapping_mul(1_000_003).wrapping_add(number as u64), 0.0);
-            let habits = Habits { window, ..habits };
-            Seat { player: Till::new(number, Tab::new(guests), round, habits), offer: Some(offer) }
+            let mix = CustomerMix::new(args.seed.wrapping_mul(1_000_003).wrapping_add(number as u64), 0.0);
+            let device_config = DeviceConfig { window, ..device_config };
+            Slot {
+                simulated: Terminal::new(number, CashlessModel::new(customers), mix, device_config),
+                offer: Some(offer),
+            }
         };
-        let seats = offers.into_iter().enumerate().map(seat).collect();
+        let slots = offers.into_iter().enumerate().map(slot).collect();
         let figures = MoneyFigures { terminals: args.terminals + 1, wallets: args.wallets, ..MoneyFigures::default() };
-        let plan = Plan { target, seats, threads: 1, lasts, rate: Some(args.payments) };
-        Ok(Self { bar, figures, plan, transfers, wristbands })
+        let plan = Plan { target, slots, threads: 1, lasts, rate: Some(args.payments) };
+        Ok(Self { bar, figures, plan, transfers, tags })
     }
 
     /// Lets everybody begin.
     ///
     /// # Errors
     /// A terminal cannot connect.
-    pub(super) fn open(self, office: &Office) -> anyhow::Result<Open> {
-        let Self { bar, figures, plan, transfers, wristbands } = self;
+    pub(super) fn open(self, admin: &Admin) -> anyhow::Result<Open> {
+        let Self { bar, figures, plan, transfers, tags } = self;
         let running = load::start(plan)?;
-        let transfers = Operators::start(office, &running.course, transfers, Transfers::run);
-        let wristbands = Operators::start(office, &running.course, wristbands, Wristbands::run);
-        Ok(Open { bar, figures, running, transfers, wristbands })
+        let transfers = Operators::start(admin, &running.context, transfers, Transfers::run);
+        let tags = Operators::start(admin, &running.context, tags, Tags::run);
+        Ok(Open { bar, figures, running, transfers, tags })
     }
 }
 
 impl Open {
     /// The server has been killed, and takes calls again.
     pub(super) fn server_is_back(&self) {
-        self.running.course.incarnation.send_modify(|incarnation| *incarnation += 1);
+        self.running.context.incarnation.send_modify(|incarnation| *incarnation += 1);
     }
 
     /// Waits until everybody has every answer, and terminals have counted every wallet.
@@ -129,26 +137,26 @@ impl Open {
     /// # Errors
     /// Somebody panicked.
     pub(super) fn close(self) -> anyhow::Result<Closed> {
-        let Self { bar, mut figures, running, transfers, wristbands } = self;
-        let (transfers, again, mut notes) = transfers.come_home()?;
-        let (wristbands, again_too, gave_up) = wristbands.come_home()?;
-        figures.asked_again = again + again_too;
+        let Self { bar, mut figures, running, transfers, tags } = self;
+        let (transfers, replay, mut notes) = transfers.come_home()?;
+        let (tags, again_too, gave_up) = tags.come_home()?;
+        figures.asked_again = replay + again_too;
         notes.extend(gave_up);
         // Whoever gave up has an answer that nobody knows.
         figures.lost = notes.len() as u64;
         running.end();
         let home = running.come_home()?;
         notes.extend(home.complaints.into_iter().filter(|complaint| !complaint.contains("the server has gone")));
-        let mut takings = Takings::default();
-        home.players.iter().for_each(|till| takings.add(&till.tab.takings));
-        figures.payments = takings.paid;
-        figures.refunds = takings.refunded;
-        figures.topups = takings.topped_up;
-        figures.wrong = takings.wrong;
-        figures.balances_checked = takings.counted;
-        figures.balances_wrong = takings.balances_wrong;
-        notes.append(&mut takings.explained);
-        Ok(Closed { bar, figures, tills: home.players, takings, transfers, wristbands, notes })
+        let mut totals = Totals::default();
+        home.simulated_devices.iter().for_each(|terminal| totals.add(&terminal.cashless_model.totals));
+        figures.payments = totals.paid;
+        figures.refunds = totals.refunded;
+        figures.topups = totals.topped_up;
+        figures.wrong = totals.wrong;
+        figures.balances_checked = totals.counted;
+        figures.balances_wrong = totals.balances_wrong;
+        notes.append(&mut totals.explained);
+        Ok(Closed { bar, figures, terminals: home.simulated_devices, totals, transfers, tags, notes })
     }
 }
 
@@ -157,18 +165,18 @@ impl Closed {
     ///
     /// # Errors
     /// The server does not show them.
-    pub(super) fn count(&mut self, office: &Office) -> anyhow::Result<()> {
-        let Self { bar, figures, tills, takings, transfers, wristbands, notes } = self;
-        let tapped: Vec<Tapped> = tills.iter().flat_map(|till| till.tapped.iter().copied()).collect();
-        transfers.iter_mut().try_for_each(|of_one| of_one.count(office, figures))?;
-        wristbands.iter_mut().try_for_each(|of_one| of_one.count(office, &tapped, figures))?;
-        let funded: i64 =
-            transfers.iter().map(Transfers::funded).chain(wristbands.iter().map(Wristbands::funded)).sum();
-        let (turnover, cash) = (takings.turnover, takings.cash);
+    pub(super) fn count(&mut self, admin: &Admin) -> anyhow::Result<()> {
+        let Self { bar, figures, terminals, totals, transfers, tags, notes } = self;
+        let tapped: Vec<Tapped> = terminals.iter().flat_map(|terminal| terminal.tapped.iter().copied()).collect();
+        transfers.iter_mut().try_for_each(|of_one| of_one.count(admin, figures))?;
+        tags.iter_mut().try_for_each(|of_one| of_one.count(admin, &tapped, figures))?;
+        let funded: i64 = transfers.iter().map(Transfers::funded).chain(tags.iter().map(Tags::funded)).sum();
+        let (turnover, cash) = (totals.turnover, totals.cash);
         let due = funded + cash - turnover;
-        let books = office.books(bar)?;
+        let books = admin.books(bar)?;
         figures.in_transit = books.in_transit;
-        figures.books_agree = books.balanced && (books.wallets, books.turnover, books.tills) == (due, turnover, cash);
+        figures.books_agree =
+            books.balanced && (books.wallets, books.turnover, books.terminals) == (due, turnover, cash);
         if !figures.books_agree || books.in_transit != 0 {
             notes.push(format!(
                 "the server says {books:?}; it should be {due} in wallets, {turnover} turnover, {cash} cash"
@@ -179,23 +187,23 @@ impl Closed {
 
     /// Holds what was acknowledged against the journal.
     pub(super) fn compare(self, book: MoneyBook) -> (MoneyFigures, Vec<String>) {
-        let Self { mut figures, tills, transfers, wristbands, mut notes, .. } = self;
-        for till in &tills {
-            figures.lost += till.lost();
-            figures.resent += till.resent;
-            figures.acknowledged += till.remembered.len() as u64;
+        let Self { mut figures, terminals, transfers, tags, mut notes, .. } = self;
+        for terminal in &terminals {
+            figures.lost += terminal.lost();
+            figures.resent += terminal.resent;
+            figures.acknowledged += terminal.remembered.len() as u64;
             let none = BTreeMap::new();
-            let answers = till.device.and_then(|device| book.answers.get(&device.0)).unwrap_or(&none);
-            for (seq, hash) in &till.remembered {
+            let answers = terminal.device.and_then(|device| book.answers.get(&device.0)).unwrap_or(&none);
+            for (seq, hash) in &terminal.remembered {
                 if answers.get(seq) != Some(hash) {
                     figures.lost += 1;
                     let what = how_else(answers.contains_key(seq));
-                    notes.push(format!("command {seq} of terminal {} is in the journal {what}", till.number));
+                    notes.push(format!("command {seq} of terminal {} is in the journal {what}", terminal.number));
                 }
             }
         }
         transfers.into_iter().for_each(|of_one| of_one.compare(&book, &mut figures, &mut notes));
-        wristbands.into_iter().for_each(|of_one| of_one.compare(&book, &mut figures, &mut notes));
+        tags.into_iter().for_each(|of_one| of_one.compare(&book, &mut figures, &mut notes));
         figures.journaled = book.commands;
         figures.doubled += book.doubled;
         figures.wrong += book.wrong;

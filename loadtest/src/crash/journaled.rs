@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use engine::audit::{Audit, Report};
-use engine::cashless::event::{CashEvent, Transaction, TransactionKind};
+use engine::cashless::event::{CashlessEvent, Transaction, TransactionKind};
 use engine::event::Event;
 use engine::gates::command::{CONFLICT, Verdict};
 use engine::gates::event::Scanned;
@@ -14,7 +14,7 @@ use engine::model::time::Timestamp;
 use engine::record;
 use storage::journal::offline;
 
-use crate::{reader, till};
+use crate::{reader, terminal};
 
 /// The hash of each answer, by device and seq.
 pub(super) type Answers = HashMap<u64, BTreeMap<u64, u64>>;
@@ -44,7 +44,7 @@ impl Journaled {
                 match event {
                     Event::Scanned(scanned) => gates.scanned(scanned, record.at),
                     Event::Transaction(transaction) => money.transaction(transaction, record.at),
-                    Event::Cash(event) => money.happened(event),
+                    Event::Cashless(event) => money.happened(event),
                     _ => {}
                 }
             }
@@ -118,9 +118,9 @@ pub(super) struct MoneyBook {
     pub(super) received: HashMap<(WalletId, u64), Vec<Side>>,
     /// Those that came back.
     pub(super) returned: HashMap<(WalletId, u64), u64>,
-    /// How often each chip came to name each wallet.
+    /// How often each tag came to name each wallet.
     pub(super) linked: HashMap<(TagUid, WalletId), u64>,
-    /// How often each chip was reported lost.
+    /// How often each tag was reported lost.
     pub(super) reported: HashMap<TagUid, u64>,
     /// The wallet that each version of a link names.
     links: HashMap<(TagUid, u32), WalletId>,
@@ -149,7 +149,7 @@ impl MoneyBook {
         if let Some(by) = transaction.by {
             self.commands += 1;
             let answers = self.answers.entry(by.device.0).or_default();
-            if answers.insert(by.seq, till::hash_of(by.seq, &transaction.answer(at))).is_some() {
+            if answers.insert(by.seq, terminal::hash_of(by.seq, &transaction.answer(at))).is_some() {
                 self.doubled(format!("command {} of {} is in the journal twice", by.seq, by.device));
             }
         }
@@ -206,16 +206,16 @@ impl MoneyBook {
         }
     }
 
-    fn happened(&mut self, event: &CashEvent) {
+    fn happened(&mut self, event: &CashlessEvent) {
         match *event {
-            CashEvent::TagAttached { wallet, tag, version } => {
+            CashlessEvent::TagAttached { wallet, tag, version } => {
                 *self.linked.entry((tag, wallet)).or_default() += 1;
                 self.worn.insert(wallet, (tag, version, false));
                 if let Some(before) = self.links.insert((tag, version), wallet) {
                     self.doubled(format!("version {version} of {tag:?} names {before}, then {wallet}"));
                 }
             }
-            CashEvent::WalletTagLost { wallet, tag, version, .. } => {
+            CashlessEvent::WalletTagLost { wallet, tag, version, .. } => {
                 *self.reported.entry(tag).or_default() += 1;
                 self.worn.insert(wallet, (tag, version, true));
             }
@@ -283,19 +283,19 @@ mod tests {
         ];
         for (what, night, counts) in table {
             let mut book = MoneyBook::default();
-            book.happened(&CashEvent::TagAttached { wallet: WALLET, tag, version: 1 });
+            book.happened(&CashlessEvent::TagAttached { wallet: WALLET, tag, version: 1 });
             night.iter().for_each(|transaction| book.transaction(transaction, Timestamp(1)));
             assert_eq!((book.doubled, book.wrong), counts, "{what}: {:?}", book.notes);
             let told: TerminalAnswer = night[0].answer(Timestamp(1));
             let journaled = book.answers.get(&5).and_then(|answers| answers.get(&1)).copied();
-            let as_told = night[0].by.is_none() || counts.0 > 0 || journaled == Some(till::hash_of(1, &told));
+            let as_told = night[0].by.is_none() || counts.0 > 0 || journaled == Some(terminal::hash_of(1, &told));
             assert!(as_told, "{what}");
         }
         let mut book = MoneyBook::default();
-        book.happened(&CashEvent::TagAttached { wallet: WALLET, tag, version: 1 });
-        book.happened(&CashEvent::WalletTagLost { wallet: WALLET, tag, version: 1, op: 0 });
+        book.happened(&CashlessEvent::TagAttached { wallet: WALLET, tag, version: 1 });
+        book.happened(&CashlessEvent::WalletTagLost { wallet: WALLET, tag, version: 1, op: 0 });
         book.transaction(&paid(1, 1), Timestamp(1));
-        book.happened(&CashEvent::TagAttached { wallet: WalletId(9), tag, version: 1 });
+        book.happened(&CashlessEvent::TagAttached { wallet: WalletId(9), tag, version: 1 });
         assert_eq!(
             (book.doubled, book.wrong),
             (1, 1),

@@ -6,15 +6,15 @@ use std::thread::JoinHandle;
 
 use anyhow::anyhow;
 
-use crate::drive::Course;
-use crate::office::Office;
-use crate::office::again::{Attempt, Said};
+use crate::admin::Admin;
+use crate::admin::replay::{Attempt, Said};
+use crate::drive::RunContext;
 
 pub(super) struct Operator {
     /// With which it calls.
-    pub(super) office: Office,
+    pub(super) admin: Admin,
     /// The clock that it shares with the terminals.
-    pub(super) course: Arc<Course>,
+    pub(super) context: Arc<RunContext>,
     /// Calls made again before they were answered.
     pub(super) asked_again: u64,
     stop: Arc<AtomicBool>,
@@ -31,7 +31,7 @@ impl Operator {
     /// # Errors
     /// The server is away too long.
     pub(super) fn insist(&mut self, attempt: &Attempt) -> anyhow::Result<(Said, bool)> {
-        let answered = self.office.insist(attempt)?;
+        let answered = self.admin.insist(attempt)?;
         self.asked_again += answered.tries;
         Ok((answered.said, answered.tries > 0))
     }
@@ -46,15 +46,15 @@ pub(super) struct Operators<T> {
 impl<T: Send + 'static> Operators<T> {
     /// Lets each do its work until it is to stop.
     pub(super) fn start(
-        office: &Office,
-        course: &Arc<Course>,
+        admin: &Admin,
+        context: &Arc<RunContext>,
         works: Vec<T>,
         run: fn(&mut T, &mut Operator) -> anyhow::Result<()>,
     ) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let threads = works.into_iter().map(|mut work| {
-            let (office, course, stop) = (office.another(), Arc::clone(course), Arc::clone(&stop));
-            let mut operator = Operator { office, course, asked_again: 0, stop };
+            let (admin, context, stop) = (admin.another(), Arc::clone(context), Arc::clone(&stop));
+            let mut operator = Operator { admin, context, asked_again: 0, stop };
             std::thread::spawn(move || {
                 let ran = run(&mut work, &mut operator);
                 (work, operator.asked_again, ran)
@@ -71,9 +71,9 @@ impl<T: Send + 'static> Operators<T> {
         self.stop.store(true, Ordering::Relaxed);
         let (mut works, mut asked_again, mut gave_up) = (Vec::new(), 0, Vec::new());
         for thread in self.threads {
-            let (work, again, ran) = thread.join().map_err(|_| anyhow!("an operator's thread panicked"))?;
+            let (work, replay, ran) = thread.join().map_err(|_| anyhow!("an operator's thread panicked"))?;
             works.push(work);
-            asked_again += again;
+            asked_again += replay;
             gave_up.extend(ran.err().map(|error| format!("an operator gave up: {error:#}")));
         }
         Ok((works, asked_again, gave_up))

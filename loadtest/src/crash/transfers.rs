@@ -7,9 +7,9 @@ use serde_json::json;
 
 use super::journaled::{MoneyBook, Side};
 use super::operators::Operator;
-use crate::office::Office;
-use crate::office::again::{Attempt, Said};
-use crate::office::bar::{Account, BarPlace, euros, minor};
+use crate::admin::Admin;
+use crate::admin::bar::{Account, BarPlace, euros, minor};
+use crate::admin::replay::{Attempt, Said};
 use crate::report::MoneyFigures;
 
 /// Wallets of one operator, in a ring.
@@ -37,14 +37,14 @@ impl Transfers {
     ///
     /// # Errors
     /// The server refuses, or there are too few.
-    pub(super) fn prepare(office: &Office, bar: &BarPlace, spare: &mut Vec<WalletId>) -> anyhow::Result<Self> {
+    pub(super) fn prepare(admin: &Admin, bar: &BarPlace, spare: &mut Vec<WalletId>) -> anyhow::Result<Self> {
         let shard = |wallet: WalletId| Home::Wallet(wallet).shard(SHARDS);
         let mut wallets: Vec<(WalletId, i64)> = Vec::new();
         while wallets.len() < RING {
             let before = wallets.last().map(|(wallet, _)| shard(*wallet));
             let at = spare.iter().position(|wallet| Some(shard(*wallet)) != before).context("wallets in two shards")?;
             let wallet = spare.swap_remove(at);
-            office.top_up(bar, wallet, FLOAT)?;
+            admin.top_up(bar, wallet, FLOAT)?;
             wallets.push((wallet, FLOAT));
         }
         Ok(Self { wallets, done: Vec::new(), refused: 0, wrong: 0, notes: Vec::new(), last: None })
@@ -76,12 +76,12 @@ impl Transfers {
         let amount = if too_much { had + 1 } else { 1 + (nth as i64 * 37) % 500 };
         let transfer = json!({ "from": sender.to_string(), "to": receiver.to_string(), "amount": euros(amount),
             "currency": "EUR" });
-        let attempt = operator.office.attempt("/cashless/transfer", &transfer);
+        let attempt = operator.admin.attempt("/cashless/transfer", &transfer);
         let (said, was_broken) = operator.insist(&attempt)?;
         if was_broken && let Some((before, answer)) = &self.last {
-            let again = operator.office.insist(before)?.said;
-            if again != *answer {
-                let note = format!("a transfer was answered {answer:?}, then {again:?}");
+            let replay = operator.admin.insist(before)?.said;
+            if replay != *answer {
+                let note = format!("a transfer was answered {answer:?}, then {replay:?}");
                 self.wrong(note);
             }
         }
@@ -113,9 +113,9 @@ impl Transfers {
     ///
     /// # Errors
     /// The server does not show them.
-    pub(super) fn count(&mut self, office: &Office, figures: &mut MoneyFigures) -> anyhow::Result<()> {
+    pub(super) fn count(&mut self, admin: &Admin, figures: &mut MoneyFigures) -> anyhow::Result<()> {
         for &(wallet, balance) in &self.wallets {
-            let account = office.account(wallet)?;
+            let account = admin.account(wallet)?;
             figures.balances_checked += 1;
             if account != (Account { balance, reserved: 0 }) {
                 figures.balances_wrong += 1;

@@ -3,11 +3,11 @@
 
 use actors::pipeline::Work;
 use engine::cashless::command::{
-    CashAction, CashPolicy, CashVerdict, Line, ProductValues, RefundLine, Source, SourceKind, TerminalAction,
-    TerminalAnswer, TerminalCommand, VendorValues,
+    CashlessAction, CashlessPolicy, CashlessVerdict, Line, ProductValues, RefundLine, Source, SourceKind,
+    TerminalAction, TerminalAnswer, TerminalCommand, VendorValues,
 };
 use engine::cashless::event::SoldLine;
-use engine::command::{OfficeAction, OfficeAnswer};
+use engine::command::{AdminAction, AdminAnswer};
 use engine::gates::command::ByHand;
 use engine::model::ids::{DeviceId, FestivalId, Home, ProductNo, TagUid, TransactionId, VendorNo, WalletId};
 use engine::model::money::{Currency, Money};
@@ -15,11 +15,11 @@ use engine::model::status::FestivalStatus;
 use engine::model::time::Timestamp;
 use engine::view::Query;
 
+use super::admin::hash_of;
 use super::dice::Dice;
 use super::disk::SHARDS;
 use super::net::Packet;
-use super::office::hash_of;
-use super::till::{Ask, Frame, Till, Who};
+use super::terminal::{Ask, Frame, Terminal, Who};
 use super::world::{Asker, World};
 use super::{Check, breach};
 
@@ -37,7 +37,7 @@ pub(super) struct Bank {
     /// Payments that were heard of, with what was sold.
     payments: Vec<(FestivalId, TransactionId, Box<[Line]>)>,
     /// Terminals, revoked or not.
-    pub(super) tills: Vec<DeviceId>,
+    pub(super) terminals: Vec<DeviceId>,
 }
 
 /// A festival that takes cashless payments.
@@ -69,7 +69,7 @@ impl Bank {
     }
 
     fn who(&self, dice: &mut Dice) -> Who {
-        if dice.one_in(2) { Who::Wallet(self.wallet(dice)) } else { Who::Tag(wristband(dice.below(TAGS + 1))) }
+        if dice.one_in(2) { Who::Wallet(self.wallet(dice)) } else { Who::Tag(tag_of_number(dice.below(TAGS + 1))) }
     }
 
     /// One of the latest payments, so that several refund the same.
@@ -83,7 +83,7 @@ impl Bank {
     }
 
     /// What the office has in mind.
-    pub(super) fn idea(&self, dice: &mut Dice) -> Option<OfficeAction> {
+    pub(super) fn idea(&self, dice: &mut Dice) -> Option<AdminAction> {
         let shop = self.shops[usize::from(dice.one_in(8))];
         let Shop { festival, currency, vendors } = shop;
         let wallet = self.wallet(dice);
@@ -96,79 +96,79 @@ impl Bank {
                 let number = 1 + dice.below(if kind == SourceKind::Desk { 2 } else { 24 });
                 let source = Source::new(kind, festival, number);
                 let (amount, taken) = (money(amount(dice, 50)), kind == SourceKind::Card);
-                CashAction::TopUp { wallet, festival, amount, source, taken }
+                CashlessAction::TopUp { wallet, festival, amount, source, taken }
             }
             10..=31 => {
                 let to = if dice.one_in(30) { wallet } else { self.wallet(dice) };
-                CashAction::Transfer { from: wallet, to, festival, amount: money(amount(dice, 40)) }
+                CashlessAction::Transfer { from: wallet, to, festival, amount: money(amount(dice, 40)) }
             }
             32..=35 => {
                 let (festival, payment) = self.payment(dice)?;
                 let currency = self.shops.iter().find(|shop| shop.festival == festival)?.currency;
                 let amount = (!dice.one_in(3)).then(|| Money { minor: amount(dice, 12), currency });
-                CashAction::Refund { payment, festival, amount, lines: [].into() }
+                CashlessAction::Refund { payment, festival, amount, lines: [].into() }
             }
             36..=38 => {
                 let delta = money(amount(dice, 20) * if dice.one_in(2) { -1 } else { 1 });
                 let gives_back = delta.minor > 0 && dice.one_in(2);
-                CashAction::Correct { wallet, festival, delta, reason: "counted again".into(), gives_back }
+                CashlessAction::Correct { wallet, festival, delta, reason: "counted again".into(), gives_back }
             }
-            39..=40 => CashAction::CashOut { wallet, festival },
-            41..=42 => CashAction::Block { wallet, blocked: true },
-            43..=45 => CashAction::Block { wallet, blocked: false },
+            39..=40 => CashlessAction::CashOut { wallet, festival },
+            41..=42 => CashlessAction::Block { wallet, blocked: true },
+            43..=45 => CashlessAction::Block { wallet, blocked: false },
             46..=53 => {
                 let (replace, create) = (!dice.one_in(3), dice.one_in(8));
-                CashAction::LinkTag { tag: wristband(dice.below(TAGS)), wallet, festival, replace, create }
+                CashlessAction::LinkTag { tag: tag_of_number(dice.below(TAGS)), wallet, festival, replace, create }
             }
-            54 if dice.one_in(2) => CashAction::ReportLost { wallet },
-            55 if dice.one_in(2) => CashAction::Merge { from: wallet, into: self.wallet(dice), festival },
-            55 => CashAction::Claim { wallet, account: 1 + u128::from(dice.below(3)) },
+            54 if dice.one_in(2) => CashlessAction::ReportLost { wallet },
+            55 if dice.one_in(2) => CashlessAction::Merge { from: wallet, into: self.wallet(dice), festival },
+            55 => CashlessAction::Claim { wallet, account: 1 + u128::from(dice.below(3)) },
             56 => {
-                if self.tills.len() > 3 && dice.one_in(3) {
-                    return Some(OfficeAction::RevokeDevice { device: dice.pick(&self.tills) });
+                if self.terminals.len() > 3 && dice.one_in(3) {
+                    return Some(AdminAction::RevokeDevice { device: dice.pick(&self.terminals) });
                 }
-                if !self.tills.is_empty() && dice.one_in(3) {
-                    let (device, reason) = (dice.pick(&self.tills), "found again".into());
-                    return Some(OfficeAction::ByHand(ByHand::ReadmitDevice { device, reason }));
+                if !self.terminals.is_empty() && dice.one_in(3) {
+                    let (device, reason) = (dice.pick(&self.terminals), "found again".into());
+                    return Some(AdminAction::ByHand(ByHand::ReadmitDevice { device, reason }));
                 }
                 // Refused: something has been booked. Where nothing is, see `tent.rs`.
                 let currency = if dice.one_in(3) { self.shops[0].currency } else { currency };
                 let policy = policy(currency, dice);
-                CashAction::SetPolicy { festival, policy }
+                CashlessAction::SetPolicy { festival, policy }
             }
             57..=58 => {
                 let values = vendor_values(!dice.one_in(4), dice);
-                CashAction::PutVendor { festival, vendor: Some(vendor), values }
+                CashlessAction::PutVendor { festival, vendor: Some(vendor), values }
             }
             59 => {
                 let product = Some(ProductNo(dice.below(PRICES.len() as u64) as u16));
                 let values = product_values(dice.pick(&PRICES), !dice.one_in(3));
-                CashAction::PutProduct { festival, vendor, product, values }
+                CashlessAction::PutProduct { festival, vendor, product, values }
             }
             60 if dice.one_in(10) => {
                 let festival = self.shops[1].festival;
                 let reason = "the wrong button".into();
                 return Some(match dice.below(3) {
-                    0 => OfficeAction::SetFestivalStatus { festival, to: FestivalStatus::Completed },
-                    1 => OfficeAction::ByHand(ByHand::Complete { festival }),
-                    _ => OfficeAction::ByHand(ByHand::Reopen { festival, reason }),
+                    0 => AdminAction::SetFestivalStatus { festival, to: FestivalStatus::Completed },
+                    1 => AdminAction::ByHand(ByHand::Complete { festival }),
+                    _ => AdminAction::ByHand(ByHand::Reopen { festival, reason }),
                 });
             }
-            61..=62 if self.tills.len() < 14 => {
+            61..=62 if self.terminals.len() < 14 => {
                 let cashier = dice.one_in(3);
-                offer_till(festival, Some(vendor), cashier, dice.draw())
+                offer_terminal(festival, Some(vendor), cashier, dice.draw())
             }
             63 => {
                 let vendor = VendorNo(dice.below(vendors + 1) as u16);
-                CashAction::Pay { wallet, festival, vendor, amount: money(amount(dice, 30)), lines: Box::new([]) }
+                CashlessAction::Pay { wallet, festival, vendor, amount: money(amount(dice, 30)), lines: Box::new([]) }
             }
             _ => return None,
         };
-        Some(OfficeAction::Cash(action))
+        Some(AdminAction::Cashless(action))
     }
 
-    fn ask(&self, till: &Till, dice: &mut Dice) -> Ask {
-        let shop = self.shops.iter().find(|shop| shop.festival == till.id.festival()).expect("it stands at one");
+    fn ask(&self, terminal: &Terminal, dice: &mut Dice) -> Ask {
+        let shop = self.shops.iter().find(|shop| shop.festival == terminal.id.festival()).expect("it stands at one");
         let currency = shop.currency;
         let money = |minor: i64| Money { minor, currency };
         let who = self.who(dice);
@@ -187,7 +187,7 @@ impl Bank {
                 }
                 None => Ask::Balance { who },
             },
-            5..=8 if till.cashier => Ask::TopUp { who, amount: money(amount(dice, 50)) },
+            5..=8 if terminal.cashier => Ask::TopUp { who, amount: money(amount(dice, 50)) },
             9..=11 => {
                 let lines: Box<[Line]> = (0..1 + dice.below(2))
                     .map(|_| {
@@ -222,13 +222,13 @@ fn amount(dice: &mut Dice, most: u64) -> i64 {
 }
 
 /// One of few.
-pub(super) fn wristband(number: u64) -> TagUid {
+pub(super) fn tag_of_number(number: u64) -> TagUid {
     TagUid::new(&[4, 1, 1, 1, 1, 1, number as u8]).expect("seven bytes are a tag")
 }
 
 /// Limits near to what wallets hold.
-pub(super) fn policy(currency: Currency, dice: &mut Dice) -> CashPolicy {
-    CashPolicy {
+pub(super) fn policy(currency: Currency, dice: &mut Dice) -> CashlessPolicy {
+    CashlessPolicy {
         currency,
         min_topup: 1 + dice.below(3) as i64,
         max_topup: 40 + dice.below(20) as i64,
@@ -247,8 +247,13 @@ pub(super) fn product_values(price: i64, on_sale: bool) -> ProductValues {
     ProductValues { name: "drink".into(), price, vat_bp: VAT_BP, on_sale }
 }
 
-pub(super) fn offer_till(festival: FestivalId, vendor: Option<VendorNo>, cashier: bool, code: u64) -> CashAction {
-    CashAction::OfferTerminal { festival, vendor, cashier, code_hash: hash_of(code), name: "till".into() }
+pub(super) fn offer_terminal(
+    festival: FestivalId,
+    vendor: Option<VendorNo>,
+    cashier: bool,
+    code: u64,
+) -> CashlessAction {
+    CashlessAction::OfferTerminal { festival, vendor, cashier, code_hash: hash_of(code), name: "till".into() }
 }
 
 impl World {
@@ -256,75 +261,75 @@ impl World {
     pub(super) fn open_bars(&mut self, festival: FestivalId, currency: Currency, wallets: usize) -> Check {
         let policy = policy(currency, &mut self.dice);
         let vendors = 2;
-        self.cash_order(CashAction::SetPolicy { festival, policy })?;
+        self.cashless_order(CashlessAction::SetPolicy { festival, policy })?;
         self.bank.shops.push(Shop { festival, currency, vendors });
         for vendor in (0..vendors as u16).map(VendorNo) {
             let values = vendor_values(true, &mut self.dice);
-            self.cash_order(CashAction::PutVendor { festival, vendor: None, values })?;
+            self.cashless_order(CashlessAction::PutVendor { festival, vendor: None, values })?;
             for price in PRICES {
                 let values = product_values(price, true);
-                self.cash_order(CashAction::PutProduct { festival, vendor, product: None, values })?;
+                self.cashless_order(CashlessAction::PutProduct { festival, vendor, product: None, values })?;
             }
         }
         for (vendor, cashier) in [(Some(0), false), (Some(0), true), (Some(1), false), (None, true)] {
             let code = self.dice.draw();
-            self.cash_order(offer_till(festival, vendor.map(VendorNo), cashier, code))?;
+            self.cashless_order(offer_terminal(festival, vendor.map(VendorNo), cashier, code))?;
             let (code_hash, public_key) = (hash_of(code), hash_of(code));
-            self.order(OfficeAction::EnrolDevice { festival, code_hash, public_key })?;
+            self.order(AdminAction::EnrolDevice { festival, code_hash, public_key })?;
         }
         for number in 0..wallets as u64 {
             let wallet = self.bank.new_wallet();
-            self.cash_order(CashAction::CreateWallet { wallet, festival, account: None })?;
+            self.cashless_order(CashlessAction::CreateWallet { wallet, festival, account: None })?;
             let source = Source::new(SourceKind::Card, festival, 1);
             let amount = Money { minor: 10 + self.dice.below(40) as i64, currency };
-            self.cash_order(CashAction::TopUp { wallet, festival, amount, source, taken: true })?;
+            self.cashless_order(CashlessAction::TopUp { wallet, festival, amount, source, taken: true })?;
             if number < 3 {
                 let (replace, create) = (false, false);
-                let tag = wristband(self.bank.wallets.len() as u64 - 1);
-                self.cash_order(CashAction::LinkTag { tag, wallet, festival, replace, create })?;
+                let tag = tag_of_number(self.bank.wallets.len() as u64 - 1);
+                self.cashless_order(CashlessAction::LinkTag { tag, wallet, festival, replace, create })?;
             }
         }
         Ok(())
     }
 
-    pub(super) fn cash_order(&mut self, action: CashAction) -> Check {
-        self.order(OfficeAction::Cash(action))
+    pub(super) fn cashless_order(&mut self, action: CashlessAction) -> Check {
+        self.order(AdminAction::Cashless(action))
     }
 
     /// Somebody drinks, brings something back, or brings money.
     pub(super) fn somebody_pays(&mut self) {
-        let index = self.dice.below(self.tills.len() as u64) as usize;
+        let index = self.dice.below(self.terminals.len() as u64) as usize;
         let (mut frames, clock) = (Vec::new(), self.clock());
         for _ in 0..1 + self.dice.below(2) {
-            if !self.tills[index].has_room() {
+            if !self.terminals[index].has_room() {
                 break;
             }
-            let ask = self.bank.ask(&self.tills[index], &mut self.dice);
-            if !self.tills[index].takes_payments && matches!(ask, Ask::Refund { .. }) {
+            let ask = self.bank.ask(&self.terminals[index], &mut self.dice);
+            if !self.terminals[index].takes_payments && matches!(ask, Ask::Refund { .. }) {
                 continue;
             }
             let skip = self.dice.one_in(12);
-            frames.push(self.tills[index].ask((self.step, clock), ask, skip));
+            frames.push(self.terminals[index].ask((self.step, clock), ask, skip));
             self.counts.commands += 1;
         }
         self.send_frames(index, frames);
     }
 
     pub(super) fn send_frames(&mut self, index: usize, frames: Vec<Frame>) {
-        let (device, connection) = (self.tills[index].id, self.tills[index].connection);
+        let (device, connection) = (self.terminals[index].id, self.terminals[index].connection);
         for some in frames.chunks(3) {
             self.send(Packet::Frames { device, connection, frames: some.to_vec() });
         }
     }
 
-    pub(super) fn till_reconnects(&mut self, index: usize) {
-        let frames = self.tills[index].reconnect(self.step);
+    pub(super) fn terminal_reconnects(&mut self, index: usize) {
+        let frames = self.terminals[index].reconnect(self.step);
         self.send_frames(index, frames);
     }
 
     pub(super) fn bank_thinks(&mut self) {
         if let Some(action) = self.bank.idea(&mut self.dice) {
-            self.office_asks(action);
+            self.admin_asks(action);
         }
     }
 
@@ -332,7 +337,7 @@ impl World {
     pub(super) fn somebody_counts_money(&mut self) {
         let wallet = self.bank.wallet(&mut self.dice);
         let query = match self.dice.below(5) {
-            0 => Query::Tag(wristband(self.dice.below(TAGS))),
+            0 => Query::Tag(tag_of_number(self.dice.below(TAGS))),
             1 => match self.bank.payment(&mut self.dice) {
                 Some((_, payment)) => Query::Payment(payment),
                 None => return,
@@ -350,8 +355,8 @@ impl World {
 
     /// A terminal, or whoever steals its number, asks something else under a number that was answered.
     pub(super) fn thief(&mut self) {
-        let index = self.dice.below(self.tills.len() as u64) as usize;
-        let id = self.tills[index].id;
+        let index = self.dice.below(self.terminals.len() as u64) as usize;
+        let id = self.terminals[index].id;
         let shard = self.dice.below(u64::from(SHARDS)) as usize;
         let Some(wallet) = self.bank.wallets.iter().find(|id| Home::Wallet(**id).shard(SHARDS).0 == shard as u16)
         else {
@@ -371,44 +376,44 @@ impl World {
     }
 
     /// A new terminal stands somewhere.
-    pub(super) fn till_arrives(&mut self, device: DeviceId) -> Check {
-        if self.tills.iter().any(|till| till.id == device) {
+    pub(super) fn terminal_arrives(&mut self, device: DeviceId) -> Check {
+        if self.terminals.iter().any(|terminal| terminal.id == device) {
             return Ok(());
         }
         for ledger in &self.ledgers {
-            if ledger.books.money.till(device).is_none() {
+            if ledger.books.money.terminal(device).is_none() {
                 let what = format!("{device}: shard {} does not know it", ledger.books.money.number());
                 return breach("what everybody was to hear, everybody has heard", what);
             }
         }
-        let page = self.ledgers[0].books.money.till(device).expect("just looked");
-        self.tills.push(Till::new(device, page.vendor.is_some(), page.cashier));
-        self.bank.tills.push(device);
+        let page = self.ledgers[0].books.money.terminal(device).expect("just looked");
+        self.terminals.push(Terminal::new(device, page.vendor.is_some(), page.cashier));
+        self.bank.terminals.push(device);
         Ok(())
     }
 
     /// A terminal is told.
-    pub(super) fn till_hears(&mut self, index: usize, replies: &[actors::TerminalReply]) -> Check {
+    pub(super) fn terminal_hears(&mut self, index: usize, replies: &[actors::TerminalReply]) -> Check {
         for reply in replies {
             let step = self.step;
-            let heard = self.tills[index].hear(step, reply)?;
+            let heard = self.terminals[index].hear(step, reply)?;
             let TerminalAnswer { verdict, .. } = reply.answer;
             let paid = (heard, verdict, reply.answer.transaction());
-            if let (Some(Ask::Pay { lines, .. }), CashVerdict::Paid, Some(id)) = paid {
-                self.bank.payments.push((self.tills[index].id.festival(), id, lines));
+            if let (Some(Ask::Pay { lines, .. }), CashlessVerdict::Paid, Some(id)) = paid {
+                self.bank.payments.push((self.terminals[index].id.festival(), id, lines));
             }
         }
         Ok(())
     }
 
     /// What the office hears about money.
-    pub(super) fn bank_knows(&mut self, action: &CashAction, answer: OfficeAnswer) {
+    pub(super) fn bank_knows(&mut self, action: &CashlessAction, answer: AdminAnswer) {
         match (action, answer) {
-            (CashAction::OfferTerminal { festival, code_hash, .. }, OfficeAnswer::CodeUntil(_)) => {
+            (CashlessAction::OfferTerminal { festival, code_hash, .. }, AdminAnswer::CodeUntil(_)) => {
                 let (festival, code_hash, public_key) = (*festival, *code_hash, *code_hash);
-                self.office_asks(OfficeAction::EnrolDevice { festival, code_hash, public_key });
+                self.admin_asks(AdminAction::EnrolDevice { festival, code_hash, public_key });
             }
-            (CashAction::LinkTag { create: true, .. }, OfficeAnswer::Wallet(wallet))
+            (CashlessAction::LinkTag { create: true, .. }, AdminAnswer::Wallet(wallet))
                 if !self.bank.wallets.contains(&wallet) =>
             {
                 self.bank.wallets.push(wallet);

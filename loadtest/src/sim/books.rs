@@ -6,9 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use engine::cashless::command::OVER_LIMIT;
-use engine::cashless::event::{CashEvent, TransactionKind};
-use engine::command::OfficeAnswer;
-use engine::event::{Asked, Event};
+use engine::cashless::event::{CashlessEvent, TransactionKind};
+use engine::command::AdminAnswer;
+use engine::event::{Event, Origin};
 use engine::gates::command::DeviceAnswer;
 use engine::model::ids::{DeviceId, FestivalId, ShardId, TagUid, TicketId, TransactionId};
 use engine::model::money::Money;
@@ -21,7 +21,7 @@ use engine::shard::dedupe::Seen;
 use engine::shard::outbox::Message;
 use engine::view::{Query, View};
 
-use super::office::WHO;
+use super::admin::WHO;
 use super::{Check, breach};
 use festival::{CategoryBook, DeviceBook, FestivalBook, TicketBook};
 use money::MoneyBook;
@@ -40,7 +40,7 @@ pub(super) struct Books {
     pub(super) events: u64,
     pub(in crate::sim) festivals: BTreeMap<FestivalId, FestivalBook>,
     /// Every idempotency key's outcome, forgotten by the shard or not.
-    ever: BTreeMap<u128, OfficeAnswer>,
+    ever: BTreeMap<u128, AdminAnswer>,
     /// Which messages to other shards came of what was asked with a key, by number.
     told: BTreeMap<u128, Vec<(ShardId, u64)>>,
     api_keys: u32,
@@ -77,7 +77,7 @@ impl Books {
             );
         }
         (self.seq, self.at) = (record.seq, record.at);
-        let mut asked: Option<Asked> = None;
+        let mut asked: Option<Origin> = None;
         let mut key = None;
         self.money.next_record();
         for event in &record.events {
@@ -89,7 +89,7 @@ impl Books {
                         self.told.entry(key).or_default().push((*to, *n));
                     }
                 }
-                Event::Asked(_) => {}
+                Event::Origin(_) => {}
                 _ => key = by.and_then(|by| by.key).map(|(id, _)| id),
             }
             let device = |event: &Event| match event {
@@ -97,14 +97,14 @@ impl Books {
                 _ => None,
             };
             let right = match event {
-                Event::Asked(who) => who.key.is_none() || who.by == WHO,
+                Event::Origin(who) => who.key.is_none() || who.by == WHO,
                 other => device(other).is_none_or(|device| by.is_some_and(|by| by.by == device)),
             };
             if !right {
                 return breach("the record says who asked", format!("{by:?}: {event:?}"));
             }
             match event {
-                Event::Asked(who) => match (who.key, who.answer()) {
+                Event::Origin(who) => match (who.key, who.answer()) {
                     (Some((id, _)), Some(answer)) => self.outcome(id, answer)?,
                     (_, Some(_)) => {}
                     (_, None) => asked = Some(*who),
@@ -112,7 +112,7 @@ impl Books {
                 other => {
                     self.happened(other)?;
                     match (by.and_then(|by| by.key), told_of(other)) {
-                        (Some((id, _)), OfficeAnswer::Pending(op)) => self.money.pending(op, id),
+                        (Some((id, _)), AdminAnswer::Pending(op)) => self.money.pending(op, id),
                         (Some((id, _)), answer) => self.outcome(id, answer)?,
                         (None, _) => {}
                     }
@@ -126,7 +126,7 @@ impl Books {
         Ok(())
     }
 
-    fn outcome(&mut self, id: u128, answer: OfficeAnswer) -> Check {
+    fn outcome(&mut self, id: u128, answer: AdminAnswer) -> Check {
         if self.ever.insert(id, answer).is_some() {
             return breach(
                 "every command happens once",
@@ -137,7 +137,7 @@ impl Books {
     }
 
     /// What an idempotency key came to, ever.
-    pub(super) fn outcome_of(&self, id: u128) -> Option<OfficeAnswer> {
+    pub(super) fn outcome_of(&self, id: u128) -> Option<AdminAnswer> {
         self.ever.get(&id).copied()
     }
 
@@ -164,7 +164,7 @@ impl Books {
     fn happened(&mut self, event: &Event) -> Check {
         let at = self.at;
         match event {
-            Event::Asked(_) => {}
+            Event::Origin(_) => {}
             Event::Scanned(scanned) => return self.festival(scanned.device.festival())?.scanned(scanned, at),
             Event::Undone(undone) => {
                 let home = undone.by.map_or(undone.ticket.festival(), |by| by.device.festival());
@@ -234,7 +234,7 @@ impl Books {
                     return breach("a tag names one ticket", format!("{tag:?} was another's"));
                 }
             }
-            Event::Cash(CashEvent::TagBarred { festival, tag, .. }) => {
+            Event::Cashless(CashlessEvent::TagBarred { festival, tag, .. }) => {
                 self.festival(*festival)?.lost_tags.insert(*tag);
             }
             Event::ZoneStateSet { festival, zone, state } => {
@@ -249,7 +249,7 @@ impl Books {
                 let gate = usize::from(gate.0);
                 page.devices.push(DeviceBook::new(gate, at));
             }
-            Event::Cash(CashEvent::TerminalEnrolled { device, .. }) => {
+            Event::Cashless(CashlessEvent::TerminalEnrolled { device, .. }) => {
                 let page = self.festival(device.festival())?;
                 if page.devices.len() != device.number() as usize {
                     return breach("devices are numbered densely", format!("{device}"));
@@ -283,7 +283,7 @@ impl Books {
             Event::ApiKeyRevoked { .. } => {}
             Event::Expired
             | Event::Transaction(_)
-            | Event::Cash(_)
+            | Event::Cashless(_)
             | Event::Sent { .. }
             | Event::Received { .. }
             | Event::Delivered { .. } => {} // about money
@@ -407,46 +407,46 @@ impl Books {
 }
 
 /// What the office is told of an event it asked for.
-fn told_of(event: &Event) -> OfficeAnswer {
+fn told_of(event: &Event) -> AdminAnswer {
     match event {
-        Event::FestivalCreated { slug, .. } => OfficeAnswer::Festival(FestivalId::of_slug(slug)),
-        Event::ZonePut { zone, .. } => OfficeAnswer::Zone(*zone),
-        Event::GateAdded { gate, .. } => OfficeAnswer::Gate(*gate),
-        Event::CategoryPut { category, .. } => OfficeAnswer::Category(*category),
-        Event::TicketsIssued { festival, category, first_serial, count, seed, .. } => OfficeAnswer::Issued {
+        Event::FestivalCreated { slug, .. } => AdminAnswer::Festival(FestivalId::of_slug(slug)),
+        Event::ZonePut { zone, .. } => AdminAnswer::Zone(*zone),
+        Event::GateAdded { gate, .. } => AdminAnswer::Gate(*gate),
+        Event::CategoryPut { category, .. } => AdminAnswer::Category(*category),
+        Event::TicketsIssued { festival, category, first_serial, count, seed, .. } => AdminAnswer::Issued {
             festival: *festival,
             category: *category,
             first_serial: *first_serial,
             count: *count,
             seed: *seed,
         },
-        Event::EnrolmentOffered { until, .. } => OfficeAnswer::CodeUntil(*until),
-        Event::DeviceEnrolled { device, .. } => OfficeAnswer::Device(*device),
-        Event::QrKeyRotated { version, .. } => OfficeAnswer::QrKey(*version),
-        Event::ApiKeyCreated { key, .. } => OfficeAnswer::ApiKey(*key),
-        Event::Transaction(t) if t.kind == TransactionKind::TransferOut => OfficeAnswer::Pending(t.of),
-        Event::Transaction(t) => OfficeAnswer::Transaction {
+        Event::EnrolmentOffered { until, .. } => AdminAnswer::CodeUntil(*until),
+        Event::DeviceEnrolled { device, .. } => AdminAnswer::Device(*device),
+        Event::QrKeyRotated { version, .. } => AdminAnswer::QrKey(*version),
+        Event::ApiKeyCreated { key, .. } => AdminAnswer::ApiKey(*key),
+        Event::Transaction(t) if t.kind == TransactionKind::TransferOut => AdminAnswer::Pending(t.of),
+        Event::Transaction(t) => AdminAnswer::Transaction {
             id: TransactionId { wallet: t.wallet, serial: t.serial },
             amount: Money { minor: t.amount, currency: t.currency },
             balance: t.after,
             over_limit: t.flags & OVER_LIMIT != 0,
             order: t.order,
         },
-        Event::Cash(CashEvent::VendorPut { vendor, .. }) => OfficeAnswer::Vendor(*vendor),
-        Event::Cash(CashEvent::ProductPut { product, .. }) => OfficeAnswer::Product(*product),
-        Event::Cash(CashEvent::TerminalOffered { until, .. }) => OfficeAnswer::CodeUntil(*until),
-        Event::Cash(CashEvent::TerminalEnrolled { device, .. }) => OfficeAnswer::Device(*device),
-        Event::Cash(CashEvent::WalletCreated { wallet, .. } | CashEvent::WalletClaimed { wallet, .. }) => {
-            OfficeAnswer::Wallet(*wallet)
+        Event::Cashless(CashlessEvent::VendorPut { vendor, .. }) => AdminAnswer::Vendor(*vendor),
+        Event::Cashless(CashlessEvent::ProductPut { product, .. }) => AdminAnswer::Product(*product),
+        Event::Cashless(CashlessEvent::TerminalOffered { until, .. }) => AdminAnswer::CodeUntil(*until),
+        Event::Cashless(CashlessEvent::TerminalEnrolled { device, .. }) => AdminAnswer::Device(*device),
+        Event::Cashless(CashlessEvent::WalletCreated { wallet, .. } | CashlessEvent::WalletClaimed { wallet, .. }) => {
+            AdminAnswer::Wallet(*wallet)
         }
-        Event::Cash(
-            CashEvent::TagLinking { op, .. }
-            | CashEvent::TagBinding { op, .. }
-            | CashEvent::WalletTagLost { op, .. }
-            | CashEvent::TagBarred { op, .. }
-            | CashEvent::TagLost { op, .. }
-            | CashEvent::CurrencyChanging { op, .. },
-        ) => OfficeAnswer::Pending(*op),
-        _ => OfficeAnswer::Done,
+        Event::Cashless(
+            CashlessEvent::TagLinking { op, .. }
+            | CashlessEvent::TagBinding { op, .. }
+            | CashlessEvent::WalletTagLost { op, .. }
+            | CashlessEvent::TagBarred { op, .. }
+            | CashlessEvent::TagLost { op, .. }
+            | CashlessEvent::CurrencyChanging { op, .. },
+        ) => AdminAnswer::Pending(*op),
+        _ => AdminAnswer::Done,
     }
 }

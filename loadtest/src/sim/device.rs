@@ -97,7 +97,7 @@ impl Reader {
         self.connection += 1;
         self.heard = step;
         let (device, floor) = (self.id, self.floor());
-        let again = |(seq, open): (&u64, &Open)| {
+        let replay = |(seq, open): (&u64, &Open)| {
             let mut action = open.action;
             if let DeviceAction::Scan(scan) = &mut action {
                 scan.shown = open.shown;
@@ -105,7 +105,7 @@ impl Reader {
             }
             DeviceCommand { device, seq: *seq, floor, action }
         };
-        self.open.iter().map(again).collect()
+        self.open.iter().map(replay).collect()
     }
 
     /// Answers have arrived in the node's life number `life`.

@@ -7,7 +7,7 @@ use actors::TerminalReply;
 use actors::pipeline::Work;
 use actors::resolve::{Link, MovedFrames, Resolved, Step, TagResolution, Tapped, is_moved};
 use engine::cashless::command::{Tap, TerminalAction, TerminalAnswer, TerminalCommand};
-use engine::command::{OfficeAction, OfficeCommand};
+use engine::command::{AdminAction, AdminCommand};
 use engine::gates::command::DeviceCommand;
 use engine::model::ids::{DeviceId, Home, ShardId, TagUid, WalletId};
 use engine::model::principal::Principal;
@@ -18,7 +18,7 @@ use super::Check;
 use super::disk::SHARDS;
 use super::net::Packet;
 use super::node::Node;
-use super::till::{Ask, Frame, Who};
+use super::terminal::{Ask, Frame, Who};
 use super::world::{Asker, World, shard_of};
 
 /// What the gateway remembers.
@@ -119,10 +119,10 @@ impl World {
             None => {
                 let waiting = vec![(commands, probe)];
                 node.door.readers.insert(device, Welcome { connection, welcomed: false, waiting });
-                let action = OfficeAction::DeviceConnected { device, session: connection };
-                let command = Box::new(OfficeCommand { key: None, by: Principal::Device(device), action });
+                let action = AdminAction::DeviceConnected { device, session: connection };
+                let command = Box::new(AdminCommand { key: None, by: Principal::Device(device), action });
                 let asker = Asker::Welcome { device, connection };
-                self.take(shard_of(device.festival()), Work::Office(command), asker);
+                self.take(shard_of(device.festival()), Work::Admin(command), asker);
             }
         }
     }
@@ -187,7 +187,7 @@ impl World {
             by_shard.entry(Home::Wallet(command.action.wallet()).shard(SHARDS)).or_default().push(command);
         }
         for (shard, commands) in by_shard {
-            self.take(usize::from(shard.0), Work::Terminal(commands), Asker::Till { device, connection });
+            self.take(usize::from(shard.0), Work::Terminal(commands), Asker::Terminal { device, connection });
         }
         Ok(())
     }
@@ -213,7 +213,7 @@ impl World {
             Resolved::Wallet(wallet, tap) => {
                 let command = waiting.frame.command(device, Some((wallet, tap)));
                 let shard = Home::Wallet(wallet).shard(SHARDS);
-                self.take(usize::from(shard.0), Work::Terminal(vec![command]), Asker::Till { device, connection });
+                self.take(usize::from(shard.0), Work::Terminal(vec![command]), Asker::Terminal { device, connection });
                 Ok(())
             }
             Resolved::Rejected(rejection) => self.refuse(device, connection, waiting.frame.seq, rejection),
@@ -251,19 +251,19 @@ impl World {
             }
             Step::Answered(answer) => {
                 let replies = vec![TerminalReply { seq, answer }];
-                self.send(Packet::TillReplies { device, connection, replies });
+                self.send(Packet::TerminalReplies { device, connection, replies });
                 Ok(())
             }
             Step::Rejected(rejection) => self.refuse(device, connection, seq, rejection),
             Step::Moved => {
                 let answer = TerminalAnswer::rejected_without_wallet(Rejection::TagMoved, self.clock());
-                self.till_answered(device, connection, vec![TerminalReply { seq, answer }])
+                self.terminal_answered(device, connection, vec![TerminalReply { seq, answer }])
             }
         }
     }
 
     /// Wallets have answered: whose wristband has moved is asked for its frame again, the first time.
-    pub(super) fn till_answered(
+    pub(super) fn terminal_answered(
         &mut self,
         device: DeviceId,
         connection: u64,
@@ -275,18 +275,18 @@ impl World {
         }
         let moved = door.moved.entry(device).or_default();
         let mut comes_again = |reply: &TerminalReply| is_moved(&reply.answer) && moved.is_to_come_again(reply.seq);
-        let again: Vec<_> = replies.extract_if(.., |reply| comes_again(reply)).collect();
-        for TerminalReply { seq, .. } in again {
+        let replay: Vec<_> = replies.extract_if(.., |reply| comes_again(reply)).collect();
+        for TerminalReply { seq, .. } in replay {
             self.counts.resolved("tag_moved_again");
             let attempt = self.node.as_ref().and_then(|node| node.door.seen.get(&(device, seq)).copied());
             let attempt = attempt.unwrap_or(0);
-            self.send(Packet::TillMoved { device, connection, seq, attempt });
+            self.send(Packet::TerminalMoved { device, connection, seq, attempt });
         }
         for reply in replies.iter().filter(|reply| is_moved(&reply.answer)) {
             self.judge_refused(device, reply.seq, Rejection::TagMoved)?;
         }
         if !replies.is_empty() {
-            self.send(Packet::TillReplies { device, connection, replies });
+            self.send(Packet::TerminalReplies { device, connection, replies });
         }
         Ok(())
     }
@@ -296,7 +296,7 @@ impl World {
         self.judge_refused(device, seq, rejection)?;
         let answer = TerminalAnswer::rejected_without_wallet(rejection, self.clock());
         let replies = vec![TerminalReply { seq, answer }];
-        self.send(Packet::TillReplies { device, connection, replies });
+        self.send(Packet::TerminalReplies { device, connection, replies });
         Ok(())
     }
 

@@ -1,8 +1,8 @@
 //! What leaves the node, judged the moment it leaves: against the books of what is durable, and of what is decided.
 
 use actors::DeviceReply;
-use actors::pipeline::Release;
-use engine::command::{OfficeAction, OfficeAnswer, OfficeCommand};
+use actors::pipeline::Effect;
+use engine::command::{AdminAction, AdminAnswer, AdminCommand};
 use engine::gates::command::{DeviceAnswer, Verdict};
 use engine::model::ids::DeviceId;
 use engine::model::rejection::Rejection;
@@ -18,10 +18,10 @@ mod money;
 
 impl World {
     /// Judges what a shard releases, and sends it on its way.
-    pub(super) fn release(&mut self, shard: usize, releases: Vec<Release<Asker>>) -> Check {
+    pub(super) fn release(&mut self, shard: usize, releases: Vec<Effect<Asker>>) -> Check {
         for release in releases {
             match (release, &self.life) {
-                (Release::Device { to: Asker::Device { device, connection, probe }, replies }, &life) => {
+                (Effect::Device { to: Asker::Device { device, connection, probe }, replies }, &life) => {
                     for reply in &replies {
                         self.judge_reply(shard, device, reply, probe)?;
                     }
@@ -29,7 +29,7 @@ impl World {
                         self.send(Packet::Replies { device, connection, life, replies });
                     }
                 }
-                (Release::Confirmed { to: Asker::Device { device, connection, probe }, seqs }, &life) => {
+                (Effect::Confirmed { to: Asker::Device { device, connection, probe }, seqs }, &life) => {
                     for &seq in &seqs {
                         self.judge_confirmation(shard, device, seq)?;
                     }
@@ -37,46 +37,46 @@ impl World {
                         self.send(Packet::Confirmed { device, connection, life, seqs });
                     }
                 }
-                (Release::Office { to: Asker::Office { number, command, probe }, answer, .. }, _) => {
-                    self.judge_office(shard, &command, answer, probe)?;
+                (Effect::Admin { to: Asker::Admin { number, command, probe }, answer, .. }, _) => {
+                    self.judge_admin(shard, &command, answer, probe)?;
                     if !probe {
                         self.send(Packet::Told { number, answer });
                     }
                 }
-                (Release::Office { to: Asker::Welcome { device, connection }, .. }, _) => {
+                (Effect::Admin { to: Asker::Welcome { device, connection }, .. }, _) => {
                     self.welcomed(device, connection);
                 }
-                (Release::Office { to: Asker::Setup, answer, .. }, _) => self.set_up = Some(answer),
-                (Release::View { to: Asker::Query(query), view }, _) => {
+                (Effect::Admin { to: Asker::Setup, answer, .. }, _) => self.set_up = Some(answer),
+                (Effect::View { to: Asker::Query(query), view }, _) => {
                     self.counts.views += 1;
                     self.ledgers[shard].books.shows(&query, &view)?;
                 }
-                (Release::View { to: Asker::Resolve(number), view }, _) => {
+                (Effect::View { to: Asker::Resolve(number), view }, _) => {
                     if let Some(tag) = self.tag_of(number) {
                         self.ledgers[shard].books.shows(&Query::Tag(tag), &view)?;
                     }
                     self.resolved(number, &view)?;
                 }
-                (Release::Terminal { to: Asker::Till { device, connection }, replies }, _) => {
+                (Effect::Terminal { to: Asker::Terminal { device, connection }, replies }, _) => {
                     for reply in &replies {
-                        self.judge_till(shard, device, reply)?;
+                        self.judge_terminal(shard, device, reply)?;
                     }
-                    self.till_answered(device, connection, replies)?;
+                    self.terminal_answered(device, connection, replies)?;
                 }
-                (Release::Terminal { to: Asker::Tap { number, device }, replies }, _) => {
+                (Effect::Terminal { to: Asker::Tap { number, device }, replies }, _) => {
                     for reply in &replies {
-                        self.judge_till(shard, device, reply)?;
+                        self.judge_terminal(shard, device, reply)?;
                         self.candidate_answered(number, reply)?;
                     }
                 }
-                (Release::Terminal { to: Asker::Thief { device }, replies }, _) => {
+                (Effect::Terminal { to: Asker::Thief { device }, replies }, _) => {
                     for reply in &replies {
                         self.judge_thief(device, reply)?;
                     }
                 }
-                (Release::Send { to, through }, _) => self.may_send(shard, to, through)?,
-                (Release::Ack { to, through }, _) => self.acknowledge(shard, to, through)?,
-                (Release::Notice(_), _) => {}
+                (Effect::Send { to, through }, _) => self.may_send(shard, to, through)?,
+                (Effect::Ack { to, through }, _) => self.acknowledge(shard, to, through)?,
+                (Effect::Notice(_), _) => {}
                 (other, _) => return breach("answers go to whoever asked", format!("{other:?}")),
             }
         }
@@ -160,12 +160,13 @@ impl World {
         breach("nothing is acknowledged before it is durable", format!("{device} seq {seq} confirmed"))
     }
 
-    fn judge_office(&mut self, shard: usize, command: &OfficeCommand, answer: OfficeAnswer, probe: bool) -> Check {
-        if answer == OfficeAnswer::Rejected(Rejection::StillPending) {
+    fn judge_admin(&mut self, shard: usize, command: &AdminCommand, answer: AdminAnswer, probe: bool) -> Check {
+        if answer == AdminAnswer::Rejected(Rejection::StillPending) {
             return self.judge_still_pending(shard, command);
         }
-        if !probe && answer == OfficeAnswer::Rejected(Rejection::Busy) {
-            let waits = matches!(command.action, OfficeAction::Cash(_)) && self.ledgers[shard].ahead.money.was_held();
+        if !probe && answer == AdminAnswer::Rejected(Rejection::Busy) {
+            let waits =
+                matches!(command.action, AdminAction::Cashless(_)) && self.ledgers[shard].ahead.money.was_held();
             return if waits { Ok(()) } else { breach("only a currency is waited for", format!("{command:?}")) };
         }
         if !probe {
@@ -174,7 +175,7 @@ impl World {
         let ledger = &mut self.ledgers[shard];
         let books = &ledger.books;
         let Some(key) = command.key else { return Ok(()) };
-        if answer == OfficeAnswer::Rejected(Rejection::IdempotencyKeyExpired) {
+        if answer == AdminAnswer::Rejected(Rejection::IdempotencyKeyExpired) {
             // By the time of what is durable: a clock that is wrong for a moment makes nothing old.
             let age = key.made_at.map(|made| books.at.since_ms(made));
             if age.is_some_and(|age| age > KEY_KEPT_MS) {
@@ -188,7 +189,7 @@ impl World {
             return breach("same id, same answer", format!("key {:x} was too old, then {answer:?}", key.id));
         }
         if probe {
-            if answer == OfficeAnswer::Rejected(Rejection::IdempotencyConflict) {
+            if answer == AdminAnswer::Rejected(Rejection::IdempotencyConflict) {
                 return Ok(());
             }
             return breach("same id with other content: conflict", format!("{command:?}: {answer:?}"));

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use actors::{DeviceReply, TerminalReply};
-use engine::command::{OfficeAnswer, OfficeCommand};
+use engine::command::{AdminAnswer, AdminCommand};
 use engine::gates::command::DeviceCommand;
 use engine::model::ids::{DeviceId, ShardId};
 use engine::shard::outbox::Message;
@@ -12,7 +12,7 @@ use engine::view::Query;
 
 use super::Counts;
 use super::dice::Dice;
-use super::till::Frame;
+use super::terminal::Frame;
 
 /// One message on its way.
 #[derive(Clone, Debug)]
@@ -40,11 +40,11 @@ pub(super) enum Packet {
     },
     Ask {
         number: u64,
-        command: Box<OfficeCommand>,
+        command: Box<AdminCommand>,
     },
     Told {
         number: u64,
-        answer: OfficeAnswer,
+        answer: AdminAnswer,
     },
     /// Somebody wants to know.
     Query(Query),
@@ -55,13 +55,13 @@ pub(super) enum Packet {
         frames: Vec<Frame>,
     },
     /// Answers to a terminal.
-    TillReplies {
+    TerminalReplies {
         device: DeviceId,
         connection: u64,
         replies: Vec<TerminalReply>,
     },
     /// A terminal's frame is to be sent again: its wristband had moved at this attempt.
-    TillMoved {
+    TerminalMoved {
         device: DeviceId,
         connection: u64,
         seq: u64,

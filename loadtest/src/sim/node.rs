@@ -4,9 +4,9 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use actors::clock::Clock;
-use actors::courier::Courier;
 use actors::limits::CLOCK_JUMP_MS;
-use actors::pipeline::{Pipeline, Release, Stepped};
+use actors::outbox_sender::OutboxSender;
+use actors::pipeline::{Effect, Pipeline, Stepped};
 use actors::recover::{Recovering, save};
 use engine::audit::Audit;
 use engine::model::ids::ShardId;
@@ -30,7 +30,7 @@ const HEADER_BYTES: usize = 512;
 /// A running node.
 pub(super) struct Node {
     pub(super) pipelines: Vec<Pipeline<Asker>>,
-    pub(super) couriers: Vec<Courier>,
+    pub(super) couriers: Vec<OutboxSender>,
     pub(super) door: Door,
     writer: LogWriter<FaultDisk>,
     readers: Readers<FaultDisk>,
@@ -125,10 +125,10 @@ impl World {
 
     /// Somebody is told to ask again: nothing has happened, or nobody knows. Devices and the office do so when they have
     /// lost their patience.
-    pub(super) fn put_off(&mut self, told: Vec<Release<Asker>>) {
+    pub(super) fn put_off(&mut self, told: Vec<Effect<Asker>>) {
         for release in told {
             self.counts.fault("put_off");
-            let (Release::NotAnswered { to, .. } | Release::View { to, .. }) = release else { continue };
+            let (Effect::NotAnswered { to, .. } | Effect::View { to, .. }) = release else { continue };
             if let (Asker::Tap { number, .. } | Asker::Resolve(number), Some(node)) = (to, &mut self.node) {
                 node.door.forget(number);
             }
@@ -307,7 +307,7 @@ impl World {
                 let what = format!("shard {} after {} records", shard.id().0, records.len());
                 return breach("replay from zero = snapshot + tail", what);
             }
-            couriers.push(Courier::new(&shard));
+            couriers.push(OutboxSender::new(&shard));
             pipelines.push(Pipeline::new(shard));
         }
         self.node = Some(Node {
@@ -364,8 +364,8 @@ impl World {
         for (pipeline, ledger) in node.pipelines.iter().zip(&self.ledgers).filter(|(pipeline, _)| !pipeline.is_down()) {
             ledger.ahead.agree_with(pipeline.shard())?;
             if from_the_beginning {
-                let again = from_zero(pipeline.shard().id(), &ledger.handed)?;
-                if again.state_hash() != pipeline.shard().state_hash() {
+                let replay = from_zero(pipeline.shard().id(), &ledger.handed)?;
+                if replay.state_hash() != pipeline.shard().state_hash() {
                     return breach("replay from zero = living state", format!("shard {}", pipeline.shard().id().0));
                 }
             }

@@ -2,7 +2,7 @@
 //! look.
 
 use actors::pipeline::Work;
-use engine::command::OfficeAction;
+use engine::command::AdminAction;
 use engine::gates::command::{Credential, DeviceAction, DeviceCommand, Direction, Scan, Undo};
 use engine::model::credential::{VerifiedTicket, text};
 use engine::model::ids::{TicketId, ZoneNo};
@@ -10,8 +10,8 @@ use engine::model::rejection::Rejection;
 use engine::model::time::Timestamp;
 use engine::view::Query;
 
+use super::admin::{idea, worn};
 use super::net::Packet;
-use super::office::{idea, worn};
 use super::world::{Asker, World, shard_of, shard_of_action};
 
 impl World {
@@ -90,10 +90,10 @@ impl World {
         let numbers: Vec<u64> = page.answers.range(page.floor..).map(|(seq, _)| *seq).collect();
         if numbers.is_empty() {
             if self.dice.one_in(2)
-                && let Some(mistake) = self.office.mistake(&mut self.dice)
+                && let Some(mistake) = self.admin.mistake(&mut self.dice)
             {
-                let asker = Asker::Office { number: 0, command: Box::new(mistake.clone()), probe: true };
-                self.take(shard_of_action(&mistake.action), Work::Office(Box::new(mistake)), asker);
+                let asker = Asker::Admin { number: 0, command: Box::new(mistake.clone()), probe: true };
+                self.take(shard_of_action(&mistake.action), Work::Admin(Box::new(mistake)), asker);
             }
             return;
         }
@@ -110,14 +110,14 @@ impl World {
         self.send_commands(index, vec![command], true);
     }
 
-    pub(super) fn office_thinks(&mut self) {
+    pub(super) fn admin_thinks(&mut self) {
         let site = &self.sites[usize::from(self.dice.one_in(6))];
         let action = idea(site, &mut self.dice);
-        self.office_asks(action);
+        self.admin_asks(action);
     }
 
-    pub(super) fn office_asks(&mut self, action: OfficeAction) {
-        if let Some((number, command)) = self.office.ask(self.step, Timestamp(self.true_ms), action) {
+    pub(super) fn admin_asks(&mut self, action: AdminAction) {
+        if let Some((number, command)) = self.admin.ask(self.step, Timestamp(self.true_ms), action) {
             self.counts.commands += 1;
             self.send(Packet::Ask { number, command: Box::new(command) });
         }

@@ -1,7 +1,7 @@
 //! Messages between shards, over a network that loses, repeats, delays and reorders them and what acknowledges them.
 //! What leaves is held against what the disk has confirmed.
 
-use actors::courier::Delivery;
+use actors::outbox_sender::Delivery;
 use actors::pipeline::Work;
 use engine::model::ids::ShardId;
 use engine::shard::outbox::Message;

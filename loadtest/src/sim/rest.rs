@@ -6,7 +6,7 @@ use super::books::money::{all_quiet, all_together};
 use super::device::Reader;
 use super::disk::SHARDS;
 use super::node::Node;
-use super::till::Till;
+use super::terminal::Terminal;
 use super::world::{World, shard_of};
 use super::{Check, breach};
 
@@ -32,8 +32,8 @@ impl World {
             self.down_until = self.step;
         }
         (0..self.readers.len()).for_each(|reader| self.reconnect(reader));
-        (0..self.tills.len()).for_each(|till| self.till_reconnects(till));
-        self.office.hurry();
+        (0..self.terminals.len()).for_each(|terminal| self.terminal_reconnects(terminal));
+        self.admin.hurry();
         let began = self.true_ms;
         while !self.is_at_rest() {
             if self.true_ms - began > QUIET_MS_MAX {
@@ -71,10 +71,10 @@ impl World {
 
     fn who_waits(&self) -> String {
         let readers = self.readers.iter().filter(|reader| !reader.is_content()).count();
-        let tills = self.tills.iter().filter(|till| !till.is_content()).count();
-        let office = if self.office.is_content() { "" } else { ", the office" };
+        let terminals = self.terminals.iter().filter(|terminal| !terminal.is_content()).count();
+        let admin = if self.admin.is_content() { "" } else { ", the office" };
         let idle = self.node.as_ref().is_some_and(Node::is_idle);
-        format!("{readers} readers, {tills} terminals{office} wait; shards at rest: {idle}")
+        format!("{readers} readers, {terminals} terminals{admin} wait; shards at rest: {idle}")
     }
 
     /// Nothing is under way: neither in the books nor for anybody who still waits, and the audit agrees.
@@ -94,9 +94,9 @@ impl World {
     fn is_at_rest(&self) -> bool {
         self.node.as_ref().is_some_and(Node::is_idle)
             && self.net.is_empty()
-            && self.office.is_content()
+            && self.admin.is_content()
             && self.readers.iter().all(Reader::is_content)
-            && self.tills.iter().all(Till::is_content)
+            && self.terminals.iter().all(Terminal::is_content)
     }
 
     /// Every final answer that anybody ever heard is in the books, to the last bit.
@@ -110,6 +110,6 @@ impl World {
                 }
             }
         }
-        self.tills_heard_the_books()
+        self.terminals_heard_the_books()
     }
 }

@@ -1,7 +1,7 @@
 //! The simulated festivals as they are founded, before anything can go wrong.
 
 use actors::pipeline::Work;
-use engine::command::{OfficeAction, OfficeAnswer, OfficeCommand};
+use engine::command::{AdminAction, AdminAnswer, AdminCommand};
 use engine::gates::command::CategoryValues;
 use engine::model::ids::{CategoryNo, FestivalId, GateNo, ZoneNo};
 use engine::model::money::{Currency, Money};
@@ -9,7 +9,7 @@ use engine::model::principal::Principal;
 use engine::model::status::{CategoryKind, EntryPolicy, FestivalStatus, Policy, ScanAck};
 use engine::model::time::{MINUTE_MS, Timestamp};
 
-use super::office::{Site, hash_of, offer};
+use super::admin::{Site, hash_of, offer};
 use super::world::{Asker, DOORS_OPEN, World, shard_of_action};
 use super::{Check, breach};
 
@@ -21,7 +21,7 @@ impl World {
         let entry = self.dice.pick(EntryPolicy::ALL);
         let policy = Policy { entry, ack, log_one_rejection_in: 1 };
         let (starts_at, ends_at) = (Timestamp(0), Timestamp(i64::MAX));
-        self.order(OfficeAction::CreateFestival {
+        self.order(AdminAction::CreateFestival {
             slug: slug.into(),
             name: slug.into(),
             starts_at,
@@ -31,7 +31,7 @@ impl World {
         })?;
         for (parent, capacity) in zones {
             let parent = parent.map(ZoneNo);
-            self.order(OfficeAction::PutZone {
+            self.order(AdminAction::PutZone {
                 festival,
                 zone: None,
                 name: "area".into(),
@@ -40,10 +40,10 @@ impl World {
             })?;
         }
         for zone in 0..zones.len() as u8 {
-            self.order(OfficeAction::AddGate { festival, zone: ZoneNo(zone), name: "gate".into() })?;
+            self.order(AdminAction::AddGate { festival, zone: ZoneNo(zone), name: "gate".into() })?;
         }
         for to in [FestivalStatus::Published, FestivalStatus::Ongoing] {
-            self.order(OfficeAction::SetFestivalStatus { festival, to })?;
+            self.order(AdminAction::SetFestivalStatus { festival, to })?;
         }
         let everywhere = (1 << zones.len()) - 1;
         // The evening takes five minutes: one kind of ticket ends in the middle of it, one begins.
@@ -60,7 +60,7 @@ impl World {
                 valid_from: Timestamp(valid_from),
                 valid_until: Timestamp(valid_until),
             };
-            self.order(OfficeAction::PutCategory { festival, category: None, values })?;
+            self.order(AdminAction::PutCategory { festival, category: None, values })?;
         }
         self.sites.push(Site {
             festival,
@@ -71,22 +71,22 @@ impl World {
         });
         for (category, count, paid) in [(0, 4, true), (1, 2, true), (2, 2, true), (0, 2, true), (0, 1, false)] {
             let (category, holders, seed) = (CategoryNo(category), vec![None; count], self.dice.draw());
-            self.order(OfficeAction::IssueTickets { festival, category, holders, paid, seed })?;
+            self.order(AdminAction::IssueTickets { festival, category, holders, paid, seed })?;
         }
         for gate in (0..zones.len()).chain([0]) {
             let code = self.dice.draw();
             self.order(offer(festival, GateNo(gate as u16), code))?;
             let (code_hash, public_key) = (hash_of(code), hash_of(code));
-            self.order(OfficeAction::EnrolDevice { festival, code_hash, public_key })?;
+            self.order(AdminAction::EnrolDevice { festival, code_hash, public_key })?;
         }
         Ok(())
     }
 
     /// One command of the office, from the question to the durable answer.
-    pub(super) fn order(&mut self, action: OfficeAction) -> Check {
+    pub(super) fn order(&mut self, action: AdminAction) -> Check {
         let shard = shard_of_action(&action);
-        let command = OfficeCommand { key: None, by: Principal::Installation, action: action.clone() };
-        self.take(shard, Work::Office(Box::new(command)), Asker::Setup);
+        let command = AdminCommand { key: None, by: Principal::Installation, action: action.clone() };
+        self.take(shard, Work::Admin(Box::new(command)), Asker::Setup);
         for _ in 0..20 {
             self.everything_moves()?;
             if self.set_up.is_some() {
@@ -94,10 +94,10 @@ impl World {
             }
         }
         match self.set_up.take() {
-            Some(OfficeAnswer::Rejected(rejection)) => {
+            Some(AdminAnswer::Rejected(rejection)) => {
                 breach("a festival can be set up", format!("{action:?}: {rejection:?}"))
             }
-            Some(answer) => self.office_knows(&action, answer),
+            Some(answer) => self.admin_knows(&action, answer),
             None => breach("a festival can be set up", format!("{action:?}: no answer")),
         }
     }

@@ -1,8 +1,8 @@
 //! A festival that is not open yet, whose office cannot make up its mind about the currency. Sooner or later somebody
 //! brings money, here or to another festival that takes this one's wallets, and then it stays.
 
-use engine::cashless::command::{CashAction, Source, SourceKind};
-use engine::command::OfficeAction;
+use engine::cashless::command::{CashlessAction, Source, SourceKind};
+use engine::command::AdminAction;
 use engine::model::ids::{FestivalId, Home, WalletId};
 use engine::model::money::{Currency, Money};
 use engine::model::status::{FestivalStatus, Policy};
@@ -35,7 +35,7 @@ fn currency(code: &str) -> Currency {
 impl World {
     pub(super) fn pitch(&mut self) -> Check {
         let festival = festival();
-        self.order(OfficeAction::CreateFestival {
+        self.order(AdminAction::CreateFestival {
             slug: "tent".into(),
             name: "tent".into(),
             starts_at: Timestamp(0),
@@ -43,18 +43,18 @@ impl World {
             policy: Policy::default(),
             calendar: Calendar::default(),
         })?;
-        self.order(OfficeAction::SetFestivalStatus { festival, to: FestivalStatus::Published })?;
+        self.order(AdminAction::SetFestivalStatus { festival, to: FestivalStatus::Published })?;
         let policy = policy(Currency::EUR, &mut self.dice);
-        self.order(OfficeAction::Cash(CashAction::SetPolicy { festival, policy }))?;
+        self.order(AdminAction::Cashless(CashlessAction::SetPolicy { festival, policy }))?;
         let values = vendor_values(true, &mut self.dice);
         let vendor = engine::model::ids::VendorNo(0);
-        self.order(OfficeAction::Cash(CashAction::PutVendor { festival, vendor: None, values }))?;
+        self.order(AdminAction::Cashless(CashlessAction::PutVendor { festival, vendor: None, values }))?;
         let values = product_values(3, true);
-        self.order(OfficeAction::Cash(CashAction::PutProduct { festival, vendor, product: None, values }))?;
+        self.order(AdminAction::Cashless(CashlessAction::PutProduct { festival, vendor, product: None, values }))?;
         for shard in 0..SHARDS {
             let mut ids = (WALLETS_FROM..).map(WalletId);
             let wallet = ids.find(|id| Home::Wallet(*id).shard(SHARDS).0 == shard).expect("ids do not end");
-            self.order(OfficeAction::Cash(CashAction::CreateWallet { wallet, festival, account: None }))?;
+            self.order(AdminAction::Cashless(CashlessAction::CreateWallet { wallet, festival, account: None }))?;
             self.tent.wallets.push(wallet);
         }
         Ok(())
@@ -67,7 +67,7 @@ impl World {
         let after = currency(self.dice.pick(&["EUR", "CHF", "JPY"]));
         self.tent.currency = Some(after);
         let policy = policy(after, &mut self.dice);
-        self.office_asks(OfficeAction::Cash(CashAction::SetPolicy { festival, policy }));
+        self.admin_asks(AdminAction::Cashless(CashlessAction::SetPolicy { festival, policy }));
         if !self.dice.one_in(4) {
             return;
         }
@@ -75,6 +75,12 @@ impl World {
         let festival = if self.dice.one_in(3) { at } else { festival };
         let amount = Money { minor: 10, currency: self.dice.pick(&[before, after]) };
         let source = Source::new(SourceKind::Desk, festival, 1);
-        self.office_asks(OfficeAction::Cash(CashAction::TopUp { wallet, festival, amount, source, taken: false }));
+        self.admin_asks(AdminAction::Cashless(CashlessAction::TopUp {
+            wallet,
+            festival,
+            amount,
+            source,
+            taken: false,
+        }));
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use actors::clock::{Clock, Found};
 use actors::pipeline::Work;
-use engine::command::{OfficeAction, OfficeAnswer, OfficeCommand};
+use engine::command::{AdminAction, AdminAnswer, AdminCommand};
 use engine::gates::command::DeviceCommand;
 use engine::model::credential::QrSecret;
 use engine::model::ids::{DeviceId, FestivalId, Home, ShardId, ZoneNo};
@@ -15,15 +15,15 @@ use engine::model::time::{HOUR_MS, Timestamp};
 use engine::view::Query;
 use storage::testing::faults::{FaultDisk, Faults};
 
+use super::admin::{Admin, Site};
 use super::bank::Bank;
 use super::device::Reader;
 use super::dice::Dice;
 use super::disk::{SHARDS, SpoiltSnapshots};
 use super::net::{Net, Packet};
 use super::node::{Ledger, Node};
-use super::office::{Office, Site};
 use super::tent::Tent;
-use super::till::Till;
+use super::terminal::Terminal;
 use super::{Check, Counts, breach};
 
 /// Who waits for an answer.
@@ -34,13 +34,13 @@ pub(super) enum Asker {
         connection: u64,
         probe: bool,
     },
-    Office {
+    Admin {
         number: u64,
-        command: Box<OfficeCommand>,
+        command: Box<AdminCommand>,
         probe: bool,
     },
     Query(Query),
-    Till {
+    Terminal {
         device: DeviceId,
         connection: u64,
     },
@@ -78,12 +78,12 @@ pub(super) struct World {
     pub(super) readers: Vec<Reader>,
     /// Connections up to this number were broken, by reader.
     broken: Vec<u64>,
-    pub(super) tills: Vec<Till>,
+    pub(super) terminals: Vec<Terminal>,
     /// Terminals' connections up to this number were broken.
-    broken_tills: BTreeMap<DeviceId, u64>,
+    broken_terminals: BTreeMap<DeviceId, u64>,
     pub(super) bank: Bank,
     pub(super) tent: Tent,
-    pub(super) office: Office,
+    pub(super) admin: Admin,
     pub(super) sites: Vec<Site>,
     pub(super) step: u64,
     pub(super) true_ms: i64,
@@ -96,7 +96,7 @@ pub(super) struct World {
     /// The disk says that it has flushed, and has not.
     pub(super) lied: bool,
     pub(super) secret: QrSecret,
-    pub(super) set_up: Option<OfficeAnswer>,
+    pub(super) set_up: Option<AdminAnswer>,
     /// A shard that is down has left somebody without a word.
     silent: bool,
 }
@@ -124,11 +124,11 @@ impl World {
             net: Net::default(),
             readers: Vec::new(),
             broken: Vec::new(),
-            tills: Vec::new(),
-            broken_tills: BTreeMap::new(),
+            terminals: Vec::new(),
+            broken_terminals: BTreeMap::new(),
             bank: Bank::default(),
             tent: Tent::default(),
-            office: Office::default(),
+            admin: Admin::default(),
             sites: Vec::new(),
             step: 0,
             true_ms: DOORS_OPEN,
@@ -202,12 +202,12 @@ impl World {
                 self.reconnect(index);
             }
         }
-        for index in 0..self.tills.len() {
-            if self.tills[index].is_impatient(self.step) {
-                self.till_reconnects(index);
+        for index in 0..self.terminals.len() {
+            if self.terminals[index].is_impatient(self.step) {
+                self.terminal_reconnects(index);
             }
         }
-        for (number, command) in self.office.overdue(self.step) {
+        for (number, command) in self.admin.overdue(self.step) {
             self.send(Packet::Ask { number, command: Box::new(command) });
         }
         Ok(())
@@ -239,10 +239,10 @@ impl World {
                 }
             }
             158 => {
-                let till = self.dice.below(self.tills.len() as u64) as usize;
+                let terminal = self.dice.below(self.terminals.len() as u64) as usize;
                 if self.dice.one_in(3) {
                     self.counts.fault("reconnect");
-                    self.till_reconnects(till);
+                    self.terminal_reconnects(terminal);
                 }
             }
             0..=29 => self.somebody_scans(),
@@ -256,7 +256,7 @@ impl World {
             }
             58..=67 => self.flush(),
             68..=79 => return self.tell(),
-            80..=85 => self.office_thinks(),
+            80..=85 => self.admin_thinks(),
             86..=89 => self.somebody_looks(),
             90 => self.tick(),
             91 => self.probe(),
@@ -390,10 +390,10 @@ impl World {
                 self.reconnect(index);
             }
         }
-        for index in 0..self.tills.len() {
-            self.broken_tills.insert(self.tills[index].id, self.tills[index].connection);
+        for index in 0..self.terminals.len() {
+            self.broken_terminals.insert(self.terminals[index].id, self.terminals[index].connection);
             if self.dice.one_in(2) {
-                self.till_reconnects(index);
+                self.terminal_reconnects(index);
             }
         }
     }
@@ -432,31 +432,31 @@ impl World {
                 }
             }
             Packet::Ask { number, command } => {
-                let asker = Asker::Office { number, command: command.clone(), probe: false };
-                self.take(shard_of_action(&command.action), Work::Office(command), asker);
+                let asker = Asker::Admin { number, command: command.clone(), probe: false };
+                self.take(shard_of_action(&command.action), Work::Admin(command), asker);
             }
             Packet::Told { number, answer } => {
-                if let Some(command) = self.office.hear(number, answer)? {
-                    self.office_knows(&command.action, answer)?;
+                if let Some(command) = self.admin.hear(number, answer)? {
+                    self.admin_knows(&command.action, answer)?;
                 }
             }
             Packet::Frames { device, connection, frames } => {
-                if self.broken_tills.get(&device).is_none_or(|broken| connection > *broken) {
+                if self.broken_terminals.get(&device).is_none_or(|broken| connection > *broken) {
                     return self.frames_arrive(device, connection, frames);
                 }
             }
-            Packet::TillMoved { device, connection, seq, attempt } => {
-                let listening = |till: &Till| till.id == device && till.connection == connection;
-                if let Some(index) = self.tills.iter().position(listening)
-                    && let Some(frame) = self.tills[index].comes_again(self.step, seq, attempt)
+            Packet::TerminalMoved { device, connection, seq, attempt } => {
+                let listening = |terminal: &Terminal| terminal.id == device && terminal.connection == connection;
+                if let Some(index) = self.terminals.iter().position(listening)
+                    && let Some(frame) = self.terminals[index].comes_again(self.step, seq, attempt)
                 {
                     self.send_frames(index, vec![frame]);
                 }
             }
-            Packet::TillReplies { device, connection, replies } => {
-                let listening = |till: &Till| till.id == device && till.connection == connection;
-                if let Some(index) = self.tills.iter().position(listening) {
-                    return self.till_hears(index, &replies);
+            Packet::TerminalReplies { device, connection, replies } => {
+                let listening = |terminal: &Terminal| terminal.id == device && terminal.connection == connection;
+                if let Some(index) = self.terminals.iter().position(listening) {
+                    return self.terminal_hears(index, &replies);
                 }
             }
             Packet::Messages { from, to, first, messages } => self.messages_arrive(from, to, first, messages),
@@ -474,28 +474,28 @@ impl World {
     }
 
     /// What the office learns goes round: new tickets are sold, new readers stand at their gates.
-    pub(super) fn office_knows(&mut self, action: &OfficeAction, answer: OfficeAnswer) -> Check {
+    pub(super) fn admin_knows(&mut self, action: &AdminAction, answer: AdminAnswer) -> Check {
         match (action, answer) {
-            (_, OfficeAnswer::Issued { festival, category, first_serial, count, seed }) => {
+            (_, AdminAnswer::Issued { festival, category, first_serial, count, seed }) => {
                 let issued = engine::command::issued(festival, category, first_serial, count, seed);
                 self.site(festival).tickets.extend(issued);
             }
-            (OfficeAction::RotateQrKey { festival }, OfficeAnswer::QrKey(version)) => {
+            (AdminAction::RotateQrKey { festival }, AdminAnswer::QrKey(version)) => {
                 let site = self.site(*festival);
                 site.qr_version = site.qr_version.max(version);
             }
-            (OfficeAction::OfferEnrolment { festival, code_hash, .. }, OfficeAnswer::CodeUntil(_)) => {
+            (AdminAction::OfferEnrolment { festival, code_hash, .. }, AdminAnswer::CodeUntil(_)) => {
                 let enrol =
-                    OfficeAction::EnrolDevice { festival: *festival, code_hash: *code_hash, public_key: *code_hash };
-                self.office_asks(enrol);
+                    AdminAction::EnrolDevice { festival: *festival, code_hash: *code_hash, public_key: *code_hash };
+                self.admin_asks(enrol);
             }
-            (OfficeAction::EnrolDevice { .. }, OfficeAnswer::Device(device)) => {
-                if self.ledgers[shard_of(device.festival())].books.money.till(device).is_some() {
-                    return self.till_arrives(device);
+            (AdminAction::EnrolDevice { .. }, AdminAnswer::Device(device)) => {
+                if self.ledgers[shard_of(device.festival())].books.money.terminal(device).is_some() {
+                    return self.terminal_arrives(device);
                 }
                 self.reader_arrives(device);
             }
-            (OfficeAction::Cash(action), answer) => self.bank_knows(action, answer),
+            (AdminAction::Cashless(action), answer) => self.bank_knows(action, answer),
             _ => {}
         }
         Ok(())
@@ -518,8 +518,8 @@ impl World {
     /// What has happened in this world.
     pub(super) fn counted(&self) -> Counts {
         let by_readers: usize = self.readers.iter().map(Reader::acknowledged).sum();
-        let by_tills: usize = self.tills.iter().map(Till::acknowledged).sum();
-        let acknowledged = (by_readers + by_tills + self.office.told.len()) as u64;
+        let by_terminals: usize = self.terminals.iter().map(Terminal::acknowledged).sum();
+        let acknowledged = (by_readers + by_terminals + self.admin.told.len()) as u64;
         let events = self.ledgers.iter().map(|ledger| ledger.books.events).sum();
         let mut money = self.counts.money.clone();
         for (what, count) in self.ledgers.iter().flat_map(|ledger| &ledger.books.money.tally) {
@@ -533,6 +533,6 @@ pub(super) fn shard_of(festival: FestivalId) -> usize {
     usize::from(Home::Festival(festival).shard(SHARDS).0)
 }
 
-pub(super) fn shard_of_action(action: &OfficeAction) -> usize {
+pub(super) fn shard_of_action(action: &AdminAction) -> usize {
     usize::from(action.home().shard(SHARDS).0)
 }

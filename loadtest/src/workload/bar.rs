@@ -4,7 +4,7 @@
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 
-use crate::tab::{Order, Tab};
+use crate::cashless_model::{CashlessModel, Order};
 
 /// How many people who are being served at this moment are passed over in search of the next one.
 const PASSED_OVER_MAX: usize = 64;
@@ -23,7 +23,7 @@ const PAY_MAX: i64 = 1_500;
 const TOP_UP: i64 = 5_000;
 
 /// Picks who comes next. The same seed makes the same night.
-pub struct Round {
+pub struct CustomerMix {
     rng: ChaCha8Rng,
     /// The next in the queue.
     at: usize,
@@ -31,36 +31,36 @@ pub struct Round {
     hot: u32,
 }
 
-impl Round {
+impl CustomerMix {
     /// `hot`: the share of payments that come from the shared wallet, 0 to 1.
     pub fn new(seed: u64, hot: f64) -> Self {
         Self { rng: ChaCha8Rng::seed_from_u64(seed), at: 1, hot: (hot * 65_536.0) as u32 }
     }
 
     /// Who comes next, and what they want. `None` while everybody is being served.
-    pub fn next(&mut self, tab: &Tab) -> Option<(usize, Order)> {
+    pub fn next(&mut self, cashless_model: &CashlessModel) -> Option<(usize, Order)> {
         let draw = self.rng.next_u32();
         let amount = 50 + i64::from(draw >> 16) % (PAY_MAX - 49);
         if self.hot > 0 && self.rng.next_u32() % 65_536 < self.hot {
             return Some((0, Order::Pay { amount, count: 0 }));
         }
-        let first = usize::from(tab.guests[0].shared);
-        for _ in 0..PASSED_OVER_MAX.min(tab.guests.len()) {
+        let first = usize::from(cashless_model.customers[0].shared);
+        for _ in 0..PASSED_OVER_MAX.min(cashless_model.customers.len()) {
             let next = self.at.max(first);
-            self.at = if next + 1 == tab.guests.len() { first } else { next + 1 };
-            let guest = &tab.guests[next];
-            if guest.under_way {
+            self.at = if next + 1 == cashless_model.customers.len() { first } else { next + 1 };
+            let customer = &cashless_model.customers[next];
+            if customer.under_way {
                 continue;
             }
-            let order = match (draw % 1_024, guest.paid) {
-                (0..TOO_MUCH, _) if !guest.roams => Order::Pay { amount: guest.balance + amount, count: 0 },
+            let order = match (draw % 1_024, customer.paid) {
+                (0..TOO_MUCH, _) if !customer.roams => Order::Pay { amount: customer.balance + amount, count: 0 },
                 (TOO_MUCH..REFUND, Some((payment, left))) if left > 0 => {
                     // The whole of it, or a part.
                     let amount = if draw & 1 << 20 == 0 { left } else { 1 + i64::from(draw >> 16) % left };
                     Order::Refund { payment, amount }
                 }
-                (REFUND..BALANCE, _) if !guest.roams => Order::Balance,
-                _ if !guest.roams && guest.balance < PAY_MAX => Order::TopUp { amount: TOP_UP },
+                (REFUND..BALANCE, _) if !customer.roams => Order::Balance,
+                _ if !customer.roams && customer.balance < PAY_MAX => Order::TopUp { amount: TOP_UP },
                 (BALANCE..WITH_LINES, _) => {
                     let count = 1 + (draw >> 16) as u16 % 3;
                     Order::Pay { amount: PRICE * i64::from(count), count }
@@ -76,38 +76,38 @@ impl Round {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tab::Guest;
+    use crate::cashless_model::Customer;
     use engine::model::ids::{TransactionId, WalletId};
 
     #[test]
     fn every_kind_of_order_comes_and_nobody_is_served_twice_at_a_time() {
-        let mut shared = Guest::new(WalletId(9), None, 1 << 40);
+        let mut shared = Customer::new(WalletId(9), None, 1 << 40);
         shared.shared = true;
-        let mut tab = Tab::new(vec![shared]);
-        tab.guests.extend((1..=50).map(|id| Guest::new(WalletId(id), None, 5_000)));
-        tab.guests[50].under_way = true;
-        let mut round = Round::new(7, 0.25);
+        let mut cashless_model = CashlessModel::new(vec![shared]);
+        cashless_model.customers.extend((1..=50).map(|id| Customer::new(WalletId(id), None, 5_000)));
+        cashless_model.customers[50].under_way = true;
+        let mut mix = CustomerMix::new(7, 0.25);
         let mut seen = [0_u32; 7];
         for serial in 0..20_000 {
-            let (at, order) = round.next(&tab).unwrap();
-            let guest = &mut tab.guests[at];
-            assert!(!guest.under_way);
+            let (at, order) = mix.next(&cashless_model).unwrap();
+            let customer = &mut cashless_model.customers[at];
+            assert!(!customer.under_way);
             seen[match order {
                 Order::Pay { .. } if at == 0 => 0,
-                Order::Pay { amount, .. } if amount > guest.balance => 1,
+                Order::Pay { amount, .. } if amount > customer.balance => 1,
                 Order::Pay { amount, count } => {
-                    guest.balance -= amount;
-                    guest.paid = Some((TransactionId { wallet: guest.wallet, serial }, amount));
+                    customer.balance -= amount;
+                    customer.paid = Some((TransactionId { wallet: customer.wallet, serial }, amount));
                     2 + usize::from(count > 0)
                 }
                 Order::Refund { amount, .. } => {
-                    guest.balance += amount;
-                    guest.paid = guest.paid.map(|(payment, left)| (payment, left - amount));
-                    assert!(amount > 0 && guest.paid.unwrap().1 >= 0);
+                    customer.balance += amount;
+                    customer.paid = customer.paid.map(|(payment, left)| (payment, left - amount));
+                    assert!(amount > 0 && customer.paid.unwrap().1 >= 0);
                     4
                 }
                 Order::TopUp { amount } => {
-                    guest.balance += amount;
+                    customer.balance += amount;
                     5
                 }
                 Order::Balance => 6,

@@ -17,7 +17,7 @@ const INSIDE_ALREADY: u32 = STRANGER + 10;
 const NOT_INSIDE: u32 = INSIDE_ALREADY + 2;
 
 /// Picks who comes next. The same seed makes the same night.
-pub struct Crowd {
+pub struct Population {
     rng: ChaCha8Rng,
     /// Visitors before this one belong here; those from it on are strangers.
     strangers_from: usize,
@@ -26,7 +26,7 @@ pub struct Crowd {
     next_stranger: usize,
 }
 
-impl Crowd {
+impl Population {
     /// A crowd of the model's visitors, strangers last.
     pub fn new(model: &Model, seed: u64) -> Self {
         let strangers_from = model.visitors.iter().take_while(|visitor| !visitor.stranger).count();
@@ -92,10 +92,10 @@ mod tests {
     #[test]
     fn every_kind_of_visitor_comes() {
         let mut model = model(1_000, 10);
-        let mut crowd = Crowd::new(&model, 7);
+        let mut population = Population::new(&model, 7);
         let mut seen = [0_u32; 7];
         for _ in 0..20_000 {
-            let (visitor, attempt) = crowd.next(&model, 8).unwrap();
+            let (visitor, attempt) = population.next(&model, 8).unwrap();
             let who = &mut model.visitors[visitor];
             let kind = match (attempt, who.presence, who.stranger) {
                 (Attempt::Forged, ..) => 0,
@@ -122,10 +122,10 @@ mod tests {
     #[test]
     fn nobody_is_scanned_twice_at_a_time() {
         let mut model = model(20, 2);
-        let mut crowd = Crowd::new(&model, 1);
+        let mut population = Population::new(&model, 1);
         let mut taken = 0;
         for _ in 0..1_000 {
-            let Some((visitor, attempt)) = crowd.next(&model, 20) else { continue };
+            let Some((visitor, attempt)) = population.next(&model, 20) else { continue };
             if matches!(attempt, Attempt::Enter | Attempt::Exit) {
                 assert!(!model.visitors[visitor].under_way);
                 model.visitors[visitor].under_way = true;

@@ -11,7 +11,7 @@ use crate::testing::memory::{MemoryJournal, MemoryLog};
 use crate::testing::night::{Night, Nobody, SHARDS};
 use crate::testing::views::Subject;
 use crate::views::cashless::{
-    CashPosition, CashlessViews, OrderRow, ProductPosition, ProductRow, SalesPosition, SalesRow, Statement,
+    CashlessPosition, CashlessViews, OrderRow, ProductPosition, ProductRow, SalesPosition, SalesRow, Statement,
     TransactionRow, Transactions, VendorSpan,
 };
 use crate::views::contract::Embedded;
@@ -275,13 +275,13 @@ impl GateViews for Moody {
 }
 
 impl CashlessViews for Moody {
-    fn transactions(&self, of: Transactions, page: Page<CashPosition>) -> Result<Vec<TransactionRow>, ViewsError> {
+    fn transactions(&self, of: Transactions, page: Page<CashlessPosition>) -> Result<Vec<TransactionRow>, ViewsError> {
         self.views.transactions(of, page)
     }
     fn transaction(&self, id: TransactionId) -> Result<Option<TransactionRow>, ViewsError> {
         self.views.transaction(id)
     }
-    fn orders(&self, of: VendorSpan, page: Page<CashPosition>) -> Result<Vec<OrderRow>, ViewsError> {
+    fn orders(&self, of: VendorSpan, page: Page<CashlessPosition>) -> Result<Vec<OrderRow>, ViewsError> {
         self.views.orders(of, page)
     }
     fn sales(&self, of: VendorSpan, page: Page<SalesPosition>) -> Result<Vec<SalesRow>, ViewsError> {

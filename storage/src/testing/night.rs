@@ -1,6 +1,6 @@
-//! Nights at random gates and tills: two festivals and their guests' wallets on four shards, decided by the
+//! Nights at random gates and terminals: two festivals and their guests' wallets on four shards, decided by the
 //! real engine, with what the read models have to say about them kept beside it in the plainest way. Of the gates the
-//! model hears questions and answers and asks the engine's state, and never looks at events; of the tills (`terminals.rs`) it
+//! model hears questions and answers and asks the engine's state, and never looks at events; of the terminals (`terminals.rs`) it
 //! keeps all that happened, and asks the books.
 
 mod terminals;
@@ -8,7 +8,7 @@ mod terminals;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use engine::command::{Answer, Command, OfficeAction, OfficeAnswer, OfficeCommand};
+use engine::command::{AdminAction, AdminAnswer, AdminCommand, Answer, Command};
 use engine::gates::command::{
     BY_HAND, ByHand, CategoryValues, Credential, DeviceAction, DeviceAnswer, DeviceCommand, Direction, FIRST_ENTRY,
     Scan, UNLOGGED, Undo, Verdict, WAS_NOT_INSIDE,
@@ -28,7 +28,7 @@ use crate::testing::faults::Chance;
 use crate::testing::memory::{MemoryJournal, MemoryLog};
 use crate::views::gates::{AccessEntry, AccessLog, CountPosition, Counts, Tally, TicketRow, Tickets};
 use crate::views::{Page, Span, Views};
-use terminals::Tills;
+use terminals::Terminals;
 
 pub const SHARDS: u16 = 4;
 
@@ -92,7 +92,7 @@ pub struct Night {
     pub journal: Arc<MemoryJournal>,
     pub now: Timestamp,
     shards: Vec<Shard>,
-    tills: Tills,
+    terminals: Terminals,
     secret: QrSecret,
     records: usize,
 }
@@ -110,7 +110,7 @@ impl Night {
             journal: Arc::new(journal),
             now: Timestamp(1_780_000_000_000),
             shards: (0..SHARDS).map(|id| Shard::new(ShardId(id), SHARDS)).collect(),
-            tills: Tills::default(),
+            terminals: Terminals::default(),
             secret: QrSecret::new(&[7; 32]).expect("long enough"),
             records: 0,
         };
@@ -120,7 +120,7 @@ impl Night {
         ] {
             night.open(slug, policy);
         }
-        night.open_tills();
+        night.open_terminals();
         night
     }
 
@@ -136,41 +136,41 @@ impl Night {
         let (starts_at, ends_at) = (self.now, self.now.plus_ms(86_400_000));
         let calendar = Calendar::default();
         let (address, name) = (slug.to_owned(), slug.to_owned());
-        let mut acts = vec![OfficeAction::CreateFestival { slug: address, name, starts_at, ends_at, policy, calendar }];
+        let mut acts = vec![AdminAction::CreateFestival { slug: address, name, starts_at, ends_at, policy, calendar }];
         for (name, parent, capacity) in [("Field", None, 40), ("Pit", Some(ZoneNo(0)), 15)] {
-            acts.push(OfficeAction::PutZone { festival: id, zone: None, name: name.into(), parent, capacity });
+            acts.push(AdminAction::PutZone { festival: id, zone: None, name: name.into(), parent, capacity });
         }
         for zone in [0, 0, 1].map(ZoneNo) {
-            acts.push(OfficeAction::AddGate { festival: id, zone, name: "Gate".into() });
+            acts.push(AdminAction::AddGate { festival: id, zone, name: "Gate".into() });
         }
         for zones in [0b01, 0b11] {
             let price = Money { minor: 100, currency: Currency::parse("EUR").expect("a currency") };
             let (kind, valid_from, valid_until) = (CategoryKind::Standard, starts_at, ends_at);
             let values =
                 CategoryValues { name: "Day".into(), kind, price, quota: 5_000, zones, valid_from, valid_until };
-            acts.push(OfficeAction::PutCategory { festival: id, category: None, values });
+            acts.push(AdminAction::PutCategory { festival: id, category: None, values });
         }
         for to in [FestivalStatus::Published, FestivalStatus::Ongoing] {
-            acts.push(OfficeAction::SetFestivalStatus { festival: id, to });
+            acts.push(AdminAction::SetFestivalStatus { festival: id, to });
         }
         for gate in 0..3 {
             let code_hash = [gate as u8; 32];
-            acts.push(OfficeAction::OfferEnrolment { festival: id, gate: GateNo(gate), code_hash, name: "R".into() });
-            acts.push(OfficeAction::EnrolDevice { festival: id, code_hash, public_key: [gate as u8; 32] });
+            acts.push(AdminAction::OfferEnrolment { festival: id, gate: GateNo(gate), code_hash, name: "R".into() });
+            acts.push(AdminAction::EnrolDevice { festival: id, code_hash, public_key: [gate as u8; 32] });
             let device = DeviceId::new(id, gate.into());
-            acts.push(OfficeAction::DeviceConnected { device, session: gate.into() });
+            acts.push(AdminAction::DeviceConnected { device, session: gate.into() });
         }
         for act in acts {
-            self.decide(which, vec![(office(act), Meaning::Other)]);
+            self.decide(which, vec![(admin(act), Meaning::Other)]);
         }
         self.issue(which, 30);
     }
 
-    /// A record, or none if what was asked changes nothing; at the tills several. Time passes by up to half a minute.
+    /// A record, or none if what was asked changes nothing; at the terminals several. Time passes by up to half a minute.
     pub fn act(&mut self) {
         self.now = self.now.plus_ms([0, 1, 40, 30_000][self.chance.below(4) as usize]);
         if self.chance.below(3) == 0 {
-            return self.act_at_tills();
+            return self.act_at_terminals();
         }
         let which = self.chance.below(self.festivals.len() as u64) as usize;
         if self.chance.below(20) == 0 {
@@ -227,14 +227,14 @@ impl Night {
                 Some(again) if again.device == device => (Command::Device(*again), Meaning::Other),
                 _ => (Command::Tick, Meaning::Other),
             },
-            16 => (office(OfficeAction::UndoScan { ticket }), Meaning::OfficeUndo(ticket)),
+            16 => (admin(AdminAction::UndoScan { ticket }), Meaning::AdminUndo(ticket)),
             17 => {
                 let to = TicketStatus::ALL[1 + chance.below(5) as usize];
-                (office(OfficeAction::SetTicketStatus { ticket, to }), Meaning::Other)
+                (admin(AdminAction::SetTicketStatus { ticket, to }), Meaning::Other)
             }
             20 => {
                 let (gate, reason) = (GateNo(chance.below(3) as u16), "x".into());
-                (office(OfficeAction::ByHand(ByHand::Admit { ticket, gate, reason })), Meaning::ByHand(ticket, gate))
+                (admin(AdminAction::ByHand(ByHand::Admit { ticket, gate, reason })), Meaning::ByHand(ticket, gate))
             }
             21 => {
                 let (festival, reason) = (festival.id, "x".into());
@@ -242,9 +242,9 @@ impl Night {
                     0 => ByHand::ResetScans { festival, reason },
                     _ => ByHand::RestoreTicket { ticket, reason },
                 };
-                (office(OfficeAction::ByHand(action)), Meaning::Other)
+                (admin(AdminAction::ByHand(action)), Meaning::Other)
             }
-            18 => (office(OfficeAction::BlockTicket { ticket, blocked: chance.below(2) == 0 }), Meaning::Other),
+            18 => (admin(AdminAction::BlockTicket { ticket, blocked: chance.below(2) == 0 }), Meaning::Other),
             _ => (Command::Tick, Meaning::Other),
         }
     }
@@ -261,8 +261,8 @@ impl Night {
         let category = CategoryNo(self.chance.below(2) as u16);
         let paid = self.chance.below(4) > 0;
         let (festival, seed) = (self.festivals[which].id, self.chance.draw());
-        let act = OfficeAction::IssueTickets { festival, category, holders: holders.clone(), paid, seed };
-        self.decide(which, vec![(office(act), Meaning::Issue(holders))]);
+        let act = AdminAction::IssueTickets { festival, category, holders: holders.clone(), paid, seed };
+        self.decide(which, vec![(admin(act), Meaning::Issue(holders))]);
     }
 
     /// Decides a batch, hands its record to the journal, tells the model what it needs to know.
@@ -278,7 +278,7 @@ impl Night {
         let mut step = Step::default();
         self.shards[usize::from(shard.0)].step(self.now, commands, &mut step);
         if step.events > 0 {
-            self.tills.hear(&step.record);
+            self.terminals.hear(&step.record);
             self.journal.append(shard, step.record).expect("there is room");
             self.records += 1;
             while self.log.len() < self.records {
@@ -302,18 +302,18 @@ impl Night {
             }
             festival.check_tickets(views, &self.shards[usize::from(festival.home.0)], limit * 10);
         }
-        self.check_tills(views);
+        self.check_terminals(views);
     }
 }
 
-fn office(action: OfficeAction) -> Command {
-    Command::Office(Box::new(OfficeCommand { key: None, by: Principal::ApiKey(1), action }))
+fn admin(action: AdminAction) -> Command {
+    Command::Admin(Box::new(AdminCommand { key: None, by: Principal::ApiKey(1), action }))
 }
 
 /// What the model has to know about a command.
 enum Meaning {
     Device(GateNo),
-    OfficeUndo(TicketId),
+    AdminUndo(TicketId),
     ByHand(TicketId, GateNo),
     Issue(Vec<Option<u128>>),
     Other,
@@ -335,7 +335,7 @@ impl Festival {
                 assert!(!repeated);
                 self.hear_device(command, gate, answer, now);
             }
-            (_, Meaning::OfficeUndo(ticket), Answer::Office { answer: OfficeAnswer::Done, .. }) => {
+            (_, Meaning::AdminUndo(ticket), Answer::Admin { answer: AdminAnswer::Done, .. }) => {
                 self.take_back(ticket);
                 // Where that scan was, and how full it is now, is the engine's to say: the answer does not.
                 let (verdict, direction) = (Verdict::Undone, None);
@@ -350,7 +350,7 @@ impl Festival {
                     occupancy: 0,
                 });
             }
-            (_, Meaning::ByHand(ticket, gate), Answer::Office { answer: OfficeAnswer::Done, .. }) => {
+            (_, Meaning::ByHand(ticket, gate), Answer::Admin { answer: AdminAnswer::Done, .. }) => {
                 let minute = Timestamp(now.0 / MINUTE_MS * MINUTE_MS);
                 let zone = ZoneNo(u8::from(gate.0 == 2));
                 let place = CountPosition { minute, gate, zone };
@@ -367,15 +367,15 @@ impl Festival {
                     occupancy: 0,
                 });
             }
-            (_, Meaning::Issue(holders), Answer::Office { answer, .. }) => {
-                let OfficeAnswer::Issued { festival, category, first_serial, count, seed } = answer else { return };
+            (_, Meaning::Issue(holders), Answer::Admin { answer, .. }) => {
+                let AdminAnswer::Issued { festival, category, first_serial, count, seed } = answer else { return };
                 for index in 0..*count {
                     let serial = first_serial + index;
                     let id = TicketId::new(*festival, *category, serial, nonce_at(*seed, index));
                     self.tickets.push((id, holders[index as usize]));
                 }
             }
-            (_, _, Answer::Office { answer: OfficeAnswer::Device(device), .. }) => {
+            (_, _, Answer::Admin { answer: AdminAnswer::Device(device), .. }) => {
                 self.devices.push(*device);
                 self.seqs.push(0);
             }
@@ -447,14 +447,14 @@ impl Festival {
         };
         let of_ticket = blind(read(AccessLog::Ticket(ticket, span)));
         assert_eq!(of_ticket, expect(&|line| line.ticket == Some(ticket)));
-        let mut undone_by_office = 0;
+        let mut undone_by_admin = 0;
         for zone in [0, 1].map(ZoneNo) {
-            let (office, readers): (Vec<_>, Vec<_>) =
+            let (admin, readers): (Vec<_>, Vec<_>) =
                 read(AccessLog::Zone(self.id, zone, span)).into_iter().partition(|line| line.device.is_none());
-            undone_by_office += office.len();
+            undone_by_admin += admin.len();
             assert_eq!(readers, expect(&|line| line.zone == zone));
         }
-        assert_eq!(undone_by_office, expect(&|line| line.device.is_none()).len());
+        assert_eq!(undone_by_admin, expect(&|line| line.device.is_none()).len());
     }
 
     fn check_counts(&self, views: &dyn Views, span: Span, limit: usize) {

@@ -7,10 +7,10 @@
 //!   shards' books keep it, so a statement over a year costs what one over an hour does.
 //!
 //! A wallet's transactions lie in its shard's records, a vendor's in many shards'. Rows stand in the order of time, then
-//! shard, then place in the shard's history ([`CashPosition`]), so pages are stable: a row never moves, and nothing is
+//! shard, then place in the shard's history ([`CashlessPosition`]), so pages are stable: a row never moves, and nothing is
 //! put in front of one of the same shard. A shard that is behind may still add rows between others' of the same moments.
 //!
-//! Names of vendors and products are the festival's own state (`Query::Cash`); rows have their numbers.
+//! Names of vendors and products are the festival's own state (`Query::Cashless`); rows have their numbers.
 //!
 //! What a row adds to sums is said here, once, for every store: [`TransactionRow::entry`], [`TransactionRow::sale`],
 //! [`TransactionRow::products`], [`TransactionRow::products_given_back`]. Stores keep absolute sums per shard and bucket, with the number of the last record in them.
@@ -35,7 +35,7 @@ pub trait CashlessViews: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`ViewsError::Store`], [`ViewsError::Damaged`].
-    fn transactions(&self, of: Transactions, page: Page<CashPosition>) -> Result<Vec<TransactionRow>, ViewsError>;
+    fn transactions(&self, of: Transactions, page: Page<CashlessPosition>) -> Result<Vec<TransactionRow>, ViewsError>;
 
     /// One transaction, if there is such a one.
     ///
@@ -47,7 +47,7 @@ pub trait CashlessViews: Send + Sync + 'static {
     ///
     /// # Errors
     /// As [`CashlessViews::transactions`].
-    fn orders(&self, of: VendorSpan, page: Page<CashPosition>) -> Result<Vec<OrderRow>, ViewsError>;
+    fn orders(&self, of: VendorSpan, page: Page<CashlessPosition>) -> Result<Vec<OrderRow>, ViewsError>;
 
     /// A vendor's sales by quarter of an hour and terminal, strictly behind `page.after`. Quarters without any have no row;
     /// a quarter is in the span if it begins in it, so a span from quarter to quarter is exact.
@@ -121,7 +121,7 @@ pub(crate) const REFUSED: u8 = 0;
 
 /// A place among transactions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct CashPosition {
+pub struct CashlessPosition {
     /// The shard's time of the decision.
     pub at: Timestamp,
     /// Which shard's.
@@ -130,7 +130,7 @@ pub struct CashPosition {
     pub order: u64,
 }
 
-impl CashPosition {
+impl CashlessPosition {
     pub(crate) fn new(place: LogPosition, shard: ShardId) -> Self {
         Self { at: place.at, shard, order: place.order }
     }
@@ -148,7 +148,7 @@ impl CashPosition {
 #[derive(Clone, Debug, PartialEq)]
 pub struct TransactionRow {
     /// Where it stands, and when it was.
-    pub position: CashPosition,
+    pub position: CashlessPosition,
     /// Its id; `None`: it was refused and nothing moved.
     pub id: Option<TransactionId>,
     /// What it is, or would have been.
@@ -199,7 +199,7 @@ pub struct TransactionRow {
 
 impl TransactionRow {
     /// What an event of a shard shows. `by`: who asked, if the office did.
-    pub(crate) fn new(t: Transaction, position: CashPosition, by: Option<Principal>) -> Self {
+    pub(crate) fn new(t: Transaction, position: CashlessPosition, by: Option<Principal>) -> Self {
         use TransactionKind::{Payment, Refund, TransferBack, TransferIn, TransferOut};
         let (id, kind) = (t.id(), t.kind);
         let moved = id.is_some();
@@ -502,7 +502,7 @@ mod tests {
     fn row(kind: TransactionKind, amount: i64, commission: i64, serial: u64) -> TransactionRow {
         let (wallet, at) = (WalletId(1), Timestamp(QUARTER_MS + 7));
         TransactionRow {
-            position: CashPosition { at, shard: ShardId(0), order: serial << INDEX_BITS },
+            position: CashlessPosition { at, shard: ShardId(0), order: serial << INDEX_BITS },
             id: Some(TransactionId { wallet, serial }),
             kind,
             rejection: None,

@@ -69,7 +69,7 @@ fn nights_have_it_all() {
     for seed in 0..8 {
         let mut night = Night::new(seed);
         (0..60).for_each(|_| night.act());
-        night.count_tills(&mut seen);
+        night.count_terminals(&mut seen);
     }
     // Gifts lapse a day after the festival; no night is that long.
     let kinds = engine::cashless::event::TransactionKind::ALL

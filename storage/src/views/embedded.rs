@@ -37,7 +37,7 @@ use engine::model::ids::{TicketId, TransactionId};
 
 use super::{Check, Followed, Page, Views, ViewsError};
 use crate::views::cashless::{
-    CashPosition, CashlessViews, OrderRow, ProductPosition, ProductRow, SalesPosition, SalesRow, Statement,
+    CashlessPosition, CashlessViews, OrderRow, ProductPosition, ProductRow, SalesPosition, SalesRow, Statement,
     TransactionRow, Transactions, VendorSpan,
 };
 use crate::views::fold::Batch;
@@ -237,7 +237,7 @@ impl GateViews for EmbeddedViews {
 }
 
 impl CashlessViews for EmbeddedViews {
-    fn transactions(&self, of: Transactions, page: Page<CashPosition>) -> Result<Vec<TransactionRow>, ViewsError> {
+    fn transactions(&self, of: Transactions, page: Page<CashlessPosition>) -> Result<Vec<TransactionRow>, ViewsError> {
         cashless::read::transactions(&self.snapshot()?, of, page)
     }
 
@@ -245,7 +245,7 @@ impl CashlessViews for EmbeddedViews {
         cashless::read::transaction(&self.snapshot()?, id)
     }
 
-    fn orders(&self, of: VendorSpan, page: Page<CashPosition>) -> Result<Vec<OrderRow>, ViewsError> {
+    fn orders(&self, of: VendorSpan, page: Page<CashlessPosition>) -> Result<Vec<OrderRow>, ViewsError> {
         cashless::read::orders(&self.snapshot()?, of, page)
     }
 

@@ -11,7 +11,7 @@ use engine::record;
 use super::{Followed, LastRecord, ViewsError};
 use crate::journal::{Cursor, Entry, Reader};
 use crate::views::INDEX_BITS;
-use crate::views::cashless::{CashPosition, TransactionRow};
+use crate::views::cashless::{CashlessPosition, TransactionRow};
 use crate::views::gates::{AccessEntry, CountPosition, LogPosition, Tally};
 
 /// A transaction with its lots and lines is about as large as this many entries of the access log.
@@ -140,13 +140,13 @@ impl Batch {
             self.weight += 1;
             // Who asked precedes what came of it.
             let asked = match &event {
-                Event::Asked(asked) if asked.answer().is_none() => Some(asked.by),
+                Event::Origin(asked) if asked.answer().is_none() => Some(asked.by),
                 _ => None,
             };
             match event {
                 Event::Transaction(transaction) => {
                     self.weight += TRANSACTION_WEIGHT - 1;
-                    let position = CashPosition::new(at, shard);
+                    let position = CashlessPosition::new(at, shard);
                     self.transactions.push(TransactionRow::new(transaction, position, by));
                 }
                 event => self.fold(event, at, record.seq, counts_before),
@@ -222,7 +222,7 @@ impl Batch {
             Event::ByHand(
                 DoneByHand::Reopened { .. } | DoneByHand::Edited { .. } | DoneByHand::DeviceReadmitted { .. },
             ) => {}
-            Event::Asked(_)
+            Event::Origin(_)
             | Event::FestivalCreated { .. }
             | Event::FestivalStatusSet { .. }
             | Event::PolicySet { .. }
@@ -242,7 +242,7 @@ impl Batch {
             | Event::ApiKeyCreated { .. }
             | Event::ApiKeyRevoked { .. }
             | Event::Expired
-            | Event::Cash(_)
+            | Event::Cashless(_)
             | Event::Sent { .. }
             | Event::Received { .. }
             | Event::Delivered { .. } => {}

@@ -3,7 +3,7 @@
 use super::MoneyBooks;
 use super::transfers::Op;
 use crate::audit::{Check, Found};
-use crate::cashless::command::CashPolicy;
+use crate::cashless::command::CashlessPolicy;
 use crate::cashless::event::{Transaction, TransactionKind};
 use crate::model::ids::FestivalId;
 
@@ -75,7 +75,7 @@ impl MoneyBooks {
 
     /// A festival has another policy, by its own shard or as told: another currency only if all have said that they have
     /// booked nothing. Its empty wallets follow, its products are off sale.
-    pub(super) fn follows(&mut self, festival: FestivalId, policy: &CashPolicy) -> bool {
+    pub(super) fn follows(&mut self, festival: FestivalId, policy: &CashlessPolicy) -> bool {
         let known = self.directory.get_mut(&festival).expect("just put");
         if known.policy.currency == policy.currency {
             return true;

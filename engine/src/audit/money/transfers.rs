@@ -17,16 +17,16 @@ pub(super) enum Op {
         /// Within this shard: the other wallet has it.
         credited: bool,
     },
-    /// A chip that is to name something, and what comes with it.
+    /// A tag that is to name something, and what comes with it.
     Giving {
         tag: TagUid,
         named: Named,
         /// So many wallets and festivals have not answered.
         asked: u8,
-        /// So many chips whose place it takes have not said what they name; below zero, if one has before it was known.
+        /// So many tags whose place it takes have not said what they name; below zero, if one has before it was known.
         carries: i8,
     },
-    /// A chip that was lost: so many have not heard of it.
+    /// A tag that was lost: so many have not heard of it.
     Loss { due: u8 },
     /// A festival that is to have another currency.
     Currency(CurrencyChange),
@@ -151,7 +151,7 @@ impl MoneyBooks {
                 let told = self.says(*op, *festival, true);
                 found.check(Check::Currency, told, || format!("shard {} is told {message:?}, undecided", to.0));
             }
-            of_wristband => self.promised_of_wristband(to, of_wristband, found),
+            of_tag => self.promised_of_tag(to, of_tag, found),
         }
     }
 
@@ -170,7 +170,7 @@ impl MoneyBooks {
                 self.answers.insert(*op, false);
             }
             Message::CurrencyVote { op, booked } => self.vote = Some((*op, *booked)),
-            of_wristband => self.heard_of_wristband(from, of_wristband),
+            of_tag => self.heard_of_tag(from, of_tag),
         }
     }
 
@@ -196,7 +196,7 @@ impl MoneyBooks {
         found.check(Check::Ledger, in_transit == under_way, || {
             format!("{in_transit} in transit, transfers of {under_way} under way")
         });
-        Self::wristbands_at_the_end(all, found);
+        Self::tags_at_the_end(all, found);
     }
 
     /// Whether this shard has credited another one's operation, be the word of it under way or not yet sent.

@@ -14,7 +14,7 @@ impl MoneyBooks {
         self.at_home(Home::Wallet(t.wallet), found);
         self.by_terminal(t, found);
         if t.serial == 0 {
-            found.report.cash_rejected += 1;
+            found.report.cashless_rejected += 1;
             let still = t.posting == Posting::default() && t.before == t.after && t.lots.sum() == 0;
             found.check(Check::Posting, still && t.rejection.is_some(), || format!("refused, and yet: {t:?}"));
             return;
@@ -48,7 +48,7 @@ impl MoneyBooks {
         }
     }
 
-    /// A terminal's command takes effect once, and not after it was revoked; its chip is the wallet's.
+    /// A terminal's command takes effect once, and not after it was revoked; its tag is the wallet's.
     fn by_terminal(&mut self, t: &Transaction, found: &mut Found) {
         let Some(by) = t.by else { return };
         let moved = t.serial > 0;
@@ -227,7 +227,7 @@ fn is_gift(lot: &Lot) -> bool {
 
 /// The account of a source: cards, bank transfers, gifts and corrections have one each at a festival.
 fn account_of(source: Source) -> Source {
-    let by_itself = matches!(source.kind, SourceKind::Till | SourceKind::Desk);
+    let by_itself = matches!(source.kind, SourceKind::Terminal | SourceKind::Desk);
     Source { number: if by_itself { source.number } else { 0 }, ..source }
 }
 

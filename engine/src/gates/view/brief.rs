@@ -1,7 +1,7 @@
 //! Few words about something large: who needs a festival's name, its key's version, or one vendor of five hundred, does not
 //! get all of it cloned on the shard's thread.
 
-use crate::cashless::command::CashPolicy;
+use crate::cashless::command::CashlessPolicy;
 use crate::cashless::view::VendorView;
 use crate::gates::view::DeviceView;
 use crate::model::ids::{FestivalId, ZoneNo};
@@ -48,7 +48,7 @@ pub struct StandingView {
 /// One vendor, and how its festival takes cashless payments.
 #[derive(Clone, Debug)]
 pub struct StandView {
-    pub policy: CashPolicy,
+    pub policy: CashlessPolicy,
     /// The vendor with what it sells.
     pub vendor: VendorView,
 }

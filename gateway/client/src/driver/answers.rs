@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use engine::cashless::command::{CashVerdict, TerminalAnswer};
+use engine::cashless::command::{CashlessVerdict, TerminalAnswer};
 use engine::gates::command::{DeviceAnswer, Verdict};
 use engine::model::ids::WalletId;
 use engine::model::rejection::Rejection;
@@ -11,7 +11,7 @@ use tapgate_wire::{Frame, Notice, RecentRow, RecentRows, Refund, WireError};
 use tokio::time::Instant;
 
 use super::{ANSWER_WITHIN, Driver};
-use crate::ask::Wanted;
+use crate::ask::Request;
 use crate::late::LateAnswer;
 use crate::{Answered, BACKOFF_MAX, ClientError, Event, Told};
 
@@ -22,7 +22,7 @@ impl Driver {
                 self.answered(seq, answer, durable);
                 Ok(())
             }
-            Frame::CashAnswer { seq, answer } => {
+            Frame::CashlessAnswer { seq, answer } => {
                 self.told(seq, answer);
                 Ok(())
             }
@@ -105,7 +105,7 @@ impl Driver {
 
     /// A terminal's answer is final, unless it says that nothing could be done just now.
     fn told(&mut self, seq: u64, answer: TerminalAnswer) {
-        if let CashVerdict::Rejected(Rejection::Busy | Rejection::Unavailable) = answer.verdict {
+        if let CashlessVerdict::Rejected(Rejection::Busy | Rejection::Unavailable) = answer.verdict {
             return self.again_in(seq, 100);
         }
         self.end_of(seq, answer);
@@ -129,10 +129,10 @@ impl Driver {
         let Some(pending) = self.pending.get_mut(&seq) else { return };
         let told = Told { seq, answer };
         let waited = pending.reply.take().is_some_and(|reply| reply.told(told));
-        if !waited && answer.verdict != CashVerdict::Balance {
-            let wanted_back = pending.kept.give_back && answer.verdict == CashVerdict::Paid;
+        if !waited && answer.verdict != CashlessVerdict::Balance {
+            let wanted_back = pending.kept.give_back && answer.verdict == CashlessVerdict::Paid;
             let given_back = if wanted_back { self.give_back(&told) } else { None };
-            self.untold.tell(&self.events, LateAnswer::Cash { told, given_back });
+            self.untold.tell(&self.events, LateAnswer::Cashless { told, given_back });
         }
         self.settle(seq);
     }
@@ -148,7 +148,7 @@ impl Driver {
         let frame = |seq| {
             Frame::Refund(Refund { seq, floor: seq, payment, amount: None, lines: &[], resent: false }).to_bytes()
         };
-        let wanted = Wanted { kept: true, ..Wanted::default() };
+        let wanted = Request { kept: true, ..Request::default() };
         match self.number(frame, wanted, Timestamp(0)) {
             Ok(seq) => Some(seq),
             Err(error) => {

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::live::Festival;
-use crate::live::snapshot::{Picture, Point};
+use crate::live::snapshot::{Point, Snapshot};
 
 /// The server sends something every three seconds at least: after this long without a byte it is taken for gone.
 const SILENCE: Duration = Duration::from_secs(8);
@@ -61,7 +61,7 @@ pub struct History {
     /// Its last seconds, oldest first.
     pub points: Vec<Point>,
     /// How it stands.
-    pub now: Picture,
+    pub now: Snapshot,
 }
 
 /// Each following one, as [`crate::live::Second`] is written.
@@ -70,7 +70,7 @@ pub struct Second {
     /// What it has brought.
     pub point: Point,
     /// How it stands.
-    pub now: Picture,
+    pub now: Snapshot,
 }
 
 /// A server, with the key that is shown to it.

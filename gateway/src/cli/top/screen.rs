@@ -6,10 +6,10 @@ use ratatui::style::{Color, Style, Stylize as _};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, BorderType, Cell, Paragraph, Row, Sparkline, Table, Widget, Wrap};
 
-use crate::live::cashless::{Amount, Cash};
-use crate::live::snapshot::{Picture, Point, Reason};
+use crate::live::cashless::{Amount, Cashless};
+use crate::live::snapshot::{Point, Reason, Snapshot};
 
-use crate::cli::top::night::{Link, MEAN_S, MINUTE_S, Night};
+use crate::cli::top::watch::{Link, MEAN_S, MINUTE_S, Watch};
 
 /// From this width on the halves stand side by side.
 const SIDE_BY_SIDE: u16 = 110;
@@ -17,7 +17,7 @@ const SIDE_BY_SIDE: u16 = 110;
 /// What is drawn.
 pub struct Screen<'a> {
     /// The festival.
-    pub night: &'a Night,
+    pub watch: &'a Watch,
     /// Which it is of how many.
     pub which: (usize, usize),
     /// Whether somebody could press a key.
@@ -33,17 +33,17 @@ impl Screen<'_> {
     }
 
     fn header(&self, area: Rect, buffer: &mut Buffer) {
-        let night = self.night;
-        let name = night.festival.as_ref().map_or(&*night.slug, |festival| &festival.name);
+        let watch = self.watch;
+        let name = watch.festival.as_ref().map_or(&*watch.slug, |festival| &festival.name);
         let mut left = vec![Span::from(name.to_owned()).bold()];
-        let mut right = match &night.link {
+        let mut right = match &watch.link {
             Link::Connecting => Span::from("connecting").yellow(),
             Link::Live => Span::from("● live").green(),
             Link::Lost(why) => Span::from(format!("○ lost: {why}")).yellow(),
             Link::Refused(why) => Span::from(why.clone()).red(),
         }
         .into_left_aligned_line();
-        if let Some(now) = &night.now {
+        if let Some(now) = &watch.now {
             left.push(format!("  {}", now.status).into());
             right.push_span(format!("  {} UTC", clock(now.at)));
         }
@@ -63,22 +63,22 @@ impl Widget for &Screen<'_> {
     fn render(self, area: Rect, buffer: &mut Buffer) {
         let mut rows = Rows(area);
         self.header(rows.take(1), buffer);
-        let Some(now) = &self.night.now else { return };
+        let Some(now) = &self.watch.now else { return };
         if let Some(alarm) = alarm(now) {
             let place = rows.take(if alarm.chars().count() > usize::from(area.width) { 2 } else { 1 });
             let alarm = Paragraph::new(alarm).wrap(Wrap { trim: true }).style(Style::new().white().on_red());
             alarm.render(place, buffer);
         }
         let [gates, money] = halves(rows.0, now.cash.is_some());
-        gates_half(self.night, now, gates, buffer);
+        gates_half(self.watch, now, gates, buffer);
         if let Some(cash) = &now.cash {
-            cash_half(self.night, cash, now.at, money, buffer);
+            cash_half(self.watch, cash, now.at, money, buffer);
         }
     }
 }
 
 /// What whoever is on call must know before anything else.
-fn alarm(now: &Picture) -> Option<String> {
+fn alarm(now: &Snapshot) -> Option<String> {
     if !now.recording {
         return Some("NOTHING CAN BE RECORDED: readers answer `unavailable` and let nobody in.".into());
     }
@@ -114,13 +114,13 @@ fn half(title: &str, area: Rect, buffer: &mut Buffer) -> Rows {
     Rows(inner)
 }
 
-fn gates_half(night: &Night, now: &Picture, area: Rect, buffer: &mut Buffer) {
+fn gates_half(watch: &Watch, now: &Snapshot, area: Rect, buffer: &mut Buffer) {
     let mut rows = half("Gates", area, buffer);
     let perimeters = now.zones.iter().filter(|zone| zone.parent.is_none());
     let (inside, room) = perimeters.fold((0_u64, 0_u64), |(inside, room), zone| {
         (inside + u64::from(zone.occupancy), room + u64::from(zone.capacity))
     });
-    let per_s = |of: fn(&Point) -> u32| rate(night.rate(MEAN_S, |point| u64::from(of(point))));
+    let per_s = |of: fn(&Point) -> u32| rate(watch.rate(MEAN_S, |point| u64::from(of(point))));
     let answers = now.latency.as_ref().map_or("no answers lately".to_owned(), |times| {
         let answers = count(times.answers);
         format!("p50 {} ms  p99 {} ms  of {answers} in {} s", ms(times.p50_us), ms(times.p99_us), times.window_s)
@@ -140,7 +140,7 @@ fn gates_half(night: &Night, now: &Picture, area: Rect, buffer: &mut Buffer) {
         figure("Answers", answers.into()),
     ];
     figures.iter().for_each(|line| line.render(rows.take(1), buffer));
-    spark(night, &mut rows, |point| u64::from(point.admitted), buffer);
+    spark(watch, &mut rows, |point| u64::from(point.admitted), buffer);
     for zone in now.zones.iter().take(rows.part(4)) {
         let (inside, room) = (u64::from(zone.occupancy), u64::from(zone.capacity));
         let state = if zone.state == "OPEN" { String::new() } else { format!("  {}", zone.state) };
@@ -155,7 +155,7 @@ fn gates_half(night: &Night, now: &Picture, area: Rect, buffer: &mut Buffer) {
     }
     let each = |i: usize, what: usize| {
         let of = |point: &Point| point.gates.get(i).map_or(0, |gate| u64::from(gate[what]));
-        rate(night.rate(MEAN_S, of))
+        rate(watch.rate(MEAN_S, of))
     };
     let table = now.gates.iter().map(|gate| {
         let i = usize::from(gate.no);
@@ -179,15 +179,15 @@ fn gates_half(night: &Night, now: &Picture, area: Rect, buffer: &mut Buffer) {
     }
 }
 
-fn cash_half(night: &Night, cash: &Cash, at: i64, area: Rect, buffer: &mut Buffer) {
+fn cash_half(watch: &Watch, cash: &Cashless, at: i64, area: Rect, buffer: &mut Buffer) {
     let mut rows = half("Cashless", area, buffer);
     let zero = cash.trial_balance.minor == 0;
     let proof = format!("   {} books come to {}", if zero { "✓" } else { "✗" }, cash.trial_balance);
     let proof = if zero { Span::from(proof).green() } else { Span::from(proof).red().bold() };
     let per_minute = |rate: Option<f64>| rate.map(|per_s| per_s * 60.0);
-    let payments = night.cash_rate(MINUTE_S, |cash| cash.payments.into());
-    let refused = night.cash_rate(MINUTE_S, |cash| cash.rejected.into());
-    let sales = night.cash_rate(MINUTE_S, |cash| cash.sold_minor);
+    let payments = watch.cash_rate(MINUTE_S, |cash| cash.payments.into());
+    let refused = watch.cash_rate(MINUTE_S, |cash| cash.rejected.into());
+    let sales = watch.cash_rate(MINUTE_S, |cash| cash.sold_minor);
     let silent: Vec<_> = cash.terminals.silent_list.iter().collect();
     let silence = match silent.first() {
         None => String::new(),
@@ -216,13 +216,13 @@ fn cash_half(night: &Night, cash: &Cash, at: i64, area: Rect, buffer: &mut Buffe
         ),
     ];
     figures.iter().for_each(|line| line.render(rows.take(1), buffer));
-    spark(night, &mut rows, |point| point.cash.as_ref().map_or(0, |cash| cash.sold_minor), buffer);
+    spark(watch, &mut rows, |point| point.cash.as_ref().map_or(0, |cash| cash.sold_minor), buffer);
     let mut vendors: Vec<_> = cash.vendors.iter().collect();
     vendors.sort_by_key(|vendor| (std::cmp::Reverse(vendor.sold), vendor.no));
     let table = vendors.iter().map(|vendor| {
         let each = |what: usize| {
             let i = usize::from(vendor.no);
-            night.cash_rate(MINUTE_S, |cash| cash.vendors.get(i).map_or(0, |sold| u64::from(sold[what])))
+            watch.cash_rate(MINUTE_S, |cash| cash.vendors.get(i).map_or(0, |sold| u64::from(sold[what])))
         };
         let heard = match vendor.open {
             true => Cell::from(format!("{}/{}", vendor.heard, vendor.terminals)),
@@ -270,14 +270,14 @@ fn figure(name: &'static str, value: Line<'static>) -> Line<'static> {
     line
 }
 
-fn spark(night: &Night, rows: &mut Rows, of: impl Fn(&Point) -> u64, buffer: &mut Buffer) {
+fn spark(watch: &Watch, rows: &mut Rows, of: impl Fn(&Point) -> u64, buffer: &mut Buffer) {
     let height = match rows.0.height {
         22.. => 3,
         12.. => 1,
         _ => return,
     };
     let area = rows.take(height);
-    let data = night.line(usize::from(area.width), of);
+    let data = watch.line(usize::from(area.width), of);
     Sparkline::default().data(data).style(Style::new().green()).render(area, buffer);
 }
 

@@ -3,9 +3,9 @@
 use actors::resolve::Link;
 use axum::Json;
 use axum::extract::State;
-use engine::cashless::command::{CashAction, Source, SourceKind};
+use engine::cashless::command::{CashlessAction, Source, SourceKind};
 use engine::cashless::view::WalletView;
-use engine::command::{IdempotencyKey, OfficeAction};
+use engine::command::{AdminAction, IdempotencyKey};
 use engine::model::ids::{FestivalId, TagUid, WalletId};
 use engine::model::money::Currency;
 use engine::model::rejection::Rejection;
@@ -219,8 +219,8 @@ async fn make_account(State(state): State<AppState>, change: Change<NewAccount>)
         return Ok(Changed { body: view.into(), replayed: false });
     }
     let wallet = WalletId::of_account(account, festival);
-    let action = CashAction::CreateWallet { wallet, festival, account: Some(account) };
-    let (_, replayed) = state.ask(&change.operator, Some(change.key), OfficeAction::Cash(action)).await?;
+    let action = CashlessAction::CreateWallet { wallet, festival, account: Some(account) };
+    let (_, replayed) = state.ask(&change.operator, Some(change.key), AdminAction::Cashless(action)).await?;
     let View::Wallet(view) = state.query(Query::Wallet(wallet)).await? else { return Err(unexpected_answer()) };
     Ok(Changed { body: Account::from(&view), replayed })
 }
@@ -242,7 +242,7 @@ async fn merge_account(
     let into = found.first().ok_or(Rejection::UnknownWallet)?.id;
     for other in found.iter().skip(1).filter(|other| !is_worn(other) && other.available > 0) {
         let key = part_of(change.key, other.id);
-        let action = OfficeAction::Cash(CashAction::Merge { from: other.id, into, festival });
+        let action = AdminAction::Cashless(CashlessAction::Merge { from: other.id, into, festival });
         match state.ask(&change.operator, Some(key), action).await {
             // Somebody has spent or merged it meanwhile.
             Err(problem) if problem.code() == Rejection::NothingLeft.code() => {}
@@ -308,8 +308,8 @@ async fn wallets_of(
 /// Whether a festival takes other festivals' wallets.
 async fn is_taken_at(state: &AppState, festival: Option<FestivalId>) -> Result<bool, Problem> {
     let Some(festival) = festival else { return Ok(false) };
-    match state.node.query(Query::CashPolicy(festival)).await {
-        View::CashPolicy(policy) => Ok(policy.foreign_wallets),
+    match state.node.query(Query::CashlessPolicy(festival)).await {
+        View::CashlessPolicy(policy) => Ok(policy.foreign_wallets),
         View::No(Rejection::NotCashless) => Ok(false),
         View::No(rejection) => Err(rejection.into()),
         _ => Err(unexpected_answer()),
@@ -337,6 +337,6 @@ async fn claim_wallet(
     let wallet = wallet_in_path(&wallet)?;
     wallet_for(&state, &change.operator, Right::ServeWallets, wallet).await?;
     let account = account_at(&change.body.read()?.account, "/account")?;
-    let action = OfficeAction::Cash(CashAction::Claim { wallet, account });
+    let action = AdminAction::Cashless(CashlessAction::Claim { wallet, account });
     state.ask_done(&change.operator, Some(change.key), action).await
 }

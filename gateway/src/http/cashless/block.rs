@@ -1,8 +1,8 @@
 //! A wallet is blocked, and let go again.
 
 use axum::extract::State;
-use engine::cashless::command::CashAction;
-use engine::command::OfficeAction;
+use engine::cashless::command::CashlessAction;
+use engine::command::AdminAction;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -44,6 +44,6 @@ async fn set_block(state: AppState, wallet: &str, change: Change<Nothing>, block
     let wallet = wallet_in_path(wallet)?;
     wallet_for(&state, &change.operator, Right::MoveMoney, wallet).await?;
     change.body.read()?;
-    let action = OfficeAction::Cash(CashAction::Block { wallet, blocked });
+    let action = AdminAction::Cashless(CashlessAction::Block { wallet, blocked });
     state.ask_done(&change.operator, Some(change.key), action).await
 }

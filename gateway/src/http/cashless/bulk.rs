@@ -13,8 +13,8 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use engine::cashless::command::CashAction;
-use engine::command::{IdempotencyKey, OfficeAction, OfficeAnswer, OfficeCommand};
+use engine::cashless::command::CashlessAction;
+use engine::command::{AdminAction, AdminAnswer, AdminCommand, IdempotencyKey};
 use engine::model::credential::{QrKey, wallet_text};
 use engine::model::ids::{FestivalId, TagUid, WalletId};
 use engine::model::rejection::Rejection;
@@ -33,7 +33,7 @@ use crate::http::kit::ndjson::{
 };
 use crate::http::kit::problem::{Fault, Problem};
 use crate::http::kit::request::{Path, first, parse_json};
-use crate::http::kit::shares::Turn;
+use crate::http::kit::shares::CallPermit;
 use crate::http::state::AppState;
 
 /// Lines that are being decided at a time.
@@ -75,7 +75,7 @@ type Outcome = Result<WalletId, Box<LineError>>;
 
 /// A call's lines, once all of them have arrived.
 #[derive(Default)]
-struct Wanted {
+struct BulkRequest {
     /// Those that are good: the line's number, and its wristband.
     good: Vec<(u32, Option<TagUid>)>,
     outcomes: Vec<(u32, Outcome)>,
@@ -101,7 +101,7 @@ async fn make_wallets(
     let qr_version = state.about(&slug).await?.qr_version;
     let turn = turn(&state, &operator, festival).await?;
     let carried = tokio::time::timeout(CALL_TIME, async {
-        let wanted = read(Wanted { hash: request, ..Wanted::default() }, &mut body).await?;
+        let wanted = read(BulkRequest { hash: request, ..BulkRequest::default() }, &mut body).await?;
         make(&state, &operator, festival, key, wanted).await
     });
     let (mut outcomes, repeated) = carried.await.map_err(|_| Problem::from(Fault::BodyTimeout))??;
@@ -114,11 +114,11 @@ async fn make_wallets(
         count("tapgate-rejected", outcomes.len() - made),
     ];
     let qr_key = state.qr_secret.key(festival, qr_version);
-    let answer = Answer { outcomes, at: 0, festival, qr_key, qr_version, began: Instant::now(), _turn: turn };
+    let answer = Answer { outcomes, at: 0, festival, qr_key, qr_version, began: Instant::now(), _permit: turn };
     Ok((headers, replayed(repeated), Body::from_stream(stream::iter(answer))).into_response())
 }
 
-async fn read(mut wanted: Wanted, body: &mut Body) -> Result<Wanted, Problem> {
+async fn read(mut wanted: BulkRequest, body: &mut Body) -> Result<BulkRequest, Problem> {
     let mut lines = Lines::new(body);
     while let Some((line, text)) = lines.next().await? {
         if line > LINES_MAX {
@@ -149,9 +149,9 @@ async fn make(
     operator: &Operator,
     festival: FestivalId,
     key: IdempotencyKey,
-    wanted: Wanted,
+    wanted: BulkRequest,
 ) -> Result<(Vec<(u32, Outcome)>, bool), Problem> {
-    let Wanted { good, mut outcomes, hash } = wanted;
+    let BulkRequest { good, mut outcomes, hash } = wanted;
     let wallet = |nth: usize| {
         let digest = Sha256::new_with_prefix(b"tapgate.wallets.v1")
             .chain_update(key.id.to_be_bytes())
@@ -163,20 +163,22 @@ async fn make(
         return Ok((outcomes, false));
     }
     let whole = IdempotencyKey { fingerprint: u64::from_be_bytes(first(&hash.finalize())), ..key };
-    let create = |nth| CashAction::CreateWallet { wallet: wallet(nth), festival, account: None };
+    let create = |nth| CashlessAction::CreateWallet { wallet: wallet(nth), festival, account: None };
     let (answer, repeated) = ask(state, operator, Some(whole), create(0)).await;
-    if let OfficeAnswer::Rejected(rejection) = answer {
+    if let AdminAnswer::Rejected(rejection) = answer {
         return Err(rejection.into());
     }
     let made: Vec<(u32, Outcome)> = stream::iter(good.into_iter().enumerate())
         .map(async |(nth, (line, tag))| {
             let action = match tag {
-                Some(tag) => CashAction::LinkTag { tag, wallet: wallet(nth), festival, replace: false, create: true },
+                Some(tag) => {
+                    CashlessAction::LinkTag { tag, wallet: wallet(nth), festival, replace: false, create: true }
+                }
                 None => create(nth),
             };
             let outcome = match ask(state, operator, None, action).await.0 {
-                OfficeAnswer::Wallet(wallet) => Ok(wallet),
-                OfficeAnswer::Rejected(rejection) => Err(Box::new(rejection.into())),
+                AdminAnswer::Wallet(wallet) => Ok(wallet),
+                AdminAnswer::Rejected(rejection) => Err(Box::new(rejection.into())),
                 _ => return Err(unexpected_answer()),
             };
             Ok((line, outcome))
@@ -194,13 +196,13 @@ async fn ask(
     state: &AppState,
     operator: &Operator,
     key: Option<IdempotencyKey>,
-    action: CashAction,
-) -> (OfficeAnswer, bool) {
+    action: CashlessAction,
+) -> (AdminAnswer, bool) {
     let mut tries = 0;
     loop {
-        let command = OfficeCommand { key, by: operator.principal(), action: OfficeAction::Cash(action.clone()) };
+        let command = AdminCommand { key, by: operator.principal(), action: AdminAction::Cashless(action.clone()) };
         let (answer, repeated) = state.node.ask(command).await;
-        if answer != OfficeAnswer::Rejected(Rejection::Busy) || tries == BUSY_TRIES {
+        if answer != AdminAnswer::Rejected(Rejection::Busy) || tries == BUSY_TRIES {
             return (answer, repeated);
         }
         tries += 1;
@@ -217,7 +219,7 @@ struct Answer {
     qr_version: u32,
     began: Instant,
     /// Held until the last line has been made: the outcomes are what it bounds.
-    _turn: Turn,
+    _permit: CallPermit,
 }
 
 impl Iterator for Answer {

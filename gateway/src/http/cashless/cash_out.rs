@@ -1,7 +1,7 @@
 //! What is left in a wallet goes back to where it came from.
 
 use axum::extract::State;
-use engine::cashless::command::CashAction;
+use engine::cashless::command::CashlessAction;
 use engine::model::ids::TransactionId;
 use engine::model::money::Currency;
 use engine::model::rejection::Rejection;
@@ -13,7 +13,7 @@ use utoipa_axum::routes;
 
 use crate::auth::Right;
 use crate::http::cashless::account::Lot;
-use crate::http::cashless::{Moved, festival_for, move_money, wallet_at};
+use crate::http::cashless::{TransactionReceipt, festival_for, move_money, wallet_at};
 use crate::http::kit::answer::{Changed, unexpected_answer};
 use crate::http::kit::problem::Problem;
 use crate::http::kit::request::Change;
@@ -40,7 +40,7 @@ pub struct CashOut {
 #[serde(rename_all = "camelCase")]
 pub struct PaidOut {
     #[serde(flatten)]
-    pub moved: Moved,
+    pub moved: TransactionReceipt,
     /// Where the money goes, and how much of it: what came from a desk or a terminal is handed out, what came from a card
     /// or a bank goes back there. They add up to the amount; what the balance still says are gifts, which are not paid
     /// out. The same key is told the same again; `null` for a cash-out so long ago that only its transaction knows.
@@ -56,7 +56,7 @@ async fn cash_out(State(state): State<AppState>, change: Change<CashOut>) -> Res
     let wallet = wallet_at(&body.wallet, "/wallet")?;
     let named = body.festival.as_deref();
     let festival = festival_for(&state, &change.operator, Right::TakeCash, wallet, named).await?;
-    let action = CashAction::CashOut { wallet, festival };
+    let action = CashlessAction::CashOut { wallet, festival };
     let Changed { body: moved, replayed } = move_money(&state, &change.operator, change.key, action).await?;
     let id = TransactionId::parse(moved.transaction_id.as_bytes()).ok_or_else(unexpected_answer)?;
     let currency = Currency::parse(&moved.currency).ok_or_else(unexpected_answer)?;

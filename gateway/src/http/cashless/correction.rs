@@ -1,7 +1,7 @@
 //! An operator corrects a balance or gives something, and says why.
 
 use axum::extract::State;
-use engine::cashless::command::CashAction;
+use engine::cashless::command::CashlessAction;
 use engine::command::TEXT_LEN_MAX;
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -9,7 +9,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::auth::Right;
-use crate::http::cashless::{Moved, festival_for, move_money, wallet_at};
+use crate::http::cashless::{TransactionReceipt, festival_for, move_money, wallet_at};
 use crate::http::kit::answer::Changed;
 use crate::http::kit::json::money;
 use crate::http::kit::problem::Problem;
@@ -47,8 +47,11 @@ pub struct Correction {
 
 /// Corrects a wallet's balance, a blocked one's too.
 #[utoipa::path(post, path = "/cashless/correction", tag = "cashless", request_body = Correction,
-    responses((status = 200, body = Moved)))]
-async fn correct(State(state): State<AppState>, change: Change<Correction>) -> Result<Changed<Moved>, Problem> {
+    responses((status = 200, body = TransactionReceipt)))]
+async fn correct(
+    State(state): State<AppState>,
+    change: Change<Correction>,
+) -> Result<Changed<TransactionReceipt>, Problem> {
     change.operator.anywhere(Right::CorrectBalances)?;
     let body = change.body.read()?;
     let wallet = wallet_at(&body.wallet, "/wallet")?;
@@ -61,6 +64,6 @@ async fn correct(State(state): State<AppState>, change: Change<Correction>) -> R
     }
     let named = body.festival.as_deref();
     let festival = festival_for(&state, &change.operator, Right::CorrectBalances, wallet, named).await?;
-    let action = CashAction::Correct { wallet, festival, delta, reason: body.reason, gives_back: body.gives_back };
+    let action = CashlessAction::Correct { wallet, festival, delta, reason: body.reason, gives_back: body.gives_back };
     move_money(&state, &change.operator, change.key, action).await
 }

@@ -1,7 +1,7 @@
 //! Somebody pays a vendor without a terminal.
 
 use axum::extract::State;
-use engine::cashless::command::{CashAction, Line};
+use engine::cashless::command::{CashlessAction, Line};
 use engine::model::ids::ProductNo;
 use engine::model::rejection::Rejection;
 use serde::Deserialize;
@@ -11,7 +11,7 @@ use utoipa_axum::routes;
 
 use crate::auth::Right;
 use crate::http::cashless::vendors::vendor_at;
-use crate::http::cashless::{Moved, move_money, wallet_at};
+use crate::http::cashless::{TransactionReceipt, move_money, wallet_at};
 use crate::http::kit::answer::Changed;
 use crate::http::kit::json::money;
 use crate::http::kit::problem::Problem;
@@ -61,8 +61,8 @@ pub struct PayLine {
 
 /// Pays a vendor out of a wallet: what one of the vendor's terminals would have decided.
 #[utoipa::path(post, path = "/cashless/pay", tag = "cashless", request_body = Pay,
-    responses((status = 200, body = Moved)))]
-async fn pay(State(state): State<AppState>, change: Change<Pay>) -> Result<Changed<Moved>, Problem> {
+    responses((status = 200, body = TransactionReceipt)))]
+async fn pay(State(state): State<AppState>, change: Change<Pay>) -> Result<Changed<TransactionReceipt>, Problem> {
     change.operator.anywhere(Right::MoveMoney)?;
     let body = change.body.read()?;
     let (festival, vendor) = vendor_at(&body.vendor_id, "/vendorId")?;
@@ -74,6 +74,6 @@ async fn pay(State(state): State<AppState>, change: Change<Pay>) -> Result<Chang
         Ok::<_, Problem>(Line { product: ProductNo(line.product), count: line.count, price })
     };
     let lines = body.lines.iter().enumerate().map(line).collect::<Result<_, _>>()?;
-    let action = CashAction::Pay { wallet, festival, vendor, amount, lines };
+    let action = CashlessAction::Pay { wallet, festival, vendor, amount, lines };
     move_money(&state, &change.operator, change.key, action).await
 }

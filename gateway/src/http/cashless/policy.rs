@@ -2,9 +2,9 @@
 
 use axum::Json;
 use axum::extract::State;
-use engine::cashless::command::{CashAction, CashPolicy};
-use engine::cashless::view::CashView;
-use engine::command::OfficeAction;
+use engine::cashless::command::{CashlessAction, CashlessPolicy};
+use engine::cashless::view::CashlessView;
+use engine::command::AdminAction;
 use engine::view::{Query, View};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -20,7 +20,7 @@ use crate::http::state::AppState;
 
 /// The routes of this file.
 pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(show_cash_policy, set_cash_policy))
+    OpenApiRouter::new().routes(routes!(show_cashless_policy, set_cashless_policy))
 }
 
 /// A festival's cashless policy. Amounts are decimal text in its currency, with as many places as that has: `5.00` euros,
@@ -49,8 +49,8 @@ pub struct Cashless {
     pub foreign_wallets: bool,
 }
 
-impl From<CashPolicy> for Cashless {
-    fn from(policy: CashPolicy) -> Self {
+impl From<CashlessPolicy> for Cashless {
+    fn from(policy: CashlessPolicy) -> Self {
         let text = |minor| Some(policy.currency.text(minor));
         Self {
             currency: policy.currency.as_str().to_owned(),
@@ -66,16 +66,16 @@ impl From<CashPolicy> for Cashless {
 impl Cashless {
     /// What is left out has a default in euros. In any other currency a number of ours could be a fortune or nothing, so
     /// the festival has to say its own; the least payment is the smallest unit there is.
-    fn policy(&self) -> Result<CashPolicy, Problem> {
+    fn policy(&self) -> Result<CashlessPolicy, Problem> {
         let currency = money::currency(&self.currency, "/currency")?;
-        let euros = CashPolicy::default();
+        let euros = CashlessPolicy::default();
         let limit = |said: &Option<String>, default: i64, at: &str| match said {
             Some(text) => money::price(text, currency, at),
             None if currency == euros.currency => Ok(default),
             None => Err(Problem::field(at, "is needed: only a festival in EUR has a default")),
         };
         let least = self.min_payment.as_deref().map_or(Ok(1), |text| money::price(text, currency, "/minPayment"));
-        Ok(CashPolicy {
+        Ok(CashlessPolicy {
             currency,
             min_topup: limit(&self.min_topup, euros.min_topup, "/minTopup")?,
             max_topup: limit(&self.max_topup, euros.max_topup, "/maxTopup")?,
@@ -90,9 +90,9 @@ impl Cashless {
 ///
 /// # Errors
 /// `not_cashless` for a festival that takes no cashless payments.
-pub(in crate::http) async fn cash_of(state: &AppState, slug: &str) -> Result<Box<CashView>, Problem> {
+pub(in crate::http) async fn cash_of(state: &AppState, slug: &str) -> Result<Box<CashlessView>, Problem> {
     let festival = state.about(slug).await?.id;
-    let View::Cash(view) = state.query(Query::Cash(festival)).await? else { return Err(unexpected_answer()) };
+    let View::Cashless(view) = state.query(Query::Cashless(festival)).await? else { return Err(unexpected_answer()) };
     Ok(view)
 }
 
@@ -100,9 +100,9 @@ pub(in crate::http) async fn cash_of(state: &AppState, slug: &str) -> Result<Box
 ///
 /// # Errors
 /// As [`cash_of`].
-pub(in crate::http) async fn cash_policy_of(state: &AppState, slug: &str) -> Result<CashPolicy, Problem> {
+pub(in crate::http) async fn cashless_policy_of(state: &AppState, slug: &str) -> Result<CashlessPolicy, Problem> {
     let festival = state.about(slug).await?.id;
-    let View::CashPolicy(policy) = state.query(Query::CashPolicy(festival)).await? else {
+    let View::CashlessPolicy(policy) = state.query(Query::CashlessPolicy(festival)).await? else {
         return Err(unexpected_answer());
     };
     Ok(policy)
@@ -111,25 +111,25 @@ pub(in crate::http) async fn cash_policy_of(state: &AppState, slug: &str) -> Res
 /// Shows how a festival takes cashless payments.
 #[utoipa::path(get, path = "/festivals/{slug}/cashless", tag = "cashless", params(("slug" = String, Path)),
     responses((status = 200, body = Cashless)))]
-async fn show_cash_policy(
+async fn show_cashless_policy(
     State(state): State<AppState>,
     operator: Operator,
     Path(slug): Path<String>,
 ) -> Result<Json<Cashless>, Problem> {
     operator.at(Right::ServeWallets, &slug)?;
-    Ok(Json(cash_policy_of(&state, &slug).await?.into()))
+    Ok(Json(cashless_policy_of(&state, &slug).await?.into()))
 }
 
 /// Makes a festival take cashless payments, or sets other limits, from the next command on.
 #[utoipa::path(put, path = "/festivals/{slug}/cashless", tag = "cashless", params(("slug" = String, Path)),
     request_body = Cashless, responses((status = 204, description = "It is so, everywhere.")))]
-async fn set_cash_policy(
+async fn set_cashless_policy(
     State(state): State<AppState>,
     Path(slug): Path<String>,
     change: Change<Cashless>,
 ) -> Result<Done, Problem> {
-    let festival = change.operator.at(Right::ManageCash, &slug)?;
+    let festival = change.operator.at(Right::ManageCashless, &slug)?;
     let policy = change.body.read()?.policy()?;
-    let action = OfficeAction::Cash(CashAction::SetPolicy { festival, policy });
+    let action = AdminAction::Cashless(CashlessAction::SetPolicy { festival, policy });
     state.ask_done(&change.operator, Some(change.key), action).await
 }

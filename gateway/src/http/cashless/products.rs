@@ -1,8 +1,8 @@
 //! Products: what a vendor sells, at which price, with how much VAT in it.
 
 use axum::extract::State;
-use engine::cashless::command::{CashAction, ProductValues};
-use engine::command::{OfficeAction, OfficeAnswer};
+use engine::cashless::command::{CashlessAction, ProductValues};
+use engine::command::{AdminAction, AdminAnswer};
 use engine::model::ids::{ProductNo, VendorNo};
 use engine::model::money::Currency;
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::auth::Right;
-use crate::http::cashless::policy::cash_policy_of;
+use crate::http::cashless::policy::cashless_policy_of;
 use crate::http::kit::answer::{Created, Done, unexpected_answer};
 use crate::http::kit::json::money;
 use crate::http::kit::problem::Problem;
@@ -100,12 +100,12 @@ async fn create_product(
     Path((slug, vendor)): Path<(String, u16)>,
     change: Change<ProductTerms>,
 ) -> Result<Created<NumberedProduct>, Problem> {
-    let festival = change.operator.at(Right::ManageCash, &slug)?;
+    let festival = change.operator.at(Right::ManageCashless, &slug)?;
     let values = change.body.read()?;
-    let values = values.values(cash_policy_of(&state, &slug).await?.currency)?;
-    let put = CashAction::PutProduct { festival, vendor: VendorNo(vendor), product: None, values };
-    let asked = state.ask(&change.operator, Some(change.key), OfficeAction::Cash(put)).await?;
-    let (OfficeAnswer::Product(product), replayed) = asked else { return Err(unexpected_answer()) };
+    let values = values.values(cashless_policy_of(&state, &slug).await?.currency)?;
+    let put = CashlessAction::PutProduct { festival, vendor: VendorNo(vendor), product: None, values };
+    let asked = state.ask(&change.operator, Some(change.key), AdminAction::Cashless(put)).await?;
+    let (AdminAnswer::Product(product), replayed) = asked else { return Err(unexpected_answer()) };
     // It is shown with its vendor.
     let location = format!("/api/v1/festivals/{slug}/vendors/{vendor}");
     Ok(Created { location, body: NumberedProduct { product: product.0 }, replayed })
@@ -120,10 +120,10 @@ async fn change_product(
     Path((slug, vendor, product)): Path<(String, u16, u16)>,
     change: Change<ProductTerms>,
 ) -> Result<Done, Problem> {
-    let festival = change.operator.at(Right::ManageCash, &slug)?;
+    let festival = change.operator.at(Right::ManageCashless, &slug)?;
     let values = change.body.read()?;
-    let values = values.values(cash_policy_of(&state, &slug).await?.currency)?;
+    let values = values.values(cashless_policy_of(&state, &slug).await?.currency)?;
     let (vendor, product) = (VendorNo(vendor), Some(ProductNo(product)));
-    let put = CashAction::PutProduct { festival, vendor, product, values };
-    state.ask_done(&change.operator, Some(change.key), OfficeAction::Cash(put)).await
+    let put = CashlessAction::PutProduct { festival, vendor, product, values };
+    state.ask_done(&change.operator, Some(change.key), AdminAction::Cashless(put)).await
 }

@@ -1,7 +1,7 @@
 //! Staff give back what a vendor took, or part of it.
 
 use axum::extract::State;
-use engine::cashless::command::{CashAction, RefundLine};
+use engine::cashless::command::{CashlessAction, RefundLine};
 use engine::model::ids::{FestivalId, ProductNo, TransactionId};
 use engine::model::rejection::Rejection;
 use engine::view::{Query, View};
@@ -11,7 +11,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::auth::Right;
-use crate::http::cashless::{Moved, move_money, uuid_at};
+use crate::http::cashless::{TransactionReceipt, move_money, uuid_at};
 use crate::http::kit::answer::{Changed, unexpected_answer};
 use crate::http::kit::json::money;
 use crate::http::kit::problem::{Fault, Problem};
@@ -55,8 +55,8 @@ pub struct ReturnedLine {
 
 /// Gives back a payment or part of it, to where it came from.
 #[utoipa::path(post, path = "/cashless/refund", tag = "cashless", request_body = Refund,
-    responses((status = 200, body = Moved)))]
-async fn refund(State(state): State<AppState>, change: Change<Refund>) -> Result<Changed<Moved>, Problem> {
+    responses((status = 200, body = TransactionReceipt)))]
+async fn refund(State(state): State<AppState>, change: Change<Refund>) -> Result<Changed<TransactionReceipt>, Problem> {
     change.operator.anywhere(Right::MoveMoney)?;
     let body = change.body.read()?;
     let id = uuid_at(&body.transaction_id, "/transactionId")?.as_u128();
@@ -76,7 +76,7 @@ async fn refund(State(state): State<AppState>, change: Change<Refund>) -> Result
         true => Box::default(),
         false => returned(&state, payment, &body.lines).await?,
     };
-    move_money(&state, &change.operator, change.key, CashAction::Refund { payment, festival, amount, lines }).await
+    move_money(&state, &change.operator, change.key, CashlessAction::Refund { payment, festival, amount, lines }).await
 }
 
 /// What the products that come back had cost. The shard says whether so many of them are left.

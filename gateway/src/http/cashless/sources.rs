@@ -14,8 +14,8 @@ pub fn source_account(source: Source) -> String {
         }
         (SourceKind::Card | SourceKind::Bank | SourceKind::Gift, _) => format!("{word}/{}", source.festival),
         // Several of one kind, where a wallet has had money from too many.
-        (SourceKind::Till | SourceKind::Desk, Source::SEVERAL) => format!("{word}/{}-several", source.festival),
-        (SourceKind::Till, number) => format!("{word}/{}", DeviceId::new(source.festival, number as u32)),
+        (SourceKind::Terminal | SourceKind::Desk, Source::SEVERAL) => format!("{word}/{}-several", source.festival),
+        (SourceKind::Terminal, number) => format!("{word}/{}", DeviceId::new(source.festival, number as u32)),
         (SourceKind::Desk, number) => format!("{word}/{}-{number}", source.festival),
     }
 }

@@ -1,8 +1,8 @@
 //! Wristbands: sold with a wallet, linked to one, replaced, reported lost.
 
 use axum::extract::State;
-use engine::cashless::command::CashAction;
-use engine::command::{OfficeAction, OfficeAnswer};
+use engine::cashless::command::CashlessAction;
+use engine::command::{AdminAction, AdminAnswer};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -28,7 +28,7 @@ pub struct NewWallet {
     /// Which festival issues it.
     #[schema(example = "tomorrow-2027")]
     pub festival: String,
-    /// The chip's UID in hexadecimal: 4, 7 or 10 bytes.
+    /// The tag's UID in hexadecimal: 4, 7 or 10 bytes.
     #[schema(example = "04a1b2c3d4e5f6")]
     pub tag: String,
 }
@@ -45,7 +45,7 @@ pub struct SoldWallet {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WalletTag {
-    /// The chip's UID in hexadecimal: 4, 7 or 10 bytes.
+    /// The tag's UID in hexadecimal: 4, 7 or 10 bytes.
     #[schema(example = "04a1b2c3d4e5f6")]
     pub tag: String,
     /// It takes the place of the one that the wallet has; else a wallet that has one answers `already_tagged`.
@@ -62,9 +62,9 @@ async fn sell_wallet(State(state): State<AppState>, change: Change<NewWallet>) -
     let festival = change.operator.at(Right::ServeWallets, &body.festival)?;
     let tag = tag_at(&body.tag, "/tag")?;
     let wallet = state.one_time.wallet(&change.key);
-    let action = CashAction::LinkTag { tag, wallet, festival, replace: false, create: true };
-    let asked = state.ask(&change.operator, Some(change.key), OfficeAction::Cash(action)).await?;
-    let (OfficeAnswer::Wallet(wallet), replayed) = asked else { return Err(unexpected_answer()) };
+    let action = CashlessAction::LinkTag { tag, wallet, festival, replace: false, create: true };
+    let asked = state.ask(&change.operator, Some(change.key), AdminAction::Cashless(action)).await?;
+    let (AdminAnswer::Wallet(wallet), replayed) = asked else { return Err(unexpected_answer()) };
     let wallet = wallet.to_string();
     Ok(Created { location: format!("/api/v1/cashless/account?wallet={wallet}"), body: SoldWallet { wallet }, replayed })
 }
@@ -83,8 +83,8 @@ async fn link_tag(
     let festival = wallet_for(&state, &change.operator, Right::ServeWallets, wallet).await?.issuer;
     let WalletTag { tag, replace } = change.body.read()?;
     let tag = tag_at(&tag, "/tag")?;
-    let action = CashAction::LinkTag { tag, wallet, festival, replace, create: false };
-    state.ask_done(&change.operator, Some(change.key), OfficeAction::Cash(action)).await
+    let action = CashlessAction::LinkTag { tag, wallet, festival, replace, create: false };
+    state.ask_done(&change.operator, Some(change.key), AdminAction::Cashless(action)).await
 }
 
 /// Reports a wallet's wristband lost: from now on it pays at no stand, opens no gate, and cannot be given to anybody again.
@@ -99,6 +99,6 @@ async fn report_lost(
     let wallet = wallet_in_path(&wallet)?;
     wallet_for(&state, &change.operator, Right::ServeWallets, wallet).await?;
     change.body.read()?;
-    let action = OfficeAction::Cash(CashAction::ReportLost { wallet });
+    let action = AdminAction::Cashless(CashlessAction::ReportLost { wallet });
     state.ask_done(&change.operator, Some(change.key), action).await
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::extract::State;
-use engine::cashless::command::CashAction;
-use engine::command::{OfficeAction, OfficeAnswer};
+use engine::cashless::command::CashlessAction;
+use engine::command::{AdminAction, AdminAnswer};
 use engine::gates::view::DeviceView;
 use engine::model::ids::{DeviceId, FestivalId, VendorNo};
 use engine::model::time::Timestamp;
@@ -82,15 +82,15 @@ async fn offer_terminal(
         change.operator.at(Right::TakeCash, &slug)?;
     }
     let code = state.one_time.enrolment_code(festival, &change.key);
-    let action = CashAction::OfferTerminal {
+    let action = CashlessAction::OfferTerminal {
         festival,
         vendor: vendor.map(VendorNo),
         cashier,
         code_hash: enrolment_code_hash(code.as_bytes()),
         name,
     };
-    let asked = state.ask(&change.operator, Some(change.key), OfficeAction::Cash(action)).await?;
-    let (OfficeAnswer::CodeUntil(until), replayed) = asked else { return Err(unexpected_answer()) };
+    let asked = state.ask(&change.operator, Some(change.key), AdminAction::Cashless(action)).await?;
+    let (AdminAnswer::CodeUntil(until), replayed) = asked else { return Err(unexpected_answer()) };
     let offer = offer_text(&state, festival, &code)?;
     let qr = qr_svg(&offer)?;
     // The code has no address: it can be shown only once. The terminal will be in this list.
@@ -131,8 +131,8 @@ fn show(device: &DeviceView, festival: FestivalId, seen: Option<Timestamp>) -> T
     Terminal {
         device_id: device.id.to_string(),
         name: device.name.clone(),
-        vendor_id: device.terminal.and_then(|till| till.vendor).map(|vendor| vendor_id(festival, vendor)),
-        cashier: device.terminal.is_some_and(|till| till.cashier),
+        vendor_id: device.terminal.and_then(|terminal| terminal.vendor).map(|vendor| vendor_id(festival, vendor)),
+        cashier: device.terminal.is_some_and(|terminal| terminal.cashier),
         revoked: device.revoked,
         enrolled_at: Moment(device.enrolled_at),
         last_seen_at: seen.map(Moment),

@@ -1,14 +1,14 @@
 //! Cash at a desk becomes money in a wallet.
 
 use axum::extract::State;
-use engine::cashless::command::{CashAction, Source};
+use engine::cashless::command::{CashlessAction, Source};
 use serde::Deserialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::auth::Right;
-use crate::http::cashless::{Moved, move_money, wallet_at};
+use crate::http::cashless::{TransactionReceipt, move_money, wallet_at};
 use crate::http::kit::answer::Changed;
 use crate::http::kit::json::money;
 use crate::http::kit::problem::{Fault, Problem};
@@ -47,15 +47,15 @@ pub struct TopUp {
 pub enum Method {
     /// At the desk of whoever is signed in: what is left can be paid out there again.
     #[default]
-    Cash,
+    Cashless,
     /// By card. Answers 501 `card_payments_unavailable` until payments exist.
     Card,
 }
 
 /// Tops a wallet up with cash that was taken at a desk.
 #[utoipa::path(post, path = "/cashless/topup", tag = "cashless", request_body = TopUp,
-    responses((status = 200, body = Moved)))]
-async fn top_up(State(state): State<AppState>, change: Change<TopUp>) -> Result<Changed<Moved>, Problem> {
+    responses((status = 200, body = TransactionReceipt)))]
+async fn top_up(State(state): State<AppState>, change: Change<TopUp>) -> Result<Changed<TransactionReceipt>, Problem> {
     change.operator.anywhere(Right::TakeCash)?;
     let body = change.body.read()?;
     let festival = change.operator.at(Right::TakeCash, &body.festival)?;
@@ -65,6 +65,6 @@ async fn top_up(State(state): State<AppState>, change: Change<TopUp>) -> Result<
         return Err(Fault::CardPaymentsUnavailable.into());
     }
     let source = Source::desk(festival, change.operator.no);
-    let action = CashAction::TopUp { wallet, festival, amount, source, taken: false };
+    let action = CashlessAction::TopUp { wallet, festival, amount, source, taken: false };
     move_money(&state, &change.operator, change.key, action).await
 }

@@ -1,14 +1,14 @@
 //! Money goes from one wallet to another.
 
 use axum::extract::State;
-use engine::cashless::command::CashAction;
+use engine::cashless::command::CashlessAction;
 use serde::Deserialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::auth::Right;
-use crate::http::cashless::{Moved, festival_for, move_money, wallet_at};
+use crate::http::cashless::{TransactionReceipt, festival_for, move_money, wallet_at};
 use crate::http::kit::answer::Changed;
 use crate::http::kit::json::money;
 use crate::http::kit::problem::Problem;
@@ -42,13 +42,16 @@ pub struct Transfer {
 
 /// Moves money from one wallet to another. If the other side would not have it, it is back, and this says why.
 #[utoipa::path(post, path = "/cashless/transfer", tag = "cashless", request_body = Transfer,
-    responses((status = 200, body = Moved)))]
-async fn transfer(State(state): State<AppState>, change: Change<Transfer>) -> Result<Changed<Moved>, Problem> {
+    responses((status = 200, body = TransactionReceipt)))]
+async fn transfer(
+    State(state): State<AppState>,
+    change: Change<Transfer>,
+) -> Result<Changed<TransactionReceipt>, Problem> {
     change.operator.anywhere(Right::MoveMoney)?;
     let body = change.body.read()?;
     let (from, to) = (wallet_at(&body.from, "/from")?, wallet_at(&body.to, "/to")?);
     let amount = money::money(&body.amount, &body.currency)?;
     let named = body.festival.as_deref();
     let festival = festival_for(&state, &change.operator, Right::MoveMoney, from, named).await?;
-    move_money(&state, &change.operator, change.key, CashAction::Transfer { from, to, festival, amount }).await
+    move_money(&state, &change.operator, change.key, CashlessAction::Transfer { from, to, festival, amount }).await
 }

@@ -2,9 +2,9 @@
 
 use axum::Json;
 use axum::extract::State;
-use engine::cashless::command::{CashAction, VendorValues};
+use engine::cashless::command::{CashlessAction, VendorValues};
 use engine::cashless::view::VendorView;
-use engine::command::{OfficeAction, OfficeAnswer};
+use engine::command::{AdminAction, AdminAnswer};
 use engine::gates::view::brief::StandView;
 use engine::model::ids::{FestivalId, VendorNo};
 use engine::model::money::Currency;
@@ -193,10 +193,10 @@ async fn create_vendor(
     Path(slug): Path<String>,
     change: Change<VendorTerms>,
 ) -> Result<Created<NumberedVendor>, Problem> {
-    let festival = change.operator.at(Right::ManageCash, &slug)?;
+    let festival = change.operator.at(Right::ManageCashless, &slug)?;
     let values = change.body.read()?.values()?;
-    let action = OfficeAction::Cash(CashAction::PutVendor { festival, vendor: None, values });
-    let (OfficeAnswer::Vendor(vendor), replayed) = state.ask(&change.operator, Some(change.key), action).await? else {
+    let action = AdminAction::Cashless(CashlessAction::PutVendor { festival, vendor: None, values });
+    let (AdminAnswer::Vendor(vendor), replayed) = state.ask(&change.operator, Some(change.key), action).await? else {
         return Err(unexpected_answer());
     };
     let location = format!("/api/v1/festivals/{slug}/vendors/{}", vendor.0);
@@ -213,9 +213,9 @@ async fn change_vendor(
     Path((slug, vendor)): Path<(String, u16)>,
     change: Change<VendorTerms>,
 ) -> Result<Done, Problem> {
-    let festival = change.operator.at(Right::ManageCash, &slug)?;
+    let festival = change.operator.at(Right::ManageCashless, &slug)?;
     let values = change.body.read()?.values()?;
-    let action = OfficeAction::Cash(CashAction::PutVendor { festival, vendor: Some(VendorNo(vendor)), values });
+    let action = AdminAction::Cashless(CashlessAction::PutVendor { festival, vendor: Some(VendorNo(vendor)), values });
     state.ask_done(&change.operator, Some(change.key), action).await
 }
 

@@ -1,7 +1,7 @@
 //! Categories: what a kind of ticket costs, how many there are, where and when they let in.
 
 use axum::extract::State;
-use engine::command::{OfficeAction, OfficeAnswer};
+use engine::command::{AdminAction, AdminAnswer};
 use engine::gates::command::CategoryValues;
 use engine::gates::view::CategoryView;
 use engine::model::ids::{CategoryNo, ZONES_MAX, ZoneNo};
@@ -120,9 +120,9 @@ async fn create_category(
 ) -> Result<Created<NumberedCategory>, Problem> {
     let festival = change.operator.at(Right::ManageFestival, &slug)?;
     let values = change.body.read()?.values()?;
-    let action = OfficeAction::PutCategory { festival, category: None, values };
+    let action = AdminAction::PutCategory { festival, category: None, values };
     let asked = state.ask(&change.operator, Some(change.key), action).await?;
-    let (OfficeAnswer::Category(category), replayed) = asked else { return Err(unexpected_answer()) };
+    let (AdminAnswer::Category(category), replayed) = asked else { return Err(unexpected_answer()) };
     // It has no page of its own: it is shown with its festival.
     let location = format!("/api/v1/festivals/{slug}");
     Ok(Created { location, body: NumberedCategory { category: category.0 }, replayed })
@@ -138,6 +138,6 @@ async fn change_category(
 ) -> Result<Done, Problem> {
     let festival = change.operator.at(Right::ManageFestival, &slug)?;
     let values = change.body.read()?.values()?;
-    let action = OfficeAction::PutCategory { festival, category: Some(CategoryNo(category)), values };
+    let action = AdminAction::PutCategory { festival, category: Some(CategoryNo(category)), values };
     state.ask_done(&change.operator, Some(change.key), action).await
 }

@@ -3,7 +3,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use engine::command::{OfficeAction, OfficeAnswer};
+use engine::command::{AdminAction, AdminAnswer};
 use engine::gates::command::ByHand;
 use engine::gates::connections::CLOCK_OFF_MAX_MS;
 use engine::gates::view::DeviceView;
@@ -130,14 +130,14 @@ async fn offer_enrolment(
     let festival = change.operator.at(Right::ManageDevices, &slug)?;
     let NewDevice { gate, name } = change.body.read()?;
     let code = state.one_time.enrolment_code(festival, &change.key);
-    let action = OfficeAction::OfferEnrolment {
+    let action = AdminAction::OfferEnrolment {
         festival,
         gate: GateNo(gate),
         code_hash: enrolment_code_hash(code.as_bytes()),
         name,
     };
     let asked = state.ask(&change.operator, Some(change.key), action).await?;
-    let (OfficeAnswer::CodeUntil(until), replayed) = asked else { return Err(unexpected_answer()) };
+    let (AdminAnswer::CodeUntil(until), replayed) = asked else { return Err(unexpected_answer()) };
     let offer = offer_text(&state, festival, &code)?;
     let qr = qr_svg(&offer)?;
     // The code has no address: it can be shown only once. The reader will be in this list.
@@ -192,7 +192,7 @@ async fn revoke_device(
 ) -> Result<Done, Problem> {
     let device = device_for(&change.operator, Right::ManageDevices, &device)?;
     change.body.read()?;
-    state.ask_done(&change.operator, Some(change.key), OfficeAction::RevokeDevice { device }).await
+    state.ask_done(&change.operator, Some(change.key), AdminAction::RevokeDevice { device }).await
 }
 
 /// Readmits a device that was revoked, as itself: it connects with the key it has, and sends what is in its queue.
@@ -205,6 +205,6 @@ async fn readmit_device(
 ) -> Result<Done, Problem> {
     let device = device_for(&change.operator, Right::ManageFestival, &device)?;
     let reason = a_reason(change.body.read()?.reason)?;
-    let action = OfficeAction::ByHand(ByHand::ReadmitDevice { device, reason });
+    let action = AdminAction::ByHand(ByHand::ReadmitDevice { device, reason });
     state.ask_done(&change.operator, Some(change.key), action).await
 }

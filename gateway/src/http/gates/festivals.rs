@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use engine::command::{IdempotencyKey, OfficeAction, OfficeAnswer, TEXT_LEN_MAX};
+use engine::command::{AdminAction, AdminAnswer, IdempotencyKey, TEXT_LEN_MAX};
 use engine::gates::command::{ByHand, Details};
 use engine::gates::view::FestivalView;
 use engine::model::rejection::Rejection;
@@ -240,7 +240,7 @@ async fn create_festival(
         max_capacity,
         calendar: calendar.clone(),
     };
-    let action = OfficeAction::CreateFestival {
+    let action = AdminAction::CreateFestival {
         slug: slug.clone(),
         name,
         starts_at: starts_at.0,
@@ -255,13 +255,13 @@ async fn create_festival(
         }
         _ => problem,
     });
-    let (OfficeAnswer::Festival(id), replayed) = asked? else {
+    let (AdminAnswer::Festival(id), replayed) = asked? else {
         return Err(unexpected_answer());
     };
     if !(details.location.is_empty() && details.max_capacity.is_none()) {
         // Under a key of its own that follows from the request's: sent again after a fault in between, it is made up for.
         let key = IdempotencyKey { id: change.key.id ^ 1, ..change.key };
-        let action = OfficeAction::ByHand(ByHand::Edit { festival: id, details });
+        let action = AdminAction::ByHand(ByHand::Edit { festival: id, details });
         state.ask_done(&change.operator, Some(key), action).await?;
     }
     let location = format!("/api/v1/festivals/{slug}");
@@ -325,11 +325,11 @@ async fn set_festival_status(
     let ToFestivalStatus { status, reason, confirm } = change.body.read()?;
     let action = match (status.0, reason) {
         (status::FestivalStatus::Ongoing, Some(reason)) => {
-            OfficeAction::ByHand(ByHand::Reopen { festival, reason: a_reason(reason)? })
+            AdminAction::ByHand(ByHand::Reopen { festival, reason: a_reason(reason)? })
         }
         (_, Some(_)) => return Err(Problem::field("/reason", "is for COMPLETED → ONGOING only")),
-        (status::FestivalStatus::Completed, None) if confirm => OfficeAction::ByHand(ByHand::Complete { festival }),
-        (to, None) => OfficeAction::SetFestivalStatus { festival, to },
+        (status::FestivalStatus::Completed, None) if confirm => AdminAction::ByHand(ByHand::Complete { festival }),
+        (to, None) => AdminAction::SetFestivalStatus { festival, to },
     };
     state.ask_done(&change.operator, Some(change.key), action).await
 }
@@ -378,7 +378,7 @@ async fn edit_festival(
         day_starts_min: day_starts_at.map_or(is.day_starts_min, |start| start.0),
     };
     let details = Details { name, starts_at: starts_at.0, ends_at: ends_at.0, location, max_capacity, calendar };
-    let action = OfficeAction::ByHand(ByHand::Edit { festival, details });
+    let action = AdminAction::ByHand(ByHand::Edit { festival, details });
     state.ask_done(&change.operator, Some(change.key), action).await
 }
 
@@ -393,7 +393,7 @@ async fn reset_scans(
 ) -> Result<Done, Problem> {
     let festival = change.operator.at(Right::ManageFestival, &slug)?;
     let reason = a_reason(change.body.read()?.reason)?;
-    let action = OfficeAction::ByHand(ByHand::ResetScans { festival, reason });
+    let action = AdminAction::ByHand(ByHand::ResetScans { festival, reason });
     state.ask_done(&change.operator, Some(change.key), action).await
 }
 
@@ -407,7 +407,7 @@ async fn set_policy(
 ) -> Result<Done, Problem> {
     let festival = change.operator.at(Right::ManageFestival, &slug)?;
     let policy = change.body.read()?.into();
-    state.ask_done(&change.operator, Some(change.key), OfficeAction::SetPolicy { festival, policy }).await
+    state.ask_done(&change.operator, Some(change.key), AdminAction::SetPolicy { festival, policy }).await
 }
 
 /// The QR key from now on.
@@ -428,7 +428,7 @@ async fn rotate_qr_key(
 ) -> Result<Changed<QrKeyVersion>, Problem> {
     let festival = change.operator.at(Right::ManageFestival, &slug)?;
     change.body.read()?;
-    let asked = state.ask(&change.operator, Some(change.key), OfficeAction::RotateQrKey { festival }).await?;
-    let (OfficeAnswer::QrKey(qr_version), replayed) = asked else { return Err(unexpected_answer()) };
+    let asked = state.ask(&change.operator, Some(change.key), AdminAction::RotateQrKey { festival }).await?;
+    let (AdminAnswer::QrKey(qr_version), replayed) = asked else { return Err(unexpected_answer()) };
     Ok(Changed { body: QrKeyVersion { qr_version }, replayed })
 }

@@ -27,7 +27,7 @@ use crate::http::kit::answer::replayed;
 use crate::http::kit::ndjson::{ANSWER_LINES, CALL_TIME, LineError, attempt, in_time, turn};
 use crate::http::kit::problem::{Fault, Problem};
 use crate::http::kit::request::Path;
-use crate::http::kit::shares::Turn;
+use crate::http::kit::shares::CallPermit;
 use crate::http::state::AppState;
 use call::{Call, Outcome};
 
@@ -107,7 +107,7 @@ async fn issue(
         qr_key,
         qr_version,
         began: Instant::now(),
-        _turn: turn,
+        _permit: turn,
     }));
     Ok((headers, replayed(all_repeated), body).into_response())
 }
@@ -120,7 +120,7 @@ struct Answer {
     qr_version: u32,
     began: Instant,
     /// Held until the last line has been made: the outcomes are what it bounds.
-    _turn: Turn,
+    _permit: CallPermit,
 }
 
 impl Iterator for Answer {

@@ -24,7 +24,7 @@ use crate::http::kit::answer::{Page, PageQuery, Position};
 use crate::http::kit::json::{Moment, TicketStatus, direction_word, span};
 use crate::http::kit::problem::{Fault, Problem};
 use crate::http::kit::request::{Path, Query};
-use crate::http::kit::shares::{Most, Turns};
+use crate::http::kit::shares::{CallPermits, Most};
 use crate::http::state::AppState;
 
 /// The routes of this file.
@@ -43,8 +43,8 @@ pub const READS_MAX: usize = 8;
 const WAIT: Duration = Duration::from_secs(10);
 
 /// The turns of a node that carries so many reads at a time.
-pub fn turns(reads_max: usize) -> Turns {
-    Turns::new(Most { all: reads_max, per_key: reads_max.div_ceil(2), per_organiser: reads_max }, WAIT)
+pub fn permits(reads_max: usize) -> CallPermits {
+    CallPermits::new(Most { all: reads_max, per_key: reads_max.div_ceil(2), per_organiser: reads_max }, WAIT)
 }
 
 /// A ticket in a list.

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
-use engine::command::OfficeAction;
+use engine::command::AdminAction;
 use engine::gates::command::ByHand;
 use engine::gates::view::{CODE_FOUND_MAX, TicketView};
 use engine::model::credential;
@@ -184,7 +184,7 @@ async fn set_ticket_status(
 ) -> Result<Done, Problem> {
     let ticket = ticket_for(&change.operator, Right::ManageTickets, &ticket)?;
     let to = change.body.read()?.status.0;
-    state.ask_done(&change.operator, Some(change.key), OfficeAction::SetTicketStatus { ticket, to }).await
+    state.ask_done(&change.operator, Some(change.key), AdminAction::SetTicketStatus { ticket, to }).await
 }
 
 /// Blocks a ticket: it is refused from the next scan on.
@@ -212,14 +212,14 @@ async fn unblock_ticket(
 async fn set_blocked(state: &AppState, ticket: &str, change: Change<Nothing>, blocked: bool) -> Result<Done, Problem> {
     let ticket = ticket_for(&change.operator, Right::BlockTickets, ticket)?;
     change.body.read()?;
-    state.ask_done(&change.operator, Some(change.key), OfficeAction::BlockTicket { ticket, blocked }).await
+    state.ask_done(&change.operator, Some(change.key), AdminAction::BlockTicket { ticket, blocked }).await
 }
 
 /// A wristband.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Tag {
-    /// The chip's UID in hexadecimal: 4, 7 or 10 bytes.
+    /// The tag's UID in hexadecimal: 4, 7 or 10 bytes.
     #[schema(example = "04a1b2c3d4e5f6", pattern = "^([0-9a-fA-F]{8}|[0-9a-fA-F]{14}|[0-9a-fA-F]{20})$")]
     pub uid: String,
 }
@@ -230,12 +230,12 @@ impl Tag {
     }
 }
 
-/// A chip's UID as JSON spells it.
+/// A tag's UID as JSON spells it.
 pub fn tag_text(tag: TagUid) -> String {
     tag.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Reads a chip's UID, in hexadecimal of either case. `at` is its JSON pointer.
+/// Reads a tag's UID, in hexadecimal of either case. `at` is its JSON pointer.
 ///
 /// # Errors
 /// `validation`.
@@ -258,7 +258,7 @@ async fn bind_tag(
 ) -> Result<Done, Problem> {
     let ticket = ticket_for(&change.operator, Right::ManageTickets, &ticket)?;
     let tag = change.body.read()?.parse()?;
-    state.ask_done(&change.operator, Some(change.key), OfficeAction::BindTag { ticket, tag }).await
+    state.ask_done(&change.operator, Some(change.key), AdminAction::BindTag { ticket, tag }).await
 }
 
 /// Reports a ticket's wristband lost: from now on it opens no gate, pays at no stand, and cannot be given to anybody again.
@@ -272,7 +272,7 @@ async fn report_ticket_tag_lost(
 ) -> Result<Done, Problem> {
     let ticket = ticket_for(&change.operator, Right::ManageTickets, &ticket)?;
     change.body.read()?;
-    state.ask_done(&change.operator, Some(change.key), OfficeAction::ReportTicketTagLost { ticket }).await
+    state.ask_done(&change.operator, Some(change.key), AdminAction::ReportTicketTagLost { ticket }).await
 }
 
 /// Undoes a ticket's last scan, as a supervisor: without the 15 minutes that a reader has.
@@ -285,7 +285,7 @@ async fn undo_scan(
 ) -> Result<Done, Problem> {
     let ticket = ticket_for(&change.operator, Right::UndoScans, &ticket)?;
     change.body.read()?;
-    state.ask_done(&change.operator, Some(change.key), OfficeAction::UndoScan { ticket }).await
+    state.ask_done(&change.operator, Some(change.key), AdminAction::UndoScan { ticket }).await
 }
 
 /// Makes a ticket that was cancelled or refunded SOLD again, while there is room. It moves no money.
@@ -299,7 +299,7 @@ async fn restore_ticket(
 ) -> Result<Done, Problem> {
     let ticket = ticket_for(&change.operator, Right::ManageFestival, &ticket)?;
     let reason = a_reason(change.body.read()?.reason)?;
-    let action = OfficeAction::ByHand(ByHand::RestoreTicket { ticket, reason });
+    let action = AdminAction::ByHand(ByHand::RestoreTicket { ticket, reason });
     state.ask_done(&change.operator, Some(change.key), action).await
 }
 
@@ -328,7 +328,7 @@ async fn admit_by_hand(
     let ticket = ticket_for(&change.operator, Right::AdmitByHand, &ticket)?;
     let AdmissionByHand { gate, reason } = change.body.read()?;
     let action = ByHand::Admit { ticket, gate: GateNo(gate), reason: a_reason(reason)? };
-    state.ask_done(&change.operator, Some(change.key), OfficeAction::ByHand(action)).await
+    state.ask_done(&change.operator, Some(change.key), AdminAction::ByHand(action)).await
 }
 
 /// Tickets with a printed code.

@@ -1,10 +1,10 @@
-//! A wristband as such: what its chip names, and that it is lost, for whoever holds the UID and knows no more.
+//! A wristband as such: what its tag names, and that it is lost, for whoever holds the UID and knows no more.
 
 use axum::Json;
 use axum::extract::State;
-use engine::cashless::command::CashAction;
+use engine::cashless::command::CashlessAction;
 use engine::cashless::view::{TagState, TagView};
-use engine::command::OfficeAction;
+use engine::command::AdminAction;
 use engine::model::rejection::Rejection;
 use engine::view::{Query, View};
 use serde::Serialize;
@@ -28,7 +28,7 @@ pub fn router() -> OpenApiRouter<AppState> {
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Wristband {
-    /// Its chip's UID in hexadecimal.
+    /// Its tag's UID in hexadecimal.
     #[schema(example = "04a1b2c3d4e5f6")]
     pub uid: String,
     /// The wallet that it names; `null` once it was lost.
@@ -84,6 +84,6 @@ async fn report_wristband_lost(
 ) -> Result<Done, Problem> {
     let tag = wristband(&state, &change.operator, &uid).await?.tag;
     change.body.read()?;
-    let action = OfficeAction::Cash(CashAction::ReportTagLost { tag });
+    let action = AdminAction::Cashless(CashlessAction::ReportTagLost { tag });
     state.ask_done(&change.operator, Some(change.key), action).await
 }

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use engine::command::{OfficeAction, OfficeAnswer};
+use engine::command::{AdminAction, AdminAnswer};
 use engine::gates::view::{GateView, ZoneView};
 use engine::model::ids::{TicketId, ZONES_MAX, ZoneNo};
 use engine::model::rejection::Rejection;
@@ -186,8 +186,8 @@ async fn create_zone(
     let festival = change.operator.at(Right::ManageFestival, &slug)?;
     let NewZone { name, parent, capacity } = change.body.read()?;
     let parent = parent.map(zone_no).transpose()?;
-    let action = OfficeAction::PutZone { festival, zone: None, name, parent, capacity };
-    let (OfficeAnswer::Zone(zone), replayed) = state.ask(&change.operator, Some(change.key), action).await? else {
+    let action = AdminAction::PutZone { festival, zone: None, name, parent, capacity };
+    let (AdminAnswer::Zone(zone), replayed) = state.ask(&change.operator, Some(change.key), action).await? else {
         return Err(unexpected_answer());
     };
     // It has no page of its own: it is shown with its festival.
@@ -207,7 +207,7 @@ async fn change_zone(
     let festival = change.operator.at(Right::ManageFestival, &slug)?;
     let zone = Some(zone_no(zone)?);
     let ZoneValues { name, capacity } = change.body.read()?;
-    let action = OfficeAction::PutZone { festival, zone, name, parent: None, capacity };
+    let action = AdminAction::PutZone { festival, zone, name, parent: None, capacity };
     state.ask_done(&change.operator, Some(change.key), action).await
 }
 
@@ -223,7 +223,7 @@ async fn set_zone_state(
     let festival = change.operator.at(Right::SteerZones, &slug)?;
     let zone = zone_no(zone)?;
     let to = change.body.read()?.state.0;
-    state.ask_done(&change.operator, Some(change.key), OfficeAction::SetZoneState { festival, zone, state: to }).await
+    state.ask_done(&change.operator, Some(change.key), AdminAction::SetZoneState { festival, zone, state: to }).await
 }
 
 /// Lists who is inside a zone: the evacuation list.
@@ -253,8 +253,8 @@ async fn add_gate(
 ) -> Result<Created<NumberedGate>, Problem> {
     let festival = change.operator.at(Right::ManageFestival, &slug)?;
     let NewGate { name, zone } = change.body.read()?;
-    let action = OfficeAction::AddGate { festival, zone: zone_no(zone)?, name };
-    let (OfficeAnswer::Gate(gate), replayed) = state.ask(&change.operator, Some(change.key), action).await? else {
+    let action = AdminAction::AddGate { festival, zone: zone_no(zone)?, name };
+    let (AdminAnswer::Gate(gate), replayed) = state.ask(&change.operator, Some(change.key), action).await? else {
         return Err(unexpected_answer());
     };
     let location = format!("/api/v1/festivals/{slug}");

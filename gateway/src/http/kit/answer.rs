@@ -12,7 +12,7 @@ use engine::model::ids::{ShardId, TicketId};
 use engine::model::rejection::Rejection;
 use engine::model::time::Timestamp;
 use serde::{Deserialize, Serialize};
-use storage::views::cashless::CashPosition;
+use storage::views::cashless::CashlessPosition;
 use storage::views::gates::LogPosition;
 use utoipa::{IntoParams, ToSchema};
 
@@ -175,7 +175,7 @@ impl Position for LogPosition {
         Some(Self { at, order: u64::from_be_bytes(order.try_into().ok()?) })
     }
 }
-impl Position for CashPosition {
+impl Position for CashlessPosition {
     fn to_bytes(&self) -> Vec<u8> {
         [&self.at.0.to_be_bytes()[..], &self.shard.0.to_be_bytes(), &self.order.to_be_bytes()].concat()
     }

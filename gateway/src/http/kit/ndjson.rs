@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 use crate::auth::Operator;
 use crate::http::kit::problem::{Fault, Problem};
 use crate::http::kit::request::{call_hash, idempotency_key, key_header, media_type_is};
-use crate::http::kit::shares::{Holder, Most, Turn, Turns};
+use crate::http::kit::shares::{CallPermit, CallPermits, Holder, Most};
 use crate::http::state::AppState;
 
 /// The most lines in one call.
@@ -78,15 +78,15 @@ pub fn attempt(operator: &Operator, parts: &Parts) -> Result<(IdempotencyKey, Sh
 }
 
 /// The turns of a node that carries so many calls at a time.
-pub fn turns(calls_max: usize) -> Turns {
-    Turns::new(Most { all: calls_max, per_key: 2, per_organiser: calls_max.div_ceil(2) }, WAIT)
+pub fn permits(calls_max: usize) -> CallPermits {
+    CallPermits::new(Most { all: calls_max, per_key: 2, per_organiser: calls_max.div_ceil(2) }, WAIT)
 }
 
 /// Waits for a call's turn. It is held until its answer has been made.
 ///
 /// # Errors
 /// `too_many_uploads`.
-pub async fn turn(state: &AppState, operator: &Operator, festival: FestivalId) -> Result<Turn, Problem> {
+pub async fn turn(state: &AppState, operator: &Operator, festival: FestivalId) -> Result<CallPermit, Problem> {
     let turn = state.uploads.take(Holder { key: operator.no, organiser: festival }).await;
     turn.ok_or_else(|| Fault::TooManyUploads.into())
 }

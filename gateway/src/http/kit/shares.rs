@@ -1,6 +1,6 @@
 //! What all organisers share is shared fairly: turns for what takes long, seats for those who stay.
 //!
-//! Both are bounded in all, by key, and by organiser (until organisers exist: by festival). [`Turns`] are waited for, and
+//! Both are bounded in all, by key, and by organiser (until organisers exist: by festival). [`CallPermits`] are waited for, and
 //! go to whoever has fewest; [`Seats`] are taken at once, and when all are taken, whoever has most gives one to who has
 //! fewer.
 
@@ -38,29 +38,29 @@ const WAITING_PER_KEY_MAX: usize = 32;
 
 /// So many at a time, and the others wait.
 #[derive(Clone)]
-pub struct Turns(Arc<Mutex<Queue>>);
+pub struct CallPermits(Arc<Mutex<Queue>>);
 
 struct Queue {
     most: Most,
     wait: Duration,
     taken: Vec<Holder>,
-    waiting: VecDeque<(Holder, oneshot::Sender<Turn>)>,
+    waiting: VecDeque<(Holder, oneshot::Sender<CallPermit>)>,
 }
 
 /// A turn, given to the next one when this is dropped.
-pub struct Turn {
-    turns: Turns,
+pub struct CallPermit {
+    permits: CallPermits,
     holder: Holder,
 }
 
-impl Turns {
+impl CallPermits {
     /// So many, each waited for so long.
     pub fn new(most: Most, wait: Duration) -> Self {
         Self(Arc::new(Mutex::new(Queue { most, wait, taken: Vec::new(), waiting: VecDeque::new() })))
     }
 
     /// Waits for a turn; `None` if none came free in time, or too many wait.
-    pub async fn take(&self, holder: Holder) -> Option<Turn> {
+    pub async fn take(&self, holder: Holder) -> Option<CallPermit> {
         let (sender, receiver) = oneshot::channel();
         let wait = {
             let mut queue = self.lock();
@@ -85,14 +85,14 @@ impl Turns {
             let next = self.lock().next();
             let Some((holder, sender)) = next else { return };
             // Whoever has stopped waiting in this moment gives it back by dropping it.
-            let _ = sender.send(Turn { turns: self.clone(), holder });
+            let _ = sender.send(CallPermit { permits: self.clone(), holder });
         }
     }
 }
 
 impl Queue {
     /// Who has fewest and has waited longest, if there is a turn for them.
-    fn next(&mut self) -> Option<(Holder, oneshot::Sender<Turn>)> {
+    fn next(&mut self) -> Option<(Holder, oneshot::Sender<CallPermit>)> {
         if self.taken.len() >= self.most.all {
             return None;
         }
@@ -112,15 +112,15 @@ impl Queue {
     }
 }
 
-impl Drop for Turn {
+impl Drop for CallPermit {
     fn drop(&mut self) {
         {
-            let mut queue = self.turns.lock();
+            let mut queue = self.permits.lock();
             if let Some(at) = queue.taken.iter().position(|taken| *taken == self.holder) {
                 queue.taken.swap_remove(at);
             }
         }
-        self.turns.hand_out();
+        self.permits.hand_out();
     }
 }
 
@@ -216,13 +216,13 @@ mod tests {
 
     #[tokio::test]
     async fn turns_go_to_who_has_fewest_and_come_back() {
-        let turns = Turns::new(Most { all: 3, per_key: 2, per_organiser: 2 }, Duration::from_secs(10));
-        let (first, second) = (turns.take(of(1, 1)).await.unwrap(), turns.take(of(1, 1)).await.unwrap());
-        assert!(turns.take(of(1, 2)).now_or_never().is_none(), "a key has two");
-        assert!(turns.take(of(2, 1)).now_or_never().is_none(), "an organiser has two");
-        let third = turns.take(of(3, 3)).await.expect("another organiser has one");
+        let permits = CallPermits::new(Most { all: 3, per_key: 2, per_organiser: 2 }, Duration::from_secs(10));
+        let (first, second) = (permits.take(of(1, 1)).await.unwrap(), permits.take(of(1, 1)).await.unwrap());
+        assert!(permits.take(of(1, 2)).now_or_never().is_none(), "a key has two");
+        assert!(permits.take(of(2, 1)).now_or_never().is_none(), "an organiser has two");
+        let third = permits.take(of(3, 3)).await.expect("another organiser has one");
         // All are taken: these wait, the greedy one for longest.
-        let (mut greedy, mut other) = (Box::pin(turns.take(of(2, 1))), Box::pin(turns.take(of(4, 4))));
+        let (mut greedy, mut other) = (Box::pin(permits.take(of(2, 1))), Box::pin(permits.take(of(4, 4))));
         assert!(greedy.as_mut().now_or_never().is_none() && other.as_mut().now_or_never().is_none());
         drop(first);
         let fourth = other.await.expect("who has none comes before who has one");
@@ -230,19 +230,19 @@ mod tests {
         drop((second, third, fourth));
         assert!(greedy.await.is_some());
 
-        let impatient = Turns::new(Most { all: 1, per_key: 1, per_organiser: 1 }, Duration::from_millis(1));
+        let impatient = CallPermits::new(Most { all: 1, per_key: 1, per_organiser: 1 }, Duration::from_millis(1));
         let _held = impatient.take(of(1, 1)).await.unwrap();
         assert!(impatient.take(of(2, 2)).await.is_none(), "nobody waits for ever");
     }
 
     #[tokio::test]
     async fn a_turn_that_nobody_waits_for_any_more_is_not_lost() {
-        let turns = Turns::new(Most { all: 1, per_key: 1, per_organiser: 1 }, Duration::from_secs(10));
-        let held = turns.take(of(1, 1)).await.unwrap();
-        drop(turns.take(of(2, 2)).now_or_never());
+        let permits = CallPermits::new(Most { all: 1, per_key: 1, per_organiser: 1 }, Duration::from_secs(10));
+        let held = permits.take(of(1, 1)).await.unwrap();
+        drop(permits.take(of(2, 2)).now_or_never());
         drop(held);
-        assert!(turns.take(of(3, 3)).now_or_never().flatten().is_some());
-        assert!(turns.lock().taken.is_empty());
+        assert!(permits.take(of(3, 3)).now_or_never().flatten().is_some());
+        assert!(permits.lock().taken.is_empty());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::http::request::Parts;
-use engine::command::{OfficeAction, OfficeAnswer};
+use engine::command::{AdminAction, AdminAnswer};
 use engine::model::ids::FestivalId;
 use engine::model::rejection::Rejection;
 use engine::model::status;
@@ -132,8 +132,8 @@ async fn create_key(State(state): State<AppState>, change: Change<NewKey>) -> Re
     let key = state.one_time.api_key(&change.key);
     let hash = key_hash(&key).ok_or_else(unexpected_answer)?;
     let festivals = festivals.iter().map(|slug| FestivalId::of_slug(slug)).collect();
-    let action = OfficeAction::CreateApiKey { hash, role: role.0, festivals, name };
-    let (OfficeAnswer::ApiKey(no), replayed) = state.ask(&change.operator, Some(change.key), action).await? else {
+    let action = AdminAction::CreateApiKey { hash, role: role.0, festivals, name };
+    let (AdminAnswer::ApiKey(no), replayed) = state.ask(&change.operator, Some(change.key), action).await? else {
         return Err(unexpected_answer());
     };
     Ok(Created { location: "/api/v1/keys".into(), body: ShownKey { no, key }, replayed })
@@ -152,5 +152,5 @@ async fn revoke_key(
     operator.everywhere(Right::ManageKeys)?;
     // Revoking twice is revoking once, so this may come without a key; one that comes is kept to.
     let key = key_header(&headers)?.map(|header| idempotency_key(&operator, header, &call_hash(&parts)));
-    state.ask_done(&operator, key, OfficeAction::RevokeApiKey { key: no }).await
+    state.ask_done(&operator, key, AdminAction::RevokeApiKey { key: no }).await
 }

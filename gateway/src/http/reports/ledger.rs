@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use axum::Json;
 use axum::extract::State;
 use engine::cashless::command::SourceKind;
-use engine::cashless::view::{CashView, LedgerView, VendorSums};
+use engine::cashless::view::{CashlessView, LedgerView, VendorSums};
 use engine::model::ids::FestivalId;
 use engine::view::{Query, View};
 use serde::Serialize;
@@ -62,7 +62,7 @@ pub struct Gifts {
 /// One account of the books.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct LedgerAccount {
-    /// Its name: `wallets`, `vendor/…`, `commission`, `till/…`, `desk/…`, `card/…`, `bank/…`, `gift/…`, `corrections`,
+    /// Its name: `wallets`, `vendor/…`, `commission`, `terminal/…`, `desk/…`, `card/…`, `bank/…`, `gift/…`, `corrections`,
     /// `in_transit`.
     #[schema(example = "vendor/7")]
     pub account: String,
@@ -133,7 +133,7 @@ pub(in crate::http) struct Entry {
 }
 
 /// The accounts of these books, those without any posting left out but for vendors'.
-pub(in crate::http) fn entries(cash: &CashView, ledger: &LedgerView) -> Vec<Entry> {
+pub(in crate::http) fn entries(cash: &CashlessView, ledger: &LedgerView) -> Vec<Entry> {
     let plain = |account: &str, name: &str, balance| Entry {
         account: account.to_owned(),
         name: name.to_owned(),

@@ -11,7 +11,7 @@ use engine::model::money::Currency;
 use engine::model::principal::Principal;
 use engine::model::rejection::Rejection;
 use serde::{Deserialize, Serialize};
-use storage::views::cashless::{CashPosition, CashlessViews, Only, TransactionRow, Transactions, TransactionsOf};
+use storage::views::cashless::{CashlessPosition, CashlessViews, Only, TransactionRow, Transactions, TransactionsOf};
 use storage::views::{Page as ViewsPage, Span};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -257,7 +257,7 @@ fn newest(
     of: TransactionsOf,
     kinds: &[Only],
     span: Span,
-    after: Option<CashPosition>,
+    after: Option<CashlessPosition>,
     limit: usize,
 ) -> Result<Vec<TransactionRow>, ReadError> {
     let mut rows = Vec::new();

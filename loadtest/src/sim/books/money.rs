@@ -1,21 +1,21 @@
-//! Money in the books of one shard: wallets, chips, vendors, transfers and the messages of other shards, as the records
+//! Money in the books of one shard: wallets, tags, vendors, transfers and the messages of other shards, as the records
 //! say, each held against what the design allows. No code of the engine's decisions is used here.
 
 mod agree;
 mod currency;
 mod pairs;
+mod tags;
 mod transactions;
 mod transfers;
-mod wristbands;
 
 pub(in crate::sim) use pairs::{all_quiet, all_together};
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use engine::cashless::command::{CashPolicy, ProductValues, Source, TerminalAnswer, VendorValues};
-use engine::cashless::event::CashEvent;
+use engine::cashless::command::{CashlessPolicy, ProductValues, Source, TerminalAnswer, VendorValues};
+use engine::cashless::event::CashlessEvent;
 use engine::cashless::view::TagState;
-use engine::command::OfficeAnswer;
+use engine::command::AdminAnswer;
 use engine::event::Event;
 use engine::gates::event::DoneByHand;
 use engine::model::ids::{DeviceId, FestivalId, Home, ProductNo, ShardId, TagUid, TicketId, VendorNo, WalletId};
@@ -26,8 +26,8 @@ use engine::shard::outbox::{Entry, Message};
 
 use crate::sim::disk::SHARDS;
 use crate::sim::{Check, breach};
+use tags::Gates;
 pub(in crate::sim) use transfers::{End, OpBook};
-use wristbands::Gates;
 
 /// One shard's money.
 #[derive(Clone)]
@@ -39,7 +39,7 @@ pub(in crate::sim) struct MoneyBook {
     pub(in crate::sim) tags: BTreeMap<TagUid, TagBook>,
     /// What the gates of this shard's festivals go by.
     gates: Gates,
-    pub(in crate::sim) festivals: BTreeMap<FestivalId, CashBook>,
+    pub(in crate::sim) festivals: BTreeMap<FestivalId, CashlessBook>,
     pub(in crate::sim) payments: BTreeMap<u64, PaymentBook>,
     /// All operations that ever began here.
     pub(in crate::sim) ops: BTreeMap<u64, OpBook>,
@@ -82,7 +82,7 @@ pub(in crate::sim) struct WalletBook {
     lately: (u64, BTreeSet<i64>),
 }
 
-/// A chip's page.
+/// A tag's page.
 #[derive(Clone, PartialEq)]
 pub(in crate::sim) struct TagBook {
     /// Towards a wallet, lost or not.
@@ -97,11 +97,11 @@ pub(in crate::sim) struct TagBook {
 
 /// What a shard knows of a festival, and its part of that festival's accounts.
 #[derive(Clone)]
-pub(in crate::sim) struct CashBook {
-    policy: CashPolicy,
+pub(in crate::sim) struct CashlessBook {
+    policy: CashlessPolicy,
     status: FestivalStatus,
     vendors: Vec<VendorBook>,
-    tills: BTreeMap<u32, TillBook>,
+    terminals: BTreeMap<u32, TerminalBook>,
     wallets: i128,
     commission: i128,
     corrections: i128,
@@ -125,7 +125,7 @@ struct VendorBook {
 
 /// A terminal's page.
 #[derive(Clone, Copy, PartialEq)]
-pub(in crate::sim) struct TillBook {
+pub(in crate::sim) struct TerminalBook {
     pub(in crate::sim) vendor: Option<VendorNo>,
     pub(in crate::sim) cashier: bool,
     revoked: bool,
@@ -158,7 +158,7 @@ pub(in crate::sim) struct PostBook {
 }
 
 /// The end of an operation: whose outcome, and what it is.
-pub(super) type Ended = Option<(u128, OfficeAnswer)>;
+pub(super) type Ended = Option<(u128, AdminAnswer)>;
 
 impl MoneyBook {
     pub(super) fn new(id: ShardId) -> Self {
@@ -201,12 +201,12 @@ impl MoneyBook {
 
     /// The next event, of the record with this number.
     pub(super) fn happened(&mut self, event: &Event, record: u64, at: Timestamp) -> Check<Ended> {
-        if let Event::Cash(CashEvent::TagLinking { tag, wallet, version, .. }) = event {
+        if let Event::Cashless(CashlessEvent::TagLinking { tag, wallet, version, .. }) = event {
             self.links.insert((*tag, *version), (*wallet, at));
         }
         match event {
             Event::Transaction(t) => return self.transaction(t, record, at),
-            Event::Cash(event) => return self.cash(event),
+            Event::Cashless(event) => return self.cashless(event),
             Event::TagBound { ticket, tag } => self.tag_bound(*ticket, *tag)?,
             Event::Sent { to, n, message } => self.sent(*to, *n, message)?,
             Event::Received { from, n, message } => self.received(*from, *n, message)?,
@@ -230,13 +230,13 @@ impl MoneyBook {
             }
             Event::DeviceRevoked { device } => {
                 self.ever_revoked.insert(*device);
-                if let Some(till) = self.till_mut(*device) {
-                    till.revoked = true;
+                if let Some(terminal) = self.terminal_mut(*device) {
+                    terminal.revoked = true;
                 }
             }
             Event::ByHand(DoneByHand::DeviceReadmitted { device, .. }) => {
-                if let Some(till) = self.till_mut(*device) {
-                    till.revoked = false;
+                if let Some(terminal) = self.terminal_mut(*device) {
+                    terminal.revoked = false;
                 }
             }
             _ => {}
@@ -252,7 +252,7 @@ impl MoneyBook {
         Home::Wallet(wallet).shard(SHARDS) == self.id
     }
 
-    fn page(&mut self, id: FestivalId) -> Check<&mut CashBook> {
+    fn page(&mut self, id: FestivalId) -> Check<&mut CashlessBook> {
         match self.festivals.get_mut(&id) {
             Some(page) => Ok(page),
             None => breach("events are of what exists", format!("festival {id} takes no cashless payments")),
@@ -266,32 +266,32 @@ impl MoneyBook {
         }
     }
 
-    fn till_mut(&mut self, device: DeviceId) -> Option<&mut TillBook> {
-        self.festivals.get_mut(&device.festival())?.tills.get_mut(&device.number())
+    fn terminal_mut(&mut self, device: DeviceId) -> Option<&mut TerminalBook> {
+        self.festivals.get_mut(&device.festival())?.terminals.get_mut(&device.number())
     }
 
     /// A terminal, as this shard knows it.
-    pub(in crate::sim) fn till(&self, device: DeviceId) -> Option<TillBook> {
-        self.festivals.get(&device.festival())?.tills.get(&device.number()).copied()
+    pub(in crate::sim) fn terminal(&self, device: DeviceId) -> Option<TerminalBook> {
+        self.festivals.get(&device.festival())?.terminals.get(&device.number()).copied()
     }
 
-    fn cash(&mut self, event: &CashEvent) -> Check<Ended> {
+    fn cashless(&mut self, event: &CashlessEvent) -> Check<Ended> {
         match event {
-            CashEvent::PolicySet { festival, policy, status } => {
+            CashlessEvent::PolicySet { festival, policy, status } => {
                 self.put(&Entry::Festival { festival: *festival, policy: *policy, status: *status })?;
             }
-            CashEvent::VendorPut { festival, vendor, values } => {
+            CashlessEvent::VendorPut { festival, vendor, values } => {
                 self.put(&Entry::Vendor { festival: *festival, vendor: *vendor, values: values.clone() })?;
             }
-            CashEvent::ProductPut { festival, vendor, product, values } => {
+            CashlessEvent::ProductPut { festival, vendor, product, values } => {
                 let (vendor, product, values) = (*vendor, *product, values.clone());
                 self.put(&Entry::Product { festival: *festival, vendor, product, values })?;
             }
-            CashEvent::TerminalOffered { .. } => {}
-            CashEvent::TerminalEnrolled { device, vendor, cashier, .. } => {
+            CashlessEvent::TerminalOffered { .. } => {}
+            CashlessEvent::TerminalEnrolled { device, vendor, cashier, .. } => {
                 self.put(&Entry::Terminal { device: *device, vendor: *vendor, cashier: *cashier, revoked: false })?;
             }
-            CashEvent::WalletCreated { wallet, issuer, currency, account } => {
+            CashlessEvent::WalletCreated { wallet, issuer, currency, account } => {
                 if self.page(*issuer)?.policy.currency != *currency || !self.is_near(*wallet) {
                     return breach("a wallet has its issuer's currency", format!("{event:?}"));
                 }
@@ -312,24 +312,24 @@ impl MoneyBook {
                     return breach("every command happens once", format!("{wallet:?} was made before"));
                 }
             }
-            CashEvent::WalletClaimed { wallet, account } => {
+            CashlessEvent::WalletClaimed { wallet, account } => {
                 if let Some(before) = self.wallet(*wallet)?.account.replace(*account) {
                     return breach("a wallet is one account's", format!("{wallet:?} was {before}'s"));
                 }
             }
-            CashEvent::WalletBlockSet { wallet, blocked } => self.wallet(*wallet)?.blocked = *blocked,
-            CashEvent::CurrencyChanging { .. }
-            | CashEvent::CurrencyHeld { .. }
-            | CashEvent::CurrencyVoted { .. }
-            | CashEvent::CurrencyReleased { .. } => return self.of_currency(event),
-            CashEvent::TransferSettled { op } => return self.settled(*op),
-            CashEvent::TransferCancelAsked { op } => {
+            CashlessEvent::WalletBlockSet { wallet, blocked } => self.wallet(*wallet)?.blocked = *blocked,
+            CashlessEvent::CurrencyChanging { .. }
+            | CashlessEvent::CurrencyHeld { .. }
+            | CashlessEvent::CurrencyVoted { .. }
+            | CashlessEvent::CurrencyReleased { .. } => return self.of_currency(event),
+            CashlessEvent::TransferSettled { op } => return self.settled(*op),
+            CashlessEvent::TransferCancelAsked { op } => {
                 self.count("cancel_asked");
                 if !self.ops.get(op).is_some_and(|op| op.is_open() && op.is_transfer()) {
                     return breach("a transfer ends once", format!("{event:?}"));
                 }
             }
-            of_wristband => return self.of_wristband(of_wristband),
+            of_tag => return self.of_tag(of_tag),
         }
         Ok(None)
     }
@@ -338,11 +338,11 @@ impl MoneyBook {
     fn put(&mut self, entry: &Entry) -> Check {
         match entry {
             Entry::Festival { festival, policy, status } => {
-                let page = self.festivals.entry(*festival).or_insert_with(|| CashBook {
+                let page = self.festivals.entry(*festival).or_insert_with(|| CashlessBook {
                     policy: *policy,
                     status: *status,
                     vendors: Vec::new(),
-                    tills: BTreeMap::new(),
+                    terminals: BTreeMap::new(),
                     wallets: 0,
                     commission: 0,
                     corrections: 0,
@@ -376,8 +376,8 @@ impl MoneyBook {
                 }
             }
             Entry::Terminal { device, vendor, cashier, revoked } => {
-                let till = TillBook { vendor: *vendor, cashier: *cashier, revoked: *revoked };
-                self.page(device.festival())?.tills.insert(device.number(), till);
+                let terminal = TerminalBook { vendor: *vendor, cashier: *cashier, revoked: *revoked };
+                self.page(device.festival())?.terminals.insert(device.number(), terminal);
                 if *revoked {
                     self.ever_revoked.insert(*device);
                 }

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use actors::TerminalReply;
-use engine::cashless::command::{CashAction, CashVerdict};
+use engine::cashless::command::{CashlessAction, CashlessVerdict};
 use engine::cashless::tag::EARLIER_MAX;
 use engine::cashless::view::TAP_SLACK_MS;
-use engine::command::{OfficeAction, OfficeAnswer, OfficeCommand};
+use engine::command::{AdminAction, AdminAnswer, AdminCommand};
 use engine::gates::command::ByHand;
 use engine::model::ids::DeviceId;
 use engine::model::ids::Home;
@@ -15,48 +15,48 @@ use engine::model::time::Timestamp;
 
 use crate::sim::books::money::MoneyBook;
 use crate::sim::disk::SHARDS;
-use crate::sim::till::Ask;
+use crate::sim::terminal::Ask;
 use crate::sim::world::World;
 use crate::sim::{Check, breach};
 
 impl World {
     /// A terminal is told something.
-    pub(super) fn judge_till(&self, shard: usize, device: DeviceId, reply: &TerminalReply) -> Check {
+    pub(super) fn judge_terminal(&self, shard: usize, device: DeviceId, reply: &TerminalReply) -> Check {
         let ledger = &self.ledgers[shard];
         let (books, decided) = (&ledger.books.money, &ledger.ahead.money);
         let (seq, answer) = (reply.seq, &reply.answer);
         let said = || format!("{device} seq {seq}: {answer:?}");
-        if answer.verdict == CashVerdict::Balance {
+        if answer.verdict == CashlessVerdict::Balance {
             return match books.had(answer, ledger.books.seq) {
                 true => Ok(()),
                 false => breach("no reply shows state beyond the durable position", said()),
             };
         }
         if let Some(recorded) = books.answers.get(&(device, seq)) {
-            let till = self.tills.iter().find(|till| till.id == device);
-            let ask = till.and_then(|till| till.asked(seq));
+            let terminal = self.terminals.iter().find(|terminal| terminal.id == device);
+            let ask = terminal.and_then(|terminal| terminal.asked(seq));
             let asked_anew = matches!(ask, Some(Ask::Balance { .. }));
-            let stale = answer.verdict == CashVerdict::Rejected(Rejection::StaleSeq) && seq < decided.floor(device);
+            let stale = answer.verdict == CashlessVerdict::Rejected(Rejection::StaleSeq) && seq < decided.floor(device);
             // Asked by an older link, before it was asked by the present one in the same record.
-            let moved = answer.verdict == CashVerdict::Rejected(Rejection::TagMoved) && recorded.at == answer.at;
+            let moved = answer.verdict == CashlessVerdict::Rejected(Rejection::TagMoved) && recorded.at == answer.at;
             if recorded != answer && !asked_anew && !stale && !moved {
                 return breach("same id, same answer", format!("{}, in the books {recorded:?}", said()));
             }
-            let end = till.map_or(Timestamp(0), |till| till.end_of(seq));
+            let end = terminal.map_or(Timestamp(0), |terminal| terminal.end_of(seq));
             let is_over = end != Timestamp(0) && answer.at > end;
             match answer.verdict {
-                CashVerdict::Paid | CashVerdict::ToppedUp if is_over => {
+                CashlessVerdict::Paid | CashlessVerdict::ToppedUp if is_over => {
                     return breach("what comes too late is not done", said());
                 }
-                CashVerdict::Rejected(Rejection::Expired) if !is_over => {
+                CashlessVerdict::Rejected(Rejection::Expired) if !is_over => {
                     return breach("only what comes too late has expired", said());
                 }
-                CashVerdict::Paid | CashVerdict::ToppedUp => self.judge_tap(shard, device, seq)?,
+                CashlessVerdict::Paid | CashlessVerdict::ToppedUp => self.judge_tap(shard, device, seq)?,
                 _ => {}
             }
             return self.judge_refusal(shard, device, ask, reply);
         }
-        let CashVerdict::Rejected(why) = answer.verdict else {
+        let CashlessVerdict::Rejected(why) = answer.verdict else {
             return breach("nothing is acknowledged before it is durable", said());
         };
         let fine = match why {
@@ -73,8 +73,8 @@ impl World {
         let Some((tag, version)) = self.ledgers[shard].ahead.money.taps.get(&(device, seq)).copied() else {
             return Ok(());
         };
-        let till = self.tills.iter().find(|till| till.id == device);
-        let captured_at = till.map_or(Timestamp(0), |till| till.captured_at(seq));
+        let terminal = self.terminals.iter().find(|terminal| terminal.id == device);
+        let captured_at = terminal.map_or(Timestamp(0), |terminal| terminal.captured_at(seq));
         let home = usize::from(Home::Tag(tag).shard(SHARDS).0);
         let link = self.ledgers[home].ahead.money.links.get(&(tag, version));
         match link {
@@ -102,8 +102,8 @@ impl World {
             _ => return breach("the gateway decides nothing", format!("{device} seq {seq}: {why:?}")),
         });
         if why == Rejection::OutcomeUnknown {
-            let till = self.tills.iter().find(|till| till.id == device);
-            let tag = till.and_then(|till| till.asked(seq)).and_then(Ask::tag);
+            let terminal = self.terminals.iter().find(|terminal| terminal.id == device);
+            let tag = terminal.and_then(|terminal| terminal.asked(seq)).and_then(Ask::tag);
             let links = self.ledgers.iter().flat_map(|ledger| &ledger.ahead.money.links);
             let named: BTreeSet<_> = links.filter(|((of, _), _)| Some(*of) == tag).map(|(_, (w, _))| *w).collect();
             return match named.len() > EARLIER_MAX {
@@ -120,19 +120,20 @@ impl World {
     /// Somebody has used a number of a terminal's for another question: never its answer, never a new one.
     pub(super) fn judge_thief(&self, device: DeviceId, reply: &TerminalReply) -> Check {
         match reply.answer.verdict {
-            CashVerdict::Rejected(Rejection::IdempotencyConflict | Rejection::StaleSeq) => Ok(()),
+            CashlessVerdict::Rejected(Rejection::IdempotencyConflict | Rejection::StaleSeq) => Ok(()),
             _ => breach("same id with other content: conflict", format!("{device}: {reply:?}")),
         }
     }
 
     fn is_balance(&self, device: DeviceId, seq: u64) -> bool {
-        let till = self.tills.iter().find(|till| till.id == device);
-        till.is_some_and(|till| matches!(till.asked(seq), Some(Ask::Balance { .. })))
+        let terminal = self.terminals.iter().find(|terminal| terminal.id == device);
+        terminal.is_some_and(|terminal| matches!(terminal.asked(seq), Some(Ask::Balance { .. })))
     }
 
     /// Whether a refund was refused with reason: what was left of a payment never grows.
     fn judge_refusal(&self, shard: usize, device: DeviceId, ask: Option<&Ask>, reply: &TerminalReply) -> Check {
-        let (Some(Ask::Refund { payment, amount, lines }), CashVerdict::Rejected(why)) = (ask, reply.answer.verdict)
+        let (Some(Ask::Refund { payment, amount, lines }), CashlessVerdict::Rejected(why)) =
+            (ask, reply.answer.verdict)
         else {
             return Ok(());
         };
@@ -151,18 +152,18 @@ impl World {
     }
 
     /// The office is told that it has to wait: only while that is so.
-    pub(super) fn judge_still_pending(&self, shard: usize, command: &OfficeCommand) -> Check {
+    pub(super) fn judge_still_pending(&self, shard: usize, command: &AdminCommand) -> Check {
         let (Some(key), action) = (command.key, &command.action) else { return Ok(()) };
         let transfer = matches!(
             action,
-            OfficeAction::BindTag { .. }
-                | OfficeAction::ReportTicketTagLost { .. }
-                | OfficeAction::Cash(
-                    CashAction::Transfer { .. }
-                        | CashAction::Merge { .. }
-                        | CashAction::LinkTag { .. }
-                        | CashAction::ReportLost { .. }
-                        | CashAction::ReportTagLost { .. }
+            AdminAction::BindTag { .. }
+                | AdminAction::ReportTicketTagLost { .. }
+                | AdminAction::Cashless(
+                    CashlessAction::Transfer { .. }
+                        | CashlessAction::Merge { .. }
+                        | CashlessAction::LinkTag { .. }
+                        | CashlessAction::ReportLost { .. }
+                        | CashlessAction::ReportTagLost { .. }
                 )
         );
         let over = transfer && self.ledgers[shard].books.outcome_of(key.id).is_some();
@@ -176,8 +177,8 @@ impl World {
     }
 
     /// An answer that everybody was to hear of first: everybody has, and durably.
-    pub(super) fn judge_spread(&self, shard: usize, command: &OfficeCommand, answer: OfficeAnswer) -> Check {
-        if matches!(answer, OfficeAnswer::Rejected(_)) || !spreads(&command.action) {
+    pub(super) fn judge_spread(&self, shard: usize, command: &AdminCommand, answer: AdminAnswer) -> Check {
+        if matches!(answer, AdminAnswer::Rejected(_)) || !spreads(&command.action) {
             return Ok(());
         }
         let told = command.key.map_or(&[][..], |key| self.ledgers[shard].books.told_for(key.id));
@@ -188,72 +189,76 @@ impl World {
                 return breach("an answer about everybody waits until everybody knows", what);
             }
         }
-        let OfficeAction::RevokeDevice { device } = command.action else { return Ok(()) };
-        let is_till = self.ledgers[shard].books.money.till(device).is_some();
+        let AdminAction::RevokeDevice { device } = command.action else { return Ok(()) };
+        let is_terminal = self.ledgers[shard].books.money.terminal(device).is_some();
         let all = self.ledgers.iter().all(|ledger| ledger.books.money.has_revoked(device));
-        if all || !is_till {
+        if all || !is_terminal {
             return Ok(());
         }
         breach("an answer about everybody waits until everybody knows", format!("{device} is not revoked everywhere"))
     }
 
     /// What the office is told of money is what it asked for.
-    pub(super) fn judge_bank(&self, shard: usize, command: &OfficeCommand, answer: OfficeAnswer) -> Check {
-        let OfficeAction::Cash(action) = &command.action else { return Ok(()) };
+    pub(super) fn judge_bank(&self, shard: usize, command: &AdminCommand, answer: AdminAnswer) -> Check {
+        let AdminAction::Cashless(action) = &command.action else { return Ok(()) };
         let wrong = || format!("{command:?}: {answer:?}");
         let right = match (action, answer) {
             (
-                CashAction::TopUp { wallet, amount, .. }
-                | CashAction::Pay { wallet, amount, .. }
-                | CashAction::Transfer { from: wallet, amount, .. },
-                OfficeAnswer::Transaction { id, amount: moved, .. },
+                CashlessAction::TopUp { wallet, amount, .. }
+                | CashlessAction::Pay { wallet, amount, .. }
+                | CashlessAction::Transfer { from: wallet, amount, .. },
+                AdminAnswer::Transaction { id, amount: moved, .. },
             ) => id.wallet == *wallet && moved == *amount,
-            (CashAction::Merge { from, .. }, OfficeAnswer::Transaction { id, .. }) => id.wallet == *from,
-            (CashAction::Correct { wallet, delta, .. }, OfficeAnswer::Transaction { id, amount, .. }) => {
+            (CashlessAction::Merge { from, .. }, AdminAnswer::Transaction { id, .. }) => id.wallet == *from,
+            (CashlessAction::Correct { wallet, delta, .. }, AdminAnswer::Transaction { id, amount, .. }) => {
                 id.wallet == *wallet && amount == *delta
             }
-            (CashAction::Refund { payment, amount, .. }, OfficeAnswer::Transaction { id, amount: moved, .. }) => {
+            (CashlessAction::Refund { payment, amount, .. }, AdminAnswer::Transaction { id, amount: moved, .. }) => {
                 id.wallet == payment.wallet && amount.is_none_or(|amount| amount == moved)
             }
-            (CashAction::Refund { payment, festival, amount, .. }, OfficeAnswer::Rejected(why)) => {
+            (CashlessAction::Refund { payment, festival, amount, .. }, AdminAnswer::Rejected(why)) => {
                 let (books, amount) = (&self.ledgers[shard].books.money, amount.map(|amount| amount.minor));
                 books.refuses_refund(*payment, *festival, None, amount, why)
             }
             // What is left then is gifts, as the books have judged.
-            (CashAction::CashOut { wallet, .. }, OfficeAnswer::Transaction { id, balance, .. }) => {
+            (CashlessAction::CashOut { wallet, .. }, AdminAnswer::Transaction { id, balance, .. }) => {
                 id.wallet == *wallet && balance >= 0
             }
             (
-                CashAction::Block { .. } | CashAction::ReportLost { .. } | CashAction::ReportTagLost { .. },
-                OfficeAnswer::Done,
+                CashlessAction::Block { .. } | CashlessAction::ReportLost { .. } | CashlessAction::ReportTagLost { .. },
+                AdminAnswer::Done,
             ) => true,
-            (CashAction::SetPolicy { .. }, OfficeAnswer::Done) => true,
-            (CashAction::LinkTag { wallet, .. } | CashAction::Claim { wallet, .. }, OfficeAnswer::Wallet(found)) => {
-                found == *wallet
-            }
-            (_, OfficeAnswer::Rejected(_) | OfficeAnswer::Vendor(_) | OfficeAnswer::Product(_)) => true,
-            (CashAction::OfferTerminal { .. }, OfficeAnswer::CodeUntil(_)) => true,
+            (CashlessAction::SetPolicy { .. }, AdminAnswer::Done) => true,
+            (
+                CashlessAction::LinkTag { wallet, .. } | CashlessAction::Claim { wallet, .. },
+                AdminAnswer::Wallet(found),
+            ) => found == *wallet,
+            (_, AdminAnswer::Rejected(_) | AdminAnswer::Vendor(_) | AdminAnswer::Product(_)) => true,
+            (CashlessAction::OfferTerminal { .. }, AdminAnswer::CodeUntil(_)) => true,
             _ => false,
         };
         if right { Ok(()) } else { breach("the office is told of what it asked", wrong()) }
     }
 
     /// Everything that terminals ever heard is in the books, and what is in the books they have heard so.
-    pub(in crate::sim) fn tills_heard_the_books(&self) -> Check {
-        for till in &self.tills {
-            for (seq, ask, answer) in till.answers() {
-                let number = (till.id, seq);
+    pub(in crate::sim) fn terminals_heard_the_books(&self) -> Check {
+        for terminal in &self.terminals {
+            for (seq, ask, answer) in terminal.answers() {
+                let number = (terminal.id, seq);
                 let recorded = self.ledgers.iter().filter_map(|ledger| ledger.books.money.answers.get(&number));
                 let moved: Vec<_> = recorded.clone().filter(|recorded| recorded.serial > 0).collect();
                 let known = recorded.clone().any(|recorded| recorded == answer);
                 if moved.len() > 1 {
-                    return breach("every command happens once", format!("{} seq {seq}: {ask:?}: {moved:?}", till.id));
+                    return breach(
+                        "every command happens once",
+                        format!("{} seq {seq}: {ask:?}: {moved:?}", terminal.id),
+                    );
                 }
                 // Nobody says that it was taken, or that it was not.
-                let unknown = answer.verdict == CashVerdict::Rejected(Rejection::OutcomeUnknown);
+                let unknown = answer.verdict == CashlessVerdict::Rejected(Rejection::OutcomeUnknown);
                 let otherwise = moved.iter().any(|moved| *moved != answer) && !unknown;
                 if otherwise || (answer.serial > 0 && !known) {
-                    let what = format!("{} seq {seq}: {ask:?} was told {answer:?}, moved {moved:?}", till.id);
+                    let what = format!("{} seq {seq}: {ask:?} was told {answer:?}, moved {moved:?}", terminal.id);
                     return breach("every acknowledged command is in the fold", what);
                 }
             }
@@ -263,15 +268,15 @@ impl World {
 }
 
 /// Whether all shards are to hear of it.
-pub(super) fn spreads(action: &OfficeAction) -> bool {
+pub(super) fn spreads(action: &AdminAction) -> bool {
     matches!(
         action,
-        OfficeAction::RevokeDevice { .. }
-            | OfficeAction::EnrolDevice { .. }
-            | OfficeAction::SetFestivalStatus { .. }
-            | OfficeAction::ByHand(ByHand::Complete { .. } | ByHand::Reopen { .. } | ByHand::ReadmitDevice { .. })
-            | OfficeAction::Cash(
-                CashAction::SetPolicy { .. } | CashAction::PutVendor { .. } | CashAction::PutProduct { .. }
+        AdminAction::RevokeDevice { .. }
+            | AdminAction::EnrolDevice { .. }
+            | AdminAction::SetFestivalStatus { .. }
+            | AdminAction::ByHand(ByHand::Complete { .. } | ByHand::Reopen { .. } | ByHand::ReadmitDevice { .. })
+            | AdminAction::Cashless(
+                CashlessAction::SetPolicy { .. } | CashlessAction::PutVendor { .. } | CashlessAction::PutProduct { .. }
             )
     )
 }

@@ -1,15 +1,15 @@
-//! Nights at random tills: two vendors at each festival, cash desks, wallets in every shard that pay, get back, hand over
+//! Nights at random terminals: two vendors at each festival, cash desks, wallets in every shard that pay, get back, hand over
 //! and are refused. The model is a list of all that happened; what the read models say is looked up in it by walking it,
 //! and what vendors are owed also in the shards' own books.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use engine::cashless::command::{
-    CashAction, CashPolicy, CashVerdict, Line, ProductValues, RefundLine, Source, SourceKind, TerminalAction,
-    TerminalAnswer, TerminalCommand, VendorValues,
+    CashlessAction, CashlessPolicy, CashlessVerdict, Line, ProductValues, RefundLine, Source, SourceKind,
+    TerminalAction, TerminalAnswer, TerminalCommand, VendorValues,
 };
 use engine::cashless::event::{SoldLine, Transaction, TransactionKind};
-use engine::command::{Command, IdempotencyKey, OfficeAction, OfficeCommand};
+use engine::command::{AdminAction, AdminCommand, Command, IdempotencyKey};
 use engine::event::Event;
 use engine::model::ids::{DeviceId, FestivalId, Home, ProductNo, ShardId, TransactionId, VendorNo, WalletId};
 use engine::model::money::{Currency, Money};
@@ -18,7 +18,7 @@ use engine::model::time::{MINUTE_MS, Timestamp};
 use engine::record;
 use engine::view::{Query, View};
 
-use crate::testing::night::{Answer, Night, OfficeAnswer, SHARDS, office, pages};
+use crate::testing::night::{AdminAnswer, Answer, Night, SHARDS, admin, pages};
 use crate::views::cashless::{
     Only, ProductPosition, ProductRow, ProductTally, SalesPosition, TransactionRow, Transactions, TransactionsOf,
     VendorAccount, VendorSpan,
@@ -34,9 +34,9 @@ struct Told {
     t: Transaction,
 }
 
-/// Tills, wallets, and all that happened.
+/// Terminals, wallets, and all that happened.
 #[derive(Default)]
-pub(super) struct Tills {
+pub(super) struct Terminals {
     /// Two for the first vendor, one for the second, and a cash desk; of each festival.
     devices: Vec<DeviceId>,
     seqs: BTreeMap<DeviceId, u64>,
@@ -59,18 +59,18 @@ fn eur(minor: i64) -> Money {
     Money { minor, currency: Currency::EUR }
 }
 
-fn cash(action: CashAction) -> Command {
-    office(OfficeAction::Cash(action))
+fn cashless(action: CashlessAction) -> Command {
+    admin(AdminAction::Cashless(action))
 }
 
-impl Tills {
+impl Terminals {
     /// Keeps what a record says happened to money.
     pub(super) fn hear(&mut self, record: &[u8]) {
         let record = record::read(record).expect("our own");
         let mut by = None;
         for (index, event) in record.events.into_iter().enumerate() {
             match event {
-                Event::Asked(asked) => by = Some(asked.by).filter(|_| asked.answer().is_none()),
+                Event::Origin(asked) => by = Some(asked.by).filter(|_| asked.answer().is_none()),
                 Event::Transaction(t) => {
                     let order = record.seq << INDEX_BITS | index as u64;
                     self.told.push(Told { at: record.at, shard: record.shard, order, by: by.take(), t });
@@ -83,11 +83,11 @@ impl Tills {
 
 impl Night {
     /// Vendors, products, terminals and wallets; the second festival takes the first one's wallets too.
-    pub(super) fn open_tills(&mut self) {
+    pub(super) fn open_terminals(&mut self) {
         for which in 0..self.festivals.len() {
             let festival = self.festivals[which].id;
-            let policy = CashPolicy { foreign_wallets: which == 1, min_payment: 50, ..CashPolicy::default() };
-            self.ask_one(cash(CashAction::SetPolicy { festival, policy }));
+            let policy = CashlessPolicy { foreign_wallets: which == 1, min_payment: 50, ..CashlessPolicy::default() };
+            self.ask_one(cashless(CashlessAction::SetPolicy { festival, policy }));
             for commission_bp in [1_250, 0] {
                 let values = VendorValues {
                     name: "bar".into(),
@@ -95,28 +95,28 @@ impl Night {
                     open: true,
                     kind: engine::model::status::VendorKind::Bar,
                 };
-                self.ask_one(cash(CashAction::PutVendor { festival, vendor: None, values }));
+                self.ask_one(cashless(CashlessAction::PutVendor { festival, vendor: None, values }));
             }
             for (vendor, price, vat_bp) in [(0, 333, 1_900), (0, 250, 700), (1, 1_000, 1_900)] {
                 let (vendor, values) =
                     (VendorNo(vendor), ProductValues { name: "drink".into(), price, vat_bp, on_sale: true });
-                self.ask_one(cash(CashAction::PutProduct { festival, vendor, product: None, values }));
+                self.ask_one(cashless(CashlessAction::PutProduct { festival, vendor, product: None, values }));
             }
             for (no, vendor) in [Some(0), Some(0), Some(1), None].into_iter().enumerate() {
                 let code_hash = [100 + no as u8; 32];
                 let (vendor, cashier, name) = (vendor.map(VendorNo), vendor.is_none(), "T".to_owned());
-                self.ask_one(cash(CashAction::OfferTerminal { festival, vendor, cashier, code_hash, name }));
-                let enrol = OfficeAction::EnrolDevice { festival, code_hash, public_key: [100 + no as u8; 32] };
-                let Answer::Office { answer: OfficeAnswer::Device(device), .. } = self.ask_one(office(enrol)) else {
+                self.ask_one(cashless(CashlessAction::OfferTerminal { festival, vendor, cashier, code_hash, name }));
+                let enrol = AdminAction::EnrolDevice { festival, code_hash, public_key: [100 + no as u8; 32] };
+                let Answer::Admin { answer: AdminAnswer::Device(device), .. } = self.ask_one(admin(enrol)) else {
                     panic!("offered")
                 };
-                self.tills.devices.push(device);
+                self.terminals.devices.push(device);
             }
         }
         self.pump();
         for no in 0..WALLETS {
             let festival = self.festivals[usize::from(no == 6)].id;
-            self.ask_one(cash(CashAction::CreateWallet { wallet: wallet(no), festival, account: None }));
+            self.ask_one(cashless(CashlessAction::CreateWallet { wallet: wallet(no), festival, account: None }));
         }
     }
 
@@ -148,7 +148,7 @@ impl Night {
     }
 
     /// What is asked goes to the wallets' shards, each of which makes one record of it.
-    pub(super) fn act_at_tills(&mut self) {
+    pub(super) fn act_at_terminals(&mut self) {
         if self.chance.below(8) == 0 {
             self.now = self.now.plus_ms(25 * MINUTE_MS);
         }
@@ -159,9 +159,9 @@ impl Night {
         let commands = if self.chance.below(8) == 0 { 120 } else { 1 + self.chance.below(12) };
         let mut batches: BTreeMap<ShardId, Vec<Command>> = BTreeMap::new();
         for _ in 0..commands {
-            let mut command = self.any_cash_command();
+            let mut command = self.any_cashless_command();
             // With a key, what is refused is remembered too: in the record, before whatever comes next.
-            if let Command::Office(command) = &mut command
+            if let Command::Admin(command) = &mut command
                 && self.chance.below(2) == 0
             {
                 let id = u128::from(self.chance.draw());
@@ -172,10 +172,10 @@ impl Night {
         }
         for (shard, batch) in batches {
             for answer in self.step(shard, &batch) {
-                if let Answer::Terminal { answer: TerminalAnswer { verdict: CashVerdict::Paid, .. }, .. } = answer
+                if let Answer::Terminal { answer: TerminalAnswer { verdict: CashlessVerdict::Paid, .. }, .. } = answer
                     && let Answer::Terminal { answer, repeated: false, .. } = answer
                 {
-                    self.tills.payments.extend(answer.transaction());
+                    self.terminals.payments.extend(answer.transaction());
                 }
             }
             // No two shards of the same time, now and then.
@@ -186,15 +186,15 @@ impl Night {
         }
     }
 
-    fn any_cash_command(&mut self) -> Command {
+    fn any_cashless_command(&mut self) -> Command {
         let chance = &mut self.chance;
         let festival = self.festivals[usize::from(chance.below(3) == 0)].id;
         let who = wallet(chance.below(WALLETS));
-        let payment = match self.tills.payments.len() as u64 {
+        let payment = match self.terminals.payments.len() as u64 {
             0 => TransactionId { wallet: who, serial: 9_999 },
             // Mostly the latest.
-            n if chance.below(3) > 0 => self.tills.payments[(n - 1 - chance.below(n.min(5))) as usize],
-            n => self.tills.payments[chance.below(n) as usize],
+            n if chance.below(3) > 0 => self.terminals.payments[(n - 1 - chance.below(n.min(5))) as usize],
+            n => self.terminals.payments[chance.below(n) as usize],
         };
         let amount = [50, 200, 333, 777, 2_000, 49, 9_000][chance.below(7) as usize];
         let n = chance.below(40);
@@ -215,58 +215,58 @@ impl Night {
                 self.at_terminal(TerminalAction::Refund { payment, amount, lines: [].into() })
             }
             21..=24 => self.at_terminal(TerminalAction::TopUp { wallet: who, tap: None, amount: eur(amount * 5) }),
-            25 => match self.tills.asked.last() {
+            25 => match self.terminals.asked.last() {
                 Some(again) => Command::Terminal(again.clone()),
-                None => cash(CashAction::CashOut { wallet: who, festival }),
+                None => cashless(CashlessAction::CashOut { wallet: who, festival }),
             },
             26..=29 => {
                 let kind = SourceKind::ALL[1 + chance.below(3) as usize];
                 let source = Source::new(kind, festival, chance.below(3));
                 let taken = chance.below(2) == 0;
-                cash(CashAction::TopUp { wallet: who, festival, amount: eur(amount * 5), source, taken })
+                cashless(CashlessAction::TopUp { wallet: who, festival, amount: eur(amount * 5), source, taken })
             }
             30..=34 => {
                 let to = wallet(chance.below(WALLETS));
-                cash(CashAction::Transfer { from: who, to, festival, amount: eur(amount) })
+                cashless(CashlessAction::Transfer { from: who, to, festival, amount: eur(amount) })
             }
             35 => {
                 let amount = (chance.below(2) == 0).then(|| eur(amount / 2));
-                cash(CashAction::Refund { payment, festival, amount, lines: [].into() })
+                cashless(CashlessAction::Refund { payment, festival, amount, lines: [].into() })
             }
             // A product of it, or the rest of it where there is none.
             36 => {
-                let paid = self.tills.told.iter().find(|told| told.t.id() == Some(payment));
+                let paid = self.terminals.told.iter().find(|told| told.t.id() == Some(payment));
                 let lines = paid.map_or(&[][..], |told| &told.t.lines);
                 let line = |line: &SoldLine| {
                     let SoldLine { product, price, vat_bp, count } = *line;
                     RefundLine { product, count: 1, price, vat_bp, bought: count }
                 };
                 let lines: Vec<RefundLine> = lines.iter().take(1).map(line).collect();
-                cash(CashAction::Refund { payment, festival, amount: None, lines: lines.into() })
+                cashless(CashlessAction::Refund { payment, festival, amount: None, lines: lines.into() })
             }
             37 => {
                 let delta = eur(if chance.below(2) == 0 { amount } else { -amount });
-                let action = CashAction::Correct {
+                let action = CashlessAction::Correct {
                     wallet: who,
                     festival,
                     delta,
                     reason: "miscounted".into(),
                     gives_back: false,
                 };
-                Command::Office(Box::new(OfficeCommand {
+                Command::Admin(Box::new(AdminCommand {
                     key: None,
                     by: Principal::ApiKey(7),
-                    action: OfficeAction::Cash(action),
+                    action: AdminAction::Cashless(action),
                 }))
             }
-            38 => cash(CashAction::CashOut { wallet: who, festival }),
-            _ => cash(CashAction::Block { wallet: who, blocked: chance.below(3) == 0 }),
+            38 => cashless(CashlessAction::CashOut { wallet: who, festival }),
+            _ => cashless(CashlessAction::Block { wallet: who, blocked: chance.below(3) == 0 }),
         }
     }
 
     fn at_terminal(&mut self, action: TerminalAction) -> Command {
-        let device = self.tills.devices[self.chance.below(2 * DEVICES as u64) as usize];
-        let seq = self.tills.seqs.entry(device).or_insert(0);
+        let device = self.terminals.devices[self.chance.below(2 * DEVICES as u64) as usize];
+        let seq = self.terminals.seqs.entry(device).or_insert(0);
         *seq += 1;
         let command = TerminalCommand {
             device,
@@ -275,14 +275,14 @@ impl Night {
             expires_at: Timestamp(0),
             action,
         };
-        self.tills.asked.push(command.clone());
+        self.terminals.asked.push(command.clone());
         Command::Terminal(command)
     }
 
     /// Whether `views`, which have followed everything so far, say of money what the model says, and the books.
-    pub(super) fn check_tills(&mut self, views: &dyn Views) {
-        self.tills.told.sort_by_key(|told| (told.at, told.shard, told.order));
-        let told = &self.tills.told;
+    pub(super) fn check_terminals(&mut self, views: &dyn Views) {
+        self.terminals.told.sort_by_key(|told| (told.at, told.shard, told.order));
+        let told = &self.terminals.told;
         let any = |chance: &mut crate::testing::faults::Chance| {
             let n = told.len().max(1) as u64;
             told.get(chance.below(n) as usize).map_or(Timestamp(5), |told| told.at.plus_ms(chance.below(3) as i64 - 1))
@@ -303,7 +303,7 @@ impl Night {
             }
             self.check_lists(views, TransactionsOf::Wallet(which, None), span, limit);
             self.check_lists(views, TransactionsOf::Wallet(WalletId(NOBODY), None), span, limit);
-            for device in [self.tills.devices[0], self.tills.devices[7], DeviceId(NOBODY)] {
+            for device in [self.terminals.devices[0], self.terminals.devices[7], DeviceId(NOBODY)] {
                 self.check_lists(views, TransactionsOf::Terminal(device), span, limit);
             }
         }
@@ -316,24 +316,24 @@ impl Night {
             let asked = Transactions { of, only, span };
             let read = |page| views.transactions(asked, page).expect("reads");
             let found = pages(limit, read, |row: &TransactionRow| row.position);
-            let expected: Vec<&Told> = self.tills.told.iter().filter(|told| told.is_in(asked)).collect();
+            let expected: Vec<&Told> = self.terminals.told.iter().filter(|told| told.is_in(asked)).collect();
             assert_eq!(found.len(), expected.len(), "{asked:?}");
-            found.iter().zip(expected).for_each(|(row, told)| self.tills.is_said(row, told));
+            found.iter().zip(expected).for_each(|(row, told)| self.terminals.is_said(row, told));
         }
     }
 
     /// Orders, sales, products, and the account: by walking everything; where the account stands now also by the books.
     fn check_vendor(&self, views: &dyn Views, of: VendorSpan, limit: usize) {
-        let entries = || self.tills.told.iter().filter(move |told| told.is_of(of.festival, of.vendor));
+        let entries = || self.terminals.told.iter().filter(move |told| told.is_of(of.festival, of.vendor));
         let in_span = |at: Timestamp| of.span.from <= at && at < of.span.until;
 
         let orders = pages(limit, |page| views.orders(of, page).expect("reads"), |order| order.payment.position);
         let payments = || entries().filter(|told| told.t.kind == TransactionKind::Payment && in_span(told.at));
         assert_eq!(orders.len(), payments().count());
         for (order, told) in orders.iter().zip(payments()) {
-            self.tills.is_said(&order.payment, told);
+            self.terminals.is_said(&order.payment, told);
             let refunds =
-                self.tills.refunds_of(told).map(|refund| (refund.t.id().unwrap(), refund.at, refund.t.amount));
+                self.terminals.refunds_of(told).map(|refund| (refund.t.id().unwrap(), refund.at, refund.t.amount));
             let said = order.refunds.iter().map(|refund| (refund.id, refund.at, refund.amount));
             assert_eq!(said.collect::<Vec<_>>(), refunds.collect::<Vec<_>>());
         }
@@ -392,8 +392,8 @@ impl Night {
         let sums = |tally: ProductTally| (tally.gross, tally.refunded, tally.commission);
         assert_eq!(sums(by_product), (settled.sold, settled.refunded, settled.commission));
 
-        let last = self.tills.told.len().saturating_sub(1);
-        let moments = (0..9).filter_map(|ninth| self.tills.told.get(last * ninth / 8)).map(|told| told.at);
+        let last = self.terminals.told.len().saturating_sub(1);
+        let moments = (0..9).filter_map(|ninth| self.terminals.told.get(last * ninth / 8)).map(|told| told.at);
         let spans = moments.flat_map(|at| {
             let next = at.plus_ms(1);
             [Span { from: at, until: next }, Span { from: at.minute(), until: next }, Span { from: next, until: at }]
@@ -406,7 +406,8 @@ impl Night {
     fn check_statement(&self, views: &dyn Views, of: VendorSpan) {
         let account = |until: Timestamp| {
             let mut sums = VendorAccount::default();
-            let entries = self.tills.told.iter().filter(|told| told.is_of(of.festival, of.vendor) && told.at < until);
+            let entries =
+                self.terminals.told.iter().filter(|told| told.is_of(of.festival, of.vendor) && told.at < until);
             entries.for_each(|told| told.add_to(&mut sums));
             sums
         };
@@ -436,8 +437,8 @@ impl Night {
     }
 
     /// Counts what happened, by what is worth looking at.
-    pub fn count_tills(&self, seen: &mut BTreeMap<String, usize>) {
-        for told in &self.tills.told {
+    pub fn count_terminals(&self, seen: &mut BTreeMap<String, usize>) {
+        for told in &self.terminals.told {
             let t = &told.t;
             let mut see = |what: String| *seen.entry(what).or_default() += 1;
             match t.rejection.filter(|_| t.serial == 0) {
@@ -447,7 +448,7 @@ impl Night {
             for (what, is) in [
                 ("by the office", told.by.is_some()),
                 ("by the other side", told.by.is_none() && t.by.is_none()),
-                ("twice refunded", t.kind == TransactionKind::Payment && self.tills.refunds_of(told).count() > 1),
+                ("twice refunded", t.kind == TransactionKind::Payment && self.terminals.refunds_of(told).count() > 1),
                 ("with lines", !t.lines.is_empty()),
                 ("in a large record", told.order & ((1 << INDEX_BITS) - 1) > 40),
                 ("far lots", t.lots.iter().count() > 1),
@@ -460,11 +461,11 @@ impl Night {
     }
 
     fn check_ids(&self, views: &dyn Views) {
-        let moved: Vec<&Told> = self.tills.told.iter().filter(|told| told.t.serial > 0).collect();
+        let moved: Vec<&Told> = self.terminals.told.iter().filter(|told| told.t.serial > 0).collect();
         for told in moved.iter().step_by(1 + moved.len() / 40) {
             let id = told.t.id().unwrap();
             let row = views.transaction(id).expect("reads").expect("it is there");
-            self.tills.is_said(&row, told);
+            self.terminals.is_said(&row, told);
             let not_its = TransactionId { wallet: wallet(WALLETS), ..id };
             assert_eq!(views.transaction(not_its).expect("reads"), None, "the serial alone is not enough");
         }
@@ -512,7 +513,7 @@ impl Told {
     }
 }
 
-impl Tills {
+impl Terminals {
     fn refunds_of<'t>(&'t self, payment: &'t Told) -> impl Iterator<Item = &'t Told> {
         let (shard, serial) = (payment.shard, payment.t.serial);
         self.told.iter().filter(move |told| {

@@ -57,16 +57,16 @@ fn cash(trial_balance: &str, current: bool) -> Value {
     })
 }
 
-fn night(history: Value) -> Night {
-    let mut night = Night::of("night");
-    night.take(News::History(Box::new(serde_json::from_value::<History>(history).unwrap())));
-    night
+fn watch(history: Value) -> Watch {
+    let mut watch = Watch::of("night");
+    watch.take(News::History(Box::new(serde_json::from_value::<History>(history).unwrap())));
+    watch
 }
 
 /// What a terminal of this size shows.
-fn shown(night: &Night, (width, height): (u16, u16)) -> Vec<String> {
+fn shown(watch: &Watch, (width, height): (u16, u16)) -> Vec<String> {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
-    let screen = Screen { night, which: (1, 2), keys: true };
+    let screen = Screen { watch, which: (1, 2), keys: true };
     terminal.draw(|frame| frame.render_widget(&screen, frame.area())).unwrap();
     lines(terminal.backend().buffer())
 }
@@ -87,24 +87,24 @@ fn the_gates_alone_at_the_usual_size() {
         "│18:03:10 Invalid QR North “This is not one of our tickets.”                    │",
         "│                                                                               │",
     ];
-    assert_eq!(shown(&night(history("OPEN", Value::Null)), (81, 18))[..12], expected);
+    assert_eq!(shown(&watch(history("OPEN", Value::Null)), (81, 18))[..12], expected);
 }
 
 #[test]
 fn what_is_on_the_screen() {
     let wide = (140, 30);
-    let open = |cash| night(history("OPEN", cash));
+    let open = |cash| watch(history("OPEN", cash));
     let lost = {
-        let mut night = open(Value::Null);
-        night.take(News::Lost("cannot reach the server".into()));
-        night
+        let mut watch = open(Value::Null);
+        watch.take(News::Lost("cannot reach the server".into()));
+        watch
     };
     let refused = {
-        let mut night = Night::of("night");
-        night.take(News::No("this key is not known, or it has been revoked".into()));
-        night
+        let mut watch = Watch::of("night");
+        watch.take(News::No("this key is not known, or it has been revoked".into()));
+        watch
     };
-    type Case = (&'static str, Night, (u16, u16), &'static [&'static str], &'static [&'static str]);
+    type Case = (&'static str, Watch, (u16, u16), &'static [&'static str], &'static [&'static str]);
     let table: [Case; 8] = [
         ("no money, no half", open(Value::Null), wide, &["╭ Gates "], &["Cashless", "books"]),
         (
@@ -133,7 +133,7 @@ fn what_is_on_the_screen() {
         ("a shard is silent", open(cash("0.00", false)), wide, &["the last that were known"], &[]),
         (
             "an evacuation comes before the money",
-            night(history("EVACUATING", cash("-0.01", true))),
+            watch(history("EVACUATING", cash("-0.01", true))),
             wide,
             &["Evacuation. Field: 800 still inside.", "  EVACUATING"],
             &["do not add up"],
@@ -141,8 +141,8 @@ fn what_is_on_the_screen() {
         ("the last picture stays", lost, wide, &["○ lost: cannot reach the server", "800 of 1,000"], &["● live"]),
         ("nothing came", refused, wide, &["this key is not known, or it has been revoked"], &["Gates"]),
     ];
-    for (what, night, size, has, has_not) in table {
-        let text = shown(&night, size).join("\n");
+    for (what, watch, size, has, has_not) in table {
+        let text = shown(&watch, size).join("\n");
         for part in has {
             assert!(text.contains(part), "{what}: no {part:?} in\n{text}");
         }
@@ -154,7 +154,7 @@ fn what_is_on_the_screen() {
 
 #[test]
 fn vendors_go_by_what_they_sold() {
-    let text = shown(&night(history("OPEN", cash("0.00", true))), (140, 30));
+    let text = shown(&watch(history("OPEN", cash("0.00", true))), (140, 30));
     let row = |name: &str| text.iter().position(|line| line.contains(name)).unwrap_or_else(|| panic!("no {name}"));
     assert!(row("Lake bar ") < row("Crêpes  "));
     let crepes = &text[row("Crêpes  ")];
@@ -165,10 +165,10 @@ fn vendors_go_by_what_they_sold() {
 
 #[test]
 fn any_size_is_drawn() {
-    let night = night(history("EVACUATING", cash("1.00", true)));
+    let watch = watch(history("EVACUATING", cash("1.00", true)));
     for width in [1, 2, 5, 20, 79, 109, 110, 300] {
         for height in [1, 2, 3, 4, 7, 12, 24, 100] {
-            let text = shown(&night, (width, height));
+            let text = shown(&watch, (width, height));
             assert!(text.len() <= usize::from(height), "{width} × {height}");
         }
     }

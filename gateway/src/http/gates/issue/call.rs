@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use axum::body::Body;
-use engine::command::{IdempotencyKey, OfficeAction, OfficeAnswer, OfficeCommand, issued};
+use engine::command::{AdminAction, AdminAnswer, AdminCommand, IdempotencyKey, issued};
 use engine::gates::command::ISSUE_MAX;
 use engine::model::ids::{CategoryNo, FestivalId, TicketId};
 use engine::model::rejection::Rejection;
@@ -36,16 +36,16 @@ const BUSY_TRIES: u32 = 50;
 pub(super) type Outcome = Result<TicketId, Box<LineError>>;
 
 /// A good line that waits for its window to be full.
-struct Wanted {
+struct IssueRequest {
     category: CategoryNo,
     paid: bool,
     holder: Option<u128>,
 }
 
 /// A good line within its group: its place in the window, and whose ticket it is to be.
-type Asked = (usize, Option<u128>);
+type Origin = (usize, Option<u128>);
 /// A window's good lines of one category, paid or not.
-type Group = Vec<Asked>;
+type Group = Vec<Origin>;
 
 /// One bulk call on its way.
 pub(super) struct Call<'a> {
@@ -56,7 +56,7 @@ pub(super) struct Call<'a> {
     /// Method and path; the lines of a window go behind it.
     request: Sha256,
     windows: u32,
-    window: Vec<(u32, Result<Wanted, Box<LineError>>)>,
+    window: Vec<(u32, Result<IssueRequest, Box<LineError>>)>,
     window_hash: Sha256,
     /// Categories that have no place left: they are not asked again during this call.
     sold_out: BTreeSet<CategoryNo>,
@@ -122,7 +122,7 @@ impl<'a> Call<'a> {
         self.commands = 0;
         let mut groups: BTreeMap<(CategoryNo, bool), Group> = BTreeMap::new();
         for (place, (_, wanted)) in window.iter().enumerate() {
-            if let Ok(Wanted { category, paid, holder }) = wanted {
+            if let Ok(IssueRequest { category, paid, holder }) = wanted {
                 groups.entry((*category, *paid)).or_default().push((place, *holder));
             }
         }
@@ -143,7 +143,7 @@ impl<'a> Call<'a> {
         window: &Sha256,
         category: CategoryNo,
         paid: bool,
-        lines: &[Asked],
+        lines: &[Origin],
         outcomes: &mut [Outcome],
     ) -> Result<(), Problem> {
         // The later part lies below: what comes first is issued first. Halving 1,024 lines down to the last that fits
@@ -159,16 +159,16 @@ impl<'a> Call<'a> {
             let key = self.next_key(window, category, paid, start, part.len());
             let holders = part.iter().map(|(_, holder)| *holder).collect();
             match self.ask(key, category, holders, paid).await? {
-                OfficeAnswer::Issued { festival, category, first_serial, count, seed } => {
+                AdminAnswer::Issued { festival, category, first_serial, count, seed } => {
                     let tickets = issued(festival, category, first_serial, count, seed);
                     part.iter().zip(tickets).for_each(|((place, _), ticket)| outcomes[*place] = Ok(ticket));
                 }
-                OfficeAnswer::Rejected(Rejection::SoldOut) if part.len() > 1 => {
+                AdminAnswer::Rejected(Rejection::SoldOut) if part.len() > 1 => {
                     let middle = start + part.len() / 2;
                     parts.push((middle, end));
                     parts.push((start, middle));
                 }
-                OfficeAnswer::Rejected(rejection) => {
+                AdminAnswer::Rejected(rejection) => {
                     if rejection == Rejection::SoldOut {
                         self.sold_out.insert(category);
                     } else if is_about_the_call(rejection) {
@@ -223,17 +223,17 @@ impl<'a> Call<'a> {
         category: CategoryNo,
         holders: Vec<Option<u128>>,
         paid: bool,
-    ) -> Result<OfficeAnswer, Problem> {
+    ) -> Result<AdminAnswer, Problem> {
         let mut seed = [0; 8];
         aws_lc_rs::rand::fill(&mut seed).map_err(|_| Problem::from(Rejection::Internal))?;
         let seed = u64::from_be_bytes(seed);
         let mut tries = 0;
         loop {
             let action =
-                OfficeAction::IssueTickets { festival: self.festival, category, holders: holders.clone(), paid, seed };
-            let command = OfficeCommand { key: Some(key), by: self.operator.principal(), action };
+                AdminAction::IssueTickets { festival: self.festival, category, holders: holders.clone(), paid, seed };
+            let command = AdminCommand { key: Some(key), by: self.operator.principal(), action };
             let (answer, repeated) = self.state.node.ask(command).await;
-            if answer == OfficeAnswer::Rejected(Rejection::Busy) && tries < BUSY_TRIES {
+            if answer == AdminAnswer::Rejected(Rejection::Busy) && tries < BUSY_TRIES {
                 tries += 1;
                 tokio::time::sleep(BUSY_WAIT).await;
                 continue;
@@ -245,7 +245,7 @@ impl<'a> Call<'a> {
     }
 }
 
-fn refuse(lines: &[Asked], rejection: Rejection, outcomes: &mut [Outcome]) {
+fn refuse(lines: &[Origin], rejection: Rejection, outcomes: &mut [Outcome]) {
     lines.iter().for_each(|(place, _)| outcomes[*place] = Err(Box::new(rejection.into())));
 }
 
@@ -266,7 +266,7 @@ fn is_about_the_call(rejection: Rejection) -> bool {
     )
 }
 
-fn read_line(text: &[u8]) -> Result<Wanted, Problem> {
+fn read_line(text: &[u8]) -> Result<IssueRequest, Problem> {
     if text.len() > LINE_LEN_MAX {
         return Err(Problem::field("", format!("a line has at most {LINE_LEN_MAX} bytes")));
     }
@@ -276,7 +276,7 @@ fn read_line(text: &[u8]) -> Result<Wanted, Problem> {
         Some(Ok(holder)) => Some(holder.as_u128()),
         Some(Err(_)) => return Err(Problem::field("/holder", "must be a UUID")),
     };
-    Ok(Wanted { category: CategoryNo(category), paid, holder })
+    Ok(IssueRequest { category: CategoryNo(category), paid, holder })
 }
 
 #[cfg(test)]

@@ -33,27 +33,31 @@ impl MoneyBook {
             (Query::Ledger(festival), View::Ledger(view)) => self.festivals.get(festival).is_some_and(|page| {
                 let sums = (view.wallets, view.commission, view.corrections, view.in_transit);
                 let payable = |no: usize| view.vendors.get(no).map_or(0, |sums| sums.payable);
-                let tills = view.terminals.iter().map(|till| {
+                let terminals = view.terminals.iter().map(|terminal| {
                     (
-                        till.device.number(),
-                        super::TillBook { vendor: till.vendor, cashier: till.cashier, revoked: till.revoked },
+                        terminal.device.number(),
+                        super::TerminalBook {
+                            vendor: terminal.vendor,
+                            cashier: terminal.cashier,
+                            revoked: terminal.revoked,
+                        },
                     )
                 });
                 sums == (page.wallets, page.commission, page.corrections, page.in_transit)
                     && view.sources.iter().copied().eq(page.sources.iter().map(|(source, sum)| (*source, *sum)))
                     && page.vendors.iter().enumerate().all(|(no, vendor)| vendor.payable == payable(no))
-                    && tills.eq(page.tills.iter().map(|(number, till)| (*number, *till)))
+                    && terminals.eq(page.terminals.iter().map(|(number, terminal)| (*number, *terminal)))
                     && view.trial_balance() == 0
             }),
             (Query::Ledger(festival), View::No(_)) => !self.festivals.contains_key(festival),
-            (Query::Cash(festival), View::Cash(view)) => self.festivals.get(festival).is_some_and(|page| {
+            (Query::Cashless(festival), View::Cashless(view)) => self.festivals.get(festival).is_some_and(|page| {
                 let vendors = view.vendors.iter().map(|vendor| {
                     (&vendor.values, vendor.products.iter().map(|(_, values)| values).collect::<Vec<_>>())
                 });
                 let ours = page.vendors.iter().map(|vendor| (&vendor.values, vendor.products.iter().collect()));
                 (view.policy, view.status) == (page.policy, page.status) && vendors.eq(ours)
             }),
-            (Query::CashPolicy(festival), View::CashPolicy(policy)) => {
+            (Query::CashlessPolicy(festival), View::CashlessPolicy(policy)) => {
                 self.festivals.get(festival).is_some_and(|page| page.policy == *policy)
             }
             (Query::Stand(festival, no), View::Stand(stand)) => self.festivals.get(festival).is_some_and(|page| {
@@ -82,7 +86,7 @@ impl MoneyBook {
 
     /// The terminal's vendor, if it takes payments for one.
     pub(in crate::sim) fn vendor_of(&self, device: DeviceId) -> Option<engine::model::ids::VendorNo> {
-        self.till(device)?.vendor
+        self.terminal(device)?.vendor
     }
 
     /// The numbers that a terminal was answered here.
@@ -95,7 +99,7 @@ impl MoneyBook {
         let wallets = self.wallets.keys().map(|id| Query::Wallet(*id));
         let tags = self.tags.keys().map(|tag| Query::Tag(*tag));
         let festivals =
-            self.festivals.keys().flat_map(|id| [Query::Ledger(*id), Query::Cash(*id), Query::CashPolicy(*id)]);
+            self.festivals.keys().flat_map(|id| [Query::Ledger(*id), Query::Cashless(*id), Query::CashlessPolicy(*id)]);
         let stands = self.festivals.iter().flat_map(|(id, page)| {
             (0..page.vendors.len() as u16).map(|no| Query::Stand(*id, engine::model::ids::VendorNo(no)))
         });
@@ -121,7 +125,7 @@ impl MoneyBook {
             }
         }
         let open = self.ops.values().filter(|op| op.is_open()).count();
-        if shard.cash().ops.len() != open || shard.cash().serial() != self.serial {
+        if shard.cashless().ops.len() != open || shard.cashless().serial() != self.serial {
             return breach("replay rebuilds the state", format!("{open} operations under way"));
         }
         Ok(())

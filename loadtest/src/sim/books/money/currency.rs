@@ -1,7 +1,7 @@
 //! Another currency in the books: nothing was booked in the one before, and nothing is until all know how that came out.
 
-use engine::cashless::event::{CashEvent, Transaction, TransactionKind};
-use engine::command::OfficeAnswer;
+use engine::cashless::event::{CashlessEvent, Transaction, TransactionKind};
+use engine::command::AdminAnswer;
 use engine::model::ids::FestivalId;
 use engine::model::money::Currency;
 use engine::model::rejection::Rejection;
@@ -12,17 +12,17 @@ use super::{End, Ended, MoneyBook, OpBook};
 use crate::sim::{Check, breach};
 
 impl MoneyBook {
-    pub(super) fn of_currency(&mut self, event: &CashEvent) -> Check<Ended> {
+    pub(super) fn of_currency(&mut self, event: &CashlessEvent) -> Check<Ended> {
         match event {
-            CashEvent::CurrencyChanging { festival, op, others, .. } => {
+            CashlessEvent::CurrencyChanging { festival, op, others, .. } => {
                 self.hold(*festival)?;
                 let (festival, others, waits) = (*festival, *others, *others);
                 let what = What::Currency { festival, others, waits, booked: false, decided: false };
                 self.begin(*op, OpBook::of_nobodys(what))?;
             }
-            CashEvent::CurrencyHeld { festival } => self.hold(*festival)?,
-            CashEvent::CurrencyReleased { festival } => self.page(*festival)?.held = false,
-            CashEvent::CurrencyVoted { op, booked } => return self.voted(*op, *booked),
+            CashlessEvent::CurrencyHeld { festival } => self.hold(*festival)?,
+            CashlessEvent::CurrencyReleased { festival } => self.page(*festival)?.held = false,
+            CashlessEvent::CurrencyVoted { op, booked } => return self.voted(*op, *booked),
             _ => {}
         }
         Ok(None)
@@ -109,7 +109,7 @@ impl MoneyBook {
         self.count(if booked { "currencies_kept" } else { "currencies_changed" });
         self.end(op, if booked { End::Returned } else { End::Settled })?;
         self.page(festival)?.held = false;
-        let answer = if booked { OfficeAnswer::Rejected(Rejection::CurrencyInUse) } else { OfficeAnswer::Done };
+        let answer = if booked { AdminAnswer::Rejected(Rejection::CurrencyInUse) } else { AdminAnswer::Done };
         Ok(self.told(op, answer))
     }
 }

@@ -93,11 +93,11 @@ pub(in crate::sim) fn all_quiet(all: &[&MoneyBook]) -> Check {
         for (festival, page) in &book.festivals {
             let home = all[usize::from(Home::Festival(*festival).shard(SHARDS).0)];
             let same = home.festivals.get(festival).is_some_and(|own| {
-                let vendors = |page: &super::CashBook| -> Vec<_> {
+                let vendors = |page: &super::CashlessBook| -> Vec<_> {
                     page.vendors.iter().map(|vendor| (vendor.values.clone(), vendor.products.clone())).collect()
                 };
                 (own.policy, own.status) == (page.policy, page.status)
-                    && own.tills == page.tills
+                    && own.terminals == page.terminals
                     && vendors(own) == vendors(page)
             });
             if !same {
@@ -110,5 +110,5 @@ pub(in crate::sim) fn all_quiet(all: &[&MoneyBook]) -> Check {
     if (in_transit, reserved) != (0, 0) {
         return breach("in_transit is zero at rest", format!("{in_transit} in transit, {reserved} reserved"));
     }
-    super::wristbands::at_rest(all)
+    super::tags::at_rest(all)
 }

@@ -11,7 +11,7 @@ use engine::model::rejection::Rejection;
 use engine::model::status::FestivalStatus;
 use engine::model::time::Timestamp;
 
-use super::{CashBook, Ended, MoneyBook, PaymentBook, WalletBook};
+use super::{CashlessBook, Ended, MoneyBook, PaymentBook, WalletBook};
 use crate::sim::{Check, breach};
 
 type Judged = Result<(), Rejection>;
@@ -86,30 +86,31 @@ impl MoneyBook {
     /// The table, as far as a record tells what was asked.
     fn judge(&self, t: &Transaction) -> Judged {
         let page = self.festivals.get(&t.festival).ok_or(Rejection::NotCashless)?;
-        let till = match t.by {
-            Some(by) => Some(*page.tills.get(&by.device.number()).ok_or(Rejection::UnknownDevice)?),
+        let terminal = match t.by {
+            Some(by) => Some(*page.terminals.get(&by.device.number()).ok_or(Rejection::UnknownDevice)?),
             None => None,
         };
         let tapped = |wallet: &WalletBook| t.tap.is_none_or(|tap| wallet.tag == Some(tap));
         if self.wallets.get(&t.wallet).is_some_and(|wallet| !tapped(wallet)) {
             return Err(Rejection::TagMoved); // of which nothing is recorded
         }
-        // Whether its time was over, its record does not say; its terminal knows (`judge_till`).
-        let may_expire = till.is_some() && matches!(t.kind, TransactionKind::Payment | TransactionKind::TopUp);
+        // Whether its time was over, its record does not say; its terminal knows (`judge_terminal`).
+        let may_expire = terminal.is_some() && matches!(t.kind, TransactionKind::Payment | TransactionKind::TopUp);
         if may_expire && t.rejection == Some(Rejection::Expired) {
             return Err(Rejection::Expired);
         }
-        if till.is_some_and(|till| till.revoked) {
+        if terminal.is_some_and(|terminal| terminal.revoked) {
             return Err(Rejection::DeviceRevoked);
         }
         match t.kind {
             TransactionKind::Payment => {
                 // The office names whom it pays.
-                let vendor = till.map_or(Some(t.vendor), |till| till.vendor).ok_or(Rejection::UnknownVendor)?;
+                let vendor =
+                    terminal.map_or(Some(t.vendor), |terminal| terminal.vendor).ok_or(Rejection::UnknownVendor)?;
                 self.judge_payment(t, page, vendor)
             }
-            TransactionKind::Refund => self.judge_refund(t, page, till.map(|till| till.vendor)),
-            TransactionKind::TopUp if till.is_some_and(|till| !till.cashier) => Err(Rejection::NotACashier),
+            TransactionKind::Refund => self.judge_refund(t, page, terminal.map(|terminal| terminal.vendor)),
+            TransactionKind::TopUp if terminal.is_some_and(|terminal| !terminal.cashier) => Err(Rejection::NotACashier),
             TransactionKind::TopUp => self.judge_top_up(t, page),
             TransactionKind::TransferOut => {
                 if t.other == Some(t.wallet) {
@@ -161,7 +162,7 @@ impl MoneyBook {
     }
 
     /// The wallet, if this festival takes it.
-    fn taken_here(&self, t: &Transaction, page: &CashBook) -> Result<&WalletBook, Rejection> {
+    fn taken_here(&self, t: &Transaction, page: &CashlessBook) -> Result<&WalletBook, Rejection> {
         let wallet = self.wallets.get(&t.wallet).ok_or(Rejection::UnknownWallet)?;
         if wallet.issuer != t.festival && !page.policy.foreign_wallets {
             // To a terminal it does not exist.
@@ -176,7 +177,7 @@ impl MoneyBook {
         Ok(wallet)
     }
 
-    fn spends(&self, t: &Transaction, page: &CashBook, amount: i64) -> Judged {
+    fn spends(&self, t: &Transaction, page: &CashlessBook, amount: i64) -> Judged {
         match self.taken_here(t, page)? {
             wallet if wallet.blocked => Err(Rejection::WalletBlocked),
             wallet if wallet.spendable(t.festival) < amount => Err(Rejection::InsufficientFunds),
@@ -184,7 +185,7 @@ impl MoneyBook {
         }
     }
 
-    fn judge_payment(&self, t: &Transaction, page: &CashBook, vendor: VendorNo) -> Judged {
+    fn judge_payment(&self, t: &Transaction, page: &CashlessBook, vendor: VendorNo) -> Judged {
         let vendor = page.vendors.get(usize::from(vendor.0)).ok_or(Rejection::UnknownVendor)?;
         is_amount(t.amount)?;
         is_active(page)?;
@@ -213,13 +214,13 @@ impl MoneyBook {
         self.spends(t, page, t.amount)
     }
 
-    fn judge_refund(&self, t: &Transaction, page: &CashBook, till: Option<Option<VendorNo>>) -> Judged {
+    fn judge_refund(&self, t: &Transaction, page: &CashlessBook, terminal: Option<Option<VendorNo>>) -> Judged {
         // A refusal does not say which payment it was about: whoever asked is looked at when it is told.
         if let Some(why) = t.rejection.filter(|why| *why != Rejection::DeviceRevoked) {
             return Err(why);
         }
         let payment = self.payments.get(&t.of).ok_or(Rejection::NotAPayment)?;
-        self.may_refund(payment, t.wallet, t.festival, till, Some(t.amount))?;
+        self.may_refund(payment, t.wallet, t.festival, terminal, Some(t.amount))?;
         let bp = (payment.commission_bp, payment.vendor) == (t.commission_bp, t.vendor);
         if bp && page.vendors.len() > usize::from(t.vendor.0) { Ok(()) } else { Err(Rejection::NotYourPayment) }
     }
@@ -229,13 +230,13 @@ impl MoneyBook {
         payment: &PaymentBook,
         wallet: WalletId,
         festival: FestivalId,
-        till: Option<Option<VendorNo>>,
+        terminal: Option<Option<VendorNo>>,
         amount: Option<i64>,
     ) -> Judged {
         if payment.wallet != wallet {
             return Err(Rejection::UnknownTransaction);
         }
-        if payment.festival != festival || till.is_some_and(|vendor| vendor != Some(payment.vendor)) {
+        if payment.festival != festival || terminal.is_some_and(|vendor| vendor != Some(payment.vendor)) {
             return Err(Rejection::NotYourPayment);
         }
         amount.map_or(Ok(()), is_amount)?;
@@ -251,7 +252,7 @@ impl MoneyBook {
         &self,
         id: TransactionId,
         festival: FestivalId,
-        till: Option<Option<VendorNo>>,
+        terminal: Option<Option<VendorNo>>,
         amount: Option<i64>,
         why: Rejection,
     ) -> bool {
@@ -259,7 +260,7 @@ impl MoneyBook {
             _ if !self.wallets.contains_key(&id.wallet) => Err(Rejection::UnknownTransaction),
             None if id.serial == 0 || id.serial > self.serial => Err(Rejection::UnknownTransaction),
             None => Err(Rejection::NotAPayment),
-            Some(payment) => self.may_refund(payment, id.wallet, festival, till, amount),
+            Some(payment) => self.may_refund(payment, id.wallet, festival, terminal, amount),
         };
         // What exceeded what was left then may find nothing left now, and what was not known then may be by now.
         let since = matches!((why, right), (Rejection::RefundExceedsPayment, Err(Rejection::AlreadyRefunded)));
@@ -292,7 +293,7 @@ impl MoneyBook {
         }
     }
 
-    fn judge_top_up(&self, t: &Transaction, page: &CashBook) -> Judged {
+    fn judge_top_up(&self, t: &Transaction, page: &CashlessBook) -> Judged {
         is_amount(t.amount)?;
         // Money that a card was charged for has been taken, here.
         let taken = t.lots.first().source.kind == SourceKind::Card && t.rejection.is_none();
@@ -461,18 +462,18 @@ fn is_amount(minor: i64) -> Judged {
     if minor > 0 && minor < AMOUNT_LIMIT { Ok(()) } else { Err(Rejection::InvalidAmount) }
 }
 
-fn is_active(page: &CashBook) -> Judged {
+fn is_active(page: &CashlessBook) -> Judged {
     let active = matches!(page.status, FestivalStatus::Published | FestivalStatus::Ongoing);
     if active { Ok(()) } else { Err(Rejection::FestivalNotActive) }
 }
 
-fn is_over(page: &CashBook) -> bool {
+fn is_over(page: &CashlessBook) -> bool {
     matches!(page.status, FestivalStatus::Completed | FestivalStatus::Cancelled)
 }
 
 /// Cards, bank transfers, gifts and corrections have one account each; a terminal and a desk have their own.
 fn account(source: Source) -> Source {
-    let own = matches!(source.kind, SourceKind::Till | SourceKind::Desk);
+    let own = matches!(source.kind, SourceKind::Terminal | SourceKind::Desk);
     Source { number: if own { source.number } else { 0 }, ..source }
 }
 

@@ -1,7 +1,7 @@
 //! What needs two sides: transfers.
 
 use engine::cashless::event::Transaction;
-use engine::command::OfficeAnswer;
+use engine::command::AdminAnswer;
 use engine::model::ids::{FestivalId, ShardId, TagUid, TransactionId, WalletId};
 use engine::model::money::Money;
 use engine::model::rejection::Rejection;
@@ -27,7 +27,7 @@ pub(super) enum What {
         after: i64,
         lots: Vec<(Source, i64)>,
     },
-    /// A wristband that is given out, with what was asked for; how many have not answered, and how many chips whose place
+    /// A wristband that is given out, with what was asked for; how many have not answered, and how many tags whose place
     /// it takes have not said what they name.
     Giving {
         tag: TagUid,
@@ -98,7 +98,7 @@ impl MoneyBook {
         }
     }
 
-    pub(super) fn told(&self, op: u64, answer: OfficeAnswer) -> Ended {
+    pub(super) fn told(&self, op: u64, answer: AdminAnswer) -> Ended {
         self.keys.get(&op).map(|key| (*key, answer))
     }
 
@@ -161,7 +161,7 @@ impl MoneyBook {
         if said == Some(Rejection::TransferCancelled) {
             self.count("transfers_cancelled");
         }
-        Ok(self.told(t.of, OfficeAnswer::Rejected(t.rejection.expect("just compared"))))
+        Ok(self.told(t.of, AdminAnswer::Rejected(t.rejection.expect("just compared"))))
     }
 
     /// The other side has said that it has the money.
@@ -178,7 +178,7 @@ impl MoneyBook {
             return breach("a transfer is settled when the other side has the money", format!("operation {op}"));
         }
         self.wallet(id.wallet)?.reserved -= amount.minor;
-        Ok(self.told(op, OfficeAnswer::Transaction { id, amount, balance: after, over_limit: false, order: 0 }))
+        Ok(self.told(op, AdminAnswer::Transaction { id, amount, balance: after, over_limit: false, order: 0 }))
     }
 
     /// What another shard is told must be so.
@@ -193,7 +193,7 @@ impl MoneyBook {
             Message::Cancel { op } => self.ops.get(op).is_some_and(OpBook::is_open),
             Message::CurrencyAsk { op, festival } => self.says(*op, *festival, false),
             Message::CurrencyDecided { op, festival } => self.says(*op, *festival, true),
-            of_wristband => self.is_so_of_wristband(of_wristband),
+            of_tag => self.is_so_of_tag(of_tag),
         };
         let what = || format!("shard {} is told {message:?}", to.0);
         if fits { Ok(()) } else { breach("what other shards are told is so", what()) }

@@ -9,7 +9,7 @@ use engine::model::time::Timestamp;
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTable};
 
 use crate::views::cashless::{
-    CashPosition, Only, OrderRefund, OrderRow, ProductPosition, ProductRow, ProductTally, REFUSED, SalesPosition,
+    CashlessPosition, Only, OrderRefund, OrderRow, ProductPosition, ProductRow, ProductTally, REFUSED, SalesPosition,
     SalesRow, Statement, TransactionRow, Transactions, TransactionsOf, VendorAccount, VendorSpan,
 };
 use crate::views::embedded::cashless::{
@@ -27,7 +27,7 @@ type Place = (i64, u16, u64);
 
 /// Which chunks can hold rows of the page; `None`: none can. Chunks are keyed by their first row, so the row behind which
 /// a page begins may lie in a chunk that begins before it, though never in another record's.
-fn places(span: Span, page: Page<CashPosition>) -> Option<(Bound<Place>, Bound<Place>)> {
+fn places(span: Span, page: Page<CashlessPosition>) -> Option<(Bound<Place>, Bound<Place>)> {
     let mut from = (span.from.0, 0, 0);
     let mut until = (span.until.0, 0, 0);
     match page.after {
@@ -38,12 +38,12 @@ fn places(span: Span, page: Page<CashPosition>) -> Option<(Bound<Place>, Bound<P
     (from < until).then_some((Bound::Included(from), Bound::Excluded(until)))
 }
 
-fn position((at, shard, order): Place) -> CashPosition {
-    CashPosition { at: Timestamp(at), shard: ShardId(shard), order }
+fn position((at, shard, order): Place) -> CashlessPosition {
+    CashlessPosition { at: Timestamp(at), shard: ShardId(shard), order }
 }
 
 /// Whether a place belongs to the page, as far as place and time tell.
-fn is_in(span: Span, page: &Page<CashPosition>, place: CashPosition) -> bool {
+fn is_in(span: Span, page: &Page<CashlessPosition>, place: CashlessPosition) -> bool {
     let behind = page.after.is_none_or(|after| if page.backwards { place < after } else { place > after });
     behind && span.from <= place.at && place.at < span.until
 }
@@ -51,7 +51,7 @@ fn is_in(span: Span, page: &Page<CashPosition>, place: CashPosition) -> bool {
 pub(in crate::views::embedded) fn transactions(
     txn: &ReadTransaction,
     of: Transactions,
-    page: Page<CashPosition>,
+    page: Page<CashlessPosition>,
 ) -> Result<Vec<TransactionRow>, ViewsError> {
     let mut rows = Rows::open(txn)?;
     let mut found = match of.of {
@@ -74,7 +74,7 @@ fn of_festival(
     table: &ReadOnlyTable<TransactionKey, &'static [u8]>,
     festival: FestivalId,
     of: Transactions,
-    page: Page<CashPosition>,
+    page: Page<CashlessPosition>,
 ) -> Result<Vec<TransactionRow>, ViewsError> {
     let Some((from, until)) = places(of.span, page) else { return Ok(Vec::new()) };
     let limit = page.limit.min(PAGE_MAX);
@@ -107,7 +107,7 @@ fn of_wallet(
     wallet: WalletId,
     festival: Option<FestivalId>,
     of: Transactions,
-    page: Page<CashPosition>,
+    page: Page<CashlessPosition>,
 ) -> Result<Vec<TransactionRow>, ViewsError> {
     let Some((from, until)) = places(of.span, page) else { return Ok(Vec::new()) };
     let key = |(at, shard, order): Place| (wallet.0, at, shard, order);
@@ -127,7 +127,7 @@ fn of_terminal(
     rows: &mut Rows,
     device: DeviceId,
     of: Transactions,
-    page: Page<CashPosition>,
+    page: Page<CashlessPosition>,
 ) -> Result<Vec<TransactionRow>, ViewsError> {
     let Some((from, until)) = places(of.span, page) else { return Ok(Vec::new()) };
     let key = |(at, shard, order): Place| (device.0, at, shard, order);
@@ -143,7 +143,7 @@ fn of_vendor(
     rows: &mut Rows,
     VendorSpan { festival, vendor, span }: VendorSpan,
     only: Only,
-    page: Page<CashPosition>,
+    page: Page<CashlessPosition>,
 ) -> Result<Vec<TransactionRow>, ViewsError> {
     let Some((from, until)) = places(span, page) else { return Ok(Vec::new()) };
     let key = |(at, shard, order): Place| (festival.0, vendor.0, at, shard, order);
@@ -159,27 +159,27 @@ struct Gather<'r> {
     rows: &'r mut Rows,
     only: Only,
     span: Span,
-    page: Page<CashPosition>,
+    page: Page<CashlessPosition>,
     found: Vec<TransactionRow>,
 }
 
 impl Gather<'_> {
     /// Takes what belongs to the page from a chunk of pointers; says whether there is room for more.
-    fn take(&mut self, festival: FestivalId, first: CashPosition, chunk: &[u8]) -> Result<bool, ViewsError> {
+    fn take(&mut self, festival: FestivalId, first: CashlessPosition, chunk: &[u8]) -> Result<bool, ViewsError> {
         let mut pointers = layout::read_pointers(chunk)?;
         if self.page.backwards {
             pointers.reverse();
         }
         for Pointer { index, class } in pointers {
             let order = first.order >> INDEX_BITS << INDEX_BITS | u64::from(index);
-            if !self.take_one(festival, class, CashPosition { order, ..first })? {
+            if !self.take_one(festival, class, CashlessPosition { order, ..first })? {
                 return Ok(false);
             }
         }
         Ok(true)
     }
 
-    fn take_one(&mut self, festival: FestivalId, class: u8, place: CashPosition) -> Result<bool, ViewsError> {
+    fn take_one(&mut self, festival: FestivalId, class: u8, place: CashlessPosition) -> Result<bool, ViewsError> {
         let limit = self.page.limit.min(PAGE_MAX);
         if self.found.len() < limit && self.only.fits(class) && is_in(self.span, &self.page, place) {
             self.found.push(self.rows.get(festival, class, place)?);
@@ -201,7 +201,7 @@ impl Rows {
         Ok(Self { table: open(txn, TRANSACTIONS)?, refunds: open(txn, REFUNDS)?, last: Vec::new() })
     }
 
-    fn get(&mut self, festival: FestivalId, class: u8, place: CashPosition) -> Result<TransactionRow, ViewsError> {
+    fn get(&mut self, festival: FestivalId, class: u8, place: CashlessPosition) -> Result<TransactionRow, ViewsError> {
         let find = |rows: &[TransactionRow]| rows.iter().find(|row| row.position == place).cloned();
         if let Some(row) = find(&self.last) {
             return Ok(row);
@@ -224,13 +224,13 @@ fn chunk_with(
     table: &impl ReadableTable<TransactionKey, &'static [u8]>,
     festival: FestivalId,
     class: u8,
-    place: CashPosition,
+    place: CashlessPosition,
 ) -> Result<Vec<TransactionRow>, ViewsError> {
     let key = |order| (festival.0, class, place.at.0, place.shard.0, order);
     let range = (Bound::Included(key(0)), Bound::Included(key(place.order)));
     let mut found = Vec::new();
     walk(table, range, true, |(.., order), chunk| {
-        found = layout::read_transactions(festival, CashPosition { order, ..place }, chunk)?;
+        found = layout::read_transactions(festival, CashlessPosition { order, ..place }, chunk)?;
         Ok(false)
     })?;
     Ok(found)
@@ -292,7 +292,7 @@ pub(in crate::views::embedded) fn transaction(
 pub(in crate::views::embedded) fn orders(
     txn: &ReadTransaction,
     of: VendorSpan,
-    page: Page<CashPosition>,
+    page: Page<CashlessPosition>,
 ) -> Result<Vec<OrderRow>, ViewsError> {
     let mut rows = Rows::open(txn)?;
     let payments = of_vendor(txn, &mut rows, of, Only::Kind(TransactionKind::Payment), page)?;

@@ -19,7 +19,7 @@ use engine::model::time::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::views::cashless::{CashPosition, TransactionRow};
+use crate::views::cashless::{CashlessPosition, TransactionRow};
 use crate::views::embedded::layout::damaged;
 use crate::views::{INDEX_BITS, ViewsError};
 
@@ -104,7 +104,7 @@ pub(in crate::views) fn push_transaction(chunk: &mut Vec<u8>, row: &TransactionR
 /// [`ViewsError::Damaged`].
 pub(in crate::views) fn read_transactions(
     festival: FestivalId,
-    first: CashPosition,
+    first: CashlessPosition,
     mut bytes: &[u8],
 ) -> Result<Vec<TransactionRow>, ViewsError> {
     let mut rows = Vec::with_capacity(CHUNK_TRANSACTIONS);
@@ -116,13 +116,13 @@ pub(in crate::views) fn read_transactions(
     Ok(rows)
 }
 
-fn row(festival: FestivalId, first: CashPosition, line: Line<'_>) -> Result<TransactionRow, ViewsError> {
+fn row(festival: FestivalId, first: CashlessPosition, line: Line<'_>) -> Result<TransactionRow, ViewsError> {
     let wallet = WalletId(u64::from_le_bytes(line.wallet));
     let id = |serial| TransactionId { wallet, serial };
     let [of_wallet, vendor, commission, source, corrections, in_transit] = line.legs;
     let sold = |(product, count, price, vat_bp)| SoldLine { product: ProductNo(product), count, price, vat_bp };
     Ok(TransactionRow {
-        position: CashPosition { order: first.order >> INDEX_BITS << INDEX_BITS | u64::from(line.index), ..first },
+        position: CashlessPosition { order: first.order >> INDEX_BITS << INDEX_BITS | u64::from(line.index), ..first },
         id: (line.serial > 0).then(|| id(line.serial)),
         kind: TransactionKind::from_number(u32::from(line.kind)).ok_or_else(|| damaged("a transaction's kind"))?,
         rejection: Rejection::from_number(line.rejection),
@@ -195,8 +195,8 @@ impl Record {
         Self { festival: row.festival, at: row.position.at, seq: row.position.seq() }
     }
     /// The place of one of its transactions.
-    pub(in crate::views) fn place(self, shard: ShardId, pointer: Pointer) -> CashPosition {
-        CashPosition { at: self.at, shard, order: self.seq << INDEX_BITS | u64::from(pointer.index) }
+    pub(in crate::views) fn place(self, shard: ShardId, pointer: Pointer) -> CashlessPosition {
+        CashlessPosition { at: self.at, shard, order: self.seq << INDEX_BITS | u64::from(pointer.index) }
     }
 }
 
@@ -270,7 +270,7 @@ mod tests {
             let sold = |(product, count, price, vat_bp)| SoldLine { product: ProductNo(product), count, price, vat_bp };
             let [amount, before, after, wallets, vendor, commission, source, corrections, in_transit] = sums;
             TransactionRow {
-                position: CashPosition {
+                position: CashlessPosition {
                     at: Timestamp(1_780_000_000_000),
                     shard: ShardId(3),
                     order: 77 << INDEX_BITS | index,

@@ -1,6 +1,6 @@
 //! What terminals send and are sent: money. Layouts are in PROTOCOL.md.
 
-use engine::cashless::command::{CashVerdict, Line, TerminalAnswer};
+use engine::cashless::command::{CashlessVerdict, Line, TerminalAnswer};
 use engine::cashless::event::TransactionKind;
 use engine::model::credential::{WalletClaim, parse_wallet, wallet_text, without_additions};
 use engine::model::ids::{FestivalId, ProductNo, TagUid, TransactionId, VendorNo, WalletId};
@@ -18,7 +18,7 @@ pub enum WalletName<'a> {
     Packed(WalletClaim),
     /// Any other QR, as it was read: `invalid_qr`.
     Raw(&'a [u8]),
-    /// A wristband's chip.
+    /// A wristband's tag.
     Tag(TagUid),
     /// The wallet's id.
     Id(WalletId),
@@ -252,7 +252,7 @@ impl RecentRow {
     /// Of what a terminal was answered.
     pub fn new(recent: &Recent) -> Self {
         let answer = &recent.answer;
-        let rejection = if let CashVerdict::Rejected(rejection) = answer.verdict { rejection as u8 } else { 0 };
+        let rejection = if let CashlessVerdict::Rejected(rejection) = answer.verdict { rejection as u8 } else { 0 };
         Self {
             seq: recent.seq.into(),
             kind: recent.kind as u8,
@@ -272,11 +272,11 @@ impl RecentRow {
     pub fn read(&self) -> Option<Recent> {
         let kind = TransactionKind::from_number(u32::from(self.kind))?;
         let verdict = match (self.rejection, kind) {
-            (0, TransactionKind::Payment) => CashVerdict::Paid,
-            (0, TransactionKind::Refund) => CashVerdict::Refunded,
-            (0, TransactionKind::TopUp) => CashVerdict::ToppedUp,
+            (0, TransactionKind::Payment) => CashlessVerdict::Paid,
+            (0, TransactionKind::Refund) => CashlessVerdict::Refunded,
+            (0, TransactionKind::TopUp) => CashlessVerdict::ToppedUp,
             (0, _) => return None,
-            (number, _) => CashVerdict::Rejected(Rejection::from_number(number)?),
+            (number, _) => CashlessVerdict::Rejected(Rejection::from_number(number)?),
         };
         let answer = TerminalAnswer {
             verdict,

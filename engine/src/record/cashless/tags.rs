@@ -1,6 +1,6 @@
 //! How the events and messages about wristbands are written and read.
 
-use crate::cashless::event::CashEvent;
+use crate::cashless::event::CashlessEvent;
 use crate::model::ids::{FestivalId, ShardId, TagUid, WalletId};
 use crate::record::cashless::{some_rejection, tag};
 use crate::record::proto::event::Kind;
@@ -41,96 +41,98 @@ fn named(named: proto::Named) -> Result<Named, RecordError> {
     })
 }
 
-pub(super) fn to_proto(event: &CashEvent) -> Kind {
+pub(super) fn to_proto(event: &CashlessEvent) -> Kind {
     match event {
-        CashEvent::WalletTagLost { wallet, tag, version, op } => {
+        CashlessEvent::WalletTagLost { wallet, tag, version, op } => {
             Kind::WalletTagLost(proto::WalletTagLost { wallet: wallet.0, tag: bytes(tag), version: *version, op: *op })
         }
-        CashEvent::TagAttached { wallet, tag, version } => {
+        CashlessEvent::TagAttached { wallet, tag, version } => {
             Kind::TagAttached(proto::TagAttached { wallet: wallet.0, tag: bytes(tag), version: *version })
         }
-        CashEvent::TagLinking { tag, wallet, version, op, festival } => Kind::TagLinking(proto::TagLinking {
+        CashlessEvent::TagLinking { tag, wallet, version, op, festival } => Kind::TagLinking(proto::TagLinking {
             tag: bytes(tag),
             wallet: wallet.0,
             version: *version,
             op: *op,
             festival: festival.0,
         }),
-        CashEvent::TagLinked { tag, op, carry } => {
+        CashlessEvent::TagLinked { tag, op, carry } => {
             Kind::TagLinked(proto::TagLinked { tag: bytes(tag), op: *op, carry: *carry })
         }
-        CashEvent::TagRefused { tag, op, rejection } => {
+        CashlessEvent::TagRefused { tag, op, rejection } => {
             Kind::TagRefused(proto::TagRefused { tag: bytes(tag), op: *op, rejection: *rejection as u32 })
         }
-        CashEvent::TagFreed { tag } => Kind::TagFreed(proto::TagFreed { tag: bytes(tag) }),
-        CashEvent::TagLost { tag, op } => Kind::TagLost(proto::TagLost { tag: bytes(tag), op: *op }),
-        CashEvent::TagBinding { tag, ticket, op } => {
+        CashlessEvent::TagFreed { tag } => Kind::TagFreed(proto::TagFreed { tag: bytes(tag) }),
+        CashlessEvent::TagLost { tag, op } => Kind::TagLost(proto::TagLost { tag: bytes(tag), op: *op }),
+        CashlessEvent::TagBinding { tag, ticket, op } => {
             let (ticket_high, ticket_low) = ticket_halves(Some(*ticket));
             Kind::TagBinding(proto::TagBinding { tag: bytes(tag), ticket_high, ticket_low, op: *op })
         }
-        CashEvent::TagBindTaken { tag, op, carry } => {
+        CashlessEvent::TagBindTaken { tag, op, carry } => {
             Kind::TagBindTaken(proto::TagBindTaken { tag: bytes(tag), op: *op, carry: *carry })
         }
-        CashEvent::TagBindRefused { tag, op, rejection } => {
+        CashlessEvent::TagBindRefused { tag, op, rejection } => {
             Kind::TagBindRefused(proto::TagBindRefused { tag: bytes(tag), op: *op, rejection: *rejection as u32 })
         }
-        CashEvent::TagUnbound { tag } => Kind::TagUnbound(proto::TagUnbound { tag: bytes(tag) }),
-        CashEvent::TagCarried { tag, op } => Kind::TagCarried(proto::TagCarried { tag: bytes(tag), op: *op }),
-        CashEvent::TagBarred { festival, tag, op } => {
+        CashlessEvent::TagUnbound { tag } => Kind::TagUnbound(proto::TagUnbound { tag: bytes(tag) }),
+        CashlessEvent::TagCarried { tag, op } => Kind::TagCarried(proto::TagCarried { tag: bytes(tag), op: *op }),
+        CashlessEvent::TagBarred { festival, tag, op } => {
             Kind::TagBarred(proto::TagBarred { festival: festival.0, tag: bytes(tag), op: *op })
         }
-        CashEvent::LossKnown { op } => Kind::LossKnown(proto::LossKnown { op: *op }),
+        CashlessEvent::LossKnown { op } => Kind::LossKnown(proto::LossKnown { op: *op }),
         _ => unreachable!("not about wristbands"),
     }
 }
 
-pub(super) fn from_proto(kind: Kind) -> Result<CashEvent, RecordError> {
+pub(super) fn from_proto(kind: Kind) -> Result<CashlessEvent, RecordError> {
     Ok(match kind {
-        Kind::WalletTagLost(lost) => CashEvent::WalletTagLost {
+        Kind::WalletTagLost(lost) => CashlessEvent::WalletTagLost {
             wallet: WalletId(lost.wallet),
             tag: tag(&lost.tag)?,
             version: lost.version,
             op: lost.op,
         },
-        Kind::TagAttached(attached) => CashEvent::TagAttached {
+        Kind::TagAttached(attached) => CashlessEvent::TagAttached {
             wallet: WalletId(attached.wallet),
             tag: tag(&attached.tag)?,
             version: attached.version,
         },
-        Kind::TagLinking(linking) => CashEvent::TagLinking {
+        Kind::TagLinking(linking) => CashlessEvent::TagLinking {
             tag: tag(&linking.tag)?,
             wallet: WalletId(linking.wallet),
             version: linking.version,
             op: linking.op,
             festival: FestivalId(linking.festival),
         },
-        Kind::TagLinked(linked) => CashEvent::TagLinked { tag: tag(&linked.tag)?, op: linked.op, carry: linked.carry },
-        Kind::TagRefused(refused) => CashEvent::TagRefused {
+        Kind::TagLinked(linked) => {
+            CashlessEvent::TagLinked { tag: tag(&linked.tag)?, op: linked.op, carry: linked.carry }
+        }
+        Kind::TagRefused(refused) => CashlessEvent::TagRefused {
             tag: tag(&refused.tag)?,
             op: refused.op,
             rejection: some_rejection(refused.rejection)?,
         },
-        Kind::TagFreed(freed) => CashEvent::TagFreed { tag: tag(&freed.tag)? },
-        Kind::TagLost(lost) => CashEvent::TagLost { tag: tag(&lost.tag)?, op: lost.op },
-        Kind::TagBinding(binding) => CashEvent::TagBinding {
+        Kind::TagFreed(freed) => CashlessEvent::TagFreed { tag: tag(&freed.tag)? },
+        Kind::TagLost(lost) => CashlessEvent::TagLost { tag: tag(&lost.tag)?, op: lost.op },
+        Kind::TagBinding(binding) => CashlessEvent::TagBinding {
             tag: tag(&binding.tag)?,
             ticket: ticket(binding.ticket_high, binding.ticket_low)?,
             op: binding.op,
         },
         Kind::TagBindTaken(taken) => {
-            CashEvent::TagBindTaken { tag: tag(&taken.tag)?, op: taken.op, carry: taken.carry }
+            CashlessEvent::TagBindTaken { tag: tag(&taken.tag)?, op: taken.op, carry: taken.carry }
         }
-        Kind::TagBindRefused(refused) => CashEvent::TagBindRefused {
+        Kind::TagBindRefused(refused) => CashlessEvent::TagBindRefused {
             tag: tag(&refused.tag)?,
             op: refused.op,
             rejection: some_rejection(refused.rejection)?,
         },
-        Kind::TagUnbound(unbound) => CashEvent::TagUnbound { tag: tag(&unbound.tag)? },
-        Kind::TagCarried(carried) => CashEvent::TagCarried { tag: tag(&carried.tag)?, op: carried.op },
+        Kind::TagUnbound(unbound) => CashlessEvent::TagUnbound { tag: tag(&unbound.tag)? },
+        Kind::TagCarried(carried) => CashlessEvent::TagCarried { tag: tag(&carried.tag)?, op: carried.op },
         Kind::TagBarred(barred) => {
-            CashEvent::TagBarred { festival: FestivalId(barred.festival), tag: tag(&barred.tag)?, op: barred.op }
+            CashlessEvent::TagBarred { festival: FestivalId(barred.festival), tag: tag(&barred.tag)?, op: barred.op }
         }
-        Kind::LossKnown(known) => CashEvent::LossKnown { op: known.op },
+        Kind::LossKnown(known) => CashlessEvent::LossKnown { op: known.op },
         _ => return Err(RecordError::Malformed("event")),
     })
 }

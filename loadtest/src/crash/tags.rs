@@ -13,23 +13,23 @@ use serde_json::{Value, json};
 
 use super::journaled::MoneyBook;
 use super::operators::Operator;
-use crate::office::Office;
-use crate::office::again::{Attempt, Said};
-use crate::office::bar::{Account, BarPlace, hex};
+use crate::admin::Admin;
+use crate::admin::bar::{Account, BarPlace, hex};
+use crate::admin::replay::{Attempt, Said};
 use crate::report::MoneyFigures;
-use crate::till::Tapped;
+use crate::terminal::Tapped;
 
 /// What each wallet has at first, in minor units: more than a terminal can take.
 const FUNDS: i64 = 100_000_000_000;
-/// Between two changes. While a terminal's connection is away, which takes up to two seconds, a chip moves more than eight
+/// Between two changes. While a terminal's connection is away, which takes up to two seconds, a tag moves more than eight
 /// times: it remembers eight wallets for commands that are sent again, and moves between two are not more than two.
 const PAUSE: Duration = Duration::from_millis(20);
 /// One change in so many is a report of a loss, as long as there are new ones.
 const LOST_ONE_IN: u64 = 24;
-/// A chip whose place another one took is free as soon as its home has heard of it.
+/// A tag whose place another one took is free as soon as its home has heard of it.
 const FREE_WITHIN: Duration = Duration::from_secs(30);
 
-/// What a chip names from some moment between the two on.
+/// What a tag names from some moment between the two on.
 #[derive(Clone, Copy, Debug)]
 struct Change {
     wallet: Option<WalletId>,
@@ -38,7 +38,7 @@ struct Change {
 }
 
 /// The wallets and their wristbands, and what was done with them.
-pub(super) struct Wristbands {
+pub(super) struct Tags {
     /// With what they wear.
     wearers: [(WalletId, TagUid); 2],
     free: TagUid,
@@ -52,13 +52,13 @@ pub(super) struct Wristbands {
     last: Option<(Attempt, Said)>,
 }
 
-impl Wristbands {
+impl Tags {
     /// Two wallets, with money and a wristband each.
     ///
     /// # Errors
-    /// The server refuses, or there are fewer than three chips.
+    /// The server refuses, or there are fewer than three tags.
     pub(super) fn prepare(
-        office: &Office,
+        admin: &Admin,
         bar: &BarPlace,
         wallets: [WalletId; 2],
         mut tags: Vec<TagUid>,
@@ -78,9 +78,9 @@ impl Wristbands {
             last: None,
         };
         for (wallet, tag) in this.wearers {
-            office.top_up(bar, wallet, FUNDS)?;
+            admin.top_up(bar, wallet, FUNDS)?;
             let (path, body) = link(wallet, tag);
-            let said = office.insist(&office.attempt(&path, &body))?.said;
+            let said = admin.insist(&admin.attempt(&path, &body))?.said;
             ensure!(said.refusal().is_none(), "{wallet} gets its first wristband: {said:?}");
             this.names(tag, Some(wallet), (0, 0));
             *this.linked.entry((tag, wallet)).or_default() += 1;
@@ -113,15 +113,15 @@ impl Wristbands {
     }
 
     fn insist(&mut self, operator: &mut Operator, path: &str, body: &Value) -> anyhow::Result<(Said, (u64, u64))> {
-        let attempt = operator.office.attempt(path, body);
-        let asked_ns = operator.course.ns();
+        let attempt = operator.admin.attempt(path, body);
+        let asked_ns = operator.context.ns();
         let (said, was_broken) = operator.insist(&attempt)?;
-        let told_ns = operator.course.ns();
+        let told_ns = operator.context.ns();
         if was_broken && let Some((before, answer)) = &self.last {
-            let again = operator.office.insist(before)?.said;
-            if again != *answer {
+            let replay = operator.admin.insist(before)?.said;
+            if replay != *answer {
                 self.wrong += 1;
-                self.notes.push(format!("a change of a wristband was answered {answer:?}, then {again:?}"));
+                self.notes.push(format!("a change of a wristband was answered {answer:?}, then {replay:?}"));
             }
         }
         if said.refusal().is_none() {
@@ -183,12 +183,7 @@ impl Wristbands {
     ///
     /// # Errors
     /// The server does not show the wallets.
-    pub(super) fn count(
-        &mut self,
-        office: &Office,
-        tapped: &[Tapped],
-        figures: &mut MoneyFigures,
-    ) -> anyhow::Result<()> {
+    pub(super) fn count(&mut self, admin: &Admin, tapped: &[Tapped], figures: &mut MoneyFigures) -> anyhow::Result<()> {
         // A refund names its payment, whatever the wristband does.
         for tap in tapped.iter().filter(|tap| tap.amount > 0) {
             figures.taps += 1;
@@ -199,7 +194,7 @@ impl Wristbands {
         }
         for (wallet, _) in self.wearers {
             let spent: i64 = tapped.iter().filter(|tap| tap.wallet == wallet).map(|tap| tap.amount).sum();
-            let account = office.account(wallet)?;
+            let account = admin.account(wallet)?;
             figures.balances_checked += 1;
             if account != (Account { balance: FUNDS - spent, reserved: 0 }) {
                 figures.balances_wrong += 1;

@@ -66,15 +66,15 @@ pub fn eur(minor: i64) -> Money {
 }
 
 /// Whoever answers the office.
-pub trait Office {
-    fn ask(&mut self, action: OfficeAction) -> OfficeAnswer;
-    fn cash(&mut self, action: CashAction) -> OfficeAnswer {
-        self.ask(OfficeAction::Cash(action))
+pub trait Admin {
+    fn ask(&mut self, action: AdminAction) -> AdminAnswer;
+    fn cashless(&mut self, action: CashlessAction) -> AdminAnswer {
+        self.ask(AdminAction::Cashless(action))
     }
 }
 
-impl<F: FnMut(OfficeAction) -> OfficeAnswer> Office for F {
-    fn ask(&mut self, action: OfficeAction) -> OfficeAnswer {
+impl<F: FnMut(AdminAction) -> AdminAnswer> Admin for F {
+    fn ask(&mut self, action: AdminAction) -> AdminAnswer {
         self(action)
     }
 }
@@ -87,8 +87,8 @@ pub struct Bar {
 }
 
 impl Bar {
-    pub fn open(office: &mut impl Office) -> Self {
-        let made = office.ask(OfficeAction::CreateFestival {
+    pub fn open(admin: &mut impl Admin) -> Self {
+        let made = admin.ask(AdminAction::CreateFestival {
             slug: "bar".into(),
             name: "Bar".into(),
             starts_at: Timestamp(0),
@@ -96,48 +96,48 @@ impl Bar {
             policy: Policy::default(),
             calendar: engine::model::time::Calendar::default(),
         });
-        let OfficeAnswer::Festival(festival) = made else { panic!("{made:?}") };
-        let policy = CashPolicy { max_balance: 500_000_000_000, ..CashPolicy::default() };
-        assert_eq!(office.cash(CashAction::SetPolicy { festival, policy }), OfficeAnswer::Done);
+        let AdminAnswer::Festival(festival) = made else { panic!("{made:?}") };
+        let policy = CashlessPolicy { max_balance: 500_000_000_000, ..CashlessPolicy::default() };
+        assert_eq!(admin.cashless(CashlessAction::SetPolicy { festival, policy }), AdminAnswer::Done);
         let values = VendorValues {
             name: "Beer".into(),
             commission_bp: 1_000,
             open: true,
             kind: engine::model::status::VendorKind::Bar,
         };
-        let made = office.cash(CashAction::PutVendor { festival, vendor: None, values });
-        assert_eq!(made, OfficeAnswer::Vendor(VendorNo(0)));
+        let made = admin.cashless(CashlessAction::PutVendor { festival, vendor: None, values });
+        assert_eq!(made, AdminAnswer::Vendor(VendorNo(0)));
         for to in [FestivalStatus::Published, FestivalStatus::Ongoing] {
-            assert_eq!(office.ask(OfficeAction::SetFestivalStatus { festival, to }), OfficeAnswer::Done);
+            assert_eq!(admin.ask(AdminAction::SetFestivalStatus { festival, to }), AdminAnswer::Done);
         }
-        let terminal = Self { festival, terminal: DeviceId::new(festival, 0) }.enrol(office, 1);
+        let terminal = Self { festival, terminal: DeviceId::new(festival, 0) }.enrol(admin, 1);
         Self { festival, terminal }
     }
 
-    pub fn enrol(&self, office: &mut impl Office, code: u8) -> DeviceId {
+    pub fn enrol(&self, admin: &mut impl Admin, code: u8) -> DeviceId {
         let (festival, code_hash) = (self.festival, [code; 32]);
         let vendor = Some(VendorNo(0));
-        office.cash(CashAction::OfferTerminal { festival, vendor, cashier: true, code_hash, name: "T".into() });
-        match office.ask(OfficeAction::EnrolDevice { festival, code_hash, public_key: [code; 32] }) {
-            OfficeAnswer::Device(device) => device,
+        admin.cashless(CashlessAction::OfferTerminal { festival, vendor, cashier: true, code_hash, name: "T".into() });
+        match admin.ask(AdminAction::EnrolDevice { festival, code_hash, public_key: [code; 32] }) {
+            AdminAnswer::Device(device) => device,
             other => panic!("{other:?}"),
         }
     }
 
     /// A wallet with so much in it.
-    pub fn wallet(&self, office: &mut impl Office, wallet: WalletId, minor: i64) {
+    pub fn wallet(&self, admin: &mut impl Admin, wallet: WalletId, minor: i64) {
         let festival = self.festival;
-        let made = office.cash(CashAction::CreateWallet { wallet, festival, account: None });
-        assert_eq!(made, OfficeAnswer::Wallet(wallet));
+        let made = admin.cashless(CashlessAction::CreateWallet { wallet, festival, account: None });
+        assert_eq!(made, AdminAnswer::Wallet(wallet));
         if minor > 0 {
             let source = Source::new(SourceKind::Desk, festival, 1);
-            let topped_up = CashAction::TopUp { wallet, festival, amount: eur(minor), source, taken: true };
-            assert!(matches!(office.cash(topped_up), OfficeAnswer::Transaction { .. }));
+            let topped_up = CashlessAction::TopUp { wallet, festival, amount: eur(minor), source, taken: true };
+            assert!(matches!(admin.cashless(topped_up), AdminAnswer::Transaction { .. }));
         }
     }
 
-    pub fn transfer(&self, from: WalletId, to: WalletId, minor: i64) -> OfficeAction {
-        OfficeAction::Cash(CashAction::Transfer { from, to, festival: self.festival, amount: eur(minor) })
+    pub fn transfer(&self, from: WalletId, to: WalletId, minor: i64) -> AdminAction {
+        AdminAction::Cashless(CashlessAction::Transfer { from, to, festival: self.festival, amount: eur(minor) })
     }
 
     pub fn pay(&self, seq: u64, wallet: WalletId, minor: i64) -> TerminalCommand {
@@ -161,21 +161,21 @@ pub fn wallets(shards: u16, count: usize) -> Vec<WalletId> {
 }
 
 /// The office of a node, for set-up.
-pub async fn at_the_office<T: Send + 'static>(
+pub async fn at_the_admin<T: Send + 'static>(
     node: &Node,
-    work: impl FnOnce(&mut dyn FnMut(OfficeAction) -> OfficeAnswer) -> T + Send + 'static,
+    work: impl FnOnce(&mut dyn FnMut(AdminAction) -> AdminAnswer) -> T + Send + 'static,
 ) -> T {
     let (node, runtime) = (node.clone(), tokio::runtime::Handle::current());
     let asking = move || {
         work(&mut |action| {
-            runtime.block_on(node.ask(OfficeCommand { key: None, by: Principal::Installation, action })).0
+            runtime.block_on(node.ask(AdminCommand { key: None, by: Principal::Installation, action })).0
         })
     };
     tokio::task::spawn_blocking(asking).await.unwrap()
 }
 
 pub async fn open_at(node: &Node) -> Bar {
-    at_the_office(node, |mut office| Bar::open(&mut office)).await
+    at_the_admin(node, |mut admin| Bar::open(&mut admin)).await
 }
 
 pub fn key(id: u128) -> Option<IdempotencyKey> {
@@ -197,7 +197,7 @@ pub async fn wallet(node: &Node, id: WalletId) -> WalletView {
 }
 
 /// Sends commands and waits for all their answers.
-pub async fn at_the_till(node: &Node, commands: Vec<TerminalCommand>) -> Vec<TerminalReply> {
+pub async fn at_the_terminal(node: &Node, commands: Vec<TerminalCommand>) -> Vec<TerminalReply> {
     let (told, count) = (Arc::new(Told::default()), commands.len());
     let inbox: Arc<dyn TerminalInbox> = told.clone();
     node.submit_terminal(commands, &inbox).expect("room");

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
 
-use super::Office;
+use super::Admin;
 
 /// How long one try may take: longer than the server lets an operation wait.
 const TRY_WITHIN: Duration = Duration::from_secs(40);
@@ -47,7 +47,7 @@ pub struct Answered {
     pub tries: u64,
 }
 
-impl Office {
+impl Admin {
     /// A change under a key of its own.
     pub fn attempt(&self, path: &str, body: &Value) -> Attempt {
         Attempt { key: self.fresh_key(), path: format!("/api/v1{path}"), body: body.to_string() }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use crate::live::Festival;
 use crate::live::cashless::CashPoint;
-use crate::live::snapshot::{Picture, Point};
+use crate::live::snapshot::{Point, Snapshot};
 
 use crate::cli::top::feed::News;
 
@@ -29,19 +29,19 @@ pub enum Link {
 }
 
 /// One festival, as far as its stream has told.
-pub struct Night {
+pub struct Watch {
     /// Its name in addresses.
     pub slug: String,
     /// Which it is.
     pub festival: Option<Festival<'static>>,
     /// How it stands.
-    pub now: Option<Picture>,
+    pub now: Option<Snapshot>,
     /// How the stream is.
     pub link: Link,
     points: VecDeque<Point>,
 }
 
-impl Night {
+impl Watch {
     /// Nothing is known yet.
     pub fn of(slug: &str) -> Self {
         let (slug, points) = (slug.to_owned(), VecDeque::with_capacity(POINTS_MAX));

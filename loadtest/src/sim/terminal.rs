@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use actors::TerminalReply;
-use engine::cashless::command::{CashVerdict, Line, RefundLine, TerminalAnswer};
+use engine::cashless::command::{CashlessVerdict, Line, RefundLine, TerminalAnswer};
 use engine::model::ids::{DeviceId, TagUid, TransactionId, WalletId};
 use engine::model::money::Money;
 use engine::model::rejection::Rejection;
@@ -62,7 +62,7 @@ pub(super) struct Frame {
 }
 
 /// A terminal at a bar or a cash desk.
-pub(super) struct Till {
+pub(super) struct Terminal {
     pub(super) id: DeviceId,
     pub(super) takes_payments: bool,
     pub(super) cashier: bool,
@@ -83,7 +83,7 @@ pub(super) struct Till {
     heard: u64,
 }
 
-impl Till {
+impl Terminal {
     pub(super) fn new(id: DeviceId, takes_payments: bool, cashier: bool) -> Self {
         Self {
             id,
@@ -194,7 +194,7 @@ impl Till {
     pub(super) fn hear(&mut self, step: u64, reply: &TerminalReply) -> Check<Option<Ask>> {
         self.heard = step;
         let TerminalReply { seq, answer } = *reply;
-        let refused = |rejection| answer.verdict == CashVerdict::Rejected(rejection);
+        let refused = |rejection| answer.verdict == CashlessVerdict::Rejected(rejection);
         if let Some((ask, before)) = self.closed.get(&seq) {
             let stale = refused(Rejection::StaleSeq) && seq < self.floor();
             if stale || *before == answer || matches!(ask, Ask::Balance { .. }) || !is_recorded(before) {
@@ -223,8 +223,8 @@ impl Till {
 pub(super) fn is_recorded(answer: &TerminalAnswer) -> bool {
     !matches!(
         answer.verdict,
-        CashVerdict::Balance
-            | CashVerdict::Rejected(
+        CashlessVerdict::Balance
+            | CashlessVerdict::Rejected(
                 Rejection::TagMoved | Rejection::UnknownTag | Rejection::TagLost | Rejection::OutcomeUnknown
             )
     )

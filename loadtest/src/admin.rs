@@ -1,8 +1,8 @@
 //! The operator's side over the real HTTP API: makes a festival, issues its tickets, offers readers their places,
 //! reads the counters. One small blocking client, one connection a call.
 
-pub mod again;
 pub mod bar;
+pub mod replay;
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -27,7 +27,7 @@ const CALL_WITHIN: Duration = Duration::from_secs(120);
 const TRIES_MAX: u32 = 600;
 
 /// An operator with a key.
-pub struct Office {
+pub struct Admin {
     http: SocketAddr,
     key: String,
     /// Makes this operator's idempotency keys different from any other's.
@@ -67,7 +67,7 @@ struct Answer {
     body: Vec<u8>,
 }
 
-impl Office {
+impl Admin {
     /// At this HTTP door, with this API key.
     pub fn new(http: SocketAddr, key: String) -> Self {
         let mut run = [0; 8];

@@ -6,7 +6,7 @@
 //! the run is over. And a wristband may **roam**: an operator moves it from wallet to wallet meanwhile, so that whoever is
 //! answered has been seen to afterwards ([`crate::crash`]).
 
-use engine::cashless::command::{CashVerdict, TerminalAnswer};
+use engine::cashless::command::{CashlessVerdict, TerminalAnswer};
 use engine::model::ids::{TagUid, TransactionId, WalletId};
 use engine::model::money::Currency;
 use engine::model::rejection::Rejection;
@@ -40,9 +40,9 @@ pub enum Order {
 
 /// A wallet and whoever wears it.
 #[derive(Clone, Debug)]
-pub struct Guest {
+pub struct Customer {
     pub wallet: WalletId,
-    /// The chip that names it, if it has one.
+    /// The tag that names it, if it has one.
     pub tag: Option<TagUid>,
     /// What is in it, as far as answers say.
     pub balance: i64,
@@ -56,7 +56,7 @@ pub struct Guest {
     pub roams: bool,
 }
 
-impl Guest {
+impl Customer {
     /// Somebody with so much.
     pub fn new(wallet: WalletId, tag: Option<TagUid>, balance: i64) -> Self {
         Self { wallet, tag, balance, under_way: false, paid: None, shared: false, roams: false }
@@ -72,13 +72,13 @@ impl Guest {
         let plain = answer.currency == Currency::EUR && answer.flags == 0;
         plain
             && match (order, answer.verdict) {
-                (Order::Pay { amount, .. }, CashVerdict::Paid) => {
+                (Order::Pay { amount, .. }, CashlessVerdict::Paid) => {
                     answer.amount == amount && answer.serial > 0 && answer.order > 0
                 }
-                (Order::Refund { payment, amount }, CashVerdict::Refunded) => {
+                (Order::Refund { payment, amount }, CashlessVerdict::Refunded) => {
                     (answer.amount, answer.wallet) == (amount, payment.wallet) && answer.serial > 0
                 }
-                (Order::Pay { .. }, CashVerdict::Rejected(rejection)) => {
+                (Order::Pay { .. }, CashlessVerdict::Rejected(rejection)) => {
                     answer.serial == 0
                         && matches!(rejection, Rejection::UnknownTag | Rejection::TagMoved | Rejection::TagLost)
                 }
@@ -87,22 +87,22 @@ impl Guest {
     }
 
     /// What a command must be answered: the verdict, the amount that it names, the balance after it.
-    fn due(&self, order: Order) -> (CashVerdict, i64, i64) {
+    fn due(&self, order: Order) -> (CashlessVerdict, i64, i64) {
         match order {
             Order::Pay { amount, .. } if amount > self.balance && !self.shared => {
-                (CashVerdict::Rejected(Rejection::InsufficientFunds), amount, self.balance)
+                (CashlessVerdict::Rejected(Rejection::InsufficientFunds), amount, self.balance)
             }
-            Order::Pay { amount, .. } => (CashVerdict::Paid, amount, self.balance - amount),
-            Order::Refund { amount, .. } => (CashVerdict::Refunded, amount, self.balance + amount),
-            Order::TopUp { amount } => (CashVerdict::ToppedUp, amount, self.balance + amount),
-            Order::Balance => (CashVerdict::Balance, 0, self.balance),
+            Order::Pay { amount, .. } => (CashlessVerdict::Paid, amount, self.balance - amount),
+            Order::Refund { amount, .. } => (CashlessVerdict::Refunded, amount, self.balance + amount),
+            Order::TopUp { amount } => (CashlessVerdict::ToppedUp, amount, self.balance + amount),
+            Order::Balance => (CashlessVerdict::Balance, 0, self.balance),
         }
     }
 }
 
 /// What the answers of one terminal, or of all, add up to.
 #[derive(Clone, Debug)]
-pub struct Takings {
+pub struct Totals {
     /// Commands that got their answer.
     pub answered: u64,
     /// Payments.
@@ -127,7 +127,7 @@ pub struct Takings {
     pub explained: Vec<String>,
 }
 
-impl Default for Takings {
+impl Default for Totals {
     fn default() -> Self {
         Self {
             answered: 0,
@@ -146,7 +146,7 @@ impl Default for Takings {
     }
 }
 
-impl Takings {
+impl Totals {
     /// Counts a wrong answer; the first few are kept in words.
     pub fn wrong(&mut self, explain: impl FnOnce() -> String) {
         self.wrong += 1;
@@ -179,85 +179,88 @@ impl Takings {
 
 /// The wallets of one terminal.
 #[derive(Clone, Debug)]
-pub struct Tab {
+pub struct CashlessModel {
     /// All of them; a shared one is the first.
-    pub guests: Vec<Guest>,
+    pub customers: Vec<Customer>,
     /// What has been answered.
-    pub takings: Takings,
+    pub totals: Totals,
 }
 
-impl Tab {
+impl CashlessModel {
     /// Of these.
-    pub fn new(guests: Vec<Guest>) -> Self {
-        Self { guests, takings: Takings::default() }
+    pub fn new(customers: Vec<Customer>) -> Self {
+        Self { customers, totals: Totals::default() }
     }
 
     /// The first answer to a command: compares it with what is due, and follows it.
-    pub fn answered(&mut self, guest: usize, order: Order, seq: u64, answer: &TerminalAnswer) {
-        let Self { guests, takings } = self;
-        let guest = &mut guests[guest];
-        takings.answered += 1;
-        let (verdict, amount, balance) = guest.due(order);
-        let moved = matches!(answer.verdict, CashVerdict::Paid | CashVerdict::Refunded | CashVerdict::ToppedUp);
-        let as_due = if guest.roams {
-            guest.may_be(order, answer)
+    pub fn answered(&mut self, customer: usize, order: Order, seq: u64, answer: &TerminalAnswer) {
+        let Self { customers, totals } = self;
+        let customer = &mut customers[customer];
+        totals.answered += 1;
+        let (verdict, amount, balance) = customer.due(order);
+        let moved =
+            matches!(answer.verdict, CashlessVerdict::Paid | CashlessVerdict::Refunded | CashlessVerdict::ToppedUp);
+        let as_due = if customer.roams {
+            customer.may_be(order, answer)
         } else {
             answer.verdict == verdict
                 && answer.amount == amount
-                && (answer.balance == balance || (guest.shared && answer.balance >= 0))
-                && answer.wallet == guest.wallet
+                && (answer.balance == balance || (customer.shared && answer.balance >= 0))
+                && answer.wallet == customer.wallet
                 && answer.currency == Currency::EUR
                 && answer.flags == 0
                 && (answer.serial > 0) == moved
-                && (answer.order > 0) == (answer.verdict == CashVerdict::Paid)
+                && (answer.order > 0) == (answer.verdict == CashlessVerdict::Paid)
         };
         if !as_due {
-            let was = guest.balance;
-            takings.wrong(|| {
+            let was = customer.balance;
+            totals.wrong(|| {
                 format!(
                     "command {seq}, {order:?} with {was}: due {verdict:?} {amount} leaving {balance}, was {answer:?}"
                 )
             });
         }
         match answer.verdict {
-            CashVerdict::Paid => {
-                takings.paid += 1;
-                takings.turnover += answer.amount;
-                takings.from_shared += if guest.shared { answer.amount } else { 0 };
-                guest.paid = answer.transaction().map(|payment| (payment, answer.amount));
+            CashlessVerdict::Paid => {
+                totals.paid += 1;
+                totals.turnover += answer.amount;
+                totals.from_shared += if customer.shared { answer.amount } else { 0 };
+                customer.paid = answer.transaction().map(|payment| (payment, answer.amount));
             }
-            CashVerdict::Refunded => {
-                takings.refunded += 1;
-                takings.turnover -= answer.amount;
-                takings.from_shared -= if guest.shared { answer.amount } else { 0 };
-                guest.paid = guest.paid.map(|(payment, left)| (payment, left - answer.amount));
+            CashlessVerdict::Refunded => {
+                totals.refunded += 1;
+                totals.turnover -= answer.amount;
+                totals.from_shared -= if customer.shared { answer.amount } else { 0 };
+                customer.paid = customer.paid.map(|(payment, left)| (payment, left - answer.amount));
             }
-            CashVerdict::ToppedUp => {
-                takings.topped_up += 1;
-                takings.cash += answer.amount;
+            CashlessVerdict::ToppedUp => {
+                totals.topped_up += 1;
+                totals.cash += answer.amount;
             }
-            CashVerdict::Balance => {}
-            CashVerdict::Rejected(rejection) => takings.rejected[rejection as usize] += 1,
+            CashlessVerdict::Balance => {}
+            CashlessVerdict::Rejected(rejection) => totals.rejected[rejection as usize] += 1,
         }
-        if !guest.shared && !guest.roams {
-            guest.balance = answer.balance;
+        if !customer.shared && !customer.roams {
+            customer.balance = answer.balance;
         }
     }
 
     /// The answer to the question at the end.
-    pub fn counted(&mut self, guest: usize, answer: &TerminalAnswer) {
-        let guest = &self.guests[guest];
-        if guest.roams {
+    pub fn counted(&mut self, customer: usize, answer: &TerminalAnswer) {
+        let customer = &self.customers[customer];
+        if customer.roams {
             return;
         }
-        self.takings.counted += 1;
-        if guest.shared {
+        self.totals.counted += 1;
+        if customer.shared {
             return;
         }
-        if (answer.verdict, answer.balance, answer.wallet) != (CashVerdict::Balance, guest.balance, guest.wallet) {
-            self.takings.balances_wrong += 1;
-            let (wallet, balance) = (guest.wallet, guest.balance);
-            self.takings.explain(|| format!("{wallet} has {answer:?} at the end, and should have {balance}"));
+        if (answer.verdict, answer.balance, answer.wallet)
+            != (CashlessVerdict::Balance, customer.balance, customer.wallet)
+        {
+            self.totals.balances_wrong += 1;
+            let (wallet, balance) = (customer.wallet, customer.balance);
+            self.totals.explain(|| format!("{wallet} has {answer:?} at the end, and should have {balance}"));
         }
     }
 }
@@ -267,15 +270,15 @@ mod tests {
     use super::*;
     use engine::model::time::Timestamp;
 
-    fn tab() -> Tab {
-        let mut shared = Guest::new(WalletId(9), None, 1_000_000);
+    fn cashless_model() -> CashlessModel {
+        let mut shared = Customer::new(WalletId(9), None, 1_000_000);
         shared.shared = true;
-        Tab::new(vec![shared, Guest::new(WalletId(1), None, 1_000)])
+        CashlessModel::new(vec![shared, Customer::new(WalletId(1), None, 1_000)])
     }
 
-    fn answer(verdict: CashVerdict, amount: i64, balance: i64) -> TerminalAnswer {
-        let moved = matches!(verdict, CashVerdict::Paid | CashVerdict::Refunded | CashVerdict::ToppedUp);
-        let (serial, order) = (u64::from(moved) * 7, u32::from(verdict == CashVerdict::Paid) * 3);
+    fn answer(verdict: CashlessVerdict, amount: i64, balance: i64) -> TerminalAnswer {
+        let moved = matches!(verdict, CashlessVerdict::Paid | CashlessVerdict::Refunded | CashlessVerdict::ToppedUp);
+        let (serial, order) = (u64::from(moved) * 7, u32::from(verdict == CashlessVerdict::Paid) * 3);
         TerminalAnswer {
             verdict,
             flags: 0,
@@ -289,7 +292,7 @@ mod tests {
         }
     }
 
-    const POOR: CashVerdict = CashVerdict::Rejected(Rejection::InsufficientFunds);
+    const POOR: CashlessVerdict = CashlessVerdict::Rejected(Rejection::InsufficientFunds);
 
     #[test]
     fn a_wristband_that_roams_may_be_anybodys_or_nobodys() {
@@ -297,45 +300,45 @@ mod tests {
         let pay = Order::Pay { amount: 600, count: 0 };
         let payment = TransactionId { wallet: WalletId(1), serial: 7 };
         let refund = Order::Refund { payment, amount: 100 };
-        let no = |rejection| answer(CashVerdict::Rejected(rejection), 0, 0);
-        let of_another = TerminalAnswer { wallet: WalletId(2), ..answer(CashVerdict::Refunded, 100, 1) };
+        let no = |rejection| answer(CashlessVerdict::Rejected(rejection), 0, 0);
+        let of_another = TerminalAnswer { wallet: WalletId(2), ..answer(CashlessVerdict::Refunded, 100, 1) };
         let table = [
-            ("paid", pay, answer(CashVerdict::Paid, 600, 12), 0),
+            ("paid", pay, answer(CashlessVerdict::Paid, 600, 12), 0),
             ("names nothing", pay, no(Rejection::UnknownTag), 0),
             ("moved", pay, no(Rejection::TagMoved), 0),
             ("lost", pay, no(Rejection::TagLost), 0),
-            ("given back", refund, answer(CashVerdict::Refunded, 100, 1), 0),
-            ("another amount", pay, answer(CashVerdict::Paid, 601, 12), 1),
+            ("given back", refund, answer(CashlessVerdict::Refunded, 100, 1), 0),
+            ("another amount", pay, answer(CashlessVerdict::Paid, 601, 12), 1),
             ("poor", pay, no(Rejection::InsufficientFunds), 1),
             ("not given back", refund, no(Rejection::TagLost), 1),
             ("given back to another", refund, of_another, 1),
         ];
         for (what, order, answer, wrong) in table {
-            let mut tab = Tab::new(vec![Guest::roaming(tag)]);
-            tab.answered(0, order, 1, &answer);
-            assert_eq!((tab.takings.wrong, tab.guests[0].balance), (wrong, 0), "{what}");
+            let mut cashless_model = CashlessModel::new(vec![Customer::roaming(tag)]);
+            cashless_model.answered(0, order, 1, &answer);
+            assert_eq!((cashless_model.totals.wrong, cashless_model.customers[0].balance), (wrong, 0), "{what}");
         }
     }
 
     #[test]
     fn a_right_night_has_nothing_wrong() {
-        let mut tab = tab();
+        let mut cashless_model = cashless_model();
         let payment = TransactionId { wallet: WalletId(1), serial: 7 };
         let night = [
-            (Order::Pay { amount: 600, count: 0 }, answer(CashVerdict::Paid, 600, 400)),
+            (Order::Pay { amount: 600, count: 0 }, answer(CashlessVerdict::Paid, 600, 400)),
             (Order::Pay { amount: 401, count: 1 }, answer(POOR, 401, 400)),
-            (Order::Refund { payment, amount: 100 }, answer(CashVerdict::Refunded, 100, 500)),
-            (Order::TopUp { amount: 2_000 }, answer(CashVerdict::ToppedUp, 2_000, 2_500)),
-            (Order::Balance, answer(CashVerdict::Balance, 0, 2_500)),
+            (Order::Refund { payment, amount: 100 }, answer(CashlessVerdict::Refunded, 100, 500)),
+            (Order::TopUp { amount: 2_000 }, answer(CashlessVerdict::ToppedUp, 2_000, 2_500)),
+            (Order::Balance, answer(CashlessVerdict::Balance, 0, 2_500)),
         ];
         for (seq, (order, answer)) in night.iter().enumerate() {
-            tab.answered(1, *order, seq as u64, answer);
+            cashless_model.answered(1, *order, seq as u64, answer);
         }
-        tab.counted(1, &answer(CashVerdict::Balance, 0, 2_500));
-        let takings = &tab.takings;
-        assert_eq!((takings.wrong, takings.balances_wrong, &takings.explained), (0, 0, &vec![]));
-        assert_eq!((takings.answered, takings.turnover, takings.cash, takings.counted), (5, 500, 2_000, 1));
-        assert_eq!(tab.guests[1].paid, Some((payment, 500)));
+        cashless_model.counted(1, &answer(CashlessVerdict::Balance, 0, 2_500));
+        let totals = &cashless_model.totals;
+        assert_eq!((totals.wrong, totals.balances_wrong, &totals.explained), (0, 0, &vec![]));
+        assert_eq!((totals.answered, totals.turnover, totals.cash, totals.counted), (5, 500, 2_000, 1));
+        assert_eq!(cashless_model.customers[1].paid, Some((payment, 500)));
     }
 
     /// Each line plants one thing a broken server might say; the model has to see every one of them.
@@ -347,32 +350,32 @@ mod tests {
             (
                 "paid with too little",
                 Order::Pay { amount: 1_001, count: 0 },
-                answer(CashVerdict::Paid, 1_001, -1),
+                answer(CashlessVerdict::Paid, 1_001, -1),
                 |_| {},
             ),
             ("refused with enough", pay, answer(POOR, 600, 1_000), |_| {}),
-            ("a cent too little taken", pay, answer(CashVerdict::Paid, 600, 401), |_| {}),
-            ("another amount", pay, answer(CashVerdict::Paid, 601, 400), |_| {}),
-            ("another wallet", pay, answer(CashVerdict::Paid, 600, 400), |a| a.wallet = WalletId(2)),
-            ("another currency", pay, answer(CashVerdict::Paid, 600, 400), |a| {
+            ("a cent too little taken", pay, answer(CashlessVerdict::Paid, 600, 401), |_| {}),
+            ("another amount", pay, answer(CashlessVerdict::Paid, 601, 400), |_| {}),
+            ("another wallet", pay, answer(CashlessVerdict::Paid, 600, 400), |a| a.wallet = WalletId(2)),
+            ("another currency", pay, answer(CashlessVerdict::Paid, 600, 400), |a| {
                 a.currency = Currency::parse("CHF").unwrap()
             }),
-            ("no transaction", pay, answer(CashVerdict::Paid, 600, 400), |a| a.serial = 0),
-            ("no order", pay, answer(CashVerdict::Paid, 600, 400), |a| a.order = 0),
-            ("flagged", pay, answer(CashVerdict::Paid, 600, 400), |a| a.flags = 1),
+            ("no transaction", pay, answer(CashlessVerdict::Paid, 600, 400), |a| a.serial = 0),
+            ("no order", pay, answer(CashlessVerdict::Paid, 600, 400), |a| a.order = 0),
+            ("flagged", pay, answer(CashlessVerdict::Paid, 600, 400), |a| a.flags = 1),
             ("a transaction for a refusal", Order::Pay { amount: 1_001, count: 0 }, answer(POOR, 1_001, 1_000), |a| {
                 a.serial = 7;
             }),
-            ("topped up in place of paid", pay, answer(CashVerdict::ToppedUp, 600, 1_600), |_| {}),
+            ("topped up in place of paid", pay, answer(CashlessVerdict::ToppedUp, 600, 1_600), |_| {}),
         ];
         for (what, order, mut answer, plant) in plants {
-            let mut tab = tab();
+            let mut cashless_model = cashless_model();
             plant(&mut answer);
-            tab.answered(1, order, 1, &answer);
-            assert_eq!((tab.takings.wrong, tab.takings.explained.len()), (1, 1), "{what}");
+            cashless_model.answered(1, order, 1, &answer);
+            assert_eq!((cashless_model.totals.wrong, cashless_model.totals.explained.len()), (1, 1), "{what}");
         }
-        let mut tab = tab();
-        tab.counted(1, &answer(CashVerdict::Balance, 0, 999));
-        assert_eq!(tab.takings.balances_wrong, 1, "a cent is missing at the end");
+        let mut cashless_model = cashless_model();
+        cashless_model.counted(1, &answer(CashlessVerdict::Balance, 0, 999));
+        assert_eq!(cashless_model.totals.balances_wrong, 1, "a cent is missing at the end");
     }
 }

@@ -8,7 +8,7 @@ use engine::model::rejection::Rejection;
 use tapgate_client::{ClientError, Event, Identity, Link, ReaderOptions, Shown, Terminal};
 use tapgate_wire::{Frame, LineItem, Refund, WalletName};
 
-use crate::common::till::*;
+use crate::common::terminal::*;
 use crate::link::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -36,7 +36,7 @@ async fn everything_twice_happens_once() {
     say(&mut link, &frames).await;
     let first = hear(&mut link, frames.len()).await;
     let verdicts: Vec<_> = first.iter().map(|(_, heard)| heard.verdict()).collect();
-    use CashVerdict::{Paid, Refunded, ToppedUp};
+    use CashlessVerdict::{Paid, Refunded, ToppedUp};
     let short = rejected(Rejection::InsufficientFunds);
     assert_eq!(verdicts, [Paid, Paid, Paid, Paid, ToppedUp, Refunded, Refunded, short]);
     assert_eq!(first[0].1, Heard::Told(paid));
@@ -47,7 +47,7 @@ async fn everything_twice_happens_once() {
     link.connection.close(0_u32.into(), b"");
     let mut link = Link::open(None, &identity).await.unwrap();
     assert_eq!(link.welcome.next_seq, 9, "over all shards");
-    say(&mut link, &frames.map(again)).await;
+    say(&mut link, &frames.map(replay)).await;
     assert_eq!(hear(&mut link, frames.len()).await, first);
     assert_eq!(wallet(&house, anna).await.available, 10_000 - 1_000 - 500 - 250 - 1_000 + 5_000 + 1_000);
 
@@ -79,7 +79,7 @@ async fn cut_off_in_the_middle_each_payment_is_taken_once() {
     let mut sent = 0;
     for round in 0..8 {
         let mut link = Link::open(None, &identity).await.unwrap();
-        let old: Vec<_> = frames[..sent].iter().copied().map(again).collect();
+        let old: Vec<_> = frames[..sent].iter().copied().map(replay).collect();
         say(&mut link, &old).await;
         say(&mut link, &frames[sent..sent + 50]).await;
         sent += 50;
@@ -87,10 +87,10 @@ async fn cut_off_in_the_middle_each_payment_is_taken_once() {
         link.connection.close(0_u32.into(), b"");
     }
     let mut link = Link::open(None, &identity).await.unwrap();
-    let all: Vec<_> = frames.iter().copied().map(again).collect();
+    let all: Vec<_> = frames.iter().copied().map(replay).collect();
     say(&mut link, &all).await;
     let heard = hear(&mut link, 400).await;
-    assert!(heard.iter().all(|(_, heard)| heard.verdict() == CashVerdict::Paid));
+    assert!(heard.iter().all(|(_, heard)| heard.verdict() == CashlessVerdict::Paid));
     assert!(heard.iter().map(|(seq, _)| *seq).eq(1..=400));
     for wallet_id in guests {
         assert_eq!(wallet(&house, wallet_id).await.available, 10_000 - 20 * 10);
@@ -114,7 +114,10 @@ async fn payments_made_without_a_server_are_taken_when_it_is_back() {
     fresh.close().await;
 
     let terminal = Terminal::connect(identity.clone(), options.clone()).await.unwrap();
-    assert_eq!(outcome(&terminal.pay(Shown::Tag(tag(1)), eur(1_000), &[]).await.unwrap()), (CashVerdict::Paid, 9_000));
+    assert_eq!(
+        outcome(&terminal.pay(Shown::Tag(tag(1)), eur(1_000), &[]).await.unwrap()),
+        (CashlessVerdict::Paid, 9_000)
+    );
     terminal.close().await;
 
     let offline = Terminal::start(nowhere, options.clone()).unwrap();
@@ -130,7 +133,7 @@ async fn payments_made_without_a_server_are_taken_when_it_is_back() {
 
     let terminal = Terminal::connect(identity, options).await.unwrap();
     let told = terminal.pay(Shown::Tag(tag(1)), eur(1_000), &[]).await.unwrap();
-    assert_eq!(outcome(&told), (CashVerdict::Paid, 5_000), "the queue came first");
+    assert_eq!(outcome(&told), (CashlessVerdict::Paid, 5_000), "the queue came first");
     assert_eq!(wallet(&house, anna).await.available, 5_000);
     terminal.close().await;
     house.close().await;
@@ -143,13 +146,13 @@ async fn the_door_closes_under_way_and_the_terminal_goes_on_by_itself() {
     let mut events = bar.events();
     let anna = guest(&house, 11, 10_000).await;
     link(&house, tag(1), anna, false).await;
-    let mut tills = tokio::task::JoinSet::new();
+    let mut terminals = tokio::task::JoinSet::new();
     for _ in 0..20 {
         let bar = bar.clone();
-        tills.spawn(async move {
+        terminals.spawn(async move {
             for _ in 0..20 {
                 let told = bar.pay(Shown::Tag(tag(1)), eur(1), &[]).await.unwrap();
-                assert_eq!(told.answer.verdict, CashVerdict::Paid);
+                assert_eq!(told.answer.verdict, CashlessVerdict::Paid);
             }
         });
     }
@@ -159,7 +162,7 @@ async fn the_door_closes_under_way_and_the_terminal_goes_on_by_itself() {
         let connected = async { while !matches!(events.recv().await.expect("not lagging"), Event::Connected(_)) {} };
         tokio::time::timeout(AT_MOST, connected).await.expect("comes again");
     }
-    tokio::time::timeout(AT_MOST, tills.join_all()).await.expect("each is answered");
+    tokio::time::timeout(AT_MOST, terminals.join_all()).await.expect("each is answered");
     assert_eq!(wallet(&house, anna).await.available, 10_000 - 400, "each once");
     house.close().await;
 }

@@ -1,6 +1,6 @@
 //! Where each field of terminals' frames lies.
 
-use engine::cashless::command::{CashVerdict, LINES_MAX, TerminalAnswer};
+use engine::cashless::command::{CashlessVerdict, LINES_MAX, TerminalAnswer};
 use engine::model::credential::WalletClaim;
 use engine::model::ids::{SERIAL_MAX, TransactionId, VendorNo, WalletId};
 use engine::model::money::{Currency, Money};
@@ -110,7 +110,7 @@ layouts! {
         /// records that the lists do not have yet; 2^32 - 1: there are no lists now
         behind: U32,
     }
-    pub(crate) CashAnswerBody {
+    pub(crate) CashlessAnswerBody {
         /// the command that is answered
         seq: U64,
         /// a terminal's verdict
@@ -140,7 +140,7 @@ pub(crate) const TOP_UP: u8 = 0x22;
 pub(crate) const BALANCE: u8 = 0x23;
 pub(crate) const ASK_RECENT: u8 = 0x24;
 pub(crate) const TERMINAL_WELCOME: u8 = 0x85;
-pub(crate) const CASH_ANSWER: u8 = 0xA0;
+pub(crate) const CASHLESS_ANSWER: u8 = 0xA0;
 pub(crate) const RECENT_ROWS: u8 = 0xA1;
 
 /// Of [`REFUND`]: a part of the payment; and products of it.
@@ -268,13 +268,13 @@ pub(super) fn frame(kind: u8, flags: u8, body: &[u8]) -> Result<Frame<'_>, WireE
                 vendor_name,
             })
         }
-        CASH_ANSWER => {
-            let answer = CashAnswerBody::ref_from_bytes(body).map_err(|_| wrong_len())?;
+        CASHLESS_ANSWER => {
+            let answer = CashlessAnswerBody::ref_from_bytes(body).map_err(|_| wrong_len())?;
             ensure(answer.serial.get() <= SERIAL_MAX, "serial")?;
-            Frame::CashAnswer {
+            Frame::CashlessAnswer {
                 seq: answer.seq.get(),
                 answer: TerminalAnswer {
-                    verdict: CashVerdict::from_number(answer.verdict).ok_or(WireError::Field("verdict"))?,
+                    verdict: CashlessVerdict::from_number(answer.verdict).ok_or(WireError::Field("verdict"))?,
                     flags: answer.flags,
                     currency: currency(answer.currency)?,
                     order: answer.order.get(),
@@ -385,8 +385,8 @@ pub(super) fn terminal_welcome(welcome: &TerminalWelcome<'_>, out: &mut Vec<u8>)
 }
 
 /// Appends an answer to a terminal.
-pub(super) fn cash_answer(seq: u64, answer: &TerminalAnswer, out: &mut Vec<u8>) -> (u8, u8) {
-    let body = CashAnswerBody {
+pub(super) fn cashless_answer(seq: u64, answer: &TerminalAnswer, out: &mut Vec<u8>) -> (u8, u8) {
+    let body = CashlessAnswerBody {
         seq: seq.into(),
         verdict: answer.verdict.number(),
         flags: answer.flags,
@@ -399,7 +399,7 @@ pub(super) fn cash_answer(seq: u64, answer: &TerminalAnswer, out: &mut Vec<u8>) 
         at: answer.at.0.into(),
     };
     out.extend_from_slice(body.as_bytes());
-    (CASH_ANSWER, 0)
+    (CASHLESS_ANSWER, 0)
 }
 
 fn currency(code: [u8; 3]) -> Result<Currency, WireError> {

@@ -1,11 +1,11 @@
-//! Wristbands in the audit's books: the register at a chip's home, and what wallets and festivals hold of it.
+//! Wristbands in the audit's books: the register at a tag's home, and what wallets and festivals hold of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::MoneyBooks;
 use super::transfers::Op;
 use crate::audit::{Check, Found};
-use crate::cashless::event::CashEvent;
+use crate::cashless::event::CashlessEvent;
 use crate::cashless::tag::Tags;
 use crate::cashless::view::TagState;
 use crate::gates::command::{CONFLICT, Verdict};
@@ -14,15 +14,15 @@ use crate::model::ids::{FestivalId, Home, ShardId, TagUid, TicketId, WalletId};
 use crate::model::rejection::Rejection;
 use crate::shard::outbox::{Message, Named};
 
-/// A shard's part: the register of its chips, and what its festivals' gates go by.
+/// A shard's part: the register of its tags, and what its festivals' gates go by.
 #[derive(Default)]
-pub(super) struct Wristbands {
-    /// The chips whose home it is.
+pub(super) struct TagBook {
+    /// The tags whose home it is.
     register: BTreeMap<TagUid, Tag>,
-    /// The chip of a ticket of its festivals, and the other way round.
+    /// The tag of a ticket of its festivals, and the other way round.
     tag_of: BTreeMap<TicketId, TagUid>,
     ticket_of: BTreeMap<(FestivalId, TagUid), TicketId>,
-    /// The chips that its festivals refuse.
+    /// The tags that its festivals refuse.
     barred: BTreeSet<(FestivalId, TagUid)>,
     /// What tickets were asked to take, by shard and operation.
     asked: BTreeMap<(u16, u64), (TagUid, TicketId)>,
@@ -41,7 +41,7 @@ struct Tag {
     lost: bool,
 }
 
-impl Wristbands {
+impl TagBook {
     /// Whether the shard's own register is the same.
     pub(super) fn agree_with(&self, tags: &Tags) -> bool {
         let linked = self.register.iter().filter(|(_, tag)| tag.state == TagState::Linked);
@@ -57,9 +57,9 @@ impl Wristbands {
 
 impl MoneyBooks {
     /// What is about a wristband and no transaction.
-    pub(super) fn of_wristband(&mut self, event: &CashEvent, found: &mut Found) {
+    pub(super) fn of_tag(&mut self, event: &CashlessEvent, found: &mut Found) {
         match event {
-            CashEvent::WalletTagLost { wallet, tag, version, op } => {
+            CashlessEvent::WalletTagLost { wallet, tag, version, op } => {
                 let known = self.wallets.get_mut(*wallet);
                 let own = known.as_ref().is_some_and(|known| known.tag == Some((*tag, *version)) && !known.lost);
                 found.check(Check::Tag, own, || format!("{wallet:?} lost {tag:?}, which it did not have"));
@@ -68,7 +68,7 @@ impl MoneyBooks {
                 }
                 self.lost(*op, 1, found);
             }
-            CashEvent::TagAttached { wallet, tag, version } => {
+            CashlessEvent::TagAttached { wallet, tag, version } => {
                 self.at_home(Home::Wallet(*wallet), found);
                 let known = self.wallets.get_mut(*wallet);
                 let before = known.as_ref().and_then(|known| known.tag);
@@ -80,9 +80,9 @@ impl MoneyBooks {
                     (known.tag, known.lost) = (Some((*tag, *version)), false);
                 }
             }
-            CashEvent::TagLinking { tag, wallet, version, op, festival } => {
+            CashlessEvent::TagLinking { tag, wallet, version, op, festival } => {
                 self.at_home(Home::Tag(*tag), found);
-                let known = self.wristbands.register.entry(*tag).or_insert(Tag::new());
+                let known = self.tags.register.entry(*tag).or_insert(Tag::new());
                 let free = known.state == TagState::Free && known.version < *version && !known.lost;
                 let one = known.ticket.is_none_or(|(ticket, _)| ticket.festival() == *festival);
                 found.check(Check::Tag, free && one, || format!("{tag:?} is not free for {wallet:?} at {version}"));
@@ -90,30 +90,30 @@ impl MoneyBooks {
                 known.festival = *festival;
                 self.gives(*op, *tag, Named::Wallet(*wallet, *version), found);
             }
-            CashEvent::TagLinked { tag, op, carry } => self.linked(*tag, *op, Ok(*carry), found),
-            CashEvent::TagRefused { tag, op, rejection } => self.linked(*tag, *op, Err(*rejection), found),
-            CashEvent::TagFreed { tag } => {
-                let known = self.wristbands.register.get_mut(tag).filter(|known| known.state == TagState::Linked);
+            CashlessEvent::TagLinked { tag, op, carry } => self.linked(*tag, *op, Ok(*carry), found),
+            CashlessEvent::TagRefused { tag, op, rejection } => self.linked(*tag, *op, Err(*rejection), found),
+            CashlessEvent::TagFreed { tag } => {
+                let known = self.tags.register.get_mut(tag).filter(|known| known.state == TagState::Linked);
                 let linked = known.map(|known| known.state = TagState::Free).is_some();
                 found.check(Check::Tag, linked, || format!("{tag:?} named no wallet"));
             }
-            CashEvent::TagBinding { tag, ticket, op } => {
+            CashlessEvent::TagBinding { tag, ticket, op } => {
                 self.at_home(Home::Tag(*tag), found);
-                let known = self.wristbands.register.entry(*tag).or_insert(Tag::new());
+                let known = self.tags.register.entry(*tag).or_insert(Tag::new());
                 let free = known.ticket.is_none() && !known.lost;
                 let one = known.state == TagState::Free || known.festival == ticket.festival();
                 found.check(Check::Tag, free && one, || format!("{tag:?} is not free for ticket {ticket}"));
                 known.ticket = Some((*ticket, false));
                 self.gives(*op, *tag, Named::Ticket(*ticket), found);
             }
-            CashEvent::TagBindTaken { tag, op, carry } => self.bound(*tag, *op, Ok(*carry), found),
-            CashEvent::TagBindRefused { tag, op, rejection } => self.bound(*tag, *op, Err(*rejection), found),
-            CashEvent::TagUnbound { tag } => {
-                let known = self.wristbands.register.get_mut(tag);
+            CashlessEvent::TagBindTaken { tag, op, carry } => self.bound(*tag, *op, Ok(*carry), found),
+            CashlessEvent::TagBindRefused { tag, op, rejection } => self.bound(*tag, *op, Err(*rejection), found),
+            CashlessEvent::TagUnbound { tag } => {
+                let known = self.tags.register.get_mut(tag);
                 let had = known.is_some_and(|known| matches!(known.ticket.take(), Some((_, true))));
                 found.check(Check::Tag, had, || format!("{tag:?} named no ticket"));
             }
-            CashEvent::TagCarried { tag, op } => {
+            CashlessEvent::TagCarried { tag, op } => {
                 let open = match self.ops.get_mut(op) {
                     Some(Op::Giving { tag: given, carries, .. }) => {
                         *carries -= 1;
@@ -124,8 +124,8 @@ impl MoneyBooks {
                 found.check(Check::Tag, open, || format!("{tag:?} was not given out by operation {op}"));
                 self.gave(*op);
             }
-            CashEvent::TagLost { tag, op } => {
-                let known = self.wristbands.register.get_mut(tag);
+            CashlessEvent::TagLost { tag, op } => {
+                let known = self.tags.register.get_mut(tag);
                 let due = known
                     .as_ref()
                     .map_or(0, |known| u8::from(known.state != TagState::Free) + u8::from(known.ticket.is_some()));
@@ -133,12 +133,12 @@ impl MoneyBooks {
                 found.check(Check::Tag, had, || format!("{tag:?} was lost before, or never known"));
                 self.lost(*op, due, found);
             }
-            CashEvent::TagBarred { festival, tag, op } => {
-                let new = self.wristbands.barred.insert((*festival, *tag));
+            CashlessEvent::TagBarred { festival, tag, op } => {
+                let new = self.tags.barred.insert((*festival, *tag));
                 found.check(Check::Tag, new, || format!("{tag:?} was refused at {festival} before"));
                 self.lost(*op, 1, found);
             }
-            CashEvent::LossKnown { op } => {
+            CashlessEvent::LossKnown { op } => {
                 let due = match self.ops.get_mut(op) {
                     Some(Op::Loss { due }) if *due > 0 => {
                         *due -= 1;
@@ -165,7 +165,7 @@ impl MoneyBooks {
         }
     }
 
-    /// Somebody is asked to take a chip: by a new operation, or by one that gives it out already.
+    /// Somebody is asked to take a tag: by a new operation, or by one that gives it out already.
     fn gives(&mut self, op: u64, tag: TagUid, named: Named, found: &mut Found) {
         match self.ops.get_mut(&op) {
             Some(Op::Giving { tag: given, asked, .. }) if *given == tag => *asked += 1,
@@ -173,7 +173,7 @@ impl MoneyBooks {
         }
     }
 
-    /// Whether an operation gives out this chip; what was asked for ends it with a refusal.
+    /// Whether an operation gives out this tag; what was asked for ends it with a refusal.
     fn answered(&mut self, op: u64, tag: TagUid, named: Named, answer: Result<bool, Rejection>) -> bool {
         let Some(Op::Giving { tag: given, named: first, asked, carries }) = self.ops.get_mut(&op) else { return false };
         let fits = *given == tag && *asked > 0;
@@ -196,7 +196,7 @@ impl MoneyBooks {
     /// The wallet has answered.
     fn linked(&mut self, tag: TagUid, op: u64, answer: Result<bool, Rejection>, found: &mut Found) {
         let said = self.answers.remove(&op);
-        let Some(known) = self.wristbands.register.get_mut(&tag) else {
+        let Some(known) = self.tags.register.get_mut(&tag) else {
             found.check(Check::Tag, false, || format!("{tag:?} is unknown"));
             return;
         };
@@ -213,8 +213,8 @@ impl MoneyBooks {
 
     /// The festival has answered.
     fn bound(&mut self, tag: TagUid, op: u64, answer: Result<bool, Rejection>, found: &mut Found) {
-        let said = self.wristbands.answers.remove(&op);
-        let known = self.wristbands.register.get_mut(&tag);
+        let said = self.tags.answers.remove(&op);
+        let known = self.tags.register.get_mut(&tag);
         let Some((known, (ticket, false))) = known.and_then(|known| known.ticket.map(|ticket| (known, ticket))) else {
             found.check(Check::Tag, false, || format!("{tag:?} asked for no ticket"));
             return;
@@ -222,7 +222,7 @@ impl MoneyBooks {
         known.ticket = answer.is_ok().then_some((ticket, true));
         let so = match Home::Festival(ticket.festival()).shard(self.of) == self.id {
             false => said == Some(answer.is_ok()),
-            true => answer.is_err() || self.wristbands.tag_of.get(&ticket) == Some(&tag),
+            true => answer.is_err() || self.tags.tag_of.get(&ticket) == Some(&tag),
         };
         let ours = self.answered(op, tag, Named::Ticket(ticket), answer);
         found.check(Check::Tag, ours && so, || format!("{tag:?}: the festival has not said so"));
@@ -230,7 +230,7 @@ impl MoneyBooks {
 
     /// A ticket has a wristband: the register has asked for it.
     pub(super) fn tag_bound(&mut self, ticket: TicketId, tag: TagUid, found: &mut Found) {
-        let mine = &mut self.wristbands;
+        let mine = &mut self.tags;
         let asked = match Home::Tag(tag).shard(self.of) == self.id {
             true => mine.register.get(&tag).is_some_and(|known| known.ticket == Some((ticket, false))),
             false => mine.asked.values().any(|asked| *asked == (tag, ticket)),
@@ -248,8 +248,8 @@ impl MoneyBooks {
     pub(super) fn scanned(&mut self, scanned: &Scanned, found: &mut Found) {
         let Some(tag) = scanned.tag else { return };
         let festival = scanned.device.festival();
-        let barred = self.wristbands.barred.contains(&(festival, tag));
-        let bound = self.wristbands.ticket_of.get(&(festival, tag)).copied();
+        let barred = self.tags.barred.contains(&(festival, tag));
+        let bound = self.tags.ticket_of.get(&(festival, tag)).copied();
         let holds = match scanned.verdict {
             Verdict::Admitted => bound == scanned.ticket && (!barred || scanned.flags & CONFLICT != 0),
             Verdict::Exited => bound == scanned.ticket,
@@ -265,40 +265,40 @@ impl MoneyBooks {
     }
 
     /// What another shard has told of a wristband.
-    pub(super) fn heard_of_wristband(&mut self, from: ShardId, message: &Message) {
+    pub(super) fn heard_of_tag(&mut self, from: ShardId, message: &Message) {
         match message {
             Message::LinkTaken { op, .. } => drop(self.answers.insert(*op, true)),
             Message::LinkRefused { op, .. } => drop(self.answers.insert(*op, false)),
-            Message::BindTaken { op, .. } => drop(self.wristbands.answers.insert(*op, true)),
-            Message::BindRefused { op, .. } => drop(self.wristbands.answers.insert(*op, false)),
+            Message::BindTaken { op, .. } => drop(self.tags.answers.insert(*op, true)),
+            Message::BindRefused { op, .. } => drop(self.tags.answers.insert(*op, false)),
             Message::Bind { op, tag, ticket, .. } => {
-                self.wristbands.asked.insert((from.0, *op), (*tag, *ticket));
+                self.tags.asked.insert((from.0, *op), (*tag, *ticket));
             }
             _ => {}
         }
     }
 
     /// What another shard is told of a wristband must be so.
-    pub(super) fn promised_of_wristband(&mut self, to: ShardId, message: &Message, found: &mut Found) {
+    pub(super) fn promised_of_tag(&mut self, to: ShardId, message: &Message, found: &mut Found) {
         let holds = match message {
             Message::BindTaken { op, .. } => self
-                .wristbands
+                .tags
                 .asked
                 .remove(&(to.0, *op))
-                .is_some_and(|(tag, ticket)| self.wristbands.tag_of.get(&ticket) == Some(&tag)),
-            Message::BindRefused { op, .. } => self.wristbands.asked.remove(&(to.0, *op)).is_some(),
+                .is_some_and(|(tag, ticket)| self.tags.tag_of.get(&ticket) == Some(&tag)),
+            Message::BindRefused { op, .. } => self.tags.asked.remove(&(to.0, *op)).is_some(),
             Message::Bind { tag, ticket, .. } => {
-                self.wristbands.register.get(tag).is_some_and(|known| known.ticket == Some((*ticket, false)))
+                self.tags.register.get(tag).is_some_and(|known| known.ticket == Some((*ticket, false)))
             }
-            Message::Bar { tag, .. } => self.wristbands.register.get(tag).is_some_and(|known| known.lost),
+            Message::Bar { tag, .. } => self.tags.register.get(tag).is_some_and(|known| known.lost),
             _ => true,
         };
         found.check(Check::Tag, holds, || format!("shard {} is told {message:?}, which is not so", to.0));
     }
 
-    /// A chip is one wallet's at any moment. When no message is under way, the register, the wallets and the festivals say
+    /// A tag is one wallet's at any moment. When no message is under way, the register, the wallets and the festivals say
     /// the same, and what was lost is refused by all that know it.
-    pub(super) fn wristbands_at_the_end(all: &[&Self], found: &mut Found) {
+    pub(super) fn tags_at_the_end(all: &[&Self], found: &mut Found) {
         let mut holders = BTreeMap::new();
         let mut lost_at_wallets = BTreeSet::new();
         for (wallet, known) in all.iter().flat_map(|books| books.wallets.iter()) {
@@ -319,7 +319,7 @@ impl MoneyBooks {
         }
         for books in all {
             found.shard = books.id.0;
-            for (tag, known) in &books.wristbands.register {
+            for (tag, known) in &books.tags.register {
                 let names = (known.state == TagState::Linked).then_some((known.wallet, known.version));
                 let holder = holders.remove(tag);
                 found.check(Check::Tag, holder == names, || format!("{tag:?} names {names:?}, it is {holder:?}'s"));
@@ -327,7 +327,7 @@ impl MoneyBooks {
                 found.check(Check::Tag, same, || format!("{tag:?} is lost, and its wallet does not know"));
                 let Some((ticket, true)) = known.ticket else { continue };
                 let festival = ticket.festival();
-                let gates = &all[usize::from(Home::Festival(festival).shard(books.of).0)].wristbands;
+                let gates = &all[usize::from(Home::Festival(festival).shard(books.of).0)].tags;
                 let bound = gates.tag_of.get(&ticket) == Some(tag);
                 found.check(Check::Tag, bound, || format!("{tag:?} names ticket {ticket}, which has it not"));
                 let barred = gates.barred.contains(&(festival, *tag));
@@ -335,8 +335,8 @@ impl MoneyBooks {
                     format!("{tag:?} lost: {}, barred: {barred}", known.lost)
                 });
             }
-            for (ticket, tag) in &books.wristbands.tag_of {
-                let home = &all[usize::from(Home::Tag(*tag).shard(books.of).0)].wristbands;
+            for (ticket, tag) in &books.tags.tag_of {
+                let home = &all[usize::from(Home::Tag(*tag).shard(books.of).0)].tags;
                 let named = home.register.get(tag).and_then(|known| known.ticket) == Some((*ticket, true));
                 found.check(Check::Tag, named, || format!("ticket {ticket} has {tag:?}, which does not name it"));
             }

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use engine::cashless::command::CashAction;
-use engine::command::{IdempotencyKey, OfficeAction, OfficeAnswer, OfficeCommand};
+use engine::cashless::command::CashlessAction;
+use engine::command::{AdminAction, AdminAnswer, AdminCommand, IdempotencyKey};
 use engine::gates::command::{ByHand, Details};
 use engine::model::ids::{CategoryNo, DeviceId, FestivalId, GateNo, TagUid, TicketId, ZoneNo};
 use engine::model::principal::Principal;
@@ -12,7 +12,7 @@ use engine::model::rejection::Rejection;
 use engine::model::status::{EntryPolicy, Policy, Role, ScanAck, TicketStatus, ZoneState};
 use engine::model::time::{Calendar, Timestamp};
 
-use super::bank::{TAGS, wristband};
+use super::bank::{TAGS, tag_of_number};
 use super::dice::Dice;
 use super::{Check, breach};
 
@@ -25,11 +25,11 @@ const BUSY_FOR: u64 = 10;
 
 /// The office and what it waits for.
 #[derive(Default)]
-pub(super) struct Office {
-    open: BTreeMap<u64, (OfficeCommand, u64)>,
+pub(super) struct Admin {
+    open: BTreeMap<u64, (AdminCommand, u64)>,
     next: u64,
     /// What each number came to.
-    pub(super) told: BTreeMap<u64, (OfficeCommand, OfficeAnswer)>,
+    pub(super) told: BTreeMap<u64, (AdminCommand, AdminAnswer)>,
 }
 
 /// What the office, and whoever stands at the gates, knows of a festival.
@@ -45,23 +45,24 @@ pub(super) struct Site {
 /// Whose every command is that has an idempotency key.
 pub(super) const WHO: Principal = Principal::ApiKey(1);
 
-impl Office {
+impl Admin {
     /// A new command, if it has not too many under way.
-    pub(super) fn ask(&mut self, step: u64, made_at: Timestamp, action: OfficeAction) -> Option<(u64, OfficeCommand)> {
-        let is_cash = |action: &OfficeAction| matches!(action, OfficeAction::Cash(_));
-        let alike = self.open.values().filter(|(command, _)| is_cash(&command.action) == is_cash(&action)).count();
-        if alike >= if is_cash(&action) { UNDER_WAY.1 } else { UNDER_WAY.0 } {
+    pub(super) fn ask(&mut self, step: u64, made_at: Timestamp, action: AdminAction) -> Option<(u64, AdminCommand)> {
+        let is_cashless = |action: &AdminAction| matches!(action, AdminAction::Cashless(_));
+        let alike =
+            self.open.values().filter(|(command, _)| is_cashless(&command.action) == is_cashless(&action)).count();
+        if alike >= if is_cashless(&action) { UNDER_WAY.1 } else { UNDER_WAY.0 } {
             return None;
         }
         self.next += 1;
         let key = IdempotencyKey { id: u128::from(self.next), fingerprint: self.next, made_at: Some(made_at) };
-        let command = OfficeCommand { key: Some(key), by: WHO, action };
+        let command = AdminCommand { key: Some(key), by: WHO, action };
         self.open.insert(self.next, (command.clone(), step));
         Some((self.next, command))
     }
 
     /// What goes out again by now.
-    pub(super) fn overdue(&mut self, step: u64) -> Vec<(u64, OfficeCommand)> {
+    pub(super) fn overdue(&mut self, step: u64) -> Vec<(u64, AdminCommand)> {
         let due = self.open.iter_mut().filter(|(_, (_, sent))| step > *sent + PATIENCE);
         due.map(|(number, (command, sent))| {
             *sent = step;
@@ -81,20 +82,20 @@ impl Office {
     }
 
     /// An answer has arrived. `Some`: for the first time.
-    pub(super) fn hear(&mut self, number: u64, answer: OfficeAnswer) -> Check<Option<OfficeCommand>> {
-        if answer == OfficeAnswer::Rejected(Rejection::Busy) {
+    pub(super) fn hear(&mut self, number: u64, answer: AdminAnswer) -> Check<Option<AdminCommand>> {
+        if answer == AdminAnswer::Rejected(Rejection::Busy) {
             if let Some((_, sent)) = self.open.get_mut(&number) {
                 *sent = sent.saturating_sub(PATIENCE - BUSY_FOR); // it asks again, soon
             }
             return Ok(None);
         }
-        if answer == OfficeAnswer::Rejected(Rejection::StillPending) {
+        if answer == AdminAnswer::Rejected(Rejection::StillPending) {
             return Ok(None); // it asks again
         }
         if let Some((_, before)) = self.told.get(&number) {
             // What was forgotten by now is too old to be looked up; that answer and the outcome may overtake each other on
             // their way. Which of them left the node first was judged there.
-            let expired = OfficeAnswer::Rejected(Rejection::IdempotencyKeyExpired);
+            let expired = AdminAnswer::Rejected(Rejection::IdempotencyKeyExpired);
             if *before == answer || *before == expired || answer == expired {
                 return Ok(None);
             }
@@ -106,16 +107,16 @@ impl Office {
     }
 
     /// An answered command's key on another command: a client's mistake that has to be told from a repetition.
-    pub(super) fn mistake(&self, dice: &mut Dice) -> Option<OfficeCommand> {
+    pub(super) fn mistake(&self, dice: &mut Dice) -> Option<AdminCommand> {
         let answered: Vec<_> = self.told.values().rev().take(5).collect();
         let (command, _) = answered.get(dice.below(5) as usize)?;
         let key = command.key.map(|key| IdempotencyKey { fingerprint: key.fingerprint + 1_000_000, ..key });
-        Some(OfficeCommand { key, ..command.clone() })
+        Some(AdminCommand { key, ..command.clone() })
     }
 }
 
 /// What the office has in mind at this festival.
-pub(super) fn idea(site: &Site, dice: &mut Dice) -> OfficeAction {
+pub(super) fn idea(site: &Site, dice: &mut Dice) -> AdminAction {
     let festival = site.festival;
     let ticket = dice.pick(&site.tickets);
     let zone = ZoneNo(dice.below(u64::from(site.zones)) as u8);
@@ -123,7 +124,7 @@ pub(super) fn idea(site: &Site, dice: &mut Dice) -> OfficeAction {
         0..=2 => {
             let entry = dice.pick(EntryPolicy::ALL);
             let ack = dice.pick(ScanAck::ALL);
-            OfficeAction::SetPolicy { festival, policy: Policy { entry, ack, log_one_rejection_in: 1 } }
+            AdminAction::SetPolicy { festival, policy: Policy { entry, ack, log_one_rejection_in: 1 } }
         }
         3..=4 => {
             let state = dice.pick(&[
@@ -133,32 +134,32 @@ pub(super) fn idea(site: &Site, dice: &mut Dice) -> OfficeAction {
                 ZoneState::Closed,
                 ZoneState::Evacuating,
             ]);
-            OfficeAction::SetZoneState { festival, zone, state }
+            AdminAction::SetZoneState { festival, zone, state }
         }
         5..=6 => {
             let capacity = 1 + dice.below(5) as u32;
-            OfficeAction::PutZone { festival, zone: Some(zone), name: "area".into(), parent: None, capacity }
+            AdminAction::PutZone { festival, zone: Some(zone), name: "area".into(), parent: None, capacity }
         }
-        7 => OfficeAction::BlockTicket { ticket, blocked: dice.one_in(2) },
-        8 => OfficeAction::BlockTicket { ticket, blocked: false },
-        9 => OfficeAction::SetTicketStatus { ticket, to: dice.pick(&[TicketStatus::Sold, TicketStatus::Cancelled]) },
-        10..=13 => OfficeAction::IssueTickets {
+        7 => AdminAction::BlockTicket { ticket, blocked: dice.one_in(2) },
+        8 => AdminAction::BlockTicket { ticket, blocked: false },
+        9 => AdminAction::SetTicketStatus { ticket, to: dice.pick(&[TicketStatus::Sold, TicketStatus::Cancelled]) },
+        10..=13 => AdminAction::IssueTickets {
             festival,
             category: CategoryNo(dice.below(2) as u16),
             holders: vec![None; 1 + dice.below(3) as usize],
             paid: !dice.one_in(8),
             seed: dice.draw(),
         },
-        14..=16 => OfficeAction::UndoScan { ticket },
-        17 => OfficeAction::RotateQrKey { festival },
+        14..=16 => AdminAction::UndoScan { ticket },
+        17 => AdminAction::RotateQrKey { festival },
         18 if site.devices.len() > 3 && dice.one_in(2) => {
-            OfficeAction::RevokeDevice { device: dice.pick(&site.devices) }
+            AdminAction::RevokeDevice { device: dice.pick(&site.devices) }
         }
         19 if site.devices.len() < 12 => offer(festival, GateNo(u16::from(zone.0)), dice.draw()),
-        20 | 22..=24 => OfficeAction::BindTag { ticket: wearer(site, dice), tag: worn(dice) },
-        25 if dice.one_in(2) => OfficeAction::ReportTicketTagLost { ticket: wearer(site, dice) },
-        25 | 31 | 32 => OfficeAction::Cash(CashAction::ReportTagLost { tag: worn(dice) }),
-        21 => OfficeAction::CreateApiKey {
+        20 | 22..=24 => AdminAction::BindTag { ticket: wearer(site, dice), tag: worn(dice) },
+        25 if dice.one_in(2) => AdminAction::ReportTicketTagLost { ticket: wearer(site, dice) },
+        25 | 31 | 32 => AdminAction::Cashless(CashlessAction::ReportTagLost { tag: worn(dice) }),
+        21 => AdminAction::CreateApiKey {
             hash: hash_of(dice.draw()),
             role: Role::Staff,
             festivals: vec![festival],
@@ -166,13 +167,13 @@ pub(super) fn idea(site: &Site, dice: &mut Dice) -> OfficeAction {
         },
         26 if !site.devices.is_empty() => {
             let (device, reason) = (dice.pick(&site.devices), "found again".into());
-            OfficeAction::ByHand(ByHand::ReadmitDevice { device, reason })
+            AdminAction::ByHand(ByHand::ReadmitDevice { device, reason })
         }
-        27 => OfficeAction::ByHand(ByHand::RestoreTicket { ticket, reason: "the wrong row".into() }),
+        27 => AdminAction::ByHand(ByHand::RestoreTicket { ticket, reason: "the wrong row".into() }),
         // Gate n leads into zone n here.
         28 => {
             let (gate, reason) = (GateNo(u16::from(zone.0)), "she is on the list".into());
-            OfficeAction::ByHand(ByHand::Admit { ticket, gate, reason })
+            AdminAction::ByHand(ByHand::Admit { ticket, gate, reason })
         }
         // Now it has begun long ago, now it begins in a far future: only then a reset is taken.
         29 => {
@@ -180,17 +181,17 @@ pub(super) fn idea(site: &Site, dice: &mut Dice) -> OfficeAction {
             let (name, ends_at) = ("another name".into(), Timestamp(i64::MAX));
             let (location, calendar) = ("here".into(), Calendar::default());
             let details = Details { name, starts_at, ends_at, location, max_capacity: None, calendar };
-            OfficeAction::ByHand(ByHand::Edit { festival, details })
+            AdminAction::ByHand(ByHand::Edit { festival, details })
         }
-        30 if dice.one_in(3) => OfficeAction::ByHand(ByHand::ResetScans { festival, reason: "a test".into() }),
-        _ => OfficeAction::RevokeApiKey { key: 1 + dice.below(3) as u32 },
+        30 if dice.one_in(3) => AdminAction::ByHand(ByHand::ResetScans { festival, reason: "a test".into() }),
+        _ => AdminAction::RevokeApiKey { key: 1 + dice.below(3) as u32 },
     }
 }
 
 /// A wristband that a ticket may have: mostly one of few, so that it is lost, and held to a gate again, while it is worn.
 pub(super) fn worn(dice: &mut Dice) -> TagUid {
     let one_of = if dice.one_in(4) { TAGS } else { 4 };
-    wristband(dice.below(one_of))
+    tag_of_number(dice.below(one_of))
 }
 
 /// Whoever may wear a wristband: mostly one of few as well.
@@ -202,8 +203,8 @@ fn wearer(site: &Site, dice: &mut Dice) -> TicketId {
 }
 
 /// A code for a device at this gate.
-pub(super) fn offer(festival: FestivalId, gate: GateNo, code: u64) -> OfficeAction {
-    OfficeAction::OfferEnrolment { festival, gate, code_hash: hash_of(code), name: "reader".into() }
+pub(super) fn offer(festival: FestivalId, gate: GateNo, code: u64) -> AdminAction {
+    AdminAction::OfferEnrolment { festival, gate, code_hash: hash_of(code), name: "reader".into() }
 }
 
 /// 32 bytes that differ when `number` does.

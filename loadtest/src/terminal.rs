@@ -7,21 +7,21 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::hash::{DefaultHasher, Hasher as _};
 
-use engine::cashless::command::{CashVerdict, Line, TerminalAnswer};
+use engine::cashless::command::{CashlessVerdict, Line, TerminalAnswer};
 use engine::model::ids::{DeviceId, ProductNo, TagUid, WalletId};
 use engine::model::money::{Currency, Money};
 use engine::model::rejection::Rejection;
 use engine::model::time::Timestamp;
 use tapgate_wire::{Frame, LineItem, Refusal, WINDOW_MAX, WalletName};
 
-use crate::player::{Latencies, Player, WRITE_MAX};
-use crate::reader::Habits;
-use crate::tab::{Guest, Order, Tab};
-use crate::workload::bar::{PRICE, Round};
+use crate::cashless_model::{CashlessModel, Customer, Order};
+use crate::reader::DeviceConfig;
+use crate::simulated::{Latencies, SimulatedDevice, WRITE_MAX};
+use crate::workload::bar::{CustomerMix, PRICE};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    Asked,
+    Origin,
     Refused,
     Final,
 }
@@ -34,7 +34,7 @@ struct Slot {
     asked_ns: u64,
     /// When it was, last.
     sent_ns: u64,
-    guest: u32,
+    customer: u32,
     order: Order,
     phase: Phase,
     /// It belongs to the count at the end.
@@ -42,7 +42,7 @@ struct Slot {
     /// The answer was a no.
     refused: bool,
     /// It is answered, and was asked again since: that answer is still to come.
-    again: bool,
+    replay: bool,
     hash: u64,
 }
 
@@ -51,7 +51,7 @@ struct Slot {
 pub struct Tapped {
     /// The command.
     pub seq: u64,
-    /// The chip.
+    /// The tag.
     pub tag: TagUid,
     /// Whose money it was.
     pub wallet: WalletId,
@@ -64,13 +64,13 @@ pub struct Tapped {
 }
 
 /// A simulated terminal.
-pub struct Till {
+pub struct Terminal {
     /// Which one of the run, from 0.
     pub number: usize,
     /// Its id at the server, once it is enrolled.
     pub device: Option<DeviceId>,
     /// Its wallets, and what they must be answered.
-    pub tab: Tab,
+    pub cashless_model: CashlessModel,
     /// Commands sent, each counted once however often it was sent again.
     pub sent: u64,
     /// Refusals at the door.
@@ -85,8 +85,8 @@ pub struct Till {
     pub remembered: Vec<(u64, u64)>,
     /// What wristbands paid that roam, and got back.
     pub tapped: Vec<Tapped>,
-    round: Round,
-    habits: Habits,
+    mix: CustomerMix,
+    device_config: DeviceConfig,
     /// The next wallet to be counted at the end.
     to_count: usize,
     next_seq: u64,
@@ -97,13 +97,13 @@ pub struct Till {
     retry: BTreeSet<(u64, u64)>,
 }
 
-impl Till {
+impl Terminal {
     /// A terminal that has asked nothing yet.
-    pub fn new(number: usize, tab: Tab, round: Round, habits: Habits) -> Self {
+    pub fn new(number: usize, cashless_model: CashlessModel, mix: CustomerMix, device_config: DeviceConfig) -> Self {
         Self {
             number,
             device: None,
-            tab,
+            cashless_model,
             sent: 0,
             busy: 0,
             resent: 0,
@@ -111,8 +111,8 @@ impl Till {
             last_ns: 0,
             remembered: Vec::new(),
             tapped: Vec::new(),
-            round,
-            habits,
+            mix,
+            device_config,
             to_count: 0,
             next_seq: 1,
             slots: VecDeque::new(),
@@ -130,19 +130,19 @@ impl Till {
         self.next_seq - self.slots.len() as u64
     }
 
-    fn push(&mut self, guest: usize, order: Order, counts: bool, (due_ns, now_ns): (u64, u64), out: &mut Vec<u8>) {
-        self.tab.guests[guest].under_way = true;
-        let (guest, phase) = (guest as u32, Phase::Asked);
+    fn push(&mut self, customer: usize, order: Order, counts: bool, (due_ns, now_ns): (u64, u64), out: &mut Vec<u8>) {
+        self.cashless_model.customers[customer].under_way = true;
+        let (customer, phase) = (customer as u32, Phase::Origin);
         self.slots.push_back(Slot {
             due_ns,
             asked_ns: now_ns,
             sent_ns: now_ns,
-            guest,
+            customer,
             order,
             phase,
             counts,
             refused: false,
-            again: false,
+            replay: false,
             hash: 0,
         });
         self.next_seq += 1;
@@ -153,10 +153,10 @@ impl Till {
     fn write(&self, seq: u64, resent: bool, out: &mut Vec<u8>) {
         let floor = self.floor();
         let slot = &self.slots[(seq - floor) as usize];
-        let guest = &self.tab.guests[slot.guest as usize];
-        let wallet = guest.tag.map_or(WalletName::Id(guest.wallet), WalletName::Tag);
+        let customer = &self.cashless_model.customers[slot.customer as usize];
+        let wallet = customer.tag.map_or(WalletName::Id(customer.wallet), WalletName::Tag);
         let eur = |minor| Money { minor, currency: Currency::EUR };
-        let captured_at = Timestamp(self.habits.epoch_ms + (slot.asked_ns / 1_000_000) as i64);
+        let captured_at = Timestamp(self.device_config.epoch_ms + (slot.asked_ns / 1_000_000) as i64);
         let expires_at = Timestamp(0);
         match slot.order {
             Order::Pay { amount, count } => {
@@ -194,64 +194,69 @@ impl Till {
     }
 
     fn answered(&mut self, seq: u64, answer: &TerminalAnswer, now_ns: u64, latencies: &mut Latencies) {
-        let hash = if self.habits.remember { hash_of(seq, answer) } else { 0 };
+        let hash = if self.device_config.remember { hash_of(seq, answer) } else { 0 };
         let Some(slot) = self.slot(seq) else {
-            return self.tab.takings.wrong(|| format!("an answer to {seq}, which is under way no more: {answer:?}"));
+            return self
+                .cashless_model
+                .totals
+                .wrong(|| format!("an answer to {seq}, which is under way no more: {answer:?}"));
         };
         let before = *slot;
         if before.phase == Phase::Final {
             // Asked again: to the last bit the same. A balance is looked up anew.
-            slot.again = false;
+            slot.replay = false;
             self.forget();
             if before.hash != hash && before.order != Order::Balance {
-                self.tab.takings.wrong(|| format!("command {seq} had an answer, then another: {answer:?}"));
+                self.cashless_model.totals.wrong(|| format!("command {seq} had an answer, then another: {answer:?}"));
             }
             return;
         }
-        let refused = matches!(answer.verdict, CashVerdict::Rejected(_));
+        let refused = matches!(answer.verdict, CashlessVerdict::Rejected(_));
         (slot.phase, slot.hash, slot.refused) = (Phase::Final, hash, refused);
         self.open -= 1;
         if before.phase == Phase::Refused {
             self.retry.retain(|(_, retried)| *retried != seq);
         }
-        let guest = before.guest as usize;
+        let customer = before.customer as usize;
         if before.counts {
-            self.tab.counted(guest, answer);
+            self.cashless_model.counted(customer, answer);
         } else {
             latencies.answered(before.due_ns, now_ns);
             self.last_ns = now_ns;
-            self.tab.answered(guest, before.order, seq, answer);
-            let moved = !matches!(answer.verdict, CashVerdict::Balance | CashVerdict::Rejected(_));
-            if self.habits.remember && moved {
+            self.cashless_model.answered(customer, before.order, seq, answer);
+            let moved = !matches!(answer.verdict, CashlessVerdict::Balance | CashlessVerdict::Rejected(_));
+            if self.device_config.remember && moved {
                 self.remembered.push((seq, hash));
             }
-            if moved && let Guest { roams: true, tag: Some(tag), .. } = self.tab.guests[guest] {
-                let given_back = answer.verdict == CashVerdict::Refunded;
+            if moved && let Customer { roams: true, tag: Some(tag), .. } = self.cashless_model.customers[customer] {
+                let given_back = answer.verdict == CashlessVerdict::Refunded;
                 let amount = if given_back { -answer.amount } else { answer.amount };
                 let (wallet, asked_ns, told_ns) = (answer.wallet, before.asked_ns, now_ns);
                 self.tapped.push(Tapped { seq, tag, wallet, amount, asked_ns, told_ns });
             }
         }
-        self.tab.guests[guest].under_way = false;
+        self.cashless_model.customers[customer].under_way = false;
         self.forget();
     }
 
     /// Forgets the oldest commands as far as nothing more is heard of them. Their shards do not answer in the order of
     /// the questions: what was asked again may be answered after what is new.
     fn forget(&mut self) {
-        let done = |slot: &Slot| slot.phase == Phase::Final && !slot.again;
-        while self.slots.len() > self.habits.keep && self.slots.front().is_some_and(done) {
+        let done = |slot: &Slot| slot.phase == Phase::Final && !slot.replay;
+        while self.slots.len() > self.device_config.keep && self.slots.front().is_some_and(done) {
             self.slots.pop_front();
         }
     }
 
     fn refused(&mut self, seq: u64, why: Rejection, retry_after_ms: u32, now_ns: u64, latencies: &mut Latencies) {
         let Some(slot) = self.slot(seq) else {
-            return self.tab.takings.wrong(|| format!("{seq} refused, which is under way no more"));
+            return self.cashless_model.totals.wrong(|| format!("{seq} refused, which is under way no more"));
         };
         match slot.phase {
-            Phase::Asked => slot.phase = Phase::Refused,
-            Phase::Refused => return self.tab.takings.wrong(|| format!("{seq} refused twice, {}", why.code())),
+            Phase::Origin => slot.phase = Phase::Refused,
+            Phase::Refused => {
+                return self.cashless_model.totals.wrong(|| format!("{seq} refused twice, {}", why.code()));
+            }
             // What was answered before and is asked again may find the door shut like any other.
             Phase::Final => {}
         }
@@ -261,7 +266,7 @@ impl Till {
     }
 }
 
-impl Player for Till {
+impl SimulatedDevice for Terminal {
     fn number(&self) -> usize {
         self.number
     }
@@ -279,7 +284,7 @@ impl Player for Till {
     }
 
     fn is_done(&self) -> bool {
-        self.open == 0 && self.to_count == self.tab.guests.len()
+        self.open == 0 && self.to_count == self.cashless_model.customers.len()
     }
 
     fn next_retry_ns(&self) -> Option<u64> {
@@ -287,13 +292,13 @@ impl Player for Till {
     }
 
     fn may_ask(&self, out: &[u8]) -> bool {
-        self.open < self.habits.window && (self.slots.len() as u64) < WINDOW_MAX && out.len() < WRITE_MAX
+        self.open < self.device_config.window && (self.slots.len() as u64) < WINDOW_MAX && out.len() < WRITE_MAX
     }
 
     fn ask(&mut self, due_ns: u64, now_ns: u64, out: &mut Vec<u8>) -> bool {
-        let Some((guest, order)) = self.round.next(&self.tab) else { return false };
+        let Some((customer, order)) = self.mix.next(&self.cashless_model) else { return false };
         self.sent += 1;
-        self.push(guest, order, false, (due_ns, now_ns), out);
+        self.push(customer, order, false, (due_ns, now_ns), out);
         true
     }
 
@@ -302,7 +307,7 @@ impl Player for Till {
         if self.to_count == 0 && self.open > 0 {
             return;
         }
-        while self.to_count < self.tab.guests.len() && self.may_ask(out) {
+        while self.to_count < self.cashless_model.customers.len() && self.may_ask(out) {
             self.push(self.to_count, Order::Balance, true, (now_ns, now_ns), out);
             self.to_count += 1;
         }
@@ -316,7 +321,7 @@ impl Player for Till {
             self.retry.remove(&(at, seq));
             let Some(slot) = self.slot(seq) else { continue };
             if slot.phase == Phase::Refused {
-                slot.phase = Phase::Asked;
+                slot.phase = Phase::Origin;
             }
             slot.sent_ns = now_ns;
             self.write(seq, false, out);
@@ -328,16 +333,16 @@ impl Player for Till {
         for seq in self.floor()..self.next_seq {
             let floor = self.floor();
             let slot = &mut self.slots[(seq - floor) as usize];
-            // That a chip names nothing is not recorded, and may be otherwise by now: whoever was told so and sends it
+            // That a tag names nothing is not recorded, and may be otherwise by now: whoever was told so and sends it
             // again wants to pay after all.
-            if slot.refused && self.tab.guests[slot.guest as usize].roams {
+            if slot.refused && self.cashless_model.customers[slot.customer as usize].roams {
                 continue;
             }
             slot.sent_ns = now_ns;
             match slot.phase {
-                Phase::Asked => {}
-                Phase::Refused => slot.phase = Phase::Asked,
-                Phase::Final => slot.again = true,
+                Phase::Origin => {}
+                Phase::Refused => slot.phase = Phase::Origin,
+                Phase::Final => slot.replay = true,
             }
             self.resent += 1;
             self.write(seq, true, out);
@@ -346,14 +351,14 @@ impl Player for Till {
 
     fn heard(&mut self, frame: &Frame<'_>, now_ns: u64, latencies: &mut Latencies) -> Result<(), Refusal> {
         match frame {
-            Frame::CashAnswer { seq, answer } => self.answered(*seq, answer, now_ns, latencies),
+            Frame::CashlessAnswer { seq, answer } => self.answered(*seq, answer, now_ns, latencies),
             Frame::Busy { seq, rejection, retry_after_ms } => {
                 self.refused(*seq, *rejection, *retry_after_ms, now_ns, latencies);
             }
             Frame::Notice(tapgate_wire::Notice::SlowDown { .. }) => self.slowed += 1,
             Frame::Notice(_) => {}
             Frame::Refuse { refusal, .. } => return Err(*refusal),
-            other => self.tab.takings.wrong(|| format!("a frame that has no place here: {other:?}")),
+            other => self.cashless_model.totals.wrong(|| format!("a frame that has no place here: {other:?}")),
         }
         Ok(())
     }
@@ -362,7 +367,7 @@ impl Player for Till {
 /// What an answer is, to the last bit: as its frame is.
 pub fn hash_of(seq: u64, answer: &TerminalAnswer) -> u64 {
     let mut bytes = Vec::with_capacity(64);
-    Frame::CashAnswer { seq, answer: *answer }.encode(&mut bytes);
+    Frame::CashlessAnswer { seq, answer: *answer }.encode(&mut bytes);
     let mut hasher = DefaultHasher::new();
     hasher.write(&bytes);
     hasher.finish()
@@ -373,10 +378,10 @@ mod tests {
     use super::*;
     use tapgate_wire::decode;
 
-    fn till(window: usize, keep: usize) -> Till {
-        let habits = Habits { window, keep, remember: true, epoch_ms: 0, echo: false };
-        let guests = (1..=8).map(|id| Guest::new(WalletId(id), None, 100_000)).collect();
-        Till::new(0, Tab::new(guests), Round::new(1, 0.0), habits)
+    fn terminal(window: usize, keep: usize) -> Terminal {
+        let device_config = DeviceConfig { window, keep, remember: true, epoch_ms: 0, echo: false };
+        let customers = (1..=8).map(|id| Customer::new(WalletId(id), None, 100_000)).collect();
+        Terminal::new(0, CashlessModel::new(customers), CustomerMix::new(1, 0.0), device_config)
     }
 
     /// The numbers and floors of the frames, and which are marked as sent again.
@@ -395,117 +400,127 @@ mod tests {
         all
     }
 
-    fn right(till: &Till, seq: u64) -> TerminalAnswer {
-        let slot = till.slots[(seq - till.floor()) as usize];
-        let guest = &till.tab.guests[slot.guest as usize];
+    fn right(terminal: &Terminal, seq: u64) -> TerminalAnswer {
+        let slot = terminal.slots[(seq - terminal.floor()) as usize];
+        let customer = &terminal.cashless_model.customers[slot.customer as usize];
         let (verdict, amount, balance) = match slot.order {
-            Order::Pay { amount, .. } if amount > guest.balance => {
-                (CashVerdict::Rejected(Rejection::InsufficientFunds), amount, guest.balance)
+            Order::Pay { amount, .. } if amount > customer.balance => {
+                (CashlessVerdict::Rejected(Rejection::InsufficientFunds), amount, customer.balance)
             }
-            Order::Pay { amount, .. } => (CashVerdict::Paid, amount, guest.balance - amount),
-            Order::Refund { amount, .. } => (CashVerdict::Refunded, amount, guest.balance + amount),
-            Order::TopUp { amount } => (CashVerdict::ToppedUp, amount, guest.balance + amount),
-            Order::Balance => (CashVerdict::Balance, 0, guest.balance),
+            Order::Pay { amount, .. } => (CashlessVerdict::Paid, amount, customer.balance - amount),
+            Order::Refund { amount, .. } => (CashlessVerdict::Refunded, amount, customer.balance + amount),
+            Order::TopUp { amount } => (CashlessVerdict::ToppedUp, amount, customer.balance + amount),
+            Order::Balance => (CashlessVerdict::Balance, 0, customer.balance),
         };
-        let moved = !matches!(verdict, CashVerdict::Balance | CashVerdict::Rejected(_));
-        let order = u32::from(verdict == CashVerdict::Paid);
-        let (serial, wallet, currency) = (u64::from(moved) * seq, guest.wallet, Currency::EUR);
+        let moved = !matches!(verdict, CashlessVerdict::Balance | CashlessVerdict::Rejected(_));
+        let order = u32::from(verdict == CashlessVerdict::Paid);
+        let (serial, wallet, currency) = (u64::from(moved) * seq, customer.wallet, Currency::EUR);
         TerminalAnswer { verdict, flags: 0, currency, order, amount, balance, wallet, serial, at: Timestamp(1) }
     }
 
-    fn hear(till: &mut Till, seq: u64) {
-        let answer = right(till, seq);
-        till.heard(&Frame::CashAnswer { seq, answer }, 5, &mut Latencies::default()).unwrap();
+    fn hear(terminal: &mut Terminal, seq: u64) {
+        let answer = right(terminal, seq);
+        terminal.heard(&Frame::CashlessAnswer { seq, answer }, 5, &mut Latencies::default()).unwrap();
     }
 
     #[test]
     fn it_keeps_its_window_asks_again_and_counts_at_the_end() {
-        let mut till = till(2, 0);
+        let mut terminal = terminal(2, 0);
         let mut out = Vec::new();
-        while till.may_ask(&out) && till.ask(0, 0, &mut out) {}
+        while terminal.may_ask(&out) && terminal.ask(0, 0, &mut out) {}
         assert_eq!(frames(&out), [(1, 1, false), (2, 1, false)]);
         let busy = Frame::Busy { seq: 2, rejection: Rejection::Busy, retry_after_ms: 3 };
-        till.heard(&busy, 0, &mut Latencies::default()).unwrap();
-        assert_eq!(till.next_retry_ns(), Some(3_000_000));
-        hear(&mut till, 1);
+        terminal.heard(&busy, 0, &mut Latencies::default()).unwrap();
+        assert_eq!(terminal.next_retry_ns(), Some(3_000_000));
+        hear(&mut terminal, 1);
         out.clear();
-        till.ask_again(3_000_000, &mut out);
+        terminal.ask_again(3_000_000, &mut out);
         assert_eq!(frames(&out), [(2, 2, false)], "the floor has risen");
         out.clear();
-        till.resume(4, &mut out);
+        terminal.resume(4, &mut out);
         assert_eq!(frames(&out), [(2, 2, true)]);
-        till.ask_at_the_end(5, &mut out);
-        assert!(!till.is_done() && frames(&out).len() == 1, "somebody is still being served");
-        hear(&mut till, 2);
+        terminal.ask_at_the_end(5, &mut out);
+        assert!(!terminal.is_done() && frames(&out).len() == 1, "somebody is still being served");
+        hear(&mut terminal, 2);
         let mut counted = 0;
-        while !till.is_done() {
+        while !terminal.is_done() {
             out.clear();
-            till.ask_at_the_end(6, &mut out);
+            terminal.ask_at_the_end(6, &mut out);
             for (seq, ..) in frames(&out) {
-                hear(&mut till, seq);
+                hear(&mut terminal, seq);
                 counted += 1;
             }
         }
-        let takings = &till.tab.takings;
-        assert_eq!((counted, takings.counted, takings.answered), (8, 8, 2));
+        let totals = &terminal.cashless_model.totals;
+        assert_eq!((counted, totals.counted, totals.answered), (8, 8, 2));
         assert_eq!(
-            (takings.wrong, takings.balances_wrong, till.sent, till.busy),
+            (totals.wrong, totals.balances_wrong, terminal.sent, terminal.busy),
             (0, 0, 2, 1),
             "{:?}",
-            takings.explained
+            totals.explained
         );
     }
 
     #[test]
     fn a_wristband_that_roams_is_written_down_and_a_no_to_it_is_not_asked_again() {
         let tag = TagUid::new(&[4, 1, 2, 3]).unwrap();
-        let mut till = till(2, 8);
-        till.tab = Tab::new(vec![Guest::roaming(tag), Guest::roaming(tag)]);
+        let mut terminal = terminal(2, 8);
+        terminal.cashless_model = CashlessModel::new(vec![Customer::roaming(tag), Customer::roaming(tag)]);
         let mut out = Vec::new();
-        while till.may_ask(&out) && till.ask(0, 3, &mut out) {}
-        let Order::Pay { amount, .. } = till.slots[0].order else { panic!("it pays") };
+        while terminal.may_ask(&out) && terminal.ask(0, 3, &mut out) {}
+        let Order::Pay { amount, .. } = terminal.slots[0].order else { panic!("it pays") };
         let no = TerminalAnswer::rejected(Rejection::UnknownTag, WalletId(0), Timestamp(1));
         let paid =
-            TerminalAnswer { verdict: CashVerdict::Paid, amount, wallet: WalletId(7), serial: 1, order: 1, ..no };
+            TerminalAnswer { verdict: CashlessVerdict::Paid, amount, wallet: WalletId(7), serial: 1, order: 1, ..no };
         for (seq, answer) in [(1, paid), (2, no)] {
-            till.heard(&Frame::CashAnswer { seq, answer }, 9, &mut Latencies::default()).unwrap();
+            terminal.heard(&Frame::CashlessAnswer { seq, answer }, 9, &mut Latencies::default()).unwrap();
         }
         let tapped = Tapped { seq: 1, tag, wallet: WalletId(7), amount, asked_ns: 3, told_ns: 9 };
-        assert_eq!((till.tab.takings.wrong, &till.tapped), (0, &vec![tapped]), "{:?}", till.tab.takings.explained);
+        assert_eq!(
+            (terminal.cashless_model.totals.wrong, &terminal.tapped),
+            (0, &vec![tapped]),
+            "{:?}",
+            terminal.cashless_model.totals.explained
+        );
         out.clear();
-        till.resume(10, &mut out);
+        terminal.resume(10, &mut out);
         assert_eq!(frames(&out), [(1, 1, true)]);
     }
 
     #[test]
     fn an_answer_that_comes_again_may_come_after_newer_ones() {
-        let mut till = till(2, 1);
+        let mut terminal = terminal(2, 1);
         let mut out = Vec::new();
-        assert!(till.ask(0, 0, &mut out));
-        let first = right(&till, 1);
-        hear(&mut till, 1);
-        till.resume(1, &mut out);
-        assert!(till.ask(2, 2, &mut out) && till.ask(2, 2, &mut out));
-        hear(&mut till, 2);
-        hear(&mut till, 3);
-        assert_eq!(till.floor(), 1, "it waits for the first");
-        till.heard(&Frame::CashAnswer { seq: 1, answer: first }, 3, &mut Latencies::default()).unwrap();
-        assert_eq!((till.floor(), till.tab.takings.wrong), (3, 0), "{:?}", till.tab.takings.explained);
+        assert!(terminal.ask(0, 0, &mut out));
+        let first = right(&terminal, 1);
+        hear(&mut terminal, 1);
+        terminal.resume(1, &mut out);
+        assert!(terminal.ask(2, 2, &mut out) && terminal.ask(2, 2, &mut out));
+        hear(&mut terminal, 2);
+        hear(&mut terminal, 3);
+        assert_eq!(terminal.floor(), 1, "it waits for the first");
+        terminal.heard(&Frame::CashlessAnswer { seq: 1, answer: first }, 3, &mut Latencies::default()).unwrap();
+        assert_eq!(
+            (terminal.floor(), terminal.cashless_model.totals.wrong),
+            (3, 0),
+            "{:?}",
+            terminal.cashless_model.totals.explained
+        );
     }
 
     #[test]
     fn another_answer_to_the_same_command_is_wrong() {
-        let mut till = till(1, 4);
+        let mut terminal = terminal(1, 4);
         let mut out = Vec::new();
-        assert!(till.ask(0, 0, &mut out));
-        let answer = right(&till, 1);
+        assert!(terminal.ask(0, 0, &mut out));
+        let answer = right(&terminal, 1);
         for (at, wrong) in [(1, 0), (1, 0), (2, 1)] {
-            let frame = Frame::CashAnswer { seq: 1, answer: TerminalAnswer { at: Timestamp(at), ..answer } };
-            till.heard(&frame, 1, &mut Latencies::default()).unwrap();
-            assert_eq!(till.tab.takings.wrong, wrong);
+            let frame = Frame::CashlessAnswer { seq: 1, answer: TerminalAnswer { at: Timestamp(at), ..answer } };
+            terminal.heard(&frame, 1, &mut Latencies::default()).unwrap();
+            assert_eq!(terminal.cashless_model.totals.wrong, wrong);
         }
-        assert_eq!(till.remembered.len(), 1);
-        till.heard(&Frame::CashAnswer { seq: 99, answer }, 1, &mut Latencies::default()).unwrap();
-        assert_eq!(till.tab.takings.wrong, 2, "never asked");
+        assert_eq!(terminal.remembered.len(), 1);
+        terminal.heard(&Frame::CashlessAnswer { seq: 99, answer }, 1, &mut Latencies::default()).unwrap();
+        assert_eq!(terminal.cashless_model.totals.wrong, 2, "never asked");
     }
 }

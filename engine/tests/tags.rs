@@ -200,15 +200,15 @@ fn a_loss_is_answered_when_the_gates_refuse() {
         bar.play("bind A T1\n link A W1");
         bar.quiet = false;
         let wallet = bar.wallets["W1"];
-        let mut answer = bar.cash(CashAction::ReportLost { wallet });
+        let mut answer = bar.cashless(CashlessAction::ReportLost { wallet });
         let home = Home::Wallet(wallet).shard(shards);
         let ids: Vec<ShardId> = (0..shards).map(ShardId).collect();
         for _ in 0..10 {
-            if let OfficeAnswer::Pending(op) = answer {
+            if let AdminAnswer::Pending(op) = answer {
                 seen_pending += 1;
                 answer = bar.finished.get(&(home, op)).copied().unwrap_or(answer);
             }
-            if answer == OfficeAnswer::Done {
+            if answer == AdminAnswer::Done {
                 assert!(
                     bar.shards
                         .iter()
@@ -222,7 +222,7 @@ fn a_loss_is_answered_when_the_gates_refuse() {
                 }
             }
         }
-        assert_eq!(answer, OfficeAnswer::Done);
+        assert_eq!(answer, AdminAnswer::Done);
         bar.quiet = true;
         bar.play("enter A → rejected: tag_lost");
     }
@@ -251,11 +251,13 @@ fn however_calls_and_messages_meet_all_agree_in_the_end() {
             let wallet = bar.wallets[["W1", "W2", "W3"][draw(3) as usize]];
             let ticket = bar.tickets[["T1", "T2", "T3"][draw(3) as usize]];
             match draw(12) {
-                0 => drop(bar.cash(CashAction::LinkTag { tag, wallet, festival, replace: true, create: false })),
-                1 => drop(bar.office(OfficeAction::BindTag { ticket, tag })),
-                2 if draw(4) == 0 => drop(bar.cash(CashAction::ReportLost { wallet })),
-                3 if draw(4) == 0 => drop(bar.office(OfficeAction::ReportTicketTagLost { ticket })),
-                4 if draw(6) == 0 => drop(bar.cash(CashAction::ReportTagLost { tag })),
+                0 => {
+                    drop(bar.cashless(CashlessAction::LinkTag { tag, wallet, festival, replace: true, create: false }))
+                }
+                1 => drop(bar.admin(AdminAction::BindTag { ticket, tag })),
+                2 if draw(4) == 0 => drop(bar.cashless(CashlessAction::ReportLost { wallet })),
+                3 if draw(4) == 0 => drop(bar.admin(AdminAction::ReportTicketTagLost { ticket })),
+                4 if draw(6) == 0 => drop(bar.cashless(CashlessAction::ReportTagLost { tag })),
                 5 => drop(bar.at_gate(tag, Direction::Enter)),
                 6 => drop(bar.at_gate(tag, Direction::Exit)),
                 _ => {
@@ -271,7 +273,7 @@ fn however_calls_and_messages_meet_all_agree_in_the_end() {
         }
         bar.pump();
         for shard in &bar.shards {
-            assert!(shard.cash().ops.is_empty(), "seed {seed}: somebody still waits: {:?}", shard.cash().ops);
+            assert!(shard.cashless().ops.is_empty(), "seed {seed}: somebody still waits: {:?}", shard.cashless().ops);
         }
         bar.replays();
         let report = bar.audit(&[]);

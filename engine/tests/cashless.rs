@@ -137,7 +137,7 @@ fn a_terminal_of_another_festival() {
     let device = DeviceId::new(bar.elsewhere, 99);
     let action = TerminalAction::Pay { wallet, tap: None, amount, lines };
     let (answer, _) = bar.terminal(TerminalCommand { device, seq: 1, floor: 1, expires_at: Timestamp(0), action });
-    assert_eq!(answer.verdict, CashVerdict::Rejected(Rejection::UnknownDevice), "never enrolled");
+    assert_eq!(answer.verdict, CashlessVerdict::Rejected(Rejection::UnknownDevice), "never enrolled");
 }
 
 #[test]
@@ -248,12 +248,12 @@ fn a_refund_twice_at_once() {
     let mut bar = Bar::open(3);
     bar.play("topup W1 50.00\n pay W1 10.00 bar-7 as P1");
     let payment = bar.payments["P1"];
-    let refund = |bar: &Bar, till: &str| {
-        let till = bar.tills[till];
+    let refund = |bar: &Bar, terminal: &str| {
+        let terminal = bar.terminals[terminal];
         let action = TerminalAction::Refund { payment, amount: Some(eur(600)), lines: [].into() };
         Command::Terminal(TerminalCommand {
-            device: till.id,
-            seq: till.next_seq,
+            device: terminal.id,
+            seq: terminal.next_seq,
             floor: 1,
             expires_at: Timestamp(0),
             action,
@@ -269,8 +269,8 @@ fn a_refund_twice_at_once() {
             other => panic!("{other:?}"),
         })
         .collect();
-    let no = CashVerdict::Rejected(Rejection::RefundExceedsPayment);
-    assert_eq!(verdicts, [(CashVerdict::Refunded, 4_600), (no, 4_600)]);
+    let no = CashlessVerdict::Rejected(Rejection::RefundExceedsPayment);
+    assert_eq!(verdicts, [(CashlessVerdict::Refunded, 4_600), (no, 4_600)]);
     bar.play("payable bar-7 → 3.60 after 1 payments and 1 refunds");
 }
 
@@ -382,16 +382,16 @@ fn wallets_are_found_made_and_claimed() {
     );
     let mut bar = Bar::bare(3);
     let wallet = WalletId::of_account(7, bar.festival);
-    let create = |festival| CashAction::CreateWallet { wallet, festival, account: Some(7) };
+    let create = |festival| CashlessAction::CreateWallet { wallet, festival, account: Some(7) };
     let here = bar.festival;
-    assert_eq!(bar.cash(create(here)), OfficeAnswer::Rejected(Rejection::NotCashless));
+    assert_eq!(bar.cashless(create(here)), AdminAnswer::Rejected(Rejection::NotCashless));
     bar.play("cashless night in CHF");
-    assert_eq!(bar.cash(create(here)), OfficeAnswer::Wallet(wallet));
+    assert_eq!(bar.cashless(create(here)), AdminAnswer::Wallet(wallet));
     let View::Wallet(view) = bar.query(Query::Wallet(wallet)) else { panic!("it was made") };
     assert_eq!((view.currency.as_str(), view.account, view.issuer), ("CHF", Some(7), here));
     bar.play("cashless night in EUR");
-    let nobody = CashAction::CreateWallet { wallet: WalletId(0), festival: here, account: None };
-    assert_eq!(bar.cash(nobody), OfficeAnswer::Rejected(Rejection::InvalidValue));
+    let nobody = CashlessAction::CreateWallet { wallet: WalletId(0), festival: here, account: None };
+    assert_eq!(bar.cashless(nobody), AdminAnswer::Rejected(Rejection::InvalidValue));
 }
 
 /// A wristband has moved on, a terminal has paid by it, the answer was lost, the terminal was revoked: asked again, first
@@ -436,7 +436,7 @@ fn nothing_of_another_currency_comes_into_a_festivals_books() {
 }
 
 #[test]
-fn wristbands() {
+fn tags() {
     nights(
         "
         topup W1 50.00
@@ -463,7 +463,7 @@ fn wristbands() {
     );
 }
 
-/// A chip that was reported lost is refused by the next decision, also where the tap was resolved before.
+/// A tag that was reported lost is refused by the next decision, also where the tap was resolved before.
 #[test]
 fn a_tag_reported_lost_between_tap_and_decision() {
     nights(
@@ -487,8 +487,8 @@ fn a_tag_reported_lost_between_tap_and_decision() {
     );
 }
 
-/// A tap that was resolved before the chip moved: nothing is consumed, and the same number pays from the wallet that the
-/// chip names now.
+/// A tap that was resolved before the tag moved: nothing is consumed, and the same number pays from the wallet that the
+/// tag names now.
 #[test]
 fn a_tag_that_has_moved() {
     nights(
@@ -508,7 +508,7 @@ fn a_tag_that_has_moved() {
     );
 }
 
-/// A frame that is sent again goes first to the wallets which the chip named before: whichever has decided it says so.
+/// A frame that is sent again goes first to the wallets which the tag named before: whichever has decided it says so.
 #[test]
 fn a_resent_frame_finds_the_wallet_that_decided_it() {
     for shards in [1, 2, 5, 16] {
@@ -537,17 +537,17 @@ fn a_tag_linked_to_two_wallets_at_once() {
     bar.tags.insert("T".into(), tag);
     let link = |bar: &Bar, wallet: &str| {
         let (wallet, festival) = (bar.wallets[wallet], bar.festival);
-        CashAction::LinkTag { tag, wallet, festival, replace: false, create: false }
+        CashlessAction::LinkTag { tag, wallet, festival, replace: false, create: false }
     };
     let (first, second) = (link(&bar, "W1"), link(&bar, "W2"));
-    let answers = [bar.cash(first), bar.cash(second)];
-    assert_eq!(answers[1], OfficeAnswer::Rejected(Rejection::TagTaken), "{answers:?}");
+    let answers = [bar.cashless(first), bar.cashless(second)];
+    assert_eq!(answers[1], AdminAnswer::Rejected(Rejection::TagTaken), "{answers:?}");
     bar.pump();
     bar.quiet = true;
     bar.play("tag-of T → linked w1 1");
 }
 
-/// Two chips at once for one wallet: it has the later one, and each names what it should.
+/// Two tags at once for one wallet: it has the later one, and each names what it should.
 #[test]
 fn two_tags_for_one_wallet_at_once() {
     for shards in [1, 5, 16] {
@@ -557,7 +557,7 @@ fn two_tags_for_one_wallet_at_once() {
             let tag = TagUid::new(&[n, n, n, n]).unwrap();
             bar.tags.insert(format!("T{n}"), tag);
             let (wallet, festival) = (bar.wallets["W1"], bar.festival);
-            bar.cash(CashAction::LinkTag { tag, wallet, festival, replace: true, create: false });
+            bar.cashless(CashlessAction::LinkTag { tag, wallet, festival, replace: true, create: false });
         }
         bar.pump();
         bar.quiet = true;
@@ -575,14 +575,14 @@ fn ten_thousand_debits_for_the_last_euro() {
     let mut bar = Bar::open(3);
     bar.play("topup W1 5.00");
     let (wallet, amount) = (bar.wallets["W1"], eur(500));
-    let tills = ["bar-7", "bar-7b", "bar-8"].map(|till| bar.tills[till]);
+    let terminals = ["bar-7", "bar-7b", "bar-8"].map(|terminal| bar.terminals[terminal]);
     let debits: Vec<Command> = (0..10_000_u64)
         .map(|n| {
-            let till = tills[n as usize % 3];
-            let seq = till.next_seq + n / 3;
+            let terminal = terminals[n as usize % 3];
+            let seq = terminal.next_seq + n / 3;
             let action = TerminalAction::Pay { wallet, tap: None, amount, lines: [].into() };
             Command::Terminal(TerminalCommand {
-                device: till.id,
+                device: terminal.id,
                 seq,
                 floor: seq.saturating_sub(4_000).max(1),
                 expires_at: Timestamp(0),
@@ -593,7 +593,7 @@ fn ten_thousand_debits_for_the_last_euro() {
     let home = debits[0].home().unwrap().shard(3);
     let answers = bar.batch(home, &debits);
     let paid = answers.iter().filter(|answer| {
-        matches!(answer, Answer::Terminal { answer: TerminalAnswer { verdict: CashVerdict::Paid, .. }, .. })
+        matches!(answer, Answer::Terminal { answer: TerminalAnswer { verdict: CashlessVerdict::Paid, .. }, .. })
     });
     assert_eq!(paid.count(), 1);
     bar.play("balance W1 → 0.00");
@@ -625,8 +625,8 @@ fn a_revoked_terminal_is_refused_everywhere() {
 fn answers_wait_for_the_other_shards() {
     let mut bar = Bar::open(3);
     bar.quiet = false;
-    let revoke = OfficeAction::RevokeDevice { device: bar.tills["bar-7"].id };
-    let command = Command::Office(Box::new(OfficeCommand { key: None, by: Principal::ApiKey(1), action: revoke }));
+    let revoke = AdminAction::RevokeDevice { device: bar.terminals["bar-7"].id };
+    let command = Command::Admin(Box::new(AdminCommand { key: None, by: Principal::ApiKey(1), action: revoke }));
     let home = command.home().unwrap().shard(3);
     for again in [false, true] {
         bar.batch(home, &[Command::Tick, command.clone()]);
@@ -676,23 +676,23 @@ fn doing_it_again_at_the_office() {
         bar.quiet = false;
         let transfer = |bar: &Bar, minor| {
             let (from, to, festival) = (bar.wallets["W1"], bar.wallets["W2"], bar.festival);
-            OfficeAction::Cash(CashAction::Transfer { from, to, festival, amount: eur(minor) })
+            AdminAction::Cashless(CashlessAction::Transfer { from, to, festival, amount: eur(minor) })
         };
         let key = |fingerprint| Some(IdempotencyKey { id: 99, fingerprint, made_at: Some(bar::EVENING) });
         let action = transfer(&bar, 1_000);
-        let (first, repeated) = bar.office_with(key(1), action.clone());
+        let (first, repeated) = bar.admin_with(key(1), action.clone());
         assert!(!repeated);
-        assert_eq!(bar.office_with(key(1), action.clone()), (first, true));
-        let conflict = OfficeAnswer::Rejected(Rejection::IdempotencyConflict);
-        assert_eq!(bar.office_with(key(2), transfer(&bar, 2_000)), (conflict, false), "another body");
+        assert_eq!(bar.admin_with(key(1), action.clone()), (first, true));
+        let conflict = AdminAnswer::Rejected(Rejection::IdempotencyConflict);
+        assert_eq!(bar.admin_with(key(2), transfer(&bar, 2_000)), (conflict, false), "another body");
         bar.pump();
         bar.quiet = true;
-        let (answer, repeated) = bar.office_with(key(1), action.clone());
-        assert!(repeated && matches!(answer, OfficeAnswer::Transaction { balance: 4_000, .. }), "{answer:?}");
+        let (answer, repeated) = bar.admin_with(key(1), action.clone());
+        assert!(repeated && matches!(answer, AdminAnswer::Transaction { balance: 4_000, .. }), "{answer:?}");
         bar.now = bar.now.plus_ms(72 * 3_600_000 + 1);
         bar.play("tick");
-        let expired = OfficeAnswer::Rejected(Rejection::IdempotencyKeyExpired);
-        assert_eq!(bar.office_with(key(1), action), (expired, false), "72 hours later");
+        let expired = AdminAnswer::Rejected(Rejection::IdempotencyKeyExpired);
+        assert_eq!(bar.admin_with(key(1), action), (expired, false), "72 hours later");
         bar.play("balance W2 → 10.00");
     }
 }
@@ -705,11 +705,11 @@ fn orders_have_numbers() {
         if n < 4 {
             bar.play(&format!("topup {wallet} 50.00"));
         }
-        let till = bar.tills["bar-7"];
-        bar.tills.get_mut("bar-7").unwrap().next_seq += 1;
+        let terminal = bar.terminals["bar-7"];
+        bar.terminals.get_mut("bar-7").unwrap().next_seq += 1;
         let action = TerminalAction::Pay { wallet: bar.wallets[wallet], tap: None, amount: eur(100), lines: [].into() };
         let command =
-            TerminalCommand { device: till.id, seq: till.next_seq, floor: 1, expires_at: Timestamp(0), action };
+            TerminalCommand { device: terminal.id, seq: terminal.next_seq, floor: 1, expires_at: Timestamp(0), action };
         let (answer, _) = bar.terminal(command);
         assert!(orders.insert(answer.order), "a vendor's number is one payment's");
     }
@@ -720,7 +720,7 @@ fn orders_have_numbers() {
 fn what_the_office_sets_up_is_checked() {
     let mut bar = Bar::open(3);
     let festival = bar.festival;
-    let policy = CashPolicy::default();
+    let policy = CashlessPolicy::default();
     let nowhere = FestivalId(1);
     let vendor = |name: &str, commission_bp| VendorValues {
         name: name.into(),
@@ -730,7 +730,7 @@ fn what_the_office_sets_up_is_checked() {
     };
     let product = |price, vat_bp| ProductValues { name: "beer".into(), price, vat_bp, on_sale: true };
     let (v0, p9) = (VendorNo(0), ProductNo(9));
-    let offer = |vendor, cashier, hash: u8, name: &str| CashAction::OfferTerminal {
+    let offer = |vendor, cashier, hash: u8, name: &str| CashlessAction::OfferTerminal {
         festival,
         vendor,
         cashier,
@@ -738,41 +738,53 @@ fn what_the_office_sets_up_is_checked() {
         name: name.into(),
     };
     for (action, rejection) in [
-        (CashAction::SetPolicy { festival: nowhere, policy }, Rejection::UnknownFestival),
+        (CashlessAction::SetPolicy { festival: nowhere, policy }, Rejection::UnknownFestival),
         (
-            CashAction::SetPolicy {
+            CashlessAction::SetPolicy {
                 festival,
-                policy: CashPolicy { currency: engine::model::money::Currency::from_bytes(*b"XAU").unwrap(), ..policy },
+                policy: CashlessPolicy {
+                    currency: engine::model::money::Currency::from_bytes(*b"XAU").unwrap(),
+                    ..policy
+                },
             },
             Rejection::UnknownCurrency,
         ),
-        (CashAction::SetPolicy { festival, policy: CashPolicy { min_topup: 0, ..policy } }, Rejection::InvalidValue),
-        (CashAction::SetPolicy { festival, policy: CashPolicy { max_topup: 1, ..policy } }, Rejection::InvalidValue),
         (
-            CashAction::SetPolicy { festival, policy: CashPolicy { max_balance: 1_000_000_000_000, ..policy } },
+            CashlessAction::SetPolicy { festival, policy: CashlessPolicy { min_topup: 0, ..policy } },
             Rejection::InvalidValue,
         ),
-        (CashAction::PutVendor { festival: nowhere, vendor: None, values: vendor("x", 0) }, Rejection::UnknownFestival),
-        (CashAction::PutVendor { festival, vendor: None, values: vendor(" ", 0) }, Rejection::InvalidValue),
-        (CashAction::PutVendor { festival, vendor: None, values: vendor("x", 10_001) }, Rejection::InvalidValue),
         (
-            CashAction::PutVendor { festival, vendor: Some(VendorNo(9)), values: vendor("x", 0) },
+            CashlessAction::SetPolicy { festival, policy: CashlessPolicy { max_topup: 1, ..policy } },
+            Rejection::InvalidValue,
+        ),
+        (
+            CashlessAction::SetPolicy { festival, policy: CashlessPolicy { max_balance: 1_000_000_000_000, ..policy } },
+            Rejection::InvalidValue,
+        ),
+        (
+            CashlessAction::PutVendor { festival: nowhere, vendor: None, values: vendor("x", 0) },
+            Rejection::UnknownFestival,
+        ),
+        (CashlessAction::PutVendor { festival, vendor: None, values: vendor(" ", 0) }, Rejection::InvalidValue),
+        (CashlessAction::PutVendor { festival, vendor: None, values: vendor("x", 10_001) }, Rejection::InvalidValue),
+        (
+            CashlessAction::PutVendor { festival, vendor: Some(VendorNo(9)), values: vendor("x", 0) },
             Rejection::UnknownVendor,
         ),
         (
-            CashAction::PutProduct { festival, vendor: VendorNo(9), product: None, values: product(1, 0) },
+            CashlessAction::PutProduct { festival, vendor: VendorNo(9), product: None, values: product(1, 0) },
             Rejection::UnknownVendor,
         ),
         (
-            CashAction::PutProduct { festival, vendor: v0, product: Some(p9), values: product(1, 0) },
+            CashlessAction::PutProduct { festival, vendor: v0, product: Some(p9), values: product(1, 0) },
             Rejection::UnknownProduct,
         ),
         (
-            CashAction::PutProduct { festival, vendor: v0, product: None, values: product(-1, 0) },
+            CashlessAction::PutProduct { festival, vendor: v0, product: None, values: product(-1, 0) },
             Rejection::InvalidValue,
         ),
         (
-            CashAction::PutProduct { festival, vendor: v0, product: None, values: product(1, 10_001) },
+            CashlessAction::PutProduct { festival, vendor: v0, product: None, values: product(1, 10_001) },
             Rejection::InvalidValue,
         ),
         (offer(Some(VendorNo(9)), false, 200, "till"), Rejection::UnknownVendor),
@@ -781,7 +793,7 @@ fn what_the_office_sets_up_is_checked() {
         (offer(None, true, 1, "till"), Rejection::InvalidValue),
     ] {
         let said = format!("{action:?}");
-        assert_eq!(bar.cash(action), OfficeAnswer::Rejected(rejection), "{said}");
+        assert_eq!(bar.cashless(action), AdminAnswer::Rejected(rejection), "{said}");
     }
     bar.replays();
 }
@@ -790,7 +802,7 @@ fn what_the_office_sets_up_is_checked() {
 #[test]
 fn a_terminal_scans_nobody() {
     let mut bar = Bar::open(1);
-    let device = bar.tills["bar-7"].id;
+    let device = bar.terminals["bar-7"].id;
     let credential = Credential::Refused(Rejection::InvalidQr, 1);
     let (zone, direction, captured_at) = (ZoneNo(0), Direction::Enter, bar.now);
     let action = DeviceAction::Scan(Scan { zone, direction, credential, captured_at, resent: false, shown: None });
@@ -799,7 +811,7 @@ fn a_terminal_scans_nobody() {
         other => panic!("{other:?}"),
     }
     let View::Device(view) = bar.query(Query::Device(device)) else { panic!("it was enrolled") };
-    assert_eq!(view.terminal.map(|till| (till.vendor, till.cashier)), Some((Some(VendorNo(0)), false)));
+    assert_eq!(view.terminal.map(|terminal| (terminal.vendor, terminal.cashier)), Some((Some(VendorNo(0)), false)));
 }
 
 /// A person's wallets are merged into one, whatever a wallet may hold; other people's are not.

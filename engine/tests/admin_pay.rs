@@ -109,8 +109,8 @@ fn at_another_festival_and_at_no_stand() {
     let mut bar = Bar::bare(1);
     let wallet = engine::model::ids::WalletId(7);
     let (festival, vendor) = (bar.festival, engine::model::ids::VendorNo(0));
-    let pay = CashAction::Pay { wallet, festival, vendor, amount: eur(100), lines: [].into() };
-    assert_eq!(bar.cash(pay), OfficeAnswer::Rejected(engine::model::rejection::Rejection::NotCashless));
+    let pay = CashlessAction::Pay { wallet, festival, vendor, amount: eur(100), lines: [].into() };
+    assert_eq!(bar.cashless(pay), AdminAnswer::Rejected(engine::model::rejection::Rejection::NotCashless));
 }
 
 /// Whoever paid is told the vendor's number for it, and no terminal's payment has that number.
@@ -125,29 +125,29 @@ fn the_vendors_number_is_told() {
         let (festival, vendor) = bar.vendors["bar-7"];
         let (wallet, amount) = (bar.wallets[wallet], eur(100));
         let order = if n % 2 == 0 {
-            let pay = CashAction::Pay { wallet, festival, vendor, amount, lines: [].into() };
-            let OfficeAnswer::Transaction { id, amount, order, .. } = bar.cash(pay) else { panic!("it is paid") };
+            let pay = CashlessAction::Pay { wallet, festival, vendor, amount, lines: [].into() };
+            let AdminAnswer::Transaction { id, amount, order, .. } = bar.cashless(pay) else { panic!("it is paid") };
             assert_eq!(amount, eur(100));
             let View::Payment(found) = bar.query(Query::Payment(id)) else { panic!("it can be refunded") };
             assert_eq!((found.vendor, found.amount), (vendor, 100));
             order
         } else {
-            let till = bar.tills.get_mut("bar-7").unwrap();
-            till.next_seq += 1;
-            let (device, seq) = (till.id, till.next_seq);
+            let terminal = bar.terminals.get_mut("bar-7").unwrap();
+            terminal.next_seq += 1;
+            let (device, seq) = (terminal.id, terminal.next_seq);
             let action = TerminalAction::Pay { wallet, tap: None, amount, lines: [].into() };
             bar.terminal(TerminalCommand { device, seq, floor: 1, expires_at: Timestamp(0), action }).0.order
         };
         assert!(orders.insert(order), "a vendor's number is one payment's");
     }
-    let topup = CashAction::TopUp {
+    let topup = CashlessAction::TopUp {
         wallet: bar.wallets["W1"],
         festival: bar.festival,
         amount: eur(500),
         source: Source::new(SourceKind::Desk, bar.festival, 1),
         taken: false,
     };
-    assert!(matches!(bar.cash(topup), OfficeAnswer::Transaction { order: 0, .. }), "a top-up is no order");
+    assert!(matches!(bar.cashless(topup), AdminAnswer::Transaction { order: 0, .. }), "a top-up is no order");
 }
 
 /// Ten thousand at once for a wallet that holds enough for exactly one, and the same key with another body.
@@ -158,11 +158,11 @@ fn at_once_and_again() {
     let (festival, vendor) = bar.vendors["bar-8"];
     let pay = |bar: &Bar, minor| {
         let (wallet, amount) = (bar.wallets["W1"], eur(minor));
-        OfficeAction::Cash(CashAction::Pay { wallet, festival, vendor, amount, lines: [].into() })
+        AdminAction::Cashless(CashlessAction::Pay { wallet, festival, vendor, amount, lines: [].into() })
     };
     let command = |bar: &Bar, id| {
         let key = Some(IdempotencyKey { id, fingerprint: 1, made_at: None });
-        Command::Office(Box::new(OfficeCommand { key, by: Principal::ApiKey(1), action: pay(bar, 500) }))
+        Command::Admin(Box::new(AdminCommand { key, by: Principal::ApiKey(1), action: pay(bar, 500) }))
     };
     let home = pay(&bar, 500).home().shard(3);
     let commands: Vec<Command> = (0..10_000).map(|n| command(&bar, 1_000 + n)).collect();
@@ -171,8 +171,8 @@ fn at_once_and_again() {
     for chunk in commands.chunks(1_000) {
         for answer in bar.batch(home, chunk) {
             match answer {
-                Answer::Office { answer: OfficeAnswer::Transaction { id, .. }, .. } => paid.push(id),
-                Answer::Office { answer: OfficeAnswer::Rejected(rejection), .. } => {
+                Answer::Admin { answer: AdminAnswer::Transaction { id, .. }, .. } => paid.push(id),
+                Answer::Admin { answer: AdminAnswer::Rejected(rejection), .. } => {
                     assert_eq!(rejection.code(), "insufficient_funds");
                     short += 1;
                 }
@@ -182,10 +182,10 @@ fn at_once_and_again() {
     }
     assert_eq!((paid.len(), short), (1, 9_999));
     let key = |fingerprint| Some(IdempotencyKey { id: 1_000, fingerprint, made_at: None });
-    let (again, repeated) = bar.office_with(key(1), pay(&bar, 500));
-    assert!(repeated && matches!(again, OfficeAnswer::Transaction { id, .. } if id == paid[0]), "{again:?}");
-    let (other, repeated) = bar.office_with(key(2), pay(&bar, 100));
+    let (again, repeated) = bar.admin_with(key(1), pay(&bar, 500));
+    assert!(repeated && matches!(again, AdminAnswer::Transaction { id, .. } if id == paid[0]), "{again:?}");
+    let (other, repeated) = bar.admin_with(key(2), pay(&bar, 100));
     let conflict = engine::model::rejection::Rejection::IdempotencyConflict;
-    assert_eq!((other, repeated), (OfficeAnswer::Rejected(conflict), false));
+    assert_eq!((other, repeated), (AdminAnswer::Rejected(conflict), false));
     bar.play("balance W1 → 0.00\n payable bar-8 → 5.00 after 1 payments and 0 refunds");
 }

@@ -9,7 +9,7 @@ use gateway::http::{Limits, app};
 use gateway::read_models::{Condition, ReadError, ReadModels};
 use serde_json::{Value, json};
 use storage::views::cashless::{
-    CashPosition, CashlessViews, OrderRow, ProductPosition, ProductRow, SalesPosition, SalesRow, Statement,
+    CashlessPosition, CashlessViews, OrderRow, ProductPosition, ProductRow, SalesPosition, SalesRow, Statement,
     TransactionRow, Transactions, VendorSpan,
 };
 use storage::views::gates::GateViews;
@@ -376,7 +376,7 @@ impl ReadModels for Off {
 }
 
 impl CashlessViews for OffViews {
-    fn transactions(&self, of: Transactions, page: Page<CashPosition>) -> Result<Vec<TransactionRow>, ViewsError> {
+    fn transactions(&self, of: Transactions, page: Page<CashlessPosition>) -> Result<Vec<TransactionRow>, ViewsError> {
         let mut rows = self.truly.transactions(of, page)?;
         if !self.cent_too_many {
             rows.pop();
@@ -386,7 +386,7 @@ impl CashlessViews for OffViews {
     fn transaction(&self, id: TransactionId) -> Result<Option<TransactionRow>, ViewsError> {
         self.truly.transaction(id)
     }
-    fn orders(&self, of: VendorSpan, page: Page<CashPosition>) -> Result<Vec<OrderRow>, ViewsError> {
+    fn orders(&self, of: VendorSpan, page: Page<CashlessPosition>) -> Result<Vec<OrderRow>, ViewsError> {
         self.truly.orders(of, page)
     }
     fn sales(&self, of: VendorSpan, page: Page<SalesPosition>) -> Result<Vec<SalesRow>, ViewsError> {
@@ -436,7 +436,7 @@ async fn a_terminals_payments_are_listed() {
     for (seq, minor) in [(1, 500), (2, 900_000)] {
         let lines = [Line { product: engine::model::ids::ProductNo(0), count: 1, price: minor }].into();
         let amount = engine::model::money::Money { minor, currency: engine::model::money::Currency::EUR };
-        house.till(&device, seq, TerminalAction::Pay { wallet, tap: None, amount, lines }).await;
+        house.terminal(&device, seq, TerminalAction::Pay { wallet, tap: None, amount, lines }).await;
     }
     house.listed_all().await;
     let of_device = format!("/festivals/own/transactions?device={device}");

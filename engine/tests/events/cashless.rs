@@ -18,7 +18,7 @@ use super::{any_u8, any_u32, any_u64, by_device, tag, ticket, time};
 
 /// Any of them, each kind as likely as the others.
 pub(super) fn any() -> Vec<BoxedStrategy<Event>> {
-    let cash = |strategy: BoxedStrategy<CashEvent>| strategy.prop_map(Event::Cash).boxed();
+    let cashless = |strategy: BoxedStrategy<CashlessEvent>| strategy.prop_map(Event::Cashless).boxed();
     let hash = || proptest::prelude::any::<[u8; 32]>();
     let mut kinds = vec![
         transaction().prop_map(Event::Transaction).boxed(),
@@ -26,18 +26,23 @@ pub(super) fn any() -> Vec<BoxedStrategy<Event>> {
         (shard(), any_u64(), message()).prop_map(|(from, n, message)| Event::Received { from, n, message }).boxed(),
         (shard(), any_u64()).prop_map(|(to, through)| Event::Delivered { to, through }).boxed(),
     ];
-    let events: Vec<BoxedStrategy<CashEvent>> = vec![
+    let events: Vec<BoxedStrategy<CashlessEvent>> = vec![
         (festival(), policy(), select(FestivalStatus::ALL))
-            .prop_map(|(festival, policy, status)| CashEvent::PolicySet { festival, policy, status })
+            .prop_map(|(festival, policy, status)| CashlessEvent::PolicySet { festival, policy, status })
             .boxed(),
         (festival(), vendor(), vendor_values())
-            .prop_map(|(festival, vendor, values)| CashEvent::VendorPut { festival, vendor, values })
+            .prop_map(|(festival, vendor, values)| CashlessEvent::VendorPut { festival, vendor, values })
             .boxed(),
         (festival(), vendor(), product(), product_values())
-            .prop_map(|(festival, vendor, product, values)| CashEvent::ProductPut { festival, vendor, product, values })
+            .prop_map(|(festival, vendor, product, values)| CashlessEvent::ProductPut {
+                festival,
+                vendor,
+                product,
+                values,
+            })
             .boxed(),
         (festival(), option::of(vendor()), bool(), hash(), text(), time())
-            .prop_map(|(festival, vendor, cashier, code_hash, name, until)| CashEvent::TerminalOffered {
+            .prop_map(|(festival, vendor, cashier, code_hash, name, until)| CashlessEvent::TerminalOffered {
                 festival,
                 vendor,
                 cashier,
@@ -47,7 +52,7 @@ pub(super) fn any() -> Vec<BoxedStrategy<Event>> {
             })
             .boxed(),
         (device(), option::of(vendor()), bool(), hash(), text(), hash())
-            .prop_map(|(device, vendor, cashier, public_key, name, code_hash)| CashEvent::TerminalEnrolled {
+            .prop_map(|(device, vendor, cashier, public_key, name, code_hash)| CashlessEvent::TerminalEnrolled {
                 device,
                 vendor,
                 cashier,
@@ -57,23 +62,23 @@ pub(super) fn any() -> Vec<BoxedStrategy<Event>> {
             })
             .boxed(),
         (wallet(), festival(), currency(), option::of(account()))
-            .prop_map(|(wallet, issuer, currency, account)| CashEvent::WalletCreated {
+            .prop_map(|(wallet, issuer, currency, account)| CashlessEvent::WalletCreated {
                 wallet,
                 issuer,
                 currency,
                 account,
             })
             .boxed(),
-        (wallet(), account()).prop_map(|(wallet, account)| CashEvent::WalletClaimed { wallet, account }).boxed(),
-        (wallet(), bool()).prop_map(|(wallet, blocked)| CashEvent::WalletBlockSet { wallet, blocked }).boxed(),
+        (wallet(), account()).prop_map(|(wallet, account)| CashlessEvent::WalletClaimed { wallet, account }).boxed(),
+        (wallet(), bool()).prop_map(|(wallet, blocked)| CashlessEvent::WalletBlockSet { wallet, blocked }).boxed(),
         (wallet(), tag(), any_u32(), any_u64())
-            .prop_map(|(wallet, tag, version, op)| CashEvent::WalletTagLost { wallet, tag, version, op })
+            .prop_map(|(wallet, tag, version, op)| CashlessEvent::WalletTagLost { wallet, tag, version, op })
             .boxed(),
         (wallet(), tag(), any_u32())
-            .prop_map(|(wallet, tag, version)| CashEvent::TagAttached { wallet, tag, version })
+            .prop_map(|(wallet, tag, version)| CashlessEvent::TagAttached { wallet, tag, version })
             .boxed(),
         (tag(), wallet(), any_u32(), any_u64(), festival())
-            .prop_map(|(tag, wallet, version, op, festival)| CashEvent::TagLinking {
+            .prop_map(|(tag, wallet, version, op, festival)| CashlessEvent::TagLinking {
                 tag,
                 wallet,
                 version,
@@ -81,67 +86,69 @@ pub(super) fn any() -> Vec<BoxedStrategy<Event>> {
                 festival,
             })
             .boxed(),
-        (tag(), any_u64(), bool()).prop_map(|(tag, op, carry)| CashEvent::TagLinked { tag, op, carry }).boxed(),
+        (tag(), any_u64(), bool()).prop_map(|(tag, op, carry)| CashlessEvent::TagLinked { tag, op, carry }).boxed(),
         (tag(), any_u64(), rejection())
-            .prop_map(|(tag, op, rejection)| CashEvent::TagRefused { tag, op, rejection })
+            .prop_map(|(tag, op, rejection)| CashlessEvent::TagRefused { tag, op, rejection })
             .boxed(),
-        tag().prop_map(|tag| CashEvent::TagFreed { tag }).boxed(),
-        (tag(), any_u64()).prop_map(|(tag, op)| CashEvent::TagLost { tag, op }).boxed(),
-        (tag(), ticket(), any_u64()).prop_map(|(tag, ticket, op)| CashEvent::TagBinding { tag, ticket, op }).boxed(),
-        (tag(), any_u64(), bool()).prop_map(|(tag, op, carry)| CashEvent::TagBindTaken { tag, op, carry }).boxed(),
+        tag().prop_map(|tag| CashlessEvent::TagFreed { tag }).boxed(),
+        (tag(), any_u64()).prop_map(|(tag, op)| CashlessEvent::TagLost { tag, op }).boxed(),
+        (tag(), ticket(), any_u64())
+            .prop_map(|(tag, ticket, op)| CashlessEvent::TagBinding { tag, ticket, op })
+            .boxed(),
+        (tag(), any_u64(), bool()).prop_map(|(tag, op, carry)| CashlessEvent::TagBindTaken { tag, op, carry }).boxed(),
         (tag(), any_u64(), rejection())
-            .prop_map(|(tag, op, rejection)| CashEvent::TagBindRefused { tag, op, rejection })
+            .prop_map(|(tag, op, rejection)| CashlessEvent::TagBindRefused { tag, op, rejection })
             .boxed(),
-        tag().prop_map(|tag| CashEvent::TagUnbound { tag }).boxed(),
-        (tag(), any_u64()).prop_map(|(tag, op)| CashEvent::TagCarried { tag, op }).boxed(),
+        tag().prop_map(|tag| CashlessEvent::TagUnbound { tag }).boxed(),
+        (tag(), any_u64()).prop_map(|(tag, op)| CashlessEvent::TagCarried { tag, op }).boxed(),
         (festival(), tag(), any_u64())
-            .prop_map(|(festival, tag, op)| CashEvent::TagBarred { festival, tag, op })
+            .prop_map(|(festival, tag, op)| CashlessEvent::TagBarred { festival, tag, op })
             .boxed(),
-        any_u64().prop_map(|op| CashEvent::LossKnown { op }).boxed(),
-        any_u64().prop_map(|op| CashEvent::TransferSettled { op }).boxed(),
-        any_u64().prop_map(|op| CashEvent::TransferCancelAsked { op }).boxed(),
+        any_u64().prop_map(|op| CashlessEvent::LossKnown { op }).boxed(),
+        any_u64().prop_map(|op| CashlessEvent::TransferSettled { op }).boxed(),
+        any_u64().prop_map(|op| CashlessEvent::TransferCancelAsked { op }).boxed(),
         (festival(), policy(), any_u64(), 0..u16::MAX)
-            .prop_map(|(festival, policy, op, others)| CashEvent::CurrencyChanging { festival, policy, op, others })
+            .prop_map(|(festival, policy, op, others)| CashlessEvent::CurrencyChanging { festival, policy, op, others })
             .boxed(),
-        festival().prop_map(|festival| CashEvent::CurrencyHeld { festival }).boxed(),
-        (any_u64(), bool()).prop_map(|(op, booked)| CashEvent::CurrencyVoted { op, booked }).boxed(),
-        festival().prop_map(|festival| CashEvent::CurrencyReleased { festival }).boxed(),
+        festival().prop_map(|festival| CashlessEvent::CurrencyHeld { festival }).boxed(),
+        (any_u64(), bool()).prop_map(|(op, booked)| CashlessEvent::CurrencyVoted { op, booked }).boxed(),
+        festival().prop_map(|festival| CashlessEvent::CurrencyReleased { festival }).boxed(),
     ];
-    kinds.extend(events.into_iter().map(|kind| kind.prop_map(complete).boxed()).map(cash));
+    kinds.extend(events.into_iter().map(|kind| kind.prop_map(complete).boxed()).map(cashless));
     kinds
 }
 
 /// Fails to compile when a kind of event is added: then it belongs into the list above as well.
-fn complete(event: CashEvent) -> CashEvent {
+fn complete(event: CashlessEvent) -> CashlessEvent {
     match event {
-        CashEvent::PolicySet { .. }
-        | CashEvent::VendorPut { .. }
-        | CashEvent::ProductPut { .. }
-        | CashEvent::TerminalOffered { .. }
-        | CashEvent::TerminalEnrolled { .. }
-        | CashEvent::WalletCreated { .. }
-        | CashEvent::WalletClaimed { .. }
-        | CashEvent::WalletBlockSet { .. }
-        | CashEvent::WalletTagLost { .. }
-        | CashEvent::TagAttached { .. }
-        | CashEvent::TagLinking { .. }
-        | CashEvent::TagLinked { .. }
-        | CashEvent::TagRefused { .. }
-        | CashEvent::TagFreed { .. }
-        | CashEvent::TagLost { .. }
-        | CashEvent::TagBinding { .. }
-        | CashEvent::TagBindTaken { .. }
-        | CashEvent::TagBindRefused { .. }
-        | CashEvent::TagUnbound { .. }
-        | CashEvent::TagCarried { .. }
-        | CashEvent::TagBarred { .. }
-        | CashEvent::LossKnown { .. }
-        | CashEvent::TransferSettled { .. }
-        | CashEvent::TransferCancelAsked { .. }
-        | CashEvent::CurrencyChanging { .. }
-        | CashEvent::CurrencyHeld { .. }
-        | CashEvent::CurrencyVoted { .. }
-        | CashEvent::CurrencyReleased { .. } => event,
+        CashlessEvent::PolicySet { .. }
+        | CashlessEvent::VendorPut { .. }
+        | CashlessEvent::ProductPut { .. }
+        | CashlessEvent::TerminalOffered { .. }
+        | CashlessEvent::TerminalEnrolled { .. }
+        | CashlessEvent::WalletCreated { .. }
+        | CashlessEvent::WalletClaimed { .. }
+        | CashlessEvent::WalletBlockSet { .. }
+        | CashlessEvent::WalletTagLost { .. }
+        | CashlessEvent::TagAttached { .. }
+        | CashlessEvent::TagLinking { .. }
+        | CashlessEvent::TagLinked { .. }
+        | CashlessEvent::TagRefused { .. }
+        | CashlessEvent::TagFreed { .. }
+        | CashlessEvent::TagLost { .. }
+        | CashlessEvent::TagBinding { .. }
+        | CashlessEvent::TagBindTaken { .. }
+        | CashlessEvent::TagBindRefused { .. }
+        | CashlessEvent::TagUnbound { .. }
+        | CashlessEvent::TagCarried { .. }
+        | CashlessEvent::TagBarred { .. }
+        | CashlessEvent::LossKnown { .. }
+        | CashlessEvent::TransferSettled { .. }
+        | CashlessEvent::TransferCancelAsked { .. }
+        | CashlessEvent::CurrencyChanging { .. }
+        | CashlessEvent::CurrencyHeld { .. }
+        | CashlessEvent::CurrencyVoted { .. }
+        | CashlessEvent::CurrencyReleased { .. } => event,
     }
 }
 
@@ -214,9 +221,9 @@ fn amount() -> impl Strategy<Value = i64> {
 fn rejection() -> impl Strategy<Value = Rejection> {
     select(Rejection::ALL)
 }
-fn policy() -> impl Strategy<Value = CashPolicy> {
+fn policy() -> impl Strategy<Value = CashlessPolicy> {
     (currency(), amount(), amount(), amount(), amount(), bool()).prop_map(
-        |(currency, min_topup, max_topup, max_balance, min_payment, foreign_wallets)| CashPolicy {
+        |(currency, min_topup, max_topup, max_balance, min_payment, foreign_wallets)| CashlessPolicy {
             currency,
             min_topup,
             max_topup,

@@ -9,7 +9,7 @@ use tapgate_client::{Link, Shown};
 use tapgate_wire::{Balance, Frame, Pay, TopUp, WalletName};
 
 use crate::common::House;
-use crate::common::till::*;
+use crate::common::terminal::*;
 use crate::link::*;
 
 /// `wallet` gets a new wristband; the old one names somebody else.
@@ -31,29 +31,33 @@ async fn a_wristband_that_has_moved_is_found_out_at_the_next_tap() {
     assert_eq!(bar.pay(Shown::Tag(tag(1)), eur(100), &[]).await.unwrap().answer.wallet, anna);
     let band = WalletName::Tag(tag(1));
     let Heard::Told(decided) = one(&mut bare, pay(1, band, 100)).await else { panic!() };
-    assert_eq!((decided.verdict, decided.wallet, decided.balance), (CashVerdict::Paid, anna, 9_800));
+    assert_eq!((decided.verdict, decided.wallet, decided.balance), (CashlessVerdict::Paid, anna, 9_800));
 
     // Between the resolving of the tap and the decision, as far as the door can tell: it still knows the old link.
     moves(&house, tag(1), anna, tag(2), ben).await;
     assert_eq!(one(&mut bare, pay(2, band, 100)).await, Heard::Busy(Rejection::TagMoved), "nothing was done");
     let Heard::Told(told) = one(&mut bare, pay(2, band, 100)).await else { panic!("looked up anew") };
-    assert_eq!((told.verdict, told.wallet, told.balance), (CashVerdict::Paid, ben, 9_900));
+    assert_eq!((told.verdict, told.wallet, told.balance), (CashlessVerdict::Paid, ben, 9_900));
 
     // The library does that by itself.
     moves(&house, tag(1), ben, tag(3), cleo).await;
     let told = bar.pay(Shown::Tag(tag(1)), eur(100), &[]).await.unwrap();
-    assert_eq!((told.answer.verdict, told.answer.wallet, told.answer.balance), (CashVerdict::Paid, cleo, 9_900));
+    assert_eq!((told.answer.verdict, told.answer.wallet, told.answer.balance), (CashlessVerdict::Paid, cleo, 9_900));
 
     // What was decided by another wallet then, and sent again now, is answered as it was; nobody pays a second time.
     bare.connection.close(0_u32.into(), b"");
     let mut bare = Link::open(None, &identity).await.unwrap();
-    say(&mut bare, &[again(pay(1, band, 100)), again(pay(2, band, 100)), again(pay(3, band, 100))]).await;
+    say(&mut bare, &[replay(pay(1, band, 100)), replay(pay(2, band, 100)), replay(pay(3, band, 100))]).await;
     let heard = hear(&mut bare, 3).await;
     assert_eq!(heard[0], (1, Heard::Told(decided)), "by Anna's wallet");
     let Heard::Told(second) = heard[1].1 else { panic!("{heard:?}") };
-    assert_eq!((second.verdict, second.wallet), (CashVerdict::Paid, ben));
+    assert_eq!((second.verdict, second.wallet), (CashlessVerdict::Paid, ben));
     let Heard::Told(third) = heard[2].1 else { panic!("{heard:?}") };
-    assert_eq!((third.verdict, third.wallet, third.balance), (CashVerdict::Paid, cleo, 9_800), "of this nobody knew");
+    assert_eq!(
+        (third.verdict, third.wallet, third.balance),
+        (CashlessVerdict::Paid, cleo, 9_800),
+        "of this nobody knew"
+    );
     bare.connection.close(0_u32.into(), b"");
     let mut bare = Link::open(None, &identity).await.unwrap();
     say(&mut bare, &[pay(1, band, 100), pay(2, band, 100), pay(3, band, 100)]).await;
@@ -66,7 +70,7 @@ async fn a_wristband_that_has_moved_is_found_out_at_the_next_tap() {
     link(&house, tag(4), cleo, true).await;
     settled(&house, tag(1), None).await;
     assert_eq!(outcome(&bar.pay(Shown::Tag(tag(1)), eur(100), &[]).await.unwrap()).0, rejected(Rejection::UnknownTag));
-    assert_eq!(outcome(&bar.pay(Shown::Tag(tag(4)), eur(100), &[]).await.unwrap()), (CashVerdict::Paid, 9_700));
+    assert_eq!(outcome(&bar.pay(Shown::Tag(tag(4)), eur(100), &[]).await.unwrap()), (CashlessVerdict::Paid, 9_700));
     house.close().await;
 }
 
@@ -90,9 +94,9 @@ async fn whoever_has_the_wristband_when_the_network_is_back_does_not_pay_for_the
     bare.connection.close(0_u32.into(), b"");
     let mut bare = Link::open(None, &identity).await.unwrap();
     let old = |seq| pay_at(a_minute_ago, seq, band, 100);
-    assert_eq!(one(&mut bare, again(old(4))).await.verdict(), moved, "sent again, and none of them knows it");
+    assert_eq!(one(&mut bare, replay(old(4))).await.verdict(), moved, "sent again, and none of them knows it");
     assert_eq!(one(&mut bare, old(5)).await.verdict(), moved, "sent for the first time");
-    assert_eq!(told(&mut bare, again(pay_at(just_now, 3, band, 100))).await.wallet, anna, "paid before it moved");
+    assert_eq!(told(&mut bare, replay(pay_at(just_now, 3, band, 100))).await.wallet, anna, "paid before it moved");
     let balance = Balance { seq: 6, floor: 1, captured_at: a_minute_ago, wallet: band, resent: false };
     assert_eq!(one(&mut bare, Frame::Balance(balance)).await.verdict(), moved);
     assert_eq!([wallet(&house, anna).await.available, wallet(&house, ben).await.available], [9_900, 10_000]);
@@ -121,8 +125,12 @@ async fn a_payment_that_comes_too_late_is_remembered_as_that() {
     assert_eq!((first.verdict, first.balance, first.serial), (expired, 10_000, 0));
     assert_eq!(told(&mut bare, until(top_up(2, WalletName::Id(anna), 500), -60_000)).await.verdict, expired);
     assert_eq!(told(&mut bare, until(pay(1, band, 100), 60_000)).await, first, "whatever its time is now");
-    assert_eq!(told(&mut bare, until(pay(3, band, 100), 60_000)).await.verdict, CashVerdict::Paid);
-    assert_eq!(told(&mut bare, until(pay(3, band, 100), -60_000)).await.verdict, CashVerdict::Paid, "and so is a yes");
+    assert_eq!(told(&mut bare, until(pay(3, band, 100), 60_000)).await.verdict, CashlessVerdict::Paid);
+    assert_eq!(
+        told(&mut bare, until(pay(3, band, 100), -60_000)).await.verdict,
+        CashlessVerdict::Paid,
+        "and so is a yes"
+    );
     assert_eq!(wallet(&house, anna).await.available, 9_900);
     bare.close().await;
     house.close().await;
@@ -134,9 +142,9 @@ async fn lost_and_unknown_wristbands() {
     let (bar, identity) = (terminal(&house, Some(BAR), false).await, enrolled(&house, Some(BAR), false).await);
     let (anna, ben) = (guest(&house, 11, 10_000).await, guest(&house, 12, 10_000).await);
     link(&house, tag(1), anna, false).await;
-    assert_eq!(outcome(&bar.pay(Shown::Tag(tag(1)), eur(100), &[]).await.unwrap()), (CashVerdict::Paid, 9_900));
+    assert_eq!(outcome(&bar.pay(Shown::Tag(tag(1)), eur(100), &[]).await.unwrap()), (CashlessVerdict::Paid, 9_900));
 
-    cash(&house, CashAction::ReportLost { wallet: anna }).await;
+    cash(&house, CashlessAction::ReportLost { wallet: anna }).await;
     let lost = bar.pay(Shown::Tag(tag(1)), eur(100), &[]).await.unwrap();
     assert_eq!(outcome(&lost).0, rejected(Rejection::TagLost), "at the very next tap");
     assert_eq!(lost.say(), "This wristband was reported lost. Please go to the help desk.");
@@ -149,7 +157,7 @@ async fn lost_and_unknown_wristbands() {
         "the wallet has it on record"
     );
     link(&house, tag(2), anna, true).await;
-    assert_eq!(outcome(&bar.pay(Shown::Tag(tag(2)), eur(100), &[]).await.unwrap()), (CashVerdict::Paid, 9_800));
+    assert_eq!(outcome(&bar.pay(Shown::Tag(tag(2)), eur(100), &[]).await.unwrap()), (CashlessVerdict::Paid, 9_800));
     let lost = bar.pay(Shown::Tag(tag(1)), eur(100), &[]).await.unwrap();
     assert_eq!(outcome(&lost).0, rejected(Rejection::TagLost), "and for ever");
 
@@ -157,11 +165,11 @@ async fn lost_and_unknown_wristbands() {
     let mut bare = Link::open(None, &identity).await.unwrap();
     let band = WalletName::Tag(tag(9));
     assert_eq!(one(&mut bare, pay(1, band, 100)).await.verdict(), rejected(Rejection::UnknownTag));
-    assert_eq!(one(&mut bare, again(pay(1, band, 100))).await.verdict(), rejected(Rejection::UnknownTag));
+    assert_eq!(one(&mut bare, replay(pay(1, band, 100))).await.verdict(), rejected(Rejection::UnknownTag));
     link(&house, tag(9), ben, false).await;
-    let Heard::Told(paid) = one(&mut bare, again(pay(1, band, 100))).await else { panic!() };
-    assert_eq!((paid.verdict, paid.balance), (CashVerdict::Paid, 9_900));
-    assert_eq!(one(&mut bare, again(pay(1, band, 100))).await, Heard::Told(paid));
+    let Heard::Told(paid) = one(&mut bare, replay(pay(1, band, 100))).await else { panic!() };
+    assert_eq!((paid.verdict, paid.balance), (CashlessVerdict::Paid, 9_900));
+    assert_eq!(one(&mut bare, replay(pay(1, band, 100))).await, Heard::Told(paid));
     assert_eq!(wallet(&house, ben).await.available, 9_900);
     house.close().await;
 }
@@ -195,7 +203,7 @@ async fn what_a_forgotten_wallet_may_have_paid_is_not_paid_by_another() {
     let mut bare = Link::open(None, &identity).await.unwrap();
     let tapped = now();
     let first = told(&mut bare, pay_at(tapped, 1, band, 100)).await;
-    assert_eq!((first.verdict, first.wallet), (CashVerdict::Paid, guests[0]));
+    assert_eq!((first.verdict, first.wallet), (CashlessVerdict::Paid, guests[0]));
     bare.connection.close(0_u32.into(), b"");
 
     for n in 0..8 {
@@ -203,10 +211,14 @@ async fn what_a_forgotten_wallet_may_have_paid_is_not_paid_by_another() {
     }
     let mut bare = Link::open(None, &identity).await.unwrap();
     let later = Timestamp(now().0 + 60_000); // when nobody remembers a wallet that is forgotten
-    let second = told(&mut bare, again(pay_at(later, 2, band, 100))).await;
-    assert_eq!((second.verdict, second.wallet), (CashVerdict::Paid, guests[8]), "all eight before say that it is new");
+    let second = told(&mut bare, replay(pay_at(later, 2, band, 100))).await;
     assert_eq!(
-        told(&mut bare, again(pay_at(tapped, 1, band, 100))).await,
+        (second.verdict, second.wallet),
+        (CashlessVerdict::Paid, guests[8]),
+        "all eight before say that it is new"
+    );
+    assert_eq!(
+        told(&mut bare, replay(pay_at(tapped, 1, band, 100))).await,
         first,
         "and the first of them that it is not"
     );
@@ -219,14 +231,18 @@ async fn what_a_forgotten_wallet_may_have_paid_is_not_paid_by_another() {
         ("the same once more", 1, rejected(Rejection::OutcomeUnknown)),
         ("new, but who is to know?", 9, rejected(Rejection::OutcomeUnknown)),
     ] {
-        assert_eq!(told(&mut bare, again(pay_at(tapped, seq, band, 100))).await.verdict, verdict, "{what}");
+        assert_eq!(told(&mut bare, replay(pay_at(tapped, seq, band, 100))).await.verdict, verdict, "{what}");
     }
-    assert_eq!(told(&mut bare, again(pay_at(later, 2, band, 100))).await, second, "who has paid is remembered");
-    let after = told(&mut bare, again(pay_at(later, 11, band, 50))).await;
-    assert_eq!((after.verdict, after.wallet), (CashVerdict::Paid, guests[9]), "tapped since: none that is forgotten");
+    assert_eq!(told(&mut bare, replay(pay_at(later, 2, band, 100))).await, second, "who has paid is remembered");
+    let after = told(&mut bare, replay(pay_at(later, 11, band, 50))).await;
+    assert_eq!(
+        (after.verdict, after.wallet),
+        (CashlessVerdict::Paid, guests[9]),
+        "tapped since: none that is forgotten"
+    );
     let third = told(&mut bare, pay(10, band, 100)).await;
-    assert_eq!((third.verdict, third.wallet), (CashVerdict::Paid, guests[9]), "never sent before");
-    assert_eq!(told(&mut bare, again(pay(10, band, 100))).await, third, "paid by the one that it names now");
+    assert_eq!((third.verdict, third.wallet), (CashlessVerdict::Paid, guests[9]), "never sent before");
+    assert_eq!(told(&mut bare, replay(pay(10, band, 100))).await, third, "paid by the one that it names now");
     let mut left = Vec::new();
     for id in guests {
         left.push(wallet(&house, id).await.available);
@@ -253,7 +269,7 @@ async fn a_wristband_that_goes_to_and_fro_forgets_nobody() {
     let mut bare = Link::open(None, &identity).await.unwrap();
     let tapped = now();
     let first = told(&mut bare, pay_at(tapped, 1, band, 100)).await;
-    assert_eq!((first.verdict, first.wallet), (CashVerdict::Paid, anna));
+    assert_eq!((first.verdict, first.wallet), (CashlessVerdict::Paid, anna));
     bare.connection.close(0_u32.into(), b"");
     for n in 0..11 {
         let [from, to] = if n % 2 == 0 { [anna, ben] } else { [ben, anna] };
@@ -263,11 +279,11 @@ async fn a_wristband_that_goes_to_and_fro_forgets_nobody() {
         settled(&house, tag(1), Some(to)).await;
     }
     let mut bare = Link::open(None, &identity).await.unwrap();
-    assert_eq!(told(&mut bare, again(pay_at(tapped, 1, band, 100))).await, first, "after eleven moves");
-    let second = told(&mut bare, again(pay(2, band, 100))).await;
+    assert_eq!(told(&mut bare, replay(pay_at(tapped, 1, band, 100))).await, first, "after eleven moves");
+    let second = told(&mut bare, replay(pay(2, band, 100))).await;
     assert_eq!(
         (second.verdict, second.wallet),
-        (CashVerdict::Paid, ben),
+        (CashlessVerdict::Paid, ben),
         "of this nobody knew, and it is known who would"
     );
     bare.close().await;

@@ -32,7 +32,7 @@ pub fn line(product: u16, count: u16, price: i64) -> Line {
 /// Takes cashless payments, with `BAR` (10 % commission; beer 5.00, water 2.50) and `OTHER_BAR`.
 pub async fn cashless(house: &House) {
     let festival = house.festival;
-    cash(house, CashAction::SetPolicy { festival, policy: CashPolicy::default() }).await;
+    cash(house, CashlessAction::SetPolicy { festival, policy: CashlessPolicy::default() }).await;
     for name in ["Bar 7", "Bar 8"] {
         let values = VendorValues {
             name: name.into(),
@@ -40,17 +40,17 @@ pub async fn cashless(house: &House) {
             open: true,
             kind: engine::model::status::VendorKind::Bar,
         };
-        cash(house, CashAction::PutVendor { festival, vendor: None, values }).await;
+        cash(house, CashlessAction::PutVendor { festival, vendor: None, values }).await;
     }
     for (name, price) in [("Beer", 500), ("Water", 250)] {
         let values = ProductValues { name: name.into(), price, vat_bp: 1_900, on_sale: true };
-        cash(house, CashAction::PutProduct { festival, vendor: BAR, product: None, values }).await;
+        cash(house, CashlessAction::PutProduct { festival, vendor: BAR, product: None, values }).await;
     }
 }
 
-pub async fn cash(house: &House, action: CashAction) -> OfficeAnswer {
-    let answer = ask(&house.node, OfficeAction::Cash(action.clone())).await;
-    assert!(!matches!(answer, OfficeAnswer::Rejected(_)), "{action:?}: {answer:?}");
+pub async fn cash(house: &House, action: CashlessAction) -> AdminAnswer {
+    let answer = ask(&house.node, AdminAction::Cashless(action.clone())).await;
+    assert!(!matches!(answer, AdminAnswer::Rejected(_)), "{action:?}: {answer:?}");
     answer
 }
 
@@ -59,7 +59,7 @@ pub async fn enrolled(house: &House, vendor: Option<VendorNo>, cashier: bool) ->
     let code = format!("TILL-{}", house.codes.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
     let code_hash = gateway::auth::enrolment_code_hash(code.as_bytes());
     let (festival, name) = (house.festival, "Till".to_owned());
-    cash(house, CashAction::OfferTerminal { festival, vendor, cashier, code_hash, name }).await;
+    cash(house, CashlessAction::OfferTerminal { festival, vendor, cashier, code_hash, name }).await;
     let offer = Offer::new(&house.addr.to_string(), house.tls.fingerprint, festival, &code).unwrap();
     enrol_key(None, &offer, DeviceKey::generate().unwrap()).await.expect("enrols")
 }
@@ -72,10 +72,10 @@ pub async fn terminal(house: &House, vendor: Option<VendorNo>, cashier: bool) ->
 /// A wallet with so much in it.
 pub async fn guest(house: &House, number: u64, minor: i64) -> WalletId {
     let (wallet, festival) = (WalletId(number), house.festival);
-    cash(house, CashAction::CreateWallet { wallet, festival, account: None }).await;
+    cash(house, CashlessAction::CreateWallet { wallet, festival, account: None }).await;
     if minor > 0 {
         let source = Source::new(SourceKind::Desk, festival, 1);
-        cash(house, CashAction::TopUp { wallet, festival, amount: eur(minor), source, taken: true }).await;
+        cash(house, CashlessAction::TopUp { wallet, festival, amount: eur(minor), source, taken: true }).await;
     }
     wallet
 }
@@ -83,10 +83,10 @@ pub async fn guest(house: &House, number: u64, minor: i64) -> WalletId {
 /// The wristband names this wallet from now on; `replace`: in place of the one it has.
 pub async fn link(house: &House, tag: TagUid, wallet: WalletId, replace: bool) {
     let festival = house.festival;
-    cash(house, CashAction::LinkTag { tag, wallet, festival, replace, create: false }).await;
+    cash(house, CashlessAction::LinkTag { tag, wallet, festival, replace, create: false }).await;
 }
 
-/// The chip names no wallet, or the one it is said to, at its own home too.
+/// The tag names no wallet, or the one it is said to, at its own home too.
 pub async fn settled(house: &House, tag: TagUid, wallet: Option<WalletId>) {
     for _ in 0..500 {
         match house.node.query(Query::Tag(tag)).await {
@@ -114,11 +114,11 @@ pub fn by_qr(house: &House, wallet: WalletId) -> Shown {
     Shown::Qr(wallet_qr(house, wallet, 1))
 }
 
-pub fn rejected(rejection: Rejection) -> CashVerdict {
-    CashVerdict::Rejected(rejection)
+pub fn rejected(rejection: Rejection) -> CashlessVerdict {
+    CashlessVerdict::Rejected(rejection)
 }
 
 /// What happened, and how much is left.
-pub fn outcome(told: &Told) -> (CashVerdict, i64) {
+pub fn outcome(told: &Told) -> (CashlessVerdict, i64) {
     (told.answer.verdict, told.answer.balance)
 }

@@ -12,7 +12,7 @@ use crate::pipeline::Work;
 
 /// One shard's slots.
 #[derive(Default)]
-pub(crate) struct Post(Mutex<Slots>);
+pub(crate) struct ShardInbox(Mutex<Slots>);
 
 #[derive(Default)]
 struct Slots {
@@ -22,7 +22,7 @@ struct Slots {
     told: bool,
 }
 
-impl Post {
+impl ShardInbox {
     /// Lays down messages; says whether the shard has to be told to look.
     pub(crate) fn put_messages(&self, from: ShardId, first: u64, messages: Vec<Message>) -> bool {
         let mut slots = self.slots();

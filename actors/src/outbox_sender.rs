@@ -20,7 +20,7 @@ use crate::limits::SEND_AGAIN_MS;
 
 /// One shard's messages on their way to all the others.
 #[derive(Debug)]
-pub struct Courier {
+pub struct OutboxSender {
     /// By the other shard's number.
     routes: Vec<Route>,
     /// Where something is under way or due.
@@ -46,14 +46,14 @@ pub struct Delivery {
     pub messages: Vec<Message>,
 }
 
-impl Courier {
+impl OutboxSender {
     /// For a shard all of whose records are durable: one that has just recovered or was rebuilt.
     pub fn new(shard: &Shard) -> Self {
         let mut this =
             Self { routes: vec![Route::default(); usize::from(shard.shards())], to_look_at: BTreeSet::new() };
         for to in (0..shard.shards()).map(ShardId) {
             let (first, messages) = shard.outgoing(to);
-            if !planted(Plant::CourierForgets) {
+            if !planted(Plant::OutboxSenderForgets) {
                 this.routes[usize::from(to.0)].durable = first + messages.len() as u64 - 1;
             }
         }
@@ -61,7 +61,7 @@ impl Courier {
         this
     }
 
-    /// Messages up to this number have become durable ([`crate::pipeline::Release::Send`]).
+    /// Messages up to this number have become durable ([`crate::pipeline::Effect::Send`]).
     pub fn may_send(&mut self, to: ShardId, through: u64) {
         let route = &mut self.routes[usize::from(to.0)];
         route.durable = route.durable.max(through);

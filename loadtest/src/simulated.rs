@@ -11,7 +11,7 @@ pub const WRITE_MAX: usize = 64 * 1_024;
 pub const LATENCY_MAX_US: u64 = 120_000_000;
 
 /// A simulated device.
-pub trait Player: Send + 'static {
+pub trait SimulatedDevice: Send + 'static {
     /// Which one of the run, from 0.
     fn number(&self) -> usize;
     /// The server has given it this id.

@@ -1,11 +1,11 @@
-//! Wristbands in the books: the register at a chip's home, what wallets and gates hold of it, and how one is given out,
+//! Wristbands in the books: the register at a tag's home, what wallets and gates hold of it, and how one is given out,
 //! takes another's place, and is lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use engine::cashless::event::CashEvent;
+use engine::cashless::event::CashlessEvent;
 use engine::cashless::view::{TagState, TagView};
-use engine::command::OfficeAnswer;
+use engine::command::AdminAnswer;
 use engine::model::ids::{FestivalId, Home, TagUid, TicketId, WalletId};
 use engine::model::rejection::Rejection;
 use engine::shard::outbox::{Message, Named};
@@ -44,10 +44,10 @@ impl TagBook {
 }
 
 impl MoneyBook {
-    pub(super) fn of_wristband(&mut self, event: &CashEvent) -> Check<Ended> {
+    pub(super) fn of_tag(&mut self, event: &CashlessEvent) -> Check<Ended> {
         let wrong = || breach(ONE, format!("{event:?}"));
         match event {
-            CashEvent::WalletTagLost { wallet, tag, version, op } => {
+            CashlessEvent::WalletTagLost { wallet, tag, version, op } => {
                 let page = self.wallet(*wallet)?;
                 if page.tag != Some((*tag, *version)) || core::mem::replace(&mut page.lost, true) {
                     return wrong();
@@ -55,8 +55,8 @@ impl MoneyBook {
                 self.count("tags_lost");
                 return self.lost(*op, 1);
             }
-            CashEvent::TagAttached { wallet, tag, version } => self.attached(*wallet, *tag, *version)?,
-            CashEvent::TagLinking { tag, wallet, version, op, festival } => {
+            CashlessEvent::TagAttached { wallet, tag, version } => self.attached(*wallet, *tag, *version)?,
+            CashlessEvent::TagLinking { tag, wallet, version, op, festival } => {
                 let page = self.tags.entry(*tag).or_insert_with(TagBook::new);
                 let other = page.ticket.is_some_and(|(ticket, _)| ticket.festival() != *festival);
                 if page.state != TagState::Free || page.lost || other || *version != page.version + 1 {
@@ -66,13 +66,13 @@ impl MoneyBook {
                 page.festival = *festival;
                 self.asks(*op, *tag, Named::Wallet(*wallet, *version))?;
             }
-            CashEvent::TagLinked { tag, op, carry } => return self.link_ended(*tag, *op, Ok(*carry)),
-            CashEvent::TagRefused { tag, op, rejection } => return self.link_ended(*tag, *op, Err(*rejection)),
-            CashEvent::TagFreed { tag } => match self.tags.get_mut(tag) {
+            CashlessEvent::TagLinked { tag, op, carry } => return self.link_ended(*tag, *op, Ok(*carry)),
+            CashlessEvent::TagRefused { tag, op, rejection } => return self.link_ended(*tag, *op, Err(*rejection)),
+            CashlessEvent::TagFreed { tag } => match self.tags.get_mut(tag) {
                 Some(page) if page.state == TagState::Linked => page.state = TagState::Free,
                 _ => return wrong(),
             },
-            CashEvent::TagBinding { tag, ticket, op } => {
+            CashlessEvent::TagBinding { tag, ticket, op } => {
                 let page = self.tags.entry(*tag).or_insert_with(TagBook::new);
                 let other = page.state != TagState::Free && page.festival != ticket.festival();
                 if page.ticket.is_some() || page.lost || other {
@@ -81,36 +81,36 @@ impl MoneyBook {
                 page.ticket = Some((*ticket, false));
                 self.asks(*op, *tag, Named::Ticket(*ticket))?;
             }
-            CashEvent::TagBindTaken { tag, op, carry } => return self.bind_ended(*tag, *op, Ok(*carry)),
-            CashEvent::TagBindRefused { tag, op, rejection } => return self.bind_ended(*tag, *op, Err(*rejection)),
-            CashEvent::TagUnbound { tag } => match self.tags.get_mut(tag) {
+            CashlessEvent::TagBindTaken { tag, op, carry } => return self.bind_ended(*tag, *op, Ok(*carry)),
+            CashlessEvent::TagBindRefused { tag, op, rejection } => return self.bind_ended(*tag, *op, Err(*rejection)),
+            CashlessEvent::TagUnbound { tag } => match self.tags.get_mut(tag) {
                 Some(page) if matches!(page.ticket, Some((_, true))) => page.ticket = None,
                 _ => return wrong(),
             },
-            CashEvent::TagCarried { op, .. } => {
+            CashlessEvent::TagCarried { op, .. } => {
                 let Some(What::Giving { carries, .. }) = self.open(*op) else { return wrong() };
                 *carries -= 1;
                 return self.gave(*op);
             }
-            CashEvent::TagLost { tag, op } => {
+            CashlessEvent::TagLost { tag, op } => {
                 let Some(page) = self.tags.get_mut(tag).filter(|page| !page.lost) else { return wrong() };
                 page.lost = true;
                 let due = u8::from(page.state != TagState::Free) + u8::from(page.ticket.is_some());
                 return self.lost(*op, due);
             }
-            CashEvent::TagBarred { festival, tag, op } => {
+            CashlessEvent::TagBarred { festival, tag, op } => {
                 if !self.gates.lost.insert((*festival, *tag)) {
                     return wrong();
                 }
                 self.count("tags_barred");
                 return self.lost(*op, 1);
             }
-            CashEvent::LossKnown { op } => {
+            CashlessEvent::LossKnown { op } => {
                 let Some(What::Loss { due }) = self.open(*op) else { return wrong() };
                 *due -= 1;
                 if *due == 0 {
                     self.end(*op, End::Settled)?;
-                    return Ok(self.told(*op, OfficeAnswer::Done));
+                    return Ok(self.told(*op, AdminAnswer::Done));
                 }
             }
             _ => {}
@@ -132,10 +132,10 @@ impl MoneyBook {
             return Ok(None);
         }
         self.end(op, End::Settled)?;
-        Ok(self.told(op, OfficeAnswer::Done))
+        Ok(self.told(op, AdminAnswer::Done))
     }
 
-    /// A wallet or a festival is asked to take a chip, by a new operation or one that gives it out already.
+    /// A wallet or a festival is asked to take a tag, by a new operation or one that gives it out already.
     fn asks(&mut self, op: u64, tag: TagUid, named: Named) -> Check {
         let Some(What::Giving { tag: given, asked, .. }) = self.open(op) else {
             return self.begin(op, OpBook::of_nobodys(What::Giving { tag, named, asked: 1, carries: 0 }));
@@ -159,7 +159,7 @@ impl MoneyBook {
         match answer {
             Err(why) if *first == named => {
                 self.end(op, End::Returned)?;
-                return Ok(self.told(op, OfficeAnswer::Rejected(why)));
+                return Ok(self.told(op, AdminAnswer::Rejected(why)));
             }
             Err(_) => {}
             Ok(carry) => *carries += i8::from(carry),
@@ -170,8 +170,8 @@ impl MoneyBook {
     fn gave(&mut self, op: u64) -> Check<Ended> {
         let Some(What::Giving { named, asked: 0, carries: 0, .. }) = self.open(op) else { return Ok(None) };
         let answer = match *named {
-            Named::Wallet(wallet, _) => OfficeAnswer::Wallet(wallet),
-            Named::Ticket(_) => OfficeAnswer::Done,
+            Named::Wallet(wallet, _) => AdminAnswer::Wallet(wallet),
+            Named::Ticket(_) => AdminAnswer::Done,
         };
         self.end(op, End::Settled)?;
         Ok(self.told(op, answer))
@@ -255,7 +255,7 @@ impl MoneyBook {
     }
 
     /// What another shard is told of a wristband is so.
-    pub(super) fn is_so_of_wristband(&self, message: &Message) -> bool {
+    pub(super) fn is_so_of_tag(&self, message: &Message) -> bool {
         match message {
             Message::Bar { tag, .. } => self.tags.get(tag).is_some_and(|page| page.lost),
             Message::Bind { tag, ticket, .. } => {

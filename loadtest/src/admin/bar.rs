@@ -6,7 +6,7 @@ use engine::model::money::Currency;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Office;
+use super::Admin;
 use crate::link::{Offer, Target};
 use crate::workload::bar::PRICE;
 
@@ -29,7 +29,7 @@ pub struct Books {
     /// Payable to the vendors, and the organiser's commission.
     pub turnover: i64,
     /// What came in at terminals.
-    pub tills: i64,
+    pub terminals: i64,
     /// Between two wallets.
     pub in_transit: i64,
     /// The trial balance is one.
@@ -59,7 +59,7 @@ pub fn minor(text: &Value) -> anyhow::Result<i64> {
     Currency::EUR.read(text).map_err(|why| anyhow!("{text} {why}"))
 }
 
-impl Office {
+impl Admin {
     /// Makes a festival that takes cashless payments, with vendors that have one product each, and wallets, of which the
     /// first `tags` have a wristband.
     ///
@@ -118,7 +118,7 @@ impl Office {
         Ok(made)
     }
 
-    /// The nth chip of this run: that of the nth wallet, where that has one.
+    /// The nth tag of this run: that of the nth wallet, where that has one.
     pub fn tag(&self, nth: usize) -> Option<TagUid> {
         tag(self.run, nth)
     }
@@ -181,19 +181,19 @@ impl Office {
         Ok(Books {
             wallets: sum(&|name| name == "wallets")?,
             turnover: sum(&|name| name == "commission" || name.starts_with("vendor/"))?,
-            tills: -sum(&|name| name.starts_with("till/"))?,
+            terminals: -sum(&|name| name.starts_with("till/"))?,
             in_transit: sum(&|name| name == "in_transit")?,
             balanced: get("trial-balance")?["balanced"] == true,
         })
     }
 }
 
-/// A chip as the API spells it.
+/// A tag as the API spells it.
 pub fn hex(tag: &TagUid) -> String {
     tag.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Chips are one namespace for a whole server, so each
+/// Tags are one namespace for a whole server, so each
 /// run brings its own: two runs share some by a chance of one in 2^24, and are told so.
 fn tag(run: u64, nth: usize) -> Option<TagUid> {
     let (run, nth) = (run.to_be_bytes(), u32::try_from(nth).ok().filter(|nth| *nth < 1 << 24)?.to_be_bytes());

@@ -119,19 +119,19 @@ fn key(id: u128, fingerprint: u64) -> Option<IdempotencyKey> {
 fn an_office_key_is_answered_once() {
     let mut night = World::open();
     let (festival, zone) = (night.festival, night.zones["main"]);
-    let gate = || OfficeAction::AddGate { festival, zone, name: "north".into() };
-    let made = night.office_with(key(1, 1), gate());
+    let gate = || AdminAction::AddGate { festival, zone, name: "north".into() };
+    let made = night.admin_with(key(1, 1), gate());
     let gates = night.here().gates.len();
-    assert_eq!(made, (OfficeAnswer::Gate(GateNo(gates as u16 - 1)), false));
-    assert_eq!(night.office_with(key(1, 1), gate()), (made.0, true));
-    let conflict = OfficeAnswer::Rejected(Rejection::IdempotencyConflict);
-    assert_eq!(night.office_with(key(1, 2), gate()), (conflict, false));
+    assert_eq!(made, (AdminAnswer::Gate(GateNo(gates as u16 - 1)), false));
+    assert_eq!(night.admin_with(key(1, 1), gate()), (made.0, true));
+    let conflict = AdminAnswer::Rejected(Rejection::IdempotencyConflict);
+    assert_eq!(night.admin_with(key(1, 2), gate()), (conflict, false));
     assert_eq!(night.here().gates.len(), gates);
     // A no is an answer too: it stays when the reason has gone.
-    let status = || OfficeAction::SetFestivalStatus { festival, to: engine::model::status::FestivalStatus::Published };
-    let no = OfficeAnswer::Rejected(Rejection::InvalidTransition);
-    assert_eq!(night.office_with(key(2, 1), status()), (no, false));
-    assert_eq!(night.office_with(key(2, 1), status()), (no, true));
+    let status = || AdminAction::SetFestivalStatus { festival, to: engine::model::status::FestivalStatus::Published };
+    let no = AdminAnswer::Rejected(Rejection::InvalidTransition);
+    assert_eq!(night.admin_with(key(2, 1), status()), (no, false));
+    assert_eq!(night.admin_with(key(2, 1), status()), (no, true));
     night.replays();
 }
 
@@ -141,19 +141,19 @@ fn an_office_key_is_answered_once() {
 fn an_office_key_that_changed_nothing_is_answered_once() {
     let mut night = World::open();
     let (festival, ticket) = (night.festival, night.tickets["T1"]);
-    let block = |blocked| OfficeAction::BlockTicket { ticket, blocked };
-    night.office(block(true));
-    assert_eq!(night.office_with(key(1, 1), block(true)), (OfficeAnswer::Done, false));
-    night.office(block(false));
-    assert_eq!(night.office_with(key(1, 1), block(true)), (OfficeAnswer::Done, true));
+    let block = |blocked| AdminAction::BlockTicket { ticket, blocked };
+    night.admin(block(true));
+    assert_eq!(night.admin_with(key(1, 1), block(true)), (AdminAnswer::Done, false));
+    night.admin(block(false));
+    assert_eq!(night.admin_with(key(1, 1), block(true)), (AdminAnswer::Done, true));
     assert!(!night.here().ticket(ticket).unwrap().blocked, "nothing happened again");
     // The answer may be more than "done".
-    let enrol = || OfficeAction::EnrolDevice { festival, code_hash: [1; 32], public_key: [1; 32] };
-    let device = OfficeAnswer::Device(DeviceId::new(festival, 0));
-    assert_eq!(night.office_with(key(2, 1), enrol()), (device, false));
+    let enrol = || AdminAction::EnrolDevice { festival, code_hash: [1; 32], public_key: [1; 32] };
+    let device = AdminAnswer::Device(DeviceId::new(festival, 0));
+    assert_eq!(night.admin_with(key(2, 1), enrol()), (device, false));
     night.now = night.now.plus_ms(HOUR_MS);
     night.ask(Command::Tick);
-    assert_eq!(night.office_with(key(2, 1), enrol()), (device, true), "the code has lapsed, the key has not");
+    assert_eq!(night.admin_with(key(2, 1), enrol()), (device, true), "the code has lapsed, the key has not");
     night.replays();
 }
 
@@ -162,9 +162,9 @@ fn an_office_key_that_changed_nothing_is_answered_once() {
 fn a_no_and_a_scan_in_one_record() {
     let mut night = World::open();
     let festival = night.festival;
-    let office = |key| {
-        let action = OfficeAction::SetFestivalStatus { festival, to: engine::model::status::FestivalStatus::Draft };
-        Command::Office(Box::new(OfficeCommand { key, by: Principal::ApiKey(1), action }))
+    let admin = |key| {
+        let action = AdminAction::SetFestivalStatus { festival, to: engine::model::status::FestivalStatus::Draft };
+        Command::Admin(Box::new(AdminCommand { key, by: Principal::ApiKey(1), action }))
     };
     let scan = Scan {
         zone: night.zones["main"],
@@ -176,11 +176,11 @@ fn a_no_and_a_scan_in_one_record() {
     };
     let device = night.readers["main-1"].id;
     let scan = DeviceCommand { device, seq: 1, floor: 1, action: DeviceAction::Scan(scan) };
-    night.batch(&[office(key(7, 7)), Command::Device(scan)]);
+    night.batch(&[admin(key(7, 7)), Command::Device(scan)]);
     night.replays();
-    let again = night.batch(&[office(key(7, 7))]);
-    let no = OfficeAnswer::Rejected(Rejection::InvalidTransition);
-    assert_eq!(again, [Answer::Office { answer: no, repeated: true }]);
+    let again = night.batch(&[admin(key(7, 7))]);
+    let no = AdminAnswer::Rejected(Rejection::InvalidTransition);
+    assert_eq!(again, [Answer::Admin { answer: no, repeated: true }]);
 }
 
 /// A script that has run wild, or a thief with one key: alone it is refused, and the others' festivals go on.
@@ -190,10 +190,10 @@ fn one_operator_cannot_use_up_the_keys_of_all() {
     let festival = night.festival;
     let ask = |operator: u32, attempt: usize| {
         let key = IdempotencyKey { id: u128::from(operator) << 64 | attempt as u128, fingerprint: 1, made_at: None };
-        let action = OfficeAction::SetFestivalStatus { festival, to: engine::model::status::FestivalStatus::Draft };
-        Command::Office(Box::new(OfficeCommand { key: Some(key), by: Principal::ApiKey(operator), action }))
+        let action = AdminAction::SetFestivalStatus { festival, to: engine::model::status::FestivalStatus::Draft };
+        Command::Admin(Box::new(AdminCommand { key: Some(key), by: Principal::ApiKey(operator), action }))
     };
-    let answered = |rejection, repeated| Answer::Office { answer: OfficeAnswer::Rejected(rejection), repeated };
+    let answered = |rejection, repeated| Answer::Admin { answer: AdminAnswer::Rejected(rejection), repeated };
     let (decided, limit) = (Rejection::InvalidTransition, answered(Rejection::LimitReached, false));
     let share = engine::shard::dedupe::KEYS_MAX / (engine::shard::dedupe::SHARE + 1);
     let wild: Vec<_> = (0..=share).map(|attempt| ask(1, attempt)).collect();
@@ -209,12 +209,12 @@ fn one_operator_cannot_use_up_the_keys_of_all() {
             let id = u128::from(1_u32) << 64 | (share + 100 + attempt) as u128;
             let key = Some(IdempotencyKey { id, fingerprint: 1, made_at: None });
             let (zone, state) = (ZoneNo(0), engine::model::status::ZoneState::Evacuating);
-            let action = OfficeAction::SetZoneState { festival, zone, state };
-            Command::Office(Box::new(OfficeCommand { key, by: Principal::ApiKey(1), action }))
+            let action = AdminAction::SetZoneState { festival, zone, state };
+            Command::Admin(Box::new(AdminCommand { key, by: Principal::ApiKey(1), action }))
         };
         for attempt in 0..3 {
             let answer = night.ask(evacuate(attempt));
-            assert!(matches!(answer, Answer::Office { answer: OfficeAnswer::Done, .. }), "{answer:?}");
+            assert!(matches!(answer, Answer::Admin { answer: AdminAnswer::Done, .. }), "{answer:?}");
         }
         // Nor does it help to wait for a restart.
         night.replays();
@@ -232,18 +232,18 @@ fn old_keys_are_refused_or_new() {
     let mut night = World::open();
     let made_at = night.now;
     let v7 = Some(IdempotencyKey { id: 7, fingerprint: 1, made_at: Some(made_at) });
-    assert!(!night.office_with(v7, create("third")).1);
-    assert!(!night.office_with(key(8, 1), create("fourth")).1);
-    let taken = OfficeAnswer::Rejected(Rejection::SlugTaken);
+    assert!(!night.admin_with(v7, create("third")).1);
+    assert!(!night.admin_with(key(8, 1), create("fourth")).1);
+    let taken = AdminAnswer::Rejected(Rejection::SlugTaken);
     night.now = made_at.plus_ms(72 * HOUR_MS);
     night.ask(Command::Tick);
-    assert!(night.office_with(v7, create("third")).1, "72 hours to the last");
+    assert!(night.admin_with(v7, create("third")).1, "72 hours to the last");
     night.now = made_at.plus_ms(72 * HOUR_MS + 1);
-    assert!(night.office_with(v7, create("third")).1, "and until the next tick");
+    assert!(night.admin_with(v7, create("third")).1, "and until the next tick");
     night.ask(Command::Tick);
-    let expired = OfficeAnswer::Rejected(Rejection::IdempotencyKeyExpired);
-    assert_eq!(night.office_with(v7, create("third")), (expired, false));
-    assert_eq!(night.office_with(key(8, 1), create("fourth")), (taken, false), "any other forgotten key is new");
+    let expired = AdminAnswer::Rejected(Rejection::IdempotencyKeyExpired);
+    assert_eq!(night.admin_with(v7, create("third")), (expired, false));
+    assert_eq!(night.admin_with(key(8, 1), create("fourth")), (taken, false), "any other forgotten key is new");
     let records = night.records.len();
     night.ask(Command::Tick);
     assert_eq!(night.records.len(), records, "nothing is due twice");
@@ -255,7 +255,7 @@ fn old_keys_are_refused_or_new() {
 #[test]
 fn a_clock_that_jumps_ahead_and_back() {
     let key = |id, made_at| Some(IdempotencyKey { id, fingerprint: 1, made_at: Some(made_at) });
-    let expired = OfficeAnswer::Rejected(Rejection::IdempotencyKeyExpired);
+    let expired = AdminAnswer::Rejected(Rejection::IdempotencyKeyExpired);
     let restart = |night: &mut World| {
         night.replays();
         night.shard = engine::shard::Shard::restore(&night.shard.snapshot()).unwrap();
@@ -264,31 +264,31 @@ fn a_clock_that_jumps_ahead_and_back() {
     let mut night = World::open();
     let evening = night.now;
     night.now = evening.plus_ms(80 * HOUR_MS);
-    let first = night.office_with(key(1, evening), create("third"));
-    assert_eq!(first, (OfficeAnswer::Festival(FestivalId::of_slug("third")), false));
+    let first = night.admin_with(key(1, evening), create("third"));
+    assert_eq!(first, (AdminAnswer::Festival(FestivalId::of_slug("third")), false));
     night.now = evening;
     restart(&mut night);
-    assert_eq!(night.office_with(key(1, evening), create("third")), (first.0, true));
+    assert_eq!(night.admin_with(key(1, evening), create("third")), (first.0, true));
     // By now it is recorded.
-    assert_eq!(night.office_with(key(2, evening), create("fourth")), (expired, false));
+    assert_eq!(night.admin_with(key(2, evening), create("fourth")), (expired, false));
     restart(&mut night);
-    assert_eq!(night.office_with(key(2, evening), create("fourth")), (expired, false));
+    assert_eq!(night.admin_with(key(2, evening), create("fourth")), (expired, false));
 
     // The same where a batch ends elsewhere.
-    let office = |key, slug| {
-        Command::Office(Box::new(OfficeCommand { key: Some(key), by: Principal::ApiKey(1), action: create(slug) }))
+    let admin = |key, slug| {
+        Command::Admin(Box::new(AdminCommand { key: Some(key), by: Principal::ApiKey(1), action: create(slug) }))
     };
     for cut in [false, true] {
         let mut night = World::open();
         night.now = evening.plus_ms(80 * HOUR_MS);
-        let commands = [office(key(1, evening).unwrap(), "third"), office(key(2, evening).unwrap(), "fourth")];
+        let commands = [admin(key(1, evening).unwrap(), "third"), admin(key(2, evening).unwrap(), "fourth")];
         let answers: Vec<_> = match cut {
             true => commands.iter().map(|command| night.ask(command.clone())).collect(),
             false => night.batch(&commands),
         };
-        assert_eq!(answers[1], Answer::Office { answer: expired, repeated: false }, "cut: {cut}");
+        assert_eq!(answers[1], Answer::Admin { answer: expired, repeated: false }, "cut: {cut}");
         night.now = evening;
-        assert_eq!(night.ask(commands[1].clone()), Answer::Office { answer: expired, repeated: false });
+        assert_eq!(night.ask(commands[1].clone()), Answer::Admin { answer: expired, repeated: false });
     }
 }
 
@@ -297,13 +297,13 @@ fn a_clock_that_jumps_ahead_and_back() {
 fn a_code_that_has_lapsed_stays_so() {
     let mut night = World::open();
     let (festival, gate, code_hash) = (night.festival, GateNo(0), [100; 32]);
-    night.office(OfficeAction::OfferEnrolment { festival, gate, code_hash, name: "late".into() });
+    night.admin(AdminAction::OfferEnrolment { festival, gate, code_hash, name: "late".into() });
     let offered_at = night.now;
-    let enrol = || OfficeAction::EnrolDevice { festival, code_hash, public_key: [1; 32] };
+    let enrol = || AdminAction::EnrolDevice { festival, code_hash, public_key: [1; 32] };
     night.now = offered_at.plus_ms(CODE_KEPT_MS + 1);
-    assert_eq!(night.office(enrol()), OfficeAnswer::Rejected(Rejection::CodeExpired));
+    assert_eq!(night.admin(enrol()), AdminAnswer::Rejected(Rejection::CodeExpired));
     night.now = offered_at;
-    assert_eq!(night.office(enrol()), OfficeAnswer::Rejected(Rejection::UnknownCode));
+    assert_eq!(night.admin(enrol()), AdminAnswer::Rejected(Rejection::UnknownCode));
     night.replays();
 }
 
@@ -312,35 +312,35 @@ fn a_code_enrols_one_device() {
     let mut night = World::open();
     let (festival, gate) = (night.festival, GateNo(0));
     let offer =
-        |n: u8, name: &str| OfficeAction::OfferEnrolment { festival, gate, code_hash: [n; 32], name: name.into() };
-    let enrol = |n: u8, key: u8| OfficeAction::EnrolDevice { festival, code_hash: [n; 32], public_key: [key; 32] };
-    let rejected = OfficeAnswer::Rejected;
+        |n: u8, name: &str| AdminAction::OfferEnrolment { festival, gate, code_hash: [n; 32], name: name.into() };
+    let enrol = |n: u8, key: u8| AdminAction::EnrolDevice { festival, code_hash: [n; 32], public_key: [key; 32] };
+    let rejected = AdminAnswer::Rejected;
     let offered_at = night.now;
 
-    assert_eq!(night.office(enrol(100, 1)), rejected(Rejection::UnknownCode));
+    assert_eq!(night.admin(enrol(100, 1)), rejected(Rejection::UnknownCode));
     let until = offered_at.plus_ms(CODE_KEPT_MS);
-    assert_eq!(night.office(offer(100, "handheld")), OfficeAnswer::CodeUntil(until));
-    assert_eq!(night.office(offer(100, "handheld")), rejected(Rejection::InvalidValue), "codes are not used twice");
+    assert_eq!(night.admin(offer(100, "handheld")), AdminAnswer::CodeUntil(until));
+    assert_eq!(night.admin(offer(100, "handheld")), rejected(Rejection::InvalidValue), "codes are not used twice");
     let number = night.here().devices.len() as u32;
-    let device = OfficeAnswer::Device(DeviceId::new(festival, number));
-    assert_eq!(night.office(enrol(100, 1)), device);
-    assert_eq!(night.office(enrol(100, 1)), device, "its answer was lost on the way");
-    assert_eq!(night.office(enrol(100, 2)), rejected(Rejection::UnknownCode), "another one's key");
+    let device = AdminAnswer::Device(DeviceId::new(festival, number));
+    assert_eq!(night.admin(enrol(100, 1)), device);
+    assert_eq!(night.admin(enrol(100, 1)), device, "its answer was lost on the way");
+    assert_eq!(night.admin(enrol(100, 2)), rejected(Rejection::UnknownCode), "another one's key");
     assert_eq!(night.here().devices.len() as u32, number + 1);
 
-    night.office(offer(101, "late"));
-    night.office(offer(102, "too late"));
+    night.admin(offer(101, "late"));
+    night.admin(offer(102, "too late"));
     night.now = until;
-    assert!(matches!(night.office(enrol(101, 3)), OfficeAnswer::Device(_)), "to the last moment");
+    assert!(matches!(night.admin(enrol(101, 3)), AdminAnswer::Device(_)), "to the last moment");
     night.now = until.plus_ms(1);
-    assert_eq!(night.office(enrol(102, 4)), rejected(Rejection::CodeExpired));
+    assert_eq!(night.admin(enrol(102, 4)), rejected(Rejection::CodeExpired));
     night.ask(Command::Tick);
-    assert_eq!(night.office(enrol(102, 4)), rejected(Rejection::UnknownCode), "forgotten");
+    assert_eq!(night.admin(enrol(102, 4)), rejected(Rejection::UnknownCode), "forgotten");
     assert!(night.here().offers.is_empty());
 
-    assert_eq!(night.office(offer(103, " ")), rejected(Rejection::InvalidValue));
-    let nowhere = OfficeAction::OfferEnrolment { festival, gate: GateNo(99), code_hash: [9; 32], name: "x".into() };
-    assert_eq!(night.office(nowhere), rejected(Rejection::UnknownGate));
+    assert_eq!(night.admin(offer(103, " ")), rejected(Rejection::InvalidValue));
+    let nowhere = AdminAction::OfferEnrolment { festival, gate: GateNo(99), code_hash: [9; 32], name: "x".into() };
+    assert_eq!(night.admin(nowhere), rejected(Rejection::UnknownGate));
     night.replays();
 }
 
@@ -352,7 +352,7 @@ fn codes_that_wait_are_bounded() {
     let offer = |n: usize| {
         let mut code_hash = [7; 32];
         code_hash[..8].copy_from_slice(&n.to_le_bytes());
-        OfficeAction::OfferEnrolment {
+        AdminAction::OfferEnrolment {
             festival: FestivalId::of_slug("night"),
             gate: GateNo(0),
             code_hash,
@@ -360,33 +360,33 @@ fn codes_that_wait_are_bounded() {
         }
     };
     for n in 0..CODES_MAX {
-        assert!(matches!(night.office(offer(n)), OfficeAnswer::CodeUntil(_)), "{n}");
+        assert!(matches!(night.admin(offer(n)), AdminAnswer::CodeUntil(_)), "{n}");
     }
-    assert_eq!(night.office(offer(CODES_MAX)), OfficeAnswer::Rejected(Rejection::LimitReached));
+    assert_eq!(night.admin(offer(CODES_MAX)), AdminAnswer::Rejected(Rejection::LimitReached));
     night.now = night.now.plus_ms(CODE_KEPT_MS + MINUTE_MS);
     night.ask(Command::Tick);
-    assert!(matches!(night.office(offer(CODES_MAX)), OfficeAnswer::CodeUntil(_)), "room again");
+    assert!(matches!(night.admin(offer(CODES_MAX)), AdminAnswer::CodeUntil(_)), "room again");
 }
 
 #[test]
 fn operators_keys() {
     let mut night = World::open();
     let festival = night.festival;
-    let create = |n: u8, role, festivals: &[FestivalId], name: &str| OfficeAction::CreateApiKey {
+    let create = |n: u8, role, festivals: &[FestivalId], name: &str| AdminAction::CreateApiKey {
         hash: [n; 32],
         role,
         festivals: festivals.to_vec(),
         name: name.into(),
     };
-    let rejected = OfficeAnswer::Rejected;
-    assert_eq!(night.office(create(1, Role::Admin, &[], "ops")), OfficeAnswer::ApiKey(1));
-    assert_eq!(night.office(create(2, Role::Staff, &[festival], "box office")), OfficeAnswer::ApiKey(2));
-    assert_eq!(night.office(create(1, Role::Admin, &[], "twice")), rejected(Rejection::InvalidValue), "hash in use");
+    let rejected = AdminAnswer::Rejected;
+    assert_eq!(night.admin(create(1, Role::Admin, &[], "ops")), AdminAnswer::ApiKey(1));
+    assert_eq!(night.admin(create(2, Role::Staff, &[festival], "box office")), AdminAnswer::ApiKey(2));
+    assert_eq!(night.admin(create(1, Role::Admin, &[], "twice")), rejected(Rejection::InvalidValue), "hash in use");
     for role in [Role::Organizer, Role::Staff, Role::Cashier, Role::Security, Role::User] {
-        assert_eq!(night.office(create(3, role, &[], "everywhere")), rejected(Rejection::InvalidValue), "{role:?}");
+        assert_eq!(night.admin(create(3, role, &[], "everywhere")), rejected(Rejection::InvalidValue), "{role:?}");
     }
-    assert_eq!(night.office(create(3, Role::Admin, &[], &"x".repeat(201))), rejected(Rejection::InvalidValue));
-    assert_eq!(night.office(create(3, Role::Staff, &[festival; 65], "many")), rejected(Rejection::LimitReached));
+    assert_eq!(night.admin(create(3, Role::Admin, &[], &"x".repeat(201))), rejected(Rejection::InvalidValue));
+    assert_eq!(night.admin(create(3, Role::Staff, &[festival; 65], "many")), rejected(Rejection::LimitReached));
 
     let by_hash = |night: &World, n: u8| match common::view(night, Query::ApiKey([n; 32])) {
         Ok(View::ApiKey(key)) => Ok((key.no, key.role, key.festivals.len(), key.revoked)),
@@ -395,13 +395,13 @@ fn operators_keys() {
     };
     assert_eq!(by_hash(&night, 2), Ok((2, Role::Staff, 1, false)));
     assert_eq!(by_hash(&night, 9), Err(Rejection::UnknownKey));
-    assert_eq!(night.office(OfficeAction::RevokeApiKey { key: 2 }), OfficeAnswer::Done);
+    assert_eq!(night.admin(AdminAction::RevokeApiKey { key: 2 }), AdminAnswer::Done);
     assert_eq!(by_hash(&night, 2), Ok((2, Role::Staff, 1, true)));
     let records = night.records.len();
-    assert_eq!(night.office(OfficeAction::RevokeApiKey { key: 2 }), OfficeAnswer::Done);
+    assert_eq!(night.admin(AdminAction::RevokeApiKey { key: 2 }), AdminAnswer::Done);
     assert_eq!(night.records.len(), records, "it is so already");
     for key in [0, 3, u32::MAX] {
-        assert_eq!(night.office(OfficeAction::RevokeApiKey { key }), rejected(Rejection::UnknownKey));
+        assert_eq!(night.admin(AdminAction::RevokeApiKey { key }), rejected(Rejection::UnknownKey));
     }
     night.replays();
 }

@@ -33,16 +33,16 @@ fn a_festivals_life() {
         let from = FestivalStatus::from_word(words.next().unwrap()).unwrap();
         for (&to, expected) in FestivalStatus::ALL.iter().zip(words) {
             let mut night = World::bare();
-            let set = |to| OfficeAction::SetFestivalStatus { festival: FestivalId::of_slug("night"), to };
+            let set = |to| AdminAction::SetFestivalStatus { festival: FestivalId::of_slug("night"), to };
             for &step in ways.iter().find(|(status, _)| *status == from).unwrap().1 {
-                assert_eq!(night.office(set(step)), OfficeAnswer::Done);
+                assert_eq!(night.admin(set(step)), AdminAnswer::Done);
             }
             let answer = match expected {
-                "yes" => OfficeAnswer::Done,
-                "why" => OfficeAnswer::Rejected(Rejection::ReasonNeeded),
-                _ => OfficeAnswer::Rejected(Rejection::InvalidTransition),
+                "yes" => AdminAnswer::Done,
+                "why" => AdminAnswer::Rejected(Rejection::ReasonNeeded),
+                _ => AdminAnswer::Rejected(Rejection::InvalidTransition),
             };
-            assert_eq!(night.office(set(to)), answer, "{} → {}", from.word(), to.word());
+            assert_eq!(night.admin(set(to)), answer, "{} → {}", from.word(), to.word());
         }
     }
 }
@@ -71,10 +71,10 @@ fn a_tickets_life() {
             });
             let ticket = night.tickets["X1"];
             assert_eq!(night.here().ticket(ticket).unwrap().status, from);
-            let answer = night.office(OfficeAction::SetTicketStatus { ticket, to });
+            let answer = night.admin(AdminAction::SetTicketStatus { ticket, to });
             let (expected, then) = match expected {
-                "yes" => (OfficeAnswer::Done, to),
-                _ => (OfficeAnswer::Rejected(Rejection::InvalidTransition), from),
+                "yes" => (AdminAnswer::Done, to),
+                _ => (AdminAnswer::Rejected(Rejection::InvalidTransition), from),
             };
             assert_eq!(answer, expected, "{} → {}", from.word(), to.word());
             assert_eq!(night.here().ticket(ticket).unwrap().status, then);
@@ -117,7 +117,7 @@ fn quota() {
 fn tickets_in_bulk() {
     let mut night = World::open();
     let (festival, category) = (night.festival, night.categories["day"]);
-    let issue = |category, n: usize| OfficeAction::IssueTickets {
+    let issue = |category, n: usize| AdminAction::IssueTickets {
         festival,
         category,
         holders: (0..n as u128).map(|n| Some(n + 1)).collect(),
@@ -126,59 +126,59 @@ fn tickets_in_bulk() {
     };
     let first_serial = night.here().categories[0].tickets.len() as u32;
     night.play("quota day 5000");
-    let answer = night.office(issue(category, ISSUE_MAX));
-    assert_eq!(answer, OfficeAnswer::Issued { festival, category, first_serial, count: ISSUE_MAX as u32, seed: 42 });
+    let answer = night.admin(issue(category, ISSUE_MAX));
+    assert_eq!(answer, AdminAnswer::Issued { festival, category, first_serial, count: ISSUE_MAX as u32, seed: 42 });
     let ids: Vec<TicketId> = issued(festival, category, first_serial, ISSUE_MAX as u32, 42).collect();
     assert!(ids.iter().all(|id| night.here().ticket(*id).is_ok()), "the answer names them all");
     assert_eq!(ids.iter().collect::<std::collections::BTreeSet<_>>().len(), ISSUE_MAX);
     assert!(night.step.record.len() < 20 * 1_024, "as small as the bound's sum says");
 
-    let rejected = OfficeAnswer::Rejected;
-    assert_eq!(night.office(issue(category, ISSUE_MAX + 1)), rejected(Rejection::InvalidValue));
-    assert_eq!(night.office(issue(category, 0)), rejected(Rejection::InvalidValue));
-    assert_eq!(night.office(issue(CategoryNo(9), 1)), rejected(Rejection::UnknownCategory));
+    let rejected = AdminAnswer::Rejected;
+    assert_eq!(night.admin(issue(category, ISSUE_MAX + 1)), rejected(Rejection::InvalidValue));
+    assert_eq!(night.admin(issue(category, 0)), rejected(Rejection::InvalidValue));
+    assert_eq!(night.admin(issue(CategoryNo(9), 1)), rejected(Rejection::UnknownCategory));
     night.play("status COMPLETED");
-    assert_eq!(night.office(issue(category, 1)), rejected(Rejection::InvalidTransition));
+    assert_eq!(night.admin(issue(category, 1)), rejected(Rejection::InvalidTransition));
     night.replays();
 }
 
 #[test]
 fn festivals_that_make_no_sense() {
     let mut night = World::bare();
-    let no = OfficeAnswer::Rejected;
+    let no = AdminAnswer::Rejected;
     for slug in ["", "Night", "night!", "nächte", "a b", &"x".repeat(65)] {
-        assert_eq!(night.office(create(slug)), no(Rejection::InvalidValue), "{slug}");
+        assert_eq!(night.admin(create(slug)), no(Rejection::InvalidValue), "{slug}");
     }
-    assert!(matches!(night.office(create(&"x".repeat(64))), OfficeAnswer::Festival(_)));
-    assert_eq!(night.office(create("night")), no(Rejection::SlugTaken));
-    let mut change = |edit: fn(&mut OfficeAction)| {
+    assert!(matches!(night.admin(create(&"x".repeat(64))), AdminAnswer::Festival(_)));
+    assert_eq!(night.admin(create("night")), no(Rejection::SlugTaken));
+    let mut change = |edit: fn(&mut AdminAction)| {
         let mut action = create("strange");
         edit(&mut action);
-        night.office(action)
+        night.admin(action)
     };
-    let edits: [fn(&mut OfficeAction); 5] = [
+    let edits: [fn(&mut AdminAction); 5] = [
         |action| {
-            if let OfficeAction::CreateFestival { name, .. } = action {
+            if let AdminAction::CreateFestival { name, .. } = action {
                 *name = " ".into()
             }
         },
         |action| {
-            if let OfficeAction::CreateFestival { name, .. } = action {
+            if let AdminAction::CreateFestival { name, .. } = action {
                 *name = "é".repeat(101)
             }
         },
         |action| {
-            if let OfficeAction::CreateFestival { ends_at, .. } = action {
+            if let AdminAction::CreateFestival { ends_at, .. } = action {
                 *ends_at = MIDNIGHT
             }
         },
         |action| {
-            if let OfficeAction::CreateFestival { policy, .. } = action {
+            if let AdminAction::CreateFestival { policy, .. } = action {
                 policy.log_one_rejection_in = 0
             }
         },
         |action| {
-            if let OfficeAction::CreateFestival { policy, .. } = action {
+            if let AdminAction::CreateFestival { policy, .. } = action {
                 policy.log_one_rejection_in = 1_001
             }
         },
@@ -204,12 +204,12 @@ fn categories_that_make_no_sense() {
     ];
     for (values, rejection) in cases {
         for category in [None, Some(CategoryNo(0))] {
-            let action = OfficeAction::PutCategory { festival, category, values: values.clone() };
-            assert_eq!(night.office(action), OfficeAnswer::Rejected(rejection), "{values:?}");
+            let action = AdminAction::PutCategory { festival, category, values: values.clone() };
+            assert_eq!(night.admin(action), AdminAnswer::Rejected(rejection), "{values:?}");
         }
     }
-    let unknown = OfficeAction::PutCategory { festival, category: Some(CategoryNo(77)), values: good };
-    assert_eq!(night.office(unknown), OfficeAnswer::Rejected(Rejection::UnknownCategory));
+    let unknown = AdminAction::PutCategory { festival, category: Some(CategoryNo(77)), values: good };
+    assert_eq!(night.admin(unknown), AdminAnswer::Rejected(Rejection::UnknownCategory));
 }
 
 /// A zone's parent is fixed when it is made, and must have been made before: there is no way to a loop.
@@ -218,22 +218,22 @@ fn zones_cannot_go_in_circles() {
     let mut night = World::open();
     let festival = night.festival;
     let (main, stage) = (night.zones["main"], night.zones["stage"]);
-    let put = |zone, parent| OfficeAction::PutZone { festival, zone, name: "z".into(), parent, capacity: 1 };
-    let no = OfficeAnswer::Rejected;
-    assert_eq!(night.office(put(Some(main), Some(stage))), no(Rejection::InvalidValue), "not a word and nothing moved");
-    assert_eq!(night.office(put(Some(main), Some(main))), no(Rejection::InvalidValue));
-    assert_eq!(night.office(put(Some(stage), Some(main))), OfficeAnswer::Zone(stage), "where it is already");
-    assert_eq!(night.office(put(Some(stage), None)), OfficeAnswer::Zone(stage), "not said: as it is");
+    let put = |zone, parent| AdminAction::PutZone { festival, zone, name: "z".into(), parent, capacity: 1 };
+    let no = AdminAnswer::Rejected;
+    assert_eq!(night.admin(put(Some(main), Some(stage))), no(Rejection::InvalidValue), "not a word and nothing moved");
+    assert_eq!(night.admin(put(Some(main), Some(main))), no(Rejection::InvalidValue));
+    assert_eq!(night.admin(put(Some(stage), Some(main))), AdminAnswer::Zone(stage), "where it is already");
+    assert_eq!(night.admin(put(Some(stage), None)), AdminAnswer::Zone(stage), "not said: as it is");
     assert_eq!(night.here().zone(stage).unwrap().parent, Some(main));
-    assert_eq!(night.office(put(None, Some(ZoneNo(60)))), no(Rejection::UnknownZone));
-    assert_eq!(night.office(put(None, Some(ZoneNo(255)))), no(Rejection::UnknownZone));
-    assert_eq!(night.office(put(Some(ZoneNo(60)), None)), no(Rejection::UnknownZone));
+    assert_eq!(night.admin(put(None, Some(ZoneNo(60)))), no(Rejection::UnknownZone));
+    assert_eq!(night.admin(put(None, Some(ZoneNo(255)))), no(Rejection::UnknownZone));
+    assert_eq!(night.admin(put(Some(ZoneNo(60)), None)), no(Rejection::UnknownZone));
     for _ in night.here().zones.len()..ZONES_MAX {
-        assert!(matches!(night.office(put(None, None)), OfficeAnswer::Zone(_)));
+        assert!(matches!(night.admin(put(None, None)), AdminAnswer::Zone(_)));
     }
-    assert_eq!(night.office(put(None, None)), no(Rejection::LimitReached), "64 of them");
-    let long = OfficeAction::PutZone { festival, zone: None, name: "x".repeat(201), parent: None, capacity: 1 };
-    assert_eq!(night.office(long), no(Rejection::InvalidValue));
+    assert_eq!(night.admin(put(None, None)), no(Rejection::LimitReached), "64 of them");
+    let long = AdminAction::PutZone { festival, zone: None, name: "x".repeat(201), parent: None, capacity: 1 };
+    assert_eq!(night.admin(long), no(Rejection::InvalidValue));
     night.replays();
 }
 
@@ -241,45 +241,42 @@ fn zones_cannot_go_in_circles() {
 fn limits() {
     let mut night = World::open();
     let (festival, zone) = (night.festival, night.zones["main"]);
-    let no = OfficeAnswer::Rejected;
-    let gate = |zone| OfficeAction::AddGate { festival, zone, name: "g".into() };
-    assert_eq!(night.office(gate(ZoneNo(60))), no(Rejection::UnknownZone));
+    let no = AdminAnswer::Rejected;
+    let gate = |zone| AdminAction::AddGate { festival, zone, name: "g".into() };
+    assert_eq!(night.admin(gate(ZoneNo(60))), no(Rejection::UnknownZone));
     for _ in night.here().gates.len()..GATES_MAX {
-        night.office(gate(zone));
+        night.admin(gate(zone));
     }
-    assert_eq!(night.office(gate(zone)), no(Rejection::LimitReached));
-    let category = || OfficeAction::PutCategory { festival, category: None, values: values("c", 0, 1) };
+    assert_eq!(night.admin(gate(zone)), no(Rejection::LimitReached));
+    let category = || AdminAction::PutCategory { festival, category: None, values: values("c", 0, 1) };
     for _ in night.here().categories.len()..CATEGORIES_MAX {
-        night.office(category());
+        night.admin(category());
     }
-    assert_eq!(night.office(category()), no(Rejection::LimitReached));
+    assert_eq!(night.admin(category()), no(Rejection::LimitReached));
 }
 
 #[test]
 fn what_there_is_not() {
     let mut night = World::open();
     let nowhere = FestivalId(1);
-    let no = OfficeAnswer::Rejected;
+    let no = AdminAnswer::Rejected;
     let ticket = TicketId::new(nowhere, CategoryNo(0), 0, 0);
     let ghost = night.tickets["ghost"];
     let open = ZoneState::Closed;
     for (action, rejection) in [
-        (OfficeAction::RotateQrKey { festival: nowhere }, Rejection::UnknownFestival),
-        (OfficeAction::BlockTicket { ticket, blocked: true }, Rejection::UnknownFestival),
-        (OfficeAction::BlockTicket { ticket: ghost, blocked: true }, Rejection::UnknownTicket),
-        (OfficeAction::SetTicketStatus { ticket: ghost, to: TicketStatus::Sold }, Rejection::UnknownTicket),
+        (AdminAction::RotateQrKey { festival: nowhere }, Rejection::UnknownFestival),
+        (AdminAction::BlockTicket { ticket, blocked: true }, Rejection::UnknownFestival),
+        (AdminAction::BlockTicket { ticket: ghost, blocked: true }, Rejection::UnknownTicket),
+        (AdminAction::SetTicketStatus { ticket: ghost, to: TicketStatus::Sold }, Rejection::UnknownTicket),
+        (AdminAction::SetZoneState { festival: night.festival, zone: ZoneNo(63), state: open }, Rejection::UnknownZone),
         (
-            OfficeAction::SetZoneState { festival: night.festival, zone: ZoneNo(63), state: open },
+            AdminAction::SetZoneState { festival: night.festival, zone: ZoneNo(255), state: open },
             Rejection::UnknownZone,
         ),
-        (
-            OfficeAction::SetZoneState { festival: night.festival, zone: ZoneNo(255), state: open },
-            Rejection::UnknownZone,
-        ),
-        (OfficeAction::RevokeDevice { device: DeviceId::new(night.festival, 77) }, Rejection::UnknownDevice),
+        (AdminAction::RevokeDevice { device: DeviceId::new(night.festival, 77) }, Rejection::UnknownDevice),
     ] {
         let records = night.records.len();
-        assert_eq!(night.office(action.clone()), no(rejection), "{action:?}");
+        assert_eq!(night.admin(action.clone()), no(rejection), "{action:?}");
         assert_eq!(night.records.len(), records, "a no without a key leaves nothing behind");
     }
 }
@@ -298,8 +295,8 @@ fn it_is_so_already() {
 fn few_words_about_a_festival() {
     let mut night = World::open();
     let (festival, zone, state) = (night.festival, night.zones["main"], ZoneState::Closed);
-    night.office(OfficeAction::RotateQrKey { festival });
-    night.office(OfficeAction::SetZoneState { festival, zone, state });
+    night.admin(AdminAction::RotateQrKey { festival });
+    night.admin(AdminAction::SetZoneState { festival, zone, state });
     let Ok(View::Festival(whole)) = common::view(&night, Query::Festival(festival)) else { panic!("no festival") };
     let Ok(View::About(about)) = common::view(&night, Query::About(festival)) else { panic!("not in few words") };
     let said = (about.id, &about.slug, &about.name, about.starts_at, about.ends_at, about.status, about.qr_version);
