@@ -88,7 +88,7 @@ plants! {
     /// Whoever waits for another shard is never told that it is over.
     FinishedNeverTold = 34, "finished-never-told";
     /// After a recovery nobody remembers that messages are still to be sent.
-    OutboxSenderForgets = 35, "courier-forgets";
+    OutboxSenderForgets = 35, "outbox-sender-forgets";
     /// Undoing a scan leaves it counted at its gate.
     UndoKeepsTheCount = 36, "undo-keeps-the-count";
     /// A shown answer stands whoever says so, and whenever.

@@ -252,7 +252,8 @@ fn however_calls_and_messages_meet_all_agree_in_the_end() {
             let ticket = bar.tickets[["T1", "T2", "T3"][draw(3) as usize]];
             match draw(12) {
                 0 => {
-                    drop(bar.cashless(CashlessAction::LinkTag { tag, wallet, festival, replace: true, create: false }))
+                    let _ =
+                        bar.cashless(CashlessAction::LinkTag { tag, wallet, festival, replace: true, create: false });
                 }
                 1 => drop(bar.admin(AdminAction::BindTag { ticket, tag })),
                 2 if draw(4) == 0 => drop(bar.cashless(CashlessAction::ReportLost { wallet })),
