@@ -63,6 +63,7 @@ pub fn router() -> OpenApiRouter<AppState> {
 /// Money has moved.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Moved)]
 pub struct TransactionReceipt {
     /// The entry in the wallet's history; a refund names it.
     #[schema(format = Uuid)]

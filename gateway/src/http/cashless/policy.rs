@@ -20,7 +20,7 @@ use crate::http::state::AppState;
 
 /// The routes of this file.
 pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(show_cashless_policy, set_cashless_policy))
+    OpenApiRouter::new().routes(routes!(show_cash_policy, set_cash_policy))
 }
 
 /// A festival's cashless policy. Amounts are decimal text in its currency, with as many places as that has: `5.00` euros,
@@ -111,7 +111,7 @@ pub(in crate::http) async fn cashless_policy_of(state: &AppState, slug: &str) ->
 /// Shows how a festival takes cashless payments.
 #[utoipa::path(get, path = "/festivals/{slug}/cashless", tag = "cashless", params(("slug" = String, Path)),
     responses((status = 200, body = Cashless)))]
-async fn show_cashless_policy(
+async fn show_cash_policy(
     State(state): State<AppState>,
     operator: Operator,
     Path(slug): Path<String>,
@@ -123,7 +123,7 @@ async fn show_cashless_policy(
 /// Makes a festival take cashless payments, or sets other limits, from the next command on.
 #[utoipa::path(put, path = "/festivals/{slug}/cashless", tag = "cashless", params(("slug" = String, Path)),
     request_body = Cashless, responses((status = 204, description = "It is so, everywhere.")))]
-async fn set_cashless_policy(
+async fn set_cash_policy(
     State(state): State<AppState>,
     Path(slug): Path<String>,
     change: Change<Cashless>,

@@ -47,7 +47,7 @@ pub struct TopUp {
 pub enum Method {
     /// At the desk of whoever is signed in: what is left can be paid out there again.
     #[default]
-    Cashless,
+    Cash,
     /// By card. Answers 501 `card_payments_unavailable` until payments exist.
     Card,
 }
