@@ -47,12 +47,12 @@ pub fn run(args: &Bar) -> anyhow::Result<BarReport> {
 }
 
 fn measure(args: &Bar, server: Option<&Server>, admin: &Admin, folder: PathBuf) -> anyhow::Result<BarReport> {
-    let window = window(&args.load, &args.customers, args.load.connections)?;
+    let window = window(&args.load, args.customers.wallets, args.load.connections)?;
     let device_config = DeviceConfig { window, keep: 0, remember: false, epoch_ms: now_ms(), echo: false };
     let mut evening = Evening::prepare(admin, &args.customers, args.load.connections, args.load.seed, device_config)?;
     let disk = bench_disk(&folder, DISK_S)?;
     let slots = core::mem::take(&mut evening.slots);
-    let working = stage::start(&args.load, window, evening.target, slots, server.and_then(Server::pid))?;
+    let working = stage::start(&args.load, window, evening.target, slots, server.and_then(Server::watched))?;
     let transfers = Transfers::start(admin, &evening, args.load.seconds);
     let worked = working.come_home()?;
     let mut report = add_up(&args.customers, worked, transfers.come_home()?, (admin, &evening))?;
@@ -64,12 +64,12 @@ fn measure(args: &Bar, server: Option<&Server>, admin: &Admin, folder: PathBuf) 
 ///
 /// # Errors
 /// It was asked for more than the wallets allow.
-pub fn window(load: &Load, customers: &Customers, terminals: u32) -> anyhow::Result<usize> {
-    let most = customers.wallets as usize / terminals as usize / WALLETS_PER_COMMAND;
+pub fn window(load: &Load, wallets: u32, terminals: u32) -> anyhow::Result<usize> {
+    let most = wallets as usize / terminals as usize / WALLETS_PER_COMMAND;
     ensure!(
         most > 0 && load.window.is_none_or(|window| window as usize <= most),
         "{} wallets are too few: each terminal needs {WALLETS_PER_COMMAND} for each command under way; try --wallets {}",
-        customers.wallets,
+        wallets,
         load.window() * WALLETS_PER_COMMAND * terminals as usize
     );
     Ok(load.window().min(most))

@@ -26,7 +26,7 @@ pub enum Command {
     /// Gates and bars together: when there is too much to do, gates come first. Exit 1 as both.
     Mixed(Mixed),
     /// The same frames through a bare QUIC echo: the ceiling.
-    Echo(Gate),
+    Echo(Echo),
     /// Kills the server under load, again and again, and compares everything ever acknowledged with the journal.
     /// Exit 1 if anything was lost or happened twice, or a cent too many or too few is anywhere.
     Crash(Crash),
@@ -86,6 +86,9 @@ pub struct Load {
     /// Where a server of one's own gets its fresh folder [default: beside this program, on its disk].
     #[arg(long, value_name = "DIR")]
     pub folder: Option<PathBuf>,
+    /// Wait until the read models have caught up, and say what they cost; with a server of one's own.
+    #[arg(long)]
+    pub views: bool,
     /// One JSON object instead of a table.
     #[arg(long)]
     pub json: bool,
@@ -98,7 +101,21 @@ impl Load {
     }
 }
 
-/// `gate` and `echo`.
+/// `echo`
+#[derive(Clone, Debug, Args)]
+pub struct Echo {
+    /// As everywhere; it always starts a process of its own.
+    #[command(flatten)]
+    pub load: Load,
+    /// Tickets or wallets, over all devices.
+    #[arg(long, default_value_t = 200_000, value_parser = clap::value_parser!(u32).range(100..=10_000_000))]
+    pub tickets: u32,
+    /// The frames of a bar's payments, in place of a gate's scans.
+    #[arg(long)]
+    pub payments: bool,
+}
+
+/// `gate`
 #[derive(Clone, Debug, Args)]
 pub struct Gate {
     /// As everywhere.
@@ -237,6 +254,7 @@ mod tests {
             "loadtest bar --wallets 10000000 --rate 50000",
             "loadtest mixed --scans 20000 --rate 100000 --seconds 2 --json",
             "loadtest echo --connections 32 --window 8 --seconds 3 --json",
+            "loadtest echo --connections 256 --window 1 --payments",
             "loadtest crash --cycles 20 --json",
             "loadtest crash --cycles 2 --ack decided",
             "loadtest crash --cycles 2 --wallets 1000 --terminals 2 --payments 500",

@@ -1,5 +1,5 @@
 //! `echo`: the same frames through a bare quinn server that answers each with the usual answer's bytes and does nothing
-//! else. What a gate reaches of this is what its own work costs.
+//! else. The share of this that a gate or a bar reaches says what its own work costs.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, Command, Stdio};
@@ -7,50 +7,78 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use engine::gates::command::{DeviceAnswer, Verdict};
+use engine::cashless::command::{CashlessVerdict, TerminalAnswer};
+use engine::gates::command::{DeviceAnswer, Direction, Verdict};
 use engine::model::credential::QrClaim;
-use engine::model::ids::{CategoryNo, FestivalId, TicketId, ZoneNo};
+use engine::model::ids::{CategoryNo, FestivalId, TicketId, WalletId, ZoneNo};
 use engine::model::rejection::Rejection;
 use engine::model::time::Timestamp;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Connection, Endpoint, EndpointConfig, ServerConfig, TokioRuntime};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::PrivateKeyDer;
-use tapgate_wire::{ALPN, Fingerprint, Frame};
+use tapgate_wire::{ALPN, Credential, Fingerprint, Frame, Scan};
 
-use crate::cli::Gate;
-use crate::gate::{add_up, now_ms, window};
+use crate::bar;
+use crate::cashless_model::{CashlessModel, Customer};
+use crate::cli;
+use crate::gate::{self, now_ms};
 use crate::link::{Target, socket, transport};
 use crate::load::Slot;
 use crate::model::{Model, Visitor};
 use crate::reader::{DeviceConfig, Reader};
-use crate::report::GateReport;
-use crate::stage;
+use crate::report::EchoReport;
+use crate::stage::{self, Watched, Worked};
+use crate::terminal::Terminal;
+use crate::workload::bar::CustomerMix;
 use crate::workload::gate::Population;
+
+/// What everybody can spend, in minor units: more than anybody drinks in an hour, so all but a few commands are payments.
+const RICH: i64 = 1 << 40;
 
 /// Runs it.
 ///
 /// # Errors
 /// The echo's process does not start.
-pub fn run(args: &Gate) -> anyhow::Result<GateReport> {
-    let window = window(args)?;
+pub fn run(args: &cli::Echo) -> anyhow::Result<EchoReport> {
     let echo = Echo::start()?;
-    let readers = args.load.connections as usize;
-    let device_config = DeviceConfig { window, keep: 0, remember: false, epoch_ms: now_ms(), echo: true };
-    let slot = |number: usize| {
-        let serials = (number as u32..args.tickets).step_by(readers);
+    let (load, count) = (&args.load, args.load.connections as usize);
+    let device_config = |window| DeviceConfig { window, keep: 0, remember: false, epoch_ms: now_ms(), echo: true };
+    if args.payments {
+        let window = bar::window(load, args.tickets, load.connections)?;
+        let terminal = |number: usize| {
+            let wallets = (number as u32..args.tickets).step_by(count);
+            let customers = wallets.map(|id| Customer::new(WalletId(u64::from(id) + 1), None, RICH)).collect();
+            let round = CustomerMix::new(load.seed.wrapping_add(number as u64), 0.0);
+            Slot {
+                simulated: Terminal::new(number, CashlessModel::new(customers), round, device_config(window)),
+                offer: None,
+            }
+        };
+        let slots = (0..count).map(terminal).collect();
+        let worked = stage::start(load, window, echo.target, slots, Some(echo.watched()))?.come_home()?;
+        return Ok(report("payments", worked, |terminal: &Terminal| terminal.cashless_model.totals.answered));
+    }
+    let window = gate::window(load, args.tickets)?;
+    let reader = |number: usize| {
+        let serials = (number as u32..args.tickets).step_by(count);
         let visitor = |serial| {
             let ticket = TicketId::new(FestivalId(1), CategoryNo(0), serial, u64::from(serial));
             Visitor::new(QrClaim { ticket, version: 1, hash: [7; 32] }, false)
         };
         let model = Model::new(serials.map(visitor).collect(), ZoneNo(0), args.tickets);
-        let population = Population::new(&model, args.load.seed.wrapping_add(number as u64));
-        Slot { simulated: Reader::new(number, model, population, device_config), offer: None }
+        let population = Population::new(&model, load.seed.wrapping_add(number as u64));
+        Slot { simulated: Reader::new(number, model, population, device_config(window)), offer: None }
     };
-    let slots = (0..readers).map(slot).collect();
-    let working = stage::start(&args.load, window, echo.target, slots, Some(echo.child.id()))?;
-    let report = add_up(args, working.come_home()?, None)?;
-    Ok(GateReport { mode: "echo", ack: "none", ..report })
+    let slots = (0..count).map(reader).collect();
+    let worked = stage::start(load, window, echo.target, slots, Some(echo.watched()))?.come_home()?;
+    Ok(report("scans", worked, |reader: &Reader| reader.model.tally.answered))
+}
+
+fn report<P>(frames: &'static str, worked: Worked<P>, answered: impl Fn(&P) -> u64) -> EchoReport {
+    let Worked { simulated_devices, mut figures, complaints } = worked;
+    figures.answered(simulated_devices.iter().map(answered).sum(), figures.took_ns);
+    EchoReport { mode: "echo", frames, figures, notes: complaints }
 }
 
 /// The echo's process. It ends with its standard input.
@@ -68,6 +96,10 @@ impl Echo {
         let (address, fingerprint) = line.trim().split_once(' ').context("the echo did not start")?;
         let target = Target { address: address.parse()?, fingerprint: fingerprint.parse()? };
         Ok(Self { child, target })
+    }
+
+    fn watched(&self) -> Watched {
+        Watched { pid: self.child.id(), views: None }
     }
 }
 
@@ -130,7 +162,7 @@ fn throw_away_tls() -> anyhow::Result<(rustls::ServerConfig, Fingerprint)> {
     Ok((tls, fingerprint))
 }
 
-/// The usual answer, with `seq` at its place.
+/// The usual answer to a scan, with `seq` at its place.
 fn usual_answer() -> Vec<u8> {
     let mut answer = DeviceAnswer::rejected(Rejection::Busy, ZoneNo(0), Timestamp(1));
     answer.verdict = Verdict::Admitted;
@@ -138,22 +170,40 @@ fn usual_answer() -> Vec<u8> {
     Frame::Answer { seq: 0, answer, durable: true }.to_bytes()
 }
 
+/// The usual answer to a payment.
+fn usual_receipt() -> Vec<u8> {
+    let answer = TerminalAnswer::rejected(Rejection::Busy, WalletId(1), Timestamp(1));
+    Frame::CashlessAnswer {
+        seq: 0,
+        answer: TerminalAnswer { verdict: CashlessVerdict::Paid, serial: 1, order: 1, ..answer },
+    }
+    .to_bytes()
+}
+
+/// The number of a scan's kind.
+fn scan_kind() -> u8 {
+    let credential = Credential::Raw(&[]);
+    let (zone, direction, captured_at) = (ZoneNo(0), Direction::Enter, Timestamp(1));
+    let scan = Scan { seq: 1, floor: 1, captured_at, zone, direction, shown: None, resent: false, credential };
+    Frame::Scan(scan).to_bytes()[2]
+}
+
 async fn echo(connection: Connection) -> anyhow::Result<()> {
     let (mut send, mut recv) = connection.accept_bi().await?;
-    let usual = usual_answer();
+    let (answer, receipt, scan) = (usual_answer(), usual_receipt(), scan_kind());
     let mut chunks: [Bytes; 32] = Default::default();
     let (mut bytes, mut out) = (Vec::new(), Vec::new());
     while let Some(arrived) = recv.read_chunks(&mut chunks).await? {
         chunks[..arrived].iter().for_each(|chunk| bytes.extend_from_slice(chunk));
         let mut at = 0;
-        // Length at 0, seq at 4: all that an echo needs to know of a scan.
+        // Length at 0, kind at 2, seq at 4: all that an echo needs to know of a command.
         while let Some(head) = bytes.get(at..at + 12) {
             let len = usize::from(u16::from_le_bytes([head[0], head[1]]));
             if len < 12 || bytes.len() < at + len {
                 break;
             }
             let from = out.len();
-            out.extend_from_slice(&usual);
+            out.extend_from_slice(if head[2] == scan { &answer } else { &receipt });
             out[from + 4..from + 12].copy_from_slice(&head[4..12]);
             at += len;
         }

@@ -8,7 +8,7 @@ use engine::model::rejection::Rejection;
 use storage::journal::bench::bench_disk;
 
 use crate::admin::{Admin, Festival};
-use crate::cli::Gate;
+use crate::cli::{Gate, Load};
 use crate::link::{Offer, Target};
 use crate::load::{Idle, Slot};
 use crate::model::{Model, Tally, Visitor};
@@ -39,7 +39,7 @@ pub fn run(args: &Gate) -> anyhow::Result<GateReport> {
 }
 
 fn measure(args: &Gate, server: Option<&Server>, admin: &Admin, folder: PathBuf) -> anyhow::Result<GateReport> {
-    let window = window(args)?;
+    let window = window(&args.load, args.tickets)?;
     let night = Night::prepare(admin, args, window)?;
     let disk = bench_disk(&folder, DISK_S)?;
     let mut silent = 0;
@@ -54,8 +54,8 @@ fn measure(args: &Gate, server: Option<&Server>, admin: &Admin, folder: PathBuf)
     });
     let idle = idle.transpose()?;
     let Night { festival, target, slots } = night;
-    let working = stage::start(&args.load, window, target, slots, server.and_then(Server::pid))?;
-    let mut report = add_up(args, working.come_home()?, Some((admin, &festival)))?;
+    let working = stage::start(&args.load, window, target, slots, server.and_then(Server::watched))?;
+    let mut report = add_up(args, working.come_home()?, (admin, &festival))?;
     report.figures.disk_us = DiskUs::of(&disk);
     if let Some(idle) = idle {
         idle.release()?;
@@ -89,17 +89,17 @@ impl Night {
 ///
 /// # Errors
 /// It was asked for more than the tickets allow.
-pub fn window(args: &Gate) -> anyhow::Result<usize> {
-    let each = (args.tickets as usize - args.tickets as usize / STRANGERS_ONE_IN) / args.load.connections as usize;
+pub fn window(load: &Load, tickets: u32) -> anyhow::Result<usize> {
+    let each = (tickets as usize - tickets as usize / STRANGERS_ONE_IN) / load.connections as usize;
     let most = each / TICKETS_PER_SCAN;
-    if most == 0 || args.load.window.is_some_and(|window| window as usize > most) {
+    if most == 0 || load.window.is_some_and(|window| window as usize > most) {
         bail!(
             "{} tickets are too few: each reader needs {TICKETS_PER_SCAN} for each scan under way; try --tickets {}",
-            args.tickets,
-            (args.load.window() * TICKETS_PER_SCAN + 8) * args.load.connections as usize * 64 / 62
+            tickets,
+            (load.window() * TICKETS_PER_SCAN + 8) * load.connections as usize * 64 / 62
         );
     }
-    Ok(args.load.window().min(most))
+    Ok(load.window().min(most))
 }
 
 /// Readers with a share of the festival's tickets each, and where they are to connect.
@@ -133,7 +133,11 @@ pub fn slots(
 ///
 /// # Errors
 /// The server does not say what it counts.
-pub fn add_up(args: &Gate, worked: Worked<Reader>, counted: Option<(&Admin, &Festival)>) -> anyhow::Result<GateReport> {
+pub fn add_up(
+    args: &Gate,
+    worked: Worked<Reader>,
+    (admin, festival): (&Admin, &Festival),
+) -> anyhow::Result<GateReport> {
     let Worked { simulated_devices: readers, mut figures, complaints } = worked;
     let mut tally = Tally::default();
     readers.iter().for_each(|reader| tally.add(&reader.model.tally));
@@ -160,15 +164,13 @@ pub fn add_up(args: &Gate, worked: Worked<Reader>, counted: Option<(&Admin, &Fes
         counts_agree: true,
         notes: complaints.into_iter().chain(tally.explained).collect(),
     };
-    if let Some((admin, festival)) = counted {
-        let (counts, conflicts) = admin.counts(festival)?;
-        let inside: u64 = readers.iter().map(|reader| reader.model.inside()).sum();
-        let agree = (counts.occupancy, counts.admitted, counts.left) == (inside, report.admitted, tally.left);
-        report.counts_agree = agree && conflicts == report.conflicts;
-        if !report.counts_agree {
-            let left = tally.left;
-            report.notes.push(format!("the server counts {counts:?}, the model {inside} inside, {left} left"));
-        }
+    let (counts, conflicts) = admin.counts(festival)?;
+    let inside: u64 = readers.iter().map(|reader| reader.model.inside()).sum();
+    let agree = (counts.occupancy, counts.admitted, counts.left) == (inside, report.admitted, tally.left);
+    report.counts_agree = agree && conflicts == report.conflicts;
+    if !report.counts_agree {
+        let left = tally.left;
+        report.notes.push(format!("the server counts {counts:?}, the model {inside} inside, {left} left"));
     }
     Ok(report)
 }

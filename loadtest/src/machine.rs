@@ -1,6 +1,9 @@
 //! What the machine did meanwhile: processor time, memory, time stolen by its neighbours.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::time::Duration;
 
 /// What a process has used.
@@ -27,6 +30,42 @@ pub fn usage(pid: u32) -> Usage {
         rss_bytes: field(24) * rustix::param::page_size() as u64,
         cpu: Duration::from_millis(ticks * 1_000 / per_s),
     }
+}
+
+/// What the threads of one name have used.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ThreadUsage {
+    /// Processor time since they began.
+    pub cpu: Duration,
+    /// Bytes that they caused to be written to a disk.
+    pub written: u64,
+}
+
+/// What the threads of a process have used, by name; those that have ended are not among them. The system keeps 15 letters
+/// of a name.
+pub fn threads(pid: u32) -> BTreeMap<String, ThreadUsage> {
+    let mut threads: BTreeMap<String, ThreadUsage> = BTreeMap::new();
+    for task in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+        let read = |file: &str| fs::read_to_string(task.path().join(file)).unwrap_or_default();
+        let ns = read("schedstat").split_whitespace().next().and_then(|ns| ns.parse().ok()).unwrap_or(0);
+        let written = read("io").lines().find_map(|line| line.strip_prefix("write_bytes: ")?.parse().ok()).unwrap_or(0);
+        let usage = threads.entry(read("comm").trim().to_owned()).or_default();
+        usage.cpu += Duration::from_nanos(ns);
+        usage.written += written;
+    }
+    threads
+}
+
+/// What the files in a folder take on the disk, in bytes.
+pub fn disk_bytes(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let sizes = entries.map(|entry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => disk_bytes(&entry.path()),
+        // `blocks` counts 512 bytes each, whatever the file system's own are.
+        Ok(metadata) => metadata.blocks() * 512,
+        Err(_) => 0,
+    });
+    sizes.sum()
 }
 
 /// The machine's processor time, in ticks, so far.
@@ -65,5 +104,20 @@ mod tests {
         assert!(usage.rss_bytes > 1_000_000, "{usage:?}");
         assert!((0.0..=100.0).contains(&Ticks::now().steal_pct_since(&before)));
         assert_eq!(super::usage(0).rss_bytes, 0);
+    }
+
+    #[test]
+    fn threads_are_told_apart_by_name_and_folders_have_a_size() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a");
+        let writer = std::thread::Builder::new().name("writer".into()).spawn(move || {
+            fs::write(&file, vec![7; 1 << 20]).unwrap();
+            fs::File::open(&file).unwrap().sync_all().unwrap();
+            threads(std::process::id())
+        });
+        let seen = writer.unwrap().join().unwrap();
+        assert!(seen["writer"].cpu > Duration::ZERO, "{seen:?}");
+        assert!(disk_bytes(folder.path()) >= 1 << 20);
+        assert!(threads(0).is_empty());
     }
 }

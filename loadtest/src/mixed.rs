@@ -34,19 +34,20 @@ fn measure(args: &Mixed, server: Option<&Server>, admin: &Admin) -> anyhow::Resu
     let bars = Load { connections, ..args.load.clone() };
     let gates = Load { rate: Some(args.scans), window: None, ..bars.clone() };
     let gates = Gate { load: gates, tickets: args.tickets, ack: args.ack, idle: 0 };
-    let (scans, commands) = (gate::window(&gates)?, bar::window(&bars, &args.customers, connections)?);
+    let (scans, commands) =
+        (gate::window(&gates.load, gates.tickets)?, bar::window(&bars, args.customers.wallets, connections)?);
     let night = Night::prepare(admin, &gates, scans)?;
     let device_config = DeviceConfig { window: commands, keep: 0, remember: false, epoch_ms: now_ms(), echo: false };
     // The same operator has no two attempts with one key.
     let barkeeper = admin.another();
     let mut evening = Evening::prepare(&barkeeper, &args.customers, connections, bars.seed, device_config)?;
-    let pid = server.and_then(Server::pid);
+    let server = server.and_then(Server::watched);
     let slots = core::mem::take(&mut evening.slots);
     let Night { festival, target, slots: readers } = night;
-    let at_the_gates = stage::start(&gates.load, scans, target, readers, pid)?;
-    let at_the_bars = stage::start(&bars, commands, evening.target, slots, pid)?;
+    let at_the_gates = stage::start(&gates.load, scans, target, readers, server.clone())?;
+    let at_the_bars = stage::start(&bars, commands, evening.target, slots, server)?;
     let transfers = Transfers::start(&barkeeper, &evening, bars.seconds);
-    let gate = gate::add_up(&gates, at_the_gates.come_home()?, Some((admin, &festival)))?;
+    let gate = gate::add_up(&gates, at_the_gates.come_home()?, (admin, &festival))?;
     let worked = at_the_bars.come_home()?;
     let bar = bar::add_up(&args.customers, worked, transfers.come_home()?, (&barkeeper, &evening))?;
     Ok(MixedReport { mode: "mixed", gate, bar })

@@ -47,6 +47,19 @@ impl DiskUs {
     }
 }
 
+/// What the read models cost, until they had caught up.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct ViewsFigures {
+    /// Their thread's share of the server's processor time, in percent.
+    pub cpu_pct: f64,
+    /// By how much their files grew for each command answered, in bytes.
+    pub bytes_per_answer: f64,
+    /// What their thread wrote to the disk for each command answered, in bytes.
+    pub written_per_answer: f64,
+    /// How long after the last answer they had caught up, in ms.
+    pub behind_ms: u64,
+}
+
 /// The figures that are the same whatever devices do.
 #[derive(Clone, Debug, Serialize)]
 pub struct Figures {
@@ -86,6 +99,10 @@ pub struct Figures {
     pub server_rss_grown_bytes: i64,
     /// Cores the server kept busy.
     pub server_cores: f64,
+    /// Of these, by the name of the thread, while devices were asking.
+    pub server_threads: BTreeMap<String, f64>,
+    /// What the read models cost, where the server was started here.
+    pub views: Option<ViewsFigures>,
     /// Cores the load generator kept busy.
     pub client_cores: f64,
     /// Time that the machine's neighbours took, in percent.
@@ -102,6 +119,10 @@ impl Figures {
     /// So many were answered until `ns` after the start.
     pub fn answered(&mut self, answered: u64, ns: u64) {
         self.answered = answered;
+        if let Some(views) = &mut self.views {
+            views.bytes_per_answer = (views.bytes_per_answer / answered.max(1) as f64).round();
+            views.written_per_answer = (views.written_per_answer / answered.max(1) as f64).round();
+        }
         self.rate_per_s = (answered as f64 / (ns.max(1) as f64 / 1e9)) as u64;
     }
 
@@ -126,6 +147,21 @@ impl Figures {
         row("disk, 4 KiB", format!("p50 {}  p99 {} µs", self.disk_us.p50, self.disk_us.p99))?;
         let (mib, grown) = (self.server_rss_bytes >> 20, self.server_rss_grown_bytes >> 20);
         row("server", format!("{:.2} cores, {mib} MiB ({grown:+} MiB)", self.server_cores))?;
+        let threads: Vec<String> =
+            self.server_threads.iter().map(|(name, cores)| format!("{name} {cores:.2}")).collect();
+        if !threads.is_empty() {
+            row("its threads", threads.join(", "))?;
+        }
+        if let Some(views) = &self.views {
+            let ViewsFigures { cpu_pct, bytes_per_answer, written_per_answer, behind_ms } = views;
+            row(
+                "read models",
+                format!(
+                    "{cpu_pct:.1} % of its processor time; {bytes_per_answer:.0} B an answer, {written_per_answer:.0} B \
+                     written; {behind_ms} ms behind at the end"
+                ),
+            )?;
+        }
         row("load generator", format!("{:.2} cores; {:.1} % stolen", self.client_cores, self.steal_pct))?;
         if self.reconnects + self.slowed > 0 {
             let Self { reconnects, resent, slowed, .. } = self;
@@ -138,10 +174,41 @@ impl Figures {
     }
 }
 
-/// What `gate` and `echo` found.
+/// What `echo` found.
+#[derive(Clone, Debug, Serialize)]
+pub struct EchoReport {
+    /// `echo`.
+    pub mode: &'static str,
+    /// `scans` or `payments`.
+    pub frames: &'static str,
+    /// As everywhere.
+    #[serde(flatten)]
+    pub figures: Figures,
+    /// Broken connections, in words.
+    pub notes: Vec<String>,
+}
+
+impl EchoReport {
+    /// Everything came back.
+    pub fn is_good(&self) -> bool {
+        self.figures.lost == 0
+    }
+}
+
+impl fmt::Display for EchoReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { frames, figures, .. } = self;
+        let (connections, seconds, kind) = (figures.connections, figures.seconds, figures.loop_kind());
+        writeln!(f, "echo: {frames}, {connections} devices, {kind}, {seconds} s")?;
+        figures.rows(f)?;
+        self.notes.iter().try_for_each(|note| writeln!(f, "  ! {note}"))
+    }
+}
+
+/// What `gate` found.
 #[derive(Clone, Debug, Serialize)]
 pub struct GateReport {
-    /// `gate` or `echo`.
+    /// `gate`.
     pub mode: &'static str,
     /// As everywhere.
     #[serde(flatten)]

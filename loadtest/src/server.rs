@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::admin::Admin;
+use crate::stage::Watched;
 
 /// How long a start may take, recovery included.
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -91,6 +92,11 @@ impl Server {
     /// The data folder.
     pub fn data(&self) -> PathBuf {
         self.folder.path().join("data")
+    }
+
+    /// Its process and its read models, while it runs.
+    pub fn watched(&self) -> Option<Watched> {
+        Some(Watched { pid: self.pid()?, views: Some(self.data().join("views")) })
     }
 
     /// Its process.

@@ -1,7 +1,9 @@
 //! What every run needs: a server, devices that work on it, and the figures that are the same whatever they do.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 
@@ -9,8 +11,8 @@ use crate::admin::Admin;
 use crate::cli::Load;
 use crate::link::Target;
 use crate::load::{self, Home, Plan, Running, Slot};
-use crate::machine::{Ticks, Usage, usage};
-use crate::report::{Figures, Quantiles};
+use crate::machine::{ThreadUsage, Ticks, Usage, disk_bytes, threads, usage};
+use crate::report::{Figures, Quantiles, ViewsFigures};
 use crate::server::{Program, Server, default_folder};
 use crate::simulated::{Latencies, SimulatedDevice};
 
@@ -44,13 +46,33 @@ pub fn on_a_server<R>(
     }
 }
 
+/// Whose work is measured beside that of the devices.
+#[derive(Clone, Debug)]
+pub struct Watched {
+    pub pid: u32,
+    /// Where its read models lie.
+    pub views: Option<PathBuf>,
+}
+
+/// The threads that keep the read models, by how their names begin: what follows the journal, and a store's own.
+const VIEWS_THREADS: [&str; 4] = ["projector", "views", "fjall", "lsm"];
+/// Read models that have used less than this in [`QUIET_FOR`] have caught up.
+const QUIET_CPU: Duration = Duration::from_millis(15);
+const QUIET_FOR: Duration = Duration::from_millis(250);
+/// How much later they have written what they had in memory: they do so every two seconds.
+const WRITTEN_AFTER: Duration = Duration::from_millis(2_500);
+/// How long is waited for that.
+const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(30);
+
 /// Devices at work, and what the machine had done before they began.
 pub struct Working<P> {
     running: Running<P>,
     load: Load,
     window: usize,
-    server_pid: Option<u32>,
+    watched: Option<Watched>,
     server: Usage,
+    threads: BTreeMap<String, ThreadUsage>,
+    views_bytes: u64,
     own: Usage,
     ticks: Ticks,
 }
@@ -74,13 +96,15 @@ pub fn start<P: SimulatedDevice>(
     window: usize,
     target: Target,
     slots: Vec<Slot<P>>,
-    server_pid: Option<u32>,
+    watched: Option<Watched>,
 ) -> anyhow::Result<Working<P>> {
-    let (threads, lasts) = (load.threads as usize, Duration::from_secs(load.seconds));
-    let running = load::start(Plan { target, slots, threads, lasts, rate: load.rate })?;
-    let server = server_pid.map(usage).unwrap_or_default();
-    let own = usage(std::process::id());
-    Ok(Working { running, load: load.clone(), window, server_pid, server, own, ticks: Ticks::now() })
+    let lasts = Duration::from_secs(load.seconds);
+    let running = load::start(Plan { target, slots, threads: load.threads as usize, lasts, rate: load.rate })?;
+    let pid = watched.as_ref().map(|watched| watched.pid);
+    let (server, threads) = (pid.map(usage).unwrap_or_default(), pid.map(threads).unwrap_or_default());
+    let views_bytes = watched.as_ref().and_then(|watched| watched.views.as_deref()).map_or(0, disk_bytes);
+    let (own, ticks, load) = (usage(std::process::id()), Ticks::now(), load.clone());
+    Ok(Working { running, load, window, watched, server, threads, views_bytes, own, ticks })
 }
 
 impl<P: SimulatedDevice> Working<P> {
@@ -89,8 +113,15 @@ impl<P: SimulatedDevice> Working<P> {
     /// # Errors
     /// One of them panicked.
     pub fn come_home(self) -> anyhow::Result<Worked<P>> {
-        let Self { running, load, window, server_pid, server, own, ticks } = self;
+        let Self { running, load, window, watched, server, threads: threads_before, views_bytes, own, ticks } = self;
         let context = std::sync::Arc::clone(&running.context);
+        // What comes when the asking is over, balances above all, is no part of what the threads' work is shared by.
+        std::thread::sleep(
+            Duration::from_nanos(context.end_ns.load(Ordering::Relaxed)).saturating_sub(context.start.elapsed()),
+        );
+        let asked_for = context.start.elapsed().as_secs_f64();
+        let server_pid = watched.as_ref().map(|watched| watched.pid);
+        let threads_now = server_pid.map(threads).unwrap_or_default();
         let Home { simulated_devices, mut latencies, reconnects, complaints, done_ns } = running.come_home()?;
         let server_now = server_pid.map(usage).unwrap_or_default();
         let own_now = usage(std::process::id());
@@ -99,6 +130,33 @@ impl<P: SimulatedDevice> Working<P> {
         let seconds = done_ns as f64 / 1e9;
         let cores = |before: Usage, after: Usage| {
             (after.cpu.saturating_sub(before.cpu).as_secs_f64() / seconds * 100.0).round() / 100.0
+        };
+        let used = |name: &str, now: &BTreeMap<String, ThreadUsage>| {
+            let usage = |of: &BTreeMap<String, ThreadUsage>| of.get(name).copied().unwrap_or_default();
+            let (before, now) = (usage(&threads_before), usage(now));
+            (now.cpu.saturating_sub(before.cpu), now.written.saturating_sub(before.written))
+        };
+        let views = watched.filter(|_| load.views).and_then(|watched| {
+            let (folder, pid) = (watched.views?, watched.pid);
+            let (caught_up, behind) = catch_up(pid, context.start + Duration::from_nanos(done_ns));
+            let of_views = |threads: &BTreeMap<String, ThreadUsage>| {
+                let names = threads.keys().filter(|name| VIEWS_THREADS.iter().any(|prefix| name.starts_with(prefix)));
+                let used = names.map(|name| used(name, threads));
+                used.fold((Duration::ZERO, 0), |sum, more| (sum.0 + more.0, sum.1 + more.1))
+            };
+            let (cpu, written) = of_views(&caught_up);
+            let all: Duration = threads_now.keys().map(|name| used(name, &threads_now).0).sum();
+            let all = all - of_views(&threads_now).0 + cpu;
+            Some(ViewsFigures {
+                cpu_pct: (cpu.as_secs_f64() / all.as_secs_f64().max(1e-9) * 1_000.0).round() / 10.0,
+                bytes_per_answer: disk_bytes(&folder).saturating_sub(views_bytes) as f64,
+                written_per_answer: written as f64,
+                behind_ms: behind.as_millis() as u64,
+            })
+        });
+        let of_thread = |name: &String| {
+            let cores = used(name, &threads_now).0.as_secs_f64() / asked_for;
+            (cores >= 0.005).then(|| (name.clone(), (cores * 100.0).round() / 100.0))
         };
         let figures = Figures {
             connections: load.connections,
@@ -118,6 +176,8 @@ impl<P: SimulatedDevice> Working<P> {
             server_rss_bytes: server_now.rss_bytes,
             server_rss_grown_bytes: server_now.rss_bytes as i64 - server.rss_bytes as i64,
             server_cores: cores(server, server_now),
+            server_threads: threads_now.keys().filter_map(of_thread).collect(),
+            views,
             client_cores: cores(own, own_now),
             steal_pct,
             reconnects,
@@ -125,6 +185,26 @@ impl<P: SimulatedDevice> Working<P> {
             slowed: 0,
         };
         Ok(Worked { simulated_devices, figures, complaints })
+    }
+}
+
+/// Waits until the read models have nothing more to do, and have written it: what the threads have used then, and how long after `since` that was.
+fn catch_up(pid: u32, since: Instant) -> (BTreeMap<String, ThreadUsage>, Duration) {
+    let of_views = |threads: &BTreeMap<String, ThreadUsage>| {
+        let ours = threads.iter().filter(|(name, _)| VIEWS_THREADS.iter().any(|prefix| name.starts_with(prefix)));
+        ours.map(|(_, usage)| usage.cpu).sum::<Duration>()
+    };
+    let (began, mut before) = (Instant::now(), threads(pid));
+    loop {
+        std::thread::sleep(QUIET_FOR);
+        let now = threads(pid);
+        let quiet = of_views(&now).saturating_sub(of_views(&before)) < QUIET_CPU;
+        if quiet || began.elapsed() > CAUGHT_UP_WITHIN {
+            let behind = since.elapsed().saturating_sub(QUIET_FOR);
+            std::thread::sleep(WRITTEN_AFTER);
+            return (threads(pid), behind);
+        }
+        before = now;
     }
 }
 

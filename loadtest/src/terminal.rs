@@ -100,6 +100,8 @@ pub struct Terminal {
 impl Terminal {
     /// A terminal that has asked nothing yet.
     pub fn new(number: usize, cashless_model: CashlessModel, mix: CustomerMix, device_config: DeviceConfig) -> Self {
+        // An echo has no balances to ask for.
+        let to_count = if device_config.echo { cashless_model.customers.len() } else { 0 };
         Self {
             number,
             device: None,
@@ -113,7 +115,7 @@ impl Terminal {
             tapped: Vec::new(),
             mix,
             device_config,
-            to_count: 0,
+            to_count,
             next_seq: 1,
             slots: VecDeque::new(),
             open: 0,
@@ -223,6 +225,11 @@ impl Terminal {
         } else {
             latencies.answered(before.due_ns, now_ns);
             self.last_ns = now_ns;
+            if self.device_config.echo {
+                self.cashless_model.totals.answered += 1;
+                self.cashless_model.customers[customer].under_way = false;
+                return self.forget();
+            }
             self.cashless_model.answered(customer, before.order, seq, answer);
             let moved = !matches!(answer.verdict, CashlessVerdict::Balance | CashlessVerdict::Rejected(_));
             if self.device_config.remember && moved {

@@ -51,6 +51,15 @@ fn the_echo_answers_everything() {
     let report = report("echo --connections 2 --window 16 --tickets 1000 --seconds 1 --json");
     assert_eq!((&report["mode"], &report["lost"]), (&"echo".into(), &0.into()));
     assert!(report["answered"].as_u64().unwrap() > 100, "{report}");
+    assert_eq!(report["frames"], "scans");
+}
+
+#[test]
+fn the_echo_answers_payments_too() {
+    let report = report("echo --payments --connections 2 --window 16 --tickets 1000 --seconds 1 --json");
+    assert_eq!((&report["frames"], &report["lost"]), (&"payments".into(), &0.into()));
+    assert_eq!(report["sent"], report["answered"], "{report}");
+    assert!(report["answered"].as_u64().unwrap() > 100, "{report}");
 }
 
 #[test]
@@ -87,13 +96,17 @@ fn no_server_is_said_so() {
 #[test]
 fn a_short_evening_at_the_bars() {
     let line = "bar --spawn --connections 4 --window 16 --wallets 2000 --tags 500 --vendors 3 --hot 0.2 --transfers 2 \
-                --seconds 1 --json";
+                --seconds 1 --views --json";
     let report = report(&line.split_whitespace().collect::<Vec<_>>().join(" "));
     for field in ["wrong", "lost", "balances_wrong", "money_created", "money_lost", "slowed", "reconnects"] {
         assert_eq!(report[field], 0, "{field}: {report}");
     }
     assert_eq!((&report["sent"], &report["books_agree"]), (&report["answered"], &true.into()), "{report}");
     assert_eq!(report["balances_checked"], 2_000 + 4, "every wallet, and the hot one by each terminal");
+    let views = &report["views"];
+    for part in ["cpu_pct", "bytes_per_answer", "written_per_answer"] {
+        assert!(views[part].as_f64().unwrap() > 0.0, "{part}: {report}");
+    }
     for field in ["debits", "refunds", "topups", "transfers", "insufficient"] {
         assert!(report[field].as_u64().unwrap() > 0, "{field}: {report}");
     }

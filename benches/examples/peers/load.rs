@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 use futures_util::future::try_join_all;
 use hdrhistogram::Histogram;
+use serde::Serialize;
 
 /// What each wallet holds at first: nobody runs out.
 pub(crate) const FILLED: i64 = 1_000_000_000;
@@ -102,6 +103,21 @@ pub(crate) struct Measured {
     pub(crate) amount: i64,
     /// The last of them, to be asked again.
     pub(crate) last: Option<(Debit, i64)>,
+    /// What our read models cost meanwhile.
+    pub(crate) views: Option<ViewsCost>,
+}
+
+/// What our read models cost, until they had caught up.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct ViewsCost {
+    /// Of the server's processor time, in percent.
+    pub(crate) cpu_pct: f64,
+    /// By how much they grew for each answer, in bytes.
+    pub(crate) bytes: f64,
+    /// What was written to the disk for each answer, in bytes.
+    pub(crate) written: f64,
+    /// How long after the last answer they had caught up, in ms.
+    pub(crate) behind_ms: f64,
 }
 
 /// Lets all of them work for so long.

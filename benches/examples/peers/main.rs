@@ -1,4 +1,5 @@
-//! The same durable debit in what people would use instead, beside ours, in one run: PostgreSQL, Redis, TigerBeetle.
+//! The same durable debit in what people would use instead, beside ours, in one run: PostgreSQL, Redis, TigerBeetle. And
+//! beside a bare echo of the same frames, scans too, an open loop, and more load than can be answered.
 //! `benches/peers/run` installs what is missing, builds and starts this; `benches/peers/README.md` says what is compared.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // a table is what this program is for
 
@@ -8,6 +9,7 @@ mod ours;
 mod postgres;
 mod redis;
 mod report;
+mod rows;
 #[cfg(feature = "tigerbeetle")]
 mod tigerbeetle;
 
@@ -18,17 +20,21 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use storage::journal::bench::bench_disk;
 use tokio::signal::unix::{SignalKind, signal};
 
 use load::{Draws, Measured, Shape, Ticks};
 use report::{DiskRound, NotMeasured, Report, Row};
+use rows::{At, Way};
 
 /// The same durable debit on PostgreSQL, Redis, TigerBeetle and Tapgate, in turns.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "peers")]
 pub(crate) struct Args {
+    /// What is measured.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "debits")]
+    rows: Vec<Rows>,
     /// How long each measurement lasts.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: u64,
@@ -41,6 +47,9 @@ pub(crate) struct Args {
     /// The share of debits that go to one and the same wallet.
     #[arg(long, default_value_t = 0.0)]
     hot: f64,
+    /// How long the load that is too much lasts, and the closed loop before it.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
+    overload_seconds: u64,
     /// One JSON object instead of tables.
     #[arg(long)]
     json: bool,
@@ -52,50 +61,26 @@ pub(crate) struct Args {
     loadtest: PathBuf,
 }
 
-/// Who does it. The order is that of the turns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Way {
-    PostgresFunction,
-    PostgresStatements,
-    Redis,
-    TigerBeetle,
-    Tapgate,
+/// What can be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Rows {
+    /// Durable debits, beside the peers and the echo.
+    Debits,
+    /// Scans, decided and durable, beside the echo.
+    Scans,
+    /// 50,000 scans a second on 32 connections, whether answers come or not.
+    OpenLoop,
+    /// Twice as many commands as can be answered.
+    Overload,
+    /// Everything.
+    All,
 }
 
-impl Way {
-    const ALL: [Self; 5] =
-        [Self::PostgresFunction, Self::PostgresStatements, Self::Redis, Self::TigerBeetle, Self::Tapgate];
-
-    fn word(self) -> &'static str {
-        match self {
-            Self::PostgresFunction => "postgres, one call",
-            Self::PostgresStatements => "postgres, five statements",
-            Self::Redis => "redis, always",
-            Self::TigerBeetle => "tigerbeetle",
-            Self::Tapgate => "tapgate",
-        }
-    }
-
-    /// How it keeps so many requests under way; `None` if it cannot.
-    fn shape(self, outstanding: usize) -> Option<Shape> {
-        let shape = |connections, window| Some(Shape { connections, window });
-        match (self, outstanding) {
-            (_, 1) => shape(1, 1),
-            (_, 32) => shape(32, 1),
-            // A transaction of several statements has its connection to itself; a process for each is how it is done.
-            (Self::PostgresFunction | Self::PostgresStatements, 256) => shape(256, 1),
-            (_, 256) => shape(32, 8),
-            (Self::PostgresFunction, _) => shape(64, 128),
-            (Self::PostgresStatements, _) => None,
-            (Self::Redis, _) => shape(128, 64),
-            (Self::TigerBeetle, _) => shape(1, 8_189),
-            (Self::Tapgate, _) => shape(16, 512),
-        }
+impl Args {
+    fn wants(&self, rows: Rows) -> bool {
+        self.rows.iter().any(|wanted| [rows, Rows::All].contains(wanted))
     }
 }
-
-/// How many requests are under way: the same for all. The last is whatever pipelines best.
-pub(crate) const OUTSTANDING: [usize; 4] = [1, 32, 256, 8_192];
 
 /// 1: money was lost or made, or a repeated debit happened twice; 2: there was no run to speak of.
 fn main() -> ExitCode {
@@ -136,8 +121,8 @@ fn main() -> ExitCode {
 
 /// Everything that is alive. Dropped from top to bottom: servers first, the folder last.
 struct Stage {
-    postgres: postgres::Postgres,
-    redis: redis::Redis,
+    postgres: Option<postgres::Postgres>,
+    redis: Option<redis::Redis>,
     #[cfg(feature = "tigerbeetle")]
     tigerbeetle: Option<tigerbeetle::TigerBeetle>,
     ours: Option<ours::Ours>,
@@ -148,30 +133,37 @@ async fn run(args: &Args) -> anyhow::Result<Report> {
     let (mut stage, not_measured) = Stage::set(args).await?;
     let lasts = Duration::from_secs(args.seconds);
     let mut draws = Draws::new(args.wallets, args.hot);
-    let mut rows: BTreeMap<(usize, Way), Row> = BTreeMap::new();
-    let mut disk = Vec::new();
+    let mut rows: BTreeMap<(At, Way), Row> = BTreeMap::new();
+    let (mut disk, mut open_loops, mut overloads) = (Vec::new(), Vec::new(), Vec::new());
     let all = Ticks::now();
     for round in 1..=args.rounds {
+        let say = |what: &str| eprintln!("round {round} of {}: {what}", args.rounds);
         disk.push(DiskRound::of(&bench_disk(stage.folder.path(), 0.9)?));
-        for outstanding in OUTSTANDING {
-            for way in Way::ALL {
-                let Some(shape) = way.shape(outstanding).filter(|_| not_measured.iter().all(|not| not.way != way))
-                else {
-                    continue;
-                };
-                let what = format!("{}, {outstanding} under way", way.word());
-                eprintln!("round {round} of {}: {what}", args.rounds);
-                let ticks = Ticks::now();
-                let measured = stage.measure(way, shape, lasts, &mut draws).await.context(what)?;
-                let steal_pct = ticks.steal_pct();
-                rows.entry((outstanding, way))
-                    .or_insert_with(|| Row::new(way, outstanding, shape))
-                    .add(&measured, steal_pct);
-            }
+        let here = |way: &Way| not_measured.iter().all(|not| !not.way.is_of(*way));
+        for way_and_at in At::ALL.into_iter().flat_map(|at| Way::ALL.map(|way| (at, way))) {
+            let (at, way) = way_and_at;
+            let wanted = args.wants(if way.is_scans() { Rows::Scans } else { Rows::Debits }) && here(&way);
+            let Some(shape) = way.shape(at).filter(|_| wanted) else { continue };
+            let what = format!("{}, {}", way.word(), at.word());
+            say(&what);
+            let ticks = Ticks::now();
+            let measured = stage.measure(way, shape, lasts, &mut draws).await.context(what)?;
+            let steal_pct = ticks.steal_pct();
+            rows.entry(way_and_at).or_insert_with(|| Row::new(way, at, shape)).add(&measured, steal_pct);
+        }
+        let Some(ours) = &mut stage.ours else { continue };
+        if args.wants(Rows::OpenLoop) {
+            say("open loop");
+            open_loops.push(ours.open_loop(lasts).await.context("open loop")?);
+        }
+        if args.wants(Rows::Overload) {
+            say("overload");
+            overloads.push(ours.overload(Duration::from_secs(args.overload_seconds)).await.context("overload")?);
         }
     }
     let proofs = stage.prove(&mut draws).await?;
-    Ok(Report::new(args, rows.into_values().collect(), disk, all.steal_pct(), proofs, not_measured))
+    let rows = rows.into_values().collect();
+    Ok(Report::new(args, rows, (open_loops, overloads), disk, all.steal_pct(), proofs, not_measured))
 }
 
 impl Stage {
@@ -182,8 +174,12 @@ impl Stage {
         let through = std::fs::Permissions::from_mode(0o711);
         let folder = tempfile::Builder::new().prefix("peers-").permissions(through).tempdir_in(&under)?;
         let mut not_measured = Vec::new();
-        let postgres = postgres::Postgres::start(&sub(&folder, "pg")?, args.wallets).await.context("PostgreSQL")?;
-        let redis = redis::Redis::start(&sub(&folder, "redis")?, args.wallets).await.context("Redis")?;
+        // Where nothing is compared with them, they take no memory and no time.
+        let (mut postgres, mut redis) = (None, None);
+        if args.wants(Rows::Debits) {
+            postgres = Some(postgres::Postgres::start(&sub(&folder, "pg")?, args.wallets).await.context("PostgreSQL")?);
+            redis = Some(redis::Redis::start(&sub(&folder, "redis")?, args.wallets).await.context("Redis")?);
+        }
         let ours = match ours::Ours::find(args, &sub(&folder, "tapgate")?)? {
             Ok(ours) => Some(ours),
             Err(why) => {
@@ -192,18 +188,22 @@ impl Stage {
             }
         };
         #[cfg(feature = "tigerbeetle")]
-        let tigerbeetle = match tigerbeetle::TigerBeetle::start(&sub(&folder, "tigerbeetle")?, args.wallets).await? {
-            Ok(tigerbeetle) => Some(tigerbeetle),
-            Err(why) => {
-                not_measured.push(NotMeasured { way: Way::TigerBeetle, why });
-                None
+        let mut tigerbeetle = None;
+        #[cfg(feature = "tigerbeetle")]
+        if args.wants(Rows::Debits) {
+            match tigerbeetle::TigerBeetle::start(&sub(&folder, "tigerbeetle")?, args.wallets).await? {
+                Ok(running) => tigerbeetle = Some(running),
+                Err(why) => not_measured.push(NotMeasured { way: Way::TigerBeetle, why }),
             }
-        };
+        }
         #[cfg(not(feature = "tigerbeetle"))]
-        not_measured.push(NotMeasured {
-            way: Way::TigerBeetle,
-            why: "there was no `tigerbeetle` on the PATH when this was built (its client is built in only then)".into(),
-        });
+        if args.wants(Rows::Debits) {
+            not_measured.push(NotMeasured {
+                way: Way::TigerBeetle,
+                why: "there was no `tigerbeetle` on the PATH when this was built (its client is built in only then)"
+                    .into(),
+            });
+        }
         let stage = Self {
             postgres,
             redis,
@@ -223,23 +223,34 @@ impl Stage {
         draws: &mut Draws,
     ) -> anyhow::Result<Measured> {
         match way {
-            Way::PostgresFunction => self.postgres.measure(postgres::Ask::Function, shape, lasts, draws).await,
-            Way::PostgresStatements => self.postgres.measure(postgres::Ask::Statements, shape, lasts, draws).await,
-            Way::Redis => self.redis.measure(shape, lasts, draws).await,
+            Way::PostgresFunction | Way::PostgresStatements => {
+                let ask = match way {
+                    Way::PostgresFunction => postgres::Ask::Function,
+                    _ => postgres::Ask::Statements,
+                };
+                self.postgres.as_mut().context("it runs")?.measure(ask, shape, lasts, draws).await
+            }
+            Way::Redis => self.redis.as_mut().context("it runs")?.measure(shape, lasts, draws).await,
             #[cfg(feature = "tigerbeetle")]
             Way::TigerBeetle => self.tigerbeetle.as_mut().context("it runs")?.measure(shape, lasts, draws).await,
             #[cfg(not(feature = "tigerbeetle"))]
             Way::TigerBeetle => anyhow::bail!("its client is not built in"),
-            Way::Tapgate => self.ours.as_mut().context("it is there")?.measure(shape, lasts).await,
+            Way::Tapgate => self.ours.as_mut().context("it is there")?.debits(shape, lasts).await,
+            Way::Echo | Way::ScanEcho | Way::Decided | Way::Durable => {
+                self.ours.as_mut().context("it is there")?.beside(way, shape, lasts).await
+            }
         }
     }
 
     /// Whether each has what it said it had.
     async fn prove(&mut self, draws: &mut Draws) -> anyhow::Result<Vec<report::Proof>> {
-        let mut proofs = vec![
-            self.postgres.prove(draws).await.context("PostgreSQL, at the end")?,
-            self.redis.prove(draws).await.context("Redis, at the end")?,
-        ];
+        let mut proofs = Vec::new();
+        if let Some(postgres) = &mut self.postgres {
+            proofs.push(postgres.prove(draws).await.context("PostgreSQL, at the end")?);
+        }
+        if let Some(redis) = &mut self.redis {
+            proofs.push(redis.prove(draws).await.context("Redis, at the end")?);
+        }
         #[cfg(feature = "tigerbeetle")]
         if let Some(tigerbeetle) = &mut self.tigerbeetle {
             proofs.push(tigerbeetle.prove(draws).await.context("TigerBeetle, at the end")?);
