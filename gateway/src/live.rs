@@ -26,12 +26,12 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::time::timeout;
 use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::auth::{Operator, Right, key_hash};
 use crate::http::AppState;
 use crate::http::kit::problem::{Fault, Problem};
+use crate::http::kit::routes::Routes;
 use crate::http::kit::shares::{Holder, Most, NoSeat, Seat, Seats};
 use crate::server::latency::LatencyTracker;
 use books::Books;
@@ -70,8 +70,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(3);
 const KEY_CHECK: Duration = Duration::from_secs(5);
 
 /// The stream's route, under `/api/v1`. The hub is shared by all viewers of this server.
-pub fn router(hub: LiveHub) -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(stream)).layer(Extension(hub))
+pub fn router(hub: LiveHub) -> Routes {
+    Routes::new().with(Right::LookUp, routes!(stream)).layer(Extension(hub))
 }
 
 /// A festival's gates and its money, second by second.
@@ -95,7 +95,7 @@ async fn stream(
     headers: HeaderMap,
     Path(slug): Path<String>,
 ) -> Result<Response, Problem> {
-    let festival = operator.at(Right::LookUp, &slug)?;
+    let festival = operator.at(&slug)?;
     let watching = hub.watch_as(operator.no, festival).await?;
     let key =
         headers.get(header::AUTHORIZATION).and_then(|h| h.to_str().ok()?.split_once(' ')).and_then(|h| key_hash(h.1));
@@ -104,7 +104,7 @@ async fn stream(
         async move {
             let Some(key) = key else { return false };
             match node.query(Query::ApiKey(key)).await {
-                View::ApiKey(view) => Operator::of(&view).is_some_and(|now| now.sees(festival)),
+                View::ApiKey(view) => Operator::of(&view, operator.right).is_some_and(|now| now.sees(festival)),
                 // Only a clear no is one: a shard that is busy has not said it.
                 View::No(rejection) => rejection != Rejection::UnknownKey,
                 _ => false,

@@ -20,21 +20,23 @@ pub enum Denied {
     },
 }
 
-/// Whoever is signed in. Taking this as a handler's argument is what makes a route need a key; what the key may do is
-/// then asked with [`Operator::at`], [`Operator::sees`] or [`Operator::everywhere`].
+/// Whoever is signed in, and the right that the route asks for. Taking this as a handler's argument is what makes a route
+/// need a key; whether the key may is then asked with [`Operator::at`], [`Operator::within`] or [`Operator::may`].
 #[derive(Clone, Debug)]
 pub struct Operator {
     /// The number of the key; commands and idempotency keys belong to it.
     pub no: u32,
     /// What the key may do.
     pub role: Role,
+    /// What it is asked for here.
+    pub right: Right,
     festivals: Vec<FestivalId>,
 }
 
 impl Operator {
-    /// The operator that an unrevoked key stands for.
-    pub fn of(key: &ApiKeyView) -> Option<Self> {
-        (!key.revoked).then(|| Self { no: key.no, role: key.role, festivals: key.festivals.clone() })
+    /// The operator that an unrevoked key stands for, where a route asks for this right.
+    pub fn of(key: &ApiKeyView, right: Right) -> Option<Self> {
+        (!key.revoked).then(|| Self { no: key.no, role: key.role, festivals: key.festivals.clone(), right })
     }
 
     /// Who that is in the journal.
@@ -56,9 +58,9 @@ impl Operator {
     ///
     /// # Errors
     /// `unknown_festival` for one it does not see, whether or not there is one; [`Denied::Forbidden`].
-    pub fn at(&self, right: Right, slug: &str) -> Result<FestivalId, Denied> {
+    pub fn at(&self, slug: &str) -> Result<FestivalId, Denied> {
         let festival = FestivalId::of_slug(slug);
-        self.within(right, festival, Rejection::UnknownFestival)?;
+        self.within(festival, Rejection::UnknownFestival)?;
         Ok(festival)
     }
 
@@ -66,31 +68,29 @@ impl Operator {
     ///
     /// # Errors
     /// As [`Operator::at`].
-    pub fn within(&self, right: Right, festival: FestivalId, unknown: Rejection) -> Result<(), Denied> {
+    pub fn within(&self, festival: FestivalId, unknown: Rejection) -> Result<(), Denied> {
         if !self.sees(festival) {
             return Err(Denied::Unknown(unknown));
         }
-        if role_may(self.role, right) { Ok(()) } else { Err(self.forbidden()) }
+        self.may()
     }
 
-    /// For what concerns the whole installation. A key bound to festivals may not, whatever its role.
+    /// For what names no festival: lists that are filtered by [`Operator::sees`] afterwards, and what concerns the whole
+    /// installation. The latter a key that is bound to festivals may not, whatever its role.
     ///
     /// # Errors
     /// [`Denied::Forbidden`].
-    pub fn everywhere(&self, right: Right) -> Result<(), Denied> {
-        if self.sees_all() && role_may(self.role, right) { Ok(()) } else { Err(self.forbidden()) }
+    pub fn may(&self) -> Result<(), Denied> {
+        self.may_also(self.right)
     }
 
-    /// For lists that are filtered by [`Operator::sees`] afterwards.
+    /// For what needs another right than the route's, beside it.
     ///
     /// # Errors
     /// [`Denied::Forbidden`].
-    pub fn anywhere(&self, right: Right) -> Result<(), Denied> {
-        if role_may(self.role, right) { Ok(()) } else { Err(self.forbidden()) }
-    }
-
-    fn forbidden(&self) -> Denied {
-        Denied::Forbidden { role: self.role }
+    pub fn may_also(&self, right: Right) -> Result<(), Denied> {
+        let bound = right.is_of_installation() && !self.sees_all();
+        if role_may(self.role, right) && !bound { Ok(()) } else { Err(Denied::Forbidden { role: self.role }) }
     }
 }
 
@@ -101,12 +101,13 @@ mod tests {
     #[test]
     fn a_bound_admin_is_admin_there_only() {
         let (own, foreign) = (FestivalId::of_slug("own"), FestivalId::of_slug("foreign"));
-        let bound = Operator { no: 1, role: Role::Admin, festivals: vec![own] };
+        let bound = Operator { no: 1, role: Role::Admin, festivals: vec![own], right: Right::LookUp };
         assert!(bound.sees(own) && !bound.sees(foreign));
-        assert!(bound.everywhere(Right::ManageKeys).is_err(), "or it could make itself an unbound key");
-        let nobody = Operator { no: 2, role: Role::Organizer, festivals: vec![] };
+        assert!(bound.may().is_ok() && bound.may_also(Right::ManageFestival).is_ok());
+        assert!(bound.may_also(Right::ManageKeys).is_err(), "or it could make itself an unbound key");
+        let nobody = Operator { no: 2, role: Role::Organizer, festivals: vec![], right: Right::LookUp };
         assert!(!nobody.sees(own), "no festivals means all for ADMIN only");
-        let foreign = bound.at(Right::LookUp, "foreign").unwrap_err();
+        let foreign = bound.at("foreign").unwrap_err();
         assert_eq!(foreign, Denied::Unknown(Rejection::UnknownFestival));
     }
 }

@@ -18,6 +18,7 @@ use super::gates::{self, issue};
 use super::kit::limits::Limits;
 use super::kit::openapi;
 use super::kit::problem::{Fault, Problem};
+use super::kit::routes::Routes;
 use super::ops::{api_keys, health};
 use super::state::AppState;
 use super::{cashless, reports};
@@ -25,10 +26,9 @@ use crate::pages;
 use crate::server::metrics as metrics_of;
 
 /// Every route under `/api/v1` with its OpenAPI document.
-fn api(streams: OpenApiRouter<AppState>, answer_within: Duration) -> OpenApiRouter<AppState> {
+fn api(streams: Routes, answer_within: Duration) -> OpenApiRouter<AppState> {
     // What a person or a page asks.
-    let prompt = OpenApiRouter::new()
-        .merge(gates::router())
+    let prompt = gates::router()
         .merge(cashless::router())
         .merge(reports::router())
         .merge(api_keys::router())
@@ -36,7 +36,7 @@ fn api(streams: OpenApiRouter<AppState>, answer_within: Duration) -> OpenApiRout
         .layer(middleware::from_fn_with_state(answer_within, in_time));
     // What may take minutes, and bounds its own time.
     let v1 = prompt.merge(issue::router()).merge(cashless::bulk::router()).merge(streams);
-    OpenApiRouter::with_openapi(openapi::base()).nest("/api/v1", v1)
+    OpenApiRouter::with_openapi(openapi::base()).nest("/api/v1", v1.into_router())
 }
 
 /// Everything that is served over HTTP: the API, its documentation, the pages, probes and figures, and behind them the
@@ -44,11 +44,7 @@ fn api(streams: OpenApiRouter<AppState>, answer_within: Duration) -> OpenApiRout
 ///
 /// The future does what has to be done now and then, or memory grows; it has no end, and is to be run beside the door.
 /// Requests are counted by their [`axum::extract::ConnectInfo`], which whoever accepts the connection has to add.
-pub fn app(
-    state: AppState,
-    streams: OpenApiRouter<AppState>,
-    limits: Limits,
-) -> (Router, impl Future<Output = ()> + Send + 'static) {
+pub fn app(state: AppState, streams: Routes, limits: Limits) -> (Router, impl Future<Output = ()> + Send + 'static) {
     let upkeep = metrics_of::upkeep(state.metrics.clone(), state.node.clone());
     let (api, mut openapi) = api(streams, limits.answer_within).split_for_parts();
     let (operations, operations_docs) = health::router().split_for_parts();

@@ -17,11 +17,11 @@ use engine::model::rejection::Rejection;
 use engine::view::{Query, View};
 use serde::Serialize;
 use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
 
-use crate::auth::{Operator, Right};
+use crate::auth::Operator;
 use crate::http::kit::answer::{Changed, unexpected_answer};
 use crate::http::kit::problem::{Fault, Problem};
+use crate::http::kit::routes::Routes;
 use crate::http::state::AppState;
 
 pub mod account;
@@ -42,8 +42,8 @@ pub mod transfer;
 pub mod vendors;
 
 /// The routes of this folder, but for [`bulk`]'s, which may take minutes.
-pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
+pub fn router() -> Routes {
+    Routes::new()
         .merge(policy::router())
         .merge(vendors::router())
         .merge(products::router())
@@ -136,14 +136,9 @@ async fn foreign(state: &AppState, operator: &Operator, named: [Option<WalletId>
 ///
 /// # Errors
 /// `unknown_wallet` if there is none or the operator does not see it, `forbidden`.
-pub(super) async fn wallet_for(
-    state: &AppState,
-    operator: &Operator,
-    right: Right,
-    wallet: WalletId,
-) -> Result<WalletView, Problem> {
+pub(super) async fn wallet_for(state: &AppState, operator: &Operator, wallet: WalletId) -> Result<WalletView, Problem> {
     let View::Wallet(view) = state.query(Query::Wallet(wallet)).await? else { return Err(unexpected_answer()) };
-    operator.within(right, view.issuer, Rejection::UnknownWallet)?;
+    operator.within(view.issuer, Rejection::UnknownWallet)?;
     Ok(view)
 }
 
@@ -154,12 +149,11 @@ pub(super) async fn wallet_for(
 pub(super) async fn festival_for(
     state: &AppState,
     operator: &Operator,
-    right: Right,
     wallet: WalletId,
     named: Option<&str>,
 ) -> Result<FestivalId, Problem> {
-    let issuer = wallet_for(state, operator, right, wallet).await?.issuer;
-    named.map_or(Ok(issuer), |slug| Ok(operator.at(right, slug)?))
+    let issuer = wallet_for(state, operator, wallet).await?.issuer;
+    named.map_or(Ok(issuer), |slug| Ok(operator.at(slug)?))
 }
 
 /// The wallets that a command names.

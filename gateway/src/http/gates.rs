@@ -1,8 +1,6 @@
 //! Festivals and their gates over HTTP: zones, categories, tickets, devices, and the lists that follow the journal.
 
-use utoipa_axum::router::OpenApiRouter;
-
-use super::state::AppState;
+use super::kit::routes::Routes;
 
 pub mod categories;
 pub mod devices;
@@ -15,8 +13,8 @@ pub mod wristbands;
 pub mod zones;
 
 /// The routes of this folder, but for [`issue`]'s, which may take minutes.
-pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
+pub fn router() -> Routes {
+    Routes::new()
         .merge(festivals::router())
         .merge(zones::router())
         .merge(categories::router())

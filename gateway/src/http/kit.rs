@@ -1,5 +1,5 @@
 //! What every route is made with: reading a request, answering it, saying no, and what is the same for all. Nothing of a
-//! subject is imported here; only `openapi/rights.rs` names routes, by their paths, to say in the document who may ask them.
+//! subject is known here.
 
 pub mod answer;
 pub mod asking;
@@ -12,5 +12,6 @@ pub mod openapi;
 pub mod problem;
 pub mod reason;
 pub mod request;
+pub mod routes;
 pub mod shares;
 pub mod sign_in;

@@ -1,8 +1,6 @@
 //! What people ask about money afterwards: the books, transactions, orders, sales, settlements.
 
-use utoipa_axum::router::OpenApiRouter;
-
-use super::state::AppState;
+use super::kit::routes::Routes;
 
 pub mod entries;
 pub mod ledger;
@@ -12,8 +10,8 @@ pub mod settlement;
 pub mod transactions;
 
 /// The routes of this folder.
-pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
+pub fn router() -> Routes {
+    Routes::new()
         .merge(transactions::router())
         .merge(orders::router())
         .merge(sales::router())

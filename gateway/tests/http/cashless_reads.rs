@@ -5,6 +5,7 @@ use std::sync::Arc;
 use engine::cashless::command::{Line, TerminalAction};
 use engine::model::ids::{DeviceId, FestivalId, TransactionId, WalletId};
 use engine::model::status::Role;
+use gateway::http::kit::routes::Routes;
 use gateway::http::{Limits, app};
 use gateway::read_models::{Condition, ReadError, ReadModels};
 use serde_json::{Value, json};
@@ -14,7 +15,6 @@ use storage::views::cashless::{
 };
 use storage::views::gates::GateViews;
 use storage::views::{Page, ViewsError};
-use utoipa_axum::router::OpenApiRouter;
 
 use crate::house::{House, fresh, vendor_id};
 
@@ -413,7 +413,7 @@ async fn a_settlement_that_is_off_by_a_cent_says_so() {
         let truly = house.state.read_models.take().unwrap();
         house.state.read_models = Some(Arc::new(Off { truly, cent_too_many }));
         let limits = Limits { requests_per_s: None, ..Limits::default() };
-        (house.router, _) = app(house.state.clone(), OpenApiRouter::new(), limits);
+        (house.router, _) = app(house.state.clone(), Routes::new(), limits);
         let statement = house.get(&organizer, "/festivals/own/settlement").await.is(200, "").json();
         assert_eq!(statement["proven"], false, "{statement}");
         let proof = &statement["vendors"][0]["proof"];

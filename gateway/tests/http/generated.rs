@@ -3,7 +3,7 @@
 
 use axum::body::Body;
 use axum::http::Request;
-use engine::model::ids::TicketId;
+use engine::model::ids::{CategoryNo, DeviceId, FestivalId, TicketId, TransactionId, WalletId};
 use serde_json::{Value, json};
 
 use crate::house::{House, Reply, category, fresh, fresh_tag, vendor_id};
@@ -37,7 +37,7 @@ pub(crate) struct Things {
     payment: String,
     tag: String,
     ticket: String,
-    device: String,
+    pub(crate) device: String,
     /// The number of an operator's key.
     key: u64,
 }
@@ -65,6 +65,22 @@ impl Things {
         let key = house.post(admin, "/keys", key).await.is(201, "").json()["no"].as_u64().unwrap();
         let payment = paid["transactionId"].as_str().unwrap().to_owned();
         Self { slug: slug.to_owned(), account, wallet, friend, payment, tag, ticket, device, key }
+    }
+
+    /// Of a festival that never was.
+    pub(crate) fn never() -> Self {
+        let (festival, wallet) = (FestivalId::of_slug("never"), WalletId(0x0123_4567_89AB_CDEF));
+        Self {
+            slug: "never".to_owned(),
+            account: fresh(),
+            wallet: wallet.to_string(),
+            friend: fresh(),
+            payment: TransactionId { wallet, serial: 1 }.to_string(),
+            tag: fresh_tag(),
+            ticket: TicketId::new(festival, CategoryNo(0), 0, 7).to_string(),
+            device: DeviceId::new(festival, 0).to_string(),
+            key: 999,
+        }
     }
 
     /// What a place with this name is given. A wristband that is to be given out is a new one.
@@ -213,6 +229,8 @@ pub(crate) struct Operation {
     pub(crate) method: String,
     /// Below `/api/v1`.
     pub(crate) path: String,
+    /// The roles that may, at their own festival.
+    pub(crate) roles: Vec<String>,
     /// For keys that are bound to no festival.
     pub(crate) of_installation: bool,
     parameters: Vec<Value>,
@@ -266,7 +284,10 @@ impl Api {
                 all.push(Operation {
                     method: method.to_uppercase(),
                     path: path.strip_prefix("/api/v1").expect("below it").to_owned(),
-                    of_installation: matches!(operation["x-right"].as_str(), Some("CreateFestivals" | "ManageKeys")),
+                    roles: serde_json::from_value(operation["x-roles"].clone()).unwrap_or_else(|_| {
+                        panic!("{method} {path} does not say who may: does its route name a right?")
+                    }),
+                    of_installation: operation["description"].as_str().unwrap().ends_with(" names no festival."),
                     parameters: operation["parameters"].as_array().cloned().unwrap_or_default(),
                     media,
                     body,

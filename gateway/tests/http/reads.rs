@@ -12,6 +12,7 @@ use engine::model::rejection::Rejection;
 use engine::model::status::{Role, TicketStatus};
 use engine::model::time::Timestamp;
 use futures_util::{StreamExt, stream};
+use gateway::http::kit::routes::Routes;
 use gateway::http::{Limits, app};
 use gateway::read_models::{Condition, ReadError, ReadModels, State};
 use serde_json::{Value, json};
@@ -20,7 +21,6 @@ use storage::views::gates::{
     AccessEntry, AccessLog, CountPosition, CountRow, Counts, GateViews, LogPosition, Tally, TicketRow, Tickets,
 };
 use storage::views::{Page, ViewsError};
-use utoipa_axum::router::OpenApiRouter;
 
 use crate::house::{House, fresh};
 
@@ -268,7 +268,7 @@ async fn an_answer_that_takes_too_long_is_not_waited_for() {
     let admin = house.festival("own", 10).await;
     let answer_within = Duration::from_millis(100);
     let limits = Limits { requests_per_s: None, answer_within, ..Limits::default() };
-    (house.router, _) = app(house.state.clone(), OpenApiRouter::new(), limits);
+    (house.router, _) = app(house.state.clone(), Routes::new(), limits);
     let began = Instant::now();
     let late = house.get(&admin, "/festivals/own/counts");
     let late = tokio::time::timeout(answer_within * 100, late).await.expect("an answer");

@@ -13,7 +13,6 @@ use engine::view::{Query, View};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use utoipa::{IntoParams, ToSchema};
-use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::auth::{Operator, Right};
@@ -23,14 +22,15 @@ use crate::http::gates::tickets::{tag_at, tag_text};
 use crate::http::kit::answer::{Changed, Done, unexpected_answer};
 use crate::http::kit::problem::{Fault, Problem};
 use crate::http::kit::request::{Change, Path, Query as QueryString, first};
+use crate::http::kit::routes::Routes;
 use crate::http::state::AppState;
 
 /// The routes of this file.
-pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
-        .routes(routes!(cashless_account, make_account))
-        .routes(routes!(merge_account))
-        .routes(routes!(claim_wallet))
+pub fn router() -> Routes {
+    Routes::new()
+        .with(Right::ServeWallets, routes!(cashless_account, make_account))
+        .with(Right::MoveMoney, routes!(merge_account))
+        .with(Right::ServeWallets, routes!(claim_wallet))
 }
 
 /// Whose wallet: exactly one of `wallet`, `tag`, `account`.
@@ -169,8 +169,8 @@ async fn cashless_account(
     operator: Operator,
     QueryString(query): QueryString<AccountQuery>,
 ) -> Result<Json<FoundAccount>, Problem> {
-    operator.anywhere(Right::ServeWallets)?;
-    let festival = query.festival.as_deref().map(|slug| operator.at(Right::ServeWallets, slug)).transpose()?;
+    operator.may()?;
+    let festival = query.festival.as_deref().map(|slug| operator.at(slug)).transpose()?;
     let one = "Name exactly one of wallet, tag, account.";
     let (wallet, unknown) = match (&query.wallet, &query.tag, &query.account) {
         (Some(wallet), None, None) => (wallet_at(wallet, "/wallet").map_err(of_query)?, Rejection::UnknownWallet),
@@ -211,9 +211,9 @@ pub struct NewAccount {
 #[utoipa::path(put, path = "/cashless/account", tag = "cashless", request_body = NewAccount,
     responses((status = 200, body = Account)))]
 async fn make_account(State(state): State<AppState>, change: Change<NewAccount>) -> Result<Changed<Account>, Problem> {
-    change.operator.anywhere(Right::ServeWallets)?;
+    change.operator.may()?;
     let NewAccount { account, festival } = change.body.read()?;
-    let festival = change.operator.at(Right::ServeWallets, &festival)?;
+    let festival = change.operator.at(&festival)?;
     let account = account_at(&account, "/account")?;
     if let Some(view) = wallets_of(&state, &change.operator, account, Some(festival)).await?.first() {
         return Ok(Changed { body: view.into(), replayed: false });
@@ -234,9 +234,9 @@ async fn merge_account(
     State(state): State<AppState>,
     change: Change<NewAccount>,
 ) -> Result<Changed<FoundAccount>, Problem> {
-    change.operator.anywhere(Right::MoveMoney)?;
+    change.operator.may()?;
     let NewAccount { account, festival } = change.body.read()?;
-    let festival = change.operator.at(Right::MoveMoney, &festival)?;
+    let festival = change.operator.at(&festival)?;
     let account = account_at(&account, "/account")?;
     let found = wallets_of(&state, &change.operator, account, Some(festival)).await?;
     let into = found.first().ok_or(Rejection::UnknownWallet)?.id;
@@ -335,7 +335,7 @@ async fn claim_wallet(
     change: Change<ClaimedBy>,
 ) -> Result<Done, Problem> {
     let wallet = wallet_in_path(&wallet)?;
-    wallet_for(&state, &change.operator, Right::ServeWallets, wallet).await?;
+    wallet_for(&state, &change.operator, wallet).await?;
     let account = account_at(&change.body.read()?.account, "/account")?;
     let action = AdminAction::Cashless(CashlessAction::Claim { wallet, account });
     state.ask_done(&change.operator, Some(change.key), action).await

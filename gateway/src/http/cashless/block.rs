@@ -3,7 +3,6 @@
 use axum::extract::State;
 use engine::cashless::command::CashlessAction;
 use engine::command::AdminAction;
-use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::auth::Right;
@@ -11,11 +10,12 @@ use crate::http::cashless::{wallet_for, wallet_in_path};
 use crate::http::kit::answer::Done;
 use crate::http::kit::problem::Problem;
 use crate::http::kit::request::{Change, Nothing, Path};
+use crate::http::kit::routes::Routes;
 use crate::http::state::AppState;
 
 /// The routes of this file.
-pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(block_wallet)).routes(routes!(unblock_wallet))
+pub fn router() -> Routes {
+    Routes::new().with(Right::MoveMoney, routes!(block_wallet)).with(Right::MoveMoney, routes!(unblock_wallet))
 }
 
 /// Blocks a wallet: nothing is paid, topped up, transferred or paid out until it is let go. Refunds still come in.
@@ -42,7 +42,7 @@ async fn unblock_wallet(
 
 async fn set_block(state: AppState, wallet: &str, change: Change<Nothing>, blocked: bool) -> Result<Done, Problem> {
     let wallet = wallet_in_path(wallet)?;
-    wallet_for(&state, &change.operator, Right::MoveMoney, wallet).await?;
+    wallet_for(&state, &change.operator, wallet).await?;
     change.body.read()?;
     let action = AdminAction::Cashless(CashlessAction::Block { wallet, blocked });
     state.ask_done(&change.operator, Some(change.key), action).await

@@ -22,7 +22,6 @@ use futures_util::stream::{self, StreamExt as _};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::auth::{Operator, Right};
@@ -33,6 +32,7 @@ use crate::http::kit::ndjson::{
 };
 use crate::http::kit::problem::{Fault, Problem};
 use crate::http::kit::request::{Path, first, parse_json};
+use crate::http::kit::routes::Routes;
 use crate::http::kit::shares::CallPermit;
 use crate::http::state::AppState;
 
@@ -43,8 +43,8 @@ const BUSY_WAIT: Duration = Duration::from_millis(100);
 const BUSY_TRIES: u32 = 50;
 
 /// The route of this file. It stands apart because it may take longer than others.
-pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(make_wallets))
+pub fn router() -> Routes {
+    Routes::new().with(Right::ServeWallets, routes!(make_wallets))
 }
 
 /// One line of a bulk call.
@@ -95,7 +95,7 @@ async fn make_wallets(
     Path(slug): Path<String>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let festival = operator.at(Right::ServeWallets, &slug)?;
+    let festival = operator.at(&slug)?;
     let (parts, mut body) = request.into_parts();
     let (key, request) = attempt(&operator, &parts)?;
     let qr_version = state.about(&slug).await?.qr_version;

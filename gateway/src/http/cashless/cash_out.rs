@@ -8,7 +8,6 @@ use engine::model::rejection::Rejection;
 use engine::view::{Query, View};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::auth::Right;
@@ -17,11 +16,12 @@ use crate::http::cashless::{TransactionReceipt, festival_for, move_money, wallet
 use crate::http::kit::answer::{Changed, unexpected_answer};
 use crate::http::kit::problem::Problem;
 use crate::http::kit::request::Change;
+use crate::http::kit::routes::Routes;
 use crate::http::state::AppState;
 
 /// The routes of this file.
-pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(cash_out))
+pub fn router() -> Routes {
+    Routes::new().with(Right::TakeCash, routes!(cash_out))
 }
 
 /// A wallet to be emptied.
@@ -51,11 +51,11 @@ pub struct PaidOut {
 #[utoipa::path(post, path = "/cashless/cash-out", tag = "cashless", request_body = CashOut,
     responses((status = 200, body = PaidOut)))]
 async fn cash_out(State(state): State<AppState>, change: Change<CashOut>) -> Result<Changed<PaidOut>, Problem> {
-    change.operator.anywhere(Right::TakeCash)?;
+    change.operator.may()?;
     let body = change.body.read()?;
     let wallet = wallet_at(&body.wallet, "/wallet")?;
     let named = body.festival.as_deref();
-    let festival = festival_for(&state, &change.operator, Right::TakeCash, wallet, named).await?;
+    let festival = festival_for(&state, &change.operator, wallet, named).await?;
     let action = CashlessAction::CashOut { wallet, festival };
     let Changed { body: moved, replayed } = move_money(&state, &change.operator, change.key, action).await?;
     let id = TransactionId::parse(moved.transaction_id.as_bytes()).ok_or_else(unexpected_answer)?;

@@ -6,7 +6,6 @@ use engine::model::ids::ProductNo;
 use engine::model::rejection::Rejection;
 use serde::Deserialize;
 use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::auth::Right;
@@ -16,11 +15,12 @@ use crate::http::kit::answer::Changed;
 use crate::http::kit::json::money;
 use crate::http::kit::problem::Problem;
 use crate::http::kit::request::Change;
+use crate::http::kit::routes::Routes;
 use crate::http::state::AppState;
 
 /// The routes of this file.
-pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(pay))
+pub fn router() -> Routes {
+    Routes::new().with(Right::MoveMoney, routes!(pay))
 }
 
 /// A payment.
@@ -63,10 +63,10 @@ pub struct PayLine {
 #[utoipa::path(post, path = "/cashless/pay", tag = "cashless", request_body = Pay,
     responses((status = 200, body = TransactionReceipt)))]
 async fn pay(State(state): State<AppState>, change: Change<Pay>) -> Result<Changed<TransactionReceipt>, Problem> {
-    change.operator.anywhere(Right::MoveMoney)?;
+    change.operator.may()?;
     let body = change.body.read()?;
     let (festival, vendor) = vendor_at(&body.vendor_id, "/vendorId")?;
-    change.operator.within(Right::MoveMoney, festival, Rejection::UnknownVendor)?;
+    change.operator.within(festival, Rejection::UnknownVendor)?;
     let wallet = wallet_at(&body.wallet, "/wallet")?;
     let amount = money::money(&body.amount, &body.currency)?;
     let line = |(at, line): (usize, &PayLine)| {

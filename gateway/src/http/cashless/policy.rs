@@ -8,7 +8,6 @@ use engine::command::AdminAction;
 use engine::view::{Query, View};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::auth::{Operator, Right};
@@ -16,11 +15,14 @@ use crate::http::kit::answer::{Done, unexpected_answer};
 use crate::http::kit::json::money;
 use crate::http::kit::problem::Problem;
 use crate::http::kit::request::{Change, Path};
+use crate::http::kit::routes::Routes;
 use crate::http::state::AppState;
 
 /// The routes of this file.
-pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(show_cash_policy, set_cash_policy))
+pub fn router() -> Routes {
+    Routes::new()
+        .with(Right::ServeWallets, routes!(show_cash_policy))
+        .with(Right::ManageCashless, routes!(set_cash_policy))
 }
 
 /// A festival's cashless policy. Amounts are decimal text in its currency, with as many places as that has: `5.00` euros,
@@ -116,7 +118,7 @@ async fn show_cash_policy(
     operator: Operator,
     Path(slug): Path<String>,
 ) -> Result<Json<Cashless>, Problem> {
-    operator.at(Right::ServeWallets, &slug)?;
+    operator.at(&slug)?;
     Ok(Json(cashless_policy_of(&state, &slug).await?.into()))
 }
 
@@ -128,7 +130,7 @@ async fn set_cash_policy(
     Path(slug): Path<String>,
     change: Change<Cashless>,
 ) -> Result<Done, Problem> {
-    let festival = change.operator.at(Right::ManageCashless, &slug)?;
+    let festival = change.operator.at(&slug)?;
     let policy = change.body.read()?.policy()?;
     let action = AdminAction::Cashless(CashlessAction::SetPolicy { festival, policy });
     state.ask_done(&change.operator, Some(change.key), action).await

@@ -7,7 +7,6 @@ use engine::model::ids::{ProductNo, VendorNo};
 use engine::model::money::Currency;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::auth::Right;
@@ -16,11 +15,14 @@ use crate::http::kit::answer::{Created, Done, unexpected_answer};
 use crate::http::kit::json::money;
 use crate::http::kit::problem::Problem;
 use crate::http::kit::request::{Change, Path};
+use crate::http::kit::routes::Routes;
 use crate::http::state::AppState;
 
 /// The routes of this file.
-pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(create_product)).routes(routes!(change_product))
+pub fn router() -> Routes {
+    Routes::new()
+        .with(Right::ManageCashless, routes!(create_product))
+        .with(Right::ManageCashless, routes!(change_product))
 }
 
 /// What a product is to be.
@@ -100,7 +102,7 @@ async fn create_product(
     Path((slug, vendor)): Path<(String, u16)>,
     change: Change<ProductTerms>,
 ) -> Result<Created<NumberedProduct>, Problem> {
-    let festival = change.operator.at(Right::ManageCashless, &slug)?;
+    let festival = change.operator.at(&slug)?;
     let values = change.body.read()?;
     let values = values.values(cashless_policy_of(&state, &slug).await?.currency)?;
     let put = CashlessAction::PutProduct { festival, vendor: VendorNo(vendor), product: None, values };
@@ -120,7 +122,7 @@ async fn change_product(
     Path((slug, vendor, product)): Path<(String, u16, u16)>,
     change: Change<ProductTerms>,
 ) -> Result<Done, Problem> {
-    let festival = change.operator.at(Right::ManageCashless, &slug)?;
+    let festival = change.operator.at(&slug)?;
     let values = change.body.read()?;
     let values = values.values(cashless_policy_of(&state, &slug).await?.currency)?;
     let (vendor, product) = (VendorNo(vendor), Some(ProductNo(product)));

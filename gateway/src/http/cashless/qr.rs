@@ -5,7 +5,6 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use engine::model::credential::wallet_text;
 use engine::view::{Query, View};
-use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::auth::{Operator, Right};
@@ -14,11 +13,12 @@ use crate::http::gates::tickets::qr_svg;
 use crate::http::kit::answer::unexpected_answer;
 use crate::http::kit::problem::Problem;
 use crate::http::kit::request::Path;
+use crate::http::kit::routes::Routes;
 use crate::http::state::AppState;
 
 /// The routes of this file.
-pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(wallet_qr))
+pub fn router() -> Routes {
+    Routes::new().with(Right::ServeWallets, routes!(wallet_qr))
 }
 
 /// Draws a wallet's QR, signed with its issuer's present key.
@@ -31,7 +31,7 @@ async fn wallet_qr(
     Path(wallet): Path<String>,
 ) -> Result<impl IntoResponse, Problem> {
     let wallet = wallet_in_path(&wallet)?;
-    let issuer = wallet_for(&state, &operator, Right::ServeWallets, wallet).await?.issuer;
+    let issuer = wallet_for(&state, &operator, wallet).await?.issuer;
     let View::About(festival) = state.query(Query::About(issuer)).await? else { return Err(unexpected_answer()) };
     let version = festival.qr_version;
     let claim = state.qr_secret.key(issuer, version).sign_wallet(wallet, issuer, version);

@@ -7,7 +7,6 @@ use engine::model::rejection::Rejection;
 use engine::view::{Query, View};
 use serde::Deserialize;
 use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::auth::Right;
@@ -16,11 +15,12 @@ use crate::http::kit::answer::{Changed, unexpected_answer};
 use crate::http::kit::json::money;
 use crate::http::kit::problem::{Fault, Problem};
 use crate::http::kit::request::Change;
+use crate::http::kit::routes::Routes;
 use crate::http::state::AppState;
 
 /// The routes of this file.
-pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(refund))
+pub fn router() -> Routes {
+    Routes::new().with(Right::MoveMoney, routes!(refund))
 }
 
 /// What is to be given back.
@@ -57,7 +57,7 @@ pub struct ReturnedLine {
 #[utoipa::path(post, path = "/cashless/refund", tag = "cashless", request_body = Refund,
     responses((status = 200, body = TransactionReceipt)))]
 async fn refund(State(state): State<AppState>, change: Change<Refund>) -> Result<Changed<TransactionReceipt>, Problem> {
-    change.operator.anywhere(Right::MoveMoney)?;
+    change.operator.may()?;
     let body = change.body.read()?;
     let id = uuid_at(&body.transaction_id, "/transactionId")?.as_u128();
     let payment = TransactionId::from_u128(id).ok_or(Rejection::UnknownTransaction)?;
@@ -71,7 +71,7 @@ async fn refund(State(state): State<AppState>, change: Change<Refund>) -> Result
         return Err(Problem::field("/lines", "must come without an amount: they say how much it is"));
     }
     let festival = taken_at(&state, payment).await?;
-    change.operator.within(Right::MoveMoney, festival, Rejection::UnknownTransaction)?;
+    change.operator.within(festival, Rejection::UnknownTransaction)?;
     let lines = match body.lines.is_empty() {
         true => Box::default(),
         false => returned(&state, payment, &body.lines).await?,

@@ -13,7 +13,6 @@ use engine::model::time::Timestamp;
 use engine::view::{Query, View};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::auth::{Operator, Right, enrolment_code_hash};
@@ -24,11 +23,14 @@ use crate::http::kit::answer::{Created, Page, PageQuery, unexpected_answer};
 use crate::http::kit::json::Moment;
 use crate::http::kit::problem::Problem;
 use crate::http::kit::request::{Change, Path, Query as QueryString};
+use crate::http::kit::routes::Routes;
 use crate::http::state::AppState;
 
 /// The routes of this file.
-pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(offer_terminal)).routes(routes!(list_terminals))
+pub fn router() -> Routes {
+    Routes::new()
+        .with(Right::ManageDevices, routes!(offer_terminal))
+        .with(Right::ManageDevices, routes!(list_terminals))
 }
 
 /// A terminal that is to be enrolled.
@@ -76,10 +78,10 @@ async fn offer_terminal(
     Path(slug): Path<String>,
     change: Change<NewTerminal>,
 ) -> Result<Created<EnrolmentCode>, Problem> {
-    let festival = change.operator.at(Right::ManageDevices, &slug)?;
+    let festival = change.operator.at(&slug)?;
     let NewTerminal { name, vendor, cashier } = change.body.read()?;
     if cashier {
-        change.operator.at(Right::TakeCash, &slug)?;
+        change.operator.may_also(Right::TakeCash)?;
     }
     let code = state.one_time.enrolment_code(festival, &change.key);
     let action = CashlessAction::OfferTerminal {
@@ -110,7 +112,7 @@ async fn list_terminals(
     Path(slug): Path<String>,
     QueryString(page): QueryString<PageQuery>,
 ) -> Result<Json<Page<Terminal>>, Problem> {
-    let festival = operator.at(Right::ManageDevices, &slug)?;
+    let festival = operator.at(&slug)?;
     let limit = page.limit()?;
     let mut from = page.after::<u32>()?.map_or(0, |after| after.saturating_add(1));
     let seen = last_seen(&state, festival).await?;

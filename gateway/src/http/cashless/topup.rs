@@ -4,7 +4,6 @@ use axum::extract::State;
 use engine::cashless::command::{CashlessAction, Source};
 use serde::Deserialize;
 use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::auth::Right;
@@ -13,11 +12,12 @@ use crate::http::kit::answer::Changed;
 use crate::http::kit::json::money;
 use crate::http::kit::problem::{Fault, Problem};
 use crate::http::kit::request::Change;
+use crate::http::kit::routes::Routes;
 use crate::http::state::AppState;
 
 /// The routes of this file.
-pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(top_up))
+pub fn router() -> Routes {
+    Routes::new().with(Right::TakeCash, routes!(top_up))
 }
 
 /// Money that comes in.
@@ -56,9 +56,9 @@ pub enum Method {
 #[utoipa::path(post, path = "/cashless/topup", tag = "cashless", request_body = TopUp,
     responses((status = 200, body = TransactionReceipt)))]
 async fn top_up(State(state): State<AppState>, change: Change<TopUp>) -> Result<Changed<TransactionReceipt>, Problem> {
-    change.operator.anywhere(Right::TakeCash)?;
+    change.operator.may()?;
     let body = change.body.read()?;
-    let festival = change.operator.at(Right::TakeCash, &body.festival)?;
+    let festival = change.operator.at(&body.festival)?;
     let wallet = wallet_at(&body.wallet, "/wallet")?;
     let amount = money::money(&body.amount, &body.currency)?;
     if let Method::Card = body.method {

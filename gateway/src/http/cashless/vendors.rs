@@ -11,7 +11,6 @@ use engine::model::money::Currency;
 use engine::view::{Query, View};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::auth::{Operator, Right};
@@ -21,11 +20,16 @@ use crate::http::kit::answer::{Created, Done, unexpected_answer};
 use crate::http::kit::json::{VendorKind, money};
 use crate::http::kit::problem::Problem;
 use crate::http::kit::request::{Change, Path};
+use crate::http::kit::routes::Routes;
 use crate::http::state::AppState;
 
 /// The routes of this file.
-pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(list_vendors, create_vendor)).routes(routes!(show_vendor, change_vendor))
+pub fn router() -> Routes {
+    Routes::new()
+        .with(Right::ServeWallets, routes!(list_vendors))
+        .with(Right::ManageCashless, routes!(create_vendor))
+        .with(Right::ServeWallets, routes!(show_vendor))
+        .with(Right::ManageCashless, routes!(change_vendor))
 }
 
 /// What a vendor is to be.
@@ -166,7 +170,7 @@ async fn list_vendors(
     operator: Operator,
     Path(slug): Path<String>,
 ) -> Result<Json<Vendors>, Problem> {
-    let festival = operator.at(Right::ServeWallets, &slug)?;
+    let festival = operator.at(&slug)?;
     let cash = cash_of(&state, &slug).await?;
     Ok(Json(Vendors { items: cash.vendors.iter().map(|view| Vendor::of(festival, view)).collect() }))
 }
@@ -179,7 +183,7 @@ async fn show_vendor(
     operator: Operator,
     Path((slug, vendor)): Path<(String, u16)>,
 ) -> Result<Json<VendorAndProducts>, Problem> {
-    let festival = operator.at(Right::ServeWallets, &slug)?;
+    let festival = operator.at(&slug)?;
     let (currency, view) = vendor_of(&state, &slug, vendor).await?;
     let products = view.products.iter().map(|product| Product::of(product, currency)).collect();
     Ok(Json(VendorAndProducts { vendor: Vendor::of(festival, &view), products }))
@@ -193,7 +197,7 @@ async fn create_vendor(
     Path(slug): Path<String>,
     change: Change<VendorTerms>,
 ) -> Result<Created<NumberedVendor>, Problem> {
-    let festival = change.operator.at(Right::ManageCashless, &slug)?;
+    let festival = change.operator.at(&slug)?;
     let values = change.body.read()?.values()?;
     let action = AdminAction::Cashless(CashlessAction::PutVendor { festival, vendor: None, values });
     let (AdminAnswer::Vendor(vendor), replayed) = state.ask(&change.operator, Some(change.key), action).await? else {
@@ -213,7 +217,7 @@ async fn change_vendor(
     Path((slug, vendor)): Path<(String, u16)>,
     change: Change<VendorTerms>,
 ) -> Result<Done, Problem> {
-    let festival = change.operator.at(Right::ManageCashless, &slug)?;
+    let festival = change.operator.at(&slug)?;
     let values = change.body.read()?.values()?;
     let action = AdminAction::Cashless(CashlessAction::PutVendor { festival, vendor: Some(VendorNo(vendor)), values });
     state.ask_done(&change.operator, Some(change.key), action).await

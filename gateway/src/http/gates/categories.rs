@@ -8,7 +8,6 @@ use engine::model::ids::{CategoryNo, ZONES_MAX, ZoneNo};
 use engine::model::rejection::Rejection;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::auth::Right;
@@ -17,11 +16,14 @@ use crate::http::kit::answer::{Created, Done, unexpected_answer};
 use crate::http::kit::json::{CategoryKind, Moment, Price};
 use crate::http::kit::problem::Problem;
 use crate::http::kit::request::{Change, Path};
+use crate::http::kit::routes::Routes;
 use crate::http::state::AppState;
 
 /// The routes of this file.
-pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(create_category)).routes(routes!(change_category))
+pub fn router() -> Routes {
+    Routes::new()
+        .with(Right::ManageFestival, routes!(create_category))
+        .with(Right::ManageFestival, routes!(change_category))
 }
 
 /// What a category says of its tickets.
@@ -118,7 +120,7 @@ async fn create_category(
     Path(slug): Path<String>,
     change: Change<CategoryTerms>,
 ) -> Result<Created<NumberedCategory>, Problem> {
-    let festival = change.operator.at(Right::ManageFestival, &slug)?;
+    let festival = change.operator.at(&slug)?;
     let values = change.body.read()?.values()?;
     let action = AdminAction::PutCategory { festival, category: None, values };
     let asked = state.ask(&change.operator, Some(change.key), action).await?;
@@ -136,7 +138,7 @@ async fn change_category(
     Path((slug, category)): Path<(String, u16)>,
     change: Change<CategoryTerms>,
 ) -> Result<Done, Problem> {
-    let festival = change.operator.at(Right::ManageFestival, &slug)?;
+    let festival = change.operator.at(&slug)?;
     let values = change.body.read()?.values()?;
     let action = AdminAction::PutCategory { festival, category: Some(CategoryNo(category)), values };
     state.ask_done(&change.operator, Some(change.key), action).await

@@ -13,7 +13,6 @@ use engine::view::{Query, View};
 use serde::{Deserialize, Serialize};
 use tapgate_wire::Offer;
 use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::auth::{Operator, Right, enrolment_code_hash};
@@ -23,16 +22,17 @@ use crate::http::kit::json::Moment;
 use crate::http::kit::problem::{Fault, Problem};
 use crate::http::kit::reason::{Reason, a_reason};
 use crate::http::kit::request::{Change, Nothing, Path, Query as QueryString};
+use crate::http::kit::routes::Routes;
 use crate::http::state::AppState;
 
 /// The routes of this file.
-pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
-        .routes(routes!(offer_enrolment))
-        .routes(routes!(list_devices))
-        .routes(routes!(show_device))
-        .routes(routes!(revoke_device))
-        .routes(routes!(readmit_device))
+pub fn router() -> Routes {
+    Routes::new()
+        .with(Right::ManageDevices, routes!(offer_enrolment))
+        .with(Right::ManageDevices, routes!(list_devices))
+        .with(Right::ManageDevices, routes!(show_device))
+        .with(Right::ManageDevices, routes!(revoke_device))
+        .with(Right::ManageFestival, routes!(readmit_device))
 }
 
 /// A reader that is to be enrolled.
@@ -127,7 +127,7 @@ async fn offer_enrolment(
     Path(slug): Path<String>,
     change: Change<NewDevice>,
 ) -> Result<Created<EnrolmentCode>, Problem> {
-    let festival = change.operator.at(Right::ManageDevices, &slug)?;
+    let festival = change.operator.at(&slug)?;
     let NewDevice { gate, name } = change.body.read()?;
     let code = state.one_time.enrolment_code(festival, &change.key);
     let action = AdminAction::OfferEnrolment {
@@ -154,7 +154,7 @@ async fn list_devices(
     Path(slug): Path<String>,
     QueryString(page): QueryString<PageQuery>,
 ) -> Result<Json<Page<Device>>, Problem> {
-    let festival = operator.at(Right::ManageDevices, &slug)?;
+    let festival = operator.at(&slug)?;
     let limit = page.limit()?;
     let from = page.after::<u32>()?.map_or(0, |after| after.saturating_add(1));
     let query = Query::Devices { festival, from, limit: limit as u32 + 1 };
@@ -162,10 +162,10 @@ async fn list_devices(
     Ok(Json(Page::of(devices, limit, |device| device.id.number(), |device| Device::from(&device))))
 }
 
-fn device_for(operator: &Operator, right: Right, text: &str) -> Result<DeviceId, Problem> {
+fn device_for(operator: &Operator, text: &str) -> Result<DeviceId, Problem> {
     let device = DeviceId::parse(text)
         .ok_or_else(|| Problem::from(Fault::InvalidPath).detail("A device's id looks like 1a2b3c4d-17."))?;
-    operator.within(right, device.festival(), Rejection::UnknownDevice)?;
+    operator.within(device.festival(), Rejection::UnknownDevice)?;
     Ok(device)
 }
 
@@ -177,7 +177,7 @@ async fn show_device(
     operator: Operator,
     Path(device): Path<String>,
 ) -> Result<Json<Device>, Problem> {
-    let device = device_for(&operator, Right::ManageDevices, &device)?;
+    let device = device_for(&operator, &device)?;
     let View::Device(view) = state.query(Query::Device(device)).await? else { return Err(unexpected_answer()) };
     Ok(Json(Device::from(&view)))
 }
@@ -190,7 +190,7 @@ async fn revoke_device(
     Path(device): Path<String>,
     change: Change<Nothing>,
 ) -> Result<Done, Problem> {
-    let device = device_for(&change.operator, Right::ManageDevices, &device)?;
+    let device = device_for(&change.operator, &device)?;
     change.body.read()?;
     state.ask_done(&change.operator, Some(change.key), AdminAction::RevokeDevice { device }).await
 }
@@ -203,7 +203,7 @@ async fn readmit_device(
     Path(device): Path<String>,
     change: Change<Reason>,
 ) -> Result<Done, Problem> {
-    let device = device_for(&change.operator, Right::ManageFestival, &device)?;
+    let device = device_for(&change.operator, &device)?;
     let reason = a_reason(change.body.read()?.reason)?;
     let action = AdminAction::ByHand(ByHand::ReadmitDevice { device, reason });
     state.ask_done(&change.operator, Some(change.key), action).await

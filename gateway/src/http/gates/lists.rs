@@ -14,7 +14,6 @@ use storage::views;
 use storage::views::gates::{AccessLog, CountPosition, CountRow, Counts, GateViews, TicketRow, Tickets};
 use storage::views::{Span, ViewsError};
 use utoipa::{IntoParams, ToSchema};
-use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::auth::{Operator, Right};
@@ -24,16 +23,17 @@ use crate::http::kit::answer::{Page, PageQuery, Position};
 use crate::http::kit::json::{Moment, TicketStatus, direction_word, span};
 use crate::http::kit::problem::{Fault, Problem};
 use crate::http::kit::request::{Path, Query};
+use crate::http::kit::routes::Routes;
 use crate::http::kit::shares::{CallPermits, Most};
 use crate::http::state::AppState;
 
 /// The routes of this file.
-pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
-        .routes(routes!(list_tickets))
-        .routes(routes!(list_access_log))
-        .routes(routes!(minute_counts))
-        .routes(routes!(ticket_history))
+pub fn router() -> Routes {
+    Routes::new()
+        .with(Right::ManageTickets, routes!(list_tickets))
+        .with(Right::LookUp, routes!(list_access_log))
+        .with(Right::LookUp, routes!(minute_counts))
+        .with(Right::LookUp, routes!(ticket_history))
 }
 
 /// Reads at a time, unless told: each holds a thread of the pool for what may block, one snapshot of the store, and at most
@@ -107,7 +107,7 @@ async fn list_tickets(
     Path(slug): Path<String>,
     Query(query): Query<TicketsQuery>,
 ) -> Result<Json<Page<TicketInList>>, Problem> {
-    let festival = operator.at(Right::ManageTickets, &slug)?;
+    let festival = operator.at(&slug)?;
     let holder = query.holder.as_deref().map(uuid::Uuid::try_parse).transpose();
     let holder = holder.map_err(|_| Problem::from(Fault::InvalidQuery).detail("holder must be a UUID."))?;
     let of = Tickets {
@@ -243,7 +243,7 @@ async fn list_access_log(
     Path(slug): Path<String>,
     Query(query): Query<AccessLogQuery>,
 ) -> Result<Json<Page<AccessEntry>>, Problem> {
-    let festival = operator.at(Right::LookUp, &slug)?;
+    let festival = operator.at(&slug)?;
     let span = span(query.from, query.to)?;
     let of = match (query.zone, query.device) {
         (Some(zone), None) => AccessLog::Zone(festival, zone_no(zone)?, span),
@@ -276,7 +276,7 @@ async fn ticket_history(
     Path(ticket): Path<String>,
     Query(page): Query<PageQuery>,
 ) -> Result<Json<Page<AccessEntry>>, Problem> {
-    let ticket = ticket_for(&operator, Right::LookUp, &ticket)?;
+    let ticket = ticket_for(&operator, &ticket)?;
     entries(&state, AccessLog::Ticket(ticket, Span::ALWAYS), &page).await
 }
 
@@ -376,7 +376,7 @@ async fn minute_counts(
     Path(slug): Path<String>,
     Query(query): Query<CountsQuery>,
 ) -> Result<Json<Page<MinuteCount>>, Problem> {
-    let of = Counts { festival: operator.at(Right::LookUp, &slug)?, span: span(query.from, query.to)? };
+    let of = Counts { festival: operator.at(&slug)?, span: span(query.from, query.to)? };
     let page = PageQuery { cursor: query.cursor, limit: query.limit };
     let (after, limit) = (page.after()?, page.limit()?);
     let rows = state.read(move |models| Ok(by_gate(&*models.gates()?, of, after, limit + 1)?)).await?;

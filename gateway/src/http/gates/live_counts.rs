@@ -6,7 +6,6 @@ use engine::gates::view::LiveView;
 use engine::view::{Query, View};
 use serde::Serialize;
 use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::auth::{Operator, Right};
@@ -15,6 +14,7 @@ use crate::http::kit::answer::unexpected_answer;
 use crate::http::kit::json::{FestivalStatus, Moment};
 use crate::http::kit::problem::Problem;
 use crate::http::kit::request::Path;
+use crate::http::kit::routes::Routes;
 use crate::http::state::AppState;
 use crate::server::latency::Latency;
 
@@ -22,8 +22,8 @@ use crate::server::latency::Latency;
 const LATENCY_S: u64 = 10;
 
 /// The routes of this file.
-pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(live_counts))
+pub fn router() -> Routes {
+    Routes::new().with(Right::LookUp, routes!(live_counts))
 }
 
 /// Counters of a festival. Rates are differences of two.
@@ -134,7 +134,7 @@ async fn live_counts(
     operator: Operator,
     Path(slug): Path<String>,
 ) -> Result<Json<LiveCounts>, Problem> {
-    let festival = operator.at(Right::LookUp, &slug)?;
+    let festival = operator.at(&slug)?;
     let View::Live(view) = state.query(Query::Live(festival)).await? else { return Err(unexpected_answer()) };
     Ok(Json(LiveCounts::of(&view, state.latency.last(LATENCY_S))))
 }

@@ -15,7 +15,6 @@ use fast_qr::convert::svg::SvgBuilder;
 use fast_qr::{ECL, QRBuilder};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::auth::{Operator, Right};
@@ -25,22 +24,23 @@ use crate::http::kit::json::{Moment, TicketStatus};
 use crate::http::kit::problem::{Fault, Problem};
 use crate::http::kit::reason::{Reason, a_reason};
 use crate::http::kit::request::{Change, Nothing, Path};
+use crate::http::kit::routes::Routes;
 use crate::http::state::AppState;
 
 /// The routes of this file.
-pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
-        .routes(routes!(show_ticket))
-        .routes(routes!(ticket_qr))
-        .routes(routes!(set_ticket_status))
-        .routes(routes!(block_ticket))
-        .routes(routes!(unblock_ticket))
-        .routes(routes!(bind_tag))
-        .routes(routes!(report_ticket_tag_lost))
-        .routes(routes!(undo_scan))
-        .routes(routes!(restore_ticket))
-        .routes(routes!(admit_by_hand))
-        .routes(routes!(tickets_by_code))
+pub fn router() -> Routes {
+    Routes::new()
+        .with(Right::LookUp, routes!(show_ticket))
+        .with(Right::ManageTickets, routes!(ticket_qr))
+        .with(Right::ManageTickets, routes!(set_ticket_status))
+        .with(Right::BlockTickets, routes!(block_ticket))
+        .with(Right::BlockTickets, routes!(unblock_ticket))
+        .with(Right::ManageTickets, routes!(bind_tag))
+        .with(Right::ManageTickets, routes!(report_ticket_tag_lost))
+        .with(Right::UndoScans, routes!(undo_scan))
+        .with(Right::ManageFestival, routes!(restore_ticket))
+        .with(Right::AdmitByHand, routes!(admit_by_hand))
+        .with(Right::LookUp, routes!(tickets_by_code))
 }
 
 /// A ticket.
@@ -119,9 +119,9 @@ pub fn ticket_id(text: &str) -> Result<TicketId, Problem> {
 ///
 /// # Errors
 /// As [`ticket_id`] and [`Operator::within`].
-pub fn ticket_for(operator: &Operator, right: Right, text: &str) -> Result<TicketId, Problem> {
+pub fn ticket_for(operator: &Operator, text: &str) -> Result<TicketId, Problem> {
     let ticket = ticket_id(text)?;
-    operator.within(right, ticket.festival(), Rejection::UnknownTicket)?;
+    operator.within(ticket.festival(), Rejection::UnknownTicket)?;
     Ok(ticket)
 }
 
@@ -145,7 +145,7 @@ async fn show_ticket(
     operator: Operator,
     Path(ticket): Path<String>,
 ) -> Result<Json<Ticket>, Problem> {
-    let ticket = ticket_for(&operator, Right::LookUp, &ticket)?;
+    let ticket = ticket_for(&operator, &ticket)?;
     let View::Ticket(view) = state.query(Query::Ticket(ticket)).await? else { return Err(unexpected_answer()) };
     Ok(Json(Ticket::from(&view)))
 }
@@ -159,7 +159,7 @@ async fn ticket_qr(
     operator: Operator,
     Path(ticket): Path<String>,
 ) -> Result<impl IntoResponse, Problem> {
-    let ticket = ticket_for(&operator, Right::ManageTickets, &ticket)?;
+    let ticket = ticket_for(&operator, &ticket)?;
     let View::Ticket(view) = state.query(Query::Ticket(ticket)).await? else { return Err(unexpected_answer()) };
     let claim = state.qr_secret.key(ticket.festival(), view.qr_version).sign(ticket, view.qr_version);
     Ok(([(header::CONTENT_TYPE, "image/svg+xml")], qr_svg(&credential::text(&claim))?))
@@ -182,7 +182,7 @@ async fn set_ticket_status(
     Path(ticket): Path<String>,
     change: Change<ToTicketStatus>,
 ) -> Result<Done, Problem> {
-    let ticket = ticket_for(&change.operator, Right::ManageTickets, &ticket)?;
+    let ticket = ticket_for(&change.operator, &ticket)?;
     let to = change.body.read()?.status.0;
     state.ask_done(&change.operator, Some(change.key), AdminAction::SetTicketStatus { ticket, to }).await
 }
@@ -210,7 +210,7 @@ async fn unblock_ticket(
 }
 
 async fn set_blocked(state: &AppState, ticket: &str, change: Change<Nothing>, blocked: bool) -> Result<Done, Problem> {
-    let ticket = ticket_for(&change.operator, Right::BlockTickets, ticket)?;
+    let ticket = ticket_for(&change.operator, ticket)?;
     change.body.read()?;
     state.ask_done(&change.operator, Some(change.key), AdminAction::BlockTicket { ticket, blocked }).await
 }
@@ -256,7 +256,7 @@ async fn bind_tag(
     Path(ticket): Path<String>,
     change: Change<Tag>,
 ) -> Result<Done, Problem> {
-    let ticket = ticket_for(&change.operator, Right::ManageTickets, &ticket)?;
+    let ticket = ticket_for(&change.operator, &ticket)?;
     let tag = change.body.read()?.parse()?;
     state.ask_done(&change.operator, Some(change.key), AdminAction::BindTag { ticket, tag }).await
 }
@@ -270,7 +270,7 @@ async fn report_ticket_tag_lost(
     Path(ticket): Path<String>,
     change: Change<Nothing>,
 ) -> Result<Done, Problem> {
-    let ticket = ticket_for(&change.operator, Right::ManageTickets, &ticket)?;
+    let ticket = ticket_for(&change.operator, &ticket)?;
     change.body.read()?;
     state.ask_done(&change.operator, Some(change.key), AdminAction::ReportTicketTagLost { ticket }).await
 }
@@ -283,7 +283,7 @@ async fn undo_scan(
     Path(ticket): Path<String>,
     change: Change<Nothing>,
 ) -> Result<Done, Problem> {
-    let ticket = ticket_for(&change.operator, Right::UndoScans, &ticket)?;
+    let ticket = ticket_for(&change.operator, &ticket)?;
     change.body.read()?;
     state.ask_done(&change.operator, Some(change.key), AdminAction::UndoScan { ticket }).await
 }
@@ -297,7 +297,7 @@ async fn restore_ticket(
     Path(ticket): Path<String>,
     change: Change<Reason>,
 ) -> Result<Done, Problem> {
-    let ticket = ticket_for(&change.operator, Right::ManageFestival, &ticket)?;
+    let ticket = ticket_for(&change.operator, &ticket)?;
     let reason = a_reason(change.body.read()?.reason)?;
     let action = AdminAction::ByHand(ByHand::RestoreTicket { ticket, reason });
     state.ask_done(&change.operator, Some(change.key), action).await
@@ -325,7 +325,7 @@ async fn admit_by_hand(
     Path(ticket): Path<String>,
     change: Change<AdmissionByHand>,
 ) -> Result<Done, Problem> {
-    let ticket = ticket_for(&change.operator, Right::AdmitByHand, &ticket)?;
+    let ticket = ticket_for(&change.operator, &ticket)?;
     let AdmissionByHand { gate, reason } = change.body.read()?;
     let action = ByHand::Admit { ticket, gate: GateNo(gate), reason: a_reason(reason)? };
     state.ask_done(&change.operator, Some(change.key), AdminAction::ByHand(action)).await
@@ -347,7 +347,7 @@ async fn tickets_by_code(
     operator: Operator,
     Path((slug, code)): Path<(String, String)>,
 ) -> Result<Json<TicketsWithCode>, Problem> {
-    let festival = operator.at(Right::LookUp, &slug)?;
+    let festival = operator.at(&slug)?;
     let code = TicketCode::parse(&code)
         .ok_or_else(|| Problem::from(Fault::InvalidPath).detail("A printed code has eight letters and digits."))?;
     let mut items = Vec::new();

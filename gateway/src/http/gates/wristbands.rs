@@ -9,7 +9,6 @@ use engine::model::rejection::Rejection;
 use engine::view::{Query, View};
 use serde::Serialize;
 use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::auth::{Operator, Right};
@@ -17,11 +16,14 @@ use crate::http::gates::tickets::{tag_at, tag_text};
 use crate::http::kit::answer::{Done, unexpected_answer};
 use crate::http::kit::problem::{Fault, Problem};
 use crate::http::kit::request::{Change, Nothing, Path};
+use crate::http::kit::routes::Routes;
 use crate::http::state::AppState;
 
 /// The routes of this file.
-pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(show_wristband)).routes(routes!(report_wristband_lost))
+pub fn router() -> Routes {
+    Routes::new()
+        .with(Right::ServeWallets, routes!(show_wristband))
+        .with(Right::ServeWallets, routes!(report_wristband_lost))
 }
 
 /// A wristband.
@@ -52,7 +54,7 @@ async fn wristband(state: &AppState, operator: &Operator, uid: &str) -> Result<T
     })?;
     let View::Tag(view) = state.query(Query::Tag(tag)).await? else { return Err(unexpected_answer()) };
     let festival = view.festival.ok_or(Rejection::UnknownTag)?;
-    operator.within(Right::ServeWallets, festival, Rejection::UnknownTag)?;
+    operator.within(festival, Rejection::UnknownTag)?;
     Ok(view)
 }
 

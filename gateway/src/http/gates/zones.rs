@@ -9,7 +9,6 @@ use engine::model::rejection::Rejection;
 use engine::view::{Query, View};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::auth::{Operator, Right};
@@ -17,16 +16,17 @@ use crate::http::kit::answer::{Created, Done, Page, PageQuery, unexpected_answer
 use crate::http::kit::json::ZoneState;
 use crate::http::kit::problem::Problem;
 use crate::http::kit::request::{Change, Path, Query as QueryString};
+use crate::http::kit::routes::Routes;
 use crate::http::state::AppState;
 
 /// The routes of this file.
-pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
-        .routes(routes!(create_zone))
-        .routes(routes!(change_zone))
-        .routes(routes!(set_zone_state))
-        .routes(routes!(list_inside))
-        .routes(routes!(add_gate))
+pub fn router() -> Routes {
+    Routes::new()
+        .with(Right::ManageFestival, routes!(create_zone))
+        .with(Right::ManageFestival, routes!(change_zone))
+        .with(Right::SteerZones, routes!(set_zone_state))
+        .with(Right::LookUp, routes!(list_inside))
+        .with(Right::ManageFestival, routes!(add_gate))
 }
 
 /// A zone.
@@ -183,7 +183,7 @@ async fn create_zone(
     Path(slug): Path<String>,
     change: Change<NewZone>,
 ) -> Result<Created<NumberedZone>, Problem> {
-    let festival = change.operator.at(Right::ManageFestival, &slug)?;
+    let festival = change.operator.at(&slug)?;
     let NewZone { name, parent, capacity } = change.body.read()?;
     let parent = parent.map(zone_no).transpose()?;
     let action = AdminAction::PutZone { festival, zone: None, name, parent, capacity };
@@ -204,7 +204,7 @@ async fn change_zone(
     Path((slug, zone)): Path<(String, u8)>,
     change: Change<ZoneValues>,
 ) -> Result<Done, Problem> {
-    let festival = change.operator.at(Right::ManageFestival, &slug)?;
+    let festival = change.operator.at(&slug)?;
     let zone = Some(zone_no(zone)?);
     let ZoneValues { name, capacity } = change.body.read()?;
     let action = AdminAction::PutZone { festival, zone, name, parent: None, capacity };
@@ -220,7 +220,7 @@ async fn set_zone_state(
     Path((slug, zone)): Path<(String, u8)>,
     change: Change<ToZoneState>,
 ) -> Result<Done, Problem> {
-    let festival = change.operator.at(Right::SteerZones, &slug)?;
+    let festival = change.operator.at(&slug)?;
     let zone = zone_no(zone)?;
     let to = change.body.read()?.state.0;
     state.ask_done(&change.operator, Some(change.key), AdminAction::SetZoneState { festival, zone, state: to }).await
@@ -235,7 +235,7 @@ async fn list_inside(
     Path((slug, zone)): Path<(String, u8)>,
     QueryString(page): QueryString<PageQuery>,
 ) -> Result<Json<Page<Person>>, Problem> {
-    let festival = operator.at(Right::LookUp, &slug)?;
+    let festival = operator.at(&slug)?;
     let (zone, after, limit) = (zone_no(zone)?, page.after::<TicketId>()?, page.limit()?);
     let query = Query::Inside { festival, zone, after, limit: limit as u32 + 1 };
     let View::Inside(tickets) = state.query(query).await? else { return Err(unexpected_answer()) };
@@ -251,7 +251,7 @@ async fn add_gate(
     Path(slug): Path<String>,
     change: Change<NewGate>,
 ) -> Result<Created<NumberedGate>, Problem> {
-    let festival = change.operator.at(Right::ManageFestival, &slug)?;
+    let festival = change.operator.at(&slug)?;
     let NewGate { name, zone } = change.body.read()?;
     let action = AdminAction::AddGate { festival, zone: zone_no(zone)?, name };
     let (AdminAnswer::Gate(gate), replayed) = state.ask(&change.operator, Some(change.key), action).await? else {

@@ -2,15 +2,13 @@
 
 use serde_json::json;
 use utoipa::openapi::header::HeaderBuilder;
-use utoipa::openapi::path::{HttpMethod, Operation, Parameter, ParameterBuilder, ParameterIn, PathItem};
+use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem};
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{Components, ContentBuilder, OpenApi, Ref, RefOr, Required, Response, ResponseBuilder};
 use utoipa::{OpenApi as _, PartialSchema, ToSchema};
 
 use crate::http::kit::problem::{FieldError, PROBLEM_JSON, ProblemBody};
-
-mod rights;
 
 const KEY_SCHEME: &str = "key";
 
@@ -62,9 +60,7 @@ pub fn complete(api: &mut OpenApi) {
         components.schemas.insert(name.into_owned(), schema);
     }
     loosen_parts(components);
-    for (path, item) in &mut api.paths.paths {
-        complete_item(path, item);
-    }
+    api.paths.paths.values_mut().for_each(complete_item);
     let guide = include_str!("guide.md");
     let description = api.info.description.get_or_insert_default();
     *description = format!("{description}\n\n{guide}");
@@ -91,15 +87,14 @@ fn loosen_parts(components: &mut Components) {
     }
 }
 
-fn complete_item(path: &str, item: &mut PathItem) {
-    for (operation, method, changes) in [
-        (&mut item.get, HttpMethod::Get, None),
-        (&mut item.post, HttpMethod::Post, Some(Required::True)),
-        (&mut item.put, HttpMethod::Put, Some(Required::True)),
-        (&mut item.delete, HttpMethod::Delete, Some(Required::False)),
+fn complete_item(item: &mut PathItem) {
+    for (operation, changes) in [
+        (&mut item.get, None),
+        (&mut item.post, Some(Required::True)),
+        (&mut item.put, Some(Required::True)),
+        (&mut item.delete, Some(Required::False)),
     ] {
         if let Some(operation) = operation {
-            rights::say(operation, &method, path);
             complete_operation(operation, changes);
         }
     }

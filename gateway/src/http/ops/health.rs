@@ -12,6 +12,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::http::kit::problem::{Fault, Problem};
+use crate::http::kit::routes::Routes;
 use crate::http::state::AppState;
 use crate::read_models;
 
@@ -21,8 +22,8 @@ pub fn router() -> OpenApiRouter<AppState> {
 }
 
 /// The route under `/api/v1`.
-pub fn problems_router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(problems))
+pub fn problems_router() -> Routes {
+    Routes::new().open(routes!(problems))
 }
 
 /// How the node is.

@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 use storage::views::Page as ViewsPage;
 use storage::views::cashless::{Only, TransactionRow, Transactions, TransactionsOf};
 use utoipa::{IntoParams, ToSchema};
-use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::auth::{Operator, Right};
@@ -17,12 +16,13 @@ use crate::http::kit::answer::{Page, PageQuery};
 use crate::http::kit::json::{Moment, span};
 use crate::http::kit::problem::Problem;
 use crate::http::kit::request::{Path, Query as QueryString};
+use crate::http::kit::routes::Routes;
 use crate::http::reports::transactions::kind_word;
 use crate::http::state::AppState;
 
 /// The routes of this file.
-pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(ledger_entries))
+pub fn router() -> Routes {
+    Routes::new().with(Right::SeeBooks, routes!(ledger_entries))
 }
 
 /// One posting. Its legs sum to zero.
@@ -119,7 +119,7 @@ async fn ledger_entries(
     Path(slug): Path<String>,
     QueryString(query): QueryString<EntriesQuery>,
 ) -> Result<Json<Page<LedgerEntry>>, Problem> {
-    let festival = operator.at(Right::SeeBooks, &slug)?;
+    let festival = operator.at(&slug)?;
     let of = match query.vendor {
         Some(vendor) => TransactionsOf::Vendor(festival, VendorNo(vendor)),
         None => TransactionsOf::Festival(festival),

@@ -13,7 +13,6 @@ use engine::model::ids::FestivalId;
 use engine::view::{Query, View};
 use serde::Serialize;
 use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::auth::{Operator, Right};
@@ -22,11 +21,12 @@ use crate::http::cashless::sources::source_account;
 use crate::http::kit::answer::unexpected_answer;
 use crate::http::kit::problem::Problem;
 use crate::http::kit::request::Path;
+use crate::http::kit::routes::Routes;
 use crate::http::state::AppState;
 
 /// The routes of this file.
-pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(ledger_accounts)).routes(routes!(trial_balance))
+pub fn router() -> Routes {
+    Routes::new().with(Right::SeeBooks, routes!(ledger_accounts)).with(Right::SeeBooks, routes!(trial_balance))
 }
 
 /// The accounts of a festival's books.
@@ -187,7 +187,7 @@ async fn ledger_accounts(
     operator: Operator,
     Path(slug): Path<String>,
 ) -> Result<Json<LedgerAccounts>, Problem> {
-    let festival = operator.at(Right::SeeBooks, &slug)?;
+    let festival = operator.at(&slug)?;
     let (cash, ledger) = (cash_of(&state, &slug).await?, books_of(&state, festival).await?);
     let currency = cash.policy.currency;
     let text = |minor: i128| currency.text(minor);
@@ -219,7 +219,7 @@ async fn trial_balance(
     operator: Operator,
     Path(slug): Path<String>,
 ) -> Result<Json<TrialBalance>, Problem> {
-    let festival = operator.at(Right::SeeBooks, &slug)?;
+    let festival = operator.at(&slug)?;
     let (cash, ledger) = (cash_of(&state, &slug).await?, books_of(&state, festival).await?);
     let currency = cash.policy.currency;
     let text = |minor: i128| currency.text(minor);

@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 use storage::views::Page as ViewsPage;
 use storage::views::cashless::{OrderRow, VendorSpan};
 use utoipa::{IntoParams, ToSchema};
-use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::auth::{Operator, Right};
@@ -16,12 +15,13 @@ use crate::http::kit::answer::{Page, PageQuery};
 use crate::http::kit::json::{Moment, span};
 use crate::http::kit::problem::Problem;
 use crate::http::kit::request::{Path, Query as QueryString};
+use crate::http::kit::routes::Routes;
 use crate::http::reports::transactions::Transaction;
 use crate::http::state::AppState;
 
 /// The routes of this file.
-pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(list_orders))
+pub fn router() -> Routes {
+    Routes::new().with(Right::MoveMoney, routes!(list_orders))
 }
 
 /// An order.
@@ -82,7 +82,7 @@ async fn list_orders(
     Path((slug, vendor)): Path<(String, u16)>,
     QueryString(query): QueryString<OrdersQuery>,
 ) -> Result<Json<Page<Order>>, Problem> {
-    let festival = operator.at(Right::MoveMoney, &slug)?;
+    let festival = operator.at(&slug)?;
     vendor_of(&state, &slug, vendor).await?;
     let of = VendorSpan { festival, vendor: VendorNo(vendor), span: span(query.from, query.to)? };
     let page = PageQuery { cursor: query.cursor, limit: query.limit };

@@ -14,7 +14,6 @@ use serde::{Deserialize, Serialize};
 use storage::views::cashless::{CashlessViews, ProductRow, ProductTally, SalesRow, VendorAccount, VendorSpan};
 use storage::views::{PAGE_MAX, Page, ViewsError};
 use utoipa::{IntoParams, ToSchema};
-use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::auth::{Operator, Right};
@@ -23,17 +22,18 @@ use crate::http::kit::calendar::{Day, Days, report_span};
 use crate::http::kit::json::{Moment, money};
 use crate::http::kit::problem::Problem;
 use crate::http::kit::request::{Path, Query as QueryString};
+use crate::http::kit::routes::Routes;
 use crate::http::state::AppState;
 use crate::read_models::ReadError;
 
 /// The routes of this file.
-pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
-        .routes(routes!(sales_by_hour))
-        .routes(routes!(sales_by_day))
-        .routes(routes!(sales_by_terminal))
-        .routes(routes!(sales_by_product))
-        .routes(routes!(sales_by_vat))
+pub fn router() -> Routes {
+    Routes::new()
+        .with(Right::SeeBooks, routes!(sales_by_hour))
+        .with(Right::SeeBooks, routes!(sales_by_day))
+        .with(Right::SeeBooks, routes!(sales_by_terminal))
+        .with(Right::SeeBooks, routes!(sales_by_product))
+        .with(Right::SeeBooks, routes!(sales_by_vat))
 }
 
 /// Which sales: those of a day, or from a quarter of an hour until a quarter of an hour, exactly.
@@ -297,7 +297,7 @@ async fn report(
     (slug, number): (String, u16),
     SalesQuery { from, to, day }: SalesQuery,
 ) -> Result<Report, Problem> {
-    let festival = operator.at(Right::SeeBooks, &slug)?;
+    let festival = operator.at(&slug)?;
     let (currency, vendor) = vendor_of(state, &slug, number).await?;
     let days = Days::of(&state.about(&slug).await?.calendar);
     let span = report_span(&days, day, from, to)?;

@@ -11,7 +11,6 @@ use engine::model::rejection::Rejection;
 use serde::{Deserialize, Serialize};
 use storage::views::cashless::{Statement, VendorAccount};
 use utoipa::{IntoParams, ToSchema};
-use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::auth::{Operator, Right};
@@ -21,6 +20,7 @@ use crate::http::kit::calendar::{Day, Days, report_span};
 use crate::http::kit::json::{Moment, span};
 use crate::http::kit::problem::Problem;
 use crate::http::kit::request::{Path, Query as QueryString};
+use crate::http::kit::routes::Routes;
 use crate::http::reports::sales::Sums;
 use crate::http::reports::settlement::proof::{Books, Postings, Proven, proven};
 use crate::http::state::AppState;
@@ -28,8 +28,8 @@ use crate::http::state::AppState;
 mod proof;
 
 /// The routes of this file.
-pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(settlement))
+pub fn router() -> Routes {
+    Routes::new().with(Right::SeeBooks, routes!(settlement))
 }
 
 /// Which statement.
@@ -145,7 +145,7 @@ async fn settlement(
     Path(slug): Path<String>,
     QueryString(query): QueryString<SettlementQuery>,
 ) -> Result<Response, Problem> {
-    let festival = operator.at(Right::SeeBooks, &slug)?;
+    let festival = operator.at(&slug)?;
     let cash = cash_of(&state, &slug).await?;
     // A period ends at a moment, or its postings never stop: now, where the journal is not ahead of that.
     let time = state.node.time();

@@ -14,7 +14,6 @@ use serde::{Deserialize, Serialize};
 use storage::views::cashless::{CashlessPosition, CashlessViews, Only, TransactionRow, Transactions, TransactionsOf};
 use storage::views::{Page as ViewsPage, Span};
 use utoipa::{IntoParams, ToSchema};
-use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::auth::{Operator, Right};
@@ -25,15 +24,16 @@ use crate::http::kit::answer::{Page, PageQuery};
 use crate::http::kit::json::{Moment, money, span};
 use crate::http::kit::problem::{Fault, Problem};
 use crate::http::kit::request::{Path, Query as QueryString};
+use crate::http::kit::routes::Routes;
 use crate::http::state::AppState;
 use crate::read_models::ReadError;
 
 /// The routes of this file.
-pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
-        .routes(routes!(list_transactions))
-        .routes(routes!(show_transaction))
-        .routes(routes!(wallet_history))
+pub fn router() -> Routes {
+    Routes::new()
+        .with(Right::MoveMoney, routes!(list_transactions))
+        .with(Right::MoveMoney, routes!(show_transaction))
+        .with(Right::ServeWallets, routes!(wallet_history))
 }
 
 /// What kind of transaction.
@@ -279,7 +279,7 @@ async fn list_transactions(
     Path(slug): Path<String>,
     QueryString(query): QueryString<TransactionsQuery>,
 ) -> Result<Json<Page<Transaction>>, Problem> {
-    let festival = operator.at(Right::MoveMoney, &slug)?;
+    let festival = operator.at(&slug)?;
     let of = match (query.vendor, &query.device) {
         (None, None) => TransactionsOf::Festival(festival),
         (Some(vendor), None) if !query.refused => TransactionsOf::Vendor(festival, VendorNo(vendor)),
@@ -315,7 +315,7 @@ async fn show_transaction(
     let id = TransactionId::from_u128(uuid.as_u128()).ok_or(Rejection::UnknownTransaction)?;
     let row = state.read(move |models| Ok(models.cashless()?.transaction(id)?)).await?;
     let row = row.ok_or(Rejection::UnknownTransaction)?;
-    operator.within(Right::MoveMoney, row.festival, Rejection::UnknownTransaction)?;
+    operator.within(row.festival, Rejection::UnknownTransaction)?;
     Ok(Json(Transaction::seen_by(&operator, row)))
 }
 
@@ -343,9 +343,8 @@ async fn wallet_history(
     QueryString(query): QueryString<HistoryQuery>,
 ) -> Result<Json<Page<Transaction>>, Problem> {
     let wallet = wallet_in_path(&wallet)?;
-    let festival: Option<FestivalId> =
-        query.festival.as_deref().map(|slug| operator.at(Right::ServeWallets, slug)).transpose()?;
-    let known = wallet_for(&state, &operator, Right::ServeWallets, wallet).await;
+    let festival: Option<FestivalId> = query.festival.as_deref().map(|slug| operator.at(slug)).transpose()?;
+    let known = wallet_for(&state, &operator, wallet).await;
     let is_own = match (known, festival) {
         (Ok(_), _) => true,
         // Another's, or none: what happened here tells which.
