@@ -7,7 +7,9 @@ use engine::command::{AdminAction, AdminCommand, Command, issued};
 use engine::gates::command::{CategoryValues, Credential, DeviceAction, DeviceCommand, Direction, Scan};
 use engine::model::credential;
 use engine::model::credential::{KeyCache, QrClaim, QrSecret};
-use engine::model::ids::{CategoryNo, DeviceId, FestivalId, GateNo, ShardId, TicketId, VendorNo, WalletId, ZoneNo};
+use engine::model::ids::{
+    CategoryNo, DeviceId, FestivalId, GateNo, Home, ShardId, TicketId, VendorNo, WalletId, ZoneNo,
+};
 use engine::model::money::{Currency, Money};
 use engine::model::principal::Principal;
 use engine::model::status::{CategoryKind, EntryPolicy, FestivalStatus, Policy};
@@ -131,29 +133,36 @@ pub fn shuffled(count: u32) -> Vec<u32> {
     order
 }
 
-/// A bar with wallets on one shard: one vendor, one terminal, one cash desk.
+/// A bar with wallets on one shard: one vendor, its terminals, one cash desk.
 pub struct Bar {
     pub shard: Shard,
     /// Every record so far, in order.
     pub records: Vec<Vec<u8>>,
-    /// The terminal.
-    pub terminal: DeviceId,
     pub wallets: Vec<WalletId>,
-    seq: u64,
+    /// The terminals, each with the number of its last command.
+    terminals: Vec<(DeviceId, u64)>,
+    /// Whose turn it is.
+    next: usize,
 }
 
 impl Bar {
-    /// With so many wallets, each with a thousand euros.
+    /// With so many wallets, each with a thousand euros, and one terminal.
     pub fn new(wallets: u32) -> Self {
+        Self::among(1, ShardId(0), wallets, 1)
+    }
+
+    /// With wallets that belong to one of `shards` shards, and so many terminals. It still decides alone.
+    pub fn among(shards: u16, shard: ShardId, wallets: u32, terminals: u16) -> Self {
         let slug = "bench".to_owned();
         let festival = FestivalId::of_slug(&slug);
         let name = || "Bench".to_owned();
+        let ids = (0..).map(|n| WalletId(engine::model::ids::nonce_at(3, n) | 1 << 60));
         let mut bar = Self {
             shard: Shard::new(ShardId(0), 1),
             records: Vec::new(),
-            terminal: DeviceId::new(festival, 0),
-            wallets: (0..wallets).map(|n| WalletId(engine::model::ids::nonce_at(3, n) | 1 << 60)).collect(),
-            seq: 0,
+            wallets: ids.filter(|id| Home::Wallet(*id).shard(shards) == shard).take(wallets as usize).collect(),
+            terminals: (0..terminals).map(|number| (DeviceId::new(festival, number.into()), 0)).collect(),
+            next: 0,
         };
         let (starts_at, ends_at, policy) = (Timestamp(0), Timestamp(i64::MAX), Policy::default());
         bar.admin(AdminAction::CreateFestival {
@@ -173,9 +182,12 @@ impl Bar {
             kind: engine::model::status::VendorKind::Bar,
         };
         bar.cash(CashlessAction::PutVendor { festival, vendor: None, values });
-        let (vendor, code_hash) = (Some(VendorNo(0)), [0; 32]);
-        bar.cash(CashlessAction::OfferTerminal { festival, vendor, cashier: true, code_hash, name: name() });
-        bar.admin(AdminAction::EnrolDevice { festival, code_hash, public_key: [0; 32] });
+        for number in 0..terminals {
+            let (vendor, mut code_hash) = (Some(VendorNo(0)), [0; 32]);
+            code_hash[..2].copy_from_slice(&number.to_le_bytes());
+            bar.cash(CashlessAction::OfferTerminal { festival, vendor, cashier: true, code_hash, name: name() });
+            bar.admin(AdminAction::EnrolDevice { festival, code_hash, public_key: code_hash });
+        }
         let source = Source::new(SourceKind::Desk, festival, 1);
         let amount = Money { minor: 100_000, currency: Currency::EUR };
         for chunk in bar.wallets.clone().chunks(256) {
@@ -204,19 +216,22 @@ impl Bar {
         self.records.push(step.record);
     }
 
-    /// Debits of one cent from the wallets in the order of `order`, `window` under way at a time.
+    /// Debits of one cent from the wallets in the order of `order`, the terminals taking turns, `window` under way at a
+    /// time at each.
     pub fn debits(&mut self, order: &[u32], window: u64) -> Vec<Command> {
         let amount = Money { minor: 1, currency: Currency::EUR };
         order
             .iter()
             .map(|&i| {
-                self.seq += 1;
+                self.next = (self.next + 1) % self.terminals.len();
+                let (device, seq) = &mut self.terminals[self.next];
+                *seq += 1;
                 let action =
                     TerminalAction::Pay { wallet: self.wallets[i as usize], tap: None, amount, lines: [].into() };
-                let floor = self.seq.saturating_sub(window).max(1);
+                let floor = seq.saturating_sub(window).max(1);
                 Command::Terminal(TerminalCommand {
-                    device: self.terminal,
-                    seq: self.seq,
+                    device: *device,
+                    seq: *seq,
                     floor,
                     expires_at: Timestamp(0),
                     action,

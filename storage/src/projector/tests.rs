@@ -156,7 +156,7 @@ fn a_sample_that_differs_is_built_anew() {
     {
         let db = redb::Database::create(&path).unwrap();
         let txn = db.begin_write().unwrap();
-        let log: redb::TableDefinition<'_, (u32, u8, i64, u64), &[u8]> = redb::TableDefinition::new("log_by_zone");
+        let log: redb::TableDefinition<'_, (u16, u64), &[u8]> = redb::TableDefinition::new("log");
         txn.open_table(log).unwrap().retain(|_, _| false).unwrap();
         txn.commit().unwrap();
     }

@@ -13,7 +13,8 @@
 //! Names of vendors and products are the festival's own state (`Query::Cashless`); rows have their numbers.
 //!
 //! What a row adds to sums is said here, once, for every store: [`TransactionRow::entry`], [`TransactionRow::sale`],
-//! [`TransactionRow::products`], [`TransactionRow::products_given_back`]. Stores keep absolute sums per shard and bucket, with the number of the last record in them.
+//! [`TransactionRow::products`], [`TransactionRow::products_given_back`]. Stores keep absolute sums; where the position is
+//! not written in the same transaction, per shard and bucket, with the number of the last record in them.
 
 use engine::cashless::event::{Lot, Posting, SoldLine, Transaction, TransactionKind};
 use engine::model::ids::{DeviceId, FestivalId, ProductNo, ShardId, TransactionId, VendorNo, WalletId};

@@ -3,26 +3,22 @@
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | `log_by_zone` | festival, zone, time, place | log chunk: what one record says about one zone, in pieces of 64 lines |
-//! | `log_by_device` | device, time, place | log chunk |
-//! | `log_by_ticket` | festival, category, serial ÷ 256, time, place | log chunk |
+//! | `log` | the festival's shard, number of the first line | a page of the access log |
+//! | `log_terms` | shard, number of the first line, term | which lines have it: by zone, reader, ticket |
 //! | `tickets` | festival, category, serial ÷ 256 | ticket block |
 //! | `holders` | festival, category, serial ÷ 256 | holder block |
 //! | `tickets_by_holder` | festival, holder, category, serial | nothing |
 //! | `counts` | festival, minute, gate, zone | tally |
-//! | `transactions` | festival, class, time, shard, place | transaction chunk: what one record says of one class |
-//! | `transactions_by_wallet` | wallet, time, shard, place | festival and class |
-//! | `transactions_by_terminal` | terminal, time, shard, place | pointer chunk |
-//! | `transactions_by_vendor` | festival, vendor, time, shard, place | pointer chunk |
-//! | `transactions_by_serial` | shard, serial | serial chunk |
+//! | `transactions` | shard, number of the first | a page of transactions |
+//! | `transaction_terms` | shard, number of the first, term | which have it: by festival, wallet, terminal, vendor |
 //! | `refunds` | shard, the payment's serial, the refund's | time, amount |
-//! | `sales` | festival, vendor, quarter of an hour, terminal, shard | sums |
-//! | `products_sold` | festival, vendor, quarter of an hour, terminal, product, VAT, shard | sums |
+//! | `sales` | festival, vendor, quarter of an hour, terminal | sums |
+//! | `products_sold` | festival, vendor, quarter of an hour, terminal, product, VAT | sums |
 //! | `vendor_accounts` | festival, vendor, shard, minute | sums of all until the end of that minute |
 //! | `about` | `format`, `followed` | |
 //!
-//! A chunk never holds lines of two records, so the tables depend on the journal alone, and not on how it was cut into
-//! batches. `embedded/layout.rs` has the bytes.
+//! Tables depend on the journal alone, and not on how it was cut into batches. `embedded/sequence.rs` has the pages and
+//! terms, `embedded/layout.rs` the bytes.
 
 use std::fs;
 use std::io;
@@ -49,9 +45,10 @@ mod cashless;
 mod check;
 mod gates;
 mod layout;
+mod sequence;
 
 /// The format of the file. One of another format is built anew from the journal.
-pub const FORMAT: u32 = 7;
+pub const FORMAT: u32 = 8;
 
 /// What the store may keep of the file in memory, in bytes. At 30,000 scans a second it is what ten seconds write.
 pub const CACHE_BYTES: usize = 64 << 20;
@@ -115,9 +112,8 @@ impl EmbeddedViews {
             }
             txn.open_table(ABOUT)?.insert("format", FORMAT.to_le_bytes().as_slice())?;
             // All of them from the beginning, so that readers find them.
-            txn.open_table(gates::LOG_BY_ZONE)?;
-            txn.open_table(gates::LOG_BY_DEVICE)?;
-            txn.open_table(gates::LOG_BY_TICKET)?;
+            txn.open_table(gates::LOG)?;
+            txn.open_table(gates::LOG_TERMS)?;
             txn.open_table(gates::TICKETS)?;
             txn.open_table(gates::HOLDERS)?;
             txn.open_table(gates::TICKETS_BY_HOLDER)?;
@@ -149,18 +145,14 @@ impl EmbeddedViews {
         attempt("dump", || {
             let txn = self.db.begin_read()?;
             all(&txn, ABOUT, &mut rows)?;
-            all(&txn, gates::LOG_BY_ZONE, &mut rows)?;
-            all(&txn, gates::LOG_BY_DEVICE, &mut rows)?;
-            all(&txn, gates::LOG_BY_TICKET, &mut rows)?;
+            all(&txn, gates::LOG, &mut rows)?;
+            all(&txn, gates::LOG_TERMS, &mut rows)?;
             all(&txn, gates::TICKETS, &mut rows)?;
             all(&txn, gates::HOLDERS, &mut rows)?;
             all(&txn, gates::TICKETS_BY_HOLDER, &mut rows)?;
             all(&txn, gates::COUNTS, &mut rows)?;
             all(&txn, cashless::TRANSACTIONS, &mut rows)?;
-            all(&txn, cashless::BY_WALLET, &mut rows)?;
-            all(&txn, cashless::BY_TERMINAL, &mut rows)?;
-            all(&txn, cashless::BY_VENDOR, &mut rows)?;
-            all(&txn, cashless::BY_SERIAL, &mut rows)?;
+            all(&txn, cashless::TRANSACTION_TERMS, &mut rows)?;
             all(&txn, cashless::REFUNDS, &mut rows)?;
             all(&txn, cashless::SALES, &mut rows)?;
             all(&txn, cashless::PRODUCTS, &mut rows)?;
@@ -271,6 +263,13 @@ impl EmbeddedViews {
 
 fn followed(bytes: &[u8]) -> Result<Followed, ViewsError> {
     postcard::from_bytes(bytes).map_err(|_| ViewsError::Damaged("the position".into()))
+}
+
+/// How many shards the journal has that was followed; `None` if none was.
+fn shards(txn: &ReadTransaction) -> Result<Option<u16>, ViewsError> {
+    let about = open(txn, ABOUT)?;
+    let bytes = about.get("followed").map_err(|why| fault("read", why.into()))?;
+    bytes.map(|bytes| Ok(followed(bytes.value())?.cursor.shards())).transpose()
 }
 
 type Table<'t, K> = redb::Table<'t, K, &'static [u8]>;

@@ -2,28 +2,26 @@
 
 use std::collections::BTreeMap;
 
-use engine::model::ids::TicketId;
+use engine::model::ids::{Home, ShardId, TicketId};
 use engine::model::status::TicketStatus;
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
 
-use super::layout::{self, BLOCK_TICKETS, CHUNK_LINES, Slot, StoredTally};
+use super::layout::{self, BLOCK_TICKETS, Slot, StoredTally};
+use super::sequence::{self, PageTable, RunTable};
 use super::{Table, attempt, fault};
+use crate::views::ViewsError;
 use crate::views::fold::{Batch, TicketChange};
 use crate::views::gates::AccessEntry;
-use crate::views::{INDEX_BITS, ViewsError};
 
 pub(super) mod read;
 
-pub(super) type LogByZone = (u32, u8, i64, u64);
-pub(super) type LogByDevice = (u64, i64, u64);
-pub(super) type LogByTicket = (u32, u16, u32, i64, u64);
 pub(super) type BlockKey = (u32, u16, u32);
 pub(super) type HolderKey = (u32, u128, u16, u32);
 pub(super) type CountKey = (u32, i64, u16, u8);
 
-pub(super) const LOG_BY_ZONE: TableDefinition<'_, LogByZone, &[u8]> = TableDefinition::new("log_by_zone");
-pub(super) const LOG_BY_DEVICE: TableDefinition<'_, LogByDevice, &[u8]> = TableDefinition::new("log_by_device");
-pub(super) const LOG_BY_TICKET: TableDefinition<'_, LogByTicket, &[u8]> = TableDefinition::new("log_by_ticket");
+/// The access log by the festival's shard.
+pub(super) const LOG: PageTable = TableDefinition::new("log");
+pub(super) const LOG_TERMS: RunTable = TableDefinition::new("log_terms");
 pub(super) const TICKETS: TableDefinition<'_, BlockKey, &[u8]> = TableDefinition::new("tickets");
 pub(super) const HOLDERS: TableDefinition<'_, BlockKey, &[u8]> = TableDefinition::new("holders");
 pub(super) const TICKETS_BY_HOLDER: TableDefinition<'_, HolderKey, ()> = TableDefinition::new("tickets_by_holder");
@@ -31,57 +29,18 @@ pub(super) const COUNTS: TableDefinition<'_, CountKey, &[u8]> = TableDefinition:
 
 /// Writes what a batch says of the gates.
 pub(super) fn write(txn: &WriteTransaction, batch: &Batch) -> Result<(), ViewsError> {
-    write_log(txn, &batch.access)?;
+    write_log(txn, batch)?;
     write_tickets(txn, &batch.tickets)?;
     write_counts(txn, batch)
 }
 
-/// Groups the batch's lines by what they are looked up by, record by record, and inserts them in the order of the keys.
-fn write_log(txn: &WriteTransaction, access: &[AccessEntry]) -> Result<(), ViewsError> {
-    let place = |entry: &AccessEntry| (entry.position.at.0, entry.position.order);
-    attempt("write", || {
-        let mut by_zone = txn.open_table(LOG_BY_ZONE)?;
-        let keyed = access.iter().map(|entry| ((entry.festival.0, entry.zone.0), entry));
-        write_chunks(keyed, |(festival, zone), first, chunk| {
-            let (at, order) = place(first);
-            by_zone.insert((festival, zone, at, order), chunk).map(drop)
-        })?;
-        let mut by_device = txn.open_table(LOG_BY_DEVICE)?;
-        let keyed = access.iter().filter_map(|entry| Some((entry.device?.0, entry)));
-        write_chunks(keyed, |device, first, chunk| {
-            let (at, order) = place(first);
-            by_device.insert((device, at, order), chunk).map(drop)
-        })?;
-        let mut by_ticket = txn.open_table(LOG_BY_TICKET)?;
-        let keyed = access.iter().filter_map(|entry| Some((block_of(entry.ticket?), entry)));
-        write_chunks(keyed, |(festival, category, block), first, chunk| {
-            let (at, order) = place(first);
-            by_ticket.insert((festival, category, block, at, order), chunk).map(drop)
-        })?;
-        Ok(())
-    })
-}
-
-fn write_chunks<'e, K: Ord + Copy>(
-    keyed: impl Iterator<Item = (K, &'e AccessEntry)>,
-    mut insert: impl FnMut(K, &AccessEntry, &[u8]) -> Result<(), redb::StorageError>,
-) -> Result<(), redb::Error> {
-    let mut lines: Vec<(K, &AccessEntry)> = keyed.collect();
-    // Stable: within a key they stay in the order in which they happened.
-    lines.sort_by_key(|(key, _)| *key);
-    let mut bytes = Vec::new();
-    let same = |left: &(K, &AccessEntry), right: &(K, &AccessEntry)| {
-        left.0 == right.0 && left.1.position.order >> INDEX_BITS == right.1.position.order >> INDEX_BITS
-    };
-    for chunk in lines.chunk_by(same).flat_map(|run| run.chunks(CHUNK_LINES)) {
-        bytes.clear();
-        for (_, entry) in chunk {
-            layout::push_line(&mut bytes, entry);
-        }
-        let (key, first) = chunk[0];
-        insert(key, first, &bytes)?;
+/// A festival's lines are all of one shard, hence in order.
+fn write_log(txn: &WriteTransaction, batch: &Batch) -> Result<(), ViewsError> {
+    let mut of_shards: BTreeMap<ShardId, Vec<&AccessEntry>> = BTreeMap::new();
+    for entry in &batch.access {
+        of_shards.entry(Home::Festival(entry.festival).shard(batch.from.shards())).or_default().push(entry);
     }
-    Ok(())
+    of_shards.into_iter().try_for_each(|(shard, entries)| sequence::append(txn, shard, &entries))
 }
 
 fn block_of(ticket: TicketId) -> BlockKey {

@@ -1,9 +1,10 @@
-//! How rows lie in the embedded store, as bytes. Writing is what has to be cheap: what one record says about one zone,
-//! reader or group of tickets is one value, so that a busy minute costs hundreds of insertions rather than millions.
+//! How rows lie in the embedded store, as bytes. Writing is what has to be cheap: a line of the access log is written once,
+//! as what differs from the line before (`sequence.rs`), and so a busy minute costs hundreds of insertions rather than
+//! millions.
 //!
 //! | value | bytes |
 //! |---|---|
-//! | log chunk | up to 64 [`Line`]s in postcard, one behind the other: about 27 B each |
+//! | line of the access log | a mask of its [`parts`], then those, as varints (`layout/varint.rs`): about 20 B |
 //! | ticket block | mask of the statuses in it (1 B), then 8 B a ticket, little endian: nonce in bits 0–41, status in 42–44, blocked in 45 |
 //! | holder block | 16 B a ticket, little endian; 0: nobody known; may be shorter than the ticket block |
 //! | tally | [`StoredTally`] in postcard |
@@ -11,19 +12,19 @@
 //! A change here needs a new [`crate::views::embedded::FORMAT`]: files of another format are built anew.
 
 pub(super) mod cashless;
+pub(super) mod varint;
 
 use engine::gates::command::{Direction, FirstUse, Verdict};
-use engine::model::ids::{CategoryNo, DeviceId, FestivalId, GateNo, TicketId, ZoneNo, nonce_at};
+use engine::model::ids::{CategoryNo, DeviceId, FestivalId, GateNo, ShardId, TicketId, ZoneNo, nonce_at};
 use engine::model::rejection::Rejection;
 use engine::model::status::TicketStatus;
 use engine::model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::sequence::{self, Before, PageTable, Place, Row, RunTable};
 use crate::views::gates::{AccessEntry, LogPosition, Tally, TicketRow};
 use crate::views::{INDEX_BITS, ViewsError};
-
-/// Lines in one chunk at most: about 1.7 KB, so that a page of 100 lines reads little more than it gives.
-pub(super) const CHUNK_LINES: usize = 64;
+use varint::Bytes;
 
 /// Tickets in one block: 2 KiB, half a page of the store.
 pub(super) const BLOCK_TICKETS: u32 = 256;
@@ -32,89 +33,209 @@ fn damaged(what: &str) -> ViewsError {
     ViewsError::Damaged(what.to_owned())
 }
 
-/// A line of the access log without what its chunk's key says: festival, time, record.
-#[derive(Serialize, Deserialize)]
-struct Line {
-    /// The event's number in its record.
-    index: u32,
-    /// Category, serial, nonce.
-    ticket: Option<(u16, u32, u64)>,
-    zone: u8,
-    gate: u16,
-    /// The reader's number at its festival.
-    device: Option<u32>,
-    /// 0 enter, 1 exit, 2 undo.
-    what: u8,
-    verdict: u8,
-    flags: u8,
-    occupancy: u32,
-    first_use: Option<FirstUse>,
-    captured_ago_ms: i64,
-    /// 0 but for what had waited in its reader's queue.
-    taken_ago_ms: i64,
-    /// 0: nothing.
-    instead_of: u8,
+/// Which parts of a line of the access log are written. What is not is as in the line before, or nothing.
+mod parts {
+    pub(super) const AT: u64 = 1;
+    pub(super) const RECORD: u64 = 1 << 1;
+    pub(super) const INDEX: u64 = 1 << 2;
+    pub(super) const TICKET: u64 = 1 << 3;
+    pub(super) const ZONE: u64 = 1 << 4;
+    pub(super) const GATE: u64 = 1 << 5;
+    pub(super) const DEVICE: u64 = 1 << 6;
+    pub(super) const DIRECTION: u64 = 1 << 7;
+    pub(super) const VERDICT: u64 = 1 << 8;
+    pub(super) const FLAGS: u64 = 1 << 9;
+    pub(super) const TAKEN: u64 = 1 << 10;
+    pub(super) const FESTIVAL: u64 = 1 << 11;
+    pub(super) const CATEGORY: u64 = 1 << 12;
+    pub(super) const NO_DEVICE: u64 = 1 << 13;
+    pub(super) const FIRST_USE: u64 = 1 << 14;
+    pub(super) const INSTEAD_OF: u64 = 1 << 15;
 }
 
-/// Adds a line to a chunk.
-pub(super) fn push_line(chunk: &mut Vec<u8>, entry: &AccessEntry) {
-    let line = Line {
-        index: (entry.position.order & ((1 << INDEX_BITS) - 1)) as u32,
-        ticket: entry.ticket.map(|ticket| (ticket.category().0, ticket.serial(), ticket.nonce())),
-        zone: entry.zone.0,
-        gate: entry.gate.0,
-        device: entry.device.map(DeviceId::number),
-        what: entry.direction.map_or(2, |direction| direction as u8),
-        verdict: entry.verdict.number(),
-        flags: entry.flags,
-        occupancy: entry.occupancy,
-        first_use: entry.first_use,
-        captured_ago_ms: entry.position.at.0.wrapping_sub(entry.captured_at.0),
-        taken_ago_ms: entry.position.at.0.wrapping_sub(entry.taken_at.0),
-        instead_of: entry.instead_of.map_or(0, |rejection| rejection as u8),
-    };
-    let taken = std::mem::take(chunk);
-    *chunk = postcard::to_extend(&line, taken).expect("a Vec grows, and the line is plain data");
+/// What lines of the access log are looked up by.
+pub(super) fn zone_term(festival: FestivalId, zone: ZoneNo) -> u32 {
+    sequence::term(1, u64::from(festival.0) << 8 | u64::from(zone.0))
+}
+pub(super) fn device_term(device: DeviceId) -> u32 {
+    sequence::term(2, device.0)
+}
+pub(super) fn ticket_term(ticket: TicketId) -> u32 {
+    sequence::term(3, ticket.as_u128() as u64)
 }
 
-/// All lines of a chunk, whose key says festival, time and the place of its first line.
-///
-/// # Errors
-/// [`ViewsError::Damaged`].
-pub(super) fn read_chunk(
-    festival: FestivalId,
-    first: LogPosition,
-    mut bytes: &[u8],
-) -> Result<Vec<AccessEntry>, ViewsError> {
-    let mut entries = Vec::with_capacity(CHUNK_LINES);
-    while !bytes.is_empty() {
-        let (line, rest) = postcard::take_from_bytes::<Line>(bytes).map_err(|_| damaged("a line of the log"))?;
-        bytes = rest;
-        let order = first.order >> INDEX_BITS << INDEX_BITS | u64::from(line.index);
-        let named = |(category, serial, nonce)| TicketId::new(festival, CategoryNo(category), serial, nonce);
-        entries.push(AccessEntry {
-            position: LogPosition { at: first.at, order },
-            festival,
-            ticket: line.ticket.map(named),
-            zone: ZoneNo(line.zone),
-            gate: GateNo(line.gate),
-            device: line.device.map(|number| DeviceId::new(festival, number)),
-            direction: match line.what {
-                0 => Some(Direction::Enter),
-                1 => Some(Direction::Exit),
-                _ => None,
-            },
-            verdict: Verdict::from_number(line.verdict).ok_or_else(|| damaged("a verdict in the log"))?,
-            flags: line.flags,
-            occupancy: line.occupancy,
-            first_use: line.first_use,
-            captured_at: Timestamp(first.at.0.wrapping_sub(line.captured_ago_ms)),
-            taken_at: Timestamp(first.at.0.wrapping_sub(line.taken_ago_ms)),
-            instead_of: Rejection::from_number(line.instead_of),
-        });
+/// What a line is written as the difference to, if none is before it in its page.
+fn no_line(place: Place) -> AccessEntry {
+    AccessEntry {
+        position: LogPosition { at: Timestamp(place.0), order: place.1 },
+        festival: FestivalId(0),
+        ticket: None,
+        zone: ZoneNo(0),
+        gate: GateNo(0),
+        device: None,
+        direction: Some(Direction::Enter),
+        verdict: Verdict::Admitted,
+        flags: 0,
+        occupancy: 0,
+        first_use: None,
+        captured_at: Timestamp(place.0),
+        taken_at: Timestamp(place.0),
+        instead_of: None,
     }
-    Ok(entries)
 }
+
+fn category_of(line: &AccessEntry) -> CategoryNo {
+    line.ticket.map_or(CategoryNo(0), TicketId::category)
+}
+
+impl Row for AccessEntry {
+    const PAGES: PageTable = super::gates::LOG;
+    const RUNS: RunTable = super::gates::LOG_TERMS;
+
+    fn place(&self) -> Place {
+        (self.position.at.0, self.position.order)
+    }
+
+    fn serial(&self) -> Option<u64> {
+        None
+    }
+
+    fn class(&self) -> u8 {
+        0
+    }
+
+    fn terms(&self, each: &mut dyn FnMut(u32)) {
+        each(zone_term(self.festival, self.zone));
+        self.device.into_iter().for_each(|device| each(device_term(device)));
+        self.ticket.into_iter().for_each(|ticket| each(ticket_term(ticket)));
+    }
+
+    fn write(&self, before: &Before<'_, Self>, out: &mut Vec<u8>) {
+        let nothing = no_line(before.place);
+        let last = before.row.unwrap_or(&nothing);
+        let (record, index) = before.record();
+        let at = self.position.at.0;
+        let (this_record, this_index) = (self.position.order >> INDEX_BITS, self.position.order & INDEX_MASK);
+        let next_index = if this_record == record { index + 1 } else { 0 };
+        let category = self.ticket.map(TicketId::category).filter(|category| *category != category_of(last));
+        let mut mask = 0;
+        for (differs, part) in [
+            (at != before.place.0, parts::AT),
+            (this_record != record, parts::RECORD),
+            (this_index != next_index, parts::INDEX),
+            (self.ticket.is_some(), parts::TICKET),
+            (self.zone != last.zone, parts::ZONE),
+            (self.gate != last.gate, parts::GATE),
+            (self.device.is_some() && self.device != last.device, parts::DEVICE),
+            (self.direction != last.direction, parts::DIRECTION),
+            (self.verdict != last.verdict, parts::VERDICT),
+            (self.flags != last.flags, parts::FLAGS),
+            (self.taken_at.0 != at, parts::TAKEN),
+            (self.festival != last.festival, parts::FESTIVAL),
+            (category.is_some(), parts::CATEGORY),
+            (self.device.is_none(), parts::NO_DEVICE),
+            (self.first_use.is_some(), parts::FIRST_USE),
+            (self.instead_of.is_some(), parts::INSTEAD_OF),
+        ] {
+            mask |= if differs { part } else { 0 };
+        }
+        varint::put(out, mask);
+        let mut put = |part, value| {
+            if mask & part != 0 {
+                varint::put(out, value);
+            }
+        };
+        put(parts::AT, at.wrapping_sub(before.place.0) as u64);
+        put(parts::RECORD, this_record.wrapping_sub(record));
+        put(parts::INDEX, this_index);
+        put(parts::FESTIVAL, self.festival.0.into());
+        put(parts::CATEGORY, category.map_or(0, |category| category.0.into()));
+        put(parts::ZONE, self.zone.0.into());
+        put(parts::GATE, self.gate.0.into());
+        put(parts::DEVICE, self.device.map_or(0, |device| device.number().into()));
+        put(parts::DIRECTION, self.direction.map_or(2, |direction| direction as u64));
+        put(parts::VERDICT, self.verdict.number().into());
+        put(parts::FLAGS, self.flags.into());
+        put(parts::INSTEAD_OF, self.instead_of.map_or(0, |rejection| rejection as u64));
+        if let Some(ticket) = self.ticket {
+            varint::put(out, ticket.serial().into());
+            out.extend_from_slice(&ticket.nonce().to_le_bytes()[..6]);
+        }
+        varint::put_signed(out, i64::from(self.occupancy) - i64::from(last.occupancy));
+        varint::put_signed(out, at.wrapping_sub(self.captured_at.0));
+        if mask & parts::TAKEN != 0 {
+            varint::put_signed(out, at.wrapping_sub(self.taken_at.0));
+        }
+        if let Some(FirstUse { at: first_at, zone, gate }) = self.first_use {
+            varint::put_signed(out, at.wrapping_sub(first_at.0));
+            varint::put(out, zone.0.into());
+            varint::put(out, gate.0.into());
+        }
+    }
+
+    fn read(_: ShardId, before: &Before<'_, Self>, bytes: &mut Bytes<'_>) -> Result<Self, ViewsError> {
+        let nothing = no_line(before.place);
+        let last = before.row.unwrap_or(&nothing);
+        let (record, index) = before.record();
+        let mask = bytes.varint()?;
+        let mut get = |part: u64| if mask & part == 0 { Ok(None) } else { bytes.varint().map(Some) };
+        let at = get(parts::AT)?.map_or(before.place.0, |step| before.place.0.wrapping_add(step as i64));
+        let next = get(parts::RECORD)?.map(|step| record.wrapping_add(step));
+        let index = get(parts::INDEX)?.unwrap_or(if next.is_none() { index + 1 } else { 0 });
+        let order = next.unwrap_or(record) << INDEX_BITS | index & INDEX_MASK;
+        let festival = get(parts::FESTIVAL)?.map_or(last.festival, |number| FestivalId(number as u32));
+        let category = get(parts::CATEGORY)?.map_or(category_of(last), |number| CategoryNo(number as u16));
+        let zone = get(parts::ZONE)?.map_or(last.zone, |number| ZoneNo(number as u8));
+        let gate = get(parts::GATE)?.map_or(last.gate, |number| GateNo(number as u16));
+        let device = get(parts::DEVICE)?.map(|number| DeviceId::new(festival, number as u32));
+        let device = if mask & parts::NO_DEVICE == 0 { device.or(last.device) } else { None };
+        let direction = match get(parts::DIRECTION)? {
+            None => last.direction,
+            Some(0) => Some(Direction::Enter),
+            Some(1) => Some(Direction::Exit),
+            Some(_) => None,
+        };
+        let verdict = match get(parts::VERDICT)? {
+            None => last.verdict,
+            Some(number) => Verdict::from_number(number as u8).ok_or_else(|| damaged("a verdict in the log"))?,
+        };
+        let flags = get(parts::FLAGS)?.map_or(last.flags, |flags| flags as u8);
+        let instead_of = get(parts::INSTEAD_OF)?.and_then(|number| Rejection::from_number(number as u8));
+        let mut ticket = None;
+        if mask & parts::TICKET != 0 {
+            let (serial, mut nonce) = (bytes.small()?, [0; 8]);
+            nonce[..6].copy_from_slice(bytes.take(6)?);
+            ticket = Some(TicketId::new(festival, category, serial, u64::from_le_bytes(nonce)));
+        }
+        let occupancy = i64::from(last.occupancy).wrapping_add(bytes.signed()?) as u32;
+        let captured_at = Timestamp(at.wrapping_sub(bytes.signed()?));
+        let taken_ago = if mask & parts::TAKEN == 0 { 0 } else { bytes.signed()? };
+        let mut first_use = None;
+        if mask & parts::FIRST_USE != 0 {
+            let at = Timestamp(at.wrapping_sub(bytes.signed()?));
+            first_use = Some(FirstUse { at, zone: ZoneNo(bytes.small()?), gate: GateNo(bytes.small()?) });
+        }
+        Ok(Self {
+            position: LogPosition { at: Timestamp(at), order },
+            festival,
+            ticket,
+            zone,
+            gate,
+            device,
+            direction,
+            verdict,
+            flags,
+            occupancy,
+            first_use,
+            captured_at,
+            taken_at: Timestamp(at.wrapping_sub(taken_ago)),
+            instead_of,
+        })
+    }
+}
+
+/// The bits of a place's number that say which event of its record.
+const INDEX_MASK: u64 = (1 << INDEX_BITS) - 1;
 
 const NONCE_BITS: u32 = 42;
 const NONCE_MASK: u64 = (1 << NONCE_BITS) - 1;
@@ -261,19 +382,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_chunk_gives_back_its_lines(entries in prop::collection::vec(any_entry(), 1..CHUNK_LINES)) {
-            let mut chunk = Vec::new();
-            entries.iter().for_each(|entry| push_line(&mut chunk, entry));
-            let back = read_chunk(entries[0].festival, entries[0].position, &chunk).unwrap();
-            prop_assert_eq!(back, entries);
-        }
-
-        #[test]
-        fn a_cut_chunk_is_damaged_and_never_a_panic(entry in any_entry(), cut in 1..12_usize) {
-            let mut chunk = Vec::new();
-            push_line(&mut chunk, &entry);
-            let cut = &chunk[..chunk.len() - cut.min(chunk.len() - 1)];
-            prop_assert!(read_chunk(entry.festival, entry.position, cut).is_err());
+        fn lines_come_back(entries in prop::collection::vec(any_entry(), 1..9)) {
+            crate::views::embedded::sequence::tests::come_back(&entries);
         }
 
         #[test]

@@ -2,15 +2,17 @@
 
 use std::ops::Bound;
 
-use engine::model::ids::{CategoryNo, FestivalId, GateNo, TicketId, ZoneNo};
+use engine::model::ids::{CategoryNo, GateNo, Home, TicketId, ZoneNo};
 use engine::model::time::Timestamp;
 use redb::{Key, ReadTransaction, ReadableTable, Value};
 
-use super::{COUNTS, HOLDERS, LOG_BY_DEVICE, LOG_BY_TICKET, LOG_BY_ZONE, TICKETS, TICKETS_BY_HOLDER, block_of};
+use super::{COUNTS, HOLDERS, LOG, LOG_TERMS, TICKETS, TICKETS_BY_HOLDER, block_of};
 use crate::views::embedded::layout::{BLOCK_TICKETS, StoredTally};
-use crate::views::embedded::{fault, layout, open};
+use crate::views::embedded::sequence::Place;
+use crate::views::embedded::sequence::read::{Walk, Wanted};
+use crate::views::embedded::{fault, layout, open, shards};
 use crate::views::gates::{AccessEntry, AccessLog, CountPosition, CountRow, Counts, LogPosition, TicketRow, Tickets};
-use crate::views::{INDEX_BITS, PAGE_MAX, Page, Span, ViewsError, wanted};
+use crate::views::{PAGE_MAX, Page, Span, ViewsError, wanted};
 
 /// Walks the rows of `range`, forwards or backwards, until `each` says that it has enough.
 pub(in crate::views::embedded) fn walk<'k, K: Key + 'static, V: Value + 'static>(
@@ -35,80 +37,39 @@ pub(in crate::views::embedded) fn access_log(
     of: AccessLog,
     page: Page<LogPosition>,
 ) -> Result<Vec<AccessEntry>, ViewsError> {
-    let (AccessLog::Zone(.., span) | AccessLog::Device(_, span) | AccessLog::Ticket(_, span)) = of;
-    let Some((from, until)) = places(span, page) else { return Ok(Vec::new()) };
-    let mut lines = Lines { span, page, only: None, found: Vec::new() };
-    match of {
-        AccessLog::Zone(festival, zone, _) => {
-            let key = |(at, order)| (festival.0, zone.0, at, order);
-            walk(&open(txn, LOG_BY_ZONE)?, (from.map(key), until.map(key)), page.backwards, |key, chunk| {
-                lines.take(festival, (key.2, key.3), chunk)
-            })?;
-        }
-        AccessLog::Device(device, _) => {
-            let key = |(at, order)| (device.0, at, order);
-            walk(&open(txn, LOG_BY_DEVICE)?, (from.map(key), until.map(key)), page.backwards, |key, chunk| {
-                lines.take(device.festival(), (key.1, key.2), chunk)
-            })?;
-        }
-        AccessLog::Ticket(ticket, _) => {
-            lines.only = Some(ticket);
-            let (festival, category, block) = block_of(ticket);
-            let key = |(at, order)| (festival, category, block, at, order);
-            walk(&open(txn, LOG_BY_TICKET)?, (from.map(key), until.map(key)), page.backwards, |key, chunk| {
-                lines.take(ticket.festival(), (key.3, key.4), chunk)
-            })?;
-        }
+    let Some(shards) = shards(txn)? else { return Ok(Vec::new()) };
+    let (festival, term, span) = match of {
+        AccessLog::Zone(festival, zone, span) => (festival, layout::zone_term(festival, zone), span),
+        AccessLog::Device(device, span) => (device.festival(), layout::device_term(device), span),
+        AccessLog::Ticket(ticket, span) => (ticket.festival(), layout::ticket_term(ticket), span),
+    };
+    let is_one = |entry: &AccessEntry| match of {
+        AccessLog::Zone(festival, zone, _) => (entry.festival, entry.zone) == (festival, zone),
+        AccessLog::Device(device, _) => entry.device == Some(device),
+        AccessLog::Ticket(ticket, _) => entry.ticket == Some(ticket),
+    };
+    let wanted = Wanted { term, class: &|_| true, is_one: &is_one, backwards: page.backwards };
+    let tables = (&open(txn, LOG)?, &open(txn, LOG_TERMS)?);
+    let (from, until) = places(span, page);
+    let mut walk = Walk::begin(&wanted, tables, Home::Festival(festival).shard(shards), from, until)?;
+    let (limit, mut found) = (page.limit.min(PAGE_MAX), Vec::new());
+    while found.len() < limit
+        && let Some(entry) = walk.next()?
+    {
+        found.push(entry);
     }
-    Ok(lines.found)
+    Ok(found)
 }
 
-/// A place in the log as its keys have it.
-type Place = (i64, u64);
-
-/// Which chunks can hold lines of the page; `None`: none can. Chunks are keyed by their first line, so the line behind
-/// which a page begins may lie in a chunk that begins before it, though never in another record's.
-fn places(span: Span, page: Page<LogPosition>) -> Option<(Bound<Place>, Bound<Place>)> {
-    let mut from = (span.from.0, 0);
-    let mut until = (span.until.0, 0);
+/// From which place until before which rows of the page lie.
+fn places(span: Span, page: Page<LogPosition>) -> (Place, Place) {
+    let (mut from, mut until) = ((span.from.0, 0), (span.until.0, 0));
     match page.after {
         Some(after) if page.backwards => until = until.min((after.at.0, after.order)),
-        Some(after) => from = from.max((after.at.0, after.order >> INDEX_BITS << INDEX_BITS)),
+        Some(after) => from = from.max((after.at.0, after.order.saturating_add(1))),
         None => {}
     }
-    (from < until).then_some((Bound::Included(from), Bound::Excluded(until)))
-}
-
-/// The lines of a page as they gather.
-struct Lines {
-    span: Span,
-    page: Page<LogPosition>,
-    only: Option<TicketId>,
-    found: Vec<AccessEntry>,
-}
-
-impl Lines {
-    /// Takes what belongs to the page from a chunk; says whether there is room for more.
-    fn take(&mut self, festival: FestivalId, (at, order): Place, chunk: &[u8]) -> Result<bool, ViewsError> {
-        let mut entries = layout::read_chunk(festival, LogPosition { at: Timestamp(at), order }, chunk)?;
-        if self.page.backwards {
-            entries.reverse();
-        }
-        let limit = self.page.limit.min(PAGE_MAX);
-        for entry in entries {
-            if self.found.len() >= limit {
-                return Ok(false);
-            }
-            let place = entry.position;
-            let behind =
-                self.page.after.is_none_or(|after| if self.page.backwards { place < after } else { place > after });
-            let within = self.span.from <= place.at && place.at < self.span.until;
-            if behind && within && self.only.is_none_or(|ticket| entry.ticket == Some(ticket)) {
-                self.found.push(entry);
-            }
-        }
-        Ok(self.found.len() < limit)
-    }
+    (from, until)
 }
 
 pub(in crate::views::embedded) fn tickets(

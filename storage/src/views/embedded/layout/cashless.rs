@@ -2,223 +2,390 @@
 //!
 //! | value | bytes |
 //! |---|---|
-//! | transaction chunk | up to 32 [`Line`]s in postcard, one behind the other: about 80 B each, lots and lines included |
-//! | pointer chunk | up to 256 [`Pointer`]s in postcard: 2 or 3 B each |
-//! | serial chunk | where its record lies ([`Record`]), then a pointer for each serial |
-//! | wallet's pointer | festival and class |
-//! | sums | [`Stored`] in postcard |
+//! | transaction | a mask of its [`parts`], then those, as varints, the wallet in 8 B: about 30 B, lots included |
+//! | refund | time and amount in postcard |
+//! | sums | in postcard |
 
-use std::borrow::Cow;
-
+use engine::cashless::command::{Source, SourceKind};
 use engine::cashless::event::{Lot, Posting, SoldLine, TransactionKind};
-use engine::model::ids::{DeviceId, FestivalId, ProductNo, ShardId, TransactionId, VendorNo, WalletId};
+use engine::model::ids::{DeviceId, FestivalId, ProductNo, ProviderNo, ShardId, TransactionId, VendorNo, WalletId};
 use engine::model::money::Currency;
 use engine::model::principal::Principal;
 use engine::model::rejection::Rejection;
 use engine::model::time::Timestamp;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
 use crate::views::cashless::{CashlessPosition, TransactionRow};
 use crate::views::embedded::layout::damaged;
+use crate::views::embedded::layout::varint::{self, Bytes};
+use crate::views::embedded::sequence::{self, Before, PageTable, Place, Row, RunTable};
 use crate::views::{INDEX_BITS, ViewsError};
 
-/// Transactions in one chunk at most: about 2.5 KB.
-pub(in crate::views) const CHUNK_TRANSACTIONS: usize = 32;
-
-/// Pointers in one chunk at most: about 600 B.
-pub(in crate::views) const CHUNK_POINTERS: usize = 256;
-
-/// A transaction without what its chunk's key says: festival, time, shard, record.
-#[derive(Serialize, Deserialize)]
-struct Line<'a> {
-    /// The event's number in its record.
-    index: u32,
-    kind: u8,
-    /// 0: nothing.
-    rejection: u8,
-    flags: u8,
-    wallet: [u8; 8],
-    other: Option<[u8; 8]>,
-    /// 0: refused.
-    serial: u64,
-    vendor: Option<u16>,
-    order: Option<u32>,
-    /// The terminal's number at the festival.
-    terminal: Option<u32>,
-    /// The number of its command.
-    asked: Option<u64>,
-    by: Option<Principal>,
-    currency: Currency,
-    amount: i64,
-    before: i64,
-    after: i64,
-    /// The serial of a refund's payment.
-    refund_of: Option<u64>,
-    transfer: Option<u64>,
-    /// In the order of [`Posting`]'s fields.
-    legs: [i64; 6],
-    commission_bp: u16,
-    lots: Cow<'a, [Lot]>,
-    /// Product, count, price, VAT.
-    lines: Vec<(u16, u16, i64, u16)>,
-    reason: Cow<'a, str>,
+/// Which parts of a transaction are written. What is not is as in the one before, nothing, or what follows from the rest.
+mod parts {
+    pub(super) const AT: u64 = 1;
+    pub(super) const RECORD: u64 = 1 << 1;
+    pub(super) const INDEX: u64 = 1 << 2;
+    /// It was refused: no serial.
+    pub(super) const REFUSED: u64 = 1 << 3;
+    pub(super) const TERMINAL: u64 = 1 << 4;
+    pub(super) const ASKED: u64 = 1 << 5;
+    pub(super) const ORDER: u64 = 1 << 6;
+    pub(super) const VENDOR: u64 = 1 << 7;
+    pub(super) const LOTS: u64 = 1 << 8;
+    pub(super) const KIND: u64 = 1 << 9;
+    pub(super) const LEGS: u64 = 1 << 10;
+    pub(super) const LINES: u64 = 1 << 11;
+    pub(super) const COMMISSION_BP: u64 = 1 << 12;
+    pub(super) const NO_VENDOR: u64 = 1 << 13;
+    pub(super) const SERIAL: u64 = 1 << 14;
+    pub(super) const REJECTION: u64 = 1 << 15;
+    pub(super) const FLAGS: u64 = 1 << 16;
+    pub(super) const NO_TERMINAL: u64 = 1 << 17;
+    pub(super) const AFTER: u64 = 1 << 18;
+    pub(super) const REFUND_OF: u64 = 1 << 19;
+    pub(super) const BY: u64 = 1 << 20;
+    pub(super) const FESTIVAL: u64 = 1 << 21;
+    pub(super) const CURRENCY: u64 = 1 << 22;
+    pub(super) const TRANSFER: u64 = 1 << 23;
+    pub(super) const OTHER: u64 = 1 << 24;
+    pub(super) const REASON: u64 = 1 << 25;
 }
 
-/// Adds a transaction to a chunk.
-pub(in crate::views) fn push_transaction(chunk: &mut Vec<u8>, row: &TransactionRow) {
-    let Posting { wallet, vendor, commission, source, corrections, in_transit } = row.posting;
-    push(
-        chunk,
-        &Line {
-            index: row.position.index(),
-            kind: row.kind as u8,
-            rejection: row.rejection.map_or(0, |rejection| rejection as u8),
-            flags: row.flags,
-            wallet: row.wallet.0.to_le_bytes(),
-            other: row.other.map(|wallet| wallet.0.to_le_bytes()),
-            serial: row.id.map_or(0, |id| id.serial),
-            vendor: row.vendor.map(|vendor| vendor.0),
-            order: row.order,
-            terminal: row.terminal.map(DeviceId::number),
-            asked: row.asked,
-            by: row.by,
-            currency: row.currency,
-            amount: row.amount,
-            before: row.before,
-            after: row.after,
-            refund_of: row.refund_of.map(|payment| payment.serial),
-            transfer: row.transfer,
-            legs: [wallet, vendor, commission, source, corrections, in_transit],
-            commission_bp: row.commission_bp,
-            lots: Cow::Borrowed(&row.lots),
-            lines: row.lines.iter().map(|line| (line.product.0, line.count, line.price, line.vat_bp)).collect(),
-            reason: Cow::Borrowed(&row.reason),
-        },
-    );
+/// What transactions are looked up by.
+pub(in crate::views::embedded) fn festival_term(festival: FestivalId) -> u32 {
+    sequence::term(1, festival.0.into())
+}
+pub(in crate::views::embedded) fn wallet_term(wallet: WalletId) -> u32 {
+    sequence::term(2, wallet.0)
+}
+pub(in crate::views::embedded) fn terminal_term(terminal: DeviceId) -> u32 {
+    sequence::term(3, terminal.0)
+}
+pub(in crate::views::embedded) fn vendor_term(festival: FestivalId, vendor: VendorNo) -> u32 {
+    sequence::term(4, u64::from(festival.0) << 16 | u64::from(vendor.0))
 }
 
-/// All transactions of a chunk, whose key says festival and the place of its first.
-///
-/// # Errors
-/// [`ViewsError::Damaged`].
-pub(in crate::views) fn read_transactions(
+/// What is as in the transaction before; the first of a page has none.
+struct Last {
+    kind: TransactionKind,
     festival: FestivalId,
-    first: CashlessPosition,
-    mut bytes: &[u8],
-) -> Result<Vec<TransactionRow>, ViewsError> {
-    let mut rows = Vec::with_capacity(CHUNK_TRANSACTIONS);
-    while !bytes.is_empty() {
-        let (line, rest) = postcard::take_from_bytes::<Line<'_>>(bytes).map_err(|_| damaged("a transaction"))?;
-        bytes = rest;
-        rows.push(row(festival, first, line)?);
+    vendor: Option<VendorNo>,
+    terminal: Option<DeviceId>,
+    currency: Currency,
+    commission_bp: u16,
+    source: Option<Source>,
+}
+
+impl Last {
+    fn of(row: Option<&TransactionRow>) -> Self {
+        let Some(row) = row else {
+            let kind = TransactionKind::Payment;
+            let (festival, vendor, terminal, currency) = (FestivalId(0), None, None, Currency::EUR);
+            return Self { kind, festival, vendor, terminal, currency, commission_bp: 0, source: None };
+        };
+        Self {
+            kind: row.kind,
+            festival: row.festival,
+            vendor: row.vendor,
+            terminal: row.terminal,
+            currency: row.currency,
+            commission_bp: row.commission_bp,
+            source: row.lots.first().map(|lot| lot.source),
+        }
     }
-    Ok(rows)
-}
 
-fn row(festival: FestivalId, first: CashlessPosition, line: Line<'_>) -> Result<TransactionRow, ViewsError> {
-    let wallet = WalletId(u64::from_le_bytes(line.wallet));
-    let id = |serial| TransactionId { wallet, serial };
-    let [of_wallet, vendor, commission, source, corrections, in_transit] = line.legs;
-    let sold = |(product, count, price, vat_bp)| SoldLine { product: ProductNo(product), count, price, vat_bp };
-    Ok(TransactionRow {
-        position: CashlessPosition { order: first.order >> INDEX_BITS << INDEX_BITS | u64::from(line.index), ..first },
-        id: (line.serial > 0).then(|| id(line.serial)),
-        kind: TransactionKind::from_number(u32::from(line.kind)).ok_or_else(|| damaged("a transaction's kind"))?,
-        rejection: Rejection::from_number(line.rejection),
-        flags: line.flags,
-        festival,
-        wallet,
-        other: line.other.map(|wallet| WalletId(u64::from_le_bytes(wallet))),
-        vendor: line.vendor.map(VendorNo),
-        order: line.order,
-        terminal: line.terminal.map(|number| DeviceId::new(festival, number)),
-        asked: line.asked,
-        by: line.by,
-        currency: line.currency,
-        amount: line.amount,
-        before: line.before,
-        after: line.after,
-        refund_of: line.refund_of.map(id),
-        refunded: 0,
-        transfer: line.transfer,
-        posting: Posting { wallet: of_wallet, vendor, commission, source, corrections, in_transit },
-        commission_bp: line.commission_bp,
-        lots: line.lots.into_owned(),
-        lines: line.lines.into_iter().map(sold).collect(),
-        reason: line.reason.into_owned(),
-    })
-}
-
-/// Which of a record's transactions: the event's number in it, and its class, by which it is found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(in crate::views) struct Pointer {
-    pub(in crate::views) index: u32,
-    pub(in crate::views) class: u8,
-}
-
-impl Pointer {
-    pub(in crate::views) fn to(row: &TransactionRow) -> Self {
-        Self { index: row.position.index(), class: row.class() }
+    /// What the lots nearly always are: all of it from where the one before had its money.
+    fn lot(&self, amount: i64) -> Option<Lot> {
+        self.source.map(|source| Lot { source, amount })
     }
 }
 
-/// Adds one to a chunk of them.
-pub(in crate::views) fn push_pointer(chunk: &mut Vec<u8>, pointer: Pointer) {
-    push(chunk, &pointer);
-}
-
-/// All pointers of a chunk.
-///
-/// # Errors
-/// [`ViewsError::Damaged`].
-pub(in crate::views) fn read_pointers(mut bytes: &[u8]) -> Result<Vec<Pointer>, ViewsError> {
-    let mut pointers = Vec::new();
-    while !bytes.is_empty() {
-        let (pointer, rest) = postcard::take_from_bytes(bytes).map_err(|_| damaged("a pointer"))?;
-        bytes = rest;
-        pointers.push(pointer);
-    }
-    Ok(pointers)
-}
-
-/// Where a record's transactions lie.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(in crate::views) struct Record {
-    pub(in crate::views) festival: FestivalId,
-    pub(in crate::views) at: Timestamp,
-    pub(in crate::views) seq: u64,
-}
-
-impl Record {
-    pub(in crate::views) fn of(row: &TransactionRow) -> Self {
-        Self { festival: row.festival, at: row.position.at, seq: row.position.seq() }
-    }
-    /// The place of one of its transactions.
-    pub(in crate::views) fn place(self, shard: ShardId, pointer: Pointer) -> CashlessPosition {
-        CashlessPosition { at: self.at, shard, order: self.seq << INDEX_BITS | u64::from(pointer.index) }
+/// The legs nearly always: a payment's or refund's, whole and without commission; nothing of what was refused.
+fn usual_legs(kind: TransactionKind, moved: bool, amount: i64) -> [i64; 6] {
+    let back = amount.wrapping_neg();
+    match kind {
+        TransactionKind::Payment if moved => [back, amount, 0, 0, 0, 0],
+        TransactionKind::Refund if moved => [amount, back, 0, 0, 0, 0],
+        TransactionKind::TopUp if moved => [amount, 0, 0, back, 0, 0],
+        _ => [0; 6],
     }
 }
 
-pub(in crate::views) fn begin_serials(chunk: &mut Vec<u8>, record: Record) {
-    push(chunk, &record);
+impl Row for TransactionRow {
+    const PAGES: PageTable = crate::views::embedded::cashless::TRANSACTIONS;
+    const RUNS: RunTable = crate::views::embedded::cashless::TRANSACTION_TERMS;
+
+    fn place(&self) -> Place {
+        (self.position.at.0, self.position.order)
+    }
+
+    fn serial(&self) -> Option<u64> {
+        self.id.map(|id| id.serial)
+    }
+
+    fn class(&self) -> u8 {
+        TransactionRow::class(self)
+    }
+
+    fn terms(&self, each: &mut dyn FnMut(u32)) {
+        each(festival_term(self.festival));
+        each(wallet_term(self.wallet));
+        self.terminal.into_iter().for_each(|terminal| each(terminal_term(terminal)));
+        self.vendor_account().into_iter().for_each(|(festival, vendor)| each(vendor_term(festival, vendor)));
+    }
+
+    fn write(&self, before: &Before<'_, Self>, out: &mut Vec<u8>) {
+        let last = Last::of(before.row);
+        let (record, index) = before.record();
+        let at = self.position.at.0;
+        let (this_record, this_index) = (self.position.seq(), u64::from(self.position.index()));
+        let next_index = if this_record == record { index + 1 } else { 0 };
+        let serial = self.id.map(|id| id.serial);
+        let Posting { wallet, vendor, commission, source, corrections, in_transit } = self.posting;
+        let legs = [wallet, vendor, commission, source, corrections, in_transit];
+        let usual = usual_legs(self.kind, serial.is_some(), self.amount);
+        let lots_differ = match self.lots.as_slice() {
+            [lot] => last.lot(self.amount) != Some(*lot),
+            _ => true,
+        };
+        let mut mask = 0;
+        for (differs, part) in [
+            (at != before.place.0, parts::AT),
+            (this_record != record, parts::RECORD),
+            (this_index != next_index, parts::INDEX),
+            (serial.is_none(), parts::REFUSED),
+            (self.terminal.is_some() && self.terminal != last.terminal, parts::TERMINAL),
+            (self.asked.is_some(), parts::ASKED),
+            (self.order.is_some(), parts::ORDER),
+            (self.vendor.is_some() && self.vendor != last.vendor, parts::VENDOR),
+            (lots_differ, parts::LOTS),
+            (self.kind != last.kind, parts::KIND),
+            (legs != usual, parts::LEGS),
+            (!self.lines.is_empty(), parts::LINES),
+            (self.commission_bp != last.commission_bp, parts::COMMISSION_BP),
+            (self.vendor.is_none(), parts::NO_VENDOR),
+            (serial.is_some_and(|serial| serial != before.serial.wrapping_add(1)), parts::SERIAL),
+            (self.rejection.is_some(), parts::REJECTION),
+            (self.flags != 0, parts::FLAGS),
+            (self.terminal.is_none(), parts::NO_TERMINAL),
+            (self.after != self.before.wrapping_add(wallet), parts::AFTER),
+            (self.refund_of.is_some(), parts::REFUND_OF),
+            (self.by.is_some(), parts::BY),
+            (self.festival != last.festival, parts::FESTIVAL),
+            (self.currency != last.currency, parts::CURRENCY),
+            (self.transfer.is_some(), parts::TRANSFER),
+            (self.other.is_some(), parts::OTHER),
+            (!self.reason.is_empty(), parts::REASON),
+        ] {
+            mask |= if differs { part } else { 0 };
+        }
+        varint::put(out, mask);
+        let mut put = |part, value| {
+            if mask & part != 0 {
+                varint::put(out, value);
+            }
+        };
+        put(parts::AT, at.wrapping_sub(before.place.0) as u64);
+        put(parts::RECORD, this_record.wrapping_sub(record));
+        put(parts::INDEX, this_index);
+        put(parts::FESTIVAL, self.festival.0.into());
+        put(parts::KIND, self.kind as u64);
+        put(parts::SERIAL, serial.unwrap_or(0).wrapping_sub(before.serial));
+        put(parts::TERMINAL, self.terminal.map_or(0, |terminal| terminal.number().into()));
+        put(parts::ASKED, self.asked.unwrap_or(0));
+        put(parts::ORDER, self.order.unwrap_or(0).into());
+        put(parts::VENDOR, self.vendor.map_or(0, |vendor| vendor.0.into()));
+        put(parts::COMMISSION_BP, self.commission_bp.into());
+        put(parts::REJECTION, self.rejection.map_or(0, |rejection| rejection as u64));
+        put(parts::FLAGS, self.flags.into());
+        put(parts::REFUND_OF, self.refund_of.map_or(0, |payment| payment.serial));
+        put(parts::TRANSFER, self.transfer.unwrap_or(0));
+        out.extend_from_slice(&self.wallet.0.to_le_bytes());
+        varint::put_signed(out, self.amount);
+        varint::put_signed(out, self.before);
+        if mask & parts::AFTER != 0 {
+            varint::put_signed(out, self.after);
+        }
+        if mask & parts::LEGS != 0 {
+            put_legs(out, legs, usual);
+        }
+        if mask & parts::LOTS != 0 {
+            varint::put(out, self.lots.len() as u64);
+            for Lot { source, amount } in &self.lots {
+                let here = source.festival == self.festival;
+                out.push((source.kind as u8) << 1 | u8::from(here));
+                if !here {
+                    varint::put(out, source.festival.0.into());
+                }
+                varint::put(out, source.provider.0.into());
+                varint::put(out, source.number);
+                varint::put_signed(out, *amount);
+            }
+        }
+        if mask & parts::LINES != 0 {
+            varint::put(out, self.lines.len() as u64);
+            for SoldLine { product, count, price, vat_bp } in &self.lines {
+                varint::put(out, product.0.into());
+                varint::put(out, u64::from(*count));
+                varint::put_signed(out, *price);
+                varint::put(out, u64::from(*vat_bp));
+            }
+        }
+        if let Some(by) = self.by {
+            let (kind, id) = by.to_parts();
+            varint::put(out, kind.into());
+            varint::put(out, id as u64);
+            varint::put(out, (id >> 64) as u64);
+        }
+        if mask & parts::CURRENCY != 0 {
+            out.extend_from_slice(&self.currency.as_bytes());
+        }
+        if let Some(other) = self.other {
+            out.extend_from_slice(&other.0.to_le_bytes());
+        }
+        if mask & parts::REASON != 0 {
+            varint::put(out, self.reason.len() as u64);
+            out.extend_from_slice(self.reason.as_bytes());
+        }
+    }
+
+    fn read(shard: ShardId, before: &Before<'_, Self>, bytes: &mut Bytes<'_>) -> Result<Self, ViewsError> {
+        let last = Last::of(before.row);
+        let (record, index) = before.record();
+        let mask = bytes.varint()?;
+        let has = |part: u64| mask & part != 0;
+        let mut get = |part: u64| if has(part) { bytes.varint().map(Some) } else { Ok(None) };
+        let at = get(parts::AT)?.map_or(before.place.0, |step| before.place.0.wrapping_add(step as i64));
+        let next = get(parts::RECORD)?.map(|step| record.wrapping_add(step));
+        let index = get(parts::INDEX)?.unwrap_or(if next.is_none() { index + 1 } else { 0 });
+        let order = next.unwrap_or(record) << INDEX_BITS | index & ((1 << INDEX_BITS) - 1);
+        let festival = get(parts::FESTIVAL)?.map_or(last.festival, |number| FestivalId(number as u32));
+        let kind = match get(parts::KIND)? {
+            None => last.kind,
+            Some(kind) => TransactionKind::from_number(kind as u32).ok_or_else(|| damaged("a transaction's kind"))?,
+        };
+        let serial = before.serial.wrapping_add(get(parts::SERIAL)?.unwrap_or(1));
+        let terminal = get(parts::TERMINAL)?.map(|number| DeviceId::new(festival, number as u32));
+        let terminal = if has(parts::NO_TERMINAL) { None } else { terminal.or(last.terminal) };
+        let asked = get(parts::ASKED)?;
+        let order_no = get(parts::ORDER)?.map(|number| number as u32);
+        let vendor = get(parts::VENDOR)?.map(|number| VendorNo(number as u16));
+        let vendor = if has(parts::NO_VENDOR) { None } else { vendor.or(last.vendor) };
+        let commission_bp = get(parts::COMMISSION_BP)?.map_or(last.commission_bp, |bp| bp as u16);
+        let rejection = get(parts::REJECTION)?.and_then(|number| Rejection::from_number(number as u8));
+        let flags = get(parts::FLAGS)?.map_or(0, |flags| flags as u8);
+        let refund_of = get(parts::REFUND_OF)?;
+        let transfer = get(parts::TRANSFER)?;
+        let wallet = WalletId(u64::from_le_bytes(bytes.array()?));
+        let (amount, available) = (bytes.signed()?, bytes.signed()?);
+        let after = if has(parts::AFTER) { Some(bytes.signed()?) } else { None };
+        let usual = usual_legs(kind, !has(parts::REFUSED), amount);
+        let legs = if has(parts::LEGS) { read_legs(bytes, usual)? } else { usual };
+        let lots = if has(parts::LOTS) {
+            many(bytes, |bytes| lot(festival, bytes))?
+        } else {
+            vec![last.lot(amount).ok_or_else(|| damaged("a transaction without its lots"))?]
+        };
+        let lines = if has(parts::LINES) { many(bytes, line)? } else { Vec::new() };
+        let by = if has(parts::BY) {
+            let (kind, low, high) = (bytes.small()?, bytes.varint()?, bytes.varint()?);
+            Some(Principal::from_parts(kind, u128::from(high) << 64 | u128::from(low)))
+        } else {
+            None
+        };
+        let currency = if has(parts::CURRENCY) {
+            Currency::from_bytes(bytes.array()?).ok_or_else(|| damaged("a transaction's currency"))?
+        } else {
+            last.currency
+        };
+        let other = if has(parts::OTHER) { Some(WalletId(u64::from_le_bytes(bytes.array()?))) } else { None };
+        let reason = if has(parts::REASON) {
+            let len = bytes.small()?;
+            String::from_utf8(bytes.take(len)?.to_vec()).map_err(|_| damaged("a transaction's reason"))?
+        } else {
+            String::new()
+        };
+        let id = |serial| TransactionId { wallet, serial };
+        let [of_wallet, of_vendor, commission, source, corrections, in_transit] = legs;
+        Ok(Self {
+            position: CashlessPosition { at: Timestamp(at), shard, order },
+            id: (!has(parts::REFUSED)).then(|| id(serial)),
+            kind,
+            rejection,
+            flags,
+            festival,
+            wallet,
+            other,
+            vendor,
+            order: order_no,
+            terminal,
+            asked,
+            by,
+            currency,
+            amount,
+            before: available,
+            after: after.unwrap_or_else(|| available.wrapping_add(of_wallet)),
+            refund_of: refund_of.map(id),
+            refunded: 0,
+            transfer,
+            posting: Posting { wallet: of_wallet, vendor: of_vendor, commission, source, corrections, in_transit },
+            commission_bp,
+            lots,
+            lines,
+            reason,
+        })
+    }
 }
 
-/// A chunk of serials.
-///
-/// # Errors
-/// [`ViewsError::Damaged`].
-pub(in crate::views) fn read_serials(bytes: &[u8]) -> Result<(Record, Vec<Pointer>), ViewsError> {
-    let (record, rest) = postcard::take_from_bytes(bytes).map_err(|_| damaged("a chunk of serials"))?;
-    Ok((record, read_pointers(rest)?))
+/// The legs that are not as usual, but for the last of them if the sum says it.
+fn put_legs(out: &mut Vec<u8>, legs: [i64; 6], usual: [i64; 6]) {
+    let differ = (0..6).filter(|&leg| legs[leg] != usual[leg]);
+    let mask = differ.clone().fold(0, |mask, leg| mask | 1 << leg);
+    let sums = legs.iter().fold(0, |sum: i64, leg| sum.wrapping_add(*leg)) == 0;
+    out.push(mask | if sums { SUMS } else { 0 });
+    let last = differ.clone().next_back();
+    for leg in differ.filter(|leg| !sums || Some(*leg) != last) {
+        varint::put_signed(out, legs[leg].wrapping_sub(usual[leg]));
+    }
 }
 
-/// Sums up to a record, and that included.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(in crate::views) struct Stored<T> {
-    /// The number of the last record that they cover.
-    pub(in crate::views) as_of_seq: u64,
-    pub(in crate::views) sums: T,
+/// The legs sum to zero.
+const SUMS: u8 = 1 << 7;
+
+fn read_legs(bytes: &mut Bytes<'_>, usual: [i64; 6]) -> Result<[i64; 6], ViewsError> {
+    let (mask, mut legs) = (bytes.byte()?, usual);
+    let last = (0..6).rfind(|leg| mask & 1 << leg != 0).filter(|_| mask & SUMS != 0);
+    for leg in (0..6).filter(|leg| mask & 1 << leg != 0 && Some(*leg) != last) {
+        legs[leg] = usual[leg].wrapping_add(bytes.signed()?);
+    }
+    if let Some(last) = last {
+        legs[last] = 0;
+        legs[last] = legs.iter().fold(0, |sum: i64, leg| sum.wrapping_sub(*leg));
+    }
+    Ok(legs)
+}
+
+fn many<T>(
+    bytes: &mut Bytes<'_>,
+    mut each: impl FnMut(&mut Bytes<'_>) -> Result<T, ViewsError>,
+) -> Result<Vec<T>, ViewsError> {
+    let count: u32 = bytes.small()?;
+    (0..count).map(|_| each(bytes)).collect()
+}
+
+fn lot(festival: FestivalId, bytes: &mut Bytes<'_>) -> Result<Lot, ViewsError> {
+    let kind = bytes.byte()?;
+    let festival = if kind & 1 == 0 { FestivalId(bytes.small()?) } else { festival };
+    let kind = SourceKind::from_number(u32::from(kind >> 1)).ok_or_else(|| damaged("a lot's source"))?;
+    let (provider, number) = (ProviderNo(bytes.small()?), bytes.varint()?);
+    Ok(Lot { source: Source { kind, festival, provider, number }, amount: bytes.signed()? })
+}
+
+fn line(bytes: &mut Bytes<'_>) -> Result<SoldLine, ViewsError> {
+    let (product, count) = (ProductNo(bytes.small()?), bytes.small()?);
+    Ok(SoldLine { product, count, price: bytes.signed()?, vat_bp: bytes.small()? })
 }
 
 /// Plain data as bytes.
@@ -232,11 +399,6 @@ pub(in crate::views) fn write<T: Serialize>(value: &T) -> Vec<u8> {
 /// [`ViewsError::Damaged`].
 pub(in crate::views) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ViewsError> {
     postcard::from_bytes(bytes).map_err(|_| damaged("a row of money"))
-}
-
-fn push<T: Serialize>(chunk: &mut Vec<u8>, value: &T) {
-    let taken = std::mem::take(chunk);
-    *chunk = postcard::to_extend(value, taken).expect("a Vec grows, and it is plain data");
 }
 
 #[cfg(test)]
@@ -305,28 +467,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_chunk_gives_back_its_transactions(rows in prop::collection::vec(any_row(), 1..CHUNK_TRANSACTIONS)) {
-            let mut chunk = Vec::new();
-            rows.iter().for_each(|row| push_transaction(&mut chunk, row));
-            prop_assert_eq!(read_transactions(rows[0].festival, rows[0].position, &chunk).unwrap(), rows);
-        }
-
-        #[test]
-        fn a_cut_chunk_is_damaged_and_never_a_panic(row in any_row(), cut in 1..40_usize) {
-            let mut chunk = Vec::new();
-            push_transaction(&mut chunk, &row);
-            let cut = &chunk[..chunk.len() - cut.min(chunk.len() - 1)];
-            prop_assert!(read_transactions(row.festival, row.position, cut).is_err());
-        }
-
-        #[test]
-        fn serials_lead_back_to_where_they_lie(rows in prop::collection::vec(any_row(), 1..40)) {
-            let mut chunk = Vec::new();
-            begin_serials(&mut chunk, Record::of(&rows[0]));
-            rows.iter().for_each(|row| push_pointer(&mut chunk, Pointer::to(row)));
-            let (record, pointers) = read_serials(&chunk).unwrap();
-            let places: Vec<_> = pointers.iter().map(|pointer| record.place(ShardId(3), *pointer)).collect();
-            prop_assert_eq!(places, rows.iter().map(|row| row.position).collect::<Vec<_>>());
+        fn transactions_come_back(rows in prop::collection::vec(any_row(), 1..9)) {
+            crate::views::embedded::sequence::tests::come_back(&rows);
         }
     }
 }
