@@ -15,6 +15,7 @@ use engine::model::ids::{Home, ShardId, WalletId};
 use engine::model::rejection::Rejection;
 use engine::model::time::Timestamp;
 use engine::shard::Shard;
+use engine::view::question::Question;
 use engine::view::{Notice, Query, View};
 use ractor::{Actor, ActorRef};
 use storage::journal::{Cursor, Journal, JournalError, OpenedJournal, Position};
@@ -331,6 +332,21 @@ impl Node {
         let shards = (0..self.0.links.len() as u16).map(ShardId);
         let parts = futures_util::future::join_all(shards.map(|id| self.query_shard(id, query))).await;
         gather(parts)
+    }
+
+    /// Asks a question whose answer has one type, as [`Node::query`] does.
+    ///
+    /// # Errors
+    /// The engine's rejection. An answer of another kind than was asked for is a bug: it is logged, and
+    /// [`Rejection::Internal`].
+    pub async fn get<Q: Question>(&self, question: Q) -> Result<Q::Answer, Rejection> {
+        match self.query(question.query()).await {
+            View::No(rejection) => Err(rejection),
+            view => Q::answer(view).ok_or_else(|| {
+                tracing::error!(question = std::any::type_name::<Q>(), "a shard has answered something else");
+                Rejection::Internal
+            }),
+        }
     }
 
     /// The same of those shards that answer, for what a part is enough for; and whether that was all of them.

@@ -1,6 +1,8 @@
 //! What can be asked of a shard without changing anything, and what it shows. A view is released, like any answer,
 //! only when the record it depends on is durable.
 
+pub mod question;
+
 use crate::cashless::command::CashlessPolicy;
 use crate::cashless::event::Lots;
 use crate::cashless::view::{CashlessView, LedgerView, PaymentView, TagView, WalletView};

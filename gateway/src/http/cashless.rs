@@ -14,7 +14,7 @@ use engine::cashless::view::WalletView;
 use engine::command::{AdminAction, AdminAnswer, IdempotencyKey};
 use engine::model::ids::{FestivalId, WalletId};
 use engine::model::rejection::Rejection;
-use engine::view::{Query, View};
+use engine::view::question::GetWallet;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -123,7 +123,7 @@ pub(super) async fn move_money(
 /// That a wallet is another festival's is for those who see that festival.
 async fn foreign(state: &AppState, operator: &Operator, named: [Option<WalletId>; 2], problem: Problem) -> Problem {
     for wallet in named.into_iter().flatten() {
-        if let View::Wallet(view) = state.node.query(Query::Wallet(wallet)).await
+        if let Ok(view) = state.node.get(GetWallet(wallet)).await
             && !operator.sees(view.issuer)
         {
             return Problem::from(Rejection::UnknownWallet).replayed(problem.is_replayed());
@@ -137,7 +137,7 @@ async fn foreign(state: &AppState, operator: &Operator, named: [Option<WalletId>
 /// # Errors
 /// `unknown_wallet` if there is none or the operator does not see it, `forbidden`.
 pub(super) async fn wallet_for(state: &AppState, operator: &Operator, wallet: WalletId) -> Result<WalletView, Problem> {
-    let View::Wallet(view) = state.query(Query::Wallet(wallet)).await? else { return Err(unexpected_answer()) };
+    let view = state.get(GetWallet(wallet)).await?;
     operator.within(view.issuer, Rejection::UnknownWallet)?;
     Ok(view)
 }

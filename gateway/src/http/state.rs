@@ -11,12 +11,12 @@ use engine::gates::view::brief::AboutView;
 use engine::model::credential::QrSecret;
 use engine::model::ids::FestivalId;
 use engine::model::rejection::Rejection;
-use engine::view::{Query, View};
+use engine::view::question::{GetAbout, GetFestival, Question};
 use storage::views::wanted::while_wanted;
 use tapgate_wire::Fingerprint;
 
 use crate::auth::{OneTime, Operator};
-use crate::http::kit::answer::{Done, unexpected_answer};
+use crate::http::kit::answer::Done;
 use crate::http::kit::asking;
 use crate::http::kit::problem::{Fault, Problem};
 use crate::http::kit::shares::{CallPermits, Holder};
@@ -84,11 +84,8 @@ impl AppState {
     ///
     /// # Errors
     /// The engine's rejection.
-    pub async fn query(&self, query: Query) -> Result<View, Problem> {
-        match self.node.query(query).await {
-            View::No(rejection) => Err(rejection.into()),
-            view => Ok(view),
-        }
+    pub async fn get<Q: Question>(&self, question: Q) -> Result<Q::Answer, Problem> {
+        Ok(self.node.get(question).await?)
     }
 
     /// The festival with this slug. Whoever calls has checked the operator's right.
@@ -96,9 +93,7 @@ impl AppState {
     /// # Errors
     /// `unknown_festival`, also when another slug happens to lead to the same number.
     pub async fn festival(&self, slug: &str) -> Result<Box<FestivalView>, Problem> {
-        let View::Festival(view) = self.query(Query::Festival(FestivalId::of_slug(slug))).await? else {
-            return Err(unexpected_answer());
-        };
+        let view = self.get(GetFestival(FestivalId::of_slug(slug))).await?;
         if view.slug == slug { Ok(view) } else { Err(Rejection::UnknownFestival.into()) }
     }
 
@@ -107,9 +102,7 @@ impl AppState {
     /// # Errors
     /// As [`AppState::festival`].
     pub async fn about(&self, slug: &str) -> Result<Box<AboutView>, Problem> {
-        let View::About(view) = self.query(Query::About(FestivalId::of_slug(slug))).await? else {
-            return Err(unexpected_answer());
-        };
+        let view = self.get(GetAbout(FestivalId::of_slug(slug))).await?;
         if view.slug == slug { Ok(view) } else { Err(Rejection::UnknownFestival.into()) }
     }
 

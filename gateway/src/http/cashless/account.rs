@@ -9,7 +9,7 @@ use engine::command::{AdminAction, IdempotencyKey};
 use engine::model::ids::{FestivalId, TagUid, WalletId};
 use engine::model::money::Currency;
 use engine::model::rejection::Rejection;
-use engine::view::{Query, View};
+use engine::view::question::{GetCashlessPolicy, GetTag, GetWallet, GetWalletsOf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use utoipa::{IntoParams, ToSchema};
@@ -187,7 +187,7 @@ async fn cashless_account(
         }
         _ => return Err(Problem::from(Fault::InvalidQuery).detail(one)),
     };
-    let View::Wallet(view) = state.query(Query::Wallet(wallet)).await? else { return Err(unexpected_answer()) };
+    let view = state.get(GetWallet(wallet)).await?;
     if operator.sees(view.issuer) || is_taken_at(&state, festival).await? {
         return Ok(Json(FoundAccount { first: Account::from(&view), wallets: Vec::new() }));
     }
@@ -221,7 +221,7 @@ async fn make_account(State(state): State<AppState>, change: Change<NewAccount>)
     let wallet = WalletId::of_account(account, festival);
     let action = CashlessAction::CreateWallet { wallet, festival, account: Some(account) };
     let (_, replayed) = state.ask(&change.operator, Some(change.key), AdminAction::Cashless(action)).await?;
-    let View::Wallet(view) = state.query(Query::Wallet(wallet)).await? else { return Err(unexpected_answer()) };
+    let view = state.get(GetWallet(wallet)).await?;
     Ok(Changed { body: Account::from(&view), replayed })
 }
 
@@ -277,7 +277,7 @@ async fn named_by(
     tag: TagUid,
     festival: Option<FestivalId>,
 ) -> Result<WalletId, Problem> {
-    let View::Tag(view) = state.query(Query::Tag(tag)).await? else { return Err(unexpected_answer()) };
+    let view = state.get(GetTag(tag)).await?;
     let seen = view.festival.is_some_and(|festival| operator.sees(festival));
     match Link::of(&view) {
         Ok(link) => Ok(link.wallet),
@@ -294,9 +294,7 @@ async fn wallets_of(
     account: u128,
     festival: Option<FestivalId>,
 ) -> Result<Vec<WalletView>, Problem> {
-    let View::Wallets(mut found) = state.query(Query::WalletsOf(account)).await? else {
-        return Err(unexpected_answer());
-    };
+    let mut found = state.get(GetWalletsOf(account)).await?;
     found.retain(|view| operator.sees(view.issuer) && festival.is_none_or(|festival| view.issuer == festival));
     found.sort_by_key(|view| {
         let claimed = view.id != WalletId::of_account(account, view.issuer);
@@ -308,11 +306,10 @@ async fn wallets_of(
 /// Whether a festival takes other festivals' wallets.
 async fn is_taken_at(state: &AppState, festival: Option<FestivalId>) -> Result<bool, Problem> {
     let Some(festival) = festival else { return Ok(false) };
-    match state.node.query(Query::CashlessPolicy(festival)).await {
-        View::CashlessPolicy(policy) => Ok(policy.foreign_wallets),
-        View::No(Rejection::NotCashless) => Ok(false),
-        View::No(rejection) => Err(rejection.into()),
-        _ => Err(unexpected_answer()),
+    match state.node.get(GetCashlessPolicy(festival)).await {
+        Ok(policy) => Ok(policy.foreign_wallets),
+        Err(Rejection::NotCashless) => Ok(false),
+        Err(rejection) => Err(rejection.into()),
     }
 }
 

@@ -5,7 +5,7 @@ use engine::cashless::command::CashlessAction;
 use engine::model::ids::TransactionId;
 use engine::model::money::Currency;
 use engine::model::rejection::Rejection;
-use engine::view::{Query, View};
+use engine::view::question::GetCashOut;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::routes;
@@ -60,11 +60,10 @@ async fn cash_out(State(state): State<AppState>, change: Change<CashOut>) -> Res
     let Changed { body: moved, replayed } = move_money(&state, &change.operator, change.key, action).await?;
     let id = TransactionId::parse(moved.transaction_id.as_bytes()).ok_or_else(unexpected_answer)?;
     let currency = Currency::parse(&moved.currency).ok_or_else(unexpected_answer)?;
-    let parts = match state.node.query(Query::CashOut(id)).await {
-        View::CashOut(lots) => Some(lots.iter().map(|lot| Lot::of(lot, currency)).collect()),
-        View::No(Rejection::UnknownTransaction) => None,
-        View::No(rejection) => return Err(rejection.into()),
-        _ => return Err(unexpected_answer()),
+    let parts = match state.node.get(GetCashOut(id)).await {
+        Ok(lots) => Some(lots.iter().map(|lot| Lot::of(lot, currency)).collect()),
+        Err(Rejection::UnknownTransaction) => None,
+        Err(rejection) => return Err(rejection.into()),
     };
     Ok(Changed { body: PaidOut { moved, parts }, replayed })
 }

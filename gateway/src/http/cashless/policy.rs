@@ -5,13 +5,13 @@ use axum::extract::State;
 use engine::cashless::command::{CashlessAction, CashlessPolicy};
 use engine::cashless::view::CashlessView;
 use engine::command::AdminAction;
-use engine::view::{Query, View};
+use engine::view::question::{GetCashless, GetCashlessPolicy};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::routes;
 
 use crate::auth::{Operator, Right};
-use crate::http::kit::answer::{Done, unexpected_answer};
+use crate::http::kit::answer::Done;
 use crate::http::kit::json::money;
 use crate::http::kit::problem::Problem;
 use crate::http::kit::request::{Change, Path};
@@ -94,8 +94,7 @@ impl Cashless {
 /// `not_cashless` for a festival that takes no cashless payments.
 pub(in crate::http) async fn cash_of(state: &AppState, slug: &str) -> Result<Box<CashlessView>, Problem> {
     let festival = state.about(slug).await?.id;
-    let View::Cashless(view) = state.query(Query::Cashless(festival)).await? else { return Err(unexpected_answer()) };
-    Ok(view)
+    state.get(GetCashless(festival)).await
 }
 
 /// A festival's policy alone.
@@ -104,10 +103,7 @@ pub(in crate::http) async fn cash_of(state: &AppState, slug: &str) -> Result<Box
 /// As [`cash_of`].
 pub(in crate::http) async fn cashless_policy_of(state: &AppState, slug: &str) -> Result<CashlessPolicy, Problem> {
     let festival = state.about(slug).await?.id;
-    let View::CashlessPolicy(policy) = state.query(Query::CashlessPolicy(festival)).await? else {
-        return Err(unexpected_answer());
-    };
-    Ok(policy)
+    state.get(GetCashlessPolicy(festival)).await
 }
 
 /// Shows how a festival takes cashless payments.

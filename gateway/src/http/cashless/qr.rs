@@ -4,13 +4,12 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
 use engine::model::credential::wallet_text;
-use engine::view::{Query, View};
+use engine::view::question::GetAbout;
 use utoipa_axum::routes;
 
 use crate::auth::{Operator, Right};
 use crate::http::cashless::{wallet_for, wallet_in_path};
 use crate::http::gates::tickets::qr_svg;
-use crate::http::kit::answer::unexpected_answer;
 use crate::http::kit::problem::Problem;
 use crate::http::kit::request::Path;
 use crate::http::kit::routes::Routes;
@@ -32,7 +31,7 @@ async fn wallet_qr(
 ) -> Result<impl IntoResponse, Problem> {
     let wallet = wallet_in_path(&wallet)?;
     let issuer = wallet_for(&state, &operator, wallet).await?.issuer;
-    let View::About(festival) = state.query(Query::About(issuer)).await? else { return Err(unexpected_answer()) };
+    let festival = state.get(GetAbout(issuer)).await?;
     let version = festival.qr_version;
     let claim = state.qr_secret.key(issuer, version).sign_wallet(wallet, issuer, version);
     Ok(([(header::CONTENT_TYPE, "image/svg+xml")], qr_svg(&wallet_text(&claim))?))

@@ -4,14 +4,14 @@ use axum::extract::State;
 use engine::cashless::command::{CashlessAction, RefundLine};
 use engine::model::ids::{FestivalId, ProductNo, TransactionId};
 use engine::model::rejection::Rejection;
-use engine::view::{Query, View};
+use engine::view::question::{GetPayment, GetWallet};
 use serde::Deserialize;
 use utoipa::ToSchema;
 use utoipa_axum::routes;
 
 use crate::auth::Right;
 use crate::http::cashless::{TransactionReceipt, move_money, uuid_at};
-use crate::http::kit::answer::{Changed, unexpected_answer};
+use crate::http::kit::answer::Changed;
 use crate::http::kit::json::money;
 use crate::http::kit::problem::{Fault, Problem};
 use crate::http::kit::request::Change;
@@ -99,16 +99,14 @@ async fn returned(
 /// The festival whose staff may ask about a transaction: where a payment was taken; for anything else, or a payment
 /// too old to be known, the wallet's own. The engine then says what is wrong with it, or says again what it said.
 async fn taken_at(state: &AppState, payment: TransactionId) -> Result<FestivalId, Problem> {
-    match state.node.query(Query::Payment(payment)).await {
-        View::Payment(view) => return Ok(view.festival),
-        View::No(Rejection::UnknownTransaction | Rejection::NotAPayment | Rejection::RefundTooLate) => {}
-        View::No(rejection) => return Err(rejection.into()),
-        _ => return Err(unexpected_answer()),
+    match state.node.get(GetPayment(payment)).await {
+        Ok(view) => return Ok(view.festival),
+        Err(Rejection::UnknownTransaction | Rejection::NotAPayment | Rejection::RefundTooLate) => {}
+        Err(rejection) => return Err(rejection.into()),
     }
-    match state.node.query(Query::Wallet(payment.wallet)).await {
-        View::Wallet(view) => Ok(view.issuer),
-        View::No(Rejection::UnknownWallet) => Err(Rejection::UnknownTransaction.into()),
-        View::No(rejection) => Err(rejection.into()),
-        _ => Err(unexpected_answer()),
+    match state.node.get(GetWallet(payment.wallet)).await {
+        Ok(view) => Ok(view.issuer),
+        Err(Rejection::UnknownWallet) => Err(Rejection::UnknownTransaction.into()),
+        Err(rejection) => Err(rejection.into()),
     }
 }

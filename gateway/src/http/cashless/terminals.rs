@@ -10,7 +10,7 @@ use engine::command::{AdminAction, AdminAnswer};
 use engine::gates::view::DeviceView;
 use engine::model::ids::{DeviceId, FestivalId, VendorNo};
 use engine::model::time::Timestamp;
-use engine::view::{Query, View};
+use engine::view::question::{GetDevices, GetLedger};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::routes;
@@ -118,8 +118,7 @@ async fn list_terminals(
     let seen = last_seen(&state, festival).await?;
     let mut terminals: Vec<DeviceView> = Vec::new();
     while terminals.len() <= limit {
-        let query = Query::Devices { festival, from, limit: LOOK_AT };
-        let View::Devices(devices) = state.query(query).await? else { return Err(unexpected_answer()) };
+        let devices = state.get(GetDevices { festival, from, limit: LOOK_AT }).await?;
         let Some(last) = devices.last() else { break };
         from = last.id.number().saturating_add(1);
         terminals.extend(devices.into_iter().filter(|device| device.terminal.is_some()));
@@ -143,7 +142,7 @@ fn show(device: &DeviceView, festival: FestivalId, seen: Option<Timestamp>) -> T
 
 /// A terminal's commands go to many shards: the last of them counts.
 async fn last_seen(state: &AppState, festival: FestivalId) -> Result<BTreeMap<DeviceId, Timestamp>, Problem> {
-    let View::Ledger(ledger) = state.query(Query::Ledger(festival)).await? else { return Err(unexpected_answer()) };
+    let ledger = state.get(GetLedger(festival)).await?;
     let mut seen = BTreeMap::new();
     for terminal in ledger.terminals.iter().filter(|terminal| terminal.last_seen_at > Timestamp(0)) {
         let at = seen.entry(terminal.device).or_insert(terminal.last_seen_at);

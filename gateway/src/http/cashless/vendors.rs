@@ -8,7 +8,7 @@ use engine::command::{AdminAction, AdminAnswer};
 use engine::gates::view::brief::StandView;
 use engine::model::ids::{FestivalId, VendorNo};
 use engine::model::money::Currency;
-use engine::view::{Query, View};
+use engine::view::question::GetStand;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::routes;
@@ -155,9 +155,7 @@ pub(in crate::http) async fn vendor_of(
     vendor: u16,
 ) -> Result<(Currency, VendorView), Problem> {
     let festival = state.about(slug).await?.id;
-    let View::Stand(stand) = state.query(Query::Stand(festival, VendorNo(vendor))).await? else {
-        return Err(unexpected_answer());
-    };
+    let stand = state.get(GetStand(festival, VendorNo(vendor))).await?;
     let StandView { policy, vendor } = *stand;
     Ok((policy.currency, vendor))
 }

@@ -9,7 +9,7 @@ use engine::gates::connections::CLOCK_OFF_MAX_MS;
 use engine::gates::view::DeviceView;
 use engine::model::ids::{DeviceId, FestivalId, GateNo};
 use engine::model::rejection::Rejection;
-use engine::view::{Query, View};
+use engine::view::question::{GetDevice, GetDevices};
 use serde::{Deserialize, Serialize};
 use tapgate_wire::Offer;
 use utoipa::ToSchema;
@@ -157,8 +157,7 @@ async fn list_devices(
     let festival = operator.at(&slug)?;
     let limit = page.limit()?;
     let from = page.after::<u32>()?.map_or(0, |after| after.saturating_add(1));
-    let query = Query::Devices { festival, from, limit: limit as u32 + 1 };
-    let View::Devices(devices) = state.query(query).await? else { return Err(unexpected_answer()) };
+    let devices = state.get(GetDevices { festival, from, limit: limit as u32 + 1 }).await?;
     Ok(Json(Page::of(devices, limit, |device| device.id.number(), |device| Device::from(&device))))
 }
 
@@ -178,7 +177,7 @@ async fn show_device(
     Path(device): Path<String>,
 ) -> Result<Json<Device>, Problem> {
     let device = device_for(&operator, &device)?;
-    let View::Device(view) = state.query(Query::Device(device)).await? else { return Err(unexpected_answer()) };
+    let view = state.get(GetDevice(device)).await?;
     Ok(Json(Device::from(&view)))
 }
 

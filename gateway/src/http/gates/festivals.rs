@@ -8,7 +8,7 @@ use engine::gates::view::FestivalView;
 use engine::model::rejection::Rejection;
 use engine::model::status;
 use engine::model::time::Calendar;
-use engine::view::{Query, View};
+use engine::view::question::GetFestivals;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::routes;
@@ -274,7 +274,7 @@ async fn create_festival(
 #[utoipa::path(get, path = "/festivals", tag = "festivals", responses((status = 200, body = Festivals)))]
 async fn list_festivals(State(state): State<AppState>, operator: Operator) -> Result<Json<Festivals>, Problem> {
     operator.may()?;
-    let View::Festivals(mut views) = state.query(Query::Festivals).await? else { return Err(unexpected_answer()) };
+    let mut views = state.get(GetFestivals).await?;
     views.retain(|view| operator.sees(view.id));
     views.sort_by(|a, b| (a.starts_at, &a.slug).cmp(&(b.starts_at, &b.slug)));
     let items = views.into_iter().map(|view| FestivalInList {

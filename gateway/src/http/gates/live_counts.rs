@@ -3,14 +3,13 @@
 use axum::Json;
 use axum::extract::State;
 use engine::gates::view::LiveView;
-use engine::view::{Query, View};
+use engine::view::question::GetLive;
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::routes;
 
 use crate::auth::{Operator, Right};
 use crate::http::gates::zones::{Gate, Zone};
-use crate::http::kit::answer::unexpected_answer;
 use crate::http::kit::json::{FestivalStatus, Moment};
 use crate::http::kit::problem::Problem;
 use crate::http::kit::request::Path;
@@ -135,6 +134,6 @@ async fn live_counts(
     Path(slug): Path<String>,
 ) -> Result<Json<LiveCounts>, Problem> {
     let festival = operator.at(&slug)?;
-    let View::Live(view) = state.query(Query::Live(festival)).await? else { return Err(unexpected_answer()) };
+    let view = state.get(GetLive(festival)).await?;
     Ok(Json(LiveCounts::of(&view, state.latency.last(LATENCY_S))))
 }

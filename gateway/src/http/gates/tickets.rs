@@ -10,7 +10,7 @@ use engine::gates::view::{CODE_FOUND_MAX, TicketView};
 use engine::model::credential;
 use engine::model::ids::{CategoryNo, GateNo, TagUid, TicketCode, TicketId};
 use engine::model::rejection::Rejection;
-use engine::view::{Query, View};
+use engine::view::question::{GetTicket, GetTicketsByCode};
 use fast_qr::convert::svg::SvgBuilder;
 use fast_qr::{ECL, QRBuilder};
 use serde::{Deserialize, Serialize};
@@ -19,7 +19,7 @@ use utoipa_axum::routes;
 
 use crate::auth::{Operator, Right};
 use crate::http::gates::categories::zones_of;
-use crate::http::kit::answer::{Done, unexpected_answer};
+use crate::http::kit::answer::Done;
 use crate::http::kit::json::{Moment, TicketStatus};
 use crate::http::kit::problem::{Fault, Problem};
 use crate::http::kit::reason::{Reason, a_reason};
@@ -146,7 +146,7 @@ async fn show_ticket(
     Path(ticket): Path<String>,
 ) -> Result<Json<Ticket>, Problem> {
     let ticket = ticket_for(&operator, &ticket)?;
-    let View::Ticket(view) = state.query(Query::Ticket(ticket)).await? else { return Err(unexpected_answer()) };
+    let view = state.get(GetTicket(ticket)).await?;
     Ok(Json(Ticket::from(&view)))
 }
 
@@ -160,7 +160,7 @@ async fn ticket_qr(
     Path(ticket): Path<String>,
 ) -> Result<impl IntoResponse, Problem> {
     let ticket = ticket_for(&operator, &ticket)?;
-    let View::Ticket(view) = state.query(Query::Ticket(ticket)).await? else { return Err(unexpected_answer()) };
+    let view = state.get(GetTicket(ticket)).await?;
     let claim = state.qr_secret.key(ticket.festival(), view.qr_version).sign(ticket, view.qr_version);
     Ok(([(header::CONTENT_TYPE, "image/svg+xml")], qr_svg(&credential::text(&claim))?))
 }
@@ -354,8 +354,7 @@ async fn tickets_by_code(
     let mut from = (CategoryNo(0), 0);
     // A part at a time, so that the gates' scans pass in between.
     loop {
-        let query = Query::TicketsByCode { festival, code: code.bits(), from };
-        let View::TicketsByCode(found, next) = state.query(query).await? else { return Err(unexpected_answer()) };
+        let (found, next) = state.get(GetTicketsByCode { festival, code: code.bits(), from }).await?;
         items.extend(found.iter().map(Ticket::from));
         match next {
             Some(next) if items.len() < CODE_FOUND_MAX => from = next,

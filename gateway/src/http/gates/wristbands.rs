@@ -6,14 +6,14 @@ use engine::cashless::command::CashlessAction;
 use engine::cashless::view::{TagState, TagView};
 use engine::command::AdminAction;
 use engine::model::rejection::Rejection;
-use engine::view::{Query, View};
+use engine::view::question::GetTag;
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::routes;
 
 use crate::auth::{Operator, Right};
 use crate::http::gates::tickets::{tag_at, tag_text};
-use crate::http::kit::answer::{Done, unexpected_answer};
+use crate::http::kit::answer::Done;
 use crate::http::kit::problem::{Fault, Problem};
 use crate::http::kit::request::{Change, Nothing, Path};
 use crate::http::kit::routes::Routes;
@@ -52,7 +52,7 @@ async fn wristband(state: &AppState, operator: &Operator, uid: &str) -> Result<T
         let detail = problem.errors().first().map(|field| format!("A UID {}.", field.detail)).unwrap_or_default();
         Problem::from(Fault::InvalidPath).detail(detail)
     })?;
-    let View::Tag(view) = state.query(Query::Tag(tag)).await? else { return Err(unexpected_answer()) };
+    let view = state.get(GetTag(tag)).await?;
     let festival = view.festival.ok_or(Rejection::UnknownTag)?;
     operator.within(festival, Rejection::UnknownTag)?;
     Ok(view)

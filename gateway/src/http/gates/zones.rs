@@ -6,7 +6,7 @@ use engine::command::{AdminAction, AdminAnswer};
 use engine::gates::view::{GateView, ZoneView};
 use engine::model::ids::{TicketId, ZONES_MAX, ZoneNo};
 use engine::model::rejection::Rejection;
-use engine::view::{Query, View};
+use engine::view::question::GetInside;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::routes;
@@ -237,8 +237,7 @@ async fn list_inside(
 ) -> Result<Json<Page<Person>>, Problem> {
     let festival = operator.at(&slug)?;
     let (zone, after, limit) = (zone_no(zone)?, page.after::<TicketId>()?, page.limit()?);
-    let query = Query::Inside { festival, zone, after, limit: limit as u32 + 1 };
-    let View::Inside(tickets) = state.query(query).await? else { return Err(unexpected_answer()) };
+    let tickets = state.get(GetInside { festival, zone, after, limit: limit as u32 + 1 }).await?;
     let person = |ticket: TicketId| Person { ticket_id: ticket.to_string(), code: ticket.code().as_str().to_owned() };
     Ok(Json(Page::of(tickets, limit, |ticket| *ticket, person)))
 }

@@ -10,7 +10,8 @@ use engine::command::{AdminAction, AdminAnswer};
 use engine::model::ids::FestivalId;
 use engine::model::rejection::Rejection;
 use engine::model::status;
-use engine::view::{ApiKeyView, Query, View};
+use engine::view::ApiKeyView;
+use engine::view::question::{GetApiKeys, GetFestivals};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::routes;
@@ -82,8 +83,8 @@ pub struct Keys {
 #[utoipa::path(get, path = "/keys", tag = "keys", responses((status = 200, body = Keys)))]
 async fn list_keys(State(state): State<AppState>, operator: Operator) -> Result<Json<Keys>, Problem> {
     operator.may()?;
-    let View::ApiKeys(keys) = state.query(Query::ApiKeys).await? else { return Err(unexpected_answer()) };
-    let View::Festivals(festivals) = state.query(Query::Festivals).await? else { return Err(unexpected_answer()) };
+    let keys = state.get(GetApiKeys).await?;
+    let festivals = state.get(GetFestivals).await?;
     let slugs: BTreeMap<FestivalId, String> = festivals.into_iter().map(|view| (view.id, view.slug)).collect();
     Ok(Json(Keys { items: keys.into_iter().map(|view| show(view, &slugs)).collect() }))
 }

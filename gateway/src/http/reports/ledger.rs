@@ -10,7 +10,7 @@ use axum::extract::State;
 use engine::cashless::command::SourceKind;
 use engine::cashless::view::{CashlessView, LedgerView, VendorSums};
 use engine::model::ids::FestivalId;
-use engine::view::{Query, View};
+use engine::view::question::GetLedger;
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::routes;
@@ -18,7 +18,6 @@ use utoipa_axum::routes;
 use crate::auth::{Operator, Right};
 use crate::http::cashless::policy::cash_of;
 use crate::http::cashless::sources::source_account;
-use crate::http::kit::answer::unexpected_answer;
 use crate::http::kit::problem::Problem;
 use crate::http::kit::request::Path;
 use crate::http::kit::routes::Routes;
@@ -175,7 +174,7 @@ pub(in crate::http) fn entries(cash: &CashlessView, ledger: &LedgerView) -> Vec<
 /// # Errors
 /// `not_cashless`.
 pub(in crate::http) async fn books_of(state: &AppState, festival: FestivalId) -> Result<Box<LedgerView>, Problem> {
-    let View::Ledger(ledger) = state.query(Query::Ledger(festival)).await? else { return Err(unexpected_answer()) };
+    let ledger = state.get(GetLedger(festival)).await?;
     Ok(ledger)
 }
 
