@@ -61,7 +61,7 @@ pub struct Gifts {
 /// One account of the books.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct LedgerAccount {
-    /// Its name: `wallets`, `vendor/…`, `commission`, `terminal/…`, `desk/…`, `card/…`, `bank/…`, `gift/…`, `corrections`,
+    /// Its name: `wallets`, `vendor/…`, `commission`, `till/…`, `desk/…`, `card/…`, `bank/…`, `gift/…`, `corrections`,
     /// `in_transit`.
     #[schema(example = "vendor/7")]
     pub account: String,
