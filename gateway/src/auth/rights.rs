@@ -26,7 +26,7 @@ pub enum Right {
     /// Enrol, see and revoke readers and terminals.
     ManageDevices,
     /// Cashless policy, vendors, products.
-    ManageCashless,
+    ManageCash,
     /// See stands and wallets, find or make a wallet, link wristbands and report them lost, give a wallet to an account.
     ServeWallets,
     /// Top up with cash, pay out what is left; let a terminal do the former.
@@ -85,7 +85,7 @@ mod tests {
             UndoScans,
             AdmitByHand,
             ManageDevices,
-            ManageCashless,
+            ManageCash,
             ServeWallets,
             TakeCash,
             MoveMoney,

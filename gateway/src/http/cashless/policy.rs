@@ -20,9 +20,7 @@ use crate::http::state::AppState;
 
 /// The routes of this file.
 pub fn router() -> Routes {
-    Routes::new()
-        .with(Right::ServeWallets, routes!(show_cash_policy))
-        .with(Right::ManageCashless, routes!(set_cash_policy))
+    Routes::new().with(Right::ServeWallets, routes!(show_cash_policy)).with(Right::ManageCash, routes!(set_cash_policy))
 }
 
 /// A festival's cashless policy. Amounts are decimal text in its currency, with as many places as that has: `5.00` euros,

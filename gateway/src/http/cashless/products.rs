@@ -20,9 +20,7 @@ use crate::http::state::AppState;
 
 /// The routes of this file.
 pub fn router() -> Routes {
-    Routes::new()
-        .with(Right::ManageCashless, routes!(create_product))
-        .with(Right::ManageCashless, routes!(change_product))
+    Routes::new().with(Right::ManageCash, routes!(create_product)).with(Right::ManageCash, routes!(change_product))
 }
 
 /// What a product is to be.

@@ -27,9 +27,9 @@ use crate::http::state::AppState;
 pub fn router() -> Routes {
     Routes::new()
         .with(Right::ServeWallets, routes!(list_vendors))
-        .with(Right::ManageCashless, routes!(create_vendor))
+        .with(Right::ManageCash, routes!(create_vendor))
         .with(Right::ServeWallets, routes!(show_vendor))
-        .with(Right::ManageCashless, routes!(change_vendor))
+        .with(Right::ManageCash, routes!(change_vendor))
 }
 
 /// What a vendor is to be.
