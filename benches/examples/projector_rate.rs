@@ -15,10 +15,11 @@ use engine::gates::command::Direction;
 use engine::model::ids::ShardId;
 use engine::model::time::Timestamp;
 use engine::shard::{Shard, Step};
+use storage::follower::{BATCH_MS_MAX, BATCH_WEIGHT_MAX, Following, Portion};
 use storage::journal::disk::FolderDisk;
 use storage::journal::file::{FileJournal, Opened, Options};
 use storage::journal::log::{LogOptions, LogWriter, NotStaged};
-use storage::projector::{BATCH_MS_MAX, BATCH_WEIGHT_MAX, Following, Portion};
+use storage::projector::Folding;
 use storage::views::embedded::EmbeddedViews;
 
 const TICKETS: u32 = 50_000;
@@ -118,7 +119,7 @@ fn put(writer: &mut LogWriter<FolderDisk>, record: &[u8]) -> Result<(), Box<dyn 
 fn follow(folder: &Path, what: &str, per_record: usize, records: u64) -> Result<(), Box<dyn Error>> {
     let journal = open(folder)?;
     let path = folder.join("views.redb");
-    let mut following = Following::begin(&journal, Arc::new(EmbeddedViews::open(&path)?))?;
+    let mut following = Following::begin(&journal, Folding::into(Arc::new(EmbeddedViews::open(&path)?)))?;
     let portion = Portion { weight: BATCH_WEIGHT_MAX, time: Duration::from_millis(BATCH_MS_MAX) };
     let (began, mut events) = (Instant::now(), 0);
     loop {

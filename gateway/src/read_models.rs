@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use storage::follower::Begin;
 use storage::journal::Journal;
-use storage::projector::{Begin, Open, Pace, Projector};
+use storage::projector::{Open, Pace, Projector};
 use storage::views::cashless::CashlessViews;
 use storage::views::embedded::EmbeddedViews;
 use storage::views::gates::GateViews;

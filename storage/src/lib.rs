@@ -5,6 +5,7 @@
 //! - [`journal`]: the truth. A shard hands over one record per batch and hears back when it is durable.
 //!   [`journal::file`] is one log per node, shared by all its shards, so that they share one disk flush.
 //! - [`snapshots`]: where a shard need not replay from zero.
+//! - [`follower`]: whoever follows the journal with a durable cursor of its own.
 //! - [`views`]: the read models, lists that follow the journal. [`projector`] keeps them up with it.
 //! - `testing` (a feature, for tests alone): each trait's suite, and doubles of disk, journal and snapshots.
 //!
@@ -20,6 +21,7 @@
 //! ```
 
 mod background;
+pub mod follower;
 pub mod journal;
 pub mod projector;
 pub mod snapshots;

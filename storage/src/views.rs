@@ -22,9 +22,10 @@ use std::sync::atomic::AtomicBool;
 use engine::model::ids::ShardId;
 use engine::model::time::Timestamp;
 use engine::record::RecordError;
-use serde::{Deserialize, Serialize};
 
-use crate::journal::{Cursor, JournalError, Position};
+use crate::follower::Mismatch;
+pub use crate::follower::{Followed, LastRecord};
+use crate::journal::{JournalError, Position};
 use cashless::CashlessViews;
 use fold::Batch;
 use gates::GateViews;
@@ -73,32 +74,6 @@ pub struct Check {
     pub run: Box<dyn FnOnce() -> Result<(), ViewsError> + Send>,
     /// Once set, it ends soon, with an error.
     pub cancelled: Arc<AtomicBool>,
-}
-
-/// How far read models have followed the journal.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Followed {
-    /// Where to read on.
-    pub cursor: Cursor,
-    /// The last record that was folded in, of whichever shard, by which a journal is recognised.
-    pub last: Option<LastRecord>,
-}
-
-impl Followed {
-    /// Nothing yet, of a journal of `shards` shards.
-    pub fn nothing(shards: u16) -> Self {
-        Self { cursor: Cursor::start(shards), last: None }
-    }
-}
-
-/// A record, to be recognised.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LastRecord {
-    pub shard: ShardId,
-    /// Where it lies.
-    pub position: Position,
-    /// CRC-32C of it.
-    pub crc: u32,
 }
 
 /// Which part of a list. At most [`PAGE_MAX`] rows are given, whatever is asked.
@@ -198,4 +173,13 @@ pub enum ViewsError {
     /// The journal's own fault.
     #[error(transparent)]
     Journal(#[from] JournalError),
+}
+
+impl From<Mismatch> for ViewsError {
+    fn from(why: Mismatch) -> Self {
+        match why {
+            Mismatch::Ahead { shard, at, end } => Self::Ahead { shard, at, end },
+            Mismatch::OtherJournal { at } => Self::OtherJournal { at },
+        }
+    }
 }

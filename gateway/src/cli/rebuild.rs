@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::Args;
+use storage::follower::{Following, Portion};
 use storage::journal::file::{FileJournal, Opened, Options};
 use storage::journal::log::LogOptions;
 use storage::journal::offline;
 use storage::journal::{Cursor, Records};
-use storage::projector::{Following, Portion};
+use storage::projector::Folding;
 use storage::views::ViewsError;
 use storage::views::embedded::EmbeddedViews;
 
@@ -70,7 +71,7 @@ pub fn run(data: &Path) -> anyhow::Result<Rebuilt> {
 }
 
 fn follow(journal: &Opened, views: Arc<EmbeddedViews>, mut progress: Progress) -> Result<u64, ViewsError> {
-    let mut following = Following::begin(journal, views)?;
+    let mut following = Following::begin(journal, Folding::into(views))?;
     let start = Cursor::start(journal.shards());
     let (mut events, mut flushed) = (0, 0);
     loop {

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use engine::model::ids::{ShardId, TicketId, TransactionId};
 
 use super::*;
-use crate::journal::Records;
+use crate::follower::{Following, Portion};
+use crate::journal::{Cursor, Records};
 use crate::testing::memory::{MemoryJournal, MemoryLog};
 use crate::testing::night::{Night, Nobody, SHARDS};
 use crate::testing::views::Subject;
@@ -22,7 +23,11 @@ use crate::views::gates::{
 };
 use crate::views::{Check, Followed, Page};
 
-const QUICK: Pace = Pace { pause_ms: 1, flush_ms: 5, retry_ms: 1, retry_ms_max: 4, check_ms: 20, sample_ms: 1 };
+const QUICK: Pace = Pace {
+    follow: follower::Pace { pause_ms: 1, flush_ms: 5, retry_ms: 1, retry_ms_max: 4 },
+    check_ms: 20,
+    sample_ms: 1,
+};
 
 fn file(path: &Path) -> Open {
     let path = path.to_owned();
@@ -196,7 +201,7 @@ fn copy(night: &Night, end: usize) -> MemoryJournal {
 
 fn at_end(journal: &dyn Journal) -> Arc<dyn Views> {
     let views = Embedded::default().open();
-    let mut following = Following::begin(journal, Arc::clone(&views)).unwrap();
+    let mut following = Following::begin(journal, Folding::into(Arc::clone(&views))).unwrap();
     while !following.step(Portion { weight: 9, time: Duration::MAX }).unwrap().at_end {}
     views
 }
@@ -206,7 +211,7 @@ fn views_that_are_ahead_of_the_journal_say_rebuild() {
     let mut night = Night::new(4);
     (0..10).for_each(|_| night.act());
     let older = copy(&night, night.log.len() - 3);
-    let why = Following::begin(&older, at_end(&*night.journal)).err().expect("refused");
+    let why = Following::begin(&older, Folding::into(at_end(&*night.journal))).err().expect("refused");
     assert!(matches!(why, ViewsError::Ahead { .. }), "{why}");
     assert!(why.to_string().contains("rebuild"));
     // The older journal has gone on, otherwise than the lost one had, and is as long again.
@@ -220,11 +225,11 @@ fn views_that_are_ahead_of_the_journal_say_rebuild() {
         older.append(shard, record).unwrap();
         until("it is durable", || older.end() != before);
     }
-    let why = Following::begin(&older, at_end(&*night.journal)).err().expect("refused");
+    let why = Following::begin(&older, Folding::into(at_end(&*night.journal))).err().expect("refused");
     assert!(matches!(why, ViewsError::OtherJournal { .. }), "{why}");
     assert!(why.to_string().contains("rebuild"));
     // And the same journal, copied, is the same journal.
-    assert!(Following::begin(&copy(&night, night.log.len()), at_end(&*night.journal)).is_ok());
+    assert!(Following::begin(&copy(&night, night.log.len()), Folding::into(at_end(&*night.journal))).is_ok());
 }
 
 #[test]
@@ -324,7 +329,7 @@ fn a_fault_or_a_panic_is_told_tried_again_and_forgotten() {
 fn a_store_that_does_not_open_keeps_nobody_from_stopping() {
     let night = Night::new(7);
     let open: Open = Box::new(|_| Err(ViewsError::InUse));
-    let pace = Pace { retry_ms: 3_600_000, ..QUICK };
+    let pace = Pace { follow: follower::Pace { retry_ms: 3_600_000, ..QUICK.follow }, ..QUICK };
     let projector = Projector::start(Arc::clone(&night.journal) as _, open, pace).unwrap();
     until("it says what is wrong", || projector.status().fault.is_some());
     assert!(projector.views().is_none() && !projector.status().caught_up);

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::night::{Night, SHARDS};
+use crate::follower::{Following, Portion};
 use crate::journal::{Cursor, Records};
-use crate::projector::{Following, Portion};
+use crate::projector::Folding;
 use crate::views::fold::Batch;
 use crate::views::gates::{AccessLog, Counts, Tickets};
 use crate::views::{Followed, PAGE_MAX, Page, Span, Views, ViewsError};
@@ -40,13 +41,13 @@ fn portion(weight: usize) -> Portion {
 
 /// Follows to the end in portions of `weight`.
 pub(crate) fn follow<S: Records + ?Sized>(source: &S, views: &Arc<dyn Views>, weight: usize) {
-    let mut following = Following::begin(source, Arc::clone(views)).expect("begins");
+    let mut following = Following::begin(source, Folding::into(Arc::clone(views))).expect("begins");
     while !following.step(portion(weight)).expect("steps").at_end {}
 }
 
 pub(crate) fn rows_are_the_fold_at_every_position(mut subject: impl Subject, seed: u64) {
     let (mut night, views) = (Night::new(seed), subject.open());
-    let mut following = Following::begin(&*night.journal, Arc::clone(&views)).unwrap();
+    let mut following = Following::begin(&*night.journal, Folding::into(Arc::clone(&views))).unwrap();
     for _ in 0..6 {
         (0..night.chance.below(12)).for_each(|_| night.act());
         let weight = 1 + night.chance.below(200) as usize;
@@ -65,7 +66,7 @@ pub(crate) fn a_crash_costs_only_what_was_not_flushed(mut subject: impl Subject,
         views.flush().unwrap();
         let kept = views.followed().unwrap();
         (0..6).for_each(|_| night.act());
-        let mut following = Following::begin(&*night.journal, Arc::clone(&views)).unwrap();
+        let mut following = Following::begin(&*night.journal, Folding::into(Arc::clone(&views))).unwrap();
         let steps = night.chance.below(4);
         for _ in 0..steps {
             following.step(portion(1)).unwrap();
@@ -90,7 +91,7 @@ pub(crate) fn a_full_disk_stops_it_and_loses_nothing(mut subject: impl Subject, 
     if !subject.fill(true) {
         return;
     }
-    let mut following = Following::begin(&*night.journal, Arc::clone(&views)).unwrap();
+    let mut following = Following::begin(&*night.journal, Folding::into(Arc::clone(&views))).unwrap();
     let failed = (0..1_000)
         .find_map(|_| following.step(portion(1)).err().or_else(|| following.flush().err()))
         .expect("it is full");

@@ -154,7 +154,7 @@ impl Batch {
             by = asked;
         }
         self.followed.cursor.advance(shard, position.next());
-        self.followed.last = Some(LastRecord { shard, position, crc: crc32c::crc32c(entry.payload) });
+        self.followed.last = Some(LastRecord::of(entry));
         Ok(())
     }
 
