@@ -4,7 +4,7 @@ use super::{Accounts, MoneyBooks, Payment};
 use crate::audit::{Check, Found};
 use crate::cashless::command::{Source, SourceKind};
 use crate::cashless::event::{Lot, Posting, Transaction, TransactionKind};
-use crate::cashless::refundable::REFUNDABLE_MAX;
+use crate::cashless::refundable::REFUNDABLE_EVER_MAX;
 use crate::model::ids::Home;
 use crate::model::rejection::Rejection;
 use crate::model::status::FestivalStatus;
@@ -164,7 +164,7 @@ impl MoneyBooks {
         found.check(Check::Posting, t.lines.is_empty() || lines == i128::from(t.amount), || {
             format!("{:?}: its lines add up to {lines}", t.id())
         });
-        if self.payments.len() == REFUNDABLE_MAX {
+        if self.payments.len() == REFUNDABLE_EVER_MAX {
             self.payments.pop_front();
         }
         self.payments.push_back(Payment {
