@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 
 use engine::cashless::command::TerminalCommand;
 use engine::cashless::view::{LedgerView, WalletView};
-use engine::command::{AdminAnswer, AdminCommand};
+use engine::command::ask::Ask;
+use engine::command::{AdminAnswer, AdminCommand, IdempotencyKey};
 use engine::gates::command::DeviceCommand;
 use engine::model::ids::{Home, ShardId, WalletId};
+use engine::model::principal::Principal;
 use engine::model::rejection::Rejection;
 use engine::model::time::Timestamp;
 use engine::shard::Shard;
@@ -347,6 +349,25 @@ impl Node {
                 Rejection::Internal
             }),
         }
+    }
+
+    /// Asks for a change whose answer has one type, as [`Node::ask`] does; also whether it had been answered before. An
+    /// answer of another kind than was asked for is a bug: it is logged, and [`Rejection::Internal`].
+    pub async fn ask_for<A: Ask>(
+        &self,
+        ask: A,
+        by: Principal,
+        key: Option<IdempotencyKey>,
+    ) -> (Result<A::Answer, Rejection>, bool) {
+        let (answer, repeated) = self.ask(AdminCommand { key, by, action: ask.action() }).await;
+        let answer = match answer {
+            AdminAnswer::Rejected(rejection) => Err(rejection),
+            answer => A::answer(answer).ok_or_else(|| {
+                tracing::error!(ask = std::any::type_name::<A>(), "a shard has answered something else");
+                Rejection::Internal
+            }),
+        };
+        (answer, repeated)
     }
 
     /// The same of those shards that answer, for what a part is enough for; and whether that was all of them.

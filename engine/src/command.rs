@@ -1,5 +1,7 @@
 //! What somebody asks of a shard. Everything a decision needs from outside, time, randomness, ids, arrives in here.
 
+pub mod ask;
+
 use serde::{Deserialize, Serialize};
 
 use crate::cashless::command::{CashlessAction, TerminalAnswer, TerminalCommand};

@@ -11,7 +11,8 @@
 
 use engine::cashless::command::CashlessAction;
 use engine::cashless::view::WalletView;
-use engine::command::{AdminAction, AdminAnswer, IdempotencyKey};
+use engine::command::IdempotencyKey;
+use engine::command::ask::{MoneyMoved, MoveMoney};
 use engine::model::ids::{FestivalId, WalletId};
 use engine::model::rejection::Rejection;
 use engine::view::question::GetWallet;
@@ -19,7 +20,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::auth::Operator;
-use crate::http::kit::answer::{Changed, unexpected_answer};
+use crate::http::kit::answer::Changed;
 use crate::http::kit::problem::{Fault, Problem};
 use crate::http::kit::routes::Routes;
 use crate::http::state::AppState;
@@ -98,16 +99,14 @@ pub(super) async fn move_money(
     action: CashlessAction,
 ) -> Result<Changed<TransactionReceipt>, Problem> {
     let named = wallets_of(&action);
-    let asked = state.ask(operator, Some(key), AdminAction::Cashless(action)).await;
-    let (answer, replayed) = match asked {
+    let asked = state.ask_for(operator, key, MoveMoney(action)).await;
+    let (moved, replayed) = match asked {
         Err(problem) if problem.code() == Rejection::ForeignWallet.code() => {
             return Err(foreign(state, operator, named, problem).await);
         }
         asked => asked?,
     };
-    let AdminAnswer::Transaction { id, amount, balance, over_limit, order } = answer else {
-        return Err(unexpected_answer());
-    };
+    let MoneyMoved { id, amount, balance, over_limit, order } = moved;
     let body = TransactionReceipt {
         transaction_id: id.to_string(),
         wallet: id.wallet.to_string(),

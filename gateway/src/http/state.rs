@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use actors::Node;
+use engine::command::ask::Ask;
 use engine::command::{AdminAction, AdminAnswer, AdminCommand, IdempotencyKey};
 use engine::gates::view::FestivalView;
 use engine::gates::view::brief::AboutView;
@@ -63,6 +64,22 @@ impl AppState {
         match self.node.ask(AdminCommand { key, by: operator.principal(), action }).await {
             (AdminAnswer::Rejected(rejection), repeated) => Err(Problem::from(rejection).replayed(repeated)),
             answered => Ok(answered),
+        }
+    }
+
+    /// The same of a change that knows the type of its answer.
+    ///
+    /// # Errors
+    /// The engine's rejection.
+    pub async fn ask_for<A: Ask>(
+        &self,
+        operator: &Operator,
+        key: IdempotencyKey,
+        ask: A,
+    ) -> Result<(A::Answer, bool), Problem> {
+        match self.node.ask_for(ask, operator.principal(), Some(key)).await {
+            (Ok(answer), repeated) => Ok((answer, repeated)),
+            (Err(rejection), repeated) => Err(Problem::from(rejection).replayed(repeated)),
         }
     }
 

@@ -13,8 +13,8 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use engine::cashless::command::CashlessAction;
-use engine::command::{AdminAction, AdminAnswer, AdminCommand, IdempotencyKey};
+use engine::command::IdempotencyKey;
+use engine::command::ask::{Ask, CreateWallet, SellWallet};
 use engine::model::credential::{QrKey, wallet_text};
 use engine::model::ids::{FestivalId, TagUid, WalletId};
 use engine::model::rejection::Rejection;
@@ -26,7 +26,7 @@ use utoipa_axum::routes;
 
 use crate::auth::{Operator, Right};
 use crate::http::gates::tickets::tag_at;
-use crate::http::kit::answer::{replayed, unexpected_answer};
+use crate::http::kit::answer::replayed;
 use crate::http::kit::ndjson::{
     ANSWER_LINES, CALL_TIME, LINE_LEN_MAX, LINES_MAX, LineError, Lines, attempt, in_time, turn,
 };
@@ -163,46 +163,34 @@ async fn make(
         return Ok((outcomes, false));
     }
     let whole = IdempotencyKey { fingerprint: u64::from_be_bytes(first(&hash.finalize())), ..key };
-    let create = |nth| CashlessAction::CreateWallet { wallet: wallet(nth), festival, account: None };
+    let create = |nth| CreateWallet { wallet: wallet(nth), festival, account: None };
     let (answer, repeated) = ask(state, operator, Some(whole), create(0)).await;
-    if let AdminAnswer::Rejected(rejection) = answer {
-        return Err(rejection.into());
-    }
+    answer?;
     let made: Vec<(u32, Outcome)> = stream::iter(good.into_iter().enumerate())
         .map(async |(nth, (line, tag))| {
-            let action = match tag {
-                Some(tag) => {
-                    CashlessAction::LinkTag { tag, wallet: wallet(nth), festival, replace: false, create: true }
-                }
-                None => create(nth),
+            let (made, _) = match tag {
+                Some(tag) => ask(state, operator, None, SellWallet { tag, wallet: wallet(nth), festival }).await,
+                None => ask(state, operator, None, create(nth)).await,
             };
-            let outcome = match ask(state, operator, None, action).await.0 {
-                AdminAnswer::Wallet(wallet) => Ok(wallet),
-                AdminAnswer::Rejected(rejection) => Err(Box::new(rejection.into())),
-                _ => return Err(unexpected_answer()),
-            };
-            Ok((line, outcome))
+            (line, made.map_err(|rejection| Box::new(rejection.into())))
         })
         .buffer_unordered(AT_A_TIME)
-        .collect::<Vec<Result<_, Problem>>>()
-        .await
-        .into_iter()
-        .collect::<Result<_, _>>()?;
+        .collect()
+        .await;
     outcomes.extend(made);
     Ok((outcomes, repeated))
 }
 
-async fn ask(
+async fn ask<A: Ask<Answer = WalletId> + Clone>(
     state: &AppState,
     operator: &Operator,
     key: Option<IdempotencyKey>,
-    action: CashlessAction,
-) -> (AdminAnswer, bool) {
+    change: A,
+) -> (Result<WalletId, Rejection>, bool) {
     let mut tries = 0;
     loop {
-        let command = AdminCommand { key, by: operator.principal(), action: AdminAction::Cashless(action.clone()) };
-        let (answer, repeated) = state.node.ask(command).await;
-        if answer != AdminAnswer::Rejected(Rejection::Busy) || tries == BUSY_TRIES {
+        let (answer, repeated) = state.node.ask_for(change.clone(), operator.principal(), key).await;
+        if answer != Err(Rejection::Busy) || tries == BUSY_TRIES {
             return (answer, repeated);
         }
         tries += 1;

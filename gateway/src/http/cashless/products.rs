@@ -2,7 +2,8 @@
 
 use axum::extract::State;
 use engine::cashless::command::{CashlessAction, ProductValues};
-use engine::command::{AdminAction, AdminAnswer};
+use engine::command::AdminAction;
+use engine::command::ask::CreateProduct;
 use engine::model::ids::{ProductNo, VendorNo};
 use engine::model::money::Currency;
 use serde::{Deserialize, Serialize};
@@ -11,7 +12,7 @@ use utoipa_axum::routes;
 
 use crate::auth::Right;
 use crate::http::cashless::policy::cashless_policy_of;
-use crate::http::kit::answer::{Created, Done, unexpected_answer};
+use crate::http::kit::answer::{Created, Done};
 use crate::http::kit::json::money;
 use crate::http::kit::problem::Problem;
 use crate::http::kit::request::{Change, Path};
@@ -103,9 +104,8 @@ async fn create_product(
     let festival = change.operator.at(&slug)?;
     let values = change.body.read()?;
     let values = values.values(cashless_policy_of(&state, &slug).await?.currency)?;
-    let put = CashlessAction::PutProduct { festival, vendor: VendorNo(vendor), product: None, values };
-    let asked = state.ask(&change.operator, Some(change.key), AdminAction::Cashless(put)).await?;
-    let (AdminAnswer::Product(product), replayed) = asked else { return Err(unexpected_answer()) };
+    let create = CreateProduct { festival, vendor: VendorNo(vendor), values };
+    let (product, replayed) = state.ask_for(&change.operator, change.key, create).await?;
     // It is shown with its vendor.
     let location = format!("/api/v1/festivals/{slug}/vendors/{vendor}");
     Ok(Created { location, body: NumberedProduct { product: product.0 }, replayed })

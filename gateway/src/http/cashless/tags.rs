@@ -2,7 +2,8 @@
 
 use axum::extract::State;
 use engine::cashless::command::CashlessAction;
-use engine::command::{AdminAction, AdminAnswer};
+use engine::command::AdminAction;
+use engine::command::ask::SellWallet;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::routes;
@@ -10,7 +11,7 @@ use utoipa_axum::routes;
 use crate::auth::Right;
 use crate::http::cashless::{wallet_for, wallet_in_path};
 use crate::http::gates::tickets::tag_at;
-use crate::http::kit::answer::{Created, Done, unexpected_answer};
+use crate::http::kit::answer::{Created, Done};
 use crate::http::kit::problem::Problem;
 use crate::http::kit::request::{Change, Nothing, Path};
 use crate::http::kit::routes::Routes;
@@ -65,9 +66,8 @@ async fn sell_wallet(State(state): State<AppState>, change: Change<NewWallet>) -
     let festival = change.operator.at(&body.festival)?;
     let tag = tag_at(&body.tag, "/tag")?;
     let wallet = state.one_time.wallet(&change.key);
-    let action = CashlessAction::LinkTag { tag, wallet, festival, replace: false, create: true };
-    let asked = state.ask(&change.operator, Some(change.key), AdminAction::Cashless(action)).await?;
-    let (AdminAnswer::Wallet(wallet), replayed) = asked else { return Err(unexpected_answer()) };
+    let sell = SellWallet { tag, wallet, festival };
+    let (wallet, replayed) = state.ask_for(&change.operator, change.key, sell).await?;
     let wallet = wallet.to_string();
     Ok(Created { location: format!("/api/v1/cashless/account?wallet={wallet}"), body: SoldWallet { wallet }, replayed })
 }

@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::extract::State;
-use engine::cashless::command::CashlessAction;
-use engine::command::{AdminAction, AdminAnswer};
+use engine::command::ask::OfferTerminal;
 use engine::gates::view::DeviceView;
 use engine::model::ids::{DeviceId, FestivalId, VendorNo};
 use engine::model::time::Timestamp;
@@ -19,7 +18,7 @@ use crate::auth::{Operator, Right, enrolment_code_hash};
 use crate::http::cashless::vendors::vendor_id;
 use crate::http::gates::devices::{EnrolmentCode, offer_text};
 use crate::http::gates::tickets::qr_svg;
-use crate::http::kit::answer::{Created, Page, PageQuery, unexpected_answer};
+use crate::http::kit::answer::{Created, Page, PageQuery};
 use crate::http::kit::json::Moment;
 use crate::http::kit::problem::Problem;
 use crate::http::kit::request::{Change, Path, Query as QueryString};
@@ -84,15 +83,9 @@ async fn offer_terminal(
         change.operator.may_also(Right::TakeCash)?;
     }
     let code = state.one_time.enrolment_code(festival, &change.key);
-    let action = CashlessAction::OfferTerminal {
-        festival,
-        vendor: vendor.map(VendorNo),
-        cashier,
-        code_hash: enrolment_code_hash(code.as_bytes()),
-        name,
-    };
-    let asked = state.ask(&change.operator, Some(change.key), AdminAction::Cashless(action)).await?;
-    let (AdminAnswer::CodeUntil(until), replayed) = asked else { return Err(unexpected_answer()) };
+    let code_hash = enrolment_code_hash(code.as_bytes());
+    let offer = OfferTerminal { festival, vendor: vendor.map(VendorNo), cashier, code_hash, name };
+    let (until, replayed) = state.ask_for(&change.operator, change.key, offer).await?;
     let offer = offer_text(&state, festival, &code)?;
     let qr = qr_svg(&offer)?;
     // The code has no address: it can be shown only once. The terminal will be in this list.

@@ -4,7 +4,8 @@ use axum::Json;
 use axum::extract::State;
 use engine::cashless::command::{CashlessAction, VendorValues};
 use engine::cashless::view::VendorView;
-use engine::command::{AdminAction, AdminAnswer};
+use engine::command::AdminAction;
+use engine::command::ask::CreateVendor;
 use engine::gates::view::brief::StandView;
 use engine::model::ids::{FestivalId, VendorNo};
 use engine::model::money::Currency;
@@ -16,7 +17,7 @@ use utoipa_axum::routes;
 use crate::auth::{Operator, Right};
 use crate::http::cashless::policy::cash_of;
 use crate::http::cashless::products::Product;
-use crate::http::kit::answer::{Created, Done, unexpected_answer};
+use crate::http::kit::answer::{Created, Done};
 use crate::http::kit::json::{VendorKind, money};
 use crate::http::kit::problem::Problem;
 use crate::http::kit::request::{Change, Path};
@@ -197,10 +198,8 @@ async fn create_vendor(
 ) -> Result<Created<NumberedVendor>, Problem> {
     let festival = change.operator.at(&slug)?;
     let values = change.body.read()?.values()?;
-    let action = AdminAction::Cashless(CashlessAction::PutVendor { festival, vendor: None, values });
-    let (AdminAnswer::Vendor(vendor), replayed) = state.ask(&change.operator, Some(change.key), action).await? else {
-        return Err(unexpected_answer());
-    };
+    let create = CreateVendor { festival, values };
+    let (vendor, replayed) = state.ask_for(&change.operator, change.key, create).await?;
     let location = format!("/api/v1/festivals/{slug}/vendors/{}", vendor.0);
     let body = NumberedVendor { vendor: vendor.0, vendor_id: vendor_id(festival, vendor) };
     Ok(Created { location, body, replayed })

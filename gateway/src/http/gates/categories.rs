@@ -1,7 +1,8 @@
 //! Categories: what a kind of ticket costs, how many there are, where and when they let in.
 
 use axum::extract::State;
-use engine::command::{AdminAction, AdminAnswer};
+use engine::command::AdminAction;
+use engine::command::ask::CreateCategory;
 use engine::gates::command::CategoryValues;
 use engine::gates::view::CategoryView;
 use engine::model::ids::{CategoryNo, ZONES_MAX, ZoneNo};
@@ -12,7 +13,7 @@ use utoipa_axum::routes;
 
 use crate::auth::Right;
 use crate::http::gates::zones::zone_no;
-use crate::http::kit::answer::{Created, Done, unexpected_answer};
+use crate::http::kit::answer::{Created, Done};
 use crate::http::kit::json::{CategoryKind, Moment, Price};
 use crate::http::kit::problem::Problem;
 use crate::http::kit::request::{Change, Path};
@@ -122,9 +123,7 @@ async fn create_category(
 ) -> Result<Created<NumberedCategory>, Problem> {
     let festival = change.operator.at(&slug)?;
     let values = change.body.read()?.values()?;
-    let action = AdminAction::PutCategory { festival, category: None, values };
-    let asked = state.ask(&change.operator, Some(change.key), action).await?;
-    let (AdminAnswer::Category(category), replayed) = asked else { return Err(unexpected_answer()) };
+    let (category, replayed) = state.ask_for(&change.operator, change.key, CreateCategory { festival, values }).await?;
     // It has no page of its own: it is shown with its festival.
     let location = format!("/api/v1/festivals/{slug}");
     Ok(Created { location, body: NumberedCategory { category: category.0 }, replayed })

@@ -3,7 +3,8 @@
 
 use axum::Json;
 use axum::extract::State;
-use engine::command::{AdminAction, AdminAnswer};
+use engine::command::AdminAction;
+use engine::command::ask::OfferEnrolment;
 use engine::gates::command::ByHand;
 use engine::gates::connections::CLOCK_OFF_MAX_MS;
 use engine::gates::view::DeviceView;
@@ -17,7 +18,7 @@ use utoipa_axum::routes;
 
 use crate::auth::{Operator, Right, enrolment_code_hash};
 use crate::http::gates::tickets::qr_svg;
-use crate::http::kit::answer::{Created, Done, Page, PageQuery, unexpected_answer};
+use crate::http::kit::answer::{Created, Done, Page, PageQuery};
 use crate::http::kit::json::Moment;
 use crate::http::kit::problem::{Fault, Problem};
 use crate::http::kit::reason::{Reason, a_reason};
@@ -130,14 +131,9 @@ async fn offer_enrolment(
     let festival = change.operator.at(&slug)?;
     let NewDevice { gate, name } = change.body.read()?;
     let code = state.one_time.enrolment_code(festival, &change.key);
-    let action = AdminAction::OfferEnrolment {
-        festival,
-        gate: GateNo(gate),
-        code_hash: enrolment_code_hash(code.as_bytes()),
-        name,
-    };
-    let asked = state.ask(&change.operator, Some(change.key), action).await?;
-    let (AdminAnswer::CodeUntil(until), replayed) = asked else { return Err(unexpected_answer()) };
+    let code_hash = enrolment_code_hash(code.as_bytes());
+    let offer = OfferEnrolment { festival, gate: GateNo(gate), code_hash, name };
+    let (until, replayed) = state.ask_for(&change.operator, change.key, offer).await?;
     let offer = offer_text(&state, festival, &code)?;
     let qr = qr_svg(&offer)?;
     // The code has no address: it can be shown only once. The reader will be in this list.

@@ -2,7 +2,8 @@
 
 use axum::Json;
 use axum::extract::State;
-use engine::command::{AdminAction, AdminAnswer, IdempotencyKey, TEXT_LEN_MAX};
+use engine::command::ask::{CreateFestival, RotateQrKey};
+use engine::command::{AdminAction, IdempotencyKey, TEXT_LEN_MAX};
 use engine::gates::command::{ByHand, Details};
 use engine::gates::view::FestivalView;
 use engine::model::rejection::Rejection;
@@ -16,7 +17,7 @@ use utoipa_axum::routes;
 use crate::auth::{Operator, Right};
 use crate::http::gates::categories::Category;
 use crate::http::gates::zones::{Gate, Zone};
-use crate::http::kit::answer::{Changed, Created, Done, unexpected_answer};
+use crate::http::kit::answer::{Changed, Created, Done};
 use crate::http::kit::calendar::{DayStart, TimeZone};
 use crate::http::kit::json::{EntryPolicy, FestivalStatus, Moment, ScanAck};
 use crate::http::kit::problem::Problem;
@@ -242,7 +243,7 @@ async fn create_festival(
         max_capacity,
         calendar: calendar.clone(),
     };
-    let action = AdminAction::CreateFestival {
+    let create = CreateFestival {
         slug: slug.clone(),
         name,
         starts_at: starts_at.0,
@@ -250,16 +251,13 @@ async fn create_festival(
         policy: policy.into(),
         calendar,
     };
-    let asked = state.ask(&change.operator, Some(change.key), action).await;
-    let asked = asked.map_err(|problem| match problem.code() {
+    let asked = state.ask_for(&change.operator, change.key, create).await;
+    let (id, replayed) = asked.map_err(|problem| match problem.code() {
         code if code == Rejection::InvalidValue.code() && ends_at.0 <= starts_at.0 => {
             problem.at("/endsAt", "it ends before it starts")
         }
         _ => problem,
-    });
-    let (AdminAnswer::Festival(id), replayed) = asked? else {
-        return Err(unexpected_answer());
-    };
+    })?;
     if !(details.location.is_empty() && details.max_capacity.is_none()) {
         // Under a key of its own that follows from the request's: sent again after a fault in between, it is made up for.
         let key = IdempotencyKey { id: change.key.id ^ 1, ..change.key };
@@ -430,7 +428,6 @@ async fn rotate_qr_key(
 ) -> Result<Changed<QrKeyVersion>, Problem> {
     let festival = change.operator.at(&slug)?;
     change.body.read()?;
-    let asked = state.ask(&change.operator, Some(change.key), AdminAction::RotateQrKey { festival }).await?;
-    let (AdminAnswer::QrKey(qr_version), replayed) = asked else { return Err(unexpected_answer()) };
+    let (qr_version, replayed) = state.ask_for(&change.operator, change.key, RotateQrKey { festival }).await?;
     Ok(Changed { body: QrKeyVersion { qr_version }, replayed })
 }

@@ -2,7 +2,8 @@
 
 use axum::Json;
 use axum::extract::State;
-use engine::command::{AdminAction, AdminAnswer};
+use engine::command::AdminAction;
+use engine::command::ask::{AddGate, CreateZone};
 use engine::gates::view::{GateView, ZoneView};
 use engine::model::ids::{TicketId, ZONES_MAX, ZoneNo};
 use engine::model::rejection::Rejection;
@@ -12,7 +13,7 @@ use utoipa::ToSchema;
 use utoipa_axum::routes;
 
 use crate::auth::{Operator, Right};
-use crate::http::kit::answer::{Created, Done, Page, PageQuery, unexpected_answer};
+use crate::http::kit::answer::{Created, Done, Page, PageQuery};
 use crate::http::kit::json::ZoneState;
 use crate::http::kit::problem::Problem;
 use crate::http::kit::request::{Change, Path, Query as QueryString};
@@ -186,10 +187,8 @@ async fn create_zone(
     let festival = change.operator.at(&slug)?;
     let NewZone { name, parent, capacity } = change.body.read()?;
     let parent = parent.map(zone_no).transpose()?;
-    let action = AdminAction::PutZone { festival, zone: None, name, parent, capacity };
-    let (AdminAnswer::Zone(zone), replayed) = state.ask(&change.operator, Some(change.key), action).await? else {
-        return Err(unexpected_answer());
-    };
+    let create = CreateZone { festival, name, parent, capacity };
+    let (zone, replayed) = state.ask_for(&change.operator, change.key, create).await?;
     // It has no page of its own: it is shown with its festival.
     let location = format!("/api/v1/festivals/{slug}");
     Ok(Created { location, body: NumberedZone { zone: zone.0 }, replayed })
@@ -252,10 +251,8 @@ async fn add_gate(
 ) -> Result<Created<NumberedGate>, Problem> {
     let festival = change.operator.at(&slug)?;
     let NewGate { name, zone } = change.body.read()?;
-    let action = AdminAction::AddGate { festival, zone: zone_no(zone)?, name };
-    let (AdminAnswer::Gate(gate), replayed) = state.ask(&change.operator, Some(change.key), action).await? else {
-        return Err(unexpected_answer());
-    };
+    let add = AddGate { festival, zone: zone_no(zone)?, name };
+    let (gate, replayed) = state.ask_for(&change.operator, change.key, add).await?;
     let location = format!("/api/v1/festivals/{slug}");
     Ok(Created { location, body: NumberedGate { gate: gate.0 }, replayed })
 }

@@ -6,7 +6,8 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::http::request::Parts;
-use engine::command::{AdminAction, AdminAnswer};
+use engine::command::AdminAction;
+use engine::command::ask::CreateApiKey;
 use engine::model::ids::FestivalId;
 use engine::model::rejection::Rejection;
 use engine::model::status;
@@ -133,10 +134,8 @@ async fn create_key(State(state): State<AppState>, change: Change<NewKey>) -> Re
     let key = state.one_time.api_key(&change.key);
     let hash = key_hash(&key).ok_or_else(unexpected_answer)?;
     let festivals = festivals.iter().map(|slug| FestivalId::of_slug(slug)).collect();
-    let action = AdminAction::CreateApiKey { hash, role: role.0, festivals, name };
-    let (AdminAnswer::ApiKey(no), replayed) = state.ask(&change.operator, Some(change.key), action).await? else {
-        return Err(unexpected_answer());
-    };
+    let create = CreateApiKey { hash, role: role.0, festivals, name };
+    let (no, replayed) = state.ask_for(&change.operator, change.key, create).await?;
     Ok(Created { location: "/api/v1/keys".into(), body: ShownKey { no, key }, replayed })
 }
 

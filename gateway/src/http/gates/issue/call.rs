@@ -14,7 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use axum::body::Body;
-use engine::command::{AdminAction, AdminAnswer, AdminCommand, IdempotencyKey, issued};
+use engine::command::ask::{IssueTickets, Issued};
+use engine::command::{IdempotencyKey, issued};
 use engine::gates::command::ISSUE_MAX;
 use engine::model::ids::{CategoryNo, FestivalId, TicketId};
 use engine::model::rejection::Rejection;
@@ -22,7 +23,6 @@ use sha2::{Digest, Sha256};
 
 use crate::auth::Operator;
 use crate::http::gates::issue::NewTicket;
-use crate::http::kit::answer::unexpected_answer;
 use crate::http::kit::ndjson::{LINE_LEN_MAX, LINES_MAX, LineError, Lines};
 use crate::http::kit::problem::Problem;
 use crate::http::kit::request::{first, parse_json};
@@ -159,16 +159,16 @@ impl<'a> Call<'a> {
             let key = self.next_key(window, category, paid, start, part.len());
             let holders = part.iter().map(|(_, holder)| *holder).collect();
             match self.ask(key, category, holders, paid).await? {
-                AdminAnswer::Issued { festival, category, first_serial, count, seed } => {
+                Ok(Issued { festival, category, first_serial, count, seed }) => {
                     let tickets = issued(festival, category, first_serial, count, seed);
                     part.iter().zip(tickets).for_each(|((place, _), ticket)| outcomes[*place] = Ok(ticket));
                 }
-                AdminAnswer::Rejected(Rejection::SoldOut) if part.len() > 1 => {
+                Err(Rejection::SoldOut) if part.len() > 1 => {
                     let middle = start + part.len() / 2;
                     parts.push((middle, end));
                     parts.push((start, middle));
                 }
-                AdminAnswer::Rejected(rejection) => {
+                Err(rejection) => {
                     if rejection == Rejection::SoldOut {
                         self.sold_out.insert(category);
                     } else if is_about_the_call(rejection) {
@@ -180,7 +180,6 @@ impl<'a> Call<'a> {
                     }
                     refuse(part, rejection, outcomes);
                 }
-                _ => return Err(unexpected_answer()),
             }
         }
         Ok(())
@@ -223,17 +222,15 @@ impl<'a> Call<'a> {
         category: CategoryNo,
         holders: Vec<Option<u128>>,
         paid: bool,
-    ) -> Result<AdminAnswer, Problem> {
+    ) -> Result<Result<Issued, Rejection>, Problem> {
         let mut seed = [0; 8];
         aws_lc_rs::rand::fill(&mut seed).map_err(|_| Problem::from(Rejection::Internal))?;
         let seed = u64::from_be_bytes(seed);
         let mut tries = 0;
         loop {
-            let action =
-                AdminAction::IssueTickets { festival: self.festival, category, holders: holders.clone(), paid, seed };
-            let command = AdminCommand { key: Some(key), by: self.operator.principal(), action };
-            let (answer, repeated) = self.state.node.ask(command).await;
-            if answer == AdminAnswer::Rejected(Rejection::Busy) && tries < BUSY_TRIES {
+            let issue = IssueTickets { festival: self.festival, category, holders: holders.clone(), paid, seed };
+            let (answer, repeated) = self.state.node.ask_for(issue, self.operator.principal(), Some(key)).await;
+            if answer == Err(Rejection::Busy) && tries < BUSY_TRIES {
                 tries += 1;
                 tokio::time::sleep(BUSY_WAIT).await;
                 continue;
