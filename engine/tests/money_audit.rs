@@ -108,8 +108,7 @@ fn an_honest_night_holds() {
         );
         let report = bar.audit(&[]);
         assert!(report.holds());
-        let told =
-            (report.debits, report.refunds, report.transfers - report.transfers_returned, report.cashless_rejected);
+        let told = (report.debits, report.refunds, report.transfers - report.transfers_returned, report.cash_rejected);
         assert_eq!(told, (1, 1, 3, 1));
         for sums in report.checks.iter().skip(Check::Posting as usize) {
             assert!(sums.checked > 0 || shards == 1, "{} was never looked at", sums.check);

@@ -34,7 +34,7 @@ pub struct Report {
     /// Of these, those that came back.
     pub transfers_returned: u64,
     /// What terminals asked and were refused.
-    pub cashless_rejected: u64,
+    pub cash_rejected: u64,
     /// Each check, with how often it was made and how often it failed.
     pub checks: Vec<Checked>,
     /// The first violations, at most [`VIOLATIONS_MAX`].
@@ -115,7 +115,7 @@ impl Report {
             refunds,
             transfers,
             transfers_returned,
-            cashless_rejected,
+            cash_rejected,
             checks,
             violations,
             violations_total,
@@ -134,7 +134,7 @@ impl Report {
         self.refunds += refunds;
         self.transfers += transfers;
         self.transfers_returned += transfers_returned;
-        self.cashless_rejected += cashless_rejected;
+        self.cash_rejected += cash_rejected;
         for (sums, theirs) in self.checks.iter_mut().zip(checks) {
             sums.checked += theirs.checked;
             sums.violated += theirs.violated;

@@ -276,7 +276,7 @@ impl fmt::Display for Findings {
             gates.refunds,
             gates.transfers,
             gates.transfers_returned,
-            gates.cashless_rejected
+            gates.cash_rejected
         )?;
         for check in &gates.checks {
             let outcome =

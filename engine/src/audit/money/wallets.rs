@@ -14,7 +14,7 @@ impl MoneyBooks {
         self.at_home(Home::Wallet(t.wallet), found);
         self.by_terminal(t, found);
         if t.serial == 0 {
-            found.report.cashless_rejected += 1;
+            found.report.cash_rejected += 1;
             let still = t.posting == Posting::default() && t.before == t.after && t.lots.sum() == 0;
             found.check(Check::Posting, still && t.rejection.is_some(), || format!("refused, and yet: {t:?}"));
             return;
