@@ -124,7 +124,7 @@ impl Link {
     /// Brings a shard what another has sent; `put` lays it down.
     fn bring(&self, put: impl FnOnce(&ShardInbox) -> bool) {
         if put(&self.inbox) {
-            self.tell(Control::ShardInbox);
+            self.tell(Control::Inbox);
         }
     }
 
@@ -182,7 +182,7 @@ pub(crate) enum Control {
     /// Look at [`Link::durable`].
     Durable,
     /// Look at [`Link::inbox`].
-    ShardInbox,
+    Inbox,
     /// Step, now that the mailbox is empty.
     Pump,
     /// The journal has failed.
@@ -487,7 +487,7 @@ impl Handler<Control> for ShardActor {
                 self.pump_due = false;
                 self.pump();
             }
-            Control::ShardInbox => self.pump(),
+            Control::Inbox => self.pump(),
             Control::Failed | Control::Lost => self.fail(),
             Control::Rebuilt(_) if self.failed => {}
             Control::Rebuilt(shard) if shard.seq() != self.pipeline.handed_seq() => {

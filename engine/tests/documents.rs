@@ -132,7 +132,7 @@ fn a_file_that_a_page_names_is_there() {
     let pages = files.iter().filter(|path| path.ends_with(".md") && path.as_str() != ".github/CHANGELOG.md");
     let mut missing = Vec::new();
     for page in pages {
-        // The end of a path may stand for the whole of it: `pipeline/later.rs`.
+        // The end of a path may stand for the whole of it: `pipeline/deferred.rs`.
         for name in quoted(&text(page)) {
             let ends = [".rs", ".md", ".toml", ".proto", ".yml", ".service", "Dockerfile"];
             let is_ours = ends.iter().any(|end| name.ends_with(end)) && !name.contains(char::is_whitespace);

@@ -54,8 +54,8 @@ pub struct Watched {
     pub views: Option<PathBuf>,
 }
 
-/// The threads that keep the read models, by how their names begin: what follows the journal, and a store's own.
-const VIEWS_THREADS: [&str; 4] = ["projector", "views", "fjall", "lsm"];
+/// The threads that keep the read models, by how their names begin.
+const VIEWS_THREADS: [&str; 2] = ["projector", "views"];
 /// Read models that have used less than this in [`QUIET_FOR`] have caught up.
 const QUIET_CPU: Duration = Duration::from_millis(15);
 const QUIET_FOR: Duration = Duration::from_millis(250);

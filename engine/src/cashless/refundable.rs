@@ -157,7 +157,8 @@ pub struct Refundable {
     forgotten: u64,
 }
 
-/// Payments that are kept whole: each stays in its place until it is forgotten, and then another takes it.
+/// Payments that are kept whole: each stays in its place until it is forgotten, and then another takes it. No more than there
+/// are rows: 196,608 × 80 B = 15 MiB a shard, if something was given back of every one.
 #[derive(Clone, Default)]
 struct Whole {
     places: Vec<Payment>,

@@ -31,7 +31,7 @@ pub struct Most {
     pub per_organiser: usize,
 }
 
-/// Who else waits for a turn: 256 × about 100 B. There are no more than HTTP connections.
+/// Who else waits for a permit: 256 × about 100 B. There are no more than HTTP connections.
 const WAITING_MAX: usize = 256;
 /// Of one key, that wait.
 const WAITING_PER_KEY_MAX: usize = 32;
@@ -47,7 +47,7 @@ struct Queue {
     waiting: VecDeque<(Holder, oneshot::Sender<CallPermit>)>,
 }
 
-/// A turn, given to the next one when this is dropped.
+/// A permit, given to the next one when this is dropped.
 pub struct CallPermit {
     permits: CallPermits,
     holder: Holder,
@@ -59,7 +59,7 @@ impl CallPermits {
         Self(Arc::new(Mutex::new(Queue { most, wait, taken: Vec::new(), waiting: VecDeque::new() })))
     }
 
-    /// Waits for a turn; `None` if none came free in time, or too many wait.
+    /// Waits for a permit; `None` if none came free in time, or too many wait.
     pub async fn take(&self, holder: Holder) -> Option<CallPermit> {
         let (sender, receiver) = oneshot::channel();
         let wait = {
@@ -91,7 +91,7 @@ impl CallPermits {
 }
 
 impl Queue {
-    /// Who has fewest and has waited longest, if there is a turn for them.
+    /// Who has fewest and has waited longest, if there is a permit for them.
     fn next(&mut self) -> Option<(Holder, oneshot::Sender<CallPermit>)> {
         if self.taken.len() >= self.most.all {
             return None;
