@@ -179,7 +179,7 @@ fn somebody_is_let_in_by_hand() {
     let overruled: Vec<_> = overruled
         .iter()
         .filter_map(|event| match event {
-            Event::ByHand(DoneByHand::Admitted(admitted)) => Some((admitted.instead_of, admitted.reason.as_str())),
+            Event::ByHand(DoneByHand::Admitted { admitted }) => Some((admitted.instead_of, admitted.reason.as_str())),
             _ => None,
         })
         .collect();

@@ -359,7 +359,7 @@ fn gates() -> Vec<(&'static str, Event)> {
             ByHand(DoneByHand::TicketRestored { ticket: ticket(), from: TicketStatus::Refunded, reason: reason() }),
         ),
         ("device_readmitted", ByHand(DoneByHand::DeviceReadmitted { device: device(17), reason: reason() })),
-        ("admitted_by_hand", ByHand(DoneByHand::Admitted(admitted))),
+        ("admitted_by_hand", ByHand(DoneByHand::Admitted { admitted })),
     ]
 }
 

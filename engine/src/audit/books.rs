@@ -281,7 +281,7 @@ impl Books {
                 let was = std::mem::replace(&mut known.revoked, false);
                 found.check(Check::Revoked, was, || format!("{device} was readmitted and had not been revoked"));
             }
-            DoneByHand::Admitted(admitted) => self.admitted_by_hand(admitted, at, found),
+            DoneByHand::Admitted { admitted } => self.admitted_by_hand(admitted, at, found),
         }
     }
 

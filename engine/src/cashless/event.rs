@@ -10,6 +10,7 @@ use crate::model::money::{Currency, Money};
 use crate::model::rejection::Rejection;
 use crate::model::status::FestivalStatus;
 use crate::model::time::Timestamp;
+use crate::record::table::events;
 use serde::{Deserialize, Serialize};
 
 /// What kind of transaction. Numbers are part of records.
@@ -251,212 +252,179 @@ impl Transaction {
     }
 }
 
-/// What happened about money without moving any.
-#[derive(Clone, Debug, PartialEq)]
-pub enum CashlessEvent {
-    /// A festival takes cashless payments, and how.
-    PolicySet {
-        festival: FestivalId,
-        policy: CashlessPolicy,
-        /// Where the festival is in its life, for those who hear of it first.
-        status: FestivalStatus,
-    },
-    /// A vendor was made or changed.
-    VendorPut {
-        festival: FestivalId,
-        /// Its number; new if it is the next.
-        vendor: VendorNo,
-        values: VendorValues,
-    },
-    /// A product was made or changed.
-    ProductPut {
-        festival: FestivalId,
-        vendor: VendorNo,
-        /// Its number; new if it is the next.
-        product: ProductNo,
-        values: ProductValues,
-    },
-    /// A terminal may be enrolled.
-    TerminalOffered {
-        festival: FestivalId,
-        /// For whom it will take payments.
-        vendor: Option<VendorNo>,
-        /// Whether it will top up with cash.
-        cashier: bool,
-        /// SHA-256 of the code.
-        code_hash: [u8; 32],
-        /// What it will be called.
-        name: String,
-        until: Timestamp,
-    },
-    TerminalEnrolled {
-        device: DeviceId,
-        /// For whom it takes payments.
-        vendor: Option<VendorNo>,
-        /// Whether it tops up with cash.
-        cashier: bool,
-        /// Ed25519.
-        public_key: [u8; 32],
-        /// What it is called.
-        name: String,
-        /// The code it used.
-        code_hash: [u8; 32],
-    },
-    /// A wallet was made.
-    WalletCreated {
-        wallet: WalletId,
-        /// Which festival issued it.
-        issuer: FestivalId,
-        /// That festival's.
-        currency: Currency,
-        account: Option<u128>,
-    },
-    /// An account took a wallet.
-    WalletClaimed {
-        wallet: WalletId,
-        /// Whose it is from now on.
-        account: u128,
-    },
-    /// A wallet was blocked or let go.
-    WalletBlockSet { wallet: WalletId, blocked: bool },
-    /// The wallet's own wristband is refused from now on.
-    WalletTagLost {
-        wallet: WalletId,
-        /// Its wristband.
-        tag: TagUid,
-        /// Its link's version.
-        version: u32,
-        /// The operation that begins with it; 0 if the tag's home has told.
-        op: u64,
-    },
-    /// A wallet has a wristband, in place of any before.
-    TagAttached {
-        wallet: WalletId,
-        /// The tag.
-        tag: TagUid,
-        /// The link's version.
-        version: u32,
-    },
-    /// A tag is to name a wallet; the wallet is asked.
-    TagLinking {
-        /// The tag.
-        tag: TagUid,
-        wallet: WalletId,
-        /// The link's version.
-        version: u32,
-        /// The number of the operation: a new one, or that of the call by which another tag's names come to this one.
-        op: u64,
-        /// The festival that gives it out.
-        festival: FestivalId,
-    },
-    /// A tag names a wallet.
-    TagLinked {
-        /// The tag.
-        tag: TagUid,
-        /// The operation that asked for it.
-        op: u64,
-        /// It took another's place: what that one names comes too, and the operation waits for it.
-        carry: bool,
-    },
-    /// The wallet would not have it: the tag is free.
-    TagRefused {
-        /// The tag.
-        tag: TagUid,
-        /// The operation that is finished by it.
-        op: u64,
-        rejection: Rejection,
-    },
-    /// A tag names no wallet any more: another one took its place.
-    TagFreed {
-        /// The tag.
-        tag: TagUid,
-    },
-    /// A tag was reported lost, and is refused for ever.
-    TagLost {
-        /// The tag.
-        tag: TagUid,
-        /// The operation that begins with it; 0 if what it names has told.
-        op: u64,
-    },
-    /// A tag is to name a ticket; the festival is asked.
-    TagBinding {
-        /// The tag.
-        tag: TagUid,
-        ticket: TicketId,
-        /// The number of the operation: a new one, or that of the call by which another tag's names come to this one.
-        op: u64,
-    },
-    /// A tag names a ticket.
-    TagBindTaken {
-        /// The tag.
-        tag: TagUid,
-        /// The operation that asked for it.
-        op: u64,
-        /// It took another's place: what that one names comes too, and the operation waits for it.
-        carry: bool,
-    },
-    /// The festival would not have it: the tag names no ticket.
-    TagBindRefused {
-        /// The tag.
-        tag: TagUid,
-        /// The operation that asked for it.
-        op: u64,
-        rejection: Rejection,
-    },
-    /// A tag names no ticket any more: another one took its place.
-    TagUnbound {
-        /// The tag.
-        tag: TagUid,
-    },
-    /// The tag whose place this one took has said what else it names.
-    TagCarried {
-        /// The tag that took the place.
-        tag: TagUid,
-        /// The operation that waited for it.
-        op: u64,
-    },
-    /// A festival's gates refuse a tag from now on.
-    TagBarred {
-        festival: FestivalId,
-        /// The tag.
-        tag: TagUid,
-        /// The operation that begins with it; 0 if the tag's home has told.
-        op: u64,
-    },
-    /// Wherever else a lost tag was known, it is refused now.
-    LossKnown {
-        /// The operation that waited for it.
-        op: u64,
-    },
-    /// The other side has the money: the transfer is over.
-    TransferSettled {
-        /// The number of the operation.
-        op: u64,
-    },
-    /// A festival is to have another currency, and nothing is booked here: the other shards are asked.
-    CurrencyChanging {
-        festival: FestivalId,
-        policy: CashlessPolicy,
-        /// The number of the operation.
-        op: u64,
-        /// How many shards are asked.
-        others: u16,
-    },
-    /// Nothing is booked here at a festival that is to have another currency, and nothing will be until that is decided.
-    CurrencyHeld { festival: FestivalId },
-    /// Another shard has answered: whether it has booked anything; after the decision, that it has heard of it.
-    CurrencyVoted {
-        /// The number of the operation.
-        op: u64,
-        booked: bool,
-    },
-    /// It is decided: money is taken again.
-    CurrencyReleased { festival: FestivalId },
-    /// The transfer has taken too long; the other side is asked to let it be.
-    TransferCancelAsked {
-        /// The number of the operation.
-        op: u64,
-    },
+events! {
+    /// What happened about money without moving any.
+    #[derive(Clone, Debug, PartialEq)]
+    pub enum CashlessEvent {
+        /// A festival takes cashless payments, and how.
+        PolicySet = 64 as CashlessPolicySet {
+            festival: FestivalId = 1,
+            policy: CashlessPolicy = 2,
+            /// Where the festival is in its life, for those who hear of it first.
+            status: FestivalStatus = 3,
+        },
+        /// A vendor was made or changed.
+        VendorPut = 65 {
+            festival: FestivalId = 1,
+            /// Its number; new if it is the next.
+            vendor: VendorNo = 2,
+            values: VendorValues = 3,
+        },
+        /// A product was made or changed.
+        ProductPut = 66 {
+            festival: FestivalId = 1,
+            vendor: VendorNo = 2,
+            /// Its number; new if it is the next.
+            product: ProductNo = 3,
+            values: ProductValues = 4,
+        },
+        /// A terminal may be enrolled.
+        TerminalOffered = 67 {
+            festival: FestivalId = 1,
+            /// For whom it will take payments.
+            vendor: Option<VendorNo> as optional = 2,
+            /// Whether it will top up with cash.
+            cashier: bool = 3,
+            /// SHA-256 of the code.
+            code_hash: [u8; 32] = 4,
+            /// What it will be called.
+            name: String = 5,
+            until: Timestamp = 6,
+        },
+        TerminalEnrolled = 68 {
+            device: DeviceId = 1,
+            /// For whom it takes payments.
+            vendor: Option<VendorNo> as optional = 2,
+            /// Whether it tops up with cash.
+            cashier: bool = 3,
+            public_key: [u8; 32] = 4,
+            name: String = 5,
+            code_hash: [u8; 32] = 6,
+        },
+        /// A wallet was made.
+        WalletCreated = 69 {
+            wallet: WalletId = 1,
+            issuer: FestivalId = 2,
+            /// That festival's.
+            currency: Currency = 3,
+            account: Option<u128> = 4,
+        },
+        /// An account took a wallet.
+        WalletClaimed = 70 { wallet: WalletId = 1, account: u128 = 2 },
+        /// A wallet was blocked or let go.
+        WalletBlockSet = 71 { wallet: WalletId = 1, blocked: bool = 2 },
+        /// The wallet's own wristband is refused from now on.
+        WalletTagLost = 72 {
+            wallet: WalletId = 1,
+            tag: TagUid = 2,
+            /// Its link's version.
+            version: u32 = 3,
+            /// The operation that begins with it; 0 if the tag's home has told.
+            op: u64 = 4,
+        },
+        /// A wallet has a wristband, in place of any before.
+        TagAttached = 73 {
+            wallet: WalletId = 1,
+            tag: TagUid = 2,
+            /// The link's version.
+            version: u32 = 3,
+        },
+        /// A tag is to name a wallet; the wallet is asked.
+        TagLinking = 74 {
+            tag: TagUid = 1,
+            wallet: WalletId = 2,
+            /// The link's version.
+            version: u32 = 3,
+            /// The number of the operation: a new one, or that of the call by which another tag's names come to this one.
+            op: u64 = 4,
+            /// The festival that gives it out.
+            festival: FestivalId = 5,
+        },
+        /// A tag names a wallet.
+        TagLinked = 75 {
+            tag: TagUid = 1,
+            /// The operation that asked for it.
+            op: u64 = 2,
+            /// It took another's place: what that one names comes too, and the operation waits for it.
+            carry: bool = 3,
+        },
+        /// The wallet would not have it: the tag is free.
+        TagRefused = 76 {
+            tag: TagUid = 1,
+            /// The operation that is finished by it.
+            op: u64 = 2,
+            rejection: Rejection = 3,
+        },
+        /// A tag names no wallet any more: another one took its place.
+        TagFreed = 77 { tag: TagUid = 1 },
+        /// A tag was reported lost, and is refused for ever.
+        TagLost = 78 {
+            tag: TagUid = 1,
+            /// The operation that begins with it; 0 if what it names has told.
+            op: u64 = 2,
+        },
+        /// A tag is to name a ticket; the festival is asked.
+        TagBinding = 79 {
+            tag: TagUid = 1,
+            ticket: TicketId = 2,
+            /// The number of the operation: a new one, or that of the call by which another tag's names come to this one.
+            op: u64 = 4,
+        },
+        /// A tag names a ticket.
+        TagBindTaken = 80 {
+            tag: TagUid = 1,
+            /// The operation that asked for it.
+            op: u64 = 2,
+            /// It took another's place: what that one names comes too, and the operation waits for it.
+            carry: bool = 3,
+        },
+        /// The festival would not have it: the tag names no ticket.
+        TagBindRefused = 81 {
+            tag: TagUid = 1,
+            /// The operation that asked for it.
+            op: u64 = 2,
+            rejection: Rejection = 3,
+        },
+        /// A tag names no ticket any more: another one took its place.
+        TagUnbound = 82 { tag: TagUid = 1 },
+        /// The tag whose place this one took has said what else it names.
+        TagCarried = 83 {
+            /// The tag that took the place.
+            tag: TagUid = 1,
+            /// The operation that waited for it.
+            op: u64 = 2,
+        },
+        /// A festival's gates refuse a tag from now on.
+        TagBarred = 84 {
+            festival: FestivalId = 1,
+            tag: TagUid = 2,
+            /// The operation that begins with it; 0 if the tag's home has told.
+            op: u64 = 3,
+        },
+        /// Wherever else a lost tag was known, it is refused now.
+        LossKnown = 85 {
+            /// The operation that waited for it.
+            op: u64 = 1,
+        },
+        /// The other side has the money: the transfer is over.
+        TransferSettled = 86 { op: u64 = 1 },
+        /// The transfer has taken too long; the other side is asked to let it be.
+        TransferCancelAsked = 87 { op: u64 = 1 },
+        /// A festival is to have another currency, and nothing is booked here: the other shards are asked.
+        CurrencyChanging = 88 {
+            festival: FestivalId = 1,
+            policy: CashlessPolicy = 2,
+            op: u64 = 3,
+            /// How many shards are asked.
+            others: u16 = 4,
+        },
+        /// Nothing is booked here at a festival that is to have another currency, and nothing will be until that is decided.
+        CurrencyHeld = 89 { festival: FestivalId = 1 },
+        /// Another shard has answered: whether it has booked anything; after the decision, that it has heard of it.
+        CurrencyVoted = 90 { op: u64 = 1, booked: bool = 2 },
+        /// It is decided: money is taken again.
+        CurrencyReleased = 91 { festival: FestivalId = 1 },
+    }
 }
 
 impl CashlessEvent {

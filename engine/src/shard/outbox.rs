@@ -19,6 +19,7 @@ use crate::model::money::Currency;
 use crate::model::rejection::Rejection;
 use crate::model::status::FestivalStatus;
 use crate::plants::{Plant, planted};
+use crate::record::table::events;
 
 /// With so many messages waiting for one shard, commands that would send it more are `busy`: 65,536 × about 200 B =
 /// 13 MB for each pair. Answers to the other shard's messages are not held back: it bounds how many it asks for
@@ -29,167 +30,137 @@ pub const OPS_MAX: usize = 65_536;
 /// The most messages in one delivery: one record takes them all in, 512 × about 150 B = 75 KiB.
 pub const DELIVER_MAX: usize = 512;
 
-/// What one shard tells another.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Message {
-    /// What a festival's shard lets every other one know.
-    Directory(Entry),
-    /// Take this money, please. From the sender's shard to the receiver's.
-    Credit {
-        /// The number of the operation at the sender's shard.
-        op: u64,
-        from: WalletId,
-        /// Into which.
-        to: WalletId,
-        festival: FestivalId,
-        /// Which festival issued the sender's wallet.
-        issuer: FestivalId,
-        currency: Currency,
-        /// How much, and where it once came from.
-        lots: Lots,
-        /// A merge: only into a wallet of this account and of the same issuer, whatever it may hold.
-        account: Option<u128>,
-    },
-    /// Taken.
-    Credited {
-        /// The number of the operation, as asked.
-        op: u64,
-    },
-    /// Not taken, and never will be.
-    Declined {
-        /// The number of the operation, as asked.
-        op: u64,
-        rejection: Rejection,
-    },
-    /// Let it be, if it is not done yet.
-    Cancel {
-        /// The number of the operation.
-        op: u64,
-    },
-    /// Is this to be your wristband? From the tag's shard to the wallet's.
-    Link {
-        /// The number of the operation at the tag's shard.
-        op: u64,
-        /// The tag.
-        tag: TagUid,
-        wallet: WalletId,
-        /// The link's version.
-        version: u32,
-        /// Who gives it out.
-        festival: FestivalId,
-        /// In place of another.
-        replace: bool,
-        /// Make the wallet if there is none.
-        create: bool,
-        /// It comes with what this wristband named: only if that is the wallet's still.
-        from: Option<TagUid>,
-    },
-    LinkTaken {
-        /// The number of the operation, as asked.
-        op: u64,
-        /// Another one had been the wallet's: what that names comes too, in a [`Message::Carry`].
-        carry: bool,
-    },
-    /// It is not.
-    LinkRefused {
-        /// The number of the operation, as asked.
-        op: u64,
-        rejection: Rejection,
-    },
-    /// Another tag took this one's place. From the wallet's shard to the tag's.
-    Unlink {
-        /// The tag.
-        tag: TagUid,
-        /// The wallet that it named.
-        wallet: WalletId,
-        /// Its link's version then.
-        version: u32,
-        /// The tag that took its place, with the number of the operation at that one's shard: tell it what else this one
-        /// names.
-        to: Option<(TagUid, u64)>,
-    },
-    /// This tag was reported lost. From the shard of what it names to the tag's.
-    Lost {
-        /// The tag.
-        tag: TagUid,
-        named: Named,
-        /// The number of the operation at the sender's shard.
-        op: u64,
-    },
-    /// Is this to be this ticket's wristband, in place of any it has? From the tag's shard to the festival's.
-    Bind {
-        /// The number of the operation at the tag's shard.
-        op: u64,
-        /// The tag.
-        tag: TagUid,
-        ticket: TicketId,
-        /// It comes with what this wristband named: only if that is the ticket's still.
-        from: Option<TagUid>,
-    },
-    BindTaken {
-        /// The number of the operation, as asked.
-        op: u64,
-        /// Another one had been the ticket's: what that names comes too, in a [`Message::Carry`].
-        carry: bool,
-    },
-    /// It is not.
-    BindRefused {
-        /// The number of the operation, as asked.
-        op: u64,
-        rejection: Rejection,
-    },
-    /// Another tag took this one's place. From the festival's shard to the tag's.
-    Unbind {
-        /// The tag.
-        tag: TagUid,
-        /// The ticket that it named.
-        ticket: TicketId,
-        /// As in [`Message::Unlink`].
-        to: Option<(TagUid, u64)>,
-    },
-    /// What else a tag names, to the one that takes its place. Always sent, so that nobody waits for it in vain.
-    Carry {
-        /// The number of the operation at the shard of that one.
-        op: u64,
-        /// The tag that takes the place.
-        tag: TagUid,
-        /// The tag whose place it takes.
-        from: TagUid,
-        /// What that one names besides.
-        named: Option<Named>,
-    },
-    /// Refuse this tag: it was reported lost. From the tag's shard to that of what it names.
-    Bar {
-        /// The tag.
-        tag: TagUid,
-        named: Named,
-        /// Whom to tell: the operation with this number of that shard.
-        then: (ShardId, u64),
-    },
-    /// The tag is refused.
-    LossKnown {
-        /// The number of the operation.
-        op: u64,
-    },
-    /// Has anything been booked at this festival, whose currency is to be another? Until it is decided, nothing is.
-    CurrencyAsk {
-        /// The number of the operation at the festival's shard.
-        op: u64,
-        festival: FestivalId,
-    },
-    /// The answer to that, and to the decision.
-    CurrencyVote {
-        /// The number of the operation, as asked.
-        op: u64,
-        /// Something has been booked.
-        booked: bool,
-    },
-    /// It is decided; what the festival has now came before.
-    CurrencyDecided {
-        /// The number of the operation at the festival's shard.
-        op: u64,
-        festival: FestivalId,
-    },
+events! {
+    /// What one shard tells another.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    pub enum Message of {
+        /// What a festival's shard lets every other one know.
+        Directory(Entry),
+    } {
+        /// Take this money, please. From the sender's shard to the receiver's.
+        Credit = 5 {
+            /// The number of the operation at the sender's shard.
+            op: u64 = 1,
+            from: WalletId = 2,
+            to: WalletId = 3,
+            festival: FestivalId = 4,
+            /// Which festival issued the sender's wallet.
+            issuer: FestivalId = 5,
+            currency: Currency = 6,
+            /// How much, and where it once came from.
+            lots: Lots = 7,
+            /// A merge: only into a wallet of this account and of the same issuer, whatever it may hold.
+            account: Option<u128> = 8,
+        },
+        /// Taken.
+        Credited = 6 { op: u64 = 1 },
+        /// Not taken, and never will be.
+        Declined = 7 { op: u64 = 1, rejection: Rejection = 2 },
+        /// Let it be, if it is not done yet.
+        Cancel = 8 { op: u64 = 1 },
+        /// Is this to be your wristband? From the tag's shard to the wallet's.
+        Link = 9 {
+            /// The number of the operation at the tag's shard.
+            op: u64 = 1,
+            tag: TagUid = 2,
+            wallet: WalletId = 3,
+            /// The link's version.
+            version: u32 = 4,
+            /// Who gives it out.
+            festival: FestivalId = 5,
+            /// In place of another.
+            replace: bool = 6,
+            /// Make the wallet if there is none.
+            create: bool = 7,
+            /// It comes with what this wristband named: only if that is the wallet's still.
+            from: Option<TagUid> = 8,
+        },
+        LinkTaken = 10 {
+            op: u64 = 1,
+            /// Another one had been the wallet's: what that names comes too, in a [`Message::Carry`].
+            carry: bool = 2,
+        },
+        /// It is not.
+        LinkRefused = 11 { op: u64 = 1, rejection: Rejection = 2 },
+        /// Another tag took this one's place. From the wallet's shard to the tag's.
+        Unlink = 12 {
+            tag: TagUid = 1,
+            wallet: WalletId = 2,
+            /// Its link's version then.
+            version: u32 = 3,
+            /// The tag that took its place, with the number of the operation at that one's shard: tell it what else this one
+            /// names.
+            to: Option<(TagUid, u64)> = 4,
+        },
+        /// This tag was reported lost. From the shard of what it names to the tag's.
+        Lost = 13 {
+            tag: TagUid = 1,
+            named: Named = 3,
+            /// The number of the operation at the sender's shard.
+            op: u64 = 2,
+        },
+        /// Is this to be this ticket's wristband, in place of any it has? From the tag's shard to the festival's.
+        Bind = 14 {
+            /// The number of the operation at the tag's shard.
+            op: u64 = 1,
+            tag: TagUid = 2,
+            ticket: TicketId = 3,
+            /// It comes with what this wristband named: only if that is the ticket's still.
+            from: Option<TagUid> = 5,
+        },
+        BindTaken = 15 {
+            op: u64 = 1,
+            /// Another one had been the ticket's: what that names comes too, in a [`Message::Carry`].
+            carry: bool = 2,
+        },
+        /// It is not.
+        BindRefused = 16 { op: u64 = 1, rejection: Rejection = 2 },
+        /// Another tag took this one's place. From the festival's shard to the tag's.
+        Unbind = 17 {
+            tag: TagUid = 1,
+            ticket: TicketId = 2,
+            /// As in [`Message::Unlink`].
+            to: Option<(TagUid, u64)> = 4,
+        },
+        /// What else a tag names, to the one that takes its place. Always sent, so that nobody waits for it in vain.
+        Carry = 18 {
+            /// The number of the operation at the shard of that one.
+            op: u64 = 1,
+            /// The tag that takes the place.
+            tag: TagUid = 2,
+            /// The tag whose place it takes.
+            from: TagUid = 3,
+            /// What that one names besides.
+            named: Option<Named> as optional = 4,
+        },
+        /// Refuse this tag: it was reported lost. From the tag's shard to that of what it names.
+        Bar = 19 {
+            tag: TagUid = 1,
+            named: Named = 2,
+            /// Whom to tell: the operation with this number of that shard.
+            then: (ShardId, u64) = 3,
+        },
+        /// The tag is refused.
+        LossKnown = 20 { op: u64 = 1 },
+        /// Has anything been booked at this festival, whose currency is to be another? Until it is decided, nothing is.
+        CurrencyAsk = 21 {
+            /// The number of the operation at the festival's shard.
+            op: u64 = 1,
+            festival: FestivalId = 2,
+        },
+        /// The answer to that, and to the decision.
+        CurrencyVote = 22 {
+            op: u64 = 1,
+            /// Something has been booked.
+            booked: bool = 2,
+        },
+        /// It is decided; what the festival has now came before.
+        CurrencyDecided = 23 {
+            /// The number of the operation at the festival's shard.
+            op: u64 = 1,
+            festival: FestivalId = 2,
+        },
+    }
 }
 
 /// What a wristband names.
@@ -200,38 +171,31 @@ pub enum Named {
     Ticket(TicketId),
 }
 
-/// A line of the directory: absolute values, so that the last one heard is what holds.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Entry {
-    /// A festival that takes cashless payments.
-    Festival {
-        festival: FestivalId,
-        policy: CashlessPolicy,
-        /// Where it is in its life.
-        status: FestivalStatus,
-    },
-    Vendor {
-        festival: FestivalId,
-        /// Its number.
-        vendor: VendorNo,
-        values: VendorValues,
-    },
-    Product {
-        festival: FestivalId,
-        vendor: VendorNo,
-        /// Its number.
-        product: ProductNo,
-        values: ProductValues,
-    },
-    Terminal {
-        device: DeviceId,
-        /// For whom it takes payments.
-        vendor: Option<VendorNo>,
-        /// Whether it tops up with cash.
-        cashier: bool,
-        /// Refused.
-        revoked: bool,
-    },
+events! {
+    /// A line of the directory: absolute values, so that the last one heard is what holds.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    pub enum Entry {
+        /// A festival that takes cashless payments.
+        Festival = 1 as CashlessPolicySet {
+            festival: FestivalId = 1,
+            policy: CashlessPolicy = 2,
+            /// Where it is in its life.
+            status: FestivalStatus = 3,
+        },
+        Vendor = 2 as VendorPut { festival: FestivalId = 1, vendor: VendorNo = 2, values: VendorValues = 3 },
+        Product = 3 as ProductPut {
+            festival: FestivalId = 1, vendor: VendorNo = 2, product: ProductNo = 3, values: ProductValues = 4,
+        },
+        Terminal = 4 {
+            device: DeviceId = 1,
+            /// For whom it takes payments.
+            vendor: Option<VendorNo> as optional = 2,
+            /// Whether it tops up with cash.
+            cashier: bool = 3,
+            /// Refused.
+            revoked: bool = 4,
+        },
+    }
 }
 
 /// One shard's side of all its pairs.

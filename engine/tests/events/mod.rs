@@ -143,15 +143,8 @@ pub(crate) fn any() -> BoxedStrategy<Event> {
             .boxed(),
         (ticket(), gate(), zone(), option::of(select(Rejection::ALL)), proptest::bool::ANY, any_u32(), text())
             .prop_map(|(ticket, gate, zone, instead_of, first_entry, occupancy, reason)| {
-                Event::ByHand(DoneByHand::Admitted(AdmittedByHand {
-                    ticket,
-                    gate,
-                    zone,
-                    instead_of,
-                    first_entry,
-                    occupancy,
-                    reason,
-                }))
+                let admitted = AdmittedByHand { ticket, gate, zone, instead_of, first_entry, occupancy, reason };
+                Event::ByHand(DoneByHand::Admitted { admitted })
             })
             .boxed(),
     ];

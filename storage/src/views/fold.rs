@@ -209,7 +209,7 @@ impl Batch {
                 self.weight += tickets as usize;
                 self.tickets.push(TicketChange::Reset(festival));
             }
-            Event::ByHand(DoneByHand::Admitted(admitted)) => {
+            Event::ByHand(DoneByHand::Admitted { admitted }) => {
                 let festival = admitted.ticket.festival();
                 let place = CountPosition { minute: at.at.minute(), gate: admitted.gate, zone: admitted.zone };
                 self.count(festival, place, seq, counts_before).add(Verdict::Admitted);

@@ -7,27 +7,30 @@ use crate::model::ids::{DeviceId, FestivalId, GateNo, TicketId, ZoneNo};
 use crate::model::rejection::Rejection;
 use crate::model::status::TicketStatus;
 use crate::model::time::Timestamp;
+use crate::record::table::events;
 
-/// One thing that was done by hand.
-#[derive(Clone, Debug, PartialEq)]
-pub enum DoneByHand {
-    /// A festival that was COMPLETED is ONGOING again.
-    Reopened { festival: FestivalId, reason: String },
-    /// A festival says something else of itself.
-    Edited { festival: FestivalId, details: Details },
-    /// Nobody has been scanned yet.
-    ScansReset {
-        festival: FestivalId,
-        reason: String,
-        /// How many tickets were USED, and are SOLD again.
-        tickets: u32,
-    },
-    /// A ticket is SOLD again.
-    TicketRestored { ticket: TicketId, from: TicketStatus, reason: String },
-    /// A device is no longer refused.
-    DeviceReadmitted { device: DeviceId, reason: String },
-    /// Somebody was let in.
-    Admitted(AdmittedByHand),
+events! {
+    /// One thing that was done by hand.
+    #[derive(Clone, Debug, PartialEq)]
+    pub enum DoneByHand {
+        /// A festival that was COMPLETED is ONGOING again.
+        Reopened = 33 as FestivalReopened { festival: FestivalId = 1, reason: String = 2 },
+        /// A festival says something else of itself.
+        Edited = 34 as FestivalEdited { festival: FestivalId = 1, details: Details = 2 },
+        /// Nobody has been scanned yet.
+        ScansReset = 35 {
+            festival: FestivalId = 1,
+            reason: String = 2,
+            /// How many tickets were USED, and are SOLD again.
+            tickets: u32 = 3,
+        },
+        /// A ticket is SOLD again.
+        TicketRestored = 36 { ticket: TicketId = 1, from: TicketStatus = 3, reason: String = 4 },
+        /// A device is no longer refused.
+        DeviceReadmitted = 37 { device: DeviceId = 1, reason: String = 2 },
+        /// Somebody was let in.
+        Admitted = 38 as AdmittedByHand { admitted: AdmittedByHand = 1 },
+    }
 }
 
 /// Somebody was let in by hand.
@@ -82,7 +85,7 @@ impl DoneByHand {
             }
             Self::TicketRestored { ticket, .. } => ticket.festival(),
             Self::DeviceReadmitted { device, .. } => device.festival(),
-            Self::Admitted(admitted) => admitted.ticket.festival(),
+            Self::Admitted { admitted } => admitted.ticket.festival(),
         }
     }
 }

@@ -76,7 +76,7 @@ impl Festival {
                 DoneByHand::DeviceReadmitted { device: *device, reason: reason.clone() }
             }
             ByHand::Admit { ticket, gate, reason } => {
-                DoneByHand::Admitted(admission::decide_by_hand(self, *ticket, *gate, reason, now)?)
+                DoneByHand::Admitted { admitted: admission::decide_by_hand(self, *ticket, *gate, reason, now)? }
             }
         };
         Ok(Decided::Event(Event::ByHand(done)))
@@ -118,7 +118,7 @@ impl Festival {
             DoneByHand::DeviceReadmitted { device, .. } => {
                 self.devices[device.number() as usize].revoked = false;
             }
-            DoneByHand::Admitted(admitted) => {
+            DoneByHand::Admitted { admitted } => {
                 self.gates[usize::from(admitted.gate.0)].admitted += 1;
                 admission::apply_by_hand(self, admitted, at);
             }

@@ -396,7 +396,7 @@ impl FestivalBook {
                     return wrong("only what was revoked is readmitted");
                 }
             }
-            DoneByHand::Admitted(admitted) => return self.admitted_by_hand(admitted, at),
+            DoneByHand::Admitted { admitted } => return self.admitted_by_hand(admitted, at),
         }
         Ok(())
     }
