@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use common::*;
 use engine::command::*;
+use engine::event::Event;
 use engine::gates::command::*;
 use engine::model::ids::*;
 use engine::model::principal::Principal;
@@ -278,6 +279,32 @@ proptest! {
         bytes[at] ^= 1 << bit;
         let _ = record::read(&bytes);
     }
+}
+
+/// Every event of a table, and every message between shards, is read and written as record.proto describes it.
+#[test]
+fn what_record_proto_describes_is_what_is_written() {
+    use events::tables::{Draw, EVENTS, MESSAGES, kinds};
+    let mut sent = std::collections::BTreeSet::new();
+    for kind in kinds(EVENTS) {
+        let mut draw = Draw(kind.number.into());
+        let mut read = 0;
+        let tries = if kind.name == "Sent" { 10_000 } else { 1_000 };
+        for _ in 0..tries {
+            let bytes = draw.record(kind);
+            let Ok(record) = record::read(&bytes) else { continue };
+            let mut written = Vec::new();
+            let mut writer = Writer::begin(&mut written, ShardId(0), 0, Timestamp(0));
+            record.events.iter().for_each(|event| writer.push(event));
+            assert_eq!(written, bytes, "{:?}", record.events);
+            read += 1;
+            if let [Event::Sent { message, .. }] = &record.events[..] {
+                sent.insert(format!("{message:?}").split(" {").next().map(str::to_owned));
+            }
+        }
+        assert!(read > 0, "no {} can be read", kind.name);
+    }
+    assert_eq!(sent.len(), kinds(MESSAGES).len(), "{sent:?}");
 }
 
 /// The state but for the number of the last record.
