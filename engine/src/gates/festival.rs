@@ -1,7 +1,9 @@
 //! A festival: status and policies, and the home of its categories, zones, gates and devices. Its decisions for the
 //! office are in here; its gates' are in `admission.rs`.
 
+mod apply;
 mod by_hand;
+mod views;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -12,16 +14,13 @@ use crate::command::{AdminAction, TEXT_LEN_MAX};
 use crate::event::{Already, Event};
 use crate::gates::admission;
 use crate::gates::category::{Category, QUOTA_MAX, Ticket};
-use crate::gates::command::{CONFLICT, CategoryValues, ISSUE_MAX, Scan, Undo, Verdict};
-use crate::gates::connections::{Connections, clock_off_ms};
+use crate::gates::command::{CategoryValues, ISSUE_MAX, Scan, Undo, Verdict};
 use crate::gates::device::{CODE_KEPT_MS, CODES_MAX, DEVICES_MAX, Device, Offer};
-use crate::gates::event::Scanned;
-use crate::gates::view::brief::AboutView;
-use crate::gates::view::{CODE_FOUND_MAX, CODE_SCAN_MAX, FestivalView, LiveView, RecentRejection, TicketView};
+use crate::gates::view::RecentRejection;
 use crate::gates::zone::{Gate, Zone};
 use crate::model::ids::{CategoryNo, DeviceId, FestivalId, GateNo, TagUid, TicketId, ZONES_MAX, ZoneNo};
 use crate::model::rejection::Rejection;
-use crate::model::status::{FestivalStatus, Policy, ScanAck, TicketStatus};
+use crate::model::status::{FestivalStatus, Policy, ScanAck};
 use crate::model::time::{Calendar, Timestamp};
 use crate::view::Terminal;
 
@@ -397,20 +396,6 @@ impl Festival {
         Ok(now.plus_ms(CODE_KEPT_MS))
     }
 
-    /// Few words about it.
-    pub(crate) fn about(&self) -> AboutView {
-        AboutView {
-            id: self.id,
-            slug: self.slug.clone(),
-            name: self.name.clone(),
-            starts_at: self.starts_at,
-            ends_at: self.ends_at,
-            status: self.status,
-            calendar: self.calendar.clone(),
-            qr_version: self.qr_version,
-        }
-    }
-
     /// The key that has used this code, if one has.
     ///
     /// # Errors
@@ -438,204 +423,9 @@ impl Festival {
         )
     }
 
-    /// Writes down what has happened to this festival. Cannot fail, and decides nothing.
-    pub(crate) fn apply(&mut self, event: &Event, at: Timestamp) {
-        match event {
-            Event::Scanned(scanned) => admission::apply_scan(self, scanned, at),
-            Event::Undone(undone) => admission::apply_undo(self, undone, at),
-            Event::FestivalStatusSet { to, .. } => self.status = *to,
-            Event::PolicySet { policy, .. } => {
-                self.policy = *policy;
-                self.note_ack(policy.ack, at);
-            }
-            Event::ZonePut { zone, name, parent, capacity, .. } => self.put_zone(*zone, name, *parent, *capacity),
-            Event::GateAdded { gate, zone, name, .. } => {
-                self.gates.push(Gate {
-                    no: *gate,
-                    name: name.clone(),
-                    zone: *zone,
-                    admitted: 0,
-                    exited: 0,
-                    undone: 0,
-                    rejected: 0,
-                });
-            }
-            Event::CategoryPut { category, values, .. } => match self.categories.get_mut(usize::from(category.0)) {
-                Some(known) => known.values = values.clone(),
-                None => self.categories.push(Category::new(*category, values.clone())),
-            },
-            Event::TicketsIssued { category, first_serial, count, seed, paid, .. } => {
-                self.categories[usize::from(category.0)].issue(*first_serial, *count, *seed, *paid);
-            }
-            Event::TicketStatusSet { ticket, to, .. } => self.set_ticket_status(*ticket, *to),
-            Event::TicketBlockSet { ticket, blocked } => {
-                self.categories[usize::from(ticket.category().0)].ticket_mut(*ticket).blocked = *blocked;
-            }
-            Event::TagBound { ticket, tag } => {
-                if let Some(before) = self.tag_of.insert(*ticket, *tag) {
-                    self.tags.remove(&before);
-                }
-                self.tags.insert(*tag, *ticket);
-            }
-            Event::ZoneStateSet { zone, state, .. } => self.zones[usize::from(zone.0)].state = *state,
-            Event::EnrolmentOffered { gate, code_hash, name, until, .. } => {
-                let offer = Offer { gate: *gate, terminal: None, name: name.clone(), until: *until, used_by: None };
-                self.offers.insert(*code_hash, offer);
-            }
-            Event::DeviceEnrolled { device, gate, public_key, name, code_hash } => {
-                self.enrol(*device, *gate, None, public_key, name, code_hash, at);
-            }
-            Event::Cashless(CashlessEvent::TerminalOffered { vendor, cashier, code_hash, name, until, .. }) => {
-                let terminal = Some(Terminal { vendor: *vendor, cashier: *cashier });
-                let (gate, name, until) = (GateNo(0), name.clone(), *until);
-                self.offers.insert(*code_hash, Offer { gate, terminal, name, until, used_by: None });
-            }
-            Event::Cashless(CashlessEvent::TerminalEnrolled {
-                device,
-                vendor,
-                cashier,
-                public_key,
-                name,
-                code_hash,
-            }) => {
-                let terminal = Some(Terminal { vendor: *vendor, cashier: *cashier });
-                self.enrol(*device, GateNo(0), terminal, public_key, name, code_hash, at);
-            }
-            Event::Cashless(CashlessEvent::TagBarred { tag, .. }) => {
-                self.lost_tags.insert(*tag);
-            }
-            Event::DeviceRevoked { device } => self.devices[device.number() as usize].revoked = true,
-            Event::DeviceConnected { device, session } => {
-                let device = &mut self.devices[device.number() as usize];
-                device.connections.began(*session, at, device.last_seen_at);
-            }
-            Event::DeviceLeft { device, session } => {
-                self.devices[device.number() as usize].connections.ended(*session, at);
-            }
-            Event::DeviceClockSeen { device, off_ms } => {
-                self.devices[device.number() as usize].clock_off_ms = *off_ms;
-            }
-            Event::DevicePins { device, pins } => self.devices[device.number() as usize].pins = *pins,
-            Event::QrKeyRotated { version, .. } => self.qr_version = *version,
-            Event::ByHand(done) => self.apply_by_hand(done, at),
-            Event::Expired => self.offers.retain(|_, offer| offer.until >= at),
-            Event::Origin(_)
-            | Event::FestivalCreated { .. }
-            | Event::ApiKeyCreated { .. }
-            | Event::ApiKeyRevoked { .. }
-            | Event::Transaction(_)
-            | Event::Cashless(_)
-            | Event::Sent { .. }
-            | Event::Received { .. }
-            | Event::Delivered { .. } => unreachable!("not a festival's own"),
-        }
-    }
-
-    fn enrol(
-        &mut self,
-        device: DeviceId,
-        gate: GateNo,
-        terminal: Option<Terminal>,
-        public_key: &[u8; 32],
-        name: &str,
-        code_hash: &[u8; 32],
-        at: Timestamp,
-    ) {
-        assert_eq!(device.number() as usize, self.devices.len(), "devices are numbered densely");
-        if let Some(offer) = self.offers.get_mut(code_hash) {
-            offer.used_by = Some(device.number());
-        }
-        self.devices.push(Device {
-            name: name.to_owned(),
-            gate,
-            terminal,
-            public_key: *public_key,
-            enrolled_at: at,
-            last_seen_at: at,
-            revoked: false,
-            connections: Connections::none(at),
-            clock_off_ms: 0,
-            pins: [0; 2],
-            window: crate::shard::dedupe::Window::default(),
-        });
-    }
-
-    fn put_zone(&mut self, zone: ZoneNo, name: &str, parent: Option<ZoneNo>, capacity: u32) {
-        if let Some(known) = self.zones.get_mut(usize::from(zone.0)) {
-            known.name = name.to_owned();
-            known.capacity = capacity;
-            return;
-        }
-        let parent = parent.map(|parent| &self.zones[usize::from(parent.0)]);
-        let made = Zone::new(zone, name.to_owned(), parent, capacity);
-        for outer in self.zones.iter_mut().filter(|outer| made.outer & outer.no.bit() != 0) {
-            outer.inner |= zone.bit();
-        }
-        self.zones.push(made);
-    }
-
-    /// A ticket that is cancelled or refunded leaves its holder where they are: the exit still counts them out.
-    fn set_ticket_status(&mut self, ticket: TicketId, to: TicketStatus) {
-        self.categories[usize::from(ticket.category().0)].set_status(ticket, to);
-    }
-
     /// Whether [`Event::Expired`] would change anything here.
     pub(crate) fn any_due(&self, now: Timestamp) -> bool {
         self.offers.values().any(|offer| offer.until < now)
-    }
-
-    /// Counts a scan, and keeps the device's answer.
-    pub(crate) fn tally_scan(&mut self, scanned: &Scanned, at: Timestamp) {
-        let device = &mut self.devices[scanned.device.number() as usize];
-        device.window.remember(scanned.seq, scanned.floor, scanned.fingerprint, scanned.answer(at));
-        device.last_seen_at = at;
-        if let Some(off_ms) = clock_off_ms(scanned.captured_at, scanned.taken_at, at) {
-            device.clock_off_ms = off_ms;
-        }
-        let gate = &mut self.gates[usize::from(scanned.gate.0)];
-        let conflict = scanned.flags & CONFLICT != 0;
-        self.conflicts += u64::from(conflict);
-        let reason = match scanned.verdict {
-            Verdict::Admitted => {
-                gate.admitted += 1;
-                scanned.instead_of
-            }
-            Verdict::Exited | Verdict::Undone => {
-                gate.exited += 1;
-                None
-            }
-            Verdict::Rejected(rejection) => {
-                gate.rejected += 1;
-                self.rejections[rejection as usize] += 1;
-                Some(rejection)
-            }
-        };
-        let Some(reason) = reason else { return };
-        if self.recent.len() == RECENT_MAX {
-            self.recent.pop_back();
-        }
-        self.recent.push_front(RecentRejection {
-            at,
-            gate: scanned.gate,
-            device: scanned.device,
-            reason,
-            ticket: scanned.ticket,
-            conflict,
-        });
-    }
-
-    /// The plant `presence-not-restored`.
-    pub(crate) fn forget_presence(&mut self) {
-        self.categories.iter_mut().flat_map(|category| &mut category.tickets).for_each(|ticket| ticket.inside = 0);
-    }
-
-    fn note_ack(&mut self, ack: ScanAck, at: Timestamp) {
-        match (ack, &mut self.decided) {
-            (ScanAck::Decided, Some(DecidedSpan { until: None, .. })) => {}
-            (ScanAck::Decided, decided) => *decided = Some(DecidedSpan { from: at, until: None }),
-            (ScanAck::Durable, Some(span)) => _ = span.until.get_or_insert(at),
-            (ScanAck::Durable, None) => {}
-        }
     }
 
     /// Whether a reader can have shown an answer that a crash has lost: it sends the scan again, and captured it while
@@ -646,98 +436,6 @@ impl Festival {
         };
         let connected = |device: &Device| device.connections.lasted_at(scan.captured_at);
         scan.resent && self.decided.is_some_and(decided) && self.device(device).is_ok_and(connected)
-    }
-
-    /// For the office.
-    pub fn view(&self) -> FestivalView {
-        FestivalView {
-            id: self.id,
-            slug: self.slug.clone(),
-            name: self.name.clone(),
-            starts_at: self.starts_at,
-            ends_at: self.ends_at,
-            location: self.location.clone(),
-            max_capacity: self.max_capacity,
-            status: self.status,
-            policy: self.policy,
-            calendar: self.calendar.clone(),
-            qr_version: self.qr_version,
-            zones: self.zones.iter().map(Zone::view).collect(),
-            gates: self.gates.iter().map(Gate::view).collect(),
-            categories: self.categories.iter().map(Category::view).collect(),
-            devices: self.devices.len() as u32,
-        }
-    }
-
-    /// For whoever watches.
-    pub fn live(&self, at: Timestamp) -> LiveView {
-        let counted = |&reason: &Rejection| Some((reason, self.rejections[reason as usize])).filter(|(_, n)| *n > 0);
-        LiveView {
-            at,
-            status: self.status,
-            zones: self.zones.iter().map(Zone::view).collect(),
-            gates: self.gates.iter().map(Gate::view).collect(),
-            rejections: Rejection::ALL.iter().filter_map(counted).collect(),
-            conflicts: self.conflicts,
-            latest: self.recent.iter().copied().collect(),
-        }
-    }
-
-    /// # Errors
-    /// [`Rejection::UnknownTicket`].
-    pub fn ticket_view(&self, id: TicketId) -> Result<TicketView, Rejection> {
-        let ticket = self.ticket(id)?;
-        Ok(TicketView {
-            id,
-            status: ticket.status,
-            blocked: ticket.blocked,
-            inside: ticket.inside,
-            first_use: ticket.first_use(),
-            qr_version: self.qr_version,
-            tag: self.tag_of.get(&id).copied(),
-            tag_lost: self.tag_of.get(&id).is_some_and(|tag| self.lost_tags.contains(tag)),
-        })
-    }
-
-    /// The tickets with this printed code, among the next [`CODE_SCAN_MAX`] from `from` on, and where to go on.
-    pub fn by_code(&self, code: u64, from: (CategoryNo, u32)) -> (Vec<TicketView>, Option<(CategoryNo, u32)>) {
-        const CODE_BITS: u64 = (1 << 40) - 1;
-        let (mut found, mut looked_at) = (Vec::new(), 0);
-        for category in self.categories.iter().skip(usize::from(from.0.0)) {
-            let first = if category.no == from.0 { from.1 as usize } else { 0 };
-            for (serial, ticket) in category.tickets.iter().enumerate().skip(first) {
-                if looked_at == CODE_SCAN_MAX || found.len() == CODE_FOUND_MAX {
-                    return (found, Some((category.no, serial as u32)));
-                }
-                looked_at += 1;
-                if ticket.nonce & CODE_BITS == code {
-                    let id = TicketId::new(self.id, category.no, serial as u32, ticket.nonce);
-                    found.extend(self.ticket_view(id));
-                }
-            }
-        }
-        (found, None)
-    }
-
-    /// Who is in a zone: the next `limit` tickets after `after`. Walks at most all tickets: 5 ms for a million.
-    pub fn inside(&self, zone: ZoneNo, after: Option<TicketId>, limit: usize) -> Vec<TicketId> {
-        let start = after.map(|id| (usize::from(id.category().0), id.serial() as usize + 1)).unwrap_or_default();
-        self.categories
-            .iter()
-            .skip(start.0)
-            .flat_map(|category| {
-                let from = if usize::from(category.no.0) == start.0 { start.1 } else { 0 };
-                category
-                    .tickets
-                    .iter()
-                    .enumerate()
-                    .skip(from)
-                    .map(move |(serial, ticket)| (category.no, serial, ticket))
-            })
-            .filter(|(.., ticket)| ticket.inside & zone.bit() != 0)
-            .take(limit)
-            .map(|(category, serial, ticket)| TicketId::new(self.id, category, serial as u32, ticket.nonce))
-            .collect()
     }
 }
 
