@@ -340,7 +340,7 @@ impl ShardBooks {
             }
             of_festival => {
                 self.money.event(event, found);
-                let id = crate::shard::festival_of(of_festival).expect("all others are a festival's");
+                let id = of_festival.festival().expect("all others are a festival's");
                 self.at_home(Home::Festival(id), found);
                 let books = self.festivals.get_mut(&id);
                 if found.check(Check::Known, books.is_some(), || format!("there is no festival {id}: {event:?}")) {

@@ -1,17 +1,19 @@
 //! What has happened, and is on disk. Events carry results (`occupancy`), so that replay never decides again and a rule
 //! may change without touching old records. [`crate::record`] writes and reads them.
 
-use crate::cashless::event::{CashlessEvent, Transaction};
+use crate::cashless::event::{CashlessEvent, Transaction, TransactionKind};
 use crate::command::AdminAnswer;
 use crate::gates::command::CategoryValues;
 use crate::gates::event::{DoneByHand, Scanned, Undone};
 use crate::model::ids::{CategoryNo, DeviceId, FestivalId, GateNo, ShardId, TagUid, TicketId, WalletId, ZoneNo};
+use crate::model::money::Money;
 use crate::model::principal::Principal;
 use crate::model::rejection::Rejection;
 use crate::model::status::{FestivalStatus, Policy, Role, TicketStatus, ZoneState};
 use crate::model::time::{Calendar, Timestamp};
 use crate::record::table::events;
 use crate::shard::outbox::Message;
+use crate::view::Notice;
 
 events! {
     /// One thing that has happened, at the time of its record.
@@ -166,6 +168,89 @@ events! {
         },
         /// An operator's key is refused from now on.
         ApiKeyRevoked = 32 { key: u32 = 1 },
+    }
+}
+
+impl Event {
+    /// The festival whose own it is; none for what is a wallet's, a tag's, or the installation's.
+    pub(crate) fn festival(&self) -> Option<FestivalId> {
+        Some(match self {
+            Self::Scanned(scanned) => scanned.device.festival(),
+            // A device may have named another festival's ticket: the answer is its own festival's.
+            Self::Undone(undone) => undone.by.map_or(undone.ticket.festival(), |by| by.device.festival()),
+            Self::FestivalCreated { slug, .. } => FestivalId::of_slug(slug),
+            Self::FestivalStatusSet { festival, .. }
+            | Self::PolicySet { festival, .. }
+            | Self::ZonePut { festival, .. }
+            | Self::GateAdded { festival, .. }
+            | Self::CategoryPut { festival, .. }
+            | Self::TicketsIssued { festival, .. }
+            | Self::ZoneStateSet { festival, .. }
+            | Self::EnrolmentOffered { festival, .. }
+            | Self::QrKeyRotated { festival, .. } => *festival,
+            Self::TicketStatusSet { ticket, .. }
+            | Self::TicketBlockSet { ticket, .. }
+            | Self::TagBound { ticket, .. } => ticket.festival(),
+            Self::DeviceEnrolled { device, .. }
+            | Self::DeviceRevoked { device }
+            | Self::DeviceConnected { device, .. }
+            | Self::DeviceLeft { device, .. }
+            | Self::DevicePins { device, .. }
+            | Self::DeviceClockSeen { device, .. } => device.festival(),
+            Self::Cashless(event) => return event.festival(),
+            Self::ByHand(done) => done.festival(),
+            Self::Origin(_)
+            | Self::ApiKeyCreated { .. }
+            | Self::ApiKeyRevoked { .. }
+            | Self::Expired
+            | Self::Transaction(_)
+            | Self::Sent { .. }
+            | Self::Received { .. }
+            | Self::Delivered { .. } => return None,
+        })
+    }
+
+    /// What the office is told of it, if it has asked for it.
+    pub(crate) fn answer(&self) -> AdminAnswer {
+        match self {
+            Self::FestivalCreated { slug, .. } => AdminAnswer::Festival(FestivalId::of_slug(slug)),
+            Self::ZonePut { zone, .. } => AdminAnswer::Zone(*zone),
+            Self::GateAdded { gate, .. } => AdminAnswer::Gate(*gate),
+            Self::CategoryPut { category, .. } => AdminAnswer::Category(*category),
+            Self::TicketsIssued { festival, category, first_serial, count, seed, .. } => AdminAnswer::Issued {
+                festival: *festival,
+                category: *category,
+                first_serial: *first_serial,
+                count: *count,
+                seed: *seed,
+            },
+            Self::EnrolmentOffered { until, .. } => AdminAnswer::CodeUntil(*until),
+            Self::DeviceEnrolled { device, .. } => AdminAnswer::Device(*device),
+            Self::QrKeyRotated { version, .. } => AdminAnswer::QrKey(*version),
+            Self::ApiKeyCreated { key, .. } => AdminAnswer::ApiKey(*key),
+            Self::Transaction(t) if t.kind == TransactionKind::TransferOut => AdminAnswer::Pending(t.of),
+            Self::Transaction(t) => AdminAnswer::Transaction {
+                id: t.id().expect("money moved"),
+                amount: Money { minor: t.amount, currency: t.currency },
+                balance: t.after,
+                over_limit: t.is_over_limit(),
+                order: t.order,
+            },
+            Self::Cashless(event) => event.answer(),
+            _ => AdminAnswer::Done,
+        }
+    }
+
+    /// What connected devices are told of it.
+    pub(crate) fn notice(&self) -> Option<Notice> {
+        match self {
+            Self::ZoneStateSet { festival, zone, state } => {
+                Some(Notice::Zone { festival: *festival, zone: *zone, state: *state })
+            }
+            Self::DeviceRevoked { device } => Some(Notice::DeviceRevoked(*device)),
+            Self::PolicySet { festival, .. } => Some(Notice::PolicyChanged(*festival)),
+            _ => None,
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::cashless::Cashless;
-use crate::cashless::event::{CashlessEvent, TransactionKind};
+use crate::cashless::event::CashlessEvent;
 use crate::command::{AdminAction, AdminAnswer, AdminCommand, Answer, Command, CommandRef};
 use crate::event::{Already, Event, Origin};
 use crate::gates::admission;
@@ -25,7 +25,6 @@ use crate::gates::command::{Credential, DeviceAction, DeviceAnswer, DeviceComman
 use crate::gates::event::ByDevice;
 use crate::gates::festival::{Decided, Festival};
 use crate::model::ids::{FestivalId, Home, ShardId, ZoneNo};
-use crate::model::money::Money;
 use crate::model::principal::Principal;
 use crate::model::rejection::Rejection;
 use crate::model::status::ScanAck;
@@ -263,7 +262,7 @@ impl Shard {
             Ok(Decided::Event(event)) => {
                 self.emit(&Event::Origin(asked), None, now, writer);
                 out.finished.extend(self.emit(&event, Some(asked), now, writer));
-                out.notices.extend(notice(&event));
+                out.notices.extend(event.notice());
                 self.follow(&event, &command.action, now, writer, out);
                 return reply(self.answer_of(&event, out), false);
             }
@@ -402,13 +401,13 @@ impl Shard {
             }
             Event::Delivered { to, through } => self.outbox.trim(*to, *through),
             _ => {
-                let id = festival_of(event).expect("every other event is a festival's");
+                let id = event.festival().expect("every other event is a festival's");
                 self.festivals.get_mut(&id).expect("decided").apply(event, at);
                 self.note_in_directory(event, at);
             }
         }
         if let Some(Origin { by, key: Some((id, fingerprint)), .. }) = asked {
-            self.keys.remember(id, by, fingerprint, admin_answer(event), at);
+            self.keys.remember(id, by, fingerprint, event.answer(), at);
         }
         let (op, asker, answer) = finished?;
         if let Some(by) = asker {
@@ -488,103 +487,9 @@ impl Shard {
     }
 }
 
-pub(crate) fn festival_of(event: &Event) -> Option<FestivalId> {
-    Some(match event {
-        Event::Scanned(scanned) => scanned.device.festival(),
-        // A device may have named another festival's ticket: the answer is its own festival's.
-        Event::Undone(undone) => undone.by.map_or(undone.ticket.festival(), |by| by.device.festival()),
-        Event::FestivalCreated { slug, .. } => FestivalId::of_slug(slug),
-        Event::FestivalStatusSet { festival, .. }
-        | Event::PolicySet { festival, .. }
-        | Event::ZonePut { festival, .. }
-        | Event::GateAdded { festival, .. }
-        | Event::CategoryPut { festival, .. }
-        | Event::TicketsIssued { festival, .. }
-        | Event::ZoneStateSet { festival, .. }
-        | Event::EnrolmentOffered { festival, .. }
-        | Event::QrKeyRotated { festival, .. } => *festival,
-        Event::TicketStatusSet { ticket, .. }
-        | Event::TicketBlockSet { ticket, .. }
-        | Event::TagBound { ticket, .. } => ticket.festival(),
-        Event::DeviceEnrolled { device, .. }
-        | Event::DeviceRevoked { device }
-        | Event::DeviceConnected { device, .. }
-        | Event::DeviceLeft { device, .. }
-        | Event::DevicePins { device, .. }
-        | Event::DeviceClockSeen { device, .. } => device.festival(),
-        Event::Cashless(event) => return event.festival(),
-        Event::ByHand(done) => done.festival(),
-        Event::Origin(_)
-        | Event::ApiKeyCreated { .. }
-        | Event::ApiKeyRevoked { .. }
-        | Event::Expired
-        | Event::Transaction(_)
-        | Event::Sent { .. }
-        | Event::Received { .. }
-        | Event::Delivered { .. } => return None,
-    })
-}
-
-/// What the office is told of an event that it asked for.
-fn admin_answer(event: &Event) -> AdminAnswer {
-    match event {
-        Event::FestivalCreated { slug, .. } => AdminAnswer::Festival(FestivalId::of_slug(slug)),
-        Event::ZonePut { zone, .. } => AdminAnswer::Zone(*zone),
-        Event::GateAdded { gate, .. } => AdminAnswer::Gate(*gate),
-        Event::CategoryPut { category, .. } => AdminAnswer::Category(*category),
-        Event::TicketsIssued { festival, category, first_serial, count, seed, .. } => AdminAnswer::Issued {
-            festival: *festival,
-            category: *category,
-            first_serial: *first_serial,
-            count: *count,
-            seed: *seed,
-        },
-        Event::EnrolmentOffered { until, .. } => AdminAnswer::CodeUntil(*until),
-        Event::DeviceEnrolled { device, .. } => AdminAnswer::Device(*device),
-        Event::QrKeyRotated { version, .. } => AdminAnswer::QrKey(*version),
-        Event::ApiKeyCreated { key, .. } => AdminAnswer::ApiKey(*key),
-        Event::Transaction(t) if t.kind == TransactionKind::TransferOut => AdminAnswer::Pending(t.of),
-        Event::Transaction(t) => AdminAnswer::Transaction {
-            id: t.id().expect("money moved"),
-            amount: Money { minor: t.amount, currency: t.currency },
-            balance: t.after,
-            over_limit: t.is_over_limit(),
-            order: t.order,
-        },
-        Event::Cashless(event) => match event {
-            CashlessEvent::VendorPut { vendor, .. } => AdminAnswer::Vendor(*vendor),
-            CashlessEvent::ProductPut { product, .. } => AdminAnswer::Product(*product),
-            CashlessEvent::TerminalOffered { until, .. } => AdminAnswer::CodeUntil(*until),
-            CashlessEvent::TerminalEnrolled { device, .. } => AdminAnswer::Device(*device),
-            CashlessEvent::WalletCreated { wallet, .. } | CashlessEvent::WalletClaimed { wallet, .. } => {
-                AdminAnswer::Wallet(*wallet)
-            }
-            CashlessEvent::TagLinking { op, .. }
-            | CashlessEvent::TagBinding { op, .. }
-            | CashlessEvent::WalletTagLost { op, .. }
-            | CashlessEvent::TagBarred { op, .. }
-            | CashlessEvent::TagLost { op, .. }
-            | CashlessEvent::CurrencyChanging { op, .. } => AdminAnswer::Pending(*op),
-            _ => AdminAnswer::Done,
-        },
-        _ => AdminAnswer::Done,
-    }
-}
-
 /// The plant `directory-stale`.
 fn planted_stale(entry: &Entry) -> bool {
     matches!(entry, Entry::Terminal { revoked: true, .. }) && planted(Plant::DirectoryStale)
-}
-
-fn notice(event: &Event) -> Option<Notice> {
-    match event {
-        Event::ZoneStateSet { festival, zone, state } => {
-            Some(Notice::Zone { festival: *festival, zone: *zone, state: *state })
-        }
-        Event::DeviceRevoked { device } => Some(Notice::DeviceRevoked(*device)),
-        Event::PolicySet { festival, .. } => Some(Notice::PolicyChanged(*festival)),
-        _ => None,
-    }
 }
 
 /// Tells one question of a device from another with the same number: FNV-1a over what was asked, folded to 32 bits.

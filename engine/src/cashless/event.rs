@@ -4,6 +4,7 @@
 use crate::cashless::command::{
     CashlessPolicy, CashlessVerdict, OVER_LIMIT, ProductValues, Source, TerminalAnswer, VendorValues,
 };
+use crate::command::AdminAnswer;
 use crate::gates::event::ByDevice;
 use crate::model::ids::{DeviceId, FestivalId, ProductNo, TagUid, TicketId, TransactionId, VendorNo, WalletId};
 use crate::model::money::{Currency, Money};
@@ -439,6 +440,24 @@ impl CashlessEvent {
             | Self::CurrencyChanging { festival, .. } => Some(*festival),
             Self::TerminalEnrolled { device, .. } => Some(device.festival()),
             _ => None,
+        }
+    }
+
+    /// What the office is told of it, if it has asked for it.
+    pub(crate) fn answer(&self) -> AdminAnswer {
+        match self {
+            Self::VendorPut { vendor, .. } => AdminAnswer::Vendor(*vendor),
+            Self::ProductPut { product, .. } => AdminAnswer::Product(*product),
+            Self::TerminalOffered { until, .. } => AdminAnswer::CodeUntil(*until),
+            Self::TerminalEnrolled { device, .. } => AdminAnswer::Device(*device),
+            Self::WalletCreated { wallet, .. } | Self::WalletClaimed { wallet, .. } => AdminAnswer::Wallet(*wallet),
+            Self::TagLinking { op, .. }
+            | Self::TagBinding { op, .. }
+            | Self::WalletTagLost { op, .. }
+            | Self::TagBarred { op, .. }
+            | Self::TagLost { op, .. }
+            | Self::CurrencyChanging { op, .. } => AdminAnswer::Pending(*op),
+            _ => AdminAnswer::Done,
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::plants::{Plant, planted};
 use crate::record::Writer;
 use crate::shard::dedupe::Seen;
 use crate::shard::outbox::{DELIVER_MAX, Entry, Message, Named, OPS_MAX};
-use crate::shard::{Hold, Shard, Step, admin_answer};
+use crate::shard::{Hold, Shard, Step};
 
 impl Shard {
     pub(super) fn terminal(&mut self, command: &TerminalCommand, now: Timestamp, writer: &mut Writer<'_>) -> Answer {
@@ -448,7 +448,7 @@ impl Shard {
 
     /// What an office command of this event's is told: for an operation its answer if it is over already.
     pub(super) fn answer_of(&self, event: &Event, out: &mut Step) -> AdminAnswer {
-        let answer = admin_answer(event);
+        let answer = event.answer();
         if let AdminAnswer::Pending(op) = answer
             && let Some(at) = out.finished.iter().position(|(finished, _)| *finished == op)
         {
