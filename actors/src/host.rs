@@ -3,7 +3,8 @@
 //! Messages carry batches. The journal's thread tells of durable records through two atomics and at most one message,
 //! so that its news can neither be lost in a full mailbox nor fill it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
@@ -20,7 +21,7 @@ use tokio::sync::{broadcast, oneshot};
 
 use crate::clock::NodeClock;
 use crate::inbox::ShardInbox;
-use crate::limits::{GATHER_BYTES, IN_FLIGHT_MAX, JOURNAL_FULL_RETRY_MS, MAILBOX_MAX};
+use crate::limits::{EARLY_ANSWERS_FOLLOW_MS, GATHER_BYTES, IN_FLIGHT_MAX, JOURNAL_FULL_RETRY_MS, MAILBOX_MAX};
 use crate::outbox_sender::OutboxSender;
 use crate::pipeline::{Effect, Pipeline, Stepped, Work};
 use crate::reply::{Busy, Inbox, TerminalInbox};
@@ -201,15 +202,17 @@ impl Message for Control {
 
 thread_local! {
     /// Records of this thread's shards on their way to the journal.
-    static HANDED_OVER: RefCell<Vec<(ShardId, Vec<u8>)>> = const { RefCell::new(Vec::new()) };
+    static HANDED_OVER: RefCell<VecDeque<(ShardId, Vec<u8>)>> = const { RefCell::new(VecDeque::new()) };
+    /// When a scan was last answered on this thread before it was durable.
+    static ANSWERED_EARLY: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
 /// Hands over to the journal what has gathered; `true` if its queue has no room for all of that, and the rest is to be
 /// handed over a little later. Behind a record that was refused no other of that shard may come: the journal would have a
 /// gap, and could not be replayed.
 fn write_down(journal: &dyn Journal, links: &[Arc<Link>]) -> bool {
-    let mut waiting = HANDED_OVER.take().into_iter();
-    while let Some((shard, record)) = waiting.next() {
+    let mut waiting = HANDED_OVER.take();
+    while let Some((shard, record)) = waiting.pop_front() {
         let link = &links[usize::from(shard.0)];
         if link.refused.load(Ordering::Acquire) {
             continue;
@@ -217,7 +220,8 @@ fn write_down(journal: &dyn Journal, links: &[Arc<Link>]) -> bool {
         match journal.append(shard, record) {
             Ok(()) => {}
             Err(Refused { reason: Reason::Full, record }) => {
-                HANDED_OVER.set(std::iter::once((shard, record)).chain(waiting).collect());
+                waiting.push_front((shard, record));
+                HANDED_OVER.set(waiting);
                 return true;
             }
             Err(Refused { reason: reason @ (Reason::TooLarge | Reason::Failed), record }) => {
@@ -232,8 +236,29 @@ fn write_down(journal: &dyn Journal, links: &[Arc<Link>]) -> bool {
     false
 }
 
-/// The same until all of it is handed over.
-async fn write_all_down(journal: Arc<dyn Journal>, links: Arc<[Arc<Link>]>) {
+/// Writes what has gathered on this thread, if the journal lets it; else it stays where it is.
+fn write_here(journal: &dyn Journal, links: &[Arc<Link>]) {
+    let mut records = HANDED_OVER.take();
+    // Behind a record that was refused no other of that shard may come, here neither.
+    records.retain(|(shard, _)| !links[usize::from(shard.0)].refused.load(Ordering::Acquire));
+    if !journal.write_here(&mut records) {
+        HANDED_OVER.set(records);
+    }
+}
+
+/// Whether this thread may wait for the disk: one command is all that it has, and whoever sent that waits too. A thread
+/// that answers scans early never does, for the next one would wait as well.
+fn has_nothing_else(of: &Link, links: &[Arc<Link>]) -> bool {
+    let here = links.iter().filter(|link| Arc::ptr_eq(&link.terminals, &of.terminals));
+    let pending: usize = here.map(|link| link.pending.load(Ordering::Acquire)).sum();
+    pending == 1 && ANSWERED_EARLY.get().is_none_or(|at| at.elapsed() >= Duration::from_millis(EARLY_ANSWERS_FOLLOW_MS))
+}
+
+/// Writes what has gathered here, if that is best; else hands it over, until that is done.
+async fn write_all_down(journal: Arc<dyn Journal>, links: Arc<[Arc<Link>]>, of: Arc<Link>) {
+    if has_nothing_else(&of, &links) {
+        write_here(&*journal, &links);
+    }
     while write_down(&*journal, &links) {
         tokio::time::sleep(Duration::from_millis(JOURNAL_FULL_RETRY_MS)).await;
     }
@@ -333,14 +358,15 @@ impl ShardActor {
     fn hand_over(&self, record: Vec<u8>) {
         let shard = self.pipeline.shard().id();
         let (alone, enough) = HANDED_OVER.with_borrow_mut(|records| {
-            records.push((shard, record));
+            records.push_back((shard, record));
             let bytes: usize = records.iter().map(|(_, record)| record.len()).sum();
             (records.len() == 1, bytes >= GATHER_BYTES)
         });
         let full = enough && write_down(&*self.journal, &self.links);
         // What is left there has somebody who comes for it.
         if full || alone && !enough {
-            actix::spawn(write_all_down(Arc::clone(&self.journal), Arc::clone(&self.links)));
+            let (journal, links) = (Arc::clone(&self.journal), Arc::clone(&self.links));
+            actix::spawn(write_all_down(journal, links, Arc::clone(&self.link)));
         }
     }
 
@@ -375,6 +401,9 @@ impl ShardActor {
             match release {
                 Effect::Device { to, replies } => {
                     answered += replies.len();
+                    if replies.iter().any(|reply| !reply.durable) {
+                        ANSWERED_EARLY.set(Some(Instant::now()));
+                    }
                     if let ReplyTo::Inbox(inbox) = to {
                         inbox.answered(&replies);
                     }
@@ -564,6 +593,9 @@ mod tests {
             self.taken.lock().unwrap().push((shard, record));
             Ok(())
         }
+        fn write_here(&self, _: &mut VecDeque<(ShardId, Vec<u8>)>) -> bool {
+            false
+        }
         fn failure(&self) -> Option<String> {
             None
         }
@@ -589,7 +621,7 @@ mod tests {
         for gathered in
             [vec![(ONE, vec![1]), (ONE, vec![2; 3]), (ONE, vec![3]), (OTHER, vec![4])], vec![(ONE, vec![5])]]
         {
-            HANDED_OVER.set(gathered);
+            HANDED_OVER.set(gathered.into());
             assert!(!write_down(&journal, &links), "nothing is left");
         }
         assert_eq!(*journal.taken.lock().unwrap(), [(ONE, vec![1]), (OTHER, vec![4])]);
@@ -599,9 +631,9 @@ mod tests {
     #[test]
     fn a_full_journal_is_asked_again_and_the_order_stays() {
         let (journal, links) = narrow(1);
-        HANDED_OVER.set(vec![(ONE, vec![1]), (OTHER, vec![2]), (ONE, vec![3])]);
+        HANDED_OVER.set([(ONE, vec![1]), (OTHER, vec![2]), (ONE, vec![3])].into());
         assert!(write_down(&journal, &links), "two have found no room");
-        HANDED_OVER.with_borrow_mut(|records| records.push((OTHER, vec![4])));
+        HANDED_OVER.with_borrow_mut(|records| records.push_back((OTHER, vec![4])));
         assert!(write_down(&journal, &links), "there still is none");
         journal.room.store(2, Ordering::Release);
         assert!(write_down(&journal, &links));
@@ -610,5 +642,23 @@ mod tests {
         let taken = [(ONE, vec![1]), (OTHER, vec![2]), (ONE, vec![3]), (OTHER, vec![4])];
         assert_eq!(*journal.taken.lock().unwrap(), taken);
         assert!(links.iter().all(|link| !link.refused.load(Ordering::Acquire)), "that is not the end of any shard");
+    }
+
+    /// One command on the thread, whichever shard has it, and no scans that are answered early: then nobody but its sender
+    /// waits while the thread waits for the disk.
+    #[test]
+    fn a_thread_with_anything_else_to_do_does_not_wait_for_the_disk() {
+        let (here, elsewhere) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+        let links = [&here, &here, &elsewhere].map(|thread| Arc::new(Link::new(Arc::clone(thread))));
+        let pending = |counts: [usize; 3]| {
+            links.iter().zip(counts).for_each(|(link, count)| link.pending.store(count, Ordering::Release));
+            has_nothing_else(&links[0], &links)
+        };
+        assert!(pending([1, 0, 0]) && pending([0, 1, 0]));
+        assert!(pending([1, 0, 7]), "what another thread has is no matter here");
+        assert!(!pending([1, 1, 0]) && !pending([2, 0, 0]), "another waits");
+        assert!(!pending([0, 0, 0]), "nobody waits for it");
+        ANSWERED_EARLY.set(Some(Instant::now()));
+        assert!(!pending([1, 0, 0]), "the next scan would wait");
     }
 }

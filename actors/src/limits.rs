@@ -91,3 +91,7 @@ pub const JOURNAL_AHEAD_MS_MAX: i64 = 60_000;
 pub const CLOCK_JUMP_MS: i64 = 2_000;
 /// How far the node's clock goes towards the system's in a second, in ms: 1 %, so [`CLOCK_JUMP_MS`] takes 200 s.
 pub const CLOCK_SLEW_PER_S_MS: i64 = 10;
+
+/// A thread that has answered a scan before it was durable leaves writing to the journal's for so long, in ms: at a gate the
+/// next scan follows within a second, and shall not wait for the disk either.
+pub const EARLY_ANSWERS_FOLLOW_MS: u64 = 1_000;

@@ -95,6 +95,8 @@ plants! {
     ShownByAnybody = 37, "shown-by-anybody";
     /// Whoever asks a shard that is down, or waited for it when it went down, is told nothing.
     DownShardSilent = 46, "down-shard-silent";
+    /// A shard's thread writes its record itself, though an older one still waits for the journal's thread.
+    WrittenPastTheQueue = 48, "written-past-the-queue";
     /// The node's clock follows the system's wherever it jumps.
     ClockJumpFollowed = 47, "clock-jump-followed";
     /// A wristband that was reported lost still opens a gate.

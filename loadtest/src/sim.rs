@@ -73,6 +73,10 @@ pub struct Counts {
     pub snapshots: u64,
     /// Events in the journal at the end.
     pub events: u64,
+    /// Records that became durable.
+    pub written: u64,
+    /// Records that a shard's own thread wrote, or tried to.
+    pub written_here: u64,
     /// How often the node ended.
     pub crashes: u64,
     /// What became of money, by kind.
@@ -99,6 +103,8 @@ impl Counts {
         self.views += other.views;
         self.snapshots += other.snapshots;
         self.events += other.events;
+        self.written += other.written;
+        self.written_here += other.written_here;
         self.crashes += other.crashes;
         for (kind, count) in &other.money {
             *self.money.entry(kind.clone()).or_default() += count;
@@ -218,11 +224,12 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 fn tell(report: &Report, seconds: f64) {
-    let Counts { steps, commands, acknowledged, crashes, money, faults, .. } = &report.counts;
+    let Counts { steps, commands, acknowledged, written, written_here, crashes, money, faults, .. } = &report.counts;
     say(&format!(
         "{} seeds in {seconds:.1} s: {steps} steps, {commands} commands, {acknowledged} acknowledged, {crashes} crashes",
         report.seeds
     ));
+    say(&format!("  {written} records became durable; {written_here} were written on the shard's own thread"));
     for (kind, count) in money.iter().chain(faults) {
         say(&format!("  {kind:<18} {count}"));
     }

@@ -13,16 +13,20 @@ fn no_seed_breaks_a_rule_and_every_plant_is_caught() {
     // Those that found something did so in evenings of full length.
     let found = seeds::FOUND_SOMETHING.iter().map(|&seed| (seed, sim::STEPS));
     let mut money = BTreeMap::new();
+    let (mut written, mut written_here) = (0, 0);
     for (seed, steps) in found.chain((0..seeds::CI).map(|seed| (seed, STEPS))) {
         let (counts, violation) = run_seed(seed, steps);
         assert_eq!(violation, None, "seed {seed}");
         // An evening whose disk has lied ends when that is found out.
         let ends_early = counts.faults.contains_key("lost_flush");
         assert!(counts.acknowledged > 40 || ends_early, "seed {seed} does something: {counts:?}");
+        written += counts.written;
+        written_here += counts.written_here;
         for (what, count) in counts.money {
             *money.entry(what).or_insert(0) += count;
         }
     }
+    assert!(written_here > 1_000 && written > 2 * written_here, "both ways are taken: {written_here} of {written}");
     // What can happen to money has happened.
     for what in [
         "transfers",

@@ -12,6 +12,7 @@ mod contract;
 pub mod disk;
 pub mod file;
 pub(crate) mod format;
+pub mod group_writer;
 mod housekeeper;
 pub mod log;
 pub mod offline;
@@ -23,7 +24,7 @@ mod recent;
 pub mod recover;
 pub(crate) mod scan;
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{collections::VecDeque, io, path::PathBuf, sync::Arc};
 
 use engine::model::ids::ShardId;
 use serde::{Deserialize, Serialize};
@@ -186,6 +187,11 @@ pub trait Journal: Records + Send + Sync + 'static {
     /// If `shard` is not one of this journal's.
     fn append(&self, shard: ShardId, record: Vec<u8>) -> Result<(), Refused>;
 
+    /// Makes all these records durable on the caller's thread, and tells the sink there, where that takes one write and
+    /// nothing else is under way. Blocks for that write. `true`: they were taken, as by [`Journal::append`], and the sink
+    /// has heard what became of them. `false`: none was; hand them over.
+    fn write_here(&self, records: &mut VecDeque<(ShardId, Vec<u8>)>) -> bool;
+
     /// Why it has failed, if it has.
     fn failure(&self) -> Option<String>;
 
@@ -209,8 +215,8 @@ pub trait Reader: Send {
     fn passed(&self, cursor: &mut Cursor);
 }
 
-/// Who is told what has become durable: on the journal's own thread, in append order per shard, once per flush and
-/// shard. It must not block, since the next flush waits for it.
+/// Who is told what has become durable: on the thread that wrote it, in append order per shard, once per flush and shard.
+/// It must not block, since the next flush waits for it.
 pub trait Sink: Send + Sync + 'static {
     /// The `count` oldest unacknowledged records of `shard` are durable; the last of them lies at `last`. Their
     /// buffers come back cleared, for reuse; those left in `buffers` are dropped.

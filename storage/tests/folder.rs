@@ -27,6 +27,7 @@ const SMALL: Options = Options {
     queue_bytes_max: 1 << 20,
     queue_records_max: 1024,
     spin_us: 0,
+    quick_us: 1_000,
     compress: true,
 };
 

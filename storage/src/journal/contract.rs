@@ -2,16 +2,20 @@
 //! memory.
 
 use std::{
+    collections::VecDeque,
     io::Write as _,
     process::{Command, Stdio},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
 use engine::model::ids::ShardId;
 
 use super::{
-    Journal, JournalError, Sink,
+    Cursor, Journal, JournalError, Position, Reader, Records, Refused, Sink,
     disk::{Disk, FolderDisk, Way},
     file::{FileJournal, Options},
     format::GroupHeader,
@@ -31,6 +35,7 @@ fn options(shards: u16, records: usize) -> Options {
     Options {
         log: LogOptions { shards, segment_bytes: 64 << 10, group_bytes_max: 16 << 10, create: true, accept_loss: None },
         queue_records_max: records,
+        quick_us: u32::MAX, // however busy this machine is
         ..Options::default()
     }
 }
@@ -88,6 +93,87 @@ impl Subject for OnFaultyDisk {
         let seed = (seed * 100..).find(|seed| survivors(*seed) == 0).expect("most leave none");
         self.0 = self.0.restart(seed);
         true
+    }
+}
+
+/// The same journal, whose records the caller's own thread writes wherever the journal lets it.
+struct WritesHere<S>(S, Arc<WrittenHere>);
+
+#[derive(Default)]
+struct WrittenHere {
+    records: AtomicUsize,
+    /// After these the journal had failed.
+    failed: AtomicUsize,
+}
+
+impl<S: Subject> Subject for WritesHere<S> {
+    fn open(&mut self, shards: u16, records: usize, sink: Arc<dyn Sink>) -> Result<Box<dyn Journal>, JournalError> {
+        let journal = self.0.open(shards, records, sink)?;
+        // The case with a narrow queue holds the sink up, and would hold its own thread up.
+        Ok(if records < 4_096 { journal } else { Box::new(Here(journal, Arc::clone(&self.1))) })
+    }
+
+    fn fill(&mut self) -> bool {
+        self.0.fill()
+    }
+
+    fn fail_flush(&mut self) -> bool {
+        self.0.fail_flush()
+    }
+
+    fn mend(&mut self) {
+        self.0.mend();
+    }
+
+    fn tear(&mut self, seed: u64) -> bool {
+        self.0.tear(seed)
+    }
+}
+
+/// Counts what was written here.
+struct Here(Box<dyn Journal>, Arc<WrittenHere>);
+
+impl Records for Here {
+    fn shards(&self) -> u16 {
+        self.0.shards()
+    }
+
+    fn end(&self) -> Cursor {
+        self.0.end()
+    }
+
+    fn reader(&self, from: &Cursor) -> Result<Box<dyn Reader>, JournalError> {
+        self.0.reader(from)
+    }
+
+    fn records_between(&self, from: &Cursor, to: &Cursor) -> u64 {
+        self.0.records_between(from, to)
+    }
+}
+
+impl Journal for Here {
+    fn append(&self, shard: ShardId, record: Vec<u8>) -> Result<(), Refused> {
+        let mut records = VecDeque::from([(shard, record)]);
+        if self.0.write_here(&mut records) {
+            assert!(records.is_empty(), "they were taken");
+            self.1.records.fetch_add(1, Ordering::Relaxed);
+            self.1.failed.fetch_add(usize::from(self.0.failure().is_some()), Ordering::Relaxed);
+            return Ok(());
+        }
+        let (shard, record) = records.pop_front().expect("it was not taken");
+        self.0.append(shard, record)
+    }
+
+    fn write_here(&self, records: &mut VecDeque<(ShardId, Vec<u8>)>) -> bool {
+        self.0.write_here(records)
+    }
+
+    fn failure(&self) -> Option<String> {
+        self.0.failure()
+    }
+
+    fn close(&self) -> Result<(), JournalError> {
+        self.0.close()
     }
 }
 
@@ -175,6 +261,63 @@ impl Subject for InMemory {
 #[test]
 fn file_journal_on_a_faulty_disk() {
     suite(|| OnFaultyDisk(FaultDisk::new()));
+}
+
+/// Whichever thread writes, a disk that fails or is full ends the journal in the same way, and nothing is lost.
+#[test]
+fn whoever_writes_the_journal_keeps_its_promises() {
+    let here = Arc::<WrittenHere>::default();
+    suite(|| WritesHere(OnFaultyDisk(FaultDisk::new()), Arc::clone(&here)));
+    let (written, failed) = (here.records.load(Ordering::Relaxed), here.failed.load(Ordering::Relaxed));
+    assert!(written > 10, "{written} were written here");
+    assert_eq!(
+        failed, 1,
+        "the flush that failed was this thread's; the disk is found full while the next segment is made"
+    );
+}
+
+#[test]
+fn shards_that_write_at_once_keep_each_its_order() {
+    const EACH: u32 = 1_000;
+    /// Counts what is durable, by shard.
+    #[derive(Default)]
+    struct Durable([AtomicUsize; SHARDS as usize]);
+    impl Sink for Durable {
+        fn durable(&self, shard: ShardId, count: usize, _: Position, _: &mut Vec<Vec<u8>>) {
+            self.0[usize::from(shard.0)].fetch_add(count, Ordering::Release);
+        }
+        fn failed(&self, why: &str) {
+            panic!("{why}");
+        }
+    }
+    let durable = Arc::<Durable>::default();
+    let journal = OnFaultyDisk(FaultDisk::direct()).open(SHARDS, 8_192, durable.clone()).expect("opens");
+    let journal = Here(journal, Arc::default());
+    std::thread::scope(|scope| {
+        for shard in (0..SHARDS).map(ShardId) {
+            let (journal, durable) = (&journal, &durable.0[usize::from(shard.0)]);
+            scope.spawn(move || {
+                for n in 0..EACH {
+                    // As a shard has it: one record under way and one behind it.
+                    while durable.load(Ordering::Acquire) + 1 < n as usize {
+                        std::thread::yield_now();
+                    }
+                    let by: &dyn Journal = if n % 8 == 0 { &*journal.0 } else { journal };
+                    by.append(shard, n.to_le_bytes().to_vec()).expect("there is room");
+                }
+            });
+        }
+    });
+    journal.close().expect("closes");
+    assert!(journal.1.records.load(Ordering::Relaxed) > 0, "both ways are taken");
+    let mut next = [0_u32; SHARDS as usize];
+    let mut reader = journal.reader(&Cursor::start(SHARDS)).expect("opens");
+    while let Some(entry) = reader.next().expect("holds") {
+        let next = &mut next[usize::from(entry.shard.0)];
+        assert_eq!(entry.payload, next.to_le_bytes(), "{:?}", entry.shard);
+        *next += 1;
+    }
+    assert_eq!(next, [EACH; SHARDS as usize]);
 }
 
 #[test]

@@ -1,16 +1,15 @@
-//! The file journal: one log per node, on a thread of its own.
+//! The file journal: one log per node, and a thread that writes it.
 //!
 //! The thread takes all that is queued, writes it as one group, tells the sink, and goes on. There is no timer that
-//! fills a batch: while one group is being written the next one gathers by itself, and alone a record goes at once.
+//! fills a batch: while one group is being written the next one gathers by itself, and alone a record goes at once, written
+//! by the shard's own thread (`group_writer.rs`).
 //!
 //! Opening takes the folder's lock and recovers; [`Opened::start`] begins to take records.
 
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
-    sync::{Arc, Mutex, OnceLock},
+    sync::{Arc, Mutex},
     thread::{self, JoinHandle},
-    time::Instant,
 };
 
 use engine::model::ids::ShardId;
@@ -18,10 +17,11 @@ use engine::model::ids::ShardId;
 use super::{
     Cursor, Journal, JournalError, OpenedJournal, Reader, Records, Refused, Sink,
     disk::{Disk, FolderDisk},
+    group_writer::Shared,
     housekeeper::Housekeeper,
-    log::{End, LogOptions, LogWriter, NotStaged},
+    log::{End, LogOptions, LogWriter},
     offline,
-    queue::{Acks, Queue, Queued},
+    queue::{Queue, Queued},
     reached::{self, Keeper},
     reader::{LogReader, Tip},
     recover::{Recovery, recover},
@@ -41,6 +41,9 @@ pub struct Options {
     /// 70–90 µs, so a wait about a quarter as long wins when records come close together and wastes little when they
     /// do not. Default 20, and 0 on a machine with one core.
     pub spin_us: u32,
+    /// The longest write, in µs, after which a shard's thread may be the one that waits for the next. Default 1,000: a few
+    /// times what the disks take that were measured (70–210 µs). Where a disk takes longer, a hop no longer matters.
+    pub quick_us: u32,
     /// Whether sealed segments are compressed in the background. Default true.
     pub compress: bool,
 }
@@ -53,6 +56,7 @@ impl Default for Options {
             queue_bytes_max: 32 << 20,
             queue_records_max: 4096,
             spin_us: if cores > 1 { 20 } else { 0 },
+            quick_us: 1_000,
             compress: true,
         }
     }
@@ -84,11 +88,6 @@ impl<D: Disk> Opened<D> {
     /// [`JournalError::Io`] if the system gives no threads.
     pub fn start(self, sink: Arc<dyn Sink>) -> Result<FileJournal<D>, JournalError> {
         let Self { disk, options, writer, tip, recovery } = self;
-        let shared = Arc::new(Shared {
-            queue: Queue::new(options.queue_bytes_max, options.queue_records_max),
-            record_bytes_max: options.log.record_bytes_max(),
-            failure: OnceLock::new(),
-        });
         let housekeeper = Arc::new(Housekeeper::new(Arc::clone(&disk), options.log, options.compress));
         housekeeper.sealed(&recovery.sealed);
 
@@ -111,18 +110,13 @@ impl<D: Disk> Opened<D> {
             let keeper = thread::Builder::new().name("journal-reached".into()).spawn(move || keeper.keep());
             keeper.inspect_err(|_| housekeeper.stop()).map_err(fault)?
         };
-        let flusher = Flusher {
-            reached: Arc::clone(&reached),
-            acks: Acks::new(tip.shards),
-            figures: Figures::new(),
-            spin_us: options.spin_us,
-            shared: Arc::clone(&shared),
-            tip: Arc::clone(&tip),
-            housekeeper: Arc::clone(&housekeeper),
-            writer,
-            sink,
+        let queue = Queue::new(options.queue_bytes_max, options.queue_records_max);
+        let beside = (tip, Arc::clone(&housekeeper), Arc::clone(&reached));
+        let shared = Arc::new(Shared::new(queue, writer, beside, sink, options.quick_us));
+        let spawned = {
+            let shared = Arc::clone(&shared);
+            thread::Builder::new().name("journal".into()).spawn(move || shared.run(options.spin_us))
         };
-        let spawned = thread::Builder::new().name("journal".into()).spawn(move || flusher.run_guarded());
         let threads = match spawned {
             Ok(flusher) => Threads { flusher, preparer, packer, keeper },
             Err(error) => {
@@ -131,7 +125,8 @@ impl<D: Disk> Opened<D> {
                 return Err(fault(error));
             }
         };
-        Ok(FileJournal { disk, shared, tip, housekeeper, reached, threads: Mutex::new(Some(threads)) })
+        let record_bytes_max = options.log.record_bytes_max();
+        Ok(FileJournal { disk, shared, record_bytes_max, threads: Mutex::new(Some(threads)) })
     }
 }
 
@@ -201,10 +196,8 @@ impl<D: Disk> Records for Readers<D> {
 /// A running file journal.
 pub struct FileJournal<D: Disk = FolderDisk> {
     disk: Arc<D>,
-    shared: Arc<Shared>,
-    tip: Arc<Tip>,
-    housekeeper: Arc<Housekeeper<D>>,
-    reached: Arc<Keeper<D>>,
+    shared: Arc<Shared<D>>,
+    record_bytes_max: usize,
     threads: Mutex<Option<Threads>>,
 }
 
@@ -213,13 +206,6 @@ struct Threads {
     preparer: JoinHandle<()>,
     packer: JoinHandle<()>,
     keeper: JoinHandle<()>,
-}
-
-/// What callers and the journal's thread share.
-struct Shared {
-    queue: Queue,
-    record_bytes_max: usize,
-    failure: OnceLock<String>,
 }
 
 impl FileJournal {
@@ -251,15 +237,15 @@ impl<D: Disk> FileJournal<D> {
 
 impl<D: Disk> Records for FileJournal<D> {
     fn shards(&self) -> u16 {
-        self.tip.shards
+        self.shared.tip.shards
     }
 
     fn end(&self) -> Cursor {
-        self.tip.cursor()
+        self.shared.tip.cursor()
     }
 
     fn reader(&self, from: &Cursor) -> Result<Box<dyn Reader>, JournalError> {
-        Ok(Box::new(LogReader::open(Arc::clone(&self.disk), Arc::clone(&self.tip), from)?))
+        Ok(Box::new(LogReader::open(Arc::clone(&self.disk), Arc::clone(&self.shared.tip), from)?))
     }
 
     fn records_between(&self, from: &Cursor, to: &Cursor) -> u64 {
@@ -269,15 +255,19 @@ impl<D: Disk> Records for FileJournal<D> {
 
 impl<D: Disk> Journal for FileJournal<D> {
     fn append(&self, shard: ShardId, record: Vec<u8>) -> Result<(), Refused> {
-        assert!(shard.0 < self.tip.shards, "{shard:?} of {}", self.tip.shards);
-        if record.len() > self.shared.record_bytes_max {
+        assert!(shard.0 < self.shared.tip.shards, "{shard:?} of {}", self.shared.tip.shards);
+        if record.len() > self.record_bytes_max {
             return Err(Refused { reason: super::Reason::TooLarge, record });
         }
         self.shared.queue.push(shard, record)
     }
 
+    fn write_here(&self, records: &mut Queued) -> bool {
+        self.shared.write_here(records)
+    }
+
     fn failure(&self) -> Option<String> {
-        self.shared.failure.get().cloned()
+        self.shared.failure().cloned()
     }
 
     fn close(&self) -> Result<(), JournalError> {
@@ -286,8 +276,9 @@ impl<D: Disk> Journal for FileJournal<D> {
         if let Some(Threads { flusher, preparer, packer, keeper }) = threads {
             // None can panic: the flusher catches, and whatever the housekeeper leaves undone is done again.
             let _ = flusher.join();
-            self.housekeeper.stop();
-            self.reached.stop();
+            self.shared.settle();
+            self.shared.housekeeper.stop();
+            self.shared.reached.stop();
             let _ = (preparer.join(), packer.join(), keeper.join());
             self.disk.release();
         }
@@ -299,124 +290,5 @@ impl<D: Disk> Drop for FileJournal<D> {
     fn drop(&mut self) {
         // Whoever wants to know how it went calls `close`.
         let _ = self.close();
-    }
-}
-
-/// What the disk takes, for whoever draws it. Made once: looking figures up costs more than counting.
-struct Figures {
-    write: metrics::Histogram,
-    bytes: metrics::Counter,
-    failures: metrics::Counter,
-}
-
-impl Figures {
-    fn new() -> Self {
-        metrics::describe_histogram!(
-            "tapgate_journal_write_seconds",
-            metrics::Unit::Seconds,
-            "Writing one group and making it durable."
-        );
-        metrics::describe_counter!("tapgate_journal_written_bytes_total", "Bytes of the groups that are durable.");
-        metrics::describe_counter!(
-            "tapgate_journal_failures_total",
-            "Writes that failed. After one, nothing more is acknowledged until a restart."
-        );
-        let failures = metrics::counter!("tapgate_journal_failures_total");
-        failures.absolute(0); // there before the first one, or an alert could not see it rise
-        Self {
-            write: metrics::histogram!("tapgate_journal_write_seconds"),
-            bytes: metrics::counter!("tapgate_journal_written_bytes_total"),
-            failures,
-        }
-    }
-}
-
-/// The journal's own thread.
-struct Flusher<D: Disk> {
-    writer: LogWriter<D>,
-    shared: Arc<Shared>,
-    tip: Arc<Tip>,
-    housekeeper: Arc<Housekeeper<D>>,
-    reached: Arc<Keeper<D>>,
-    sink: Arc<dyn Sink>,
-    acks: Acks,
-    spin_us: u32,
-    figures: Figures,
-}
-
-impl<D: Disk> Flusher<D> {
-    fn run_guarded(mut self) {
-        let why = match catch_unwind(AssertUnwindSafe(|| self.run())) {
-            Ok(Ok(())) => return,
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "the journal's thread panicked".to_owned(),
-        };
-        self.figures.failures.increment(1);
-        tracing::error!(why, "the journal has failed: nothing more is acknowledged");
-        let why = self.shared.failure.get_or_init(|| why);
-        self.shared.queue.fail();
-        self.sink.failed(why);
-    }
-
-    fn run(&mut self) -> Result<(), JournalError> {
-        let mut taken = Queued::new();
-        loop {
-            self.look_ahead();
-            if taken.is_empty() {
-                if !self.shared.queue.wait(&mut taken, self.spin_us) {
-                    return Ok(());
-                }
-            } else {
-                self.shared.queue.take(&mut taken);
-            }
-            self.stage(&mut taken);
-            if self.writer.must_roll()
-                && let Some(number) = self.writer.wants_next()
-            {
-                self.housekeeper.want(number);
-                self.writer.offer_next(self.housekeeper.wait()?);
-            }
-            let began = Instant::now();
-            if self.writer.flush()?.is_some() {
-                let (end, group) = (self.writer.end(), self.writer.last_group());
-                self.figures.write.record(began.elapsed());
-                self.figures.bytes.increment(group.len() as u64);
-                self.tip.recent.wrote(end.segment, end.offset - group.len() as u64, group);
-                self.tip.moved_to(end);
-            }
-            self.shared.queue.done(self.acks.records(), self.acks.bytes());
-            self.acks.tell(&*self.sink);
-            let sealed = self.writer.take_sealed();
-            if !sealed.is_empty() {
-                self.reached.sealed();
-                self.housekeeper.sealed(&sealed);
-            }
-        }
-    }
-
-    /// Keeps the next segment coming, off the path.
-    fn look_ahead(&mut self) {
-        let Some(number) = self.writer.wants_next() else { return };
-        self.housekeeper.want(number);
-        if self.writer.end().offset > self.writer.options().segment_bytes / 2 {
-            self.housekeeper.hurry();
-        }
-        if let Some(file) = self.housekeeper.ready() {
-            self.writer.offer_next(file);
-        }
-    }
-
-    /// Fills one group with what fits.
-    fn stage(&mut self, taken: &mut Queued) {
-        while let Some((shard, record)) = taken.front() {
-            match self.writer.stage(*shard, record) {
-                Ok(position) => {
-                    let (shard, record) = taken.pop_front().expect("it was in front");
-                    self.acks.note(shard, position, record);
-                }
-                Err(NotStaged::GroupFull) => return,
-                Err(NotStaged::TooLarge) => unreachable!("append refuses what is too large"),
-            }
-        }
     }
 }

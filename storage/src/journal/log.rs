@@ -171,6 +171,13 @@ impl<D: Disk> LogWriter<D> {
         Ok(Position(lsn))
     }
 
+    /// Whether records of these lengths, in bytes, fit beside what is staged into one group and into the open segment.
+    pub fn has_room(&self, lengths: impl Iterator<Item = usize>) -> bool {
+        let bytes =
+            lengths.fold(self.group.at, |at, len| at.saturating_add(Frame::room(len))).saturating_add(TRAILER.len());
+        bytes <= self.options.group_bytes_max as usize && self.end.offset + padded(bytes) as u64 <= self.segment_bytes
+    }
+
     /// How many records are staged.
     pub fn staged(&self) -> u32 {
         self.group.records

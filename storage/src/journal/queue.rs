@@ -67,6 +67,19 @@ impl Queue {
         Ok(())
     }
 
+    /// Counts these as handed over without queueing them, if the queue is open and would have room, and if `free`, asked
+    /// under the lock how many others are, gives what its caller needs to write them itself.
+    pub(crate) fn enter<T>(&self, records: &Queued, free: impl FnOnce(usize) -> Option<T>) -> Option<T> {
+        let mut state = self.state();
+        if state.closed || state.records_open + records.len() > self.records_max {
+            return None;
+        }
+        let writer = free(state.records_open)?;
+        state.records_open += records.len();
+        state.bytes_open += records.iter().map(|(_, record)| record.len()).sum::<usize>();
+        Some(writer)
+    }
+
     /// Moves all that is queued behind what is in `taken`.
     pub(crate) fn take(&self, taken: &mut Queued) {
         self.take_locked(&mut self.state(), taken);
@@ -111,6 +124,7 @@ impl Queue {
         let mut state = self.state();
         state.closed = true;
         state.records.clear();
+        self.bell.notify_one(); // whoever wrote the group that failed, the journal's thread has to end
     }
 
     fn spin(&self, time: Duration) {

@@ -193,6 +193,10 @@ impl Journal for MemoryJournal {
         self.queue.push(shard, record)
     }
 
+    fn write_here(&self, _: &mut Queued) -> bool {
+        false
+    }
+
     fn failure(&self) -> Option<String> {
         self.failure.get().cloned()
     }
