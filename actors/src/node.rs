@@ -296,6 +296,14 @@ impl Node {
         if turned_away.is_empty() { Ok(()) } else { Err(turned_away) }
     }
 
+    /// How many more of terminals' commands all threads together have room for now: what is read beyond that is worth no
+    /// work.
+    pub fn room_for_terminals(&self) -> usize {
+        // Shards are dealt out to the threads in turns, so these are one of each.
+        let one_each = self.0.links.iter().take(self.0.arbiters.len());
+        one_each.map(|link| TERMINALS_MAX.saturating_sub(link.terminals.load(Ordering::Acquire))).sum()
+    }
+
     /// Whether a terminal's command about this wallet would be turned away now: worth asking before looking up a tag.
     ///
     /// # Errors

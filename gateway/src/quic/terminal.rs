@@ -126,7 +126,8 @@ impl Terminal {
         let read_at = Instant::now();
         intake.gather(chunks, bytes, read_at);
         let mut commands = Vec::new();
-        let (mut open, mut told, mut refused) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut open, mut told, mut refused, mut away) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let room = intake.listener.node.room_for_terminals();
         let mut rest = &bytes[..];
         let numbers = Arc::clone(&self.numbers);
         let mut numbers = numbers::lock(&numbers);
@@ -177,6 +178,10 @@ impl Terminal {
                 refused.push(seq);
                 continue;
             }
+            if commands.len() + open.len() >= room {
+                away.push(seq);
+                continue;
+            }
             let is_seen = match meaning(&intake.listener, &mut numbers, &frame, &before[..before.len() - rest.len()]) {
                 Ok(is_seen) => is_seen,
                 Err(rejection) => {
@@ -213,7 +218,7 @@ impl Terminal {
         };
         drop(numbers);
         let taken = commands.len() + open.len() + told.len();
-        intake.listener.figures.frames.increment((taken + refused.len()) as u64);
+        intake.listener.figures.frames.increment((taken + refused.len() + away.len()) as u64);
         if taken > 0 {
             // Before the shards have them: their answers may be faster than we are.
             intake.outbox.submitted(taken, read_at);
@@ -223,6 +228,9 @@ impl Terminal {
         }
         if !refused.is_empty() {
             intake.slow_down(&refused);
+        }
+        if !away.is_empty() {
+            intake.outbox.busy(&away, Busy::of(Rejection::Busy));
         }
         if open.is_empty() {
             self.submit(intake, commands);

@@ -4,6 +4,7 @@
 mod bad_input;
 mod down;
 mod evening;
+mod full;
 mod given_up;
 mod link;
 mod replaced;
