@@ -56,7 +56,7 @@ pub async fn drive(
 ) -> anyhow::Result<()> {
     let mut incarnation = context.incarnation.subscribe();
     let mut out = Vec::new();
-    let mut written = 0;
+    let (mut written, mut stamped) = (0, 0);
     if resumed {
         simulated.resume(context.ns(), &mut out);
     }
@@ -69,7 +69,7 @@ pub async fn drive(
         let end_ns = context.end_ns.load(Ordering::Relaxed);
         if written == out.len() {
             out.clear();
-            written = 0;
+            (written, stamped) = (0, 0);
             simulated.ask_again(now_ns, &mut out);
             ask(simulated, context, now_ns, end_ns, &mut out);
             if now_ns >= end_ns {
@@ -80,6 +80,7 @@ pub async fn drive(
             && let Some(wrote) = link.send.write(&out[written..]).now_or_never()
         {
             written += wrote?;
+            stamp(&out[..written], &mut stamped, context.ns(), simulated);
         }
         let ended = now_ns >= end_ns;
         let drain_ns = end_ns.max(heard_ns).saturating_add(DRAIN.as_nanos() as u64);
@@ -107,11 +108,27 @@ pub async fn drive(
                     heard_ns = now_ns;
                 }
             }
-            wrote = link.send.write(&out[written..]), if written < out.len() => written += wrote?,
+            wrote = link.send.write(&out[written..]), if written < out.len() => {
+                written += wrote?;
+                stamp(&out[..written], &mut stamped, context.ns(), simulated);
+            }
             () = due(context, simulated.number()) => {}
             () = &mut alarm => alarm_ns = 0,
             _ = incarnation.changed() => bail!("the server has gone"),
         }
+    }
+}
+
+/// Commands count as sent when QUIC has taken them whole: until then they wait for room, which the server gives.
+fn stamp(written: &[u8], stamped: &mut usize, now_ns: u64, simulated: &mut impl SimulatedDevice) {
+    // Length at 0, number at 4.
+    while let Some(head) = written.get(*stamped..*stamped + 12) {
+        let len = usize::from(u16::from_le_bytes([head[0], head[1]]));
+        if len < 12 || written.len() < *stamped + len {
+            break;
+        }
+        simulated.left(u64::from_le_bytes(head[4..12].try_into().expect("eight bytes")), now_ns);
+        *stamped += len;
     }
 }
 

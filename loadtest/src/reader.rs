@@ -332,6 +332,12 @@ impl SimulatedDevice for Reader {
         }
     }
 
+    fn left(&mut self, seq: u64, now_ns: u64) {
+        if let Some(slot) = self.slot(seq) {
+            slot.sent_ns = now_ns;
+        }
+    }
+
     fn resume(&mut self, now_ns: u64, out: &mut Vec<u8>) {
         self.retry.clear();
         self.replay.clear();

@@ -32,6 +32,8 @@ pub trait SimulatedDevice: Send + 'static {
     fn ask_at_the_end(&mut self, _now_ns: u64, _out: &mut Vec<u8>) {}
     /// Sends again what was refused and is due.
     fn ask_again(&mut self, now_ns: u64, out: &mut Vec<u8>);
+    /// The connection has taken this command now.
+    fn left(&mut self, seq: u64, now_ns: u64);
     /// On a new connection: everything above the floor is asked again, in order; also what was answered, whose answers
     /// must be the same again.
     fn resume(&mut self, now_ns: u64, out: &mut Vec<u8>);
