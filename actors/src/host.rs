@@ -203,6 +203,8 @@ impl Message for Control {
 thread_local! {
     /// Records of this thread's shards on their way to the journal.
     static HANDED_OVER: RefCell<VecDeque<(ShardId, Vec<u8>)>> = const { RefCell::new(VecDeque::new()) };
+    /// The last time that something was handed over, one command was all that this thread had.
+    static WAS_ALONE: Cell<bool> = const { Cell::new(false) };
     /// When a scan was last answered on this thread before it was durable.
     static ANSWERED_EARLY: Cell<Option<Instant>> = const { Cell::new(None) };
 }
@@ -246,12 +248,15 @@ fn write_here(journal: &dyn Journal, links: &[Arc<Link>]) {
     }
 }
 
-/// Whether this thread may wait for the disk: one command is all that it has, and whoever sent that waits too. A thread
-/// that answers scans early never does, for the next one would wait as well.
+/// Whether this thread may wait for the disk: one command is all that it has, now and the last time, and whoever sent that
+/// waits too. Now alone would not do: of many that were answered together, the first to come again is alone for a moment. A
+/// thread that answers scans early never waits, for the next one would wait as well.
 fn has_nothing_else(of: &Link, links: &[Arc<Link>]) -> bool {
     let here = links.iter().filter(|link| Arc::ptr_eq(&link.terminals, &of.terminals));
     let pending: usize = here.map(|link| link.pending.load(Ordering::Acquire)).sum();
-    pending == 1 && ANSWERED_EARLY.get().is_none_or(|at| at.elapsed() >= Duration::from_millis(EARLY_ANSWERS_FOLLOW_MS))
+    let was_alone = WAS_ALONE.replace(pending == 1);
+    let alone = pending == 1 && was_alone;
+    alone && ANSWERED_EARLY.get().is_none_or(|at| at.elapsed() >= Duration::from_millis(EARLY_ANSWERS_FOLLOW_MS))
 }
 
 /// Writes what has gathered here, if that is best; else hands it over, until that is done.
