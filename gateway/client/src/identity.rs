@@ -1,8 +1,7 @@
 //! Who a device is: the key it has made, the id it was given, the server it trusts. One file of mode 0600.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
@@ -13,7 +12,7 @@ use engine::model::ids::DeviceId;
 use serde::{Deserialize, Serialize};
 use tapgate_wire::Fingerprint;
 
-use super::ClientError;
+use super::{ClientError, replace};
 
 /// An Ed25519 key. Its secret half leaves the device in no frame.
 #[derive(Clone)]
@@ -172,23 +171,6 @@ fn write(
     let mut text = serde_json::to_vec_pretty(&stored).map_err(|error| file(path, io::Error::other(error)))?;
     text.push(b'\n');
     replace(path, &text).map_err(|error| file(path, error))
-}
-
-/// Puts a file in place whole: written aside, flushed, renamed, and the folder flushed.
-pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut aside = path.as_os_str().to_owned();
-    aside.push(".new");
-    let aside = PathBuf::from(aside);
-    match fs::remove_file(&aside) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut new = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside)?;
-    new.write_all(bytes)?;
-    new.sync_all()?;
-    fs::rename(&aside, path)?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder)?.sync_all()
 }
 
 pub(super) fn file(path: &Path, error: io::Error) -> ClientError {

@@ -27,6 +27,7 @@ mod late;
 mod link;
 mod pinned;
 mod queue;
+mod replace;
 mod silence;
 mod terminal;
 
@@ -53,6 +54,7 @@ pub use late::{LateAnswer, Lately, Unanswered, settle, unanswered};
 pub use link::{CONNECT_TIMEOUT, FrameReader, Link, PING_EVERY, TerminalWelcomed, Welcomed, config, endpoint};
 pub use pinned::pinned;
 pub use queue::QUEUE_MAX;
+pub use replace::replace;
 pub use terminal::{ANSWER_SLACK, Shown, Terminal, Told};
 
 use ask::{Ask, DeviceKind, Reply};

@@ -28,8 +28,8 @@ use engine::gates::command::Verdict;
 use engine::model::ids::{DeviceId, ZONES_MAX, ZoneNo};
 use tapgate_wire::decode;
 
-use super::ClientError;
-use super::identity::{file, replace};
+use super::identity::file;
+use super::{ClientError, replace};
 
 /// The most commands that wait: 10,000 raw QRs of 513 B are 5.5 MiB, 10,000 printed ones 0.9 MiB.
 pub const QUEUE_MAX: usize = 10_000;

@@ -1,9 +1,7 @@
 //! Secrets that are made once and kept in the data folder: 32 random bytes as 43 characters of URL-safe base 64, on one
 //! line, so that one can be moved into a settings file as it is.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io;
 use std::path::Path;
 
 use base64::Engine as _;
@@ -36,17 +34,7 @@ pub fn kept(path: &Path) -> io::Result<String> {
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let secret = URL_SAFE_NO_PAD.encode(random()?);
-            let aside = path.with_extension("new");
-            // One left by a crash was never in use.
-            match std::fs::remove_file(&aside) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside)?;
-            file.write_all(format!("{secret}\n").as_bytes())?;
-            file.sync_all()?;
-            std::fs::rename(&aside, path)?;
-            File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()?;
+            tapgate_client::replace(path, format!("{secret}\n").as_bytes())?;
             Ok(secret)
         }
         Err(error) => Err(error),
@@ -62,7 +50,7 @@ mod tests {
     fn made_once_kept_and_nobody_elses() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("qr.secret");
-        std::fs::write(path.with_extension("new"), "left by a crash").unwrap();
+        std::fs::write(folder.path().join("qr.secret.new"), "left by a crash").unwrap();
         let secret = kept(&path).unwrap();
         assert_eq!((secret.len(), kept(&path).unwrap() == secret), (43, true));
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);

@@ -4,9 +4,8 @@
 //! good as any, names and dates in it mean nothing, and a certificate that is renewed for the same key is the same server.
 //! Another key means enrolling anew.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -69,7 +68,7 @@ impl ServerTls {
     pub fn kept_in(data: &Path) -> Result<Self, TlsError> {
         let path = data.join(FILE);
         if !path.try_exists().map_err(|error| TlsError::File { path: path.clone(), error })? {
-            make(data, &path).map_err(|error| TlsError::File { path: path.clone(), error })?;
+            make(&path).map_err(|error| TlsError::File { path: path.clone(), error })?;
         }
         let next = data.join(NEXT_FILE);
         let has_next = next.try_exists().map_err(|error| TlsError::File { path: next.clone(), error })?;
@@ -143,7 +142,7 @@ pub fn prepare_next(data: &Path) -> Result<Fingerprint, TlsError> {
     let path = data.join(NEXT_FILE);
     let failed = |error| TlsError::File { path: path.clone(), error };
     if !path.try_exists().map_err(failed)? {
-        make(data, &path).map_err(failed)?;
+        make(&path).map_err(failed)?;
     }
     chain_in(&path).map(|(_, next)| next)
 }
@@ -171,21 +170,10 @@ pub fn switch(data: &Path) -> Result<Fingerprint, TlsError> {
     Ok(fingerprint)
 }
 
-/// Writes a new pair aside and puts it in place whole.
-fn make(data: &Path, path: &Path) -> io::Result<()> {
+/// Puts a new pair in place whole.
+fn make(path: &Path) -> io::Result<()> {
     let pair = rcgen::generate_simple_self_signed(["tapgate".to_owned()]).map_err(io::Error::other)?;
-    let aside = path.with_extension("new");
-    // One left by a crash was never in use.
-    match fs::remove_file(&aside) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside)?;
-    file.write_all(pair.cert.pem().as_bytes())?;
-    file.write_all(pair.signing_key.serialize_pem().as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&aside, path)?;
-    File::open(data)?.sync_all()
+    tapgate_client::replace(path, (pair.cert.pem() + &pair.signing_key.serialize_pem()).as_bytes())
 }
 
 #[cfg(test)]
