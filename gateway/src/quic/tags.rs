@@ -3,78 +3,53 @@
 //! Neither has to be true any more. The wallet knows its tag and the link's version itself and refuses another
 //! (`tag_moved`); a key's retirement is heard within [`KEY_FRESH`].
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use actors::resolve::Link;
 use engine::model::ids::{FestivalId, TagUid};
+use quick_cache::sync::Cache;
 
-/// Half of the tags that are remembered: 2 × 131,072 × about 48 B = 12 MiB. A festival of 100,000 guests fits.
-const TAGS_HALF: usize = 131_072;
+/// Tags that are remembered: 131,072 of about 60 B, and half as many that were forgotten and would be welcome again: 12 MiB.
+/// A festival of 100,000 guests fits.
+const TAGS_MAX: usize = 131_072;
 /// How long a retired key may still be taken.
 pub(super) const KEY_FRESH: Duration = Duration::from_secs(5);
 /// Festivals whose key is remembered; each has signed something, so each exists.
 const KEYS_MAX: usize = 1_024;
 
 /// Shared by all sessions of a door.
-#[derive(Default)]
 pub(super) struct Tags {
-    links: Mutex<Halves>,
-    keys: Mutex<HashMap<FestivalId, (u32, Instant)>>,
+    links: Cache<TagUid, Link>,
+    keys: Cache<FestivalId, (u32, Instant)>,
 }
 
-/// When the young half is full, it is the old one, and what was in that is forgotten: whoever was asked for meanwhile
-/// has moved over.
-#[derive(Default)]
-struct Halves {
-    young: HashMap<TagUid, Link>,
-    old: HashMap<TagUid, Link>,
+impl Default for Tags {
+    fn default() -> Self {
+        Self { links: Cache::new(TAGS_MAX), keys: Cache::new(KEYS_MAX) }
+    }
 }
 
 impl Tags {
     pub(super) fn get(&self, tag: &TagUid) -> Option<Link> {
-        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(link) = links.young.get(tag) {
-            return Some(*link);
-        }
-        let link = links.old.remove(tag)?;
-        links.put(*tag, link, TAGS_HALF);
-        Some(link)
+        self.links.get(tag)
     }
 
     /// `None`: it names nothing now.
     pub(super) fn put(&self, tag: TagUid, link: Option<Link>) {
-        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-        links.old.remove(&tag);
         match link {
-            Some(link) => links.put(tag, link, TAGS_HALF),
-            None => drop(links.young.remove(&tag)),
+            Some(link) => self.links.insert(tag, link),
+            None => drop(self.links.remove(&tag)),
         }
     }
 
     /// The version of the key with which a festival signs, as heard within [`KEY_FRESH`].
     pub(super) fn key(&self, festival: FestivalId, now: Instant) -> Option<u32> {
-        let keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-        let (version, heard_at) = keys.get(&festival)?;
-        (now.saturating_duration_since(*heard_at) < KEY_FRESH).then_some(*version)
+        let (version, heard_at) = self.keys.get(&festival)?;
+        (now.saturating_duration_since(heard_at) < KEY_FRESH).then_some(version)
     }
 
     pub(super) fn put_key(&self, festival: FestivalId, version: u32, now: Instant) {
-        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-        if keys.len() >= KEYS_MAX {
-            keys.clear();
-        }
-        keys.insert(festival, (version, now));
-    }
-}
-
-impl Halves {
-    fn put(&mut self, tag: TagUid, link: Link, half: usize) {
-        if self.young.len() >= half && !self.young.contains_key(&tag) {
-            self.old = std::mem::take(&mut self.young);
-        }
-        self.young.insert(tag, link);
+        self.keys.insert(festival, (version, now));
     }
 }
 
@@ -95,17 +70,18 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_stays_and_all_together_are_bounded() {
-        let mut halves = Halves::default();
-        for n in 0..1_000 {
-            halves.put(tag(n), link(n), 10);
-            assert!(halves.young.len() <= 10 && halves.old.len() <= 10);
+        let tags = Tags { links: Cache::new(100), keys: Cache::new(100) };
+        tags.put(tag(0), Some(link(0)));
+        for n in 1..10_000 {
+            tags.put(tag(n), Some(link(n)));
+            assert_eq!(tags.get(&tag(n)), Some(link(n)), "the newest is there");
+            assert_eq!(tags.get(&tag(0)), Some(link(0)), "asked for each time");
+            assert!(tags.links.len() as u64 <= tags.links.capacity());
+            tags.put_key(FestivalId(n), n, Instant::now());
         }
-        let tags = Tags { links: Mutex::new(halves), keys: Mutex::default() };
-        assert_eq!(tags.get(&tag(999)), Some(link(999)));
-        assert_eq!(tags.get(&tag(985)), Some(link(985)), "from the old half");
+        assert!(tags.links.capacity() <= 128 && tags.keys.capacity() <= 128, "rounded up, and no more");
+        assert!(tags.keys.len() as u64 <= tags.keys.capacity());
         assert_eq!(tags.get(&tag(1)), None, "long forgotten");
-        let links = tags.links.lock().unwrap();
-        assert!(links.young.contains_key(&tag(985)) && !links.old.contains_key(&tag(985)), "asked for, so young again");
     }
 
     #[test]
