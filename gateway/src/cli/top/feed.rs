@@ -1,14 +1,19 @@
 //! What a running server says: its festivals, and one festival's live stream, followed for as long as somebody watches.
 
+use std::fmt::Display;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::http::{Request, Response, StatusCode, header};
+use futures_util::stream::{self, Stream, StreamExt as _};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
+use sse_stream::{Sse, SseByteStream};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -114,7 +119,7 @@ impl Server {
     }
 
     async fn get(&self, path: &str, accept: &'static str) -> Result<Response<Incoming>, FeedError> {
-        let gone = |why: &dyn std::fmt::Display| FeedError::Gone(format!("{}: {why}", self.authority));
+        let gone = |why: &dyn Display| FeedError::Gone(format!("{}: {why}", self.authority));
         let stream = TcpStream::connect(&self.authority).await.map_err(|why| gone(&why))?;
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
         let (mut sender, connection) = handshake.map_err(|why| gone(&why))?;
@@ -146,23 +151,19 @@ impl Server {
     async fn stream(&self, slug: &str, news: &mpsc::Sender<News>) -> Result<(), FeedError> {
         let path = format!("/api/v1/festivals/{}/live/stream", percent(slug));
         let answer = timeout(SILENCE, self.get(&path, "text/event-stream")).await.map_err(|_| silent())??;
-        let (mut body, mut events) = (answer.into_body(), Events::default());
-        loop {
-            let frame = timeout(SILENCE, body.frame()).await.map_err(|_| silent())?;
-            let Some(frame) = frame else { return Ok(()) };
-            let Ok(bytes) = frame.map_err(|why| FeedError::Gone(why.to_string()))?.into_data() else { continue };
-            events.add(&bytes)?;
-            while let Some((name, data)) = events.next_event() {
-                let one = match &*name {
-                    "history" => News::History(Box::new(read(&data)?)),
-                    "second" => News::Second(Box::new(read(&data)?)),
-                    _ => continue, // something that is newer than this program
-                };
-                if news.send(one).await.is_err() {
-                    return Ok(());
-                }
+        let mut events = pin!(events(answer.into_body()));
+        while let Some(event) = events.next().await.transpose()? {
+            let (name, data) = (event.event.unwrap_or_default(), event.data.unwrap_or_default());
+            let one = match &*name {
+                "history" => News::History(Box::new(read(data.as_bytes())?)),
+                "second" => News::Second(Box::new(read(data.as_bytes())?)),
+                _ => continue, // something that is newer than this program
+            };
+            if news.send(one).await.is_err() {
+                return Ok(());
             }
         }
+        Ok(())
     }
 }
 
@@ -211,75 +212,70 @@ pub async fn follow(server: Arc<Server>, slug: String, news: mpsc::Sender<News>)
     }
 }
 
-/// Server-sent events out of bytes, wherever those were cut.
-#[derive(Default)]
-struct Events {
-    bytes: Vec<u8>,
-    /// How far no end of a line was found.
-    looked: usize,
-    name: String,
-    data: Vec<u8>,
-}
-
-impl Events {
-    fn add(&mut self, more: &[u8]) -> Result<(), FeedError> {
-        if self.bytes.len() + self.data.len() + more.len() > EVENT_MAX {
+/// A body's events. Whoever sends one without an end is given up after [`EVENT_MAX`], whoever sends nothing after
+/// [`SILENCE`].
+fn events<B>(body: B) -> impl Stream<Item = Result<Sse, FeedError>>
+where
+    B: hyper::body::Body<Data = Bytes, Error: Display> + Unpin,
+{
+    let since_an_event = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&since_an_event);
+    let pieces = stream::try_unfold((body, counted), |(mut body, counted)| async {
+        let frame = timeout(SILENCE, body.frame()).await.map_err(|_| silent())?;
+        let Some(frame) = frame.transpose().map_err(|why| FeedError::Gone(why.to_string()))? else { return Ok(None) };
+        let piece = frame.into_data().unwrap_or_default();
+        if counted.fetch_add(piece.len(), Ordering::Relaxed) + piece.len() > EVENT_MAX {
             return Err(FeedError::Odd("an event without an end".into()));
         }
-        self.bytes.extend_from_slice(more);
-        Ok(())
-    }
-
-    fn next_event(&mut self) -> Option<(String, Vec<u8>)> {
-        loop {
-            let Some(end) = self.bytes[self.looked..].iter().position(|&byte| byte == b'\n') else {
-                self.looked = self.bytes.len();
-                return None;
-            };
-            let line: Vec<u8> = self.bytes.drain(..self.looked + end + 1).collect();
-            self.looked = 0;
-            let line = line.strip_suffix(b"\n").unwrap_or(&line);
-            let line = line.strip_suffix(b"\r").unwrap_or(line);
-            if line.is_empty() {
-                let (name, data) = (std::mem::take(&mut self.name), std::mem::take(&mut self.data));
-                if !data.is_empty() {
-                    return Some((name, data));
-                }
-            } else if let Some(data) = line.strip_prefix(b"data:") {
-                self.data.extend_from_slice(data.strip_prefix(b" ").unwrap_or(data));
-            } else if let Some(name) = line.strip_prefix(b"event:") {
-                self.name = String::from_utf8_lossy(name).trim().to_owned();
+        Ok(Some((piece, (body, counted))))
+    });
+    SseByteStream::new(pieces).map(move |event| {
+        since_an_event.store(0, Ordering::Relaxed);
+        event.map_err(|why| match why {
+            sse_stream::Error::Body(why) => {
+                why.downcast::<FeedError>().map_or_else(|why| FeedError::Gone(why.to_string()), |why| *why)
             }
-        }
-    }
+            why => FeedError::Odd(why.to_string()),
+        })
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
+    use futures_util::stream::TryStreamExt as _;
+    use http_body_util::StreamBody;
+    use hyper::body::Frame;
+
     use super::*;
 
-    #[test]
-    fn events_come_out_whole_wherever_they_were_cut() {
+    /// What comes of a body in these pieces.
+    async fn got(pieces: impl IntoIterator<Item = Bytes>) -> Result<Vec<String>, FeedError> {
+        let frames = stream::iter(pieces).map(|piece| Ok::<_, Infallible>(Frame::data(piece)));
+        let line = |event: Sse| format!("{} {}", event.event.unwrap_or_default(), event.data.unwrap_or_default());
+        pin!(events(StreamBody::new(frames))).map_ok(line).try_collect().await
+    }
+
+    #[tokio::test]
+    async fn events_come_out_whole_wherever_they_were_cut() {
         let sent = b": still here\n\nevent: history\ndata: {\"a\":1}\n\nevent: second\r\ndata:{}\r\n\r\n";
-        for cut in 1..sent.len() {
-            let mut events = Events::default();
-            let mut got = Vec::new();
-            for part in sent.chunks(cut) {
-                events.add(part).unwrap();
-                while let Some((name, data)) = events.next_event() {
-                    got.push(format!("{name} {}", String::from_utf8(data).unwrap()));
-                }
-            }
+        for cut in 1..=sent.len() {
+            let got = got(sent.chunks(cut).map(Bytes::from_static)).await.unwrap();
             assert_eq!(got, ["history {\"a\":1}", "second {}"], "in pieces of {cut}");
         }
     }
 
-    #[test]
-    fn an_event_without_an_end_is_given_up() {
-        let mut events = Events::default();
-        let piece = vec![b'x'; 1 << 20];
-        let given_up = (0..=16).find_map(|_| events.add(&piece).err());
-        assert!(matches!(given_up, Some(FeedError::Odd(_))));
+    #[tokio::test]
+    async fn an_event_without_an_end_is_given_up_and_many_events_are_not() {
+        for line in ["x", "data: x", "event: x"] {
+            let without_end = || {
+                [Bytes::from_static(line.as_bytes())].into_iter().chain((0..).map(|_| Bytes::from(vec![b'x'; 1 << 20])))
+            };
+            assert!(matches!(got(without_end()).await, Err(FeedError::Odd(_))), "{line}");
+        }
+        let event = Bytes::from([b"data: ".as_slice(), &[b'x'; 1 << 20], b"\n\n"].concat());
+        assert_eq!(got((0..20).map(|_| event.clone())).await.unwrap().len(), 20, "20 MiB in events that end");
     }
 
     #[test]
