@@ -1,5 +1,7 @@
 //! What the benches share: a festival that is ready to be scanned at.
 
+pub mod streams;
+
 use engine::cashless::command::{
     CashlessAction, CashlessPolicy, Source, SourceKind, TerminalAction, TerminalCommand, VendorValues,
 };

@@ -16,7 +16,7 @@ use crate::views::cashless::{
     TransactionRow, Transactions, VendorSpan,
 };
 use crate::views::contract::Embedded;
-use crate::views::embedded::EmbeddedViews;
+use crate::views::embedded::{self, EmbeddedViews};
 use crate::views::fold::Batch;
 use crate::views::gates::{
     AccessEntry, AccessLog, CountPosition, CountRow, Counts, GateViews, LogPosition, TicketRow, Tickets,
@@ -87,17 +87,24 @@ fn a_file_that_was_deleted_is_built_again_from_zero() {
 
 #[test]
 fn a_file_of_another_format_is_built_again_from_zero() {
-    let (folder, mut night) = (tempfile::tempdir().unwrap(), Night::new(3));
-    let path = folder.path().join("views.redb");
-    {
-        let db = redb::Database::create(&path).unwrap();
-        let txn = db.begin_write().unwrap();
-        let about: redb::TableDefinition<'_, &str, &[u8]> = redb::TableDefinition::new("about");
-        txn.open_table(about).unwrap().insert("format", 77_u32.to_le_bytes().as_slice()).unwrap();
-        txn.commit().unwrap();
+    // Format 7 had a table of this name with these keys.
+    for format in [7, embedded::FORMAT - 1, embedded::FORMAT + 1] {
+        let (folder, mut night) = (tempfile::tempdir().unwrap(), Night::new(3));
+        let path = folder.path().join("views.redb");
+        {
+            let db = redb::Database::create(&path).unwrap();
+            let txn = db.begin_write().unwrap();
+            let about: redb::TableDefinition<'_, &str, &[u8]> = redb::TableDefinition::new("about");
+            txn.open_table(about).unwrap().insert("format", format.to_le_bytes().as_slice()).unwrap();
+            let transactions: redb::TableDefinition<'_, (u32, u8, i64, u16, u64), &[u8]> =
+                redb::TableDefinition::new("transactions");
+            txn.open_table(transactions).unwrap().insert((1, 2, 3, 4, 5), b"as it was".as_slice()).unwrap();
+            txn.commit().unwrap();
+        }
+        (0..30).for_each(|_| night.act());
+        let projector = Projector::start(Arc::clone(&night.journal) as _, file(&path), QUICK).unwrap();
+        keeps_up(&projector, &mut night);
     }
-    let projector = Projector::start(Arc::clone(&night.journal) as _, file(&path), QUICK).unwrap();
-    keeps_up(&projector, &mut night);
 }
 
 /// Every page is flipped somewhere, one after the other, while nobody has the file open: whatever was hit, what is served

@@ -48,7 +48,7 @@ mod layout;
 mod sequence;
 
 /// The format of the file. One of another format is built anew from the journal.
-pub const FORMAT: u32 = 8;
+pub const FORMAT: u32 = 9;
 
 /// What the store may keep of the file in memory, in bytes. At 30,000 scans a second it is what ten seconds write.
 pub const CACHE_BYTES: usize = 64 << 20;

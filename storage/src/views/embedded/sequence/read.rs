@@ -3,12 +3,16 @@
 use std::collections::VecDeque;
 
 use engine::model::ids::ShardId;
-use redb::ReadableTable;
+use redb::{AccessGuard, ReadableTable};
 
-use super::{Head, PageKey, Place, Row, RunKey, read_page, runs, runs_among};
+use super::page::{Head, Reading};
+use super::runs::Found;
+use super::{PageKey, Place, Row, RunKey, runs_among};
 use crate::views::embedded::attempt;
-use crate::views::embedded::layout::varint::Bytes;
 use crate::views::{ViewsError, wanted};
+
+/// The number of a page's first row, and the page.
+type Stored<'t> = (u64, AccessGuard<'t, &'static [u8]>);
 
 /// A shard's pages.
 pub(in crate::views::embedded) struct Pages<'t, T> {
@@ -21,35 +25,29 @@ impl<'t, T: ReadableTable<PageKey, &'static [u8]>> Pages<'t, T> {
         Self { table, shard }
     }
 
-    /// The page with a row: the number of its first, and what `read` makes of it.
-    fn with<V>(
-        &self,
-        number: u64,
-        read: impl FnOnce(&[u8]) -> Result<V, ViewsError>,
-    ) -> Result<Option<(u64, V)>, ViewsError> {
+    /// The page with a row.
+    fn with(&self, number: u64) -> Result<Option<Stored<'t>>, ViewsError> {
         let page = attempt("read", || {
             Ok(self.table.range((self.shard.0, 0)..=(self.shard.0, number))?.next_back().transpose()?)
         })?;
-        page.map(|(key, bytes)| Ok((key.value().1, read(bytes.value())?))).transpose()
-    }
-
-    fn head(&self, number: u64) -> Result<Option<(u64, Head)>, ViewsError> {
-        self.with(number, |bytes| Head::read(&mut Bytes(bytes)))
+        Ok(page.map(|(key, page)| (key.value().1, page)))
     }
 
     /// How many rows there are.
     fn rows(&self) -> Result<u64, ViewsError> {
-        Ok(self.head(u64::MAX)?.map_or(0, |(first, head)| first + u64::from(head.count)))
+        let last = self.with(u64::MAX)?;
+        last.map_or(Ok(0), |(first, page)| Ok(first + u64::from(Head::read(page.value())?.count)))
     }
 
-    /// Pages whose heads are `early` come first. The first row of the last of them, 0 if there is none; and the first of
-    /// all that are not.
-    fn halve(&self, rows: u64, early: impl Fn(&Head) -> bool) -> Result<(u64, u64), ViewsError> {
-        let (mut last, mut low, mut high) = (0, 0, rows);
+    /// Pages whose heads are `early` come first. The last of them; and the number of the first row of all that are not.
+    fn halve(&self, rows: u64, early: impl Fn(&Head) -> bool) -> Result<(Option<Stored<'t>>, u64), ViewsError> {
+        let (mut last, mut low, mut high) = (None, 0, rows);
         while low < high {
-            let Some((first, head)) = self.head(low.midpoint(high))? else { break };
+            let Some((first, page)) = self.with(low.midpoint(high))? else { break };
+            let head = Head::read(page.value())?;
             if early(&head) {
-                (last, low) = (first, first + u64::from(head.count).max(1));
+                low = first + u64::from(head.count).max(1);
+                last = Some((first, page));
             } else {
                 high = first;
             }
@@ -57,11 +55,27 @@ impl<'t, T: ReadableTable<PageKey, &'static [u8]>> Pages<'t, T> {
         Ok((last, low))
     }
 
+    /// The numbers of a row before which all are `early`, as near as pages say without being read whole; and of one behind
+    /// which none is.
+    fn edge<R: Row>(&self, rows: u64, early: impl Fn(Place) -> bool) -> Result<(u64, u64), ViewsError> {
+        let (page, next) = self.halve(rows, |head| early(head.place))?;
+        let Some((first, page)) = page else { return Ok((0, next)) };
+        let (last, end) = Reading::<R>::begin(self.shard, page.value())?.halve(page.value(), early)?;
+        Ok((first + last as u64, first + end as u64))
+    }
+
     /// The row with this serial.
     pub(in crate::views::embedded) fn by_serial<R: Row>(&self, serial: u64) -> Result<Option<R>, ViewsError> {
         let (page, _) = self.halve(self.rows()?, |head| head.serial < serial)?;
-        let Some((_, (rows, _))) = self.with(page, |bytes| read_page::<R>(self.shard, bytes))? else { return Ok(None) };
-        Ok(rows.into_iter().find(|row| row.serial() == Some(serial)))
+        let Some((_, page)) = page else { return Ok(None) };
+        let mut reading = Reading::<R>::begin(self.shard, page.value())?;
+        for index in 0..reading.count() {
+            let row = reading.row(page.value(), index)?;
+            if row.serial() == Some(serial) {
+                return Ok(Some(row.clone()));
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -87,9 +101,10 @@ pub(in crate::views::embedded) struct Walk<'w, R, P, Q> {
     /// Where to look.
     low: u64,
     high: u64,
-    /// Rows of the stretch before that may be wanted.
+    /// The run that is being looked at, and rows of it, or of a stretch that is none, that may be wanted.
+    run: Option<Found<'w>>,
     numbers: VecDeque<u64>,
-    page: (u64, Vec<R>),
+    page: Option<(Stored<'w>, Reading<R>)>,
 }
 
 impl<'w, R, P, Q> Walk<'w, R, P, Q>
@@ -107,14 +122,14 @@ where
     ) -> Result<Self, ViewsError> {
         let pages = Pages::of(pages, shard);
         let rows = if from < until { pages.rows()? } else { 0 };
-        let low = if from.0 == i64::MIN { 0 } else { pages.halve(rows, |head| head.place <= from)?.0 };
-        let high = if until.0 == i64::MAX { rows } else { pages.halve(rows, |head| head.place < until)?.1 };
+        let low = if from.0 == i64::MIN { 0 } else { pages.edge::<R>(rows, |place| place <= from)?.0 };
+        let high = if until.0 == i64::MAX { rows } else { pages.edge::<R>(rows, |place| place < until)?.1 };
         let mut stretches: VecDeque<_> =
             runs_among(rows).into_iter().map(|(from, until)| (from, until, true)).collect();
         stretches.push_back((stretches.back().map_or(0, |(_, until, _)| *until), rows, false));
         stretches.retain(|(from, until, _)| *from < high && *until > low);
-        let page = (0, Vec::new());
-        Ok(Self { wanted, pages, runs, from, until, stretches, low, high, numbers: VecDeque::new(), page })
+        let (run, numbers, page) = (None, VecDeque::new(), None);
+        Ok(Self { wanted, pages, runs, from, until, stretches, low, high, run, numbers, page })
     }
 
     /// The next one.
@@ -124,7 +139,7 @@ where
             wanted::still()?;
             let next = if *backwards { self.numbers.pop_back() } else { self.numbers.pop_front() };
             let Some(number) = next else {
-                if !self.next_stretch()? {
+                if !self.more()? {
                     return Ok(None);
                 }
                 continue;
@@ -141,13 +156,21 @@ where
         }
     }
 
-    fn next_stretch(&mut self) -> Result<bool, ViewsError> {
-        let next = if self.wanted.backwards { self.stretches.pop_back() } else { self.stretches.pop_front() };
+    /// Finds more rows that may be wanted.
+    fn more(&mut self) -> Result<bool, ViewsError> {
+        if let Some(run) = &mut self.run {
+            if run.next(self.wanted.class, &mut self.numbers)? {
+                return Ok(true);
+            }
+            self.run = None;
+        }
+        let backwards = self.wanted.backwards;
+        let next = if backwards { self.stretches.pop_back() } else { self.stretches.pop_front() };
         let Some((from, until, is_run)) = next else { return Ok(false) };
         let within = self.low.max(from)..self.high.min(until);
         if is_run {
-            let found = runs::find(self.runs, self.pages.shard, from, self.wanted.term, self.wanted.class)?;
-            self.numbers.extend(found.into_iter().filter(|number| within.contains(number)));
+            let run = (self.pages.shard, from);
+            self.run = Some(Found::begin(self.runs, run, self.wanted.term, within, backwards)?);
         } else {
             self.numbers.extend(within);
         }
@@ -155,14 +178,17 @@ where
     }
 
     fn row(&mut self, number: u64) -> Result<&R, ViewsError> {
-        let (first, rows) = &self.page;
-        if !(*first..*first + rows.len() as u64).contains(&number) {
-            let shard = self.pages.shard;
-            let page = self.pages.with(number, |bytes| Ok(read_page::<R>(shard, bytes)?.0))?;
-            self.page = page.ok_or_else(missing)?;
+        let here = |page: &(Stored<'_>, Reading<R>)| {
+            let ((first, _), reading) = page;
+            (*first..*first + reading.count() as u64).contains(&number)
+        };
+        if !self.page.as_ref().is_some_and(here) {
+            let page = self.pages.with(number)?.ok_or_else(missing)?;
+            let reading = Reading::begin(self.pages.shard, page.1.value())?;
+            self.page = Some((page, reading));
         }
-        let (first, rows) = &self.page;
-        rows.get((number - first) as usize).ok_or_else(missing)
+        let ((first, page), reading) = self.page.as_mut().ok_or_else(missing)?;
+        reading.row(page.value(), (number - *first) as usize)
     }
 }
 

@@ -1,32 +1,18 @@
-//! Runs: which rows have a term, for a stretch of rows, sorted by term. A run lies in pieces of [`PIECE_BYTES`]; a piece is
-//! groups of one term and class each:
-//!
-//! | part of a group | bytes |
-//! |---|---|
-//! | term, as what it adds to the group's before it; the first's is in the key | varint |
-//! | how many rows · 16 + class | varint |
-//! | the rows' numbers, the first from the run's beginning, each other from the one before | varints |
+//! Runs: which rows have a term, for a stretch of rows, sorted by term. A run lies in pieces (`piece.rs`).
+
+use std::collections::VecDeque;
+use std::ops::Range;
 
 use engine::model::ids::ShardId;
-use redb::ReadableTable;
+use redb::{AccessGuard, ReadableTable};
 
-use super::{FAN_OUT, LEVELS, PageKey, RUN_ROWS, Row, RunKey, read_page};
-use crate::views::embedded::layout::varint::{Bytes, put};
+use super::page::Reading;
+use super::piece::{self, GROUP_ROWS, Group, Piece, Posted, posted, term_of};
+use super::{FAN_OUT, LEVELS, PageKey, RUN_ROWS, Row, RunKey};
 use crate::views::embedded::{Table, attempt};
 use crate::views::{ViewsError, wanted};
 
-const PIECE_BYTES: usize = if cfg!(test) { 100 } else { 4_000 };
-/// Rows of one group at most, so that pieces become nearly full.
-const GROUP_ROWS: usize = 256;
-
-/// A row with a term: term, class in 8 bits, the row's number from the run's beginning in 24. Sorted as a number.
-type Posted = u64;
-
 const _: () = assert!(RUN_ROWS * FAN_OUT.pow(LEVELS - 1) <= 1 << 24, "a row's number fits into its 24 bits");
-
-fn posted(term: u32, class: u8, row: u64) -> Posted {
-    u64::from(term) << 32 | u64::from(class) << 24 | row
-}
 
 /// Writes the run whose rows are complete now; those that become one with it are gone afterwards.
 pub(super) fn write<R: Row>(
@@ -45,7 +31,7 @@ pub(super) fn write<R: Row>(
         attempt("read", || Ok(runs.range(before.clone())?.collect::<Result<Vec<_>, _>>()?))?.into_iter().try_for_each(
             |(key, piece)| {
                 let (_, of, first, _) = key.value();
-                read_piece(first, piece.value(), |term, class, row| all.push(posted(term, class, of - start + row)))
+                piece::each(first, piece.value(), |term, class, row| all.push(posted(term, class, of - start + row)))
             },
         )?;
         attempt("write", || Ok(runs.retain_in(before, |_, _| false)?))?;
@@ -55,57 +41,20 @@ pub(super) fn write<R: Row>(
     })?;
     // Finds the runs that are sorted already.
     all.sort();
-    let (mut piece, mut group, mut pieces) = (Vec::new(), Vec::new(), 0);
-    let (mut first, mut term_before) = (0, 0);
-    let of_one = |left: &Posted, right: &Posted| left >> 24 == right >> 24;
-    let groups = all.chunk_by(of_one).flat_map(|rows| rows.chunks(GROUP_ROWS));
-    for rows in groups {
-        let term = (rows[0] >> 32) as u32;
-        group.clear();
-        put_group(&mut group, term.wrapping_sub(term_before), rows);
-        if piece.is_empty() || piece.len() + group.len() > PIECE_BYTES {
-            if !piece.is_empty() {
-                attempt("write", || Ok(runs.insert((shard.0, start, first, pieces), piece.as_slice()).map(drop)?))?;
-                piece.clear();
-                pieces += 1;
-            }
-            first = term;
-            put_group(&mut piece, 0, rows);
-        } else {
-            piece.extend_from_slice(&group);
-        }
-        term_before = term;
-    }
-    if piece.is_empty() {
-        return Ok(());
-    }
-    attempt("write", || Ok(runs.insert((shard.0, start, first, pieces), piece.as_slice()).map(drop)?))
-}
-
-fn put_group(out: &mut Vec<u8>, term: u32, rows: &[Posted]) {
-    let class = rows[0] >> 24 & 0xFF;
-    put(out, term.into());
-    put(out, (rows.len() as u64) << 4 | class);
-    let mut before = 0;
-    for row in rows {
-        let row = row & 0xFF_FFFF;
-        put(out, row - before);
-        before = row;
-    }
-}
-
-fn read_piece(first: u32, piece: &[u8], mut each: impl FnMut(u32, u8, u64)) -> Result<(), ViewsError> {
-    let (mut bytes, mut term) = (Bytes(piece), first);
-    while !bytes.is_empty() {
-        term = term.wrapping_add(bytes.small()?);
-        let rows = bytes.varint()?;
-        let (class, mut row) = ((rows & 0xF) as u8, 0);
-        for _ in 0..rows >> 4 {
-            row += bytes.small::<u32>()?;
-            each(term, class, row.into());
+    let (mut piece, mut pieces) = (Piece::default(), 0);
+    let mut put = |piece: &mut Piece| {
+        let key = (shard.0, start, piece.first, pieces);
+        pieces += 1;
+        attempt("write", || Ok(runs.insert(key, piece.take().as_slice()).map(drop)?))
+    };
+    let of_one = |left: &Posted, right: &Posted| term_of(*left) == term_of(*right);
+    for rows in all.chunk_by(of_one).flat_map(|rows| rows.chunks(GROUP_ROWS)) {
+        if !piece.add(rows) {
+            put(&mut piece)?;
+            piece.add(rows);
         }
     }
-    Ok(())
+    if piece.is_empty() { Ok(()) } else { put(&mut piece) }
 }
 
 /// Rows that are stored, each with its number.
@@ -123,37 +72,99 @@ fn for_each_row<R: Row>(
     let stored = attempt("read", || Ok(pages.range((shard.0, first)..(shard.0, until))?))?;
     for page in stored {
         let (key, bytes) = attempt("read", || Ok(page?))?;
-        let (rows, _) = read_page::<R>(shard, bytes.value())?;
-        let within = (key.value().1..).zip(&rows).filter(|(number, _)| (from..until).contains(number));
-        within.for_each(|(number, row)| each(number, row));
+        let (first, page) = (key.value().1, bytes.value());
+        let mut reading = Reading::<R>::begin(shard, page)?;
+        for (index, number) in (0..reading.count()).zip(first..until).filter(|(_, number)| *number >= from) {
+            each(number, reading.row(page, index)?);
+        }
     }
     Ok(())
 }
 
-/// The rows of a run that have a term, ascending.
-pub(super) fn find(
-    runs: &impl ReadableTable<RunKey, &'static [u8]>,
-    shard: ShardId,
+/// A piece and its first term.
+type Stored<'r> = (u32, AccessGuard<'r, &'static [u8]>);
+type Entry<'r> = (AccessGuard<'r, RunKey>, AccessGuard<'r, &'static [u8]>);
+
+fn stored<'r>(entry: Option<Result<Entry<'r>, redb::StorageError>>) -> Result<Option<Stored<'r>>, ViewsError> {
+    let entry = attempt("read", || Ok(entry.transpose()?))?;
+    Ok(entry.map(|(key, piece)| (key.value().2, piece)))
+}
+
+/// The rows of a run that have a term, group by group in one direction.
+pub(super) struct Found<'r> {
     start: u64,
     term: u32,
-    fits: impl Fn(u8) -> bool,
-) -> Result<Vec<u64>, ViewsError> {
-    let mut found = Vec::new();
-    let pieces = attempt("read", || Ok(runs.range((shard.0, start, 0, 0)..=(shard.0, start, term, u32::MAX))?))?;
-    for piece in pieces.rev() {
-        wanted::still()?;
-        let (key, piece) = attempt("read", || Ok(piece?))?;
-        let first = key.value().2;
-        read_piece(first, piece.value(), |of, class, row| {
-            if of == term && fits(class) {
-                found.push(start + row);
+    /// Only rows among these.
+    within: Range<u64>,
+    backwards: bool,
+    /// Pieces to come: one, and after it the others.
+    next: Option<Stored<'r>>,
+    others: Option<redb::Range<'r, RunKey, &'static [u8]>>,
+    /// The piece that is being read, and its groups to come.
+    piece: Option<AccessGuard<'r, &'static [u8]>>,
+    groups: VecDeque<Group>,
+}
+
+impl<'r> Found<'r> {
+    pub(super) fn begin(
+        runs: &'r impl ReadableTable<RunKey, &'static [u8]>,
+        (shard, start): (ShardId, u64),
+        term: u32,
+        within: Range<u64>,
+        backwards: bool,
+    ) -> Result<Self, ViewsError> {
+        let key = |term, pieces| (shard.0, start, term, pieces);
+        let mut others = attempt("read", || Ok(runs.range(key(0, 0)..=key(term, u32::MAX))?))?;
+        let mut next = stored(others.next_back())?;
+        // A term may begin within the piece before the first that begins with it; mostly it lies in that one alone.
+        let alone = next.as_ref().is_none_or(|(first, _)| *first < term);
+        if !alone && !backwards {
+            next = stored(attempt("read", || Ok(runs.range(key(0, 0)..key(term, 0))?))?.next_back())?;
+            others = attempt("read", || Ok(runs.range(key(term, 0)..=key(term, u32::MAX))?))?;
+        }
+        let others = Some(others).filter(|_| !alone);
+        Ok(Self { start, term, within, backwards, next, others, piece: None, groups: VecDeque::new() })
+    }
+
+    /// Adds the numbers of the next group, ascending; `false` if there is none.
+    pub(super) fn next(&mut self, fits: impl Fn(u8) -> bool, rows: &mut VecDeque<u64>) -> Result<bool, ViewsError> {
+        loop {
+            let group = if self.backwards { self.groups.pop_back() } else { self.groups.pop_front() };
+            if let (Some(group), Some(piece)) = (group, &self.piece) {
+                group.each(piece.value(), |row, class| {
+                    let number = self.start + row;
+                    rows.extend(Some(number).filter(|number| fits(class) && self.within.contains(number)));
+                })?;
+                return Ok(true);
             }
-        })?;
-        // A term may begin within the piece before the first that begins with it.
-        if first < term {
-            break;
+            if !self.next_piece(&fits)? {
+                return Ok(false);
+            }
         }
     }
-    found.sort_unstable();
-    Ok(found)
+
+    fn next_piece(&mut self, fits: impl Fn(u8) -> bool) -> Result<bool, ViewsError> {
+        wanted::still()?;
+        let mut next = self.next.take();
+        if next.is_none()
+            && let Some(others) = &mut self.others
+        {
+            next = stored(if self.backwards { others.next_back() } else { others.next() })?;
+        }
+        let Some((first, piece)) = next else { return Ok(false) };
+        if self.backwards && first < self.term {
+            self.others = None;
+        }
+        piece::groups_of((first, piece.value()), self.term, fits, &mut self.groups)?;
+        // A group ends before the next one begins.
+        let (from, until) = (self.within.start.saturating_sub(self.start), self.within.end - self.start);
+        while self.groups.get(1).is_some_and(|group| group.row <= from) {
+            self.groups.pop_front();
+        }
+        while self.groups.back().is_some_and(|group| group.row >= until) {
+            self.groups.pop_back();
+        }
+        self.piece = Some(piece);
+        Ok(true)
+    }
 }
