@@ -27,7 +27,7 @@ pub struct Clock {
 
 /// What a look at the system's clock has found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Found {
+pub enum ClockReading {
     /// Nothing new.
     Nothing,
     /// It has jumped to so many milliseconds before or behind the node's, and is not followed.
@@ -49,13 +49,13 @@ impl Clock {
     }
 
     /// Compares the two, and goes a little towards the system's if that is close.
-    pub fn look(&mut self, counted_ms: i64, system: Timestamp) -> Found {
+    pub fn observe(&mut self, counted_ms: i64, system: Timestamp) -> ClockReading {
         let passed_ms = (counted_ms - self.looked_at_ms).max(0);
         self.looked_at_ms = counted_ms;
         self.off_ms = system.since_ms(self.now(counted_ms));
         if self.off_ms.abs() > CLOCK_JUMP_MS && !planted(Plant::ClockJumpFollowed) {
             let new = !std::mem::replace(&mut self.jumped, true);
-            return if new { Found::Jumped(self.off_ms) } else { Found::Nothing };
+            return if new { ClockReading::Jumped(self.off_ms) } else { ClockReading::Nothing };
         }
         let most = if planted(Plant::ClockJumpFollowed) {
             i64::MAX
@@ -63,7 +63,7 @@ impl Clock {
             passed_ms.saturating_mul(CLOCK_SLEW_PER_S_MS).saturating_add(999) / 1_000
         };
         self.offset_ms = self.offset_ms.saturating_add(self.off_ms.clamp(-most, most));
-        if std::mem::take(&mut self.jumped) { Found::Back } else { Found::Nothing }
+        if std::mem::take(&mut self.jumped) { ClockReading::Back } else { ClockReading::Nothing }
     }
 
     /// How far the system's clock is off, in milliseconds (ahead of the node's: more than 0), while it is not followed.
@@ -134,14 +134,14 @@ impl NodeClock {
     }
 
     /// Looks once, and says what is new.
-    pub(crate) fn look(&self) {
-        match self.with(Clock::look) {
-            Found::Nothing => {}
-            Found::Jumped(off_ms) => tracing::error!(
+    pub(crate) fn observe(&self) {
+        match self.with(Clock::observe) {
+            ClockReading::Nothing => {}
+            ClockReading::Jumped(off_ms) => tracing::error!(
                 off_ms,
                 "the system's clock has jumped and is not followed; if it is right now, run `tapgate clock accept`"
             ),
-            Found::Back => tracing::warn!("the system's clock agrees with the node's again"),
+            ClockReading::Back => tracing::warn!("the system's clock agrees with the node's again"),
         }
     }
 
@@ -163,12 +163,12 @@ mod tests {
     const DAY_MS: i64 = 24 * 3_600_000;
 
     /// What the system says second by second as its difference to the truth, and how far the node's clock is off then.
-    fn run(off: impl IntoIterator<Item = i64>) -> (Clock, Vec<i64>, Vec<Found>) {
+    fn run(off: impl IntoIterator<Item = i64>) -> (Clock, Vec<i64>, Vec<ClockReading>) {
         let mut clock = Clock::set(0, Timestamp(DAY_MS));
         let (mut node, mut found) = (Vec::new(), Vec::new());
         for (second, off_ms) in (1..).zip(off) {
             let counted_ms = second * 1_000;
-            found.push(clock.look(counted_ms, Timestamp(DAY_MS + counted_ms + off_ms)));
+            found.push(clock.observe(counted_ms, Timestamp(DAY_MS + counted_ms + off_ms)));
             node.push(clock.now(counted_ms).0 - DAY_MS - counted_ms);
         }
         (clock, node, found)
@@ -179,7 +179,10 @@ mod tests {
         for jump in [DAY_MS, -DAY_MS, CLOCK_JUMP_MS + 1, -CLOCK_JUMP_MS - 1] {
             let (clock, node, found) = run([0, jump, jump, 0]);
             assert_eq!(node, [0; 4], "{jump}");
-            assert_eq!(found, [Found::Nothing, Found::Jumped(jump), Found::Nothing, Found::Back]);
+            assert_eq!(
+                found,
+                [ClockReading::Nothing, ClockReading::Jumped(jump), ClockReading::Nothing, ClockReading::Back]
+            );
             assert_eq!(clock.jumped(), None);
         }
     }
@@ -188,7 +191,7 @@ mod tests {
     fn what_is_close_is_approached_slowly_and_reached() {
         for off in [CLOCK_JUMP_MS, -CLOCK_JUMP_MS, 7, -7] {
             let (_, node, found) = run(std::iter::repeat_n(off, 300));
-            assert!(found.iter().all(|found| *found == Found::Nothing));
+            assert!(found.iter().all(|found| *found == ClockReading::Nothing));
             let steps = node.windows(2).map(|pair| (pair[1] - pair[0]).abs()).max();
             assert!(steps <= Some(CLOCK_SLEW_PER_S_MS), "{steps:?}");
             assert_eq!(node.last(), Some(&off));
@@ -202,6 +205,6 @@ mod tests {
         assert_eq!(clock.accept(2_000, Timestamp(2 * DAY_MS + 2_000)), DAY_MS);
         assert_eq!((clock.now(3_000), clock.jumped()), (Timestamp(2 * DAY_MS + 3_000), None));
         // And what is then a jump is said again.
-        assert_eq!(clock.look(4_000, Timestamp(DAY_MS + 4_000)), Found::Jumped(-DAY_MS));
+        assert_eq!(clock.observe(4_000, Timestamp(DAY_MS + 4_000)), ClockReading::Jumped(-DAY_MS));
     }
 }

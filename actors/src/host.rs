@@ -125,7 +125,7 @@ impl Link {
     /// Brings a shard what another has sent; `put` lays it down.
     fn bring(&self, put: impl FnOnce(&ShardInbox) -> bool) {
         if put(&self.inbox) {
-            self.tell(Control::Inbox);
+            self.notify(Control::Inbox);
         }
     }
 
@@ -137,7 +137,7 @@ impl Link {
         self.time_ms.store(at.0, Ordering::Relaxed);
     }
 
-    pub(crate) fn tell(&self, message: Control) {
+    pub(crate) fn notify(&self, message: Control) {
         if let Some(addr) = self.addr.get() {
             addr.do_send(message);
         }
@@ -160,14 +160,14 @@ impl Sink for Acks {
         }
         link.durable.fetch_add(count as u64, Ordering::Release);
         if !link.told.swap(true, Ordering::AcqRel) {
-            link.tell(Control::Durable);
+            link.notify(Control::Durable);
         }
     }
 
     fn failed(&self, why: &str) {
         tracing::error!(why, "the journal has failed: nothing more is acknowledged until a restart");
         self.failed.store(true, Ordering::Release);
-        self.links.iter().for_each(|link| link.tell(Control::Failed));
+        self.links.iter().for_each(|link| link.notify(Control::Failed));
     }
 }
 
@@ -231,7 +231,7 @@ fn write_down(journal: &dyn Journal, links: &[Arc<Link>]) -> bool {
                 tracing::error!(shard = shard.0, ?reason, bytes, "the journal refused a record; the shard is down");
                 link.refused.store(true, Ordering::Release);
                 link.serving.store(false, Ordering::Release);
-                link.tell(Control::Failed);
+                link.notify(Control::Failed);
             }
         }
     }

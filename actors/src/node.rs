@@ -202,7 +202,7 @@ impl Node {
                 let mut every = tokio::time::interval(LOOK_EVERY);
                 loop {
                     every.tick().await;
-                    clock.look();
+                    clock.observe();
                 }
             }
         });
@@ -492,7 +492,7 @@ impl Node {
         let mut states = Vec::new();
         for link in self.0.links.iter() {
             let (done, state) = oneshot::channel();
-            link.tell(Control::Stop(done));
+            link.notify(Control::Stop(done));
             states.push(state);
         }
         let (mut stopped, mut idle) = (Vec::new(), true);

@@ -67,7 +67,7 @@ impl Actor for Supervisor {
                     Control::Lost
                 }
             };
-            at_work.links[usize::from(id.0)].tell(message);
+            at_work.links[usize::from(id.0)].notify(message);
         });
         Ok(())
     }

@@ -64,7 +64,7 @@ fn frame(words: &str) -> Tapped {
     Tapped { tag: tag(), captured_at: second(at.strip_prefix("tapped ").unwrap()), resent }
 }
 
-fn said(step: Step) -> String {
+fn step_text(step: Step) -> String {
     match step {
         Step::Ask(wallet, tap) => format!("ask W{} by {}", wallet.0, tap.version),
         Step::Answered(answer) => format!("answered: {:?}", answer.verdict),
@@ -84,7 +84,7 @@ fn walk(resolved: Resolved) -> String {
                 let moved = TerminalAnswer::rejected(Rejection::TagMoved, *wallet, Timestamp(0));
                 steps.push(resolution.answered(moved));
             }
-            steps.into_iter().map(said).collect::<Vec<_>>().join(", ")
+            steps.into_iter().map(step_text).collect::<Vec<_>>().join(", ")
         }
     }
 }
@@ -136,8 +136,8 @@ fn the_first_who_knows_the_frame_has_the_last_word() {
         panic!("three wallets may know it")
     };
     let answer = |rejection, wallet| TerminalAnswer::rejected(rejection, WalletId(wallet), Timestamp(0));
-    assert_eq!(said(resolution.begin()), "ask W1 by 1");
-    assert_eq!(said(resolution.answered(answer(Rejection::TagMoved, 1))), "ask W2 by 2");
+    assert_eq!(step_text(resolution.begin()), "ask W1 by 1");
+    assert_eq!(step_text(resolution.answered(answer(Rejection::TagMoved, 1))), "ask W2 by 2");
     let refused = answer(Rejection::InsufficientFunds, 2);
     assert_eq!(resolution.answered(refused), Step::Answered(refused));
 }

@@ -37,7 +37,7 @@ macro_rules! checks {
                 match self { $(Self::$name => $word,)* }
             }
             /// What holds.
-            pub fn says(self) -> &'static str {
+            pub fn sentence(self) -> &'static str {
                 match self { $(Self::$name => $says,)* }
             }
             /// The numbers of the invariants in ARCHITECTURE.md that it helps to hold. A rule of the gates has none.
@@ -86,11 +86,11 @@ pub struct Audit {
     of: u16,
     /// In the order of their numbers.
     shards: Vec<ShardBooks>,
-    found: Found,
+    found: Findings,
 }
 
 /// What was found so far.
-struct Found {
+struct Findings {
     /// Which record of the journal, counted by whoever reads it.
     nth: u64,
     shard: u16,
@@ -114,7 +114,7 @@ struct ShardBooks {
     snapshot_at: u64,
 }
 
-impl Found {
+impl Findings {
     /// Makes a check; says whether it holds.
     fn check(&mut self, check: Check, holds: bool, what: impl FnOnce() -> String) -> bool {
         let sums = &mut self.report.checks[check as usize];
@@ -170,14 +170,14 @@ impl Audit {
         };
         let checks = Check::ALL.iter().map(|check| Checked {
             check: check.word(),
-            says: check.says(),
+            says: check.sentence(),
             invariants: check.invariants(),
             checked: 0,
             violated: 0,
         });
         let report = Report { checks: checks.collect(), ..Report::default() };
         let own = (0..shards).filter(|id| id % parts == part);
-        Self { of: shards, shards: own.map(books).collect(), found: Found { nth: 0, shard: 0, seq: 0, report } }
+        Self { of: shards, shards: own.map(books).collect(), found: Findings { nth: 0, shard: 0, seq: 0, report } }
     }
 
     /// The next record of a shard, in the order of the journal.
@@ -264,7 +264,7 @@ impl Audit {
 }
 
 impl ShardBooks {
-    fn record(&mut self, record: &Record, found: &mut Found) {
+    fn record(&mut self, record: &Record, found: &mut Findings) {
         let (expected, before) = (self.seq + 1, self.at);
         found.check(Check::Sequence, record.seq == expected, || {
             format!("record {} follows {}", record.seq, expected - 1)
@@ -294,7 +294,7 @@ impl ShardBooks {
         found.check(Check::Origin, asked.is_none(), || "somebody asked, and nothing followed".into());
     }
 
-    fn event(&mut self, event: &Event, at: Timestamp, asked: &mut Option<Origin>, found: &mut Found) {
+    fn event(&mut self, event: &Event, at: Timestamp, asked: &mut Option<Origin>, found: &mut Findings) {
         match event {
             Event::Origin(by) => {
                 if let Some((id, _)) = by.key {
@@ -350,13 +350,13 @@ impl ShardBooks {
         }
     }
 
-    fn at_home(&self, home: Home, found: &mut Found) {
+    fn at_home(&self, home: Home, found: &mut Findings) {
         let shard = home.shard(self.of);
         found.check(Check::Known, shard == self.id, || format!("{home:?} lives in shard {}", shard.0));
     }
 
     /// Replays the record; at the 1st, 2nd, 4th, 8th … the shadow goes through a snapshot.
-    fn shadow(&mut self, record: &Record, found: &mut Found) {
+    fn shadow(&mut self, record: &Record, found: &mut Findings) {
         let Some(shadow) = &mut self.shadow else { return };
         // What our own shards wrote is total; this may be anything that reads like a record.
         let replayed = catch_unwind(AssertUnwindSafe(|| shadow.replay_read(record)));
@@ -379,7 +379,7 @@ impl ShardBooks {
         }
     }
 
-    fn compare(&self, found: &mut Found) {
+    fn compare(&self, found: &mut Findings) {
         let Some(shadow) = &self.shadow else { return };
         let (ours, theirs) = (self.festivals.len(), shadow.festivals().count());
         found.check(Check::Replay, ours == theirs, || format!("{theirs} festivals were replayed, {ours} recorded"));

@@ -31,7 +31,7 @@ use crate::model::money::Money;
 use crate::model::rejection::Rejection;
 use crate::model::time::Timestamp;
 use crate::plants::{Plant, planted};
-use crate::shard::outbox::{Entry, Named};
+use crate::shard::outbox::{Entry, TagTarget};
 
 use crate::cashless::operations::{Asker, Op, OpKind, Ops};
 use crate::cashless::payouts::Payouts;
@@ -151,7 +151,7 @@ impl Cashless {
             CashlessEvent::TagAttached { wallet, tag, version } => self.wallet_mut(*wallet).attach(*tag, *version),
             CashlessEvent::TagLinking { tag, wallet, version, op, festival } => {
                 self.tags.linking(*tag, *wallet, *version, *festival, at);
-                self.ops.asks(*op, (*tag, Named::Wallet(*wallet, *version)), *festival, asker, at);
+                self.ops.asks(*op, (*tag, TagTarget::Wallet(*wallet, *version)), *festival, asker, at);
             }
             CashlessEvent::TagLinked { tag, op, carry } => {
                 let named = self.tags.wallet_of(*tag).expect("decided");
@@ -171,7 +171,7 @@ impl Cashless {
             }
             CashlessEvent::TagBinding { tag, ticket, op } => {
                 self.tags.binding(*tag, *ticket, at);
-                self.ops.asks(*op, (*tag, Named::Ticket(*ticket)), ticket.festival(), asker, at);
+                self.ops.asks(*op, (*tag, TagTarget::Ticket(*ticket)), ticket.festival(), asker, at);
             }
             CashlessEvent::TagBindTaken { tag, op, carry } => {
                 let named = self.tags.ticket_of(*tag).expect("decided");
@@ -214,7 +214,7 @@ impl Cashless {
     }
 
     /// What a tag of this shard names or is about to name.
-    pub(crate) fn named_by(&self, tag: TagUid) -> impl Iterator<Item = Named> + use<> {
+    pub(crate) fn named_by(&self, tag: TagUid) -> impl Iterator<Item = TagTarget> + use<> {
         [self.tags.wallet_of(tag), self.tags.ticket_of(tag)].into_iter().flatten()
     }
 

@@ -114,7 +114,7 @@ fn the_page_lists_what_the_audit_checks() {
     let mut table = "\n| check | what holds | invariant |\n|---|---|---|\n".to_owned();
     for check in Check::ALL {
         let numbers: Vec<String> = check.invariants().iter().map(u8::to_string).collect();
-        table += &format!("| `{}` | {} | {} |\n", check.word(), check.says(), numbers.join(", "));
+        table += &format!("| `{}` | {} | {} |\n", check.word(), check.sentence(), numbers.join(", "));
     }
     table += "\n";
     let written = between(&page, begins, ends);

@@ -20,7 +20,7 @@ use engine::model::rejection::Rejection;
 use engine::model::status::*;
 use engine::model::time::{Calendar, Timestamp};
 use engine::record::{self, Record, Writer};
-use engine::shard::outbox::{Entry, Message, Named};
+use engine::shard::outbox::{Entry, Message, TagTarget};
 
 const GOLDEN: &str = include_str!("records.golden");
 const PROTO: &str = include_str!("../proto/record.proto");
@@ -441,13 +441,13 @@ fn messages() -> Vec<(&'static str, Message)> {
         ("link_taken", LinkTaken { op, carry: true }),
         ("link_refused", LinkRefused { op, rejection }),
         ("unlink", Unlink { tag, wallet, version, to }),
-        ("lost", Lost { tag, named: Named::Wallet(wallet, version), op }),
+        ("lost", Lost { tag, named: TagTarget::Wallet(wallet, version), op }),
         ("bind", Bind { op, tag, ticket, from }),
         ("bind_taken", BindTaken { op, carry: true }),
         ("bind_refused", BindRefused { op, rejection }),
         ("unbind", Unbind { tag, ticket, to }),
-        ("carry", Carry { op, tag, from: long_tag(), named: Some(Named::Ticket(ticket)) }),
-        ("bar", Bar { tag, named: Named::Ticket(ticket), then: (ShardId(3), op) }),
+        ("carry", Carry { op, tag, from: long_tag(), named: Some(TagTarget::Ticket(ticket)) }),
+        ("bar", Bar { tag, named: TagTarget::Ticket(ticket), then: (ShardId(3), op) }),
         ("loss_heard", LossKnown { op }),
         ("currency_ask", CurrencyAsk { op, festival }),
         ("currency_vote", CurrencyVote { op, booked: true }),

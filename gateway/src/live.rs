@@ -197,7 +197,7 @@ fn event(name: &str, data: &impl Serialize) -> Bytes {
 pub struct LiveHub(Arc<Hub>);
 
 /// What a sampler has asked about its festival beside the counters.
-struct Asked {
+struct FestivalQueries {
     names: Names,
     books: Books,
 }
@@ -270,7 +270,7 @@ impl LiveHub {
             return Err(Rejection::Internal);
         };
         let View::Live(live) = self.0.ask(Query::Live(festival)).await? else { return Err(Rejection::Internal) };
-        let mut asked = Asked { names: Names::of(festival), books: Books::of(festival) };
+        let mut asked = FestivalQueries { names: Names::of(festival), books: Books::of(festival) };
         let now = self.0.snapshot(&live, &mut asked, true).await;
         let mut festivals = lock(&self.0.festivals);
         let festivals = festivals.as_mut().ok_or(Rejection::Busy)?;
@@ -310,10 +310,10 @@ impl Hub {
         }
     }
 
-    async fn snapshot(&self, live: &LiveView, asked: &mut Asked, recording: bool) -> Snapshot {
+    async fn snapshot(&self, live: &LiveView, asked: &mut FestivalQueries, recording: bool) -> Snapshot {
         let at = jiff::Timestamp::now().as_millisecond();
         asked.names.learn(&self.node, live.latest.iter().map(|refused| refused.device)).await;
-        let cash = asked.books.look(&self.node, &mut asked.names, at).await;
+        let cash = asked.books.query(&self.node, &mut asked.names, at).await;
         let latency = AnswerTime::of(self.latency.last(ANSWERS_S));
         Snapshot::of(live, cash, &asked.names, at, recording, latency)
     }
@@ -324,7 +324,7 @@ impl Hub {
         festival: FestivalId,
         own: Weak<Mutex<Sampled>>,
         mut live: Box<LiveView>,
-        mut about: Asked,
+        mut about: FestivalQueries,
     ) {
         let mut seconds = Seconds::from_now();
         let (mut asked_at, mut watched_at) = (Instant::now(), Instant::now());

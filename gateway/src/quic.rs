@@ -104,7 +104,7 @@ struct Listener {
     /// One connection a device: the newest. At most `connections_max` entries of about 60 B.
     sessions: Mutex<HashMap<DeviceId, (u64, Arc<Outbox>)>>,
     session_number: AtomicU64,
-    figures: Arc<Figures>,
+    metrics: Arc<DoorMetrics>,
     unconfirmed: Arc<Unconfirmed>,
     tags: Tags,
     numbers: AllNumbers,
@@ -114,7 +114,7 @@ struct Listener {
 }
 
 /// Counters for `/metrics`. Made once: looking them up costs more than counting.
-struct Figures {
+struct DoorMetrics {
     frames: Counter,
     busy: Counter,
     malformed: Counter,
@@ -125,7 +125,7 @@ struct Figures {
     latency: Arc<LatencyTracker>,
 }
 
-impl Figures {
+impl DoorMetrics {
     fn new(latency: Arc<LatencyTracker>) -> Self {
         metrics::describe_counter!("tapgate_frames_received_total", "Commands read from devices: scans, undos, money");
         metrics::describe_counter!("tapgate_frames_busy_total", "Commands refused at the door");
@@ -200,7 +200,7 @@ impl QuicServer {
             limits,
             sessions: Mutex::default(),
             session_number: AtomicU64::new(0),
-            figures: Arc::new(Figures::new(latency)),
+            metrics: Arc::new(DoorMetrics::new(latency)),
             unconfirmed: Arc::default(),
             tags: Tags::default(),
             numbers: AllNumbers::default(),
@@ -221,7 +221,7 @@ impl QuicServer {
 
     /// How long answers took lately.
     pub fn latency(&self) -> Arc<LatencyTracker> {
-        Arc::clone(&self.listener.figures.latency)
+        Arc::clone(&self.listener.metrics.latency)
     }
 
     /// How many devices are connected now.
@@ -253,7 +253,7 @@ impl QuicServer {
                     let _ = incoming.retry();
                 }
                 ConnectionAttempt::ProveAddress | ConnectionAttempt::Refused => {
-                    self.listener.figures.refused.increment(1);
+                    self.listener.metrics.refused.increment(1);
                     incoming.refuse();
                 }
             }
@@ -281,7 +281,7 @@ impl QuicServer {
             }
         };
         let _ = tokio::time::timeout(DRAIN, gone).await;
-        self.endpoint.close(VarInt::from_u32(close::SHUTTING_DOWN), Refusal::ShuttingDown.say().as_bytes());
+        self.endpoint.close(VarInt::from_u32(close::SHUTTING_DOWN), Refusal::ShuttingDown.sentence().as_bytes());
         let _ = tokio::time::timeout(Duration::from_secs(1), self.endpoint.wait_idle()).await;
     }
 }
@@ -302,7 +302,7 @@ impl Listener {
                 older.end(End::refused(Refusal::Replaced));
             }
         }
-        self.figures.connections.increment(1.0);
+        self.metrics.connections.increment(1.0);
         SessionGuard { listener: Arc::clone(self), device, number, recorded: false }
     }
 
@@ -361,7 +361,7 @@ impl Drop for SessionGuard {
         if sessions.get(&self.device).is_some_and(|(number, _)| *number == self.number) {
             sessions.remove(&self.device);
         }
-        self.listener.figures.connections.decrement(1.0);
+        self.listener.metrics.connections.decrement(1.0);
     }
 }
 

@@ -138,7 +138,7 @@ impl FollowedReadModels {
     }
 
     /// Sets the figures now and then. It has no end.
-    pub async fn figures(self: Arc<Self>) {
+    pub async fn publish_metrics(self: Arc<Self>) {
         metrics::describe_gauge!(
             "tapgate_read_models_lag_records",
             "Records of the journal that the read models do not have yet."

@@ -34,7 +34,7 @@ fn texts<'v>(value: &'v Value, names: &[&str], found: &mut Vec<&'v str>) {
 }
 
 /// The figures that an expression names.
-fn figures(expression: &str) -> impl Iterator<Item = &str> {
+fn metric_names(expression: &str) -> impl Iterator<Item = &str> {
     let words = expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     words.filter(|word| word.starts_with("tapgate_") || word.starts_with("process_"))
 }
@@ -67,7 +67,7 @@ fn every_figure_that_is_drawn_or_warned_of_is_there() {
         assert!(panels[..i].iter().all(apart), "panel {i} lies on another");
     }
 
-    let named: BTreeSet<&str> = drawn.iter().chain(&warned).flat_map(|expression| figures(expression)).collect();
+    let named: BTreeSet<&str> = drawn.iter().chain(&warned).flat_map(|expression| metric_names(expression)).collect();
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     let first = Running::start(&data, &["--demo"]);

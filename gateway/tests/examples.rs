@@ -67,7 +67,7 @@ impl Example {
     }
 
     /// The next that it says, what it says of lost connections aside.
-    fn said(&mut self) -> String {
+    fn next_line(&mut self) -> String {
         let line = self.said.find(|line| !line.as_ref().unwrap().starts_with("lost the server"));
         line.expect("it says more").unwrap()
     }
@@ -95,46 +95,46 @@ fn a_reader_in_python_scans_asks_again_and_comes_back() {
     let state = folder.path().join("reader.json");
 
     let mut reader = Example::python(&python, &state, Some(code["offer"].as_str().unwrap()));
-    let enrolled = reader.said();
+    let enrolled = reader.next_line();
     let device = enrolled.strip_prefix("enrolled as ").unwrap_or_else(|| panic!("{enrolled}"));
     let welcome = "welcome, Python: Night, North, into Ground";
-    assert_eq!(reader.said(), welcome);
+    assert_eq!(reader.next_line(), welcome);
     reader.read(&tickets[0].qr);
-    assert_eq!(reader.said(), "1 GREEN in, 1 inside");
+    assert_eq!(reader.next_line(), "1 GREEN in, 1 inside");
     reader.read("again");
-    assert_eq!(reader.said(), "again the same answer");
+    assert_eq!(reader.next_line(), "again the same answer");
     reader.read("reconnect");
-    assert_eq!(reader.said(), welcome);
+    assert_eq!(reader.next_line(), welcome);
     reader.read("again");
-    assert_eq!(reader.said(), "again the same answer");
+    assert_eq!(reader.next_line(), "again the same answer");
     reader.read(&tickets[0].qr);
-    let red = reader.said();
+    let red = reader.next_line();
     assert!(red.starts_with("2 RED 6: This ticket has been used already. First at "), "{red}");
 
     // Printed anew by somebody: no longer packed, and a ticket all the same.
     reader.read(&tickets[1].qr.replacen(',', ", ", 1));
-    assert_eq!(reader.said(), "3 GREEN in, 2 inside");
+    assert_eq!(reader.next_line(), "3 GREEN in, 2 inside");
     reader.read(&format!("out {}", tickets[1].qr));
-    assert_eq!(reader.said(), "4 GREEN out, 1 inside");
+    assert_eq!(reader.next_line(), "4 GREEN out, 1 inside");
     reader.read("no ticket at all");
-    assert_eq!(reader.said(), "5 RED 1: This is not one of our tickets.");
+    assert_eq!(reader.next_line(), "5 RED 1: This is not one of our tickets.");
     reader.read("tag 04a1b2c3d4e580");
-    assert_eq!(reader.said(), "6 RED 19: We do not know this wristband.");
+    assert_eq!(reader.next_line(), "6 RED 19: We do not know this wristband.");
 
     // The server is killed; the next one has everything, and answers what it has answered.
     let quic = server.quic.to_string();
     assert_eq!(server.end(Signal::KILL), None);
     server = Running::start(&data, &["--quic", &quic]);
     reader.read("again");
-    assert_eq!(reader.said(), welcome);
-    assert_eq!(reader.said(), "again the same answer");
+    assert_eq!(reader.next_line(), welcome);
+    assert_eq!(reader.next_line(), "again the same answer");
     assert_eq!(reader.end(), (Some(0), vec![]));
 
     // Switched off and on: nothing but its file, which says who it is and where its numbers are.
     let mut reader = Example::python(&python, &state, None);
-    assert_eq!(reader.said(), welcome);
+    assert_eq!(reader.next_line(), welcome);
     reader.read(&tickets[1].qr);
-    let red = reader.said();
+    let red = reader.next_line();
     assert!(red.starts_with("7 RED 6: "), "{red}");
     assert_eq!(reader.end(), (Some(0), vec![]));
 
@@ -163,7 +163,7 @@ fn a_reader_and_a_terminal_run_as_they_are_shown() {
 
     let place = offer("devices", &json!({"gate": 0, "name": "North 1"}));
     let mut reader = Example::start(reader, &folder.path().join("north-1"), Some(&place));
-    assert_eq!(reader.said(), "welcome, North 1: Night, North, into Ground");
+    assert_eq!(reader.next_line(), "welcome, North 1: Night, North, into Ground");
     for (typed, seen) in [
         (tickets[0].qr.as_str(), "GREEN in, 1 inside"),
         (tickets[0].qr.as_str(), "RED 6: This ticket has been used already."),
@@ -172,7 +172,7 @@ fn a_reader_and_a_terminal_run_as_they_are_shown() {
         ("undo", "GREEN undone, 1 inside"),
     ] {
         reader.read(typed);
-        let said = reader.said();
+        let said = reader.next_line();
         assert_eq!(said.split_once(' ').map(|(_, said)| said), Some(seen), "{typed}: {said}");
     }
     assert_eq!(reader.end(), (Some(0), vec![]));
@@ -183,7 +183,7 @@ fn a_reader_and_a_terminal_run_as_they_are_shown() {
     admin.post("/cashless/wallets", &json!({"festival": "night", "tag": "04a1b2c3d4e580"}));
     let place = offer("terminals", &json!({"name": "Left", "vendor": 0, "cashier": true}));
     let mut terminal = Example::start(terminal, &folder.path().join("bar-7"), Some(&place));
-    assert_eq!(terminal.said(), "welcome, Left: Night, Bar 7");
+    assert_eq!(terminal.next_line(), "welcome, Left: Night, Bar 7");
     for (typed, seen) in [
         ("topup 20.00 tag 04a1b2c3d4e580", "20.00 EUR topped up. 20.00 EUR on it now."),
         ("pay 5.00 tag 04a1b2c3d4e580", "5.00 EUR paid, order N. 15.00 EUR left."),
@@ -193,7 +193,7 @@ fn a_reader_and_a_terminal_run_as_they_are_shown() {
         ("balance tag 04ffffffffff80", "We do not know this wristband."),
     ] {
         terminal.read(typed);
-        let said = terminal.said();
+        let said = terminal.next_line();
         let (_, told) = said.split_once(' ').unwrap_or_else(|| panic!("{said}"));
         // Which order number a shard gives is its own affair.
         let told = match told.split_once(", order ").and_then(|(paid, rest)| Some((paid, rest.split_once('.')?))) {

@@ -15,7 +15,7 @@ fn ran(words: &[&str], data: &Path) -> Output {
     tapgate().args(words).arg("--data").arg(data).output().unwrap()
 }
 
-fn said(output: &Output) -> String {
+fn text_of(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout)
 }
 
@@ -24,7 +24,7 @@ fn served(data: &Path, keys: usize) {
     let server = Running::start(data, &[]);
     for number in 0..keys {
         let made = key(data, &["create", "--role", "ADMIN", "--name", &format!("key {number}")]);
-        assert!(made.status.success(), "{}", said(&made));
+        assert!(made.status.success(), "{}", text_of(&made));
     }
     // The read models are witnesses too, once they have followed.
     while !server.readyz().1.contains("\"lagRecords\":0") {
@@ -35,7 +35,7 @@ fn served(data: &Path, keys: usize) {
 
 fn keys(data: &Path) -> usize {
     let listed = key(data, &["list"]);
-    assert!(listed.status.success(), "{}", said(&listed));
+    assert!(listed.status.success(), "{}", text_of(&listed));
     String::from_utf8_lossy(&listed.stdout).lines().filter(|line| line.contains(" ADMIN ")).count()
 }
 
@@ -73,22 +73,22 @@ fn a_folder_that_is_not_whole_is_not_served_until_somebody_decides() {
         let before = fs::read(segment(&data)).ok();
 
         let refused = serve(&data, &[]).output().unwrap();
-        let why = said(&refused);
+        let why = text_of(&refused);
         assert_eq!(refused.status.code(), Some(3), "{what}: {why}");
         assert!(why.contains("newest part is missing"), "{what}: {why}");
         let ends: u64 = why.split("--accept-loss ").nth(1).unwrap().split('`').next().unwrap().parse().unwrap();
         // Neither do the other ways in open it.
         for other in [ran(&["rebuild"], &data), key(&data, &["create", "--role", "ADMIN"])] {
             assert!(
-                !other.status.success() && said(&other).contains("newest part is missing"),
+                !other.status.success() && text_of(&other).contains("newest part is missing"),
                 "{what}: {}",
-                said(&other)
+                text_of(&other)
             );
         }
         let audit = ran(&["audit"], &data);
-        assert!(!audit.status.success(), "{what}: {}", said(&audit));
+        assert!(!audit.status.success(), "{what}: {}", text_of(&audit));
         if keys_left > 0 {
-            let found = said(&audit);
+            let found = text_of(&audit);
             for witness in ["journal/reached", "snapshots/", "views/views.redb"] {
                 assert!(
                     found.lines().any(|line| line.contains("MISSING") && line.contains(witness)),
@@ -106,7 +106,7 @@ fn a_folder_that_is_not_whole_is_not_served_until_somebody_decides() {
         assert_eq!(server.end(Signal::TERM), Some(0));
         assert_eq!(keys(&data), keys_left, "{what}: what lay before is there");
         let audit = ran(&["audit"], &data);
-        assert!(audit.status.success(), "{what}: from now on this is the whole: {}", said(&audit));
+        assert!(audit.status.success(), "{what}: from now on this is the whole: {}", text_of(&audit));
         served(&data, 1);
         assert_eq!(keys(&data), keys_left + 1);
     }
@@ -122,10 +122,10 @@ fn a_copy_of_a_running_server_is_whole_and_can_be_served() {
     let before = String::from_utf8(made.stdout).unwrap();
     let backup = |to: &Path| tapgate().args(["backup", "--to"]).arg(to).arg("--data").arg(&data).output().unwrap();
     let copied = backup(&copy);
-    assert!(copied.status.success(), "{}", said(&copied));
-    assert!(said(&copied).contains("audit of the copy holds"), "{}", said(&copied));
+    assert!(copied.status.success(), "{}", text_of(&copied));
+    assert!(text_of(&copied).contains("audit of the copy holds"), "{}", text_of(&copied));
     let again = backup(&copy);
-    assert!(!again.status.success() && said(&again).contains("not empty"), "{}", said(&again));
+    assert!(!again.status.success() && text_of(&again).contains("not empty"), "{}", text_of(&again));
     assert_eq!(server.end(Signal::TERM), Some(0));
 
     assert_eq!(fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o700);
@@ -138,7 +138,7 @@ fn a_copy_of_a_running_server_is_whole_and_can_be_served() {
     // And of one that is not whole there is no copy.
     File::options().write(true).open(segment(&copy)).unwrap().set_len(1 << 20).unwrap();
     let refused = tapgate().args(["backup", "--to"]).arg(folder.path().join("bad")).arg("--data").arg(&copy).output();
-    assert!(said(&refused.unwrap()).contains("newest part is missing"));
+    assert!(text_of(&refused.unwrap()).contains("newest part is missing"));
     assert!(!folder.path().join("bad").exists());
 }
 
@@ -149,16 +149,16 @@ fn asking_makes_no_folder_and_making_one_is_said() {
     for words in [&["list"][..], &["revoke", "1"]] {
         let refused = key(&data, words);
         assert_eq!(refused.status.code(), Some(3));
-        assert!(said(&refused).contains("no data folder"), "{}", said(&refused));
+        assert!(text_of(&refused).contains("no data folder"), "{}", text_of(&refused));
         assert!(!data.exists(), "{words:?}");
     }
     let nowhere = key(&data, &["create", "--role", "STAFF"]);
-    assert!(said(&nowhere).contains("a festival is needed: --festival"), "{}", said(&nowhere));
+    assert!(text_of(&nowhere).contains("a festival is needed: --festival"), "{}", text_of(&nowhere));
     assert!(!data.exists());
     let made = key(&data, &["create", "--role", "ADMIN"]);
-    assert!(made.status.success() && said(&made).contains("a new one was made"), "{}", said(&made));
+    assert!(made.status.success() && text_of(&made).contains("a new one was made"), "{}", text_of(&made));
     let second = key(&data, &["create", "--role", "ADMIN"]);
-    assert!(second.status.success() && !said(&second).contains("new one"), "{}", said(&second));
+    assert!(second.status.success() && !text_of(&second).contains("new one"), "{}", text_of(&second));
 }
 
 #[test]
@@ -205,7 +205,7 @@ fn an_orderly_stop_is_no_alarm() {
 fn it_says_its_name() {
     for flag in ["--version", "--help"] {
         let output = tapgate().arg(flag).output().unwrap();
-        assert!(output.status.success() && said(&output).contains("tapgate"), "{}", said(&output));
-        assert!(!said(&output).contains("gateway"), "{}", said(&output));
+        assert!(output.status.success() && text_of(&output).contains("tapgate"), "{}", text_of(&output));
+        assert!(!text_of(&output).contains("gateway"), "{}", text_of(&output));
     }
 }

@@ -47,7 +47,7 @@ fn tapgate_on(data: &Path, words: &[&str]) -> Output {
     tapgate().arg(command).arg("--data").arg(data).args(more).output().unwrap()
 }
 
-fn said(output: &[u8]) -> String {
+fn text_of(output: &[u8]) -> String {
     String::from_utf8(output.to_vec()).unwrap()
 }
 
@@ -162,10 +162,10 @@ async fn a_night_is_listed_audited_and_rebuilt() {
 
     // Beside a running server the audit reads on; a rebuild would take the lists from under it.
     let beside = tapgate_on(&data, &["audit"]);
-    assert_eq!(beside.status.code(), Some(0), "{}", said(&beside.stderr));
+    assert_eq!(beside.status.code(), Some(0), "{}", text_of(&beside.stderr));
     let in_use = tapgate_on(&data, &["rebuild"]);
-    assert_eq!(in_use.status.code(), Some(3), "{}", said(&in_use.stderr));
-    assert!(said(&in_use.stderr).contains("in use"), "{}", said(&in_use.stderr));
+    assert_eq!(in_use.status.code(), Some(3), "{}", text_of(&in_use.stderr));
+    assert!(text_of(&in_use.stderr).contains("in use"), "{}", text_of(&in_use.stderr));
 
     let before = lists(&admin, &tickets, &devices);
     let key = admin.key().to_owned();
@@ -176,8 +176,8 @@ async fn a_night_is_listed_audited_and_rebuilt() {
     // Deleted and rebuilt, they say the same.
     fs::remove_dir_all(data.join("views")).unwrap();
     let rebuilt = tapgate_on(&data, &["rebuild"]);
-    assert_eq!(rebuilt.status.code(), Some(0), "{}", said(&rebuilt.stderr));
-    assert!(said(&rebuilt.stdout).starts_with("read models rebuilt: "), "{}", said(&rebuilt.stdout));
+    assert_eq!(rebuilt.status.code(), Some(0), "{}", text_of(&rebuilt.stderr));
+    assert!(text_of(&rebuilt.stdout).starts_with("read models rebuilt: "), "{}", text_of(&rebuilt.stdout));
     assert!(data.join("views").join("views.redb").is_file(), "before any server runs");
     let server = Running::start(&data, &[]);
     assert_eq!(lists(&server.operator(&key), &tickets, &devices), before);
@@ -224,8 +224,12 @@ async fn an_undone_scan_is_taken_out_everywhere() {
     }
     assert_eq!(server.end(Signal::TERM), Some(0));
     let audited = tapgate_on(&data, &["audit"]);
-    assert_eq!(audited.status.code(), Some(0), "{}", said(&audited.stdout));
-    assert!(said(&audited.stdout).contains("2 admitted, 0 exited, 0 rejected, 2 undone"), "{}", said(&audited.stdout));
+    assert_eq!(audited.status.code(), Some(0), "{}", text_of(&audited.stdout));
+    assert!(
+        text_of(&audited.stdout).contains("2 admitted, 0 exited, 0 rejected, 2 undone"),
+        "{}",
+        text_of(&audited.stdout)
+    );
 }
 
 /// The fields of an object, in the order of the alphabet.
@@ -237,13 +241,13 @@ fn names(value: &Value) -> String {
 
 fn audit_holds(data: &Path) {
     let audited = tapgate_on(data, &["audit"]);
-    assert_eq!(audited.status.code(), Some(0), "{}", said(&audited.stderr));
-    let text = said(&audited.stdout);
+    assert_eq!(audited.status.code(), Some(0), "{}", text_of(&audited.stderr));
+    let text = text_of(&audited.stdout);
     assert!(text.contains("3 admitted, 1 exited, 4 rejected, 0 undone; 4 tickets issued"), "{text}");
     for check in engine::audit::Check::ALL {
         let line = text.lines().find(|line| line.starts_with(&format!("{} ", check.word())));
         let line = line.unwrap_or_else(|| panic!("{} is not in {text}", check.word()));
-        assert!(line.contains(" holds ") && line.ends_with(check.says()), "{line}");
+        assert!(line.contains(" holds ") && line.ends_with(check.sentence()), "{line}");
     }
 
     let audited = tapgate_on(data, &["audit", "--json"]);
@@ -273,7 +277,7 @@ fn audit_finds_a_flipped_bit(data: &Path) {
     let segment = segment.file_name().unwrap().to_str().unwrap();
     let audited = tapgate_on(data, &["audit", "--json"]);
     assert_eq!(audited.status.code(), Some(1));
-    assert!(said(&audited.stderr).contains("damaged in 1 place"), "{}", said(&audited.stderr));
+    assert!(text_of(&audited.stderr).contains("damaged in 1 place"), "{}", text_of(&audited.stderr));
     let found: Value = serde_json::from_slice(&audited.stdout).unwrap();
     assert_eq!(found["holds"], false);
     let damage = &found["journal"]["damage"][0];
@@ -287,5 +291,5 @@ fn audit_finds_a_flipped_bit(data: &Path) {
     let audited = tapgate_on(data, &["audit"]);
     assert_eq!(audited.status.code(), Some(1));
     let line = format!("DAMAGED   {segment} at byte {begins}: ");
-    assert!(said(&audited.stdout).contains(&line), "{line:?} is not in {}", said(&audited.stdout));
+    assert!(text_of(&audited.stdout).contains(&line), "{line:?} is not in {}", text_of(&audited.stdout));
 }

@@ -405,7 +405,7 @@ async fn places_that_are_only_held_are_given_to_who_comes_after() {
 }
 
 /// What the server says to a wrong code, or to an id that nobody has: its code, and whether it says when to come again.
-fn told(refused: ClientError) -> (&'static str, bool) {
+fn refusal_of(refused: ClientError) -> (&'static str, bool) {
     match refused {
         ClientError::Refused { refusal: Refusal::Rejected(rejection), retry_after_ms } => {
             (rejection.code(), retry_after_ms > 0)
@@ -429,12 +429,16 @@ async fn failures_of_others_are_nobody_elses() {
     let mut answers = Vec::new();
     for n in 0..5 {
         let key = DeviceKey::generate().unwrap();
-        answers.push(told(enrol(&format!("GUESS-{n}"), &key).await.err().unwrap()));
+        answers.push(refusal_of(enrol(&format!("GUESS-{n}"), &key).await.err().unwrap()));
     }
     let (unknown, wait) = (("unknown_code", false), ("too_many", true));
     assert_eq!(answers, [unknown, unknown, unknown, wait, wait]);
     let stranger = Identity { device: DeviceId::new(house.festival, 4_000), ..identity.clone() };
-    assert_eq!(told(Link::open(None, &stranger).await.err().unwrap()), wait, "nor is an id that nobody has looked at");
+    assert_eq!(
+        refusal_of(Link::open(None, &stranger).await.err().unwrap()),
+        wait,
+        "nor is an id that nobody has looked at"
+    );
 
     // Behind the same address: who is enrolled comes and goes, and a good code is good.
     for _ in 0..3 {
@@ -443,13 +447,13 @@ async fn failures_of_others_are_nobody_elses() {
     let fresh = enrol_key(None, &offer, DeviceKey::generate().unwrap()).await.expect("so does a right code");
     Link::open(None, &fresh).await.expect("as a device from now on").close().await;
     let taken = DeviceKey::generate().unwrap();
-    assert_eq!(told(enrol(offer.code(), &taken).await.err().unwrap()), wait, "a code that another key has used");
+    assert_eq!(refusal_of(enrol(offer.code(), &taken).await.err().unwrap()), wait, "a code that another key has used");
 
     // In a device's name, with another key: the device itself is not hurt.
     let impostor = Identity { key: DeviceKey::generate().unwrap(), ..identity.clone() };
     let mut answers = Vec::new();
     for _ in 0..4 {
-        answers.push(told(Link::open(None, &impostor).await.err().unwrap()));
+        answers.push(refusal_of(Link::open(None, &impostor).await.err().unwrap()));
     }
     let bad = ("bad_proof", false);
     assert_eq!(answers, [bad, bad, bad, wait]);

@@ -56,7 +56,7 @@ fn measure(args: &Bar, server: Option<&Server>, admin: &Admin, folder: PathBuf) 
     let transfers = Transfers::start(admin, &evening, args.load.seconds);
     let worked = working.come_home()?;
     let mut report = add_up(&args.customers, worked, transfers.come_home()?, (admin, &evening))?;
-    report.figures.disk_us = DiskUs::of(&disk);
+    report.metrics.disk_us = DiskUs::of(&disk);
     Ok(report)
 }
 
@@ -200,14 +200,14 @@ pub fn add_up(
     (transfers, transfers_per_s): (u64, u64),
     (admin, evening): (&Admin, &Evening),
 ) -> anyhow::Result<BarReport> {
-    let Worked { simulated_devices: terminals, mut figures, complaints } = worked;
+    let Worked { simulated_devices: terminals, mut metrics, complaints } = worked;
     let mut totals = Totals::default();
     terminals.iter().for_each(|terminal| totals.add(&terminal.cashless_model.totals));
     let sum = |of: fn(&Terminal) -> u64| terminals.iter().map(of).sum::<u64>();
-    figures.answered(totals.answered, terminals.iter().map(|terminal| terminal.last_ns).max().unwrap_or_default());
-    figures.busy = sum(|terminal| terminal.busy);
-    figures.resent = sum(|terminal| terminal.resent);
-    figures.slowed = sum(|terminal| terminal.slowed);
+    metrics.answered(totals.answered, terminals.iter().map(|terminal| terminal.last_ns).max().unwrap_or_default());
+    metrics.busy = sum(|terminal| terminal.busy);
+    metrics.resent = sum(|terminal| terminal.resent);
+    metrics.slowed = sum(|terminal| terminal.slowed);
 
     let books = admin.books(&evening.bar)?;
     let by_the_admin = if evening.hot.is_some() { HOT } else { 0 } + 2 * FLOAT * evening.floats.len() as i64;
@@ -223,7 +223,7 @@ pub fn add_up(
     }
     Ok(BarReport {
         mode: "bar",
-        figures,
+        metrics,
         wallets: customers.wallets,
         vendors: customers.vendors,
         hot: customers.hot,

@@ -76,9 +76,9 @@ pub fn run(args: &cli::Echo) -> anyhow::Result<EchoReport> {
 }
 
 fn report<P>(frames: &'static str, worked: Worked<P>, answered: impl Fn(&P) -> u64) -> EchoReport {
-    let Worked { simulated_devices, mut figures, complaints } = worked;
-    figures.answered(simulated_devices.iter().map(answered).sum(), figures.took_ns);
-    EchoReport { mode: "echo", frames, figures, notes: complaints }
+    let Worked { simulated_devices, mut metrics, complaints } = worked;
+    metrics.answered(simulated_devices.iter().map(answered).sum(), metrics.took_ns);
+    EchoReport { mode: "echo", frames, metrics, notes: complaints }
 }
 
 /// The echo's process. It ends with its standard input.

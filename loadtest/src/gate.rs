@@ -56,7 +56,7 @@ fn measure(args: &Gate, server: Option<&Server>, admin: &Admin, folder: PathBuf)
     let Night { festival, target, slots } = night;
     let working = stage::start(&args.load, window, target, slots, server.and_then(Server::watched))?;
     let mut report = add_up(args, working.come_home()?, (admin, &festival))?;
-    report.figures.disk_us = DiskUs::of(&disk);
+    report.metrics.disk_us = DiskUs::of(&disk);
     if let Some(idle) = idle {
         idle.release()?;
     }
@@ -138,20 +138,20 @@ pub fn add_up(
     worked: Worked<Reader>,
     (admin, festival): (&Admin, &Festival),
 ) -> anyhow::Result<GateReport> {
-    let Worked { simulated_devices: readers, mut figures, complaints } = worked;
+    let Worked { simulated_devices: readers, mut metrics, complaints } = worked;
     let mut tally = Tally::default();
     readers.iter().for_each(|reader| tally.add(&reader.model.tally));
     let sum = |of: fn(&Reader) -> u64| readers.iter().map(of).sum::<u64>();
-    figures.answered(tally.answered, figures.took_ns);
-    figures.busy = sum(|reader| reader.busy);
-    figures.lost = sum(Reader::lost);
-    figures.resent = sum(|reader| reader.resent);
-    figures.slowed = sum(|reader| reader.slowed);
+    metrics.answered(tally.answered, metrics.took_ns);
+    metrics.busy = sum(|reader| reader.busy);
+    metrics.lost = sum(Reader::lost);
+    metrics.resent = sum(|reader| reader.resent);
+    metrics.slowed = sum(|reader| reader.slowed);
     // A rejection that no scan of ours can cause would be among the wrong ones; busy is never an answer.
     debug_assert_eq!(tally.rejected[Rejection::Busy as usize], 0);
     let mut report = GateReport {
         mode: "gate",
-        figures,
+        metrics,
         tickets: args.tickets,
         ack: args.ack.policy().word(),
         idle: args.idle,

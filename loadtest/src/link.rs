@@ -125,7 +125,7 @@ impl Link {
         let key = Ed25519KeyPair::from_seed_unchecked(&seed).map_err(|_| anyhow!("no key from a seed"))?;
         let public_key = key.public_key().as_ref().try_into().context("Ed25519 keys have 32 bytes")?;
         let enrol = Enrol { festival: offer.festival, public_key, code: offer.code.as_bytes() };
-        self.say(Frame::Enrol(enrol)).await?;
+        self.send_frame(Frame::Enrol(enrol)).await?;
         let device = self.wait_for(|frame| match frame {
             Frame::Enrolled { device, .. } => Some(*device),
             _ => None,
@@ -138,7 +138,7 @@ impl Link {
     /// # Errors
     /// The server refuses.
     pub async fn hello(&mut self, identity: &Identity) -> anyhow::Result<u64> {
-        self.say(Frame::Hello(identity.device)).await?;
+        self.send_frame(Frame::Hello(identity.device)).await?;
         let challenge = self.wait_for(|frame| match frame {
             Frame::Challenge { nonce, .. } => Some(**nonce),
             _ => None,
@@ -149,7 +149,7 @@ impl Link {
         exported.map_err(|_| anyhow!("TLS exports nothing"))?;
         let signature = identity.key.sign(&proof::message(&nonce, identity.device, &binding));
         let signature = signature.as_ref().try_into().context("signatures have 64 bytes")?;
-        self.say(Frame::Proof(signature)).await?;
+        self.send_frame(Frame::Proof(signature)).await?;
         let welcome = self.wait_for(|frame| match frame {
             Frame::Welcome(welcome) => Some(welcome.next_seq),
             Frame::TerminalWelcome(welcome) => Some(welcome.next_seq),
@@ -158,7 +158,7 @@ impl Link {
         welcome.await.context("proving")
     }
 
-    async fn say(&mut self, frame: Frame<'_>) -> anyhow::Result<()> {
+    async fn send_frame(&mut self, frame: Frame<'_>) -> anyhow::Result<()> {
         // Where it fails, the server's last words say why: the next read finds them.
         let _ = self.send.write_all(&frame.to_bytes()).await;
         Ok(())

@@ -24,23 +24,23 @@ fn run() -> anyhow::Result<ExitCode> {
     match Cli::parse().command {
         Command::Gate(args) => {
             let report = gate::run(&args)?;
-            say(&report, args.load.json, report.is_good())
+            print_report(&report, args.load.json, report.is_good())
         }
         Command::Bar(args) => {
             let report = bar::run(&args)?;
-            say(&report, args.load.json, report.is_good())
+            print_report(&report, args.load.json, report.is_good())
         }
         Command::Mixed(args) => {
             let report = mixed::run(&args)?;
-            say(&report, args.load.json, report.is_good())
+            print_report(&report, args.load.json, report.is_good())
         }
         Command::Echo(args) => {
             let report = echo::run(&args)?;
-            say(&report, args.load.json, report.is_good())
+            print_report(&report, args.load.json, report.is_good())
         }
         Command::Crash(args) => {
             let report = crash::run(&args)?;
-            say(&report, args.json, report.is_good())
+            print_report(&report, args.json, report.is_good())
         }
         Command::Sim(args) => sim::run(args),
         Command::EchoServer => {
@@ -50,7 +50,7 @@ fn run() -> anyhow::Result<ExitCode> {
     }
 }
 
-fn say(report: &(impl Display + Serialize), json: bool, good: bool) -> anyhow::Result<ExitCode> {
+fn print_report(report: &(impl Display + Serialize), json: bool, good: bool) -> anyhow::Result<ExitCode> {
     if json {
         println!("{}", serde_json::to_string(report)?);
     } else {

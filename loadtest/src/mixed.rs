@@ -18,8 +18,8 @@ pub fn run(args: &Mixed) -> anyhow::Result<MixedReport> {
     let (mut report, stopped) = on_a_server(&args.load, |server, admin, folder| {
         let disk = bench_disk(&folder, DISK_S)?;
         let mut report = measure(args, server, admin)?;
-        report.gate.figures.disk_us = DiskUs::of(&disk);
-        report.bar.figures.disk_us = DiskUs::of(&disk);
+        report.gate.metrics.disk_us = DiskUs::of(&disk);
+        report.bar.metrics.disk_us = DiskUs::of(&disk);
         Ok(report)
     })?;
     if let Some(why) = stopped {

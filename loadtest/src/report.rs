@@ -62,7 +62,7 @@ pub struct ViewsFigures {
 
 /// The figures that are the same whatever devices do.
 #[derive(Clone, Debug, Serialize)]
-pub struct Figures {
+pub struct Metrics {
     /// Devices.
     pub connections: u32,
     /// Commands each of them kept under way at most.
@@ -115,7 +115,7 @@ pub struct Figures {
     pub slowed: u64,
 }
 
-impl Figures {
+impl Metrics {
     /// So many were answered until `ns` after the start.
     pub fn answered(&mut self, answered: u64, ns: u64) {
         self.answered = answered;
@@ -183,7 +183,7 @@ pub struct EchoReport {
     pub frames: &'static str,
     /// As everywhere.
     #[serde(flatten)]
-    pub figures: Figures,
+    pub metrics: Metrics,
     /// Broken connections, in words.
     pub notes: Vec<String>,
 }
@@ -191,16 +191,16 @@ pub struct EchoReport {
 impl EchoReport {
     /// Everything came back.
     pub fn is_good(&self) -> bool {
-        self.figures.lost == 0
+        self.metrics.lost == 0
     }
 }
 
 impl fmt::Display for EchoReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { frames, figures, .. } = self;
-        let (connections, seconds, kind) = (figures.connections, figures.seconds, figures.loop_kind());
+        let Self { frames, metrics, .. } = self;
+        let (connections, seconds, kind) = (metrics.connections, metrics.seconds, metrics.loop_kind());
         writeln!(f, "echo: {frames}, {connections} devices, {kind}, {seconds} s")?;
-        figures.rows(f)?;
+        metrics.rows(f)?;
         self.notes.iter().try_for_each(|note| writeln!(f, "  ! {note}"))
     }
 }
@@ -212,7 +212,7 @@ pub struct GateReport {
     pub mode: &'static str,
     /// As everywhere.
     #[serde(flatten)]
-    pub figures: Figures,
+    pub metrics: Metrics,
     /// Tickets, over all readers.
     pub tickets: u32,
     /// `durable` or `decided`.
@@ -239,7 +239,7 @@ pub struct GateReport {
 impl GateReport {
     /// Nothing was wrong, lost or doubled.
     pub fn is_good(&self) -> bool {
-        self.wrong == 0 && self.figures.lost == 0 && self.double_admitted == 0 && self.counts_agree
+        self.wrong == 0 && self.metrics.lost == 0 && self.double_admitted == 0 && self.counts_agree
     }
 }
 
@@ -251,14 +251,14 @@ pub fn rejected(counts: &[u64; Rejection::NUMBERS]) -> BTreeMap<&'static str, u6
 
 impl fmt::Display for GateReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { mode, figures, ack, idle, .. } = self;
-        let (connections, seconds, kind) = (figures.connections, figures.seconds, figures.loop_kind());
+        let Self { mode, metrics, ack, idle, .. } = self;
+        let (connections, seconds, kind) = (metrics.connections, metrics.seconds, metrics.loop_kind());
         writeln!(f, "{mode}: {connections} readers, {idle} idle, {kind}, {seconds} s, {ack}")?;
-        figures.rows(f)?;
+        metrics.rows(f)?;
         let mut row = |name: &str, value: String| writeln!(f, "  {name:<16} {value}");
         row("answers", format!("{} admitted, {} exited, {:?}", self.admitted, self.exited, self.rejected))?;
         let Self { wrong, double_admitted, conflicts, .. } = self;
-        let (lost, agree) = (figures.lost, if self.counts_agree { "agree" } else { "DIFFER" });
+        let (lost, agree) = (metrics.lost, if self.counts_agree { "agree" } else { "DIFFER" });
         row(
             "checked",
             format!(
@@ -276,7 +276,7 @@ pub struct BarReport {
     pub mode: &'static str,
     /// As everywhere.
     #[serde(flatten)]
-    pub figures: Figures,
+    pub metrics: Metrics,
     /// Wallets, over all terminals.
     pub wallets: u32,
     pub vendors: u16,
@@ -315,19 +315,19 @@ impl BarReport {
     /// Nothing was wrong or lost, to the cent.
     pub fn is_good(&self) -> bool {
         let money = self.money_created == 0 && self.money_lost == 0 && self.books_agree;
-        self.wrong == 0 && self.figures.lost == 0 && self.balances_wrong == 0 && money
+        self.wrong == 0 && self.metrics.lost == 0 && self.balances_wrong == 0 && money
     }
 }
 
 impl fmt::Display for BarReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { figures, wallets, vendors, hot, .. } = self;
-        let (connections, seconds, kind) = (figures.connections, figures.seconds, figures.loop_kind());
+        let Self { metrics, wallets, vendors, hot, .. } = self;
+        let (connections, seconds, kind) = (metrics.connections, metrics.seconds, metrics.loop_kind());
         writeln!(
             f,
             "bar: {connections} terminals, {wallets} wallets, {vendors} vendors, {hot} hot, {kind}, {seconds} s"
         )?;
-        figures.rows(f)?;
+        metrics.rows(f)?;
         let mut row = |name: &str, value: String| writeln!(f, "  {name:<16} {value}");
         let Self { debits, refunds, topups, transfers, transfers_per_s, rejected, .. } = self;
         row("answers", format!("{debits} paid, {refunds} refunded, {topups} topped up, {rejected:?}"))?;
@@ -335,7 +335,7 @@ impl fmt::Display for BarReport {
             row("transfers", format!("{transfers}, {transfers_per_s} a second"))?;
         }
         let Self { wrong, balances_checked, balances_wrong, money_created, money_lost, .. } = self;
-        let (lost, agree) = (figures.lost, if self.books_agree { "agree" } else { "DIFFER" });
+        let (lost, agree) = (metrics.lost, if self.books_agree { "agree" } else { "DIFFER" });
         row("checked", format!("{wrong} wrong, {lost} lost, {balances_wrong} of {balances_checked} balances wrong"))?;
         row("money", format!("{money_created} created, {money_lost} lost, books {agree}"))?;
         self.notes.iter().try_for_each(|note| writeln!(f, "  ! {note}"))
@@ -367,7 +367,7 @@ impl fmt::Display for MixedReport {
 
 /// What `crash` found about money.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct MoneyFigures {
+pub struct MoneyMetrics {
     pub terminals: u32,
     /// Wallets, over all terminals.
     pub wallets: u32,
@@ -412,7 +412,7 @@ pub struct MoneyFigures {
     pub books_agree: bool,
 }
 
-impl MoneyFigures {
+impl MoneyMetrics {
     /// Nothing was lost, nothing happened twice, not a cent is missing.
     pub fn is_good(&self) -> bool {
         let books = self.balances_wrong == 0 && self.in_transit == 0 && self.books_agree;
@@ -446,7 +446,7 @@ pub struct CrashReport {
     /// From the start of the process to readiness, in ms.
     pub ready_ms: Quantiles,
     /// At the bars.
-    pub money: MoneyFigures,
+    pub money: MoneyMetrics,
     /// Records that the engine's audit read at the end.
     pub audited: u64,
     /// What it found.
@@ -471,11 +471,11 @@ impl fmt::Display for CrashReport {
         row("ready again", format!("p50 {} ms, max {} ms", self.ready_ms.p50, self.ready_ms.max))?;
         let Self { lost, doubled, wrong, conflicts, .. } = self;
         row("checked", format!("{lost} lost, {doubled} doubled, {wrong} wrong, {conflicts} conflicts"))?;
-        let MoneyFigures { acknowledged, journaled, payments, taps, refunds, topups, .. } = &self.money;
+        let MoneyMetrics { acknowledged, journaled, payments, taps, refunds, topups, .. } = &self.money;
         let kinds =
             format!("{payments} paid, {taps} of them by moving wristbands; {refunds} refunded, {topups} topped up");
         row("money", format!("{acknowledged} acknowledged, {journaled} in the journal ({kinds})"))?;
-        let MoneyFigures { transfers, transfers_refused, tag_changes, tags_lost, resent, asked_again, .. } =
+        let MoneyMetrics { transfers, transfers_refused, tag_changes, tags_lost, resent, asked_again, .. } =
             &self.money;
         row(
             "office",
@@ -484,7 +484,7 @@ impl fmt::Display for CrashReport {
             ),
         )?;
         row("again", format!("{resent} commands and {asked_again} calls"))?;
-        let MoneyFigures { lost, doubled, wrong, balances_checked, balances_wrong, in_transit, .. } = &self.money;
+        let MoneyMetrics { lost, doubled, wrong, balances_checked, balances_wrong, in_transit, .. } = &self.money;
         let agree = if self.money.books_agree { "agree" } else { "DIFFER" };
         row(
             "money checked",

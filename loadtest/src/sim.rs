@@ -15,16 +15,16 @@
 mod admin;
 mod bank;
 mod books;
+mod delivery;
 mod device;
 mod dice;
 mod disk;
-mod door;
-mod hands;
+mod gateway;
 mod judge;
 mod net;
 mod node;
+mod passed_on;
 mod people;
-mod post;
 mod rest;
 pub mod seeds;
 mod setup;
@@ -209,39 +209,39 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     wake(plant)?;
     let mut report = run_seeds(all, args.steps, |so_far| {
         if !args.json && so_far.seeds.is_multiple_of(100) {
-            say(&format!("{} seeds, {} steps, no rule broken", so_far.seeds, so_far.counts.steps));
+            print_line(&format!("{} seeds, {} steps, no rule broken", so_far.seeds, so_far.counts.steps));
         }
     });
     wake(None).or_else(|error| if plant.is_none() { Ok(()) } else { Err(error) })?;
     report.plant = plant.map(Plant::word);
     if args.json {
-        say(&serde_json::to_string(&report)?);
+        print_line(&serde_json::to_string(&report)?);
     } else {
-        tell(&report, began.elapsed().as_secs_f64());
+        print_report(&report, began.elapsed().as_secs_f64());
     }
     let broken = report.violation.is_some();
     Ok(if broken == plant.is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn tell(report: &Report, seconds: f64) {
+fn print_report(report: &Report, seconds: f64) {
     let Counts { steps, commands, acknowledged, written, written_here, crashes, money, faults, .. } = &report.counts;
-    say(&format!(
+    print_line(&format!(
         "{} seeds in {seconds:.1} s: {steps} steps, {commands} commands, {acknowledged} acknowledged, {crashes} crashes",
         report.seeds
     ));
-    say(&format!("  {written} records became durable; {written_here} were written on the shard's own thread"));
+    print_line(&format!("  {written} records became durable; {written_here} were written on the shard's own thread"));
     for (kind, count) in money.iter().chain(faults) {
-        say(&format!("  {kind:<18} {count}"));
+        print_line(&format!("  {kind:<18} {count}"));
     }
     if let (Some(seed), Some(Violation { rule, found })) = (report.failed_seed, &report.violation) {
-        say(&format!("seed {seed} breaks a rule: {rule}\n  {found}\nagain: loadtest sim --seed {seed}"));
+        print_line(&format!("seed {seed} breaks a rule: {rule}\n  {found}\nagain: loadtest sim --seed {seed}"));
     } else {
-        say("no rule broken");
+        print_line("no rule broken");
     }
 }
 
 #[allow(clippy::print_stdout)] // a report is what this command is for
-fn say(line: &str) {
+fn print_line(line: &str) {
     println!("{line}");
 }
 

@@ -12,7 +12,7 @@ use crate::cli::Load;
 use crate::link::Target;
 use crate::load::{self, Home, Plan, Running, Slot};
 use crate::machine::{ThreadUsage, Ticks, Usage, disk_bytes, threads, usage};
-use crate::report::{Figures, Quantiles, ViewsFigures};
+use crate::report::{Metrics, Quantiles, ViewsFigures};
 use crate::server::{Program, Server, default_folder};
 use crate::simulated::{Latencies, SimulatedDevice};
 
@@ -82,7 +82,7 @@ pub struct Worked<P> {
     /// The devices, as they came home.
     pub simulated_devices: Vec<P>,
     /// What is the same for all kinds of them; how much was answered, and what the disk does, is for the caller to say.
-    pub figures: Figures,
+    pub metrics: Metrics,
     /// Complaints of connections.
     pub complaints: Vec<String>,
 }
@@ -158,7 +158,7 @@ impl<P: SimulatedDevice> Working<P> {
             let cores = used(name, &threads_now).0.as_secs_f64() / asked_for;
             (cores >= 0.005).then(|| (name.clone(), (cores * 100.0).round() / 100.0))
         };
-        let figures = Figures {
+        let metrics = Metrics {
             connections: load.connections,
             window,
             target_rate: load.rate,
@@ -184,7 +184,7 @@ impl<P: SimulatedDevice> Working<P> {
             resent: 0,
             slowed: 0,
         };
-        Ok(Worked { simulated_devices, figures, complaints })
+        Ok(Worked { simulated_devices, metrics, complaints })
     }
 }
 

@@ -431,7 +431,7 @@ mod tests {
         TerminalAnswer { verdict, flags: 0, currency, order, amount, balance, wallet, serial, at: Timestamp(1) }
     }
 
-    fn hear(terminal: &mut Terminal, seq: u64) {
+    fn answer(terminal: &mut Terminal, seq: u64) {
         let answer = right(terminal, seq);
         terminal.heard(&Frame::CashlessAnswer { seq, answer }, 5, &mut Latencies::default()).unwrap();
     }
@@ -445,7 +445,7 @@ mod tests {
         let busy = Frame::Busy { seq: 2, rejection: Rejection::Busy, retry_after_ms: 3 };
         terminal.heard(&busy, 0, &mut Latencies::default()).unwrap();
         assert_eq!(terminal.next_retry_ns(), Some(3_000_000));
-        hear(&mut terminal, 1);
+        answer(&mut terminal, 1);
         out.clear();
         terminal.ask_again(3_000_000, &mut out);
         assert_eq!(frames(&out), [(2, 2, false)], "the floor has risen");
@@ -454,13 +454,13 @@ mod tests {
         assert_eq!(frames(&out), [(2, 2, true)]);
         terminal.ask_at_the_end(5, &mut out);
         assert!(!terminal.is_done() && frames(&out).len() == 1, "somebody is still being served");
-        hear(&mut terminal, 2);
+        answer(&mut terminal, 2);
         let mut counted = 0;
         while !terminal.is_done() {
             out.clear();
             terminal.ask_at_the_end(6, &mut out);
             for (seq, ..) in frames(&out) {
-                hear(&mut terminal, seq);
+                answer(&mut terminal, seq);
                 counted += 1;
             }
         }
@@ -506,11 +506,11 @@ mod tests {
         let mut out = Vec::new();
         assert!(terminal.ask(0, 0, &mut out));
         let first = right(&terminal, 1);
-        hear(&mut terminal, 1);
+        answer(&mut terminal, 1);
         terminal.resume(1, &mut out);
         assert!(terminal.ask(2, 2, &mut out) && terminal.ask(2, 2, &mut out));
-        hear(&mut terminal, 2);
-        hear(&mut terminal, 3);
+        answer(&mut terminal, 2);
+        answer(&mut terminal, 3);
         assert_eq!(terminal.floor(), 1, "it waits for the first");
         terminal.heard(&Frame::CashlessAnswer { seq: 1, answer: first }, 3, &mut Latencies::default()).unwrap();
         assert_eq!(

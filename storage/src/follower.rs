@@ -141,7 +141,7 @@ pub trait Target: Send {
     ///
     /// # Errors
     /// As [`Target::add`].
-    fn look(&mut self, _at: &Followed) -> Result<(), Self::Error> {
+    fn check(&mut self, _at: &Followed) -> Result<(), Self::Error> {
         Ok(())
     }
 
@@ -378,7 +378,7 @@ impl<T: Target> Shared<T> {
                 (unflushed, flushed_at) = (false, Instant::now());
             }
             if !stopping {
-                following.look()?;
+                following.check()?;
             }
             if stopping || (step.at_end && self.pause(self.pace.pause_ms) && !unflushed) {
                 return Ok(());

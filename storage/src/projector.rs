@@ -165,7 +165,7 @@ impl Target for Folding {
         self.views.flush()
     }
 
-    fn look(&mut self, at: &Followed) -> Result<(), ViewsError> {
+    fn check(&mut self, at: &Followed) -> Result<(), ViewsError> {
         let Some(beside) = &self.beside else { return Ok(()) };
         let suspected = beside.shown.suspected.swap(false, Ordering::AcqRel);
         beside.checks().turn(&*beside.journal, &*self.views, at, suspected)

@@ -34,7 +34,7 @@ struct DeferredReply<R> {
 }
 
 impl<R> Waiter<R> {
-    fn told(self, answer: AdminAnswer) -> Effect<R> {
+    fn answered(self, answer: AdminAnswer) -> Effect<R> {
         Effect::Admin { to: self.to, answer, repeated: self.repeated }
     }
 }
@@ -59,7 +59,7 @@ impl<R> DeferredReplies<R> {
     pub(super) fn finished(&mut self, op: u64, answer: AdminAnswer) -> impl Iterator<Item = Effect<R>> + use<R> {
         let waiters = self.operations.remove(&op).unwrap_or_default();
         self.waiters -= waiters.len();
-        waiters.into_iter().map(move |waiter| waiter.told(answer))
+        waiters.into_iter().map(move |waiter| waiter.answered(answer))
     }
 
     /// An answer waits until other shards have our messages, and then for the newest record in flight: those messages may be
@@ -77,7 +77,7 @@ impl<R> DeferredReplies<R> {
     pub(super) fn delivered(&mut self, shard: &Shard) -> impl Iterator<Item = Effect<R>> + use<R> {
         let ready = |held: &mut DeferredReply<R>| held.until.iter().all(|&(to, n)| shard.delivered(to) >= n);
         let ready: Vec<DeferredReply<R>> = self.held.extract_if(.., ready).collect();
-        ready.into_iter().map(|held| held.waiter.told(held.answer))
+        ready.into_iter().map(|held| held.waiter.answered(held.answer))
     }
 
     /// Who has waited too long: another shard is down or slow. What was begun goes on, and whoever asks again with the
@@ -92,14 +92,14 @@ impl<R> DeferredReplies<R> {
             !waiters.is_empty()
         });
         self.waiters -= overdue.len() - held;
-        overdue.into_iter().map(|waiter| waiter.told(AdminAnswer::Rejected(Rejection::StillPending)))
+        overdue.into_iter().map(|waiter| waiter.answered(AdminAnswer::Rejected(Rejection::StillPending)))
     }
 
     /// Who waits for a shard that is down: that may take longer than anybody has patience.
     pub(super) fn waiting_for(&mut self, down: impl Fn(ShardId) -> bool) -> impl Iterator<Item = Effect<R>> {
         let waiting = self.held.extract_if(.., |held| held.until.iter().any(|(shard, _)| down(*shard)));
         let waiting: Vec<_> = waiting.map(|held| held.waiter).collect();
-        waiting.into_iter().map(|waiter| waiter.told(AdminAnswer::Rejected(Rejection::StillPending)))
+        waiting.into_iter().map(|waiter| waiter.answered(AdminAnswer::Rejected(Rejection::StillPending)))
     }
 
     /// Gives up everything: who waits.

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Check, Found};
+use super::{Check, Findings};
 use crate::cashless::event::CashlessEvent;
 use crate::event::Event;
 use crate::gates::admission::{NO_DEVICE, UNDO_WITHIN_MS};
@@ -119,7 +119,7 @@ impl Books {
         self.codes.retain(|_, (until, _)| *until >= at);
     }
 
-    pub(super) fn event(&mut self, event: &Event, at: Timestamp, found: &mut Found) {
+    pub(super) fn event(&mut self, event: &Event, at: Timestamp, found: &mut Findings) {
         match event {
             Event::Scanned(scanned) => self.scanned(scanned, at, found),
             Event::Undone(undone) => self.undone(undone, at, found),
@@ -237,7 +237,7 @@ impl Books {
         }
     }
 
-    fn by_hand(&mut self, done: &DoneByHand, at: Timestamp, found: &mut Found) {
+    fn by_hand(&mut self, done: &DoneByHand, at: Timestamp, found: &mut Findings) {
         match done {
             DoneByHand::Reopened { .. } => {
                 let was = self.status;
@@ -286,7 +286,7 @@ impl Books {
     }
 
     /// As with a shown answer that stands, but for what nobody may overrule.
-    fn admitted_by_hand(&mut self, admitted: &AdmittedByHand, at: Timestamp, found: &mut Found) {
+    fn admitted_by_hand(&mut self, admitted: &AdmittedByHand, at: Timestamp, found: &mut Findings) {
         let zone = usize::from(admitted.zone.0);
         let fits = zone < self.zones.len() && self.gates.get(usize::from(admitted.gate.0)) == Some(&admitted.zone);
         let what = || format!("{} was let in by hand to zone {zone}", admitted.ticket);
@@ -308,7 +308,7 @@ impl Books {
         self.sums(admitted.zone, admitted.occupancy, found);
     }
 
-    fn offered(&mut self, code_hash: &[u8; 32], until: Timestamp, found: &mut Found) {
+    fn offered(&mut self, code_hash: &[u8; 32], until: Timestamp, found: &mut Findings) {
         let before = self.codes.insert(*code_hash, (until, false));
         found.check(Check::Once, before.is_none(), || "an enrolment code again".into());
     }
@@ -320,7 +320,7 @@ impl Books {
         gate: Option<u16>,
         code_hash: &[u8; 32],
         at: Timestamp,
-        found: &mut Found,
+        found: &mut Findings,
     ) {
         let next = device.number() as usize == self.devices.len();
         found.check(Check::Known, next, || format!("device {device} is not the next"));
@@ -330,7 +330,7 @@ impl Books {
         self.devices.push(Device { gate, revoked: false, floor: 0, answered: BTreeSet::new() });
     }
 
-    fn zone_put(&mut self, zone: ZoneNo, parent: Option<ZoneNo>, capacity: u32, found: &mut Found) {
+    fn zone_put(&mut self, zone: ZoneNo, parent: Option<ZoneNo>, capacity: u32, found: &mut Findings) {
         let no = usize::from(zone.0);
         let fits = match self.zones.get(no) {
             Some(known) => known.parent == parent,
@@ -346,7 +346,7 @@ impl Books {
     }
 
     /// A device's command takes effect once, at its own gate, and not after it was revoked.
-    fn command(&mut self, device: DeviceId, seq: u64, floor: u64, verdict: Verdict, found: &mut Found) {
+    fn command(&mut self, device: DeviceId, seq: u64, floor: u64, verdict: Verdict, found: &mut Findings) {
         if let Verdict::Rejected(_) = verdict {
             found.report.rejected += 1;
         }
@@ -361,7 +361,7 @@ impl Books {
         found.check(Check::Revoked, refused, || format!("device {device} was revoked, and decided {verdict:?}"));
     }
 
-    fn scanned(&mut self, scanned: &Scanned, at: Timestamp, found: &mut Found) {
+    fn scanned(&mut self, scanned: &Scanned, at: Timestamp, found: &mut Findings) {
         let device = scanned.device;
         self.command(device, scanned.seq, scanned.floor, scanned.verdict, found);
         let gate = self.devices.get(device.number() as usize).and_then(|known| known.gate);
@@ -400,7 +400,7 @@ impl Books {
         self.sums(scanned.zone, scanned.occupancy, found);
     }
 
-    fn admitted(&mut self, seat: Seat, scanned: &Scanned, at: Timestamp, found: &mut Found) {
+    fn admitted(&mut self, seat: Seat, scanned: &Scanned, at: Timestamp, found: &mut Findings) {
         found.report.admitted += 1;
         let zone = usize::from(scanned.zone.0);
         let perimeter = self.zones[zone].parent.is_none();
@@ -459,7 +459,7 @@ impl Books {
         self.last.insert(seat, Last { at, device, gate, minute, zone, entered: true, zones: entered, first_entry });
     }
 
-    fn exited(&mut self, seat: Seat, scanned: &Scanned, at: Timestamp, found: &mut Found) {
+    fn exited(&mut self, seat: Seat, scanned: &Scanned, at: Timestamp, found: &mut Findings) {
         found.report.exited += 1;
         let zone = usize::from(scanned.zone.0);
         let inside = self.zones[zone].inside.contains(&seat);
@@ -482,7 +482,7 @@ impl Books {
         self.last.insert(seat, Last { at, device, gate, minute, zone, entered: false, zones: left, first_entry });
     }
 
-    fn undone(&mut self, undone: &Undone, at: Timestamp, found: &mut Found) {
+    fn undone(&mut self, undone: &Undone, at: Timestamp, found: &mut Findings) {
         if let Some(by) = undone.by {
             self.command(by.device, by.seq, by.floor, undone.verdict, found);
         }
@@ -534,7 +534,7 @@ impl Books {
     }
 
     /// What the event says of the zone, against our own count.
-    fn sums(&self, zone: ZoneNo, recorded: u32, found: &mut Found) {
+    fn sums(&self, zone: ZoneNo, recorded: u32, found: &mut Findings) {
         let Some(zone) = self.zones.get(usize::from(zone.0)) else { return };
         let (inside, moved) = (zone.occupancy(), zone.came.saturating_sub(zone.left));
         found.check(Check::Occupancy, recorded == inside && moved == u64::from(inside), || {
@@ -542,7 +542,7 @@ impl Books {
         });
     }
 
-    fn quota(&self, category: usize, found: &mut Found) {
+    fn quota(&self, category: usize, found: &mut Findings) {
         let Category { live, values: CategoryValues { quota, .. }, .. } = self.categories[category];
         found.check(Check::Quota, live <= quota, || format!("category {category}: {live} tickets, quota {quota}"));
     }
@@ -557,7 +557,7 @@ impl Books {
         inside.fold(0, |mask, (_, no)| mask | ZoneNo(no).bit())
     }
 
-    fn seat(&self, id: TicketId, found: &mut Found) -> Option<Seat> {
+    fn seat(&self, id: TicketId, found: &mut Findings) -> Option<Seat> {
         let ticket =
             self.categories.get(usize::from(id.category().0)).and_then(|c| c.tickets.get(id.serial() as usize));
         let known = id.festival() == self.id && ticket.is_some_and(|ticket| ticket.nonce == id.nonce());
@@ -576,14 +576,14 @@ impl Books {
         category.live = category.live + u32::from(to.is_live()) - u32::from(from.is_live());
     }
 
-    fn device(&mut self, id: DeviceId, found: &mut Found) -> Option<&mut Device> {
+    fn device(&mut self, id: DeviceId, found: &mut Findings) -> Option<&mut Device> {
         let device = self.devices.get_mut(id.number() as usize).filter(|_| id.festival() == self.id);
         found.check(Check::OwnFestival, device.is_some(), || format!("{id} is no device of this festival"));
         device
     }
 
     /// Whether a replayed festival tells the same story.
-    pub(super) fn compare(&self, replayed: &Festival, found: &mut Found) {
+    pub(super) fn compare(&self, replayed: &Festival, found: &mut Findings) {
         let mut same = |holds: bool, what: &str| {
             found.check(Check::Replay, holds, || format!("festival {}: {what} came out otherwise in replay", self.id));
         };

@@ -13,7 +13,7 @@ mod wallets;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::{Check, Found};
+use super::{Check, Findings};
 use crate::cashless::Cashless;
 use crate::cashless::command::{CashlessPolicy, ProductValues, Source, SourceKind, VendorValues};
 use crate::cashless::event::{CashlessEvent, Lots};
@@ -181,7 +181,7 @@ impl MoneyBooks {
         core::hint::black_box(seen);
     }
 
-    pub(super) fn event(&mut self, event: &Event, found: &mut Found) {
+    pub(super) fn event(&mut self, event: &Event, found: &mut Findings) {
         match event {
             Event::Transaction(t) => self.transaction(t, found),
             Event::Scanned(scanned) => self.scanned(scanned, found),
@@ -217,12 +217,12 @@ impl MoneyBooks {
         self.directory.get_mut(&device.festival())?.terminals.get_mut(&device.number())
     }
 
-    fn at_home(&self, home: Home, found: &mut Found) {
+    fn at_home(&self, home: Home, found: &mut Findings) {
         let shard = home.shard(self.of);
         found.check(Check::Known, shard == self.id, || format!("{home:?} lives in shard {}", shard.0));
     }
 
-    fn cashless(&mut self, event: &CashlessEvent, found: &mut Found) {
+    fn cashless(&mut self, event: &CashlessEvent, found: &mut Findings) {
         match event {
             CashlessEvent::PolicySet { .. }
             | CashlessEvent::VendorPut { .. }
@@ -282,7 +282,7 @@ impl MoneyBooks {
     }
 
     /// A line of the directory, own or told.
-    fn put(&mut self, entry: &Entry, found: &mut Found) {
+    fn put(&mut self, entry: &Entry, found: &mut Findings) {
         let fits = match entry {
             Entry::Festival { festival, policy, status } => {
                 self.directory.entry(*festival).or_insert_with(|| Known {
@@ -333,7 +333,7 @@ impl MoneyBooks {
         found.check(Check::Directory, fits, || format!("{entry:?} does not follow what was known"));
     }
 
-    fn sent(&mut self, to: ShardId, n: u64, message: &Message, found: &mut Found) {
+    fn sent(&mut self, to: ShardId, n: u64, message: &Message, found: &mut Findings) {
         let known = to != self.id && to.0 < self.of;
         if !found.check(Check::Messages, known, || format!("a message to shard {}", to.0)) {
             return;
@@ -345,7 +345,7 @@ impl MoneyBooks {
         self.promised(to, message, found);
     }
 
-    fn received(&mut self, from: ShardId, n: u64, message: &Message, found: &mut Found) {
+    fn received(&mut self, from: ShardId, n: u64, message: &Message, found: &mut Findings) {
         let known = from != self.id && from.0 < self.of;
         if !found.check(Check::Messages, known, || format!("a message from shard {}", from.0)) {
             return;
@@ -363,7 +363,7 @@ impl MoneyBooks {
     }
 
     /// Whether what one shard took in is what the others have sent it, and what they know of festivals is what these are.
-    pub(super) fn pairs(&self, all: &[&Self], found: &mut Found) {
+    pub(super) fn pairs(&self, all: &[&Self], found: &mut Findings) {
         let mut quiet = true;
         for other in all.iter().filter(|other| other.id != self.id) {
             let (sender, receiver) = (&other.peers[usize::from(self.id.0)], &self.peers[usize::from(other.id.0)]);
@@ -389,7 +389,7 @@ impl MoneyBooks {
     }
 
     /// Whether the replayed state tells the same story.
-    pub(super) fn compare(&self, replayed: &Cashless, found: &mut Found) {
+    pub(super) fn compare(&self, replayed: &Cashless, found: &mut Findings) {
         let mut same = |holds: bool, what: &str| {
             found.check(Check::Replay, holds, || format!("shard {}: {what} came out otherwise in replay", self.id.0));
         };

@@ -13,7 +13,7 @@ use crate::model::ids::{FestivalId, TagUid, TransactionId, WalletId};
 use crate::model::principal::Principal;
 use crate::model::rejection::Rejection;
 use crate::model::time::{MINUTE_MS, Timestamp};
-use crate::shard::outbox::Named;
+use crate::shard::outbox::TagTarget;
 
 /// After so long the other side of a transfer is asked to let it be. Only that side can say that it has not happened.
 pub const TRANSFER_DEADLINE_MS: i64 = MINUTE_MS / 2;
@@ -90,7 +90,7 @@ pub struct Giving {
     /// The tag.
     pub tag: TagUid,
     /// What was asked for.
-    pub named: Named,
+    pub named: TagTarget,
     /// Which festival gives it out.
     pub festival: FestivalId,
     /// Wallets and festivals that were asked and have not answered.
@@ -178,7 +178,7 @@ impl Ops {
     pub(super) fn asks(
         &mut self,
         op: u64,
-        (tag, named): (TagUid, Named),
+        (tag, named): (TagUid, TagTarget),
         festival: FestivalId,
         asker: Asker,
         at: Timestamp,
@@ -196,7 +196,7 @@ impl Ops {
     pub(super) fn answered(
         &mut self,
         op: u64,
-        named: Named,
+        named: TagTarget,
         carry: bool,
         no: Option<Rejection>,
     ) -> Option<(u64, Asker, AdminAnswer)> {
@@ -222,8 +222,8 @@ impl Ops {
     fn ended(&mut self, op: u64) -> Option<(u64, Asker, AdminAnswer)> {
         let giving = self.giving(op).filter(|giving| giving.asked == 0 && giving.carries == 0)?;
         let answer = match giving.named {
-            Named::Wallet(wallet, _) => AdminAnswer::Wallet(wallet),
-            Named::Ticket(_) => AdminAnswer::Done,
+            TagTarget::Wallet(wallet, _) => AdminAnswer::Wallet(wallet),
+            TagTarget::Ticket(_) => AdminAnswer::Done,
         };
         Some((op, self.end(op)?.asker, answer))
     }

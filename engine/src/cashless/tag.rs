@@ -11,7 +11,7 @@ use crate::cashless::view::{TagState, TagView};
 use crate::model::ids::{FestivalId, TagUid, TicketId, WalletId};
 use crate::model::rejection::Rejection;
 use crate::model::time::Timestamp;
-use crate::shard::outbox::Named;
+use crate::shard::outbox::TagTarget;
 
 /// How many wallets a tag remembers that it named before.
 pub const EARLIER_MAX: usize = 8;
@@ -137,21 +137,21 @@ impl Tags {
     }
 
     /// The wallet that a tag names or is about to.
-    pub(crate) fn wallet_of(&self, tag: TagUid) -> Option<Named> {
+    pub(crate) fn wallet_of(&self, tag: TagUid) -> Option<TagTarget> {
         let known = self.tags.get(&tag)?;
-        (known.state != TagState::Free).then_some(Named::Wallet(known.wallet, known.version))
+        (known.state != TagState::Free).then_some(TagTarget::Wallet(known.wallet, known.version))
     }
 
     /// The ticket that a tag names or is about to.
-    pub(crate) fn ticket_of(&self, tag: TagUid) -> Option<Named> {
-        self.tags.get(&tag)?.ticket.map(|bound| Named::Ticket(bound.ticket))
+    pub(crate) fn ticket_of(&self, tag: TagUid) -> Option<TagTarget> {
+        self.tags.get(&tag)?.ticket.map(|bound| TagTarget::Ticket(bound.ticket))
     }
 
     /// Whether what a tag is about to name has been asked, and has not answered.
-    pub(crate) fn is_asking(&self, tag: TagUid, named: Named) -> bool {
+    pub(crate) fn is_asking(&self, tag: TagUid, named: TagTarget) -> bool {
         self.tags.get(&tag).is_some_and(|known| match named {
-            Named::Wallet(..) => known.state == TagState::Linking,
-            Named::Ticket(_) => known.ticket.is_some_and(|bound| !bound.taken),
+            TagTarget::Wallet(..) => known.state == TagState::Linking,
+            TagTarget::Ticket(_) => known.ticket.is_some_and(|bound| !bound.taken),
         })
     }
 

@@ -19,7 +19,7 @@ macro_rules! rejections {
                 match self { $(Rejection::$name => $code,)* }
             }
             /// What to say to the person in front of you.
-            pub fn say(self) -> &'static str {
+            pub fn sentence(self) -> &'static str {
                 match self { $(Rejection::$name => $say,)* }
             }
             /// The rejection with this number.

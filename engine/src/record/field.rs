@@ -22,7 +22,7 @@ use crate::record::decode;
 use crate::record::table::{FieldText, MessageText, Table};
 use crate::record::transaction::{lot_from_proto, lot_to_proto};
 use crate::record::wire::{Fields, write_message};
-use crate::shard::outbox::{Message, Named};
+use crate::shard::outbox::{Message, TagTarget};
 
 /// As it is written for want of a word in the table. Whoever counts has small numbers, so `u64` is `uint64`.
 pub(crate) enum Usual {}
@@ -382,9 +382,9 @@ impl Field for Principal {
     }
 }
 
-impl Field for Named {
+impl Field for TagTarget {
     fn describe(name: &str, number: u32, to: &mut Vec<FieldText>) {
-        to.push(FieldText::new("Named", name, number));
+        to.push(FieldText::new("TagTarget", name, number));
     }
     fn write(&self, number: u32, out: &mut Vec<u8>) {
         write_message([number], out, |out| match self {
@@ -404,9 +404,9 @@ impl Field for Named {
     }
 }
 
-impl Field<Optional> for Option<Named> {
+impl Field<Optional> for Option<TagTarget> {
     fn describe(name: &str, number: u32, to: &mut Vec<FieldText>) {
-        Named::describe(name, number, to);
+        TagTarget::describe(name, number, to);
     }
     fn write(&self, number: u32, out: &mut Vec<u8>) {
         if let Some(named) = self {
@@ -414,7 +414,7 @@ impl Field<Optional> for Option<Named> {
         }
     }
     fn read(from: Fields<'_>, number: u32) -> Option<Self> {
-        from.get(number).map_or(Some(None), |_| Named::read(from, number).map(Some))
+        from.get(number).map_or(Some(None), |_| TagTarget::read(from, number).map(Some))
     }
 }
 

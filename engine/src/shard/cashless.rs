@@ -15,7 +15,7 @@ use crate::model::time::Timestamp;
 use crate::plants::{Plant, planted};
 use crate::record::Writer;
 use crate::shard::dedupe::Seen;
-use crate::shard::outbox::{DELIVER_MAX, Entry, Message, Named, OPS_MAX};
+use crate::shard::outbox::{DELIVER_MAX, Entry, Message, OPS_MAX, TagTarget};
 use crate::shard::{Hold, Shard, Step};
 
 impl Shard {
@@ -123,7 +123,7 @@ impl Shard {
                     lots: t.lots.clone(),
                     account: self.merges(t, action),
                 };
-                self.tell(Home::Wallet(to).shard(self.shards), message, now, writer, out);
+                self.notify(Home::Wallet(to).shard(self.shards), message, now, writer, out);
             }
             (
                 Event::Cashless(CashlessEvent::TagLinking { tag, wallet, version, op, .. }),
@@ -139,26 +139,26 @@ impl Shard {
                     create: *create,
                     from: None,
                 };
-                self.tell(Home::Wallet(*wallet).shard(self.shards), message, now, writer, out);
+                self.notify(Home::Wallet(*wallet).shard(self.shards), message, now, writer, out);
             }
             (Event::Cashless(CashlessEvent::CurrencyChanging { festival, op, .. }), _) => {
                 let message = Message::CurrencyAsk { op: *op, festival: *festival };
-                self.tell_others(&message, now, writer, out);
+                self.notify_others(&message, now, writer, out);
             }
             (Event::Cashless(CashlessEvent::TagBinding { tag, ticket, op }), _) => {
                 let message = Message::Bind { op: *op, tag: *tag, ticket: *ticket, from: None };
-                self.tell(Home::Festival(ticket.festival()).shard(self.shards), message, now, writer, out);
+                self.notify(Home::Festival(ticket.festival()).shard(self.shards), message, now, writer, out);
             }
             (Event::Cashless(CashlessEvent::WalletTagLost { wallet, tag, version, op }), _) => {
-                let message = Message::Lost { tag: *tag, named: Named::Wallet(*wallet, *version), op: *op };
-                self.tell(Home::Tag(*tag).shard(self.shards), message, now, writer, out);
+                let message = Message::Lost { tag: *tag, named: TagTarget::Wallet(*wallet, *version), op: *op };
+                self.notify(Home::Tag(*tag).shard(self.shards), message, now, writer, out);
             }
             (
                 Event::Cashless(CashlessEvent::TagBarred { tag, op, .. }),
                 AdminAction::ReportTicketTagLost { ticket },
             ) => {
-                let message = Message::Lost { tag: *tag, named: Named::Ticket(*ticket), op: *op };
-                self.tell(Home::Tag(*tag).shard(self.shards), message, now, writer, out);
+                let message = Message::Lost { tag: *tag, named: TagTarget::Ticket(*ticket), op: *op };
+                self.notify(Home::Tag(*tag).shard(self.shards), message, now, writer, out);
             }
             (Event::Cashless(CashlessEvent::TagLost { tag, op }), _) => {
                 for named in self.cashless.named_by(*tag) {
@@ -167,7 +167,7 @@ impl Shard {
             }
             _ => {
                 let Some(entry) = self.entry(event) else { return };
-                self.tell_others(&Message::Directory(entry), now, writer, out);
+                self.notify_others(&Message::Directory(entry), now, writer, out);
             }
         }
     }
@@ -245,14 +245,14 @@ impl Shard {
         (0..self.shards).map(ShardId).filter(move |other| *other != id)
     }
 
-    fn tell_others(&mut self, message: &Message, now: Timestamp, writer: &mut Writer<'_>, out: &mut Step) {
+    fn notify_others(&mut self, message: &Message, now: Timestamp, writer: &mut Writer<'_>, out: &mut Step) {
         for other in self.others() {
-            self.tell(other, message.clone(), now, writer, out);
+            self.notify(other, message.clone(), now, writer, out);
         }
     }
 
     /// Another shard is sent a message; this one takes it in at once.
-    pub(super) fn tell(
+    pub(super) fn notify(
         &mut self,
         to: ShardId,
         message: Message,
@@ -261,7 +261,7 @@ impl Shard {
         out: &mut Step,
     ) {
         if to == self.id {
-            self.hear(to, &message, false, now, writer, out);
+            self.receive(to, &message, false, now, writer, out);
             return;
         }
         let n = self.outbox.next(to);
@@ -292,7 +292,7 @@ impl Shard {
             }
             let cancelled = cancels(&messages[i + 1..], message);
             self.emit(&Event::Received { from, n, message: message.clone() }, None, now, writer);
-            self.hear(from, message, cancelled, now, writer, out);
+            self.receive(from, message, cancelled, now, writer, out);
         }
         Answer::Acked { from, through: self.outbox.high_water(from) }
     }
@@ -313,7 +313,7 @@ impl Shard {
     }
 
     /// Does what a message asks. `cancelled`: the sender has taken it back meanwhile.
-    fn hear(
+    fn receive(
         &mut self,
         from: ShardId,
         message: &Message,
@@ -344,7 +344,7 @@ impl Shard {
                     }
                     Err(rejection) => Message::Declined { op: *op, rejection },
                 };
-                self.tell(from, answer, now, writer, out);
+                self.notify(from, answer, now, writer, out);
             }
             Message::Credited { op } => {
                 if self.cashless.transfer(*op).is_some() {
@@ -363,14 +363,14 @@ impl Shard {
                 if !booked {
                     self.cashless_happens(CashlessEvent::CurrencyHeld { festival: *festival }, now, writer, out);
                 }
-                self.tell(from, Message::CurrencyVote { op: *op, booked }, now, writer, out);
+                self.notify(from, Message::CurrencyVote { op: *op, booked }, now, writer, out);
             }
             Message::CurrencyVote { op, booked } => self.currency_vote(*op, *booked, now, writer, out),
             Message::CurrencyDecided { op, festival } => {
                 if self.cashless.is_held(*festival) {
                     self.cashless_happens(CashlessEvent::CurrencyReleased { festival: *festival }, now, writer, out);
                 }
-                self.tell(from, Message::CurrencyVote { op: *op, booked: false }, now, writer, out);
+                self.notify(from, Message::CurrencyVote { op: *op, booked: false }, now, writer, out);
             }
             Message::Link { .. }
             | Message::LinkTaken { .. }
@@ -399,9 +399,9 @@ impl Shard {
         if let Some(set) = self.cashless.changed_policy(change) {
             let entry = entry_of(&set).expect("the directory's own");
             self.cashless_happens(set, now, writer, out);
-            self.tell_others(&Message::Directory(entry), now, writer, out);
+            self.notify_others(&Message::Directory(entry), now, writer, out);
         }
-        self.tell_others(&Message::CurrencyDecided { op, festival }, now, writer, out);
+        self.notify_others(&Message::CurrencyDecided { op, festival }, now, writer, out);
     }
 
     fn transact(&mut self, t: Transaction, now: Timestamp, writer: &mut Writer<'_>, out: &mut Step) {
@@ -434,7 +434,7 @@ impl Shard {
                 continue;
             }
             self.cashless_happens(CashlessEvent::TransferCancelAsked { op }, now, writer, out);
-            self.tell(to, Message::Cancel { op }, now, writer, out);
+            self.notify(to, Message::Cancel { op }, now, writer, out);
         }
     }
 

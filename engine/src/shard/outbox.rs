@@ -95,7 +95,7 @@ events! {
         /// This tag was reported lost. From the shard of what it names to the tag's.
         Lost = 13 {
             tag: TagUid = 1,
-            named: Named = 3,
+            named: TagTarget = 3,
             /// The number of the operation at the sender's shard.
             op: u64 = 2,
         },
@@ -131,12 +131,12 @@ events! {
             /// The tag whose place it takes.
             from: TagUid = 3,
             /// What that one names besides.
-            named: Option<Named> as optional = 4,
+            named: Option<TagTarget> as optional = 4,
         },
         /// Refuse this tag: it was reported lost. From the tag's shard to that of what it names.
         Bar = 19 {
             tag: TagUid = 1,
-            named: Named = 2,
+            named: TagTarget = 2,
             /// Whom to tell: the operation with this number of that shard.
             then: (ShardId, u64) = 3,
         },
@@ -165,7 +165,7 @@ events! {
 
 /// What a wristband names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Named {
+pub enum TagTarget {
     /// A wallet, by a link with this version.
     Wallet(WalletId, u32),
     Ticket(TicketId),

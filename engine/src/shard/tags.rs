@@ -18,7 +18,7 @@ use crate::model::rejection::Rejection;
 use crate::model::time::Timestamp;
 use crate::plants::{Plant, planted};
 use crate::record::Writer;
-use crate::shard::outbox::{Message, Named};
+use crate::shard::outbox::{Message, TagTarget};
 use crate::shard::{Shard, Step};
 
 impl Shard {
@@ -43,13 +43,13 @@ impl Shard {
                         if let Some((before, version)) = before {
                             let message =
                                 Message::Unlink { tag: before, wallet, version, to: carry.then_some((tag, op)) };
-                            self.tell(Home::Tag(before).shard(self.shards), message, now, writer, out);
+                            self.notify(Home::Tag(before).shard(self.shards), message, now, writer, out);
                         }
                         Message::LinkTaken { op, carry }
                     }
                     Err(rejection) => Message::LinkRefused { op, rejection },
                 };
-                self.tell(from, answer, now, writer, out);
+                self.notify(from, answer, now, writer, out);
             }
             Message::Bind { op, tag, ticket, from: place } => {
                 let festival = self.festivals.get(&ticket.festival()).ok_or(Rejection::UnknownTicket);
@@ -59,13 +59,13 @@ impl Shard {
                         let carry = before.is_some() && place.is_none();
                         if let Some(before) = before {
                             let message = Message::Unbind { tag: before, ticket, to: carry.then_some((tag, op)) };
-                            self.tell(Home::Tag(before).shard(self.shards), message, now, writer, out);
+                            self.notify(Home::Tag(before).shard(self.shards), message, now, writer, out);
                         }
                         Message::BindTaken { op, carry }
                     }
                     Err(rejection) => Message::BindRefused { op, rejection },
                 };
-                self.tell(from, answer, now, writer, out);
+                self.notify(from, answer, now, writer, out);
             }
             Message::LinkTaken { op, carry } => {
                 if let Some(giving) = self.cashless.ops.giving(op) {
@@ -112,32 +112,32 @@ impl Shard {
             Message::Carry { op, tag, from: place, named } => self.take_over(op, tag, place, named, now, writer, out),
             Message::Lost { tag, named, op } => {
                 let other = match named {
-                    Named::Wallet(wallet, version) if self.cashless.tag_names(tag, wallet, version) => {
+                    TagTarget::Wallet(wallet, version) if self.cashless.tag_names(tag, wallet, version) => {
                         Some(self.cashless.tags.ticket_of(tag))
                     }
-                    Named::Ticket(ticket) if self.cashless.tags.is_bound(tag, ticket) => {
+                    TagTarget::Ticket(ticket) if self.cashless.tags.is_bound(tag, ticket) => {
                         Some(self.cashless.tags.wallet_of(tag))
                     }
                     // Another one has taken its place, and the word of it came first.
-                    Named::Wallet(..) | Named::Ticket(_) => None,
+                    TagTarget::Wallet(..) | TagTarget::Ticket(_) => None,
                 };
                 if other.is_some() && !self.cashless.tags.is_lost(tag) {
                     self.cashless_happens(CashlessEvent::TagLost { tag, op: 0 }, now, writer, out);
                 }
                 match other.flatten() {
                     Some(named) => self.bar(tag, named, (from, op), now, writer, out),
-                    None => self.tell(from, Message::LossKnown { op }, now, writer, out),
+                    None => self.notify(from, Message::LossKnown { op }, now, writer, out),
                 }
             }
             Message::Bar { tag, named, then: (shard, op) } => {
                 let event = match named {
-                    Named::Wallet(wallet, version) => {
+                    TagTarget::Wallet(wallet, version) => {
                         let known = self.cashless.wallets.get(wallet).ok();
                         known
                             .filter(|known| known.tag() == Some((tag, version)) && !known.is_tag_lost())
                             .map(|_| CashlessEvent::WalletTagLost { wallet, tag, version, op: 0 })
                     }
-                    Named::Ticket(ticket) => {
+                    TagTarget::Ticket(ticket) => {
                         let festival = ticket.festival();
                         let here = self.festivals.get(&festival);
                         here.filter(|here| !here.lost_tags.contains(&tag)).map(|_| CashlessEvent::TagBarred {
@@ -150,7 +150,7 @@ impl Shard {
                 if let Some(event) = event {
                     self.cashless_happens(event, now, writer, out);
                 }
-                self.tell(shard, Message::LossKnown { op }, now, writer, out);
+                self.notify(shard, Message::LossKnown { op }, now, writer, out);
             }
             Message::LossKnown { op } => {
                 if self.cashless.ops.get(op).is_some() {
@@ -172,19 +172,19 @@ impl Shard {
     pub(super) fn bar(
         &mut self,
         tag: TagUid,
-        named: Named,
+        named: TagTarget,
         then: (ShardId, u64),
         now: Timestamp,
         writer: &mut Writer<'_>,
         out: &mut Step,
     ) {
-        self.tell(self.home_of(named), Message::Bar { tag, named, then }, now, writer, out);
+        self.notify(self.home_of(named), Message::Bar { tag, named, then }, now, writer, out);
     }
 
-    fn home_of(&self, named: Named) -> ShardId {
+    fn home_of(&self, named: TagTarget) -> ShardId {
         let home = match named {
-            Named::Wallet(wallet, _) => Home::Wallet(wallet),
-            Named::Ticket(ticket) => Home::Festival(ticket.festival()),
+            TagTarget::Wallet(wallet, _) => Home::Wallet(wallet),
+            TagTarget::Ticket(ticket) => Home::Festival(ticket.festival()),
         };
         home.shard(self.shards)
     }
@@ -193,7 +193,7 @@ impl Shard {
     fn carry(
         &mut self,
         tag: TagUid,
-        named: Option<Named>,
+        named: Option<TagTarget>,
         to: Option<(TagUid, u64)>,
         now: Timestamp,
         writer: &mut Writer<'_>,
@@ -202,7 +202,7 @@ impl Shard {
         let Some((next, op)) = to else { return };
         let named = named.filter(|named| !self.cashless.tags.is_asking(tag, *named) && !planted(Plant::CarryForgotten));
         let message = Message::Carry { op, tag: next, from: tag, named };
-        self.tell(Home::Tag(next).shard(self.shards), message, now, writer, out);
+        self.notify(Home::Tag(next).shard(self.shards), message, now, writer, out);
     }
 
     /// A tag takes over what the one before it named, where it names none of that kind itself. It stays with that one
@@ -212,18 +212,18 @@ impl Shard {
         op: u64,
         tag: TagUid,
         place: TagUid,
-        named: Option<Named>,
+        named: Option<TagTarget>,
         now: Timestamp,
         writer: &mut Writer<'_>,
         out: &mut Step,
     ) {
         let Some(giving) = self.cashless.ops.giving(op) else { return };
         let asked = match named {
-            Some(Named::Ticket(ticket)) if self.cashless.tags.decide_bind(tag, ticket) == Ok(true) => {
+            Some(TagTarget::Ticket(ticket)) if self.cashless.tags.decide_bind(tag, ticket) == Ok(true) => {
                 self.cashless_happens(CashlessEvent::TagBinding { tag, ticket, op }, now, writer, out);
                 Some(Message::Bind { op, tag, ticket, from: Some(place) })
             }
-            Some(Named::Wallet(wallet, _)) => match self.cashless.tags.decide_link(tag, wallet, giving.festival) {
+            Some(TagTarget::Wallet(wallet, _)) => match self.cashless.tags.decide_link(tag, wallet, giving.festival) {
                 Ok(Linking::Next(version)) => {
                     let festival = giving.festival;
                     let event = CashlessEvent::TagLinking { tag, wallet, version, op, festival };
@@ -233,11 +233,11 @@ impl Shard {
                 }
                 Ok(Linking::Already) | Err(_) => None,
             },
-            Some(Named::Ticket(_)) | None => None,
+            Some(TagTarget::Ticket(_)) | None => None,
         };
         self.cashless_happens(CashlessEvent::TagCarried { tag, op }, now, writer, out);
         if let (Some(asked), Some(named)) = (asked, named) {
-            self.tell(self.home_of(named), asked, now, writer, out);
+            self.notify(self.home_of(named), asked, now, writer, out);
         }
     }
 }

@@ -101,8 +101,8 @@ impl Draw {
             }
             "repeated Lot" => (0..self.draw(4)).flat_map(|_| self.lot(number)).collect(),
             // Where nothing may be named, and where it may not: that is refused.
-            "Named" if self.draw(4) == 0 => Vec::new(),
-            "Named" => {
+            "TagTarget" if self.draw(4) == 0 => Vec::new(),
+            "TagTarget" => {
                 let of_ticket = self.draw(2) == 0;
                 let named = match of_ticket {
                     true => self.message(&by_hand(&["fixed64 ticket_high 3", "fixed64 ticket_low 4"])),

@@ -30,7 +30,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let welcome = reader.connected().await?;
     let (device, festival) = (&welcome.device_name, &welcome.festival_name);
     println!("welcome, {device}: {festival}, {}, into {}", welcome.gate_name, welcome.zone_name);
-    let telling = tokio::spawn(tell(reader.events()));
+    let telling = tokio::spawn(print_events(reader.events()));
 
     let mut lines = typed();
     let mut last = None;
@@ -74,12 +74,12 @@ fn steward(answered: &Answered) -> String {
         Verdict::Admitted => format!("{seq} GREEN in, {} inside", answer.occupancy),
         Verdict::Exited => format!("{seq} GREEN out, {} inside", answer.occupancy),
         Verdict::Undone => format!("{seq} GREEN undone, {} inside", answer.occupancy),
-        Verdict::Rejected(rejection) => format!("{seq} RED {}: {}", rejection as u8, rejection.say()),
+        Verdict::Rejected(rejection) => format!("{seq} RED {}: {}", rejection as u8, rejection.sentence()),
     }
 }
 
 /// What happens without being asked.
-async fn tell(mut events: broadcast::Receiver<Event>) {
+async fn print_events(mut events: broadcast::Receiver<Event>) {
     while let Ok(event) = events.recv().await {
         match event {
             Event::Connected(_) => println!("connected again"),
@@ -88,7 +88,7 @@ async fn tell(mut events: broadcast::Receiver<Event>) {
             Event::Notice(tapgate_client::Notice::Zone { zone: ZoneNo(zone), state }) => {
                 println!("zone {zone} is {}", state.word());
             }
-            Event::PutOff { seq, why } => println!("{seq} waits: {}", why.say()),
+            Event::PutOff { seq, why } => println!("{seq} waits: {}", why.sentence()),
             Event::LateAnswer(late) => println!("late: {late:?}"),
             _ => {}
         }

@@ -42,7 +42,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let welcome = terminal.connected().await?;
     let vendor = welcome.terminal.as_ref().map_or("", |terminal| &terminal.vendor_name);
     println!("welcome, {}: {}, {vendor}", welcome.device_name, welcome.festival_name);
-    let telling = tokio::spawn(tell(terminal.events()));
+    let telling = tokio::spawn(print_events(terminal.events()));
 
     let terminal = terminal.within(PATIENCE);
     let mut lines = typed();
@@ -50,7 +50,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     while let Some(line) = lines.recv().await {
         match carry_out(&terminal, &line, last).await {
             Ok(told) => {
-                println!("{} {}", told.seq, told.say());
+                println!("{} {}", told.seq, told.sentence());
                 if told.answer.verdict == CashlessVerdict::Paid {
                     last = told.transaction();
                 }
@@ -65,7 +65,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
 /// What was typed, done; or why it was not.
 async fn carry_out(terminal: &Terminal, line: &str, last: Option<TransactionId>) -> Result<Told, String> {
-    let currency = terminal.currency().await.map_err(|error| said(&error))?;
+    let currency = terminal.currency().await.map_err(|error| sentence(&error))?;
     let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
     let amount = |rest| -> Result<(Money, Shown), String> {
         let (amount, rest) = str::split_once(rest, ' ').ok_or("how much, and whose?")?;
@@ -84,30 +84,30 @@ async fn carry_out(terminal: &Terminal, line: &str, last: Option<TransactionId>)
         "balance" => terminal.balance(shown(rest)?).await,
         "refund" => terminal.refund(last.ok_or("nothing was paid here yet")?, None).await,
         "recent" => {
-            let lately = terminal.recent(10).await.map_err(|error| said(&error))?;
+            let lately = terminal.recent(10).await.map_err(|error| sentence(&error))?;
             let row = |row: &tapgate_client::Recent| Told { seq: row.seq, answer: row.answer };
-            let rows = lately.rows.iter().map(row).map(|told| format!("\n  {} {}", told.seq, told.say()));
+            let rows = lately.rows.iter().map(row).map(|told| format!("\n  {} {}", told.seq, told.sentence()));
             return Err(format!("the last {}:{}", lately.rows.len(), rows.collect::<String>()));
         }
         _ => return Err("pay, topup, balance, refund, recent".to_owned()),
     };
-    told.map_err(|error| said(&error))
+    told.map_err(|error| sentence(&error))
 }
 
 /// A failure is no refusal.
-fn said(error: &ClientError) -> String {
+fn sentence(error: &ClientError) -> String {
     format!("no answer: {error}")
 }
 
 /// What happens without being asked.
-async fn tell(mut events: broadcast::Receiver<Event>) {
+async fn print_events(mut events: broadcast::Receiver<Event>) {
     while let Ok(event) = events.recv().await {
         match event {
             Event::Connected(_) => println!("connected again"),
             Event::Lost(error) => println!("lost the server: {error}"),
             Event::Ended(error) => println!("this terminal is of no use any more: {error}"),
-            Event::PutOff { seq, why } => println!("{seq} waits: {}", why.say()),
-            Event::LateAnswer(LateAnswer::Cashless { told, .. }) => println!("late: {} {}", told.seq, told.say()),
+            Event::PutOff { seq, why } => println!("{seq} waits: {}", why.sentence()),
+            Event::LateAnswer(LateAnswer::Cashless { told, .. }) => println!("late: {} {}", told.seq, told.sentence()),
             _ => {}
         }
     }

@@ -84,7 +84,7 @@ impl Reply {
     }
 
     /// Whether anybody was waiting still.
-    pub(super) fn told(self, told: Told) -> bool {
+    pub(super) fn complete(self, told: Told) -> bool {
         match self {
             Self::Cashless(reply) => reply.send(Ok(told)).is_ok(),
             Self::Once(_) | Self::Streamed { .. } => false,

@@ -381,7 +381,7 @@ impl Driver {
         let over = loop {
             let mut heard = Ok(());
             if let Err(error) = frames.take(|frame| {
-                if let Err(error) = self.hear(frame) {
+                if let Err(error) = self.receive(frame) {
                     heard = Err(error);
                 }
             }) {
@@ -416,7 +416,7 @@ impl Driver {
                 ask = self.asks.recv() => if self.take(ask) { break Over::Goodbye },
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {
                     if silent_at.is_some() {
-                        match silence.look(connection.stats().udp_rx.datagrams, Instant::now()) {
+                        match silence.check(connection.stats().udp_rx.datagrams, Instant::now()) {
                             Silent::NotYet => {}
                             Silent::Ping => Frame::Ping.encode(&mut out),
                             Silent::Lost => break Over::Lost(ClientError::Timeout),
@@ -436,7 +436,7 @@ impl Driver {
                     send.write_all(&Frame::Bye.to_bytes()).await.ok()?;
                     send.finish().ok()?;
                     while frames.fill().await.ok()? {
-                        let _ = frames.take(|frame| drop(self.hear(frame)));
+                        let _ = frames.take(|frame| drop(self.receive(frame)));
                     }
                     Some(())
                 };

@@ -43,7 +43,7 @@ impl Untold {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn tell(&self, events: &broadcast::Sender<Event>, late: LateAnswer) {
+    pub(super) fn notify(&self, events: &broadcast::Sender<Event>, late: LateAnswer) {
         match &mut *self.lock() {
             Some(untold) => {
                 if untold.len() == EVENTS_MAX {

@@ -87,7 +87,7 @@ struct Disk {
 }
 
 /// What was found on opening.
-pub(super) struct Found {
+pub(super) struct Recovered {
     /// By number.
     pub(super) kept: BTreeMap<u64, Retained>,
     /// The first number that was never used.
@@ -100,7 +100,7 @@ impl Queue {
     }
 
     /// Opens or makes the file.
-    pub(super) fn open(path: &Path, device: DeviceId) -> Result<(Self, Found), ClientError> {
+    pub(super) fn open(path: &Path, device: DeviceId) -> Result<(Self, Recovered), ClientError> {
         let failed = |error| file(path, error);
         let mut lock_path = path.as_os_str().to_owned();
         lock_path.push(".lock");
@@ -128,7 +128,7 @@ impl Queue {
         let file = OpenOptions::new().append(true).open(path).map_err(failed)?;
         let len = bytes.len() as u64;
         queue.disk = Some(Disk { path: path.to_owned(), file, len, live: len, sizes, _lock: lock });
-        Ok((queue, Found { kept, next_seq }))
+        Ok((queue, Recovered { kept, next_seq }))
     }
 
     /// Takes in every entry that holds; false if something behind them does not.
@@ -386,7 +386,7 @@ mod tests {
         assert_eq!(reopen(&path).1.kept.keys().copied().collect::<Vec<_>>(), [1, 3]);
     }
 
-    fn reopen(path: &Path) -> (Queue, Found) {
+    fn reopen(path: &Path) -> (Queue, Recovered) {
         Queue::open(path, DEVICE).unwrap()
     }
 

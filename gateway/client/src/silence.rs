@@ -46,7 +46,7 @@ impl Silence {
     }
 
     /// `packets`: how many have come on this connection, whatever was in them.
-    pub(super) fn look(&mut self, packets: u64, now: Instant) -> Silent {
+    pub(super) fn check(&mut self, packets: u64, now: Instant) -> Silent {
         if now < self.due {
             return Silent::NotYet;
         }
@@ -79,7 +79,7 @@ mod tests {
         let mut pings = 0;
         while silence.due() - start < Duration::from_secs(60) {
             let now = silence.due();
-            match silence.look(packets(now - start), now) {
+            match silence.check(packets(now - start), now) {
                 Silent::Lost => return (Some(now - start), pings),
                 Silent::Ping => pings += 1,
                 Silent::NotYet => {}
@@ -111,10 +111,10 @@ mod tests {
     fn what_was_heard_counts_from_there() {
         let start = Instant::now();
         let mut silence = Silence::new(start);
-        assert_eq!(silence.look(1, start), Silent::NotYet, "not due");
+        assert_eq!(silence.check(1, start), Silent::NotYet, "not due");
         let later = start + Duration::from_secs(50);
         silence.broken(later);
         assert_eq!(silence.due(), later + PING_AFTER);
-        assert_eq!(silence.look(1, silence.due()), Silent::Ping);
+        assert_eq!(silence.check(1, silence.due()), Silent::Ping);
     }
 }

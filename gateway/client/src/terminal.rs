@@ -50,7 +50,7 @@ pub struct Told {
 
 impl Told {
     /// What to say to the person in front of you.
-    pub fn say(&self) -> String {
+    pub fn sentence(&self) -> String {
         let TerminalAnswer { verdict, flags, currency, order, amount, balance, .. } = self.answer;
         let money = |minor| Money { minor, currency };
         let said = match verdict {
@@ -59,7 +59,7 @@ impl Told {
             CashlessVerdict::ToppedUp => format!("{} topped up. {} on it now.", money(amount), money(balance)),
             CashlessVerdict::Balance => format!("{} on it.", money(balance)),
             CashlessVerdict::Rejected(rejection @ Rejection::InsufficientFunds) => {
-                format!("{} {} left.", rejection.say(), money(balance))
+                format!("{} {} left.", rejection.sentence(), money(balance))
             }
             // The domain's sentences on these are a gate's.
             CashlessVerdict::Rejected(Rejection::InvalidQr) => "This is not the code of a wallet.".to_owned(),
@@ -67,9 +67,9 @@ impl Told {
             CashlessVerdict::Rejected(Rejection::KeyRetired) => {
                 "This code was replaced. Please open the newest one in your account.".to_owned()
             }
-            CashlessVerdict::Rejected(Rejection::StaleSeq) => Rejection::OutcomeUnknown.say().to_owned(),
+            CashlessVerdict::Rejected(Rejection::StaleSeq) => Rejection::OutcomeUnknown.sentence().to_owned(),
             CashlessVerdict::Rejected(Rejection::Busy) => "One moment, please tap again.".to_owned(),
-            CashlessVerdict::Rejected(rejection) => rejection.say().to_owned(),
+            CashlessVerdict::Rejected(rejection) => rejection.sentence().to_owned(),
         };
         if flags & OVER_LIMIT == 0 { said } else { said + " That is more than a wallet should hold." }
     }
@@ -308,7 +308,7 @@ mod tests {
     #[test]
     fn every_answer_can_be_read_aloud() {
         let answer = TerminalAnswer::rejected(Rejection::InsufficientFunds, WalletId(1), Timestamp(0));
-        let say = |answer| Told { seq: 1, answer }.say();
+        let say = |answer| Told { seq: 1, answer }.sentence();
         let paid =
             TerminalAnswer { verdict: CashlessVerdict::Paid, order: 42, amount: 1_250, balance: 3_750, ..answer };
         for (answer, said) in [

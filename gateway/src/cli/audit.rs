@@ -202,7 +202,7 @@ struct Witnesses {
 /// One that cannot be asked says nothing: it is in use, or damaged, and is made anew from the journal.
 fn witnesses(data: &Path) -> Witnesses {
     let reached = storage::journal::disk::FolderDisk::read_only(&journal_in(data));
-    let reached = reached.and_then(|disk| reached::read(&disk)).ok().and_then(reached::Found::known);
+    let reached = reached.and_then(|disk| reached::read(&disk)).ok().and_then(reached::Witness::known);
     let snapshot =
         FileSnapshots::open(&data.join("snapshots")).and_then(|snapshots| snapshots.furthest()).ok().flatten();
     let snapshot = snapshot.map(|(name, position)| (format!("snapshots/{name}"), position.0));

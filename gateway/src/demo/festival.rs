@@ -49,7 +49,7 @@ pub fn id() -> FestivalId {
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
     /// The node said no to something it should do.
-    #[error("the demo festival cannot be set up: {what}: {}", .why.say())]
+    #[error("the demo festival cannot be set up: {what}: {}", .why.sentence())]
     Refused {
         /// What was asked.
         what: &'static str,
@@ -98,7 +98,7 @@ pub async fn set_up(node: &Node, folder: &Path) -> Result<FestivalView, DemoErro
         )
         .await?;
     }
-    let view = look(node, festival).await?;
+    let view = query(node, festival).await?;
     if view.name != NAME || view.policy.entry != EntryPolicy::Reentry {
         return Err(DemoError::NotOurs);
     }
@@ -122,7 +122,7 @@ pub async fn set_up(node: &Node, folder: &Path) -> Result<FestivalView, DemoErro
         };
         ask(node, "category", AdminAction::PutCategory { festival, category: None, values }).await?;
     }
-    let view = look(node, festival).await?;
+    let view = query(node, festival).await?;
     if view.zones.len() != ZONES.len() || view.gates.len() != GATES.len() || view.categories.len() != CATEGORIES.len() {
         return Err(DemoError::NotOurs);
     }
@@ -137,11 +137,11 @@ pub async fn set_up(node: &Node, folder: &Path) -> Result<FestivalView, DemoErro
         }
     }
     for to in [FestivalStatus::Published, FestivalStatus::Ongoing] {
-        if look(node, festival).await?.status < to {
+        if query(node, festival).await?.status < to {
             ask(node, "status", AdminAction::SetFestivalStatus { festival, to }).await?;
         }
     }
-    look(node, festival).await
+    query(node, festival).await
 }
 
 async fn issue(
@@ -233,7 +233,7 @@ fn batch_seed(seed: &[u8; 32], category: CategoryNo, first: u32) -> u64 {
     u64::from_be_bytes(digest[..8].try_into().expect("8 of 32"))
 }
 
-async fn look(node: &Node, festival: FestivalId) -> Result<FestivalView, DemoError> {
+async fn query(node: &Node, festival: FestivalId) -> Result<FestivalView, DemoError> {
     match node.query(Query::Festival(festival)).await {
         View::Festival(view) => Ok(*view),
         View::No(why) => Err(DemoError::Refused { what: "look at the festival", why }),

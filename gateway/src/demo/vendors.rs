@@ -143,11 +143,11 @@ impl Person {
 /// Sells a wristband with money on it, as far as that has not happened.
 async fn visitor(node: &Node, festival: FestivalId, person: Person) -> Result<Visitor, DemoError> {
     let Person { number, wallet, tag, first_money } = person;
-    let mut known = look(node, wallet).await?;
+    let mut known = query(node, wallet).await?;
     if known.as_ref().is_none_or(|known| known.tag.is_none()) {
         let link = CashlessAction::LinkTag { tag, wallet, festival, replace: false, create: true };
         patiently(node, "wristband", link).await?;
-        known = look(node, wallet).await?;
+        known = query(node, wallet).await?;
     }
     let known = known.ok_or(DemoError::NotOurs)?;
     let mut balance = known.available;
@@ -167,7 +167,7 @@ async fn visitor(node: &Node, festival: FestivalId, person: Person) -> Result<Vi
     Ok(Visitor::new(tag, balance))
 }
 
-async fn look(node: &Node, wallet: WalletId) -> Result<Option<WalletView>, DemoError> {
+async fn query(node: &Node, wallet: WalletId) -> Result<Option<WalletView>, DemoError> {
     for _ in 0..PATIENCE {
         match node.query(Query::Wallet(wallet)).await {
             View::Wallet(view) => return Ok(Some(view)),

@@ -132,7 +132,7 @@ impl AppState {
         let asked = Arc::clone(&models);
         let key = asking::key();
         let turn = self.reads.take(Holder { key, organiser: FestivalId(key) }).await.ok_or(Fault::TooManyReads)?;
-        let wanted = Wanted(Arc::new(AtomicBool::new(true)));
+        let wanted = Abandon(Arc::new(AtomicBool::new(true)));
         let still_wanted = Arc::clone(&wanted.0);
         let reading = move || {
             // Held until the read has ended, whoever waits for it.
@@ -157,9 +157,9 @@ impl AppState {
 }
 
 /// Says to a read that nobody waits for it any more, when this is dropped.
-struct Wanted(Arc<AtomicBool>);
+struct Abandon(Arc<AtomicBool>);
 
-impl Drop for Wanted {
+impl Drop for Abandon {
     fn drop(&mut self) {
         self.0.store(false, Ordering::Relaxed);
     }

@@ -31,7 +31,7 @@ impl Books {
 
     /// How it stands with the money now; `None` where the festival takes no cashless payments. Whatever does not answer
     /// leaves the last figures standing, marked as such.
-    pub(super) async fn look(&mut self, node: &Node, names: &mut Names, at: i64) -> Option<Cashless> {
+    pub(super) async fn query(&mut self, node: &Node, names: &mut Names, at: i64) -> Option<Cashless> {
         if self.asked_at.is_none_or(|asked| asked.elapsed() >= VENDORS_EVERY) {
             match node.query(Query::Cashless(self.festival)).await {
                 View::Cashless(about) => (self.about, self.asked_at) = (Some(about), Some(Instant::now())),

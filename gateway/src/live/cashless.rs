@@ -254,7 +254,7 @@ impl Cashless {
                         .map(|vendor| vendor.0),
                     kind: refused.kind.word().into(),
                     code: refused.reason.code().into(),
-                    say: refused.reason.say().into(),
+                    say: refused.reason.sentence().into(),
                     wallet: refused.wallet.to_string(),
                     amount: amount(refused.amount.into()),
                 })

@@ -144,7 +144,7 @@ pub struct AnswerTime {
 
 impl Reason {
     pub(super) fn of(reason: Rejection, count: u64) -> Self {
-        Self { code: reason.code().into(), say: reason.say().into(), count }
+        Self { code: reason.code().into(), say: reason.sentence().into(), count }
     }
 
     /// How often each was given between two pictures.
@@ -222,7 +222,7 @@ impl Snapshot {
                     device: refused.device.to_string(),
                     reader: names.get(refused.device).map(str::to_owned),
                     code: refused.reason.code().into(),
-                    say: refused.reason.say().into(),
+                    say: refused.reason.sentence().into(),
                     ticket: refused.ticket.map(|ticket| ticket.to_string()),
                     conflict: refused.conflict,
                 })

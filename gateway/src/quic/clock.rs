@@ -47,7 +47,7 @@ impl Clock {
     }
 
     /// Looks at a tap, and has it recorded if the clock is off, or is right again.
-    pub(super) fn look(
+    pub(super) fn observe(
         &mut self,
         listener: &Listener,
         device: DeviceId,

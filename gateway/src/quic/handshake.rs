@@ -54,9 +54,9 @@ pub(super) async fn prove(
             Opening::Hello(device) => break device,
             Opening::Enrol { festival, public_key, code_hash } => {
                 let device = enrol(listener, permit, festival, public_key, code_hash).await?;
-                listener.figures.enrolments.increment(1);
+                listener.metrics.enrolments.increment(1);
                 enrolled = true;
-                say(send, Frame::Enrolled { device, server_time: listener.node.now() }).await?;
+                send_frame(send, Frame::Enrolled { device, server_time: listener.node.now() }).await?;
             }
             Opening::Bye => return Err(End::BYE),
             Opening::Proof(_) | Opening::OutOfPlace => return Err(End::refused(Refusal::OutOfPlace)),
@@ -69,7 +69,7 @@ pub(super) async fn prove(
     connection
         .export_keying_material(&mut binding, proof::EXPORTER_LABEL, b"")
         .map_err(|_| unavailable(Rejection::Internal))?;
-    say(send, Frame::Challenge { nonce: &nonce, server_time: listener.node.now() }).await?;
+    send_frame(send, Frame::Challenge { nonce: &nonce, server_time: listener.node.now() }).await?;
     let Opening::Proof(signature) = next(recv, &mut ahead).await? else {
         return Err(End::refused(Refusal::OutOfPlace));
     };
@@ -170,7 +170,7 @@ pub(super) fn unavailable(rejection: Rejection) -> End {
     End { retry_after_ms: COME_AGAIN_MS, ..End::refused(Refusal::Rejected(rejection)) }
 }
 
-async fn say(send: &mut SendStream, frame: Frame<'_>) -> Result<(), End> {
+async fn send_frame(send: &mut SendStream, frame: Frame<'_>) -> Result<(), End> {
     send.write_all(&frame.to_bytes()).await.map_err(|_| End::RESUME)
 }
 

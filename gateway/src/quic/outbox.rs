@@ -12,7 +12,7 @@ use quinn::{Connection, SendStream, VarInt};
 use tapgate_wire::{Frame, Notice, Refusal, close, encode_confirmed};
 use tokio::sync::Notify;
 
-use super::Figures;
+use super::DoorMetrics;
 use super::limits::Limits;
 
 /// What an idle session may keep of its buffers, in bytes: 2 × 2 KiB × 10,000 sessions = 40 MiB at worst.
@@ -82,12 +82,12 @@ impl Unconfirmed {
                     tokio::time::sleep(CONFIRM_WITHIN).await;
                 }
             }
-            look_at = self.look(Instant::now());
+            look_at = self.next_deadline(Instant::now());
         }
     }
 
     /// When to look again; never, if nobody waits. Whoever comes until then waits for longer than those who are here.
-    fn look(&self, now: Instant) -> Option<Instant> {
+    fn next_deadline(&self, now: Instant) -> Option<Instant> {
         let mut next: Option<Instant> = None;
         self.lock().retain(|outbox| {
             let at = outbox.confirm_at(now);
@@ -107,7 +107,7 @@ pub(super) struct Outbox {
     wake: Notify,
     /// There is room to read again.
     room: Notify,
-    figures: Arc<Figures>,
+    metrics: Arc<DoorMetrics>,
     unconfirmed: Arc<Unconfirmed>,
     in_flight_max: usize,
     out_bytes_max: usize,
@@ -141,14 +141,14 @@ struct State {
 }
 
 impl Outbox {
-    pub(super) fn new(limits: &Limits, figures: Arc<Figures>, unconfirmed: Arc<Unconfirmed>) -> Arc<Self> {
+    pub(super) fn new(limits: &Limits, metrics: Arc<DoorMetrics>, unconfirmed: Arc<Unconfirmed>) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
             me: Weak::clone(me),
             state: Mutex::default(),
             handing_on: Mutex::default(),
             wake: Notify::new(),
             room: Notify::new(),
-            figures,
+            metrics,
             unconfirmed,
             in_flight_max: limits.in_flight_max.max(1),
             out_bytes_max: limits.out_bytes_max,
@@ -217,7 +217,7 @@ impl Outbox {
             }
             state.answers += seqs.len();
         });
-        self.figures.busy.increment(seqs.len() as u64);
+        self.metrics.busy.increment(seqs.len() as u64);
     }
 
     /// These frames are refused at the door.
@@ -230,7 +230,7 @@ impl Outbox {
             state.open += seqs.len();
             state.busies += seqs.len();
         });
-        self.figures.busy.increment(seqs.len() as u64);
+        self.metrics.busy.increment(seqs.len() as u64);
     }
 
     /// What became of a terminal's commands. Those named in `again` are to be sent once more, a little later: their tag
@@ -252,7 +252,7 @@ impl Outbox {
     }
 
     /// What was asked and is no command.
-    pub(super) fn say(&self, frames: &[Frame<'_>]) {
+    pub(super) fn send(&self, frames: &[Frame<'_>]) {
         self.put(|state| frames.iter().for_each(|frame| frame.encode(&mut state.bytes)));
     }
 
@@ -365,7 +365,7 @@ impl Outbox {
             if *count == 0 {
                 state.reads.pop_front();
             }
-            self.figures.answered(now, took, of_this);
+            self.metrics.answered(now, took, of_this);
         }
     }
 }
@@ -429,14 +429,14 @@ impl State {
 pub(super) async fn part(connection: &Connection, send: &mut SendStream, end: End) {
     let last_words = async {
         if let Some(refusal) = end.refusal {
-            let frame = Frame::Refuse { refusal, retry_after_ms: end.retry_after_ms, text: refusal.say() };
+            let frame = Frame::Refuse { refusal, retry_after_ms: end.retry_after_ms, text: refusal.sentence() };
             send.write_all(&frame.to_bytes()).await.ok()?;
         }
         send.finish().ok()?;
         send.stopped().await.ok()
     };
     let _ = tokio::time::timeout(PARTING, last_words).await;
-    let reason = end.refusal.map_or("", Refusal::say);
+    let reason = end.refusal.map_or("", Refusal::sentence);
     connection.close(VarInt::from_u32(end.close_code), reason.as_bytes());
 }
 
@@ -449,7 +449,8 @@ mod tests {
     #[test]
     fn a_confirmation_goes_alone_only_if_no_answer_has_taken_it_along_in_time() {
         let unconfirmed = Arc::<Unconfirmed>::default();
-        let outbox = Outbox::new(&Limits::default(), Arc::new(Figures::new(Arc::default())), Arc::clone(&unconfirmed));
+        let outbox =
+            Outbox::new(&Limits::default(), Arc::new(DoorMetrics::new(Arc::default())), Arc::clone(&unconfirmed));
         let is_due = || outbox.lock().confirm_due;
         outbox.confirmed(&[1]);
         let later = Instant::now() + CONFIRM_WITHIN; // the first one's time
@@ -457,15 +458,15 @@ mod tests {
         outbox.confirmed(&[2]);
         // As if the second one had come at that moment.
         outbox.lock().confirmed_since = Some(later);
-        assert_eq!(unconfirmed.look(later), Some(later + CONFIRM_WITHIN), "the second one has just come");
+        assert_eq!(unconfirmed.next_deadline(later), Some(later + CONFIRM_WITHIN), "the second one has just come");
         assert!(!is_due());
-        assert_eq!(unconfirmed.look(later + CONFIRM_WITHIN), None);
+        assert_eq!(unconfirmed.next_deadline(later + CONFIRM_WITHIN), None);
         assert!(is_due(), "nothing took it along");
         outbox.lock().take_confirmations();
 
         outbox.confirmed(&[3]);
         outbox.lock().take_confirmations();
-        assert_eq!(unconfirmed.look(later), None, "nothing is left");
+        assert_eq!(unconfirmed.next_deadline(later), None, "nothing is left");
         assert!(!is_due() && unconfirmed.lock().is_empty());
         outbox.confirmed(&[4]);
         assert_eq!(unconfirmed.lock().len(), 1, "it is listed again");
@@ -473,7 +474,7 @@ mod tests {
 
     #[test]
     fn who_has_ended_a_session_knows_that_nothing_more_of_it_is_handed_on() {
-        let outbox = Outbox::new(&Limits::default(), Arc::new(Figures::new(Arc::default())), Arc::default());
+        let outbox = Outbox::new(&Limits::default(), Arc::new(DoorMetrics::new(Arc::default())), Arc::default());
         let handing_on = outbox.handing_on().expect("it has not ended");
         let end = End::refused(Refusal::Replaced);
         let ending = thread::spawn({

@@ -94,7 +94,7 @@ impl Reader {
                 commands.push(command);
             }
         };
-        intake.listener.figures.frames.increment((seqs.len() + told.len() + refused.len()) as u64);
+        intake.listener.metrics.frames.increment((seqs.len() + told.len() + refused.len()) as u64);
         if !told.is_empty() {
             intake.outbox.submitted(told.len(), read_at);
             self.inbox.answered(&told);

@@ -52,7 +52,7 @@ impl Recents {
                 None => parts.push((&[], true)),
             }
             let frame = |(rows, is_last)| Frame::RecentRows(RecentRows { ask, at, behind, is_last, rows });
-            outbox.say(&parts.into_iter().map(frame).collect::<Vec<_>>());
+            outbox.send(&parts.into_iter().map(frame).collect::<Vec<_>>());
         });
         true
     }

@@ -28,25 +28,25 @@ const CHUNKS: usize = 32;
 /// From the first packet to the last word.
 pub(super) async fn serve(listener: Arc<Listener>, incoming: Incoming, mut permit: ConnectionPermit) {
     let deadline = tokio::time::Instant::now() + listener.limits.hello_timeout;
-    let Ok(connecting) = incoming.accept() else { return listener.figures.refused.increment(1) };
+    let Ok(connecting) = incoming.accept() else { return listener.metrics.refused.increment(1) };
     let connected = tokio::select! {
         connected = timeout_at(deadline, connecting) => connected,
-        () = permit.displaced() => return listener.figures.refused.increment(1),
+        () = permit.displaced() => return listener.metrics.refused.increment(1),
     };
-    let Ok(Ok(connection)) = connected else { return listener.figures.refused.increment(1) };
+    let Ok(Ok(connection)) = connected else { return listener.metrics.refused.increment(1) };
     let stream = tokio::select! {
         stream = timeout_at(deadline, connection.accept_bi()) => stream.map_err(|_| Refusal::TooSlow),
         () = permit.displaced() => Err(Refusal::TooMany),
     };
     let (mut send, mut recv) = match stream {
         Ok(Ok(stream)) => stream,
-        Ok(Err(_)) => return listener.figures.refused.increment(1),
+        Ok(Err(_)) => return listener.metrics.refused.increment(1),
         Err(refusal) => {
-            listener.figures.refused.increment(1);
-            return connection.close(VarInt::from_u32(refusal.close_code()), refusal.say().as_bytes());
+            listener.metrics.refused.increment(1);
+            return connection.close(VarInt::from_u32(refusal.close_code()), refusal.sentence().as_bytes());
         }
     };
-    let outbox = Outbox::new(&listener.limits, Arc::clone(&listener.figures), Arc::clone(&listener.unconfirmed));
+    let outbox = Outbox::new(&listener.limits, Arc::clone(&listener.metrics), Arc::clone(&listener.unconfirmed));
     let proven = tokio::select! {
         proven = timeout_at(deadline, prove(&listener, &permit, &connection, &mut send, &mut recv)) => {
             proven.unwrap_or(Err(End::refused(Refusal::TooSlow)))
@@ -65,7 +65,7 @@ pub(super) async fn serve(listener: Arc<Listener>, incoming: Incoming, mut permi
     };
     match timeout_at(deadline, opening).await.unwrap_or(Err(End::refused(Refusal::TooSlow))) {
         Ok((proven, entered, next_seq)) => {
-            listener.figures.handshakes.increment(1);
+            listener.metrics.handshakes.increment(1);
             connection.set_receive_window(VarInt::from_u32(listener.limits.window_bytes));
             let Proven { device, ahead } = proven;
             let session = Session::new(listener, &device, next_seq, outbox, entered, ahead);
@@ -74,7 +74,7 @@ pub(super) async fn serve(listener: Arc<Listener>, incoming: Incoming, mut permi
         Err(end) => {
             // Who has enrolled and goes is done, and has not failed.
             if end != End::BYE {
-                listener.figures.refused.increment(1);
+                listener.metrics.refused.increment(1);
             }
             part(&connection, &mut send, end).await;
         }
@@ -181,7 +181,7 @@ impl Session {
                 Ok(Some(arrived)) => arrived,
                 Ok(None) if self.intake.carry.is_empty() => return End::BYE,
                 Ok(None) | Err(quinn::ReadError::Reset(_)) => {
-                    self.intake.listener.figures.malformed.increment(1);
+                    self.intake.listener.metrics.malformed.increment(1);
                     return End::refused(Refusal::Malformed);
                 }
                 Err(_) => return End::RESUME,
@@ -232,7 +232,7 @@ impl Intake {
                     return Ok(Some(Taken::Unusable(command)));
                 }
                 tracing::debug!(device = %self.device, %error, "malformed");
-                self.listener.figures.malformed.increment(1);
+                self.listener.metrics.malformed.increment(1);
                 Err(End::refused(Refusal::Malformed))
             }
         }

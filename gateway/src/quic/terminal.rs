@@ -91,7 +91,7 @@ enum Addressed {
 }
 
 /// What became of an [`Ask`].
-enum Found {
+enum AskOutcome {
     To(TerminalAction),
     Candidates(TagResolution, WalletRequest),
     No(Rejection),
@@ -194,7 +194,7 @@ impl Terminal {
                 (Some((name, captured_at)), frame) => {
                     let Some(request) = request(frame) else { continue };
                     let resent = resent || is_seen || seq < self.answered_below;
-                    self.clock.look(&intake.listener, intake.device, captured_at, resent, read_at);
+                    self.clock.observe(&intake.listener, intake.device, captured_at, resent, read_at);
                     self.address(&intake.listener, (seq, request), name, (captured_at, resent), read_at)
                 }
                 _ => continue,
@@ -218,7 +218,7 @@ impl Terminal {
         };
         drop(numbers);
         let taken = commands.len() + open.len() + told.len();
-        intake.listener.figures.frames.increment((taken + refused.len() + away.len()) as u64);
+        intake.listener.metrics.frames.increment((taken + refused.len() + away.len()) as u64);
         if taken > 0 {
             // Before the shards have them: their answers may be faster than we are.
             intake.outbox.submitted(taken, read_at);
@@ -303,12 +303,12 @@ impl Terminal {
             before = at;
             let command = |action| TerminalCommand { device: intake.device, seq, floor, expires_at, action };
             match found(listener, ask, &views) {
-                Found::To(action) => known.push(command(action)),
-                Found::Candidates(resolution, request) => {
+                AskOutcome::To(action) => known.push(command(action)),
+                AskOutcome::Candidates(resolution, request) => {
                     resolutions.push(ask_candidates(intake, (seq, floor, expires_at), resolution, request));
                 }
-                Found::No(rejection) => told.push(no(listener, seq, rejection)),
-                Found::Busy(rejection) => busy.push((seq, Busy::of(rejection))),
+                AskOutcome::No(rejection) => told.push(no(listener, seq, rejection)),
+                AskOutcome::Busy(rejection) => busy.push((seq, Busy::of(rejection))),
             }
         }
         known.extend(commands);
@@ -431,7 +431,7 @@ async fn views(listener: &Listener, open: &[(usize, Open)]) -> Views {
 }
 
 /// What an answer to an [`Ask`] means, and learns it.
-fn found(listener: &Listener, ask: Ask, views: &Views) -> Found {
+fn found(listener: &Listener, ask: Ask, views: &Views) -> AskOutcome {
     match ask {
         Ask::Key(verified, request) => {
             let festival = verified.festival();
@@ -439,13 +439,13 @@ fn found(listener: &Listener, ask: Ask, views: &Views) -> Found {
                 Ok(current) => {
                     listener.tags.put_key(festival, current, Instant::now());
                     match check_key(current, verified.version()) {
-                        Ok(()) => Found::To(request.to(verified.id(), None)),
-                        Err(rejection) => Found::No(rejection),
+                        Ok(()) => AskOutcome::To(request.to(verified.id(), None)),
+                        Err(rejection) => AskOutcome::No(rejection),
                     }
                 }
                 // Its signature held, so we have known it once.
-                Err(Rejection::UnknownFestival) => Found::No(Rejection::TamperedQr),
-                Err(rejection) => Found::Busy(rejection),
+                Err(Rejection::UnknownFestival) => AskOutcome::No(Rejection::TamperedQr),
+                Err(rejection) => AskOutcome::Busy(rejection),
             }
         }
         Ask::Lines(payment, amount, items) => match views.payments.get(&payment) {
@@ -454,23 +454,23 @@ fn found(listener: &Listener, ask: Ask, views: &Views) -> Found {
                     let (product, count) = (item.product(), item.count());
                     RefundLine::of(sold, product, count).unwrap_or_else(|| RefundLine::of_nothing(product, count))
                 };
-                Found::To(TerminalAction::Refund { payment, amount, lines: items.iter().map(line).collect() })
+                AskOutcome::To(TerminalAction::Refund { payment, amount, lines: items.iter().map(line).collect() })
             }
-            Some(Err(rejection)) => Found::Busy(*rejection),
-            None => Found::Busy(Rejection::Internal),
+            Some(Err(rejection)) => AskOutcome::Busy(*rejection),
+            None => AskOutcome::Busy(Rejection::Internal),
         },
         Ask::Tag(tapped, request) => match views.tags.get(&tapped.tag) {
             Some(Ok(view)) => {
                 listener.tags.put(tapped.tag, Link::of(view).ok());
                 match tapped.by_view(view) {
-                    Resolved::Wallet(wallet, tap) => Found::To(request.to(wallet, Some(tap))),
-                    Resolved::Candidates(resolution) => Found::Candidates(resolution, request),
-                    Resolved::Rejected(rejection) => Found::No(rejection),
+                    Resolved::Wallet(wallet, tap) => AskOutcome::To(request.to(wallet, Some(tap))),
+                    Resolved::Candidates(resolution) => AskOutcome::Candidates(resolution, request),
+                    Resolved::Rejected(rejection) => AskOutcome::No(rejection),
                 }
             }
-            Some(Err(Rejection::UnknownTag)) => Found::No(Rejection::UnknownTag),
-            Some(Err(rejection)) => Found::Busy(*rejection),
-            None => Found::Busy(Rejection::Internal),
+            Some(Err(Rejection::UnknownTag)) => AskOutcome::No(Rejection::UnknownTag),
+            Some(Err(rejection)) => AskOutcome::Busy(*rejection),
+            None => AskOutcome::Busy(Rejection::Internal),
         },
     }
 }
@@ -512,7 +512,7 @@ async fn ask(intake: &Intake, command: TerminalCommand) -> Result<TerminalAnswer
 struct One(Mutex<Option<oneshot::Sender<Result<TerminalAnswer, Busy>>>>);
 
 impl One {
-    fn told(&self, answer: Result<TerminalAnswer, Busy>) {
+    fn reply(&self, answer: Result<TerminalAnswer, Busy>) {
         let waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         let _ = waiting.map(|waiting| waiting.send(answer));
     }
@@ -521,11 +521,11 @@ impl One {
 impl TerminalInbox for One {
     fn answered(&self, replies: &[TerminalReply]) {
         if let Some(reply) = replies.first() {
-            self.told(Ok(reply.answer));
+            self.reply(Ok(reply.answer));
         }
     }
     fn turned_away(&self, _: &[u64], busy: Busy) {
-        self.told(Err(busy));
+        self.reply(Err(busy));
     }
 }
 

@@ -59,7 +59,7 @@ const TAKEN_WITHIN_MS: u32 = 30_000;
 
 /// Serves `app` to whoever connects, until `stop` is set and the last answer under way has left.
 pub async fn http(listener: TcpListener, app: Router, connections: Connections, stop: watch::Receiver<bool>) {
-    let house = House {
+    let shared = Shared {
         app,
         places: Way::new(connections.max, connections.per_address_max),
         narrow: Way::new(NARROW_MAX, NARROW_PER_ADDRESS_MAX),
@@ -70,8 +70,8 @@ pub async fn http(listener: TcpListener, app: Router, connections: Connections, 
     loop {
         let accepted = async {
             // While even the narrow way is full, nobody is taken out of the system's queue.
-            if house.places.seats.available_permits() == 0 {
-                drop(house.narrow.seats.acquire().await);
+            if shared.places.seats.available_permits() == 0 {
+                drop(shared.narrow.seats.acquire().await);
             }
             listener.accept().await
         };
@@ -80,7 +80,7 @@ pub async fn http(listener: TcpListener, app: Router, connections: Connections, 
             accepted = accepted => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => house.take_in(stream, peer),
+            Ok((stream, peer)) => shared.take_in(stream, peer),
             // Out of descriptors, or the peer has gone already: no reason to end, nor to spin.
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -89,12 +89,12 @@ pub async fn http(listener: TcpListener, app: Router, connections: Connections, 
         }
     }
     drop(listener); // from here on, whoever comes is refused at once
-    house.places.all_gone().await;
-    house.narrow.all_gone().await;
+    shared.places.all_gone().await;
+    shared.narrow.all_gone().await;
 }
 
 /// What every connection needs.
-struct House {
+struct Shared {
     app: Router,
     places: Way,
     narrow: Way,
@@ -133,7 +133,7 @@ struct Place {
     _seat: OwnedSemaphorePermit,
 }
 
-impl House {
+impl Shared {
     fn take_in(&self, stream: TcpStream, peer: SocketAddr) {
         let shared = self.proxies.trusts(peer.ip());
         let (place, narrow) = match self.places.enter(peer.ip(), shared) {

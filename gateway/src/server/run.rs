@@ -148,7 +148,7 @@ impl Opened {
             node: self.node.clone(),
             qr_secret: self.qr_secret()?,
             one_time: OneTime::new(self.secret.as_bytes()),
-            // `Doors::open` puts them here: without doors nobody asks.
+            // `Running::open` puts them here: without doors nobody asks.
             read_models: None,
             quic_address: quic_address.into(),
             fingerprint,
@@ -183,7 +183,7 @@ pub fn run(config: Config) -> Result<(), ServeError> {
         .map_err(|why| ServeError::System { what: "threads", why })?;
     runtime.block_on(async {
         let mut ends = Ends::new()?;
-        let doors = Doors::open(opened, http, quic).await?;
+        let doors = Running::open(opened, http, quic).await?;
         let faults = tokio::spawn(watch_health(doors.node.clone()));
         ends.first().await;
         ends.second_ends_at_once();
@@ -223,7 +223,7 @@ async fn readers_door(
 }
 
 /// Everything that is open.
-struct Doors {
+struct Running {
     node: Node,
     /// What starting the node took.
     took: Duration,
@@ -239,7 +239,7 @@ struct Doors {
     upkeep: JoinHandle<()>,
 }
 
-impl Doors {
+impl Running {
     async fn open(opened: Opened, http: TcpListener, quic: UdpSocket) -> Result<Self, ServeError> {
         let config = opened.config.clone();
         let tls = match &config.tls {
@@ -292,13 +292,13 @@ impl Doors {
             ..http::Limits::default()
         };
         let (app, beside) = http::app(state.clone(), live::router(live.clone()), http_limits);
-        let figures = (
-            Arc::clone(&lists).figures(),
-            metrics::node::figures(config.data.clone(), tls.certificate.to_vec()),
-            metrics::festivals::figures(node.clone()),
+        let publishers = (
+            Arc::clone(&lists).publish_metrics(),
+            metrics::node::publish_metrics(config.data.clone(), tls.certificate.to_vec()),
+            metrics::festivals::publish_metrics(node.clone()),
         );
         let upkeep = tokio::spawn(async {
-            tokio::join!(beside, figures.0, figures.1, figures.2);
+            tokio::join!(beside, publishers.0, publishers.1, publishers.2);
         });
         serving.push(tokio::spawn(listen::http(listener, app, config.http_connections.clone(), stopping.clone())));
         let socket = control::path(&config.data);

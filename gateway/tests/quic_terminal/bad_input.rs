@@ -143,8 +143,8 @@ async fn ten_thousand_at_once_on_a_wallet_that_holds_enough_for_one() {
                     Frame::Pay(Pay { floor: part * 500 + 1, ..paying })
                 })
                 .collect();
-            say(link, &frames).await;
-            for (_, heard) in hear(link, 500).await {
+            send(link, &frames).await;
+            for (_, heard) in receive(link, 500).await {
                 match heard.verdict() {
                     CashlessVerdict::Paid => paid += 1,
                     verdict => assert_eq!(verdict, rejected(Rejection::InsufficientFunds)),
@@ -274,7 +274,7 @@ async fn no_content_of_a_frame_ends_a_terminals_connection() {
         bytes[4..12].copy_from_slice(&u64::to_le_bytes(seq));
         let next = pay(100 + seq, WalletName::Id(anna), 100).to_bytes();
         link.send.write_all(&[bytes, next].concat()).await.unwrap();
-        let heard = std::collections::BTreeMap::from_iter(hear(&mut link, 2).await);
+        let heard = std::collections::BTreeMap::from_iter(receive(&mut link, 2).await);
         assert_eq!(heard[&seq].verdict(), rejected(rejection), "{what}");
         assert_eq!(heard[&(100 + seq)].verdict(), CashlessVerdict::Paid, "after {what}");
     }

@@ -15,7 +15,7 @@ use tapgate_client::{
 };
 use tapgate_wire::{Frame, Offer, Pay, Refusal, WalletName};
 
-use super::link::{AT_MOST, Heard, hear};
+use super::link::{AT_MOST, Heard, receive};
 use crate::common::terminal::*;
 use crate::common::{House, folder, open_node};
 
@@ -78,7 +78,7 @@ async fn one_shard_down_and_fifteen_up() {
     let identity = enrolled(&house, Some(BAR), false).await;
     let mut link = Link::open(None, &identity).await.unwrap();
     link.send.write_all(&burst(victim, false)).await.unwrap();
-    let heard = hear(&mut link, BURST).await;
+    let heard = receive(&mut link, BURST).await;
     let busy = |why| heard.iter().filter(|(_, heard)| *heard == Heard::Busy(why)).count();
     let (unknown, refused) = (busy(Rejection::InDoubt), busy(Rejection::Unavailable));
     let paid = heard.iter().filter(|(_, heard)| matches!(heard, Heard::Told(_))).count();
@@ -126,7 +126,7 @@ async fn one_shard_down_and_fifteen_up() {
     // So is the burst, whatever each of it was told.
     let mut link = Link::open(None, &identity).await.unwrap();
     link.send.write_all(&burst(victim, true)).await.unwrap();
-    let heard = hear(&mut link, BURST).await;
+    let heard = receive(&mut link, BURST).await;
     assert!(heard.iter().all(|(_, heard)| heard.verdict() == CashlessVerdict::Paid), "{heard:?}");
     assert_eq!(wallet(&house, victim).await.available, 10_000 - 500 - BURST as i64, "each once");
     link.close().await;

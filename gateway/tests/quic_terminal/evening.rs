@@ -28,12 +28,12 @@ async fn an_evening_at_the_bar() {
 
     let told = desk.top_up(band(), eur(5_000)).await.unwrap();
     assert_eq!(outcome(&told), (CashlessVerdict::ToppedUp, 5_000));
-    assert_eq!(told.say(), "50.00 EUR topped up. 50.00 EUR on it now.");
+    assert_eq!(told.sentence(), "50.00 EUR topped up. 50.00 EUR on it now.");
     let paid = bar.pay(band(), eur(1_250), &[line(0, 2, 500), line(1, 1, 250)]).await.unwrap();
     assert_eq!(outcome(&paid), (CashlessVerdict::Paid, 3_750));
     assert_eq!((paid.answer.amount, paid.answer.wallet, paid.answer.currency), (1_250, anna, Currency::EUR));
     assert!(paid.answer.order > 0 && paid.answer.at > Timestamp(0));
-    assert_eq!(paid.say(), format!("12.50 EUR paid, order {}. 37.50 EUR left.", paid.answer.order));
+    assert_eq!(paid.sentence(), format!("12.50 EUR paid, order {}. 37.50 EUR left.", paid.answer.order));
     assert_eq!(outcome(&bar.balance(band()).await.unwrap()), (CashlessVerdict::Balance, 3_750));
 
     for (what, shown, left) in [
@@ -50,13 +50,13 @@ async fn an_evening_at_the_bar() {
     assert_eq!((outcome(&part), part.answer.amount), ((CashlessVerdict::Refunded, 4_000), 250));
     let rest = bar.refund(payment, None).await.unwrap();
     assert_eq!((outcome(&rest), rest.answer.amount), ((CashlessVerdict::Refunded, 5_000), 1_000));
-    assert_eq!(rest.say(), "10.00 EUR given back. 50.00 EUR on it now.");
+    assert_eq!(rest.sentence(), "10.00 EUR given back. 50.00 EUR on it now.");
     let more = bar.refund(payment, None).await.unwrap();
     assert_eq!(outcome(&more).0, rejected(Rejection::AlreadyRefunded));
 
     let short = bar.pay(band(), eur(5_001), &[]).await.unwrap();
     assert_eq!(outcome(&short), (rejected(Rejection::InsufficientFunds), 5_000));
-    assert_eq!(short.say(), "There is not enough money on this wristband. 50.00 EUR left.");
+    assert_eq!(short.sentence(), "There is not enough money on this wristband. 50.00 EUR left.");
     let at_the_bar = bar.top_up(band(), eur(5_000)).await.unwrap();
     assert_eq!(outcome(&at_the_bar).0, rejected(Rejection::NotACashier));
     let at_the_desk = desk.pay(band(), eur(500), &[]).await.unwrap();
@@ -84,8 +84,8 @@ async fn a_crowd_that_nobody_has_seen_before() {
     let frames: Vec<_> = seqs.clone().map(|seq| pay(seq, WalletName::Tag(uid(seq)), 100)).collect();
     let mut link = Link::open(None, &identity).await.unwrap();
     for round in 0..2 {
-        say(&mut link, &frames).await;
-        let heard = hear(&mut link, frames.len()).await;
+        send(&mut link, &frames).await;
+        let heard = receive(&mut link, frames.len()).await;
         assert!(heard.iter().map(|(seq, _)| *seq).eq(seqs.clone()));
         let mut left = std::collections::HashMap::new();
         for (seq, heard) in heard {

@@ -71,7 +71,7 @@ async fn without_a_network_a_payment_is_over_when_its_time_is() {
     let hasty = offline.within(Duration::from_millis(100));
     let told = hasty.pay(Shown::Tag(tag(1)), eur(1_000), &[]).await.unwrap();
     assert_eq!(told.answer.verdict, rejected(Rejection::Expired));
-    assert_eq!(told.say(), "This took too long, and nothing was charged. Please tap again.");
+    assert_eq!(told.sentence(), "This took too long, and nothing was charged. Please tap again.");
     assert_eq!(hasty.top_up(Shown::Tag(tag(1)), eur(1_000)).await.unwrap().answer.verdict, told.answer.verdict);
     assert_eq!(offline.unanswered().await.unwrap(), []);
     // Given up before its time is over: then it is told to whoever listens.
@@ -240,12 +240,12 @@ async fn one_number_is_paid_by_one_wallet_however_many_are_asked() {
     }
     let mut bare = Link::open(None, &identity).await.unwrap();
     let frames: Vec<_> = guests.iter().map(|id| pay(5, WalletName::Id(*id), 100)).collect();
-    say(&mut bare, &frames[..6]).await;
-    let mut heard = hear(&mut bare, 6).await;
+    send(&mut bare, &frames[..6]).await;
+    let mut heard = receive(&mut bare, 6).await;
     bare.connection.close(0_u32.into(), b"");
     let mut bare = Link::open(None, &identity).await.unwrap();
-    say(&mut bare, &frames[6..]).await;
-    heard.extend(hear(&mut bare, 6).await);
+    send(&mut bare, &frames[6..]).await;
+    heard.extend(receive(&mut bare, 6).await);
     let paid = heard.iter().filter(|(_, heard)| heard.verdict() == CashlessVerdict::Paid).count();
     let conflict = rejected(Rejection::IdempotencyConflict);
     assert_eq!((paid, heard.iter().filter(|(_, heard)| heard.verdict() == conflict).count()), (1, 11), "{heard:?}");

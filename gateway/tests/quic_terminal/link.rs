@@ -43,7 +43,7 @@ pub(crate) fn now() -> Timestamp {
 }
 
 /// So many answers, by number.
-pub(crate) async fn hear(link: &mut Link, count: usize) -> Vec<(u64, Heard)> {
+pub(crate) async fn receive(link: &mut Link, count: usize) -> Vec<(u64, Heard)> {
     let mut heard = Vec::new();
     let listen = async {
         loop {
@@ -65,15 +65,15 @@ pub(crate) async fn hear(link: &mut Link, count: usize) -> Vec<(u64, Heard)> {
     heard
 }
 
-pub(crate) async fn say(link: &mut Link, frames: &[Frame<'_>]) {
+pub(crate) async fn send(link: &mut Link, frames: &[Frame<'_>]) {
     let mut bytes = Vec::new();
     frames.iter().for_each(|frame| frame.encode(&mut bytes));
     link.send.write_all(&bytes).await.unwrap();
 }
 
 pub(crate) async fn one(link: &mut Link, frame: Frame<'_>) -> Heard {
-    say(link, &[frame]).await;
-    hear(link, 1).await[0].1
+    send(link, &[frame]).await;
+    receive(link, 1).await[0].1
 }
 
 pub(crate) fn pay(seq: u64, wallet: WalletName<'_>, minor: i64) -> Frame<'_> {

@@ -47,7 +47,7 @@ async fn an_older_connection_hands_nothing_on_once_it_is_replaced() {
             tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
                 let mut older = Link::open(None, &identity).await.unwrap();
                 sleeping.await.unwrap();
-                say(&mut older, &frames).await;
+                send(&mut older, &frames).await;
                 tokio::time::sleep(Duration::from_millis(200)).await; // it has asked Anna's wallet by now
                 said.send(()).unwrap();
                 let _ = thawed.recv(); // nobody reads its socket
@@ -76,8 +76,8 @@ async fn an_older_connection_hands_nothing_on_once_it_is_replaced() {
     assert_eq!(wallet(&house, ben).await.available, 10_000, "neither who is next nor what came behind it");
 
     let mut newest = Link::open(None, &identity).await.unwrap();
-    say(&mut newest, &frames.map(replay)).await;
-    let heard = hear(&mut newest, 2).await;
+    send(&mut newest, &frames.map(replay)).await;
+    let heard = receive(&mut newest, 2).await;
     assert!(heard.iter().all(|(_, heard)| heard.verdict() == CashlessVerdict::Paid), "{heard:?}");
     let left = (wallet(&house, anna).await.available, wallet(&house, ben).await.available);
     assert_eq!(left, (10_000, 9_850));

@@ -33,8 +33,8 @@ async fn everything_twice_happens_once() {
         Frame::Refund(Refund { seq: 7, floor: 1, payment, amount: None, lines: &[], resent: false }),
         pay(8, band, 999_999),
     ];
-    say(&mut link, &frames).await;
-    let first = hear(&mut link, frames.len()).await;
+    send(&mut link, &frames).await;
+    let first = receive(&mut link, frames.len()).await;
     let verdicts: Vec<_> = first.iter().map(|(_, heard)| heard.verdict()).collect();
     use CashlessVerdict::{Paid, Refunded, ToppedUp};
     let short = rejected(Rejection::InsufficientFunds);
@@ -42,13 +42,13 @@ async fn everything_twice_happens_once() {
     assert_eq!(first[0].1, Heard::Told(paid));
 
     // On the same connection, then on the next, as a terminal does that has heard nothing.
-    say(&mut link, &frames).await;
-    assert_eq!(hear(&mut link, frames.len()).await, first, "to the last bit");
+    send(&mut link, &frames).await;
+    assert_eq!(receive(&mut link, frames.len()).await, first, "to the last bit");
     link.connection.close(0_u32.into(), b"");
     let mut link = Link::open(None, &identity).await.unwrap();
     assert_eq!(link.welcome.next_seq, 9, "over all shards");
-    say(&mut link, &frames.map(replay)).await;
-    assert_eq!(hear(&mut link, frames.len()).await, first);
+    send(&mut link, &frames.map(replay)).await;
+    assert_eq!(receive(&mut link, frames.len()).await, first);
     assert_eq!(wallet(&house, anna).await.available, 10_000 - 1_000 - 500 - 250 - 1_000 + 5_000 + 1_000);
 
     // Other content under a number that was used, numbers out of bounds.
@@ -80,16 +80,16 @@ async fn cut_off_in_the_middle_each_payment_is_taken_once() {
     for round in 0..8 {
         let mut link = Link::open(None, &identity).await.unwrap();
         let old: Vec<_> = frames[..sent].iter().copied().map(replay).collect();
-        say(&mut link, &old).await;
-        say(&mut link, &frames[sent..sent + 50]).await;
+        send(&mut link, &old).await;
+        send(&mut link, &frames[sent..sent + 50]).await;
         sent += 50;
-        hear(&mut link, round * 6).await;
+        receive(&mut link, round * 6).await;
         link.connection.close(0_u32.into(), b"");
     }
     let mut link = Link::open(None, &identity).await.unwrap();
     let all: Vec<_> = frames.iter().copied().map(replay).collect();
-    say(&mut link, &all).await;
-    let heard = hear(&mut link, 400).await;
+    send(&mut link, &all).await;
+    let heard = receive(&mut link, 400).await;
     assert!(heard.iter().all(|(_, heard)| heard.verdict() == CashlessVerdict::Paid));
     assert!(heard.iter().map(|(seq, _)| *seq).eq(1..=400));
     for wallet_id in guests {

@@ -47,8 +47,8 @@ async fn a_wristband_that_has_moved_is_found_out_at_the_next_tap() {
     // What was decided by another wallet then, and sent again now, is answered as it was; nobody pays a second time.
     bare.connection.close(0_u32.into(), b"");
     let mut bare = Link::open(None, &identity).await.unwrap();
-    say(&mut bare, &[replay(pay(1, band, 100)), replay(pay(2, band, 100)), replay(pay(3, band, 100))]).await;
-    let heard = hear(&mut bare, 3).await;
+    send(&mut bare, &[replay(pay(1, band, 100)), replay(pay(2, band, 100)), replay(pay(3, band, 100))]).await;
+    let heard = receive(&mut bare, 3).await;
     assert_eq!(heard[0], (1, Heard::Told(decided)), "by Anna's wallet");
     let Heard::Told(second) = heard[1].1 else { panic!("{heard:?}") };
     assert_eq!((second.verdict, second.wallet), (CashlessVerdict::Paid, ben));
@@ -60,8 +60,8 @@ async fn a_wristband_that_has_moved_is_found_out_at_the_next_tap() {
     );
     bare.connection.close(0_u32.into(), b"");
     let mut bare = Link::open(None, &identity).await.unwrap();
-    say(&mut bare, &[pay(1, band, 100), pay(2, band, 100), pay(3, band, 100)]).await;
-    assert_eq!(hear(&mut bare, 3).await, heard, "a terminal that forgets to say that it sends something again");
+    send(&mut bare, &[pay(1, band, 100), pay(2, band, 100), pay(3, band, 100)]).await;
+    assert_eq!(receive(&mut bare, 3).await, heard, "a terminal that forgets to say that it sends something again");
     let left = [anna, ben, cleo].map(|id| wallet(&house, id));
     let left = futures_util::future::join_all(left).await;
     assert_eq!(left.iter().map(|wallet| wallet.available).collect::<Vec<_>>(), [9_800, 9_900, 9_800]);
@@ -86,17 +86,17 @@ async fn whoever_has_the_wristband_when_the_network_is_back_does_not_pay_for_the
     let mut bare = Link::open(None, &identity).await.unwrap();
     let moved = rejected(Rejection::TagMoved);
     // Nobody wore it then: the first link is younger than the tap.
-    assert_eq!(told(&mut bare, pay_at(a_minute_ago, 1, band, 100)).await.verdict, moved, "looked up");
+    assert_eq!(answer_to(&mut bare, pay_at(a_minute_ago, 1, band, 100)).await.verdict, moved, "looked up");
     assert_eq!(one(&mut bare, pay_at(a_minute_ago, 2, band, 100)).await.verdict(), moved, "known: final, at once");
     let just_now = now();
-    assert_eq!(told(&mut bare, pay_at(just_now, 3, band, 100)).await.wallet, anna, "tapped now");
+    assert_eq!(answer_to(&mut bare, pay_at(just_now, 3, band, 100)).await.wallet, anna, "tapped now");
     moves(&house, tag(1), anna, tag(2), ben).await;
     bare.connection.close(0_u32.into(), b"");
     let mut bare = Link::open(None, &identity).await.unwrap();
     let old = |seq| pay_at(a_minute_ago, seq, band, 100);
     assert_eq!(one(&mut bare, replay(old(4))).await.verdict(), moved, "sent again, and none of them knows it");
     assert_eq!(one(&mut bare, old(5)).await.verdict(), moved, "sent for the first time");
-    assert_eq!(told(&mut bare, replay(pay_at(just_now, 3, band, 100))).await.wallet, anna, "paid before it moved");
+    assert_eq!(answer_to(&mut bare, replay(pay_at(just_now, 3, band, 100))).await.wallet, anna, "paid before it moved");
     let balance = Balance { seq: 6, floor: 1, captured_at: a_minute_ago, wallet: band, resent: false };
     assert_eq!(one(&mut bare, Frame::Balance(balance)).await.verdict(), moved);
     assert_eq!([wallet(&house, anna).await.available, wallet(&house, ben).await.available], [9_900, 10_000]);
@@ -121,13 +121,13 @@ async fn a_payment_that_comes_too_late_is_remembered_as_that() {
     };
     let band = WalletName::Tag(tag(1));
     let expired = rejected(Rejection::Expired);
-    let first = told(&mut bare, until(pay(1, band, 100), -60_000)).await;
+    let first = answer_to(&mut bare, until(pay(1, band, 100), -60_000)).await;
     assert_eq!((first.verdict, first.balance, first.serial), (expired, 10_000, 0));
-    assert_eq!(told(&mut bare, until(top_up(2, WalletName::Id(anna), 500), -60_000)).await.verdict, expired);
-    assert_eq!(told(&mut bare, until(pay(1, band, 100), 60_000)).await, first, "whatever its time is now");
-    assert_eq!(told(&mut bare, until(pay(3, band, 100), 60_000)).await.verdict, CashlessVerdict::Paid);
+    assert_eq!(answer_to(&mut bare, until(top_up(2, WalletName::Id(anna), 500), -60_000)).await.verdict, expired);
+    assert_eq!(answer_to(&mut bare, until(pay(1, band, 100), 60_000)).await, first, "whatever its time is now");
+    assert_eq!(answer_to(&mut bare, until(pay(3, band, 100), 60_000)).await.verdict, CashlessVerdict::Paid);
     assert_eq!(
-        told(&mut bare, until(pay(3, band, 100), -60_000)).await.verdict,
+        answer_to(&mut bare, until(pay(3, band, 100), -60_000)).await.verdict,
         CashlessVerdict::Paid,
         "and so is a yes"
     );
@@ -147,7 +147,7 @@ async fn lost_and_unknown_wristbands() {
     cash(&house, CashlessAction::ReportLost { wallet: anna }).await;
     let lost = bar.pay(Shown::Tag(tag(1)), eur(100), &[]).await.unwrap();
     assert_eq!(outcome(&lost).0, rejected(Rejection::TagLost), "at the very next tap");
-    assert_eq!(lost.say(), "This wristband was reported lost. Please go to the help desk.");
+    assert_eq!(lost.sentence(), "This wristband was reported lost. Please go to the help desk.");
     settled(&house, tag(1), None).await;
     let stranger = terminal(&house, Some(OTHER_BAR), false).await;
     let lost = stranger.pay(Shown::Tag(tag(1)), eur(100), &[]).await.unwrap();
@@ -175,7 +175,7 @@ async fn lost_and_unknown_wristbands() {
 }
 
 /// The answer, once the door has found out which wallet the wristband names now.
-async fn told(bare: &mut Link, frame: Frame<'_>) -> TerminalAnswer {
+async fn answer_to(bare: &mut Link, frame: Frame<'_>) -> TerminalAnswer {
     for _ in 0..3 {
         if let Heard::Told(answer) = one(bare, frame).await {
             return answer;
@@ -202,7 +202,7 @@ async fn what_a_forgotten_wallet_may_have_paid_is_not_paid_by_another() {
     link(&house, tag(1), guests[0], false).await;
     let mut bare = Link::open(None, &identity).await.unwrap();
     let tapped = now();
-    let first = told(&mut bare, pay_at(tapped, 1, band, 100)).await;
+    let first = answer_to(&mut bare, pay_at(tapped, 1, band, 100)).await;
     assert_eq!((first.verdict, first.wallet), (CashlessVerdict::Paid, guests[0]));
     bare.connection.close(0_u32.into(), b"");
 
@@ -211,14 +211,14 @@ async fn what_a_forgotten_wallet_may_have_paid_is_not_paid_by_another() {
     }
     let mut bare = Link::open(None, &identity).await.unwrap();
     let later = Timestamp(now().0 + 60_000); // when nobody remembers a wallet that is forgotten
-    let second = told(&mut bare, replay(pay_at(later, 2, band, 100))).await;
+    let second = answer_to(&mut bare, replay(pay_at(later, 2, band, 100))).await;
     assert_eq!(
         (second.verdict, second.wallet),
         (CashlessVerdict::Paid, guests[8]),
         "all eight before say that it is new"
     );
     assert_eq!(
-        told(&mut bare, replay(pay_at(tapped, 1, band, 100))).await,
+        answer_to(&mut bare, replay(pay_at(tapped, 1, band, 100))).await,
         first,
         "and the first of them that it is not"
     );
@@ -231,18 +231,18 @@ async fn what_a_forgotten_wallet_may_have_paid_is_not_paid_by_another() {
         ("the same once more", 1, rejected(Rejection::OutcomeUnknown)),
         ("new, but who is to know?", 9, rejected(Rejection::OutcomeUnknown)),
     ] {
-        assert_eq!(told(&mut bare, replay(pay_at(tapped, seq, band, 100))).await.verdict, verdict, "{what}");
+        assert_eq!(answer_to(&mut bare, replay(pay_at(tapped, seq, band, 100))).await.verdict, verdict, "{what}");
     }
-    assert_eq!(told(&mut bare, replay(pay_at(later, 2, band, 100))).await, second, "who has paid is remembered");
-    let after = told(&mut bare, replay(pay_at(later, 11, band, 50))).await;
+    assert_eq!(answer_to(&mut bare, replay(pay_at(later, 2, band, 100))).await, second, "who has paid is remembered");
+    let after = answer_to(&mut bare, replay(pay_at(later, 11, band, 50))).await;
     assert_eq!(
         (after.verdict, after.wallet),
         (CashlessVerdict::Paid, guests[9]),
         "tapped since: none that is forgotten"
     );
-    let third = told(&mut bare, pay(10, band, 100)).await;
+    let third = answer_to(&mut bare, pay(10, band, 100)).await;
     assert_eq!((third.verdict, third.wallet), (CashlessVerdict::Paid, guests[9]), "never sent before");
-    assert_eq!(told(&mut bare, replay(pay(10, band, 100))).await, third, "paid by the one that it names now");
+    assert_eq!(answer_to(&mut bare, replay(pay(10, band, 100))).await, third, "paid by the one that it names now");
     let mut left = Vec::new();
     for id in guests {
         left.push(wallet(&house, id).await.available);
@@ -268,7 +268,7 @@ async fn a_wristband_that_goes_to_and_fro_forgets_nobody() {
     link(&house, tag(1), anna, false).await;
     let mut bare = Link::open(None, &identity).await.unwrap();
     let tapped = now();
-    let first = told(&mut bare, pay_at(tapped, 1, band, 100)).await;
+    let first = answer_to(&mut bare, pay_at(tapped, 1, band, 100)).await;
     assert_eq!((first.verdict, first.wallet), (CashlessVerdict::Paid, anna));
     bare.connection.close(0_u32.into(), b"");
     for n in 0..11 {
@@ -279,8 +279,8 @@ async fn a_wristband_that_goes_to_and_fro_forgets_nobody() {
         settled(&house, tag(1), Some(to)).await;
     }
     let mut bare = Link::open(None, &identity).await.unwrap();
-    assert_eq!(told(&mut bare, replay(pay_at(tapped, 1, band, 100))).await, first, "after eleven moves");
-    let second = told(&mut bare, replay(pay(2, band, 100))).await;
+    assert_eq!(answer_to(&mut bare, replay(pay_at(tapped, 1, band, 100))).await, first, "after eleven moves");
+    let second = answer_to(&mut bare, replay(pay(2, band, 100))).await;
     assert_eq!(
         (second.verdict, second.wallet),
         (CashlessVerdict::Paid, ben),

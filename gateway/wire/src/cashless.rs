@@ -220,19 +220,19 @@ layouts! {
         rejection: u8,
         /// answer flags
         flags: u8,
-        /// as in CashAnswer
+        /// as in CashlessAnswer
         currency: [u8; 3],
-        /// as in CashAnswer
+        /// as in CashlessAnswer
         order: U32,
-        /// as in CashAnswer
+        /// as in CashlessAnswer
         amount: I64,
-        /// as in CashAnswer
+        /// as in CashlessAnswer
         balance: I64,
-        /// as in CashAnswer
+        /// as in CashlessAnswer
         wallet: U64,
-        /// as in CashAnswer
+        /// as in CashlessAnswer
         serial: U64,
-        /// as in CashAnswer
+        /// as in CashlessAnswer
         at: I64,
     }
 }

@@ -126,9 +126,9 @@ impl Refusal {
     }
 
     /// In words, for whoever reads the device's log.
-    pub fn say(self) -> &'static str {
+    pub fn sentence(self) -> &'static str {
         match self {
-            Self::Rejected(rejection) => rejection.say(),
+            Self::Rejected(rejection) => rejection.sentence(),
             Self::BadVersion => "This server speaks tapgate/2.",
             Self::BadProof => "The proof does not hold for this device and connection.",
             Self::Malformed => "These bytes are no frame.",

@@ -71,7 +71,7 @@ fn kinds() -> Vec<Kind> {
         kind(CONFIRMED, "Confirmed", &[], &["1 to 85 *ranges*"], &[]),
         kind(BUSY, "Busy", BusyBody::FIELDS, &[], &[]),
         kind(NOTICE, "Notice", NoticeBody::FIELDS, &[], &[]),
-        kind(CASHLESS_ANSWER, "CashAnswer", CashlessAnswerBody::FIELDS, &[], &[]),
+        kind(CASHLESS_ANSWER, "CashlessAnswer", CashlessAnswerBody::FIELDS, &[], &[]),
         kind(
             RECENT_ROWS,
             "RecentRows",
@@ -155,7 +155,7 @@ fn tables() -> Vec<(String, String)> {
                 &["number", "code", "to say aloud"],
                 (0..=u8::MAX)
                     .filter_map(Rejection::from_number)
-                    .map(|no| vec![(no as u8).to_string(), format!("`{}`", no.code()), no.say().to_owned()])
+                    .map(|no| vec![(no as u8).to_string(), format!("`{}`", no.code()), no.sentence().to_owned()])
                     .collect(),
             ),
         ),
@@ -167,7 +167,7 @@ fn tables() -> Vec<(String, String)> {
                     .filter_map(Refusal::from_number)
                     .map(|no| {
                         let (number, closes) = (no.number().to_string(), no.close_code().to_string());
-                        vec![number, format!("`{no}`"), closes, no.say().to_owned()]
+                        vec![number, format!("`{no}`"), closes, no.sentence().to_owned()]
                     })
                     .collect(),
             ),
@@ -197,7 +197,7 @@ fn tables() -> Vec<(String, String)> {
         (
             "cash answer flags".to_owned(),
             table(
-                &["bit", "in a CashAnswer or row"],
+                &["bit", "in a CashlessAnswer or row"],
                 numbers(&[(
                     OVER_LIMIT,
                     "the wallet holds more than the festival allows; the money had been taken already",

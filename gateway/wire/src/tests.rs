@@ -540,7 +540,7 @@ fn refusals_have_numbers_that_lead_back() {
     for number in 0..=u16::MAX {
         if let Some(refusal) = Refusal::from_number(number) {
             assert_eq!(refusal.number(), number);
-            assert!(refusal.close_code() > close::DONE && !refusal.say().is_empty());
+            assert!(refusal.close_code() > close::DONE && !refusal.sentence().is_empty());
             found += 1;
         }
     }

@@ -107,7 +107,7 @@ fn samples(mut check: impl FnMut(&str, Frame<'_>)) {
     check("welcome: decided", Frame::Welcome(Welcome { ack: ScanAck::Decided, ..welcome }));
     check("welcome: another key to come", Frame::Welcome(Welcome { next_pin, ..welcome }));
     check("enrolled", Frame::Enrolled { device: DeviceId::new(FESTIVAL, 17), server_time: AT });
-    let refuse = |refusal: Refusal, retry_after_ms| Frame::Refuse { refusal, retry_after_ms, text: refusal.say() };
+    let refuse = |refusal: Refusal, retry_after_ms| Frame::Refuse { refusal, retry_after_ms, text: refusal.sentence() };
     check("refuse: revoked", refuse(Refusal::Rejected(Rejection::DeviceRevoked), 0));
     check("refuse: too many", refuse(Refusal::TooMany, 1_000));
     check("answer: admitted", Frame::Answer { seq: 258, answer, durable: true });

@@ -19,7 +19,7 @@ use crate::cli::Crash;
 use crate::link::{Offer, Target};
 use crate::load::{self, Plan, Running, Slot};
 use crate::reader::DeviceConfig;
-use crate::report::MoneyFigures;
+use crate::report::MoneyMetrics;
 use crate::terminal::{Tapped, Terminal};
 use crate::workload::bar::CustomerMix;
 
@@ -41,7 +41,7 @@ const ROAMING_FROM: usize = 10_000_000;
 /// Everything is ready to begin.
 pub(super) struct Bars {
     bar: BarPlace,
-    figures: MoneyFigures,
+    metrics: MoneyMetrics,
     plan: Plan<Terminal>,
     transfers: Vec<Transfers>,
     tags: Vec<Tags>,
@@ -50,7 +50,7 @@ pub(super) struct Bars {
 /// Everybody is at work.
 pub(super) struct Open {
     bar: BarPlace,
-    figures: MoneyFigures,
+    metrics: MoneyMetrics,
     running: Running<Terminal>,
     transfers: Operators<Transfers>,
     tags: Operators<Tags>,
@@ -60,7 +60,7 @@ pub(super) struct Open {
 pub(super) struct Closed {
     bar: BarPlace,
     /// What is known so far.
-    pub(super) figures: MoneyFigures,
+    pub(super) metrics: MoneyMetrics,
     terminals: Vec<Terminal>,
     totals: Totals,
     transfers: Vec<Transfers>,
@@ -108,9 +108,9 @@ impl Bars {
             }
         };
         let slots = offers.into_iter().enumerate().map(slot).collect();
-        let figures = MoneyFigures { terminals: args.terminals + 1, wallets: args.wallets, ..MoneyFigures::default() };
+        let metrics = MoneyMetrics { terminals: args.terminals + 1, wallets: args.wallets, ..MoneyMetrics::default() };
         let plan = Plan { target, slots, threads: 1, lasts, rate: Some(args.payments) };
-        Ok(Self { bar, figures, plan, transfers, tags })
+        Ok(Self { bar, metrics, plan, transfers, tags })
     }
 
     /// Lets everybody begin.
@@ -118,11 +118,11 @@ impl Bars {
     /// # Errors
     /// A terminal cannot connect.
     pub(super) fn open(self, admin: &Admin) -> anyhow::Result<Open> {
-        let Self { bar, figures, plan, transfers, tags } = self;
+        let Self { bar, metrics, plan, transfers, tags } = self;
         let running = load::start(plan)?;
         let transfers = Operators::start(admin, &running.context, transfers, Transfers::run);
         let tags = Operators::start(admin, &running.context, tags, Tags::run);
-        Ok(Open { bar, figures, running, transfers, tags })
+        Ok(Open { bar, metrics, running, transfers, tags })
     }
 }
 
@@ -137,26 +137,26 @@ impl Open {
     /// # Errors
     /// Somebody panicked.
     pub(super) fn close(self) -> anyhow::Result<Closed> {
-        let Self { bar, mut figures, running, transfers, tags } = self;
+        let Self { bar, mut metrics, running, transfers, tags } = self;
         let (transfers, replay, mut notes) = transfers.come_home()?;
         let (tags, again_too, gave_up) = tags.come_home()?;
-        figures.asked_again = replay + again_too;
+        metrics.asked_again = replay + again_too;
         notes.extend(gave_up);
         // Whoever gave up has an answer that nobody knows.
-        figures.lost = notes.len() as u64;
+        metrics.lost = notes.len() as u64;
         running.end();
         let home = running.come_home()?;
         notes.extend(home.complaints.into_iter().filter(|complaint| !complaint.contains("the server has gone")));
         let mut totals = Totals::default();
         home.simulated_devices.iter().for_each(|terminal| totals.add(&terminal.cashless_model.totals));
-        figures.payments = totals.paid;
-        figures.refunds = totals.refunded;
-        figures.topups = totals.topped_up;
-        figures.wrong = totals.wrong;
-        figures.balances_checked = totals.counted;
-        figures.balances_wrong = totals.balances_wrong;
+        metrics.payments = totals.paid;
+        metrics.refunds = totals.refunded;
+        metrics.topups = totals.topped_up;
+        metrics.wrong = totals.wrong;
+        metrics.balances_checked = totals.counted;
+        metrics.balances_wrong = totals.balances_wrong;
         notes.append(&mut totals.explained);
-        Ok(Closed { bar, figures, terminals: home.simulated_devices, totals, transfers, tags, notes })
+        Ok(Closed { bar, metrics, terminals: home.simulated_devices, totals, transfers, tags, notes })
     }
 }
 
@@ -166,18 +166,18 @@ impl Closed {
     /// # Errors
     /// The server does not show them.
     pub(super) fn count(&mut self, admin: &Admin) -> anyhow::Result<()> {
-        let Self { bar, figures, terminals, totals, transfers, tags, notes } = self;
+        let Self { bar, metrics, terminals, totals, transfers, tags, notes } = self;
         let tapped: Vec<Tapped> = terminals.iter().flat_map(|terminal| terminal.tapped.iter().copied()).collect();
-        transfers.iter_mut().try_for_each(|of_one| of_one.count(admin, figures))?;
-        tags.iter_mut().try_for_each(|of_one| of_one.count(admin, &tapped, figures))?;
+        transfers.iter_mut().try_for_each(|of_one| of_one.count(admin, metrics))?;
+        tags.iter_mut().try_for_each(|of_one| of_one.count(admin, &tapped, metrics))?;
         let funded: i64 = transfers.iter().map(Transfers::funded).chain(tags.iter().map(Tags::funded)).sum();
         let (turnover, cash) = (totals.turnover, totals.cash);
         let due = funded + cash - turnover;
         let books = admin.books(bar)?;
-        figures.in_transit = books.in_transit;
-        figures.books_agree =
+        metrics.in_transit = books.in_transit;
+        metrics.books_agree =
             books.balanced && (books.wallets, books.turnover, books.terminals) == (due, turnover, cash);
-        if !figures.books_agree || books.in_transit != 0 {
+        if !metrics.books_agree || books.in_transit != 0 {
             notes.push(format!(
                 "the server says {books:?}; it should be {due} in wallets, {turnover} turnover, {cash} cash"
             ));
@@ -186,28 +186,28 @@ impl Closed {
     }
 
     /// Holds what was acknowledged against the journal.
-    pub(super) fn compare(self, book: MoneyBook) -> (MoneyFigures, Vec<String>) {
-        let Self { mut figures, terminals, transfers, tags, mut notes, .. } = self;
+    pub(super) fn compare(self, book: MoneyBook) -> (MoneyMetrics, Vec<String>) {
+        let Self { mut metrics, terminals, transfers, tags, mut notes, .. } = self;
         for terminal in &terminals {
-            figures.lost += terminal.lost();
-            figures.resent += terminal.resent;
-            figures.acknowledged += terminal.remembered.len() as u64;
+            metrics.lost += terminal.lost();
+            metrics.resent += terminal.resent;
+            metrics.acknowledged += terminal.remembered.len() as u64;
             let none = BTreeMap::new();
             let answers = terminal.device.and_then(|device| book.answers.get(&device.0)).unwrap_or(&none);
             for (seq, hash) in &terminal.remembered {
                 if answers.get(seq) != Some(hash) {
-                    figures.lost += 1;
+                    metrics.lost += 1;
                     let what = how_else(answers.contains_key(seq));
                     notes.push(format!("command {seq} of terminal {} is in the journal {what}", terminal.number));
                 }
             }
         }
-        transfers.into_iter().for_each(|of_one| of_one.compare(&book, &mut figures, &mut notes));
-        tags.into_iter().for_each(|of_one| of_one.compare(&book, &mut figures, &mut notes));
-        figures.journaled = book.commands;
-        figures.doubled += book.doubled;
-        figures.wrong += book.wrong;
+        transfers.into_iter().for_each(|of_one| of_one.compare(&book, &mut metrics, &mut notes));
+        tags.into_iter().for_each(|of_one| of_one.compare(&book, &mut metrics, &mut notes));
+        metrics.journaled = book.commands;
+        metrics.doubled += book.doubled;
+        metrics.wrong += book.wrong;
         notes.extend(book.notes);
-        (figures, notes)
+        (metrics, notes)
     }
 }

@@ -16,7 +16,7 @@ use super::operators::Operator;
 use crate::admin::Admin;
 use crate::admin::bar::{Account, BarPlace, hex};
 use crate::admin::replay::{Attempt, Said};
-use crate::report::MoneyFigures;
+use crate::report::MoneyMetrics;
 use crate::terminal::Tapped;
 
 /// What each wallet has at first, in minor units: more than a terminal can take.
@@ -183,10 +183,10 @@ impl Tags {
     ///
     /// # Errors
     /// The server does not show the wallets.
-    pub(super) fn count(&mut self, admin: &Admin, tapped: &[Tapped], figures: &mut MoneyFigures) -> anyhow::Result<()> {
+    pub(super) fn count(&mut self, admin: &Admin, tapped: &[Tapped], metrics: &mut MoneyMetrics) -> anyhow::Result<()> {
         // A refund names its payment, whatever the wristband does.
         for tap in tapped.iter().filter(|tap| tap.amount > 0) {
-            figures.taps += 1;
+            metrics.taps += 1;
             if !self.could_pay(tap) {
                 self.wrong += 1;
                 self.notes.push(format!("{tap:?}, and the wristband named {:?}", self.named.get(&tap.tag)));
@@ -195,9 +195,9 @@ impl Tags {
         for (wallet, _) in self.wearers {
             let spent: i64 = tapped.iter().filter(|tap| tap.wallet == wallet).map(|tap| tap.amount).sum();
             let account = admin.account(wallet)?;
-            figures.balances_checked += 1;
+            metrics.balances_checked += 1;
             if account != (Account { balance: FUNDS - spent, reserved: 0 }) {
-                figures.balances_wrong += 1;
+                metrics.balances_wrong += 1;
                 self.notes.push(format!("{wallet} has {account:?} at the end, and has spent {spent} of {FUNDS}"));
             }
         }
@@ -205,14 +205,14 @@ impl Tags {
     }
 
     /// Each acknowledged change is in the journal once, and no other is.
-    pub(super) fn compare(self, book: &MoneyBook, figures: &mut MoneyFigures, notes: &mut Vec<String>) {
-        figures.tag_changes += self.changes;
-        figures.tags_lost += self.lost.len() as u64;
-        figures.wrong += self.wrong;
+    pub(super) fn compare(self, book: &MoneyBook, metrics: &mut MoneyMetrics, notes: &mut Vec<String>) {
+        metrics.tag_changes += self.changes;
+        metrics.tags_lost += self.lost.len() as u64;
+        metrics.wrong += self.wrong;
         notes.extend(self.notes);
         let mut held = |what: String, told: u64, journaled: u64| {
-            figures.lost += told.saturating_sub(journaled);
-            figures.doubled += journaled.saturating_sub(told);
+            metrics.lost += told.saturating_sub(journaled);
+            metrics.doubled += journaled.saturating_sub(told);
             if told != journaled {
                 notes.push(format!("{what}: {told} times acknowledged, {journaled} times in the journal"));
             }

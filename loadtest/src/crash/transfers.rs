@@ -10,7 +10,7 @@ use super::operators::Operator;
 use crate::admin::Admin;
 use crate::admin::bar::{Account, BarPlace, euros, minor};
 use crate::admin::replay::{Attempt, Said};
-use crate::report::MoneyFigures;
+use crate::report::MoneyMetrics;
 
 /// Wallets of one operator, in a ring.
 pub(super) const RING: usize = 4;
@@ -113,12 +113,12 @@ impl Transfers {
     ///
     /// # Errors
     /// The server does not show them.
-    pub(super) fn count(&mut self, admin: &Admin, figures: &mut MoneyFigures) -> anyhow::Result<()> {
+    pub(super) fn count(&mut self, admin: &Admin, metrics: &mut MoneyMetrics) -> anyhow::Result<()> {
         for &(wallet, balance) in &self.wallets {
             let account = admin.account(wallet)?;
-            figures.balances_checked += 1;
+            metrics.balances_checked += 1;
             if account != (Account { balance, reserved: 0 }) {
-                figures.balances_wrong += 1;
+                metrics.balances_wrong += 1;
                 self.notes.push(format!("{wallet} has {account:?} at the end, and should have {balance}"));
             }
         }
@@ -126,10 +126,10 @@ impl Transfers {
     }
 
     /// Each acknowledged transfer is in the journal once on both sides, as it was told, and no other is.
-    pub(super) fn compare(self, book: &MoneyBook, figures: &mut MoneyFigures, notes: &mut Vec<String>) {
-        figures.transfers += self.done.len() as u64;
-        figures.transfers_refused += self.refused;
-        figures.wrong += self.wrong;
+    pub(super) fn compare(self, book: &MoneyBook, metrics: &mut MoneyMetrics, notes: &mut Vec<String>) {
+        metrics.transfers += self.done.len() as u64;
+        metrics.transfers_refused += self.refused;
+        metrics.wrong += self.wrong;
         notes.extend(self.notes);
         for &(id, to, amount) in &self.done {
             let side = book.sent.get(&id);
@@ -139,7 +139,7 @@ impl Transfers {
                 && credited.contains(&Side { wallet: to, other: from, amount, of })
                 && !book.returned.contains_key(&(from, of));
             if !whole {
-                figures.lost += 1;
+                metrics.lost += 1;
                 notes.push(format!("{id}, {amount} to {to}, left as {side:?} and came as {credited:?}"));
             }
         }
@@ -147,7 +147,7 @@ impl Transfers {
         let sent = book.sent.values().filter(|side| ours(&side.wallet)).count();
         let came = book.received.values().flatten().filter(|side| ours(&side.wallet)).count();
         if (sent, came) != (self.done.len(), self.done.len()) {
-            figures.doubled += 1;
+            metrics.doubled += 1;
             notes.push(format!("{} transfers were acknowledged, {sent} left and {came} came", self.done.len()));
         }
     }

@@ -82,7 +82,7 @@ impl Admin {
     }
 
     /// An answer has arrived. `Some`: for the first time.
-    pub(super) fn hear(&mut self, number: u64, answer: AdminAnswer) -> Check<Option<AdminCommand>> {
+    pub(super) fn receive(&mut self, number: u64, answer: AdminAnswer) -> Check<Option<AdminCommand>> {
         if answer == AdminAnswer::Rejected(Rejection::Busy) {
             if let Some((_, sent)) = self.open.get_mut(&number) {
                 *sent = sent.saturating_sub(PATIENCE - BUSY_FOR); // it asks again, soon

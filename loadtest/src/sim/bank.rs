@@ -396,7 +396,7 @@ impl World {
     pub(super) fn terminal_hears(&mut self, index: usize, replies: &[actors::TerminalReply]) -> Check {
         for reply in replies {
             let step = self.step;
-            let heard = self.terminals[index].hear(step, reply)?;
+            let heard = self.terminals[index].receive(step, reply)?;
             let TerminalAnswer { verdict, .. } = reply.answer;
             let paid = (heard, verdict, reply.answer.transaction());
             if let (Some(Ask::Pay { lines, .. }), CashlessVerdict::Paid, Some(id)) = paid {

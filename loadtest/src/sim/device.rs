@@ -109,7 +109,7 @@ impl Reader {
     }
 
     /// Answers have arrived in the node's life number `life`.
-    pub(super) fn hear(
+    pub(super) fn receive(
         &mut self,
         step: u64,
         life: u64,

@@ -21,7 +21,7 @@ use storage::testing::faults::{FaultDisk, Faults};
 use super::books::Books;
 use super::books::money::all_together;
 use super::disk::{SHARDS, options};
-use super::door::Door;
+use super::gateway::Gateway;
 use super::world::{Asker, World};
 use super::{Check, breach};
 
@@ -32,7 +32,7 @@ const HEADER_BYTES: usize = 512;
 pub(super) struct Node {
     pub(super) pipelines: Vec<Pipeline<Asker>>,
     pub(super) couriers: Vec<OutboxSender>,
-    pub(super) door: Door,
+    pub(super) door: Gateway,
     writer: LogWriter<FaultDisk>,
     readers: Readers<FaultDisk>,
     /// Handed to the journal and not yet part of a group.
@@ -196,7 +196,7 @@ impl World {
     }
 
     /// A shard learns that its oldest record is durable.
-    pub(super) fn tell(&mut self) -> Check {
+    pub(super) fn acknowledge_next(&mut self) -> Check {
         let Some(node) = &mut self.node else { return Ok(()) };
         let Some(shard) = node.untold.pop_front() else { return Ok(()) };
         let shard = usize::from(shard.0);
@@ -333,7 +333,7 @@ impl World {
         self.node = Some(Node {
             pipelines,
             couriers,
-            door: Door::default(),
+            door: Gateway::default(),
             writer,
             readers,
             queue: VecDeque::new(),

@@ -64,7 +64,7 @@ impl World {
         self.stage(u64::MAX)?;
         self.flush();
         while self.node.as_ref().is_some_and(Node::has_untold) {
-            self.tell()?;
+            self.acknowledge_next()?;
         }
         Ok(())
     }

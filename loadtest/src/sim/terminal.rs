@@ -191,7 +191,7 @@ impl Terminal {
     }
 
     /// An answer has arrived. `Some`: to what, for the first time.
-    pub(super) fn hear(&mut self, step: u64, reply: &TerminalReply) -> Check<Option<Ask>> {
+    pub(super) fn receive(&mut self, step: u64, reply: &TerminalReply) -> Check<Option<Ask>> {
         self.heard = step;
         let TerminalReply { seq, answer } = *reply;
         let refused = |rejection| answer.verdict == CashlessVerdict::Rejected(rejection);

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use actors::clock::{Clock, Found};
+use actors::clock::{Clock, ClockReading};
 use actors::pipeline::Work;
 use engine::command::{AdminAction, AdminAnswer, AdminCommand};
 use engine::gates::command::DeviceCommand;
@@ -229,7 +229,7 @@ impl World {
                 let shard = self.dice.below(u64::from(SHARDS)) as usize;
                 return self.post(shard);
             }
-            151..=157 => return self.tell(),
+            151..=157 => return self.acknowledge_next(),
             159 => {
                 let (from, to) = (self.dice.below(u64::from(SHARDS)) as u16, self.dice.below(u64::from(SHARDS)) as u16);
                 if from != to {
@@ -255,7 +255,7 @@ impl World {
                 return self.stage(most);
             }
             58..=67 => self.flush(),
-            68..=79 => return self.tell(),
+            68..=79 => return self.acknowledge_next(),
             80..=85 => self.admin_thinks(),
             86..=89 => self.somebody_looks(),
             90 => self.tick(),
@@ -343,7 +343,7 @@ impl World {
     }
 
     fn look_at_the_clock(&mut self) -> Check {
-        if self.node.is_some() && self.node_clock.look(self.true_ms, self.system_clock()) == Found::Back {
+        if self.node.is_some() && self.node_clock.observe(self.true_ms, self.system_clock()) == ClockReading::Back {
             self.counts.fault("clock_back");
         }
         let off_ms = self.clock().0 - self.true_ms;
@@ -422,7 +422,7 @@ impl World {
                     let (step, ledger) = (self.step, &self.ledgers[shard_of(device.festival())]);
                     let stands =
                         |seq| ledger.books.may_have_shown(device, seq) || ledger.ahead.may_have_shown(device, seq);
-                    return self.readers[reader].hear(step, life, &replies, stands);
+                    return self.readers[reader].receive(step, life, &replies, stands);
                 }
             }
             Packet::Confirmed { device, connection, life, seqs } => {
@@ -436,7 +436,7 @@ impl World {
                 self.take(shard_of_action(&command.action), Work::Admin(command), asker);
             }
             Packet::Told { number, answer } => {
-                if let Some(command) = self.admin.hear(number, answer)? {
+                if let Some(command) = self.admin.receive(number, answer)? {
                     self.admin_knows(&command.action, answer)?;
                 }
             }

@@ -70,8 +70,8 @@ impl<T: Target> Following<T> {
     }
 
     /// Lets the target look at whatever else is due.
-    pub(super) fn look(&mut self) -> Result<(), T::Error> {
-        self.target.look(&self.followed)
+    pub(super) fn check(&mut self) -> Result<(), T::Error> {
+        self.target.check(&self.followed)
     }
 
     /// Reads what there is, up to a portion, and has it written as one batch.

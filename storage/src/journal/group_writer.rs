@@ -82,7 +82,7 @@ impl<D: Disk> Shared<D> {
         failures.absolute(0); // there before the first one, or an alert could not see it rise
         let acks = Acks::new(tip.shards);
         let quick = Duration::from_micros(quick_us.into());
-        let writer = Mutex::new(GroupWriter { log, acks, figures: Figures::new(), took: Duration::ZERO });
+        let writer = Mutex::new(GroupWriter { log, acks, metrics: JournalMetrics::new(), took: Duration::ZERO });
         Self { queue, tip, housekeeper, reached, failure: OnceLock::new(), failures, sink, writer, quick }
     }
 
@@ -160,7 +160,7 @@ impl<D: Disk> Shared<D> {
 struct GroupWriter<D: Disk> {
     log: LogWriter<D>,
     acks: Acks,
-    figures: Figures,
+    metrics: JournalMetrics,
     /// How long the last write took.
     took: Duration,
 }
@@ -209,13 +209,13 @@ impl<D: Disk> GroupWriter<D> {
         if self.log.flush()?.is_some() {
             self.took = began.elapsed();
             let (end, group) = (self.log.end(), self.log.last_group());
-            self.figures.write.record(self.took);
-            self.figures.bytes.increment(group.len() as u64);
+            self.metrics.write.record(self.took);
+            self.metrics.bytes.increment(group.len() as u64);
             shared.tip.recent.wrote(end.segment, end.offset - group.len() as u64, group);
             shared.tip.moved_to(end);
         }
         shared.queue.done(self.acks.records(), self.acks.bytes());
-        self.acks.tell(&*shared.sink);
+        self.acks.notify(&*shared.sink);
         let sealed = self.log.take_sealed();
         if !sealed.is_empty() {
             shared.reached.sealed();
@@ -227,12 +227,12 @@ impl<D: Disk> GroupWriter<D> {
 }
 
 /// What the disk takes, for whoever draws it. Made once: looking figures up costs more than counting.
-struct Figures {
+struct JournalMetrics {
     write: metrics::Histogram,
     bytes: metrics::Counter,
 }
 
-impl Figures {
+impl JournalMetrics {
     fn new() -> Self {
         metrics::describe_histogram!(
             "tapgate_journal_write_seconds",

@@ -8,7 +8,7 @@ use super::{
     Chain, Cursor, Entry, JournalError, Position,
     disk::{Disk, FolderDisk},
     format::SegmentHeader,
-    reached::{self, Found},
+    reached::{self, Witness},
     recover::{Cut, Ending, Folder, Last, Torn, Verdict, find_last, find_tail, missing},
     scan::{Walker, raw_name, read_whole},
 };
@@ -97,7 +97,7 @@ impl<D: Disk> Offline<D> {
         Ok(this)
     }
 
-    fn look_at_end(&mut self, last: &Last, reached: Found, cut: Option<&Cut>) -> Result<(), JournalError> {
+    fn look_at_end(&mut self, last: &Last, reached: Witness, cut: Option<&Cut>) -> Result<(), JournalError> {
         self.shards = Some(last.header.shards);
         self.numbers.retain(|number| *number <= last.number);
         let tail = match find_tail(&*self.disk, last, reached) {

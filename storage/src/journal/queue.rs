@@ -171,7 +171,7 @@ impl Acks {
         Self { shards: vec![Ack::default(); shards.into()], touched: Vec::new(), records: 0, bytes: 0 }
     }
 
-    /// Notes a record that the next [`Acks::tell`] reports.
+    /// Notes a record that the next [`Acks::notify`] reports.
     pub(crate) fn note(&mut self, shard: ShardId, position: Position, mut record: Vec<u8>) {
         let ack = &mut self.shards[usize::from(shard.0)];
         if ack.count == 0 {
@@ -194,7 +194,7 @@ impl Acks {
     }
 
     /// Tells the sink, once per shard, and begins anew.
-    pub(crate) fn tell(&mut self, sink: &dyn Sink) {
+    pub(crate) fn notify(&mut self, sink: &dyn Sink) {
         for shard in self.touched.drain(..) {
             let ack = &mut self.shards[usize::from(shard.0)];
             sink.durable(shard, ack.count, ack.last, &mut ack.buffers);

@@ -53,7 +53,7 @@ pub struct Reached {
 
 /// What the file says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Found {
+pub enum Witness {
     /// There is none: the log is new, or older than this file.
     Missing,
     /// Neither slot holds.
@@ -62,7 +62,7 @@ pub enum Found {
     Reached(Reached),
 }
 
-impl Found {
+impl Witness {
     /// What it says, if it says anything.
     pub fn known(self) -> Option<Reached> {
         match self {
@@ -76,20 +76,20 @@ impl Found {
 ///
 /// # Errors
 /// The disk's own. A file that does not hold is no error: it is a witness that says nothing.
-pub fn read<D: Disk>(disk: &D) -> Result<Found, JournalError> {
+pub fn read<D: Disk>(disk: &D) -> Result<Witness, JournalError> {
     let file = match disk.open(NAME, Access::Read) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Missing),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Witness::Missing),
         Err(error) => return Err(JournalError::io("open", NAME, error)),
     };
     read_slots(&file).map_err(|error| JournalError::io("read", NAME, error))
 }
 
-fn read_slots<F: DiskFile>(file: &F) -> io::Result<Found> {
+fn read_slots<F: DiskFile>(file: &F) -> io::Result<Witness> {
     let mut both = AlignedBuffer::zeroed(2 * BLOCK);
     let read = file.read_at(0, both.bytes_mut())?;
     let newest = both.bytes()[..read].chunks_exact(BLOCK).filter_map(decode).max_by_key(|slot| slot.generation);
-    Ok(newest.map_or(Found::Unreadable, Found::Reached))
+    Ok(newest.map_or(Witness::Unreadable, Witness::Reached))
 }
 
 /// Writes down that the log is durable up to `end`, which must be so. Returns when that is durable itself.
@@ -109,7 +109,7 @@ struct File<F: DiskFile> {
 impl<F: DiskFile> File<F> {
     fn open<D: Disk<File = F>>(disk: &D) -> Result<Self, JournalError> {
         let fault = |doing| move |error| JournalError::io(doing, NAME, error);
-        if let Found::Reached(reached) = read(disk)? {
+        if let Witness::Reached(reached) = read(disk)? {
             let file = disk.open(NAME, Access::Log).map_err(fault("open"))?;
             return Ok(Self { file, generation: reached.generation });
         }
@@ -252,7 +252,7 @@ mod tests {
     #[test]
     fn the_newest_counts_also_where_it_goes_back() {
         let disk = FaultDisk::new();
-        assert_eq!(read(&disk).expect("reads"), Found::Missing);
+        assert_eq!(read(&disk).expect("reads"), Witness::Missing);
         for at in [0, 7, 40, 12, 13] {
             write(&disk, &end(at)).expect("no faults");
             let reached = read(&disk).expect("reads").known().expect("there");
@@ -289,7 +289,7 @@ mod tests {
             assert_eq!(lsn(&disk), Some(if bit / 8 < BLOCK { 1 } else { 2 }), "bit {bit}");
         }
         disk.put(NAME, good[..100].to_vec());
-        assert_eq!(read(&disk).expect("reads"), Found::Unreadable);
+        assert_eq!(read(&disk).expect("reads"), Witness::Unreadable);
         write(&disk, &end(3)).expect("made anew");
         assert_eq!(lsn(&disk), Some(3));
     }

@@ -17,7 +17,7 @@ use super::{
     log::{
         End, LogOptions, LogWriter, finish_group, prepare_segment, write_durably, write_segment_header, write_zeros,
     },
-    reached::{self, Found},
+    reached::{self, Witness},
     scan::{Mark, Walker, packed_name, parse_name, raw_name},
 };
 
@@ -75,11 +75,11 @@ pub fn recover<D: Disk>(disk: Arc<D>, options: LogOptions) -> Result<(LogWriter<
     let ends = tail.mark.lsn;
     must_be_whole(missing(reached, ends, tail.at_reached, cut.as_ref()), ends, options.accept_loss)?;
     match reached {
-        Found::Reached(_) => {}
-        Found::Missing => {
+        Witness::Reached(_) => {}
+        Witness::Missing => {
             tracing::info!("there was no note of how far the journal had come; there is from now on")
         }
-        Found::Unreadable => tracing::warn!(file = reached::NAME, "a damaged file is ignored and written again"),
+        Witness::Unreadable => tracing::warn!(file = reached::NAME, "a damaged file is ignored and written again"),
     }
 
     // From here on the folder is written to.
@@ -171,7 +171,7 @@ pub(crate) struct Cut {
 
 /// Why the log is not whole, if it is not: it ends before record `ends`, and `at_reached` is its chain hash where it had
 /// been acknowledged up to, if that place was walked.
-pub(crate) fn missing(reached: Found, ends: u64, at_reached: Option<Chain>, cut: Option<&Cut>) -> Option<String> {
+pub(crate) fn missing(reached: Witness, ends: u64, at_reached: Option<Chain>, cut: Option<&Cut>) -> Option<String> {
     let reached = reached.known();
     let known = reached.filter(|reached| reached.lsn > ends);
     let known = known.map(|reached| format!("everything before position {} had been acknowledged", reached.lsn));
@@ -342,7 +342,7 @@ impl Kept {
 }
 
 /// Walks the last segment to its end and judges what is there. Changes nothing.
-pub(crate) fn find_tail<D: Disk>(disk: &D, last: &Last, reached: Found) -> Result<Tail, JournalError> {
+pub(crate) fn find_tail<D: Disk>(disk: &D, last: &Last, reached: Witness) -> Result<Tail, JournalError> {
     let Some(mut walker) = Walker::open_raw(disk, last.number)? else {
         return Err(JournalError::damaged(&raw_name(last.number), 0, "the segment header vanished while it was read"));
     };

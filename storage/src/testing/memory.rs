@@ -137,7 +137,7 @@ fn run(log: &MemoryLog, queue: &Queue, failure: &OnceLock<String>, sink: &dyn Si
         }
         drop(state);
         queue.done(acks.records(), acks.bytes());
-        acks.tell(sink);
+        acks.notify(sink);
     }
 }
 

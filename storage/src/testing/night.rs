@@ -270,7 +270,8 @@ impl Night {
         let (commands, meanings): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
         let answers = self.step(self.festivals[which].home, &commands);
         let heard = commands.iter().zip(meanings).zip(&answers);
-        heard.for_each(|((command, meaning), answer)| self.festivals[which].hear(command, meaning, answer, self.now));
+        heard
+            .for_each(|((command, meaning), answer)| self.festivals[which].receive(command, meaning, answer, self.now));
     }
 
     /// One shard decides.
@@ -278,7 +279,7 @@ impl Night {
         let mut step = Step::default();
         self.shards[usize::from(shard.0)].step(self.now, commands, &mut step);
         if step.events > 0 {
-            self.terminals.hear(&step.record);
+            self.terminals.receive(&step.record);
             self.journal.append(shard, step.record).expect("there is room");
             self.records += 1;
             while self.log.len() < self.records {
@@ -329,7 +330,7 @@ impl Festival {
         (Command::Device(command), Meaning::Device(GateNo(reader as u16)))
     }
 
-    fn hear(&mut self, command: &Command, meaning: Meaning, answer: &Answer, now: Timestamp) {
+    fn receive(&mut self, command: &Command, meaning: Meaning, answer: &Answer, now: Timestamp) {
         match (command, meaning, answer) {
             (Command::Device(command), Meaning::Device(gate), Answer::Device { answer, repeated, .. }) => {
                 assert!(!repeated);

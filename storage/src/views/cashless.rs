@@ -28,7 +28,7 @@ mod shares;
 
 use crate::views::gates::LogPosition;
 use crate::views::{INDEX_BITS, Page, Span, ViewsError};
-use shares::{Given, Left};
+use shares::{GivenBack, Left};
 
 /// Money's half of a store of read models. All of it is written by [`super::Views::write`]; each answer is one snapshot.
 pub trait CashlessViews: Send + Sync + 'static {
@@ -279,8 +279,8 @@ impl TransactionRow {
     pub fn products(&self) -> Vec<(ProductPosition, ProductTally)> {
         let place = self.sale().filter(|_| self.kind == TransactionKind::Payment);
         let Some((.., place)) = place else { return Vec::new() };
-        let row = |line: Given| {
-            let Given { product, vat_bp, pieces: count, gross, commission } = line;
+        let row = |line: GivenBack| {
+            let GivenBack { product, vat_bp, pieces: count, gross, commission } = line;
             (place.of(product, vat_bp), ProductTally { count, gross, commission, ..ProductTally::default() })
         };
         Left::of(self).whole().map(row).collect()
@@ -293,8 +293,8 @@ impl TransactionRow {
         let Some((.., place)) = self.sale() else { return Vec::new() };
         let mut left = Left::of(payment);
         earlier.iter().for_each(|refund| drop(left.give_back(refund)));
-        let row = |given: Given| {
-            let Given { product, vat_bp, pieces: returned, gross: refunded, commission } = given;
+        let row = |given: GivenBack| {
+            let GivenBack { product, vat_bp, pieces: returned, gross: refunded, commission } = given;
             let commission = -commission;
             (place.of(product, vat_bp), ProductTally { returned, refunded, commission, ..ProductTally::default() })
         };

@@ -2,7 +2,7 @@
 
 use super::MoneyBooks;
 use super::transfers::Op;
-use crate::audit::{Check, Found};
+use crate::audit::{Check, Findings};
 use crate::cashless::command::CashlessPolicy;
 use crate::cashless::event::{Transaction, TransactionKind};
 use crate::model::ids::FestivalId;
@@ -19,7 +19,7 @@ pub(super) struct CurrencyChange {
 
 impl MoneyBooks {
     /// Nothing is booked at a festival until its currency is decided, and nothing was before.
-    pub(super) fn hold(&mut self, festival: FestivalId, found: &mut Found) {
+    pub(super) fn hold(&mut self, festival: FestivalId, found: &mut Findings) {
         let first = self.held.insert(festival) && !self.has_booked(festival);
         found.check(Check::Currency, first, || format!("festival {festival} has books, and is to change its currency"));
     }
@@ -31,7 +31,7 @@ impl MoneyBooks {
     }
 
     /// The festival's own shard asks all others.
-    pub(super) fn changes(&mut self, festival: FestivalId, op: u64, others: u16, found: &mut Found) {
+    pub(super) fn changes(&mut self, festival: FestivalId, op: u64, others: u16, found: &mut Findings) {
         self.hold(festival, found);
         let all = others + 1 == self.of;
         found.check(Check::Currency, all, || format!("{others} shards are asked, there are {}", self.of));
@@ -40,7 +40,7 @@ impl MoneyBooks {
     }
 
     /// Another shard has said whether it has booked anything at a festival, or that it knows how that came out.
-    pub(super) fn voted(&mut self, op: u64, said: bool, found: &mut Found) {
+    pub(super) fn voted(&mut self, op: u64, said: bool, found: &mut Findings) {
         let heard = self.vote.take() == Some((op, said));
         let open = match self.ops.get_mut(&op) {
             Some(Op::Currency(change)) if change.waits > 0 => {
@@ -62,13 +62,13 @@ impl MoneyBooks {
     }
 
     /// It is decided, this shard is told.
-    pub(super) fn released(&mut self, festival: FestivalId, found: &mut Found) {
+    pub(super) fn released(&mut self, festival: FestivalId, found: &mut Findings) {
         let held = self.held.remove(&festival);
         found.check(Check::Currency, held, || format!("festival {festival} waited for nothing"));
     }
 
     /// Whether a shard is asked, or told that it is decided, when that is so.
-    pub(super) fn says(&self, op: u64, of: FestivalId, decided: bool) -> bool {
+    pub(super) fn agrees(&self, op: u64, of: FestivalId, decided: bool) -> bool {
         let open = self.ops.get(&op);
         matches!(open, Some(Op::Currency(change)) if (change.festival, change.decided) == (of, decided))
     }
@@ -91,7 +91,7 @@ impl MoneyBooks {
 
     /// Money moves only where no currency is about to be another; what another shard has sent at the festival it has booked
     /// there, so that this one's stays.
-    pub(super) fn not_held(&self, t: &Transaction, found: &mut Found) {
+    pub(super) fn not_held(&self, t: &Transaction, found: &mut Findings) {
         if self.held.is_empty() {
             return;
         }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::MoneyBooks;
 use super::transfers::Op;
-use crate::audit::{Check, Found};
+use crate::audit::{Check, Findings};
 use crate::cashless::event::CashlessEvent;
 use crate::cashless::tag::Tags;
 use crate::cashless::view::TagState;
@@ -12,7 +12,7 @@ use crate::gates::command::{CONFLICT, Verdict};
 use crate::gates::event::Scanned;
 use crate::model::ids::{FestivalId, Home, ShardId, TagUid, TicketId, WalletId};
 use crate::model::rejection::Rejection;
-use crate::shard::outbox::{Message, Named};
+use crate::shard::outbox::{Message, TagTarget};
 
 /// A shard's part: the register of its tags, and what its festivals' gates go by.
 #[derive(Default)]
@@ -57,7 +57,7 @@ impl TagBook {
 
 impl MoneyBooks {
     /// What is about a wristband and no transaction.
-    pub(super) fn of_tag(&mut self, event: &CashlessEvent, found: &mut Found) {
+    pub(super) fn of_tag(&mut self, event: &CashlessEvent, found: &mut Findings) {
         match event {
             CashlessEvent::WalletTagLost { wallet, tag, version, op } => {
                 let known = self.wallets.get_mut(*wallet);
@@ -88,7 +88,7 @@ impl MoneyBooks {
                 found.check(Check::Tag, free && one, || format!("{tag:?} is not free for {wallet:?} at {version}"));
                 (known.state, known.wallet, known.version) = (TagState::Linking, *wallet, *version);
                 known.festival = *festival;
-                self.gives(*op, *tag, Named::Wallet(*wallet, *version), found);
+                self.gives(*op, *tag, TagTarget::Wallet(*wallet, *version), found);
             }
             CashlessEvent::TagLinked { tag, op, carry } => self.linked(*tag, *op, Ok(*carry), found),
             CashlessEvent::TagRefused { tag, op, rejection } => self.linked(*tag, *op, Err(*rejection), found),
@@ -104,7 +104,7 @@ impl MoneyBooks {
                 let one = known.state == TagState::Free || known.festival == ticket.festival();
                 found.check(Check::Tag, free && one, || format!("{tag:?} is not free for ticket {ticket}"));
                 known.ticket = Some((*ticket, false));
-                self.gives(*op, *tag, Named::Ticket(*ticket), found);
+                self.gives(*op, *tag, TagTarget::Ticket(*ticket), found);
             }
             CashlessEvent::TagBindTaken { tag, op, carry } => self.bound(*tag, *op, Ok(*carry), found),
             CashlessEvent::TagBindRefused { tag, op, rejection } => self.bound(*tag, *op, Err(*rejection), found),
@@ -155,7 +155,7 @@ impl MoneyBooks {
         }
     }
 
-    fn lost(&mut self, op: u64, due: u8, found: &mut Found) {
+    fn lost(&mut self, op: u64, due: u8, found: &mut Findings) {
         if op == 0 {
             return; // told by the other side
         }
@@ -166,7 +166,7 @@ impl MoneyBooks {
     }
 
     /// Somebody is asked to take a tag: by a new operation, or by one that gives it out already.
-    fn gives(&mut self, op: u64, tag: TagUid, named: Named, found: &mut Found) {
+    fn gives(&mut self, op: u64, tag: TagUid, named: TagTarget, found: &mut Findings) {
         match self.ops.get_mut(&op) {
             Some(Op::Giving { tag: given, asked, .. }) if *given == tag => *asked += 1,
             _ => self.op_begins(op, Op::Giving { tag, named, asked: 1, carries: 0 }, found),
@@ -174,7 +174,7 @@ impl MoneyBooks {
     }
 
     /// Whether an operation gives out this tag; what was asked for ends it with a refusal.
-    fn answered(&mut self, op: u64, tag: TagUid, named: Named, answer: Result<bool, Rejection>) -> bool {
+    fn answered(&mut self, op: u64, tag: TagUid, named: TagTarget, answer: Result<bool, Rejection>) -> bool {
         let Some(Op::Giving { tag: given, named: first, asked, carries }) = self.ops.get_mut(&op) else { return false };
         let fits = *given == tag && *asked > 0;
         *asked = asked.saturating_sub(1);
@@ -194,7 +194,7 @@ impl MoneyBooks {
     }
 
     /// The wallet has answered.
-    fn linked(&mut self, tag: TagUid, op: u64, answer: Result<bool, Rejection>, found: &mut Found) {
+    fn linked(&mut self, tag: TagUid, op: u64, answer: Result<bool, Rejection>, found: &mut Findings) {
         let said = self.answers.remove(&op);
         let Some(known) = self.tags.register.get_mut(&tag) else {
             found.check(Check::Tag, false, || format!("{tag:?} is unknown"));
@@ -207,12 +207,12 @@ impl MoneyBooks {
             false => said == Some(answer.is_ok()),
             true => answer.is_err() || self.wallets.get(wallet).is_some_and(|known| known.tag == Some((tag, version))),
         };
-        let ours = self.answered(op, tag, Named::Wallet(wallet, version), answer);
+        let ours = self.answered(op, tag, TagTarget::Wallet(wallet, version), answer);
         found.check(Check::Tag, ours && open && so, || format!("{tag:?}: the wallet has not said so"));
     }
 
     /// The festival has answered.
-    fn bound(&mut self, tag: TagUid, op: u64, answer: Result<bool, Rejection>, found: &mut Found) {
+    fn bound(&mut self, tag: TagUid, op: u64, answer: Result<bool, Rejection>, found: &mut Findings) {
         let said = self.tags.answers.remove(&op);
         let known = self.tags.register.get_mut(&tag);
         let Some((known, (ticket, false))) = known.and_then(|known| known.ticket.map(|ticket| (known, ticket))) else {
@@ -224,12 +224,12 @@ impl MoneyBooks {
             false => said == Some(answer.is_ok()),
             true => answer.is_err() || self.tags.tag_of.get(&ticket) == Some(&tag),
         };
-        let ours = self.answered(op, tag, Named::Ticket(ticket), answer);
+        let ours = self.answered(op, tag, TagTarget::Ticket(ticket), answer);
         found.check(Check::Tag, ours && so, || format!("{tag:?}: the festival has not said so"));
     }
 
     /// A ticket has a wristband: the register has asked for it.
-    pub(super) fn tag_bound(&mut self, ticket: TicketId, tag: TagUid, found: &mut Found) {
+    pub(super) fn tag_bound(&mut self, ticket: TicketId, tag: TagUid, found: &mut Findings) {
         let mine = &mut self.tags;
         let asked = match Home::Tag(tag).shard(self.of) == self.id {
             true => mine.register.get(&tag).is_some_and(|known| known.ticket == Some((ticket, false))),
@@ -245,7 +245,7 @@ impl MoneyBooks {
     }
 
     /// A wristband lets in whose it is, and nobody once it was lost.
-    pub(super) fn scanned(&mut self, scanned: &Scanned, found: &mut Found) {
+    pub(super) fn scanned(&mut self, scanned: &Scanned, found: &mut Findings) {
         let Some(tag) = scanned.tag else { return };
         let festival = scanned.device.festival();
         let barred = self.tags.barred.contains(&(festival, tag));
@@ -279,7 +279,7 @@ impl MoneyBooks {
     }
 
     /// What another shard is told of a wristband must be so.
-    pub(super) fn promised_of_tag(&mut self, to: ShardId, message: &Message, found: &mut Found) {
+    pub(super) fn promised_of_tag(&mut self, to: ShardId, message: &Message, found: &mut Findings) {
         let holds = match message {
             Message::BindTaken { op, .. } => self
                 .tags
@@ -298,7 +298,7 @@ impl MoneyBooks {
 
     /// A tag is one wallet's at any moment. When no message is under way, the register, the wallets and the festivals say
     /// the same, and what was lost is refused by all that know it.
-    pub(super) fn tags_at_the_end(all: &[&Self], found: &mut Found) {
+    pub(super) fn tags_at_the_end(all: &[&Self], found: &mut Findings) {
         let mut holders = BTreeMap::new();
         let mut lost_at_wallets = BTreeSet::new();
         for (wallet, known) in all.iter().flat_map(|books| books.wallets.iter()) {

@@ -2,10 +2,10 @@
 
 use super::MoneyBooks;
 use super::currency::CurrencyChange;
-use crate::audit::{Check, Found};
+use crate::audit::{Check, Findings};
 use crate::cashless::event::Transaction;
 use crate::model::ids::{Home, ShardId, TagUid, WalletId};
-use crate::shard::outbox::{Message, Named};
+use crate::shard::outbox::{Message, TagTarget};
 
 /// An operation of this shard that is not over.
 pub(super) enum Op {
@@ -20,7 +20,7 @@ pub(super) enum Op {
     /// A tag that is to name something, and what comes with it.
     Giving {
         tag: TagUid,
-        named: Named,
+        named: TagTarget,
         /// So many wallets and festivals have not answered.
         asked: u8,
         /// So many tags whose place it takes have not said what they name; below zero, if one has before it was known.
@@ -42,7 +42,7 @@ pub(super) struct Credit {
 }
 
 impl MoneyBooks {
-    pub(super) fn op_begins(&mut self, op: u64, what: Op, found: &mut Found) {
+    pub(super) fn op_begins(&mut self, op: u64, what: Op, found: &mut Findings) {
         let next = self.last_op + 1;
         found.check(Check::Transfer, op == next, || format!("operation {op} where {next} follows"));
         self.last_op = self.last_op.max(op);
@@ -60,7 +60,7 @@ impl MoneyBooks {
     }
 
     /// Money has left a wallet.
-    pub(super) fn left(&mut self, t: &Transaction, found: &mut Found) {
+    pub(super) fn left(&mut self, t: &Transaction, found: &mut Findings) {
         found.report.transfers += 1;
         let Some(to) = t.other else {
             found.check(Check::Transfer, false, || format!("{:?} goes to nobody", t.id()));
@@ -72,7 +72,7 @@ impl MoneyBooks {
     }
 
     /// Money has come into a wallet: asked for by whoever it left.
-    pub(super) fn came(&mut self, t: &Transaction, found: &mut Found) {
+    pub(super) fn came(&mut self, t: &Transaction, found: &mut Findings) {
         let Some(other) = t.other else {
             found.check(Check::Transfer, false, || format!("{:?} comes from nobody", t.id()));
             return;
@@ -95,7 +95,7 @@ impl MoneyBooks {
     }
 
     /// Money is back: the other side has said that it will not take it.
-    pub(super) fn is_back(&mut self, t: &Transaction, found: &mut Found) {
+    pub(super) fn is_back(&mut self, t: &Transaction, found: &mut Findings) {
         found.report.transfers_returned += 1;
         let declined = self.answers.remove(&t.of) == Some(false);
         let own = match self.ops.remove(&t.of) {
@@ -111,7 +111,7 @@ impl MoneyBooks {
     }
 
     /// The other side has said that it has the money.
-    pub(super) fn settled(&mut self, op: u64, found: &mut Found) {
+    pub(super) fn settled(&mut self, op: u64, found: &mut Findings) {
         let said = self.answers.remove(&op) == Some(true);
         let settled = match self.ops.remove(&op) {
             Some(Op::Transfer { from, to, amount, credited }) => {
@@ -124,7 +124,7 @@ impl MoneyBooks {
     }
 
     /// What this shard tells another one must be so.
-    pub(super) fn promised(&mut self, to: ShardId, message: &Message, found: &mut Found) {
+    pub(super) fn promised(&mut self, to: ShardId, message: &Message, found: &mut Findings) {
         let mut transfer = |holds: bool| {
             found.check(Check::Transfer, holds, || format!("shard {} is told {message:?}, which is not so", to.0));
         };
@@ -144,11 +144,11 @@ impl MoneyBooks {
             }
             Message::Cancel { op } => transfer(self.ops.contains_key(op)),
             Message::CurrencyAsk { op, festival } => {
-                let asked = self.says(*op, *festival, false);
+                let asked = self.agrees(*op, *festival, false);
                 found.check(Check::Currency, asked, || format!("shard {} is asked {message:?} in vain", to.0));
             }
             Message::CurrencyDecided { op, festival } => {
-                let told = self.says(*op, *festival, true);
+                let told = self.agrees(*op, *festival, true);
                 found.check(Check::Currency, told, || format!("shard {} is told {message:?}, undecided", to.0));
             }
             of_tag => self.promised_of_tag(to, of_tag, found),
@@ -156,7 +156,7 @@ impl MoneyBooks {
     }
 
     /// What another shard has told.
-    pub(super) fn heard(&mut self, from: ShardId, message: &Message, found: &mut Found) {
+    pub(super) fn heard(&mut self, from: ShardId, message: &Message, found: &mut Findings) {
         match message {
             Message::Credit { op, from: sender, to, lots, .. } => {
                 let credit = Credit { from: *sender, to: *to, amount: lots.sum(), credited: false, declined: false };
@@ -175,7 +175,7 @@ impl MoneyBooks {
     }
 
     /// At the end, with all shards in view: money on its way is what was neither taken nor given back, and what wristbands name agrees.
-    pub(in crate::audit) fn finish(all: &[&Self], found: &mut Found) {
+    pub(in crate::audit) fn finish(all: &[&Self], found: &mut Findings) {
         let in_transit: i128 = all.iter().flat_map(|books| books.accounts.values()).map(|a| a.in_transit).sum();
         let mut under_way = 0_i128;
         for books in all {

@@ -1,7 +1,7 @@
 //! Transactions: the posting, the wallet's history, what was paid and given back.
 
 use super::{Accounts, MoneyBooks, Payment};
-use crate::audit::{Check, Found};
+use crate::audit::{Check, Findings};
 use crate::cashless::command::{Source, SourceKind};
 use crate::cashless::event::{Lot, Posting, Transaction, TransactionKind};
 use crate::cashless::refundable::REFUNDABLE_EVER_MAX;
@@ -10,7 +10,7 @@ use crate::model::rejection::Rejection;
 use crate::model::status::FestivalStatus;
 
 impl MoneyBooks {
-    pub(super) fn transaction(&mut self, t: &Transaction, found: &mut Found) {
+    pub(super) fn transaction(&mut self, t: &Transaction, found: &mut Findings) {
         self.at_home(Home::Wallet(t.wallet), found);
         self.by_terminal(t, found);
         if t.serial == 0 {
@@ -49,7 +49,7 @@ impl MoneyBooks {
     }
 
     /// A terminal's command takes effect once, and not after it was revoked; its tag is the wallet's.
-    fn by_terminal(&mut self, t: &Transaction, found: &mut Found) {
+    fn by_terminal(&mut self, t: &Transaction, found: &mut Findings) {
         let Some(by) = t.by else { return };
         let moved = t.serial > 0;
         let vendor = t.vendor;
@@ -80,7 +80,7 @@ impl MoneyBooks {
         }
     }
 
-    fn account(&mut self, t: &Transaction, found: &mut Found) {
+    fn account(&mut self, t: &Transaction, found: &mut Findings) {
         let accounts: &mut Accounts = self.accounts.entry(t.festival).or_default();
         accounts.wallets += i128::from(t.posting.wallet);
         accounts.commission += i128::from(t.posting.commission);
@@ -108,7 +108,7 @@ impl MoneyBooks {
         }
     }
 
-    fn history(&mut self, t: &Transaction, found: &mut Found) {
+    fn history(&mut self, t: &Transaction, found: &mut Findings) {
         let known = self.wallets.get_mut(t.wallet);
         if !found.check(Check::Known, known.is_some(), || format!("there is no {:?}", t.wallet)) {
             return;
@@ -149,7 +149,7 @@ impl MoneyBooks {
         found.check(Check::Lots, sum == t.after, || format!("{:?}: sources of {sum} for {}", t.id(), t.after));
     }
 
-    fn paid(&mut self, t: &Transaction, found: &mut Found) {
+    fn paid(&mut self, t: &Transaction, found: &mut Findings) {
         found.report.debits += 1;
         let vendor = self.directory.get(&t.festival).and_then(|known| known.vendors.get(usize::from(t.vendor.0)));
         let open = vendor.is_some_and(|(values, _)| values.open && values.commission_bp == t.commission_bp);
@@ -180,7 +180,7 @@ impl MoneyBooks {
         });
     }
 
-    fn refunded(&mut self, t: &Transaction, found: &mut Found) {
+    fn refunded(&mut self, t: &Transaction, found: &mut Findings) {
         found.report.refunds += 1;
         let at = self.payments.binary_search_by_key(&t.of, |payment| payment.serial);
         if !found.check(Check::Refund, at.is_ok(), || format!("{:?} gives back {}, no payment", t.id(), t.of)) {

@@ -16,14 +16,14 @@ use crate::late::LateAnswer;
 use crate::{Answered, BACKOFF_MAX, ClientError, Event, Told};
 
 impl Driver {
-    pub(super) fn hear(&mut self, frame: &Frame<'_>) -> Result<(), ClientError> {
+    pub(super) fn receive(&mut self, frame: &Frame<'_>) -> Result<(), ClientError> {
         match *frame {
             Frame::Answer { seq, answer, durable } => {
                 self.answered(seq, answer, durable);
                 Ok(())
             }
             Frame::CashlessAnswer { seq, answer } => {
-                self.told(seq, answer);
+                self.complete(seq, answer);
                 Ok(())
             }
             Frame::Confirmed(ranges) => {
@@ -87,7 +87,7 @@ impl Driver {
         let was_shown = pending.kept.shown.is_some();
         let waited = pending.reply.take().is_some_and(|reply| reply.answered(answered));
         if !waited && !was_shown {
-            self.untold.tell(&self.events, LateAnswer::Scan(answered));
+            self.untold.notify(&self.events, LateAnswer::Scan(answered));
         }
         if durable {
             return self.settle(seq);
@@ -104,7 +104,7 @@ impl Driver {
     }
 
     /// A terminal's answer is final, unless it says that nothing could be done just now.
-    fn told(&mut self, seq: u64, answer: TerminalAnswer) {
+    fn complete(&mut self, seq: u64, answer: TerminalAnswer) {
         if let CashlessVerdict::Rejected(Rejection::Busy | Rejection::Unavailable) = answer.verdict {
             return self.again_in(seq, 100);
         }
@@ -128,11 +128,11 @@ impl Driver {
     fn end_of(&mut self, seq: u64, answer: TerminalAnswer) {
         let Some(pending) = self.pending.get_mut(&seq) else { return };
         let told = Told { seq, answer };
-        let waited = pending.reply.take().is_some_and(|reply| reply.told(told));
+        let waited = pending.reply.take().is_some_and(|reply| reply.complete(told));
         if !waited && answer.verdict != CashlessVerdict::Balance {
             let wanted_back = pending.kept.give_back && answer.verdict == CashlessVerdict::Paid;
             let given_back = if wanted_back { self.give_back(&told) } else { None };
-            self.untold.tell(&self.events, LateAnswer::Cashless { told, given_back });
+            self.untold.notify(&self.events, LateAnswer::Cashless { told, given_back });
         }
         self.settle(seq);
     }

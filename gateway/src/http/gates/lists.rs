@@ -189,7 +189,7 @@ impl From<views::gates::AccessEntry> for AccessEntry {
             Verdict::Admitted => (Outcome::Admitted, None, "Welcome."),
             Verdict::Exited => (Outcome::Exited, None, "Goodbye."),
             Verdict::Undone => (Outcome::Undone, None, "The scan was taken back."),
-            Verdict::Rejected(rejection) => (Outcome::Rejected, Some(rejection.code()), rejection.say()),
+            Verdict::Rejected(rejection) => (Outcome::Rejected, Some(rejection.code()), rejection.sentence()),
         };
         Self {
             at: Moment(row.position.at),

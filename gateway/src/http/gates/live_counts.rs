@@ -100,13 +100,13 @@ impl LiveCounts {
             gate: one.gate.0,
             device_id: one.device.to_string(),
             code: one.reason.code(),
-            say: one.reason.say(),
+            say: one.reason.sentence(),
             ticket_id: one.ticket.map(|ticket| ticket.to_string()),
             conflict: one.conflict,
         });
         let rejections = view.rejections.iter();
         let rejections =
-            rejections.map(|(why, count)| RejectionCount { code: why.code(), say: why.say(), count: *count });
+            rejections.map(|(why, count)| RejectionCount { code: why.code(), say: why.sentence(), count: *count });
         Self {
             at: Moment(view.at),
             status: FestivalStatus(view.status),

@@ -20,7 +20,7 @@ pub const NAMED_MAX: usize = 32;
 pub fn all_of<T: DeserializeOwned + ToSchema>(body: &[u8], first: Problem) -> Problem {
     // What is no JSON further on has no more fields that could be looked at.
     let Ok(body) = serde_json::from_slice::<Value>(body) else { return first };
-    let mut found = Found { errors: first.errors().to_vec() };
+    let mut found = FieldErrors { errors: first.errors().to_vec() };
     probe::<T>(&body, &mut Vec::new(), &mut found);
     let mut named = Vec::new();
     T::schemas(&mut named);
@@ -28,11 +28,11 @@ pub fn all_of<T: DeserializeOwned + ToSchema>(body: &[u8], first: Problem) -> Pr
     Problem::fields(found.errors)
 }
 
-struct Found {
+struct FieldErrors {
     errors: Vec<FieldError>,
 }
 
-impl Found {
+impl FieldErrors {
     fn add(&mut self, error: FieldError) {
         if !self.is_full() && self.errors.iter().all(|known| known.pointer != error.pointer) {
             self.errors.push(error);
@@ -50,8 +50,8 @@ enum Step<'a> {
 }
 
 /// Reads each value below this one alone.
-fn probe<'a, T: DeserializeOwned>(value: &'a Value, path: &mut Vec<Step<'a>>, found: &mut Found) {
-    let mut into = |step, value, found: &mut Found| {
+fn probe<'a, T: DeserializeOwned>(value: &'a Value, path: &mut Vec<Step<'a>>, found: &mut FieldErrors) {
+    let mut into = |step, value, found: &mut FieldErrors| {
         path.push(step);
         probe::<T>(value, path, found);
         path.pop();
@@ -69,7 +69,7 @@ fn probe<'a, T: DeserializeOwned>(value: &'a Value, path: &mut Vec<Step<'a>>, fo
 }
 
 /// Reads a body in which there is nothing but this value.
-fn alone<T: DeserializeOwned>(leaf: &Value, path: &[Step<'_>], found: &mut Found) {
+fn alone<T: DeserializeOwned>(leaf: &Value, path: &[Step<'_>], found: &mut FieldErrors) {
     let body = path.iter().rev().fold(leaf.clone(), |value, step| match step {
         Step::Field(name) => Value::Object([((*name).to_owned(), value)].into_iter().collect()),
         Step::Item(_) => Value::Array(vec![value]),
@@ -96,7 +96,13 @@ fn alone<T: DeserializeOwned>(leaf: &Value, path: &[Step<'_>], found: &mut Found
 }
 
 /// What the schema asks for and the body does not have.
-fn missing(schema: &RefOr<Schema>, named: &[(String, RefOr<Schema>)], value: &Value, at: &str, found: &mut Found) {
+fn missing(
+    schema: &RefOr<Schema>,
+    named: &[(String, RefOr<Schema>)],
+    value: &Value,
+    at: &str,
+    found: &mut FieldErrors,
+) {
     let schema = match schema {
         RefOr::T(schema) => schema,
         RefOr::Ref(Ref { ref_location, .. }) => {

@@ -60,7 +60,7 @@ pub struct LineError {
 
 impl From<Rejection> for LineError {
     fn from(rejection: Rejection) -> Self {
-        Self { code: rejection.code(), detail: rejection.say().into(), pointer: String::new() }
+        Self { code: rejection.code(), detail: rejection.sentence().into(), pointer: String::new() }
     }
 }
 

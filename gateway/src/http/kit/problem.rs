@@ -328,7 +328,7 @@ impl From<Fault> for Problem {
 
 impl From<Rejection> for Problem {
     fn from(rejection: Rejection) -> Self {
-        let problem = Self::new(status_of(rejection), rejection.code(), rejection.say());
+        let problem = Self::new(status_of(rejection), rejection.code(), rejection.sentence());
         match rejection {
             Rejection::Busy => problem.retry_after_s(1),
             Rejection::StillPending => problem.retry_after_s(5),

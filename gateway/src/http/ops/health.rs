@@ -18,7 +18,7 @@ use crate::read_models;
 
 /// The routes at the root.
 pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(healthz)).routes(routes!(readyz)).routes(routes!(figures))
+    OpenApiRouter::new().routes(routes!(healthz)).routes(routes!(readyz)).routes(routes!(metrics))
 }
 
 /// The route under `/api/v1`.
@@ -90,7 +90,7 @@ async fn readyz(State(state): State<AppState>) -> Result<Json<Readiness>, Proble
 /// Figures in Prometheus' text format. They name routes and numbers, never a person.
 #[utoipa::path(get, path = "/metrics", tag = "operations", operation_id = "metrics", security(()),
     responses((status = 200, description = "The figures.", body = String, content_type = "text/plain")))]
-async fn figures(State(state): State<AppState>) -> impl IntoResponse {
+async fn metrics(State(state): State<AppState>) -> impl IntoResponse {
     let text = state.metrics.render() + &state.latency.prometheus();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text)
 }

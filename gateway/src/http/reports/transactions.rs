@@ -203,7 +203,7 @@ impl Transaction {
             kind_type: TransactionType::of(row.kind),
             kind: kind_word(row.kind),
             code: rejection.map(Rejection::code),
-            say: rejection.map(Rejection::say),
+            say: rejection.map(Rejection::sentence),
             festival: row.festival.to_string(),
             wallet: row.wallet.to_string(),
             other_wallet: row.other.map(|other| other.to_string()),

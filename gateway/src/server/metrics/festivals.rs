@@ -19,7 +19,7 @@ const LIST_EVERY: Duration = Duration::from_secs(60);
 const FESTIVALS_MAX: usize = 8;
 
 /// Sets these figures now and then. It has no end, and is to be run beside the doors.
-pub async fn figures(node: Node) {
+pub async fn publish_metrics(node: Node) {
     metrics::describe_counter!("tapgate_scans_total", "Scans by gate and verdict; an undone scan stays counted.");
     metrics::describe_counter!("tapgate_scan_rejections_total", "Rejected scans by reason.");
     metrics::describe_gauge!("tapgate_zone_occupancy", "People in a zone now.");
@@ -38,12 +38,12 @@ pub async fn figures(node: Node) {
             listed_at = Some(Instant::now());
         }
         for (festival, slug) in &under_way {
-            look(&node, *festival, slug).await;
+            query(&node, *festival, slug).await;
         }
     }
 }
 
-async fn look(node: &Node, festival: FestivalId, slug: &str) {
+async fn query(node: &Node, festival: FestivalId, slug: &str) {
     if let View::Live(live) = node.query(Query::Live(festival)).await {
         gates(&live, slug);
     }

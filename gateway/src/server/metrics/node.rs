@@ -10,7 +10,7 @@ use metrics_process::Collector;
 const EVERY: Duration = Duration::from_secs(5);
 
 /// Sets these figures now and then; `certificate` is the QUIC door's. It has no end, and is to be run beside the doors.
-pub async fn figures(data: PathBuf, certificate: Vec<u8>) {
+pub async fn publish_metrics(data: PathBuf, certificate: Vec<u8>) {
     let process = Collector::default(); // process_*, by Prometheus' own names
     process.describe();
     metrics::describe_gauge!("tapgate_build_info", "Always 1; the labels say what runs here.");

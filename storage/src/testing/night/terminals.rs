@@ -65,7 +65,7 @@ fn cashless(action: CashlessAction) -> Command {
 
 impl Terminals {
     /// Keeps what a record says happened to money.
-    pub(super) fn hear(&mut self, record: &[u8]) {
+    pub(super) fn receive(&mut self, record: &[u8]) {
         let record = record::read(record).expect("our own");
         let mut by = None;
         for (index, event) in record.events.into_iter().enumerate() {

@@ -24,7 +24,7 @@ struct LineLeft {
 
 /// What a line is given back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Given {
+pub(super) struct GivenBack {
     pub(super) product: Option<ProductNo>,
     pub(super) vat_bp: u16,
     /// Of those that were named.
@@ -57,8 +57,8 @@ impl Left {
     }
 
     /// Each line as it is.
-    pub(super) fn whole(&self) -> impl Iterator<Item = Given> {
-        self.lines.iter().map(|line| Given {
+    pub(super) fn whole(&self) -> impl Iterator<Item = GivenBack> {
+        self.lines.iter().map(|line| GivenBack {
             product: line.product,
             vat_bp: line.vat_bp,
             pieces: line.pieces,
@@ -68,11 +68,11 @@ impl Left {
     }
 
     /// Takes a refund off. What it names is taken from those lines, as far as there is something left of them.
-    pub(super) fn give_back(&mut self, refund: &TransactionRow) -> Vec<Given> {
-        let mut given: Vec<Given> = self
+    pub(super) fn give_back(&mut self, refund: &TransactionRow) -> Vec<GivenBack> {
+        let mut given: Vec<GivenBack> = self
             .lines
             .iter()
-            .map(|line| Given { product: line.product, vat_bp: line.vat_bp, ..Given::default() })
+            .map(|line| GivenBack { product: line.product, vat_bp: line.vat_bp, ..GivenBack::default() })
             .collect();
         let mut rest = i128::from(refund.amount);
         for named in &refund.lines {
@@ -103,7 +103,9 @@ impl Left {
             line.commission -= part;
             given.commission = part;
         }
-        given.retain(|given| *given != Given { product: given.product, vat_bp: given.vat_bp, ..Given::default() });
+        given.retain(|given| {
+            *given != GivenBack { product: given.product, vat_bp: given.vat_bp, ..GivenBack::default() }
+        });
         given
     }
 

@@ -80,7 +80,7 @@ impl MoneyBook {
     }
 
     /// Whether shards are asked about a currency, or told that it is decided, when that is so.
-    pub(super) fn says(&self, op: u64, of: FestivalId, is_decided: bool) -> bool {
+    pub(super) fn agrees(&self, op: u64, of: FestivalId, is_decided: bool) -> bool {
         self.ops.get(&op).is_some_and(|op| {
             matches!(&op.what, What::Currency { festival, decided, .. } if (*festival, *decided) == (of, is_decided))
                 && op.is_open()
@@ -110,6 +110,6 @@ impl MoneyBook {
         self.end(op, if booked { End::Returned } else { End::Settled })?;
         self.page(festival)?.held = false;
         let answer = if booked { AdminAnswer::Rejected(Rejection::CurrencyInUse) } else { AdminAnswer::Done };
-        Ok(self.told(op, answer))
+        Ok(self.answer_of(op, answer))
     }
 }

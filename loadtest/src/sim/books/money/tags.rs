@@ -8,7 +8,7 @@ use engine::cashless::view::{TagState, TagView};
 use engine::command::AdminAnswer;
 use engine::model::ids::{FestivalId, Home, TagUid, TicketId, WalletId};
 use engine::model::rejection::Rejection;
-use engine::shard::outbox::{Message, Named};
+use engine::shard::outbox::{Message, TagTarget};
 
 use super::transfers::{End, OpBook, What};
 use super::{Ended, MoneyBook, TagBook};
@@ -30,8 +30,8 @@ impl TagBook {
         Self { state: TagState::Free, wallet, version: 0, festival, ticket: None, lost: false }
     }
 
-    fn named(&self) -> Option<Named> {
-        (self.state != TagState::Free).then_some(Named::Wallet(self.wallet, self.version))
+    fn named(&self) -> Option<TagTarget> {
+        (self.state != TagState::Free).then_some(TagTarget::Wallet(self.wallet, self.version))
     }
 
     /// Whether a view shows this page.
@@ -64,7 +64,7 @@ impl MoneyBook {
                 }
                 (page.state, page.wallet, page.version) = (TagState::Linking, *wallet, *version);
                 page.festival = *festival;
-                self.asks(*op, *tag, Named::Wallet(*wallet, *version))?;
+                self.asks(*op, *tag, TagTarget::Wallet(*wallet, *version))?;
             }
             CashlessEvent::TagLinked { tag, op, carry } => return self.link_ended(*tag, *op, Ok(*carry)),
             CashlessEvent::TagRefused { tag, op, rejection } => return self.link_ended(*tag, *op, Err(*rejection)),
@@ -79,7 +79,7 @@ impl MoneyBook {
                     return wrong();
                 }
                 page.ticket = Some((*ticket, false));
-                self.asks(*op, *tag, Named::Ticket(*ticket))?;
+                self.asks(*op, *tag, TagTarget::Ticket(*ticket))?;
             }
             CashlessEvent::TagBindTaken { tag, op, carry } => return self.bind_ended(*tag, *op, Ok(*carry)),
             CashlessEvent::TagBindRefused { tag, op, rejection } => return self.bind_ended(*tag, *op, Err(*rejection)),
@@ -110,7 +110,7 @@ impl MoneyBook {
                 *due -= 1;
                 if *due == 0 {
                     self.end(*op, End::Settled)?;
-                    return Ok(self.told(*op, AdminAnswer::Done));
+                    return Ok(self.answer_of(*op, AdminAnswer::Done));
                 }
             }
             _ => {}
@@ -132,11 +132,11 @@ impl MoneyBook {
             return Ok(None);
         }
         self.end(op, End::Settled)?;
-        Ok(self.told(op, AdminAnswer::Done))
+        Ok(self.answer_of(op, AdminAnswer::Done))
     }
 
     /// A wallet or a festival is asked to take a tag, by a new operation or one that gives it out already.
-    fn asks(&mut self, op: u64, tag: TagUid, named: Named) -> Check {
+    fn asks(&mut self, op: u64, tag: TagUid, named: TagTarget) -> Check {
         let Some(What::Giving { tag: given, asked, .. }) = self.open(op) else {
             return self.begin(op, OpBook::of_nobodys(What::Giving { tag, named, asked: 1, carries: 0 }));
         };
@@ -148,7 +148,7 @@ impl MoneyBook {
         Ok(())
     }
 
-    fn heard_back(&mut self, op: u64, tag: TagUid, named: Named, answer: Result<bool, Rejection>) -> Check<Ended> {
+    fn heard_back(&mut self, op: u64, tag: TagUid, named: TagTarget, answer: Result<bool, Rejection>) -> Check<Ended> {
         let Some(What::Giving { tag: given, named: first, asked, carries }) = self.open(op) else {
             return breach(ONE, format!("{tag:?}: operation {op} is not under way"));
         };
@@ -159,7 +159,7 @@ impl MoneyBook {
         match answer {
             Err(why) if *first == named => {
                 self.end(op, End::Returned)?;
-                return Ok(self.told(op, AdminAnswer::Rejected(why)));
+                return Ok(self.answer_of(op, AdminAnswer::Rejected(why)));
             }
             Err(_) => {}
             Ok(carry) => *carries += i8::from(carry),
@@ -170,11 +170,11 @@ impl MoneyBook {
     fn gave(&mut self, op: u64) -> Check<Ended> {
         let Some(What::Giving { named, asked: 0, carries: 0, .. }) = self.open(op) else { return Ok(None) };
         let answer = match *named {
-            Named::Wallet(wallet, _) => AdminAnswer::Wallet(wallet),
-            Named::Ticket(_) => AdminAnswer::Done,
+            TagTarget::Wallet(wallet, _) => AdminAnswer::Wallet(wallet),
+            TagTarget::Ticket(_) => AdminAnswer::Done,
         };
         self.end(op, End::Settled)?;
-        Ok(self.told(op, answer))
+        Ok(self.answer_of(op, answer))
     }
 
     /// A wallet has a wristband.
@@ -216,7 +216,7 @@ impl MoneyBook {
         if !said || (self.is_near(wallet) && holds != answer.is_ok()) {
             return breach("a wristband names a wallet that has it", format!("{tag:?}, operation {op}"));
         }
-        self.heard_back(op, tag, Named::Wallet(wallet, version), answer)
+        self.heard_back(op, tag, TagTarget::Wallet(wallet, version), answer)
     }
 
     /// The festival has answered.
@@ -238,7 +238,7 @@ impl MoneyBook {
         if !said || (near && holds != answer.is_ok()) {
             return breach("a wristband names a ticket that has it", format!("{tag:?}, operation {op}"));
         }
-        self.heard_back(op, tag, Named::Ticket(ticket), answer)
+        self.heard_back(op, tag, TagTarget::Ticket(ticket), answer)
     }
 
     /// A ticket has a wristband.
@@ -265,7 +265,7 @@ impl MoneyBook {
             // What it names besides what another has taken over comes along, unless that is not sure yet.
             Message::Carry { from, named, .. } => self.tags.get(from).is_some_and(|page| match &self.heard {
                 Some((_, Message::Unlink { .. })) => {
-                    *named == page.ticket.filter(|(_, taken)| *taken).map(|(ticket, _)| Named::Ticket(ticket))
+                    *named == page.ticket.filter(|(_, taken)| *taken).map(|(ticket, _)| TagTarget::Ticket(ticket))
                 }
                 Some((_, Message::Unbind { .. })) => *named == page.named().filter(|_| page.state == TagState::Linked),
                 _ => true,

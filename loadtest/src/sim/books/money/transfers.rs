@@ -5,7 +5,7 @@ use engine::command::AdminAnswer;
 use engine::model::ids::{FestivalId, ShardId, TagUid, TransactionId, WalletId};
 use engine::model::money::Money;
 use engine::model::rejection::Rejection;
-use engine::shard::outbox::{Message, Named};
+use engine::shard::outbox::{Message, TagTarget};
 
 use super::{Ended, MoneyBook, Source};
 use crate::sim::{Check, breach};
@@ -31,7 +31,7 @@ pub(super) enum What {
     /// it takes have not said what they name.
     Giving {
         tag: TagUid,
-        named: Named,
+        named: TagTarget,
         asked: u8,
         carries: i8,
     },
@@ -98,7 +98,7 @@ impl MoneyBook {
         }
     }
 
-    pub(super) fn told(&self, op: u64, answer: AdminAnswer) -> Ended {
+    pub(super) fn answer_of(&self, op: u64, answer: AdminAnswer) -> Ended {
         self.keys.get(&op).map(|key| (*key, answer))
     }
 
@@ -161,7 +161,7 @@ impl MoneyBook {
         if said == Some(Rejection::TransferCancelled) {
             self.count("transfers_cancelled");
         }
-        Ok(self.told(t.of, AdminAnswer::Rejected(t.rejection.expect("just compared"))))
+        Ok(self.answer_of(t.of, AdminAnswer::Rejected(t.rejection.expect("just compared"))))
     }
 
     /// The other side has said that it has the money.
@@ -178,7 +178,7 @@ impl MoneyBook {
             return breach("a transfer is settled when the other side has the money", format!("operation {op}"));
         }
         self.wallet(id.wallet)?.reserved -= amount.minor;
-        Ok(self.told(op, AdminAnswer::Transaction { id, amount, balance: after, over_limit: false, order: 0 }))
+        Ok(self.answer_of(op, AdminAnswer::Transaction { id, amount, balance: after, over_limit: false, order: 0 }))
     }
 
     /// What another shard is told must be so.
@@ -191,8 +191,8 @@ impl MoneyBook {
             Message::Credited { op } => self.credits.get(&(to, *op)) == Some(&true),
             Message::Declined { op, .. } => self.credits.insert((to, *op), false).is_none(),
             Message::Cancel { op } => self.ops.get(op).is_some_and(OpBook::is_open),
-            Message::CurrencyAsk { op, festival } => self.says(*op, *festival, false),
-            Message::CurrencyDecided { op, festival } => self.says(*op, *festival, true),
+            Message::CurrencyAsk { op, festival } => self.agrees(*op, *festival, false),
+            Message::CurrencyDecided { op, festival } => self.agrees(*op, *festival, true),
             of_tag => self.is_so_of_tag(of_tag),
         };
         let what = || format!("shard {} is told {message:?}", to.0);

@@ -18,7 +18,7 @@ use crate::views::embedded::cashless::{
 };
 use crate::views::embedded::gates::read::walk;
 use crate::views::embedded::layout::cashless as layout;
-use crate::views::embedded::sequence::read::{Pages, Walk, Wanted};
+use crate::views::embedded::sequence::read::{Pages, RowFilter, Walk};
 use crate::views::embedded::sequence::{PageKey, Place};
 use crate::views::embedded::{open, shards};
 use crate::views::{PAGE_MAX, Page, Span, ViewsError};
@@ -77,7 +77,7 @@ fn rows(
         TransactionsOf::Terminal(terminal) => row.terminal == Some(terminal),
         TransactionsOf::Vendor(festival, vendor) => row.vendor_account() == Some((festival, vendor)),
     };
-    let wanted = Wanted { term, class: &|class| only.fits(class), is_one: &is_one, backwards: page.backwards };
+    let wanted = RowFilter { term, class: &|class| only.fits(class), is_one: &is_one, backwards: page.backwards };
     let (pages, runs) = (open(txn, TRANSACTIONS)?, open(txn, TRANSACTION_TERMS)?);
     let limit = page.limit.min(PAGE_MAX);
     if limit == 0 {

@@ -9,7 +9,7 @@ use redb::{Key, ReadTransaction, ReadableTable, Value};
 use super::{COUNTS, HOLDERS, LOG, LOG_TERMS, TICKETS, TICKETS_BY_HOLDER, block_of};
 use crate::views::embedded::layout::{BLOCK_TICKETS, StoredTally};
 use crate::views::embedded::sequence::Place;
-use crate::views::embedded::sequence::read::{Walk, Wanted};
+use crate::views::embedded::sequence::read::{RowFilter, Walk};
 use crate::views::embedded::{fault, layout, open, shards};
 use crate::views::gates::{AccessEntry, AccessLog, CountPosition, CountRow, Counts, LogPosition, TicketRow, Tickets};
 use crate::views::{PAGE_MAX, Page, Span, ViewsError, wanted};
@@ -48,7 +48,7 @@ pub(in crate::views::embedded) fn access_log(
         AccessLog::Device(device, _) => entry.device == Some(device),
         AccessLog::Ticket(ticket, _) => entry.ticket == Some(ticket),
     };
-    let wanted = Wanted { term, class: &|_| true, is_one: &is_one, backwards: page.backwards };
+    let wanted = RowFilter { term, class: &|_| true, is_one: &is_one, backwards: page.backwards };
     let tables = (&open(txn, LOG)?, &open(txn, LOG_TERMS)?);
     let (from, until) = places(span, page);
     let mut walk = Walk::begin(&wanted, tables, Home::Festival(festival).shard(shards), from, until)?;

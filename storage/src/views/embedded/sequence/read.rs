@@ -80,7 +80,7 @@ impl<'t, T: ReadableTable<PageKey, &'static [u8]>> Pages<'t, T> {
 }
 
 /// Which rows.
-pub(in crate::views::embedded) struct Wanted<'w, R> {
+pub(in crate::views::embedded) struct RowFilter<'w, R> {
     pub(in crate::views::embedded) term: u32,
     /// Which classes.
     pub(in crate::views::embedded) class: &'w dyn Fn(u8) -> bool,
@@ -91,7 +91,7 @@ pub(in crate::views::embedded) struct Wanted<'w, R> {
 
 /// A shard's wanted rows from one place until before another, one after the other.
 pub(in crate::views::embedded) struct Walk<'w, R, P, Q> {
-    wanted: &'w Wanted<'w, R>,
+    wanted: &'w RowFilter<'w, R>,
     pages: Pages<'w, P>,
     runs: &'w Q,
     from: Place,
@@ -114,7 +114,7 @@ where
     Q: ReadableTable<RunKey, &'static [u8]>,
 {
     pub(in crate::views::embedded) fn begin(
-        wanted: &'w Wanted<'w, R>,
+        wanted: &'w RowFilter<'w, R>,
         (pages, runs): (&'w P, &'w Q),
         shard: ShardId,
         from: Place,
@@ -134,7 +134,7 @@ where
 
     /// The next one.
     pub(in crate::views::embedded) fn next(&mut self) -> Result<Option<R>, ViewsError> {
-        let Self { wanted: Wanted { backwards, class, is_one, .. }, from, until, .. } = *self;
+        let Self { wanted: RowFilter { backwards, class, is_one, .. }, from, until, .. } = *self;
         loop {
             wanted::still()?;
             let next = if *backwards { self.numbers.pop_back() } else { self.numbers.pop_front() };

@@ -23,7 +23,7 @@ use super::world::{Asker, World, shard_of};
 
 /// What the gateway remembers.
 #[derive(Default)]
-pub(super) struct Door {
+pub(super) struct Gateway {
     /// The newest connection of each terminal: a device that proves itself anew ends its older one.
     newest: BTreeMap<DeviceId, u64>,
     /// What this connection has brought, and the latest attempt of it.
@@ -86,7 +86,7 @@ impl Frame {
     }
 }
 
-impl Door {
+impl Gateway {
     /// Nobody will answer this number any more.
     pub(super) fn forget(&mut self, number: u64) {
         self.waiting.remove(&number);
