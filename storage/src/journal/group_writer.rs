@@ -1,6 +1,6 @@
 //! Records become durable here, group by group: on the journal's own thread, or on the thread of the shard that wrote them.
 //!
-//! **The rule.** A shard's thread writes its records itself ([`Shared::write_here`]) where nothing else is under way, which
+//! **The rule.** A shard's thread writes its records itself (`Shared::write_here`) where nothing else is under way, which
 //! spares waking the journal's thread and being woken by it: 70–90 µs each, as long as the disk takes. [`may_write_here`]
 //! says when, at one moment, under the queue's lock:
 //!
@@ -16,8 +16,8 @@
 //! and gets it when r is durable and the sink knows. If both are queued, they leave the queue in their order, for one thread.
 //! The sink is told before the writer is let go, so it hears of records in the order in which they lie in the log.
 //!
-//! **Why nothing leaves early.** Both ways end in [`GroupWriter::write`]: the sink is told there and nowhere else, behind a
-//! write that has succeeded. A failed one ends in [`Shared::guarded`], whoever wrote: the queue is shut, the sink is told
+//! **Why nothing leaves early.** Both ways end in `GroupWriter::write`: the sink is told there and nowhere else, behind a
+//! write that has succeeded. A failed one ends in `Shared::guarded`, whoever wrote: the queue is shut, the sink is told
 //! once, and the log never writes again.
 //!
 //! The simulator writes both ways under the same [`may_write_here`], and the plant `written-past-the-queue` leaves 1 out.
