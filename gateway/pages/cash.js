@@ -4,7 +4,7 @@ import { Chart, sparkline } from './chart.js';
 import { count, duration, el, figure, major, money, percent, rate, short, text, time, wholeMoney } from './format.js';
 import { MEAN_S, SPARK_S, at, empty, fill, latest, levels, newest, reasons, rows, sum } from './lists.js';
 
-const TILLS = ['payments', 'refunds', 'topUps', 'rejected', 'soldMinor', 'toppedUpMinor'];
+const TERMINALS = ['payments', 'refunds', 'topUps', 'rejected', 'soldMinor', 'toppedUpMinor'];
 const VENDORS_SHOWN = 50; // a thousand rows a second would be for nobody's eyes
 
 let currency = 'EUR';
@@ -66,7 +66,7 @@ function figures(cash, points) {
   proof.title = 'All accounts of the books, added up over all shards: wallets, vendors, commission, where the money came from, corrections, transfers.';
   text(proof, zero ? '✓ The books balance' : `✗ The books are off by ${money(cash.trialBalance, cash.currency)}`);
 
-  const minute = sum(points, 60, TILLS, (point) => point.cash);
+  const minute = sum(points, 60, TERMINALS, (point) => point.cash);
   const perMinute = (n) => n * 60 / minute.seconds;
   const sales = wholeMoney(major(perMinute(minute.soldMinor), cash.currency), cash.currency);
   figure(at('sales'), sales);

@@ -42,7 +42,7 @@ pub enum FeedError {
     No(String),
     /// It says something that is not understood here.
     #[error("the server speaks another version: {0}")]
-    Odd(String),
+    Unexpected(String),
 }
 
 /// What comes of a stream.
@@ -86,11 +86,11 @@ pub struct Server {
 
 #[derive(Deserialize)]
 struct Festivals {
-    items: Vec<Named>,
+    items: Vec<FestivalEntry>,
 }
 
 #[derive(Deserialize)]
-struct Named {
+struct FestivalEntry {
     slug: String,
     status: String,
 }
@@ -138,11 +138,11 @@ impl Server {
             StatusCode::NOT_FOUND => Err(FeedError::No("this key sees no such festival".into())),
             status => {
                 #[derive(Deserialize)]
-                struct Said {
+                struct Problem {
                     detail: Option<String>,
                 }
-                let said = whole(answer).await.ok().and_then(|body| read::<Said>(&body).ok()?.detail);
-                Err(FeedError::Gone(said.unwrap_or_else(|| status.to_string())))
+                let detail = whole(answer).await.ok().and_then(|body| read::<Problem>(&body).ok()?.detail);
+                Err(FeedError::Gone(detail.unwrap_or_else(|| status.to_string())))
             }
         }
     }
@@ -172,7 +172,7 @@ fn silent() -> FeedError {
 }
 
 fn read<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, FeedError> {
-    serde_json::from_slice(json).map_err(|why| FeedError::Odd(why.to_string()))
+    serde_json::from_slice(json).map_err(|why| FeedError::Unexpected(why.to_string()))
 }
 
 async fn whole(answer: Response<Incoming>) -> Result<Bytes, FeedError> {
@@ -196,7 +196,7 @@ pub async fn follow(server: Arc<Server>, slug: String, news: mpsc::Sender<News>)
         let began = tokio::time::Instant::now();
         let why = match server.stream(&slug, &news).await {
             Ok(()) => "the server has ended the stream".to_owned(),
-            Err(why @ (FeedError::No(_) | FeedError::Odd(_))) => {
+            Err(why @ (FeedError::No(_) | FeedError::Unexpected(_))) => {
                 return drop(news.send(News::No(why.to_string())).await);
             }
             Err(why) => why.to_string(),
@@ -225,7 +225,7 @@ where
         let Some(frame) = frame.transpose().map_err(|why| FeedError::Gone(why.to_string()))? else { return Ok(None) };
         let piece = frame.into_data().unwrap_or_default();
         if counted.fetch_add(piece.len(), Ordering::Relaxed) + piece.len() > EVENT_MAX {
-            return Err(FeedError::Odd("an event without an end".into()));
+            return Err(FeedError::Unexpected("an event without an end".into()));
         }
         Ok(Some((piece, (body, counted))))
     });
@@ -235,7 +235,7 @@ where
             sse_stream::Error::Body(why) => {
                 why.downcast::<FeedError>().map_or_else(|why| FeedError::Gone(why.to_string()), |why| *why)
             }
-            why => FeedError::Odd(why.to_string()),
+            why => FeedError::Unexpected(why.to_string()),
         })
     })
 }
@@ -272,7 +272,7 @@ mod tests {
             let without_end = || {
                 [Bytes::from_static(line.as_bytes())].into_iter().chain((0..).map(|_| Bytes::from(vec![b'x'; 1 << 20])))
             };
-            assert!(matches!(got(without_end()).await, Err(FeedError::Odd(_))), "{line}");
+            assert!(matches!(got(without_end()).await, Err(FeedError::Unexpected(_))), "{line}");
         }
         let event = Bytes::from([b"data: ".as_slice(), &[b'x'; 1 << 20], b"\n\n"].concat());
         assert_eq!(got((0..20).map(|_| event.clone())).await.unwrap().len(), 20, "20 MiB in events that end");

@@ -208,7 +208,7 @@ fn cash_half(watch: &Watch, cash: &Cashless, at: i64, area: Rect, buffer: &mut B
             ]),
         ),
         figure(
-            "Tills",
+            "Terminals",
             Line::from(vec![
                 format!("{} of {all} in {} min", terminals.heard, terminals.silent_after_s / 60).into(),
                 Span::from(silence + &more).yellow(),
@@ -265,7 +265,7 @@ impl Rows {
 }
 
 fn figure(name: &'static str, value: Line<'static>) -> Line<'static> {
-    let mut line = Line::from(Span::from(format!("{name:9}")).dim());
+    let mut line = Line::from(Span::from(format!("{name:11}")).dim());
     line.extend(value);
     line
 }

@@ -15,7 +15,7 @@ const KEY_SCHEME: &str = "key";
 #[derive(utoipa::OpenApi)]
 #[openapi(info(
     title = "Tapgate",
-    description = "The operators' API of a festival's gates and tills.\n\n\
+    description = "The operators' API of a festival's gates and terminals.\n\n\
         **Keys.** Send `Authorization: Bearer tgk_…`. A key has a role, and festivals; what it may not see answers as \
         if it did not exist.\n\n\
         **Doing it again.** Every change carries an `Idempotency-Key` that you make, a UUID of version 7 at best. The \

@@ -115,7 +115,7 @@ impl<R: Row> Reading<R> {
     }
 
     fn go_to(&mut self, page: &[u8], stretch: usize) -> Result<(), ViewsError> {
-        (self.at, self.end) = self.bounds(page, stretch).ok_or_else(odd)?;
+        (self.at, self.end) = self.bounds(page, stretch).ok_or_else(malformed)?;
         self.stretch = stretch;
         self.serial = self.first.as_ref().filter(|_| stretch > 0).map_or(self.head.serial, |(_, serial)| *serial);
         self.rows.clear();
@@ -151,11 +151,11 @@ impl<R: Row> Reading<R> {
         }
         self.rows.push(row);
         let ended = self.rows.len() == STRETCH_ROWS || self.stretch * STRETCH_ROWS + self.rows.len() == self.count();
-        if ended == (self.at == self.end) { Ok(()) } else { Err(odd()) }
+        if ended == (self.at == self.end) { Ok(()) } else { Err(malformed()) }
     }
 }
 
-fn odd() -> ViewsError {
+fn malformed() -> ViewsError {
     ViewsError::Damaged("a page whose stretches are not its rows".into())
 }
 
@@ -191,7 +191,7 @@ impl Tail {
             last_serial = reading.row(page, index)?.serial().unwrap_or(last_serial);
         }
         let last = reading.rows.pop();
-        let Some(((first, first_serial), last)) = reading.first.zip(last) else { return Err(odd()) };
+        let Some(((first, first_serial), last)) = reading.first.zip(last) else { return Err(malformed()) };
         let (head, others) = (reading.head, reading.head.stretches() - 1);
         let (rows, table) = page.split_at(page.len() - 2 * others);
         let stretches = table.as_chunks().0.iter().map(|at| u16::from_le_bytes(*at)).collect();

@@ -139,14 +139,14 @@ pub(super) struct Group {
 impl Group {
     /// Its rows, each with its class.
     pub(super) fn each(&self, piece: &[u8], mut each: impl FnMut(u64, u8)) -> Result<(), ViewsError> {
-        let mut bytes = Bytes(piece.get(self.at..self.end).ok_or_else(odd)?);
+        let mut bytes = Bytes(piece.get(self.at..self.end).ok_or_else(malformed)?);
         let (mut row, mut class) = (self.row, self.class);
         each(row, class);
         for _ in 0..self.others {
             (row, class) = next(&mut bytes, row, class)?;
             each(row, class);
         }
-        if bytes.is_empty() { Ok(()) } else { Err(odd()) }
+        if bytes.is_empty() { Ok(()) } else { Err(malformed()) }
     }
 }
 
@@ -167,7 +167,7 @@ struct Groups<'p> {
 
 impl<'p> Groups<'p> {
     fn from(all: &'p [u8], at: usize, term: u32) -> Result<Self, ViewsError> {
-        Ok(Self { all, rest: Bytes(all.get(at..).ok_or_else(odd)?), term, begun: false })
+        Ok(Self { all, rest: Bytes(all.get(at..).ok_or_else(malformed)?), term, begun: false })
     }
 
     fn at(&self) -> usize {
@@ -183,7 +183,7 @@ impl<'p> Groups<'p> {
         self.term = if self.begun { self.term.wrapping_add(adds) } else { self.term };
         self.begun = true;
         let rows = self.rest.varint()?;
-        let (class, others) = ((rows & 0xF) as u8, (rows >> 4).checked_sub(1).ok_or_else(odd)?);
+        let (class, others) = ((rows & 0xF) as u8, (rows >> 4).checked_sub(1).ok_or_else(malformed)?);
         let long = if others + 1 >= LONG_ROWS { Some((self.rest.small()?, self.rest.varint()?)) } else { None };
         let row = u64::from(self.rest.small::<u32>()?);
         let (at, mut has) = (self.at(), fits(class));
@@ -203,8 +203,8 @@ impl<'p> Groups<'p> {
 
 /// The part of a piece with groups, and its marks.
 fn parts(piece: &[u8]) -> Result<(&[u8], &[[u8; 6]]), ViewsError> {
-    let (count, rest) = piece.split_last().ok_or_else(odd)?;
-    let groups = rest.len().checked_sub(6 * usize::from(*count)).ok_or_else(odd)?;
+    let (count, rest) = piece.split_last().ok_or_else(malformed)?;
+    let groups = rest.len().checked_sub(6 * usize::from(*count)).ok_or_else(malformed)?;
     let (groups, marks) = rest.split_at(groups);
     Ok((groups, marks.as_chunks().0))
 }
@@ -244,7 +244,7 @@ pub(super) fn each(first: u32, piece: &[u8], mut each: impl FnMut(u32, u8, u64))
     Ok(())
 }
 
-fn odd() -> ViewsError {
+fn malformed() -> ViewsError {
     ViewsError::Damaged("a piece of a run whose groups are not its rows".into())
 }
 
