@@ -1,27 +1,28 @@
-//! Hosts a shard: an actix actor on an arbiter's thread around a [`Pipeline`]. actix is known in this file alone.
+//! Hosts a shard: an actix actor on an arbiter's thread around a [`Pipeline`]. actix's actors are known in this file and what
+//! lies under it alone.
 //!
 //! Messages carry batches. The journal's thread tells of durable records through two atomics and at most one message,
 //! so that its news can neither be lost in a full mailbox nor fill it.
 
+mod link;
 mod to_journal;
 
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use engine::command::AdminAnswer;
 use engine::model::ids::ShardId;
 use engine::model::rejection::Rejection;
-use engine::model::time::Timestamp;
 use engine::shard::Shard;
 use engine::view::{Notice, View};
-use storage::journal::{Journal, Position, Sink};
+use storage::journal::Journal;
 use tokio::sync::{broadcast, oneshot};
 
+pub(crate) use self::link::{Acks, Link, Standing};
 use self::to_journal::{answered_early, gather, write_all_down, write_down};
 use crate::clock::NodeClock;
-use crate::inbox::ShardInbox;
 use crate::limits::{IN_FLIGHT_MAX, MAILBOX_MAX};
 use crate::outbox_sender::OutboxSender;
 use crate::pipeline::{Effect, Pipeline, Stepped, Work};
@@ -64,114 +65,6 @@ impl<T> ReplySender<T> {
     }
 }
 
-/// What a shard shares with the doors and the journal.
-pub(crate) struct Link {
-    addr: OnceLock<Addr<ShardActor>>,
-    /// Commands let in and not yet answered.
-    pub(crate) pending: AtomicUsize,
-    /// The same of terminals, over all shards of this one's thread.
-    pub(crate) terminals: Arc<AtomicUsize>,
-    /// Records that became durable and that the actor has not heard of.
-    durable: AtomicU64,
-    /// A message to the actor about them is under way.
-    told: AtomicBool,
-    /// Record buffers to use again; never more than two are under way.
-    spare: Mutex<Vec<Vec<u8>>>,
-    /// What other shards have sent.
-    pub(crate) inbox: ShardInbox,
-    /// Takes commands.
-    pub(crate) serving: AtomicBool,
-    /// Takes in no more messages of some shards, because one of them panics.
-    pub(crate) stuck: AtomicBool,
-    /// The journal has refused a record of this shard: it gets no other.
-    refused: AtomicBool,
-    /// The shard's time, in milliseconds since 1970.
-    time_ms: AtomicI64,
-}
-
-impl Link {
-    /// For a shard on a thread whose terminals' commands are counted there.
-    pub(crate) fn new(terminals: Arc<AtomicUsize>) -> Self {
-        Self {
-            terminals,
-            addr: OnceLock::new(),
-            pending: AtomicUsize::new(0),
-            durable: AtomicU64::new(0),
-            told: AtomicBool::new(false),
-            spare: Mutex::new(Vec::new()),
-            inbox: ShardInbox::default(),
-            serving: AtomicBool::new(false),
-            stuck: AtomicBool::new(false),
-            refused: AtomicBool::new(false),
-            time_ms: AtomicI64::new(0),
-        }
-    }
-
-    /// Puts work into the mailbox; gives it back if that is full or the shard is gone.
-    pub(crate) fn send(&self, work: Work, asker: ReplyTo) -> Result<(), (Rejection, Work)> {
-        let Some(addr) = self.addr.get() else { return Err((Rejection::Unavailable, work)) };
-        addr.try_send(Submit(work, asker)).map_err(|error| match error {
-            SendError::Full(enter) => (Rejection::Busy, enter.0),
-            SendError::Closed(enter) => (Rejection::Unavailable, enter.0),
-        })
-    }
-
-    /// The same past the mailbox's bound: whoever calls this has counted.
-    pub(crate) fn send_urgently(&self, work: Work, asker: ReplyTo) {
-        if let Some(addr) = self.addr.get() {
-            addr.do_send(Submit(work, asker));
-        }
-    }
-
-    /// Brings a shard what another has sent; `put` lays it down.
-    fn bring(&self, put: impl FnOnce(&ShardInbox) -> bool) {
-        if put(&self.inbox) {
-            self.notify(Control::Inbox);
-        }
-    }
-
-    pub(crate) fn time(&self) -> Timestamp {
-        Timestamp(self.time_ms.load(Ordering::Relaxed))
-    }
-
-    pub(crate) fn set_time(&self, at: Timestamp) {
-        self.time_ms.store(at.0, Ordering::Relaxed);
-    }
-
-    pub(crate) fn notify(&self, message: Control) {
-        if let Some(addr) = self.addr.get() {
-            addr.do_send(message);
-        }
-    }
-}
-
-/// The journal's news, spread to the shards.
-pub(crate) struct Acks {
-    pub(crate) links: Arc<[Arc<Link>]>,
-    pub(crate) failed: Arc<AtomicBool>,
-}
-
-impl Sink for Acks {
-    fn durable(&self, shard: ShardId, count: usize, _last: Position, buffers: &mut Vec<Vec<u8>>) {
-        let link = &self.links[usize::from(shard.0)];
-        {
-            let mut spare = link.spare.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            spare.append(buffers);
-            spare.truncate(IN_FLIGHT_MAX);
-        }
-        link.durable.fetch_add(count as u64, Ordering::Release);
-        if !link.told.swap(true, Ordering::AcqRel) {
-            link.notify(Control::Durable);
-        }
-    }
-
-    fn failed(&self, why: &str) {
-        tracing::error!(why, "the journal has failed: nothing more is acknowledged until a restart");
-        self.failed.store(true, Ordering::Release);
-        self.links.iter().for_each(|link| link.notify(Control::Failed));
-    }
-}
-
 /// A batch.
 struct Submit(Work, ReplyTo);
 
@@ -187,12 +80,12 @@ pub(crate) enum Control {
     Inbox,
     /// Step, now that the mailbox is empty.
     Pump,
-    /// The journal has failed.
+    /// The journal has failed, or refused a record of this shard, or lost the shard.
     Failed,
     /// A state rebuilt from the journal after a panic.
     Rebuilt(Box<Shard>),
     /// No state can be rebuilt: the shard stays down.
-    Lost,
+    NotRebuilt,
     /// Stop, once idle, and hand over the state; of a shard that is down, none: it may be ahead of the journal.
     Stop(oneshot::Sender<Option<Shard>>),
 }
@@ -201,7 +94,7 @@ impl Message for Control {
     type Result = ();
 }
 
-/// Asks for a shard to be rebuilt from snapshot and journal. The answer is [`Control::Rebuilt`] or [`Control::Lost`].
+/// Asks for a shard to be rebuilt from snapshot and journal. The answer is [`Control::Rebuilt`] or [`Control::NotRebuilt`].
 /// `false`: there is nobody to do it.
 pub(crate) type Rebuild = Box<dyn Fn(ShardId) -> bool + Send>;
 
@@ -252,9 +145,7 @@ impl ShardActor {
                 failed: false,
             }
         });
-        let first = shared.addr.set(addr).is_ok();
-        assert!(first, "a shard is started once");
-        shared.serving.store(true, Ordering::Release);
+        shared.starts(addr);
     }
 
     /// Releases what is durable, then decides what waits.
@@ -396,7 +287,7 @@ impl ShardActor {
     /// The shard goes down, and stays down until a restart: whoever waits is told so.
     fn fail(&mut self) {
         self.failed = true;
-        self.link.serving.store(false, Ordering::Release);
+        self.link.goes_down(Standing::Down);
         let releases = self.pipeline.go_down();
         self.release(releases);
     }
@@ -450,7 +341,7 @@ impl Handler<Control> for ShardActor {
                 self.pump();
             }
             Control::Inbox => self.pump(),
-            Control::Failed | Control::Lost => self.fail(),
+            Control::Failed | Control::NotRebuilt => self.fail(),
             Control::Rebuilt(_) if self.failed => {}
             Control::Rebuilt(shard) if shard.seq() != self.pipeline.handed_seq() => {
                 let (found, handed) = (shard.seq(), self.pipeline.handed_seq());

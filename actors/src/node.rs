@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use engine::model::ids::ShardId;
 use engine::model::time::Timestamp;
 use engine::shard::Shard;
 use engine::view::Notice;
@@ -18,7 +19,7 @@ use storage::snapshots::{SnapshotError, Snapshots};
 use tokio::sync::{broadcast, oneshot};
 
 use crate::clock::{LOOK_EVERY, NodeClock, SystemClock};
-use crate::host::{Acks, Control, Link, ShardActor};
+use crate::host::{Acks, Control, Link, ShardActor, Standing};
 use crate::limits::{CLOCK_BEHIND_MS_MAX, JOURNAL_AHEAD_MS_MAX, NOTICES_MAX, START_MS_MAX, STOP_MS_MAX};
 use crate::recover::{self, RecoverError, Recovering};
 use crate::supervisor::{Supervisor, SupervisorContext, SupervisorMessage};
@@ -255,8 +256,7 @@ impl Node {
         } else if self.0.stopping.load(Ordering::Acquire) {
             Some("stopping".to_owned())
         } else {
-            let down = self.0.links.iter().position(|link| !link.serving.load(Ordering::Acquire));
-            down.map(|shard| format!("shard {shard} is down"))
+            self.0.links.iter().enumerate().find_map(|(shard, link)| why_down(shard, link))
         };
         let stuck = self.0.links.iter().position(|link| link.stuck.load(Ordering::Acquire));
         let stuck =
@@ -364,7 +364,9 @@ impl Node {
         } else if idle {
             // So the journal's end is where each of them is that is not down.
             // Of one in which nothing has happened too: else the next start would read the journal from its beginning.
-            for shard in stopped.iter().filter(|shard| end.get(shard.id()) > Position(0)) {
+            // Of one that was lost meanwhile, another node may have moved the end.
+            let lost = |id: ShardId| matches!(&*self.0.links[usize::from(id.0)].standing(), Standing::Lost(_));
+            for shard in stopped.iter().filter(|shard| end.get(shard.id()) > Position(0) && !lost(shard.id())) {
                 if let Err(error) = recover::save(&*self.0.snapshots, shard, end.get(shard.id())) {
                     tracing::warn!(%error, "a snapshot could not be written; the next start replays the journal");
                 }
@@ -382,6 +384,17 @@ impl Node {
             tracing::error!("the actors' system panicked");
         }
     }
+}
+
+/// Why a shard does not serve, if it does not.
+fn why_down(shard: usize, link: &Link) -> Option<String> {
+    if link.serving.load(Ordering::Acquire) {
+        return None;
+    }
+    Some(match &*link.standing() {
+        Standing::Lost(why) => format!("shard {shard} is lost: {why}"),
+        _ => format!("shard {shard} is down"),
+    })
 }
 
 /// A span of time to the nearest unit that somebody would name.

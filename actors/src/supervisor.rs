@@ -60,11 +60,11 @@ impl Actor for Supervisor {
                 Ok(Ok(shard)) => Control::Rebuilt(Box::new(shard)),
                 Ok(Err(error)) => {
                     tracing::error!(shard = id.0, %error, "a shard cannot be rebuilt; it stays down");
-                    Control::Lost
+                    Control::NotRebuilt
                 }
                 Err(_) => {
                     tracing::error!(shard = id.0, "rebuilding a shard panicked; it stays down");
-                    Control::Lost
+                    Control::NotRebuilt
                 }
             };
             at_work.links[usize::from(id.0)].notify(message);

@@ -28,6 +28,10 @@ impl Sink for Tell {
     fn failed(&self, why: &str) {
         println!("failed: {why}");
     }
+
+    fn lost(&self, shard: ShardId, why: &str) {
+        println!("lost shard {}: {why}", shard.0);
+    }
 }
 
 fn main() -> Result<(), Box<dyn Error>> {

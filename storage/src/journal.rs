@@ -134,7 +134,7 @@ pub enum Reason {
     Full,
     /// The record is longer than a group may be; no retry will help.
     TooLarge,
-    /// The journal has failed or is closed; nothing will be acknowledged again.
+    /// The journal has failed or is closed, or has lost this shard; nothing will be acknowledged again.
     Failed,
 }
 
@@ -225,6 +225,13 @@ pub trait Sink: Send + Sync + 'static {
     /// The journal has failed: after this nothing is ever acknowledged again. Whether records not yet acknowledged
     /// are durable is unknown until recovery.
     fn failed(&self, why: &str);
+
+    /// The journal has lost this shard, and the others go on: another node has claimed it, or what became of its records
+    /// is not known. Of what was handed over and not acknowledged nothing ever will be; whether it is durable is unknown
+    /// until recovery. [`Journal::append`] refuses more of it ([`Reason::Failed`]) until the shard is this journal's again.
+    /// It is said after all that was acknowledged before, and before [`Records::end`] counts what another node has written.
+    /// A journal whose shards stand and fall together never says it.
+    fn lost(&self, shard: ShardId, why: &str);
 }
 
 /// What can go wrong with a journal. Each message is written for whoever is on call.

@@ -41,6 +41,10 @@ impl Sink for Told {
     fn failed(&self, why: &str) {
         panic!("{why}");
     }
+
+    fn lost(&self, _: ShardId, why: &str) {
+        panic!("{why}");
+    }
 }
 
 #[test]

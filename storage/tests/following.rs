@@ -23,6 +23,7 @@ impl Sink for Told {
         (0..count).for_each(|_| told.send(()).unwrap());
     }
     fn failed(&self, _: &str) {}
+    fn lost(&self, _: ShardId, _: &str) {}
 }
 
 fn next(reader: &mut dyn Reader) -> Option<Vec<u8>> {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use engine::model::ids::ShardId;
 use storage::journal::{Journal, Reason, Refused};
 
-use super::{Control, Link};
+use super::{Link, Standing};
 use crate::limits::{EARLY_ANSWERS_FOLLOW_MS, GATHER_BYTES, JOURNAL_FULL_RETRY_MS};
 
 thread_local! {
@@ -42,9 +42,7 @@ pub(super) fn write_down(journal: &dyn Journal, links: &[Arc<Link>]) -> bool {
             Err(Refused { reason: reason @ (Reason::TooLarge | Reason::Failed), record }) => {
                 let bytes = record.len();
                 tracing::error!(shard = shard.0, ?reason, bytes, "the journal refused a record; the shard is down");
-                link.refused.store(true, Ordering::Release);
-                link.serving.store(false, Ordering::Release);
-                link.notify(Control::Failed);
+                link.take_down(Standing::Down);
             }
         }
     }

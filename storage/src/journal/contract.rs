@@ -289,6 +289,9 @@ fn shards_that_write_at_once_keep_each_its_order() {
         fn failed(&self, why: &str) {
             panic!("{why}");
         }
+        fn lost(&self, _: ShardId, why: &str) {
+            panic!("{why}");
+        }
     }
     let durable = Arc::<Durable>::default();
     let journal = OnFaultyDisk(FaultDisk::direct()).open(SHARDS, 8_192, durable.clone()).expect("opens");

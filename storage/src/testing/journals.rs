@@ -99,6 +99,10 @@ impl Sink for Book {
         pages.failed = Some(why.to_owned());
         self.bell.notify_all();
     }
+
+    fn lost(&self, shard: ShardId, why: &str) {
+        panic!("nobody takes {shard:?} away: {why}");
+    }
 }
 
 fn record(number: usize) -> (ShardId, Vec<u8>) {

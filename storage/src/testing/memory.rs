@@ -3,30 +3,50 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, OnceLock},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, Weak},
     thread::{self, JoinHandle},
 };
 
 use engine::model::ids::ShardId;
 
 use crate::journal::{
-    Cursor, Entry, Journal, JournalError, OpenedJournal, Position, Reader, Records, Refused, Sink,
+    Cursor, Entry, Journal, JournalError, OpenedJournal, Position, Reader, Reason, Records, Refused, Sink,
     queue::{Acks, Queue, Queued},
 };
 use crate::snapshots::{Accept, KEPT, SnapshotError, SnapshotMeta, Snapshots};
 
 /// What is durable, as far as memory is. Each shard has positions of its own, with gaps in them, as the partitions of a
 /// Kafka topic have: a journal in which nobody can compare two shards, so that nobody who is tested with it does.
+///
+/// Each shard has one owner at a time: the journal that may add to it. Whatever another one hands over for it is lost.
 pub struct MemoryLog {
     shards: u16,
+    /// Who hears what becomes of the records. Locked while records become durable and that is told, and before [`State`]: so
+    /// nobody hears of a loss between the two.
+    sink: Mutex<Option<Weak<dyn Sink>>>,
     state: Mutex<State>,
 }
 
 struct State {
     /// Those of each shard.
     records: Vec<Vec<Arc<[u8]>>>,
+    claims: Vec<Claim>,
+    /// How many records of each were ever handed over.
+    handed_over: Vec<usize>,
     fault: Option<String>,
 }
+
+/// Who may add to a shard.
+#[derive(Clone, Copy, Default)]
+struct Claim {
+    /// Counts the owners: what was handed over under an earlier claim is lost.
+    epoch: u64,
+    /// Nobody does until it is claimed anew.
+    lost: bool,
+}
+
+/// Follows each record in the queue: the epoch of the claim under which it was handed over.
+const EPOCH: usize = size_of::<u64>();
 
 /// Every other position holds no record, the first one neither.
 const STRIDE: u64 = 2;
@@ -44,8 +64,24 @@ fn records_before(position: Position) -> usize {
 impl MemoryLog {
     /// An empty log of `shards` shards.
     pub fn new(shards: u16) -> Arc<Self> {
-        let records = vec![Vec::new(); usize::from(shards)];
-        Arc::new(Self { shards, state: Mutex::new(State { records, fault: None }) })
+        let (records, claims) = (vec![Vec::new(); usize::from(shards)], vec![Claim::default(); usize::from(shards)]);
+        let state = State { records, claims, handed_over: vec![0; usize::from(shards)], fault: None };
+        Arc::new(Self { shards, sink: Mutex::default(), state: Mutex::new(state) })
+    }
+
+    /// How many records of a shard were handed over so far, durable or not.
+    pub fn handed_over(&self, shard: ShardId) -> usize {
+        self.state().handed_over[usize::from(shard.0)]
+    }
+
+    /// Nothing becomes durable as long as this is held.
+    pub fn hold(&self) -> Held<'_> {
+        Held { log: self, sink: self.sink.lock().expect("nothing panics under this lock") }
+    }
+
+    /// As [`Held::lose`].
+    pub fn lose(&self, shard: ShardId, why: &str) {
+        self.hold().lose(shard, why);
     }
 
     /// How many records are durable.
@@ -69,6 +105,29 @@ impl MemoryLog {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("nothing panics under this lock")
+    }
+}
+
+/// A log that makes nothing durable.
+pub struct Held<'a> {
+    log: &'a MemoryLog,
+    sink: MutexGuard<'a, Option<Weak<dyn Sink>>>,
+}
+
+impl Held<'_> {
+    /// The journal loses this shard: what was handed over and is not durable never will be, nothing more is taken, and its
+    /// sink is told. The next journal that is started over the log has the shard again.
+    pub fn lose(&self, shard: ShardId, why: &str) {
+        {
+            let claim = &mut self.log.state().claims[usize::from(shard.0)];
+            if std::mem::replace(&mut claim.lost, true) {
+                return;
+            }
+            claim.epoch += 1;
+        }
+        if let Some(sink) = self.sink.as_ref().and_then(Weak::upgrade) {
+            sink.lost(shard, why);
+        }
     }
 }
 
@@ -103,6 +162,10 @@ impl MemoryJournal {
         if log.shards != shards {
             return Err(JournalError::WrongShards { found: log.shards, asked: shards });
         }
+        *log.hold().sink = Some(Arc::downgrade(&sink));
+        for claim in &mut log.state().claims {
+            *claim = Claim { epoch: claim.epoch + 1, lost: false };
+        }
         let queue = Arc::new(Queue::new(queue_bytes_max, queue_records_max));
         let failure = Arc::new(OnceLock::new());
         let thread = {
@@ -120,6 +183,7 @@ fn run(log: &MemoryLog, queue: &Queue, failure: &OnceLock<String>, sink: &dyn Si
     let mut acks = Acks::new(log.shards);
     let mut taken = Queued::new();
     while queue.wait(&mut taken, 0) {
+        let _until_it_is_told = log.hold();
         let mut state = log.state();
         if let Some(why) = state.fault.clone() {
             drop(state);
@@ -129,14 +193,20 @@ fn run(log: &MemoryLog, queue: &Queue, failure: &OnceLock<String>, sink: &dyn Si
             sink.failed(why);
             return;
         }
+        let (mut lost, mut lost_bytes) = (0, 0);
         for (shard, record) in taken.drain(..) {
+            let (payload, epoch) = record.split_last_chunk::<EPOCH>().expect("an epoch follows");
+            if u64::from_le_bytes(*epoch) != state.claims[usize::from(shard.0)].epoch {
+                (lost, lost_bytes) = (lost + 1, lost_bytes + record.len());
+                continue;
+            }
             let of_shard = &mut state.records[usize::from(shard.0)];
             let position = position_of(of_shard.len());
-            of_shard.push(record.as_slice().into());
+            of_shard.push(payload.into());
             acks.note(shard, position, record);
         }
         drop(state);
-        queue.done(acks.records(), acks.bytes());
+        queue.done(acks.records() + lost, acks.bytes() + lost_bytes);
         acks.notify(sink);
     }
 }
@@ -188,9 +258,20 @@ impl OpenedJournal for OpenedMemory {
 }
 
 impl Journal for MemoryJournal {
-    fn append(&self, shard: ShardId, record: Vec<u8>) -> Result<(), Refused> {
+    fn append(&self, shard: ShardId, mut record: Vec<u8>) -> Result<(), Refused> {
         assert!(shard.0 < self.log.shards, "{shard:?} of {}", self.log.shards);
-        self.queue.push(shard, record)
+        let mut state = self.log.state();
+        let Claim { epoch, lost } = state.claims[usize::from(shard.0)];
+        if lost {
+            return Err(Refused { reason: Reason::Failed, record });
+        }
+        record.extend_from_slice(&epoch.to_le_bytes());
+        let pushed = self.queue.push(shard, record);
+        state.handed_over[usize::from(shard.0)] += usize::from(pushed.is_ok());
+        pushed.map_err(|mut refused| {
+            refused.record.truncate(refused.record.len() - EPOCH);
+            refused
+        })
     }
 
     fn write_here(&self, _: &mut Queued) -> bool {

@@ -37,6 +37,7 @@ pub struct Nobody;
 impl Sink for Nobody {
     fn durable(&self, _: ShardId, _: usize, _: Position, _: &mut Vec<Vec<u8>>) {}
     fn failed(&self, _: &str) {}
+    fn lost(&self, _: ShardId, _: &str) {}
 }
 
 /// A line of the log as the model has it.
