@@ -121,6 +121,28 @@ plants! {
     EarlierWalletsSkipped = 68, "earlier-wallets-skipped";
     /// A wristband is taken to remember every wallet that it has named.
     ForgottenWalletsIgnored = 69, "forgotten-wallets-ignored";
+    /// A claim holds though another one of the same epoch holds already.
+    LooseClaim = 80, "loose-claim";
+    /// A shard is owned as soon as the claim is written, whatever lies before it.
+    ClaimNotReadBack = 81, "claim-not-read-back";
+    /// An owner's first batch has the number that was next when it wrote its claim, not the one at the claim.
+    NumberFromBeforeTheClaim = 82, "number-from-before-the-claim";
+    /// A batch is acknowledged wherever it lies.
+    OffsetNotCompared = 83, "offset-not-compared";
+    /// A batch is acknowledged though an older one is not.
+    OldestNotCompared = 84, "oldest-not-compared";
+}
+
+impl Plant {
+    /// Those that the simulator cannot see, since its journal is one machine's: what they break is which of two processes owns
+    /// a shard, and `storage/tests/ownership.rs` catches them.
+    pub const OF_OWNERSHIP: &'static [Plant] = &[
+        Plant::LooseClaim,
+        Plant::ClaimNotReadBack,
+        Plant::NumberFromBeforeTheClaim,
+        Plant::OffsetNotCompared,
+        Plant::OldestNotCompared,
+    ];
 }
 
 #[cfg(feature = "plants")]

@@ -16,6 +16,7 @@ pub mod group_writer;
 mod housekeeper;
 pub mod log;
 pub mod offline;
+pub mod ownership;
 pub mod pack;
 pub(crate) mod queue;
 pub mod reached;
@@ -31,8 +32,8 @@ use serde::{Deserialize, Serialize};
 
 /// A place in the journal, opaque, ordered within a shard: those of two shards say nothing about each other.
 ///
-/// In the file journal it is the log sequence number of the one log, counted in records from 0. (On Kafka it is the
-/// offset within the shard's partition, where some offsets hold no record.)
+/// In the file journal it is the log sequence number of the one log, counted in records from 0. On Kafka it is the
+/// offset within the shard's partition, where some offsets hold no record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Position(pub u64);
 
