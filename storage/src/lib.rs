@@ -7,6 +7,7 @@
 //! - [`snapshots`]: where a shard need not replay from zero.
 //! - [`follower`]: whoever follows the journal with a durable cursor of its own.
 //! - [`views`]: the read models, lists that follow the journal. [`projector`] keeps them up with it.
+//! - `cql` (the feature `cluster`): a connection to ScyllaDB, where a cluster keeps read models and snapshots.
 //! - `testing` (a feature, for tests alone): each trait's suite, and doubles of disk, journal and snapshots.
 //!
 //! ```no_run
@@ -21,6 +22,8 @@
 //! ```
 
 mod background;
+#[cfg(feature = "cluster")]
+pub mod cql;
 pub mod follower;
 pub mod journal;
 pub mod projector;

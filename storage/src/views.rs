@@ -6,11 +6,14 @@
 //!
 //! They are the [`fold`] of the journal at their position and nothing else, so they can be deleted and built again at
 //! any time. [`crate::projector`] writes them, one [`fold::Batch`] in, and is the only one who does. [`embedded`] keeps them in
-//! one file; another store has to do what [`Views`] says, and passes the suite in `testing/views.rs`.
+//! one file, `cql` (the feature `cluster`) in ScyllaDB; a store has to do what [`Views`] says, and passes the suite in
+//! `testing/views.rs`.
 
 pub mod cashless;
 #[cfg(test)]
 pub(crate) mod contract;
+#[cfg(feature = "cluster")]
+pub mod cql;
 pub mod embedded;
 pub mod fold;
 pub mod gates;

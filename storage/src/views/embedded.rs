@@ -41,11 +41,11 @@ use crate::views::gates::{
     AccessEntry, AccessLog, CountPosition, CountRow, Counts, GateViews, LogPosition, TicketRow, Tickets,
 };
 
-mod cashless;
+pub(super) mod cashless;
 mod check;
 mod gates;
-mod layout;
-mod sequence;
+pub(super) mod layout;
+pub(super) mod sequence;
 
 /// The format of the file. One of another format is built anew from the journal.
 pub const FORMAT: u32 = 9;

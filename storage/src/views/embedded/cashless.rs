@@ -43,7 +43,7 @@ pub(super) fn create(txn: &WriteTransaction) -> Result<(), redb::Error> {
 }
 
 /// A terminal within its festival as keys have it; 0: the office.
-pub(super) fn terminal_key(terminal: Option<DeviceId>) -> u64 {
+pub(in crate::views) fn terminal_key(terminal: Option<DeviceId>) -> u64 {
     terminal.map_or(0, |device| u64::from(device.number()) + 1)
 }
 

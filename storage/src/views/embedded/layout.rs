@@ -11,8 +11,8 @@
 //!
 //! A change here needs a new [`crate::views::embedded::FORMAT`]: files of another format are built anew.
 
-pub(super) mod cashless;
-pub(super) mod varint;
+pub(in crate::views) mod cashless;
+pub(in crate::views) mod varint;
 
 use engine::gates::command::{Direction, FirstUse, Verdict};
 use engine::model::ids::{CategoryNo, DeviceId, FestivalId, GateNo, ShardId, TicketId, ZoneNo, nonce_at};
@@ -27,7 +27,7 @@ use crate::views::{INDEX_BITS, ViewsError};
 use varint::Bytes;
 
 /// Tickets in one block: 2 KiB, half a page of the store.
-pub(super) const BLOCK_TICKETS: u32 = 256;
+pub(in crate::views) const BLOCK_TICKETS: u32 = 256;
 
 fn damaged(what: &str) -> ViewsError {
     ViewsError::Damaged(what.to_owned())
@@ -244,31 +244,31 @@ const BLOCKED_BIT: u64 = 1 << 45;
 
 /// A ticket's eight bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Slot(u64);
+pub(in crate::views) struct Slot(u64);
 
 impl Slot {
     /// The ticket at `index` of an issue.
-    pub(super) fn issued(seed: u64, index: u32, paid: bool) -> Self {
+    pub(in crate::views) fn issued(seed: u64, index: u32, paid: bool) -> Self {
         let status = if paid { TicketStatus::Sold } else { TicketStatus::Reserved };
         Self(nonce_at(seed, index) | u64::from(status as u8) << NONCE_BITS)
     }
-    pub(super) fn nonce(self) -> u64 {
+    pub(in crate::views) fn nonce(self) -> u64 {
         self.0 & NONCE_MASK
     }
-    pub(super) fn status(self) -> Option<TicketStatus> {
+    pub(in crate::views) fn status(self) -> Option<TicketStatus> {
         TicketStatus::from_number((self.0 >> NONCE_BITS & 0b111) as u32)
     }
-    pub(super) fn set_status(&mut self, status: TicketStatus) {
+    pub(in crate::views) fn set_status(&mut self, status: TicketStatus) {
         self.0 = self.0 & !STATUS_MASK | u64::from(status as u8) << NONCE_BITS;
     }
-    pub(super) fn set_blocked(&mut self, blocked: bool) {
+    pub(in crate::views) fn set_blocked(&mut self, blocked: bool) {
         self.0 = self.0 & !BLOCKED_BIT | if blocked { BLOCKED_BIT } else { 0 };
     }
     /// The row it stands for.
     ///
     /// # Errors
     /// [`ViewsError::Damaged`].
-    pub(super) fn row(
+    pub(in crate::views) fn row(
         self,
         festival: FestivalId,
         category: CategoryNo,
@@ -285,7 +285,7 @@ impl Slot {
 }
 
 /// A ticket block as bytes.
-pub(super) fn write_block(slots: &[Slot]) -> Vec<u8> {
+pub(in crate::views) fn write_block(slots: &[Slot]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(1 + slots.len() * 8);
     bytes.push(slots.iter().fold(0, |mask, slot| mask | 1 << (slot.0 >> NONCE_BITS & 0b111)));
     bytes.extend(slots.iter().flat_map(|slot| slot.0.to_le_bytes()));
@@ -293,7 +293,7 @@ pub(super) fn write_block(slots: &[Slot]) -> Vec<u8> {
 }
 
 /// Whether a ticket of this status is in a block.
-pub(super) fn block_has(bytes: &[u8], status: TicketStatus) -> bool {
+pub(in crate::views) fn block_has(bytes: &[u8], status: TicketStatus) -> bool {
     bytes.first().is_some_and(|mask| mask & 1 << status as u8 != 0)
 }
 
@@ -301,7 +301,7 @@ pub(super) fn block_has(bytes: &[u8], status: TicketStatus) -> bool {
 ///
 /// # Errors
 /// [`ViewsError::Damaged`].
-pub(super) fn read_block(bytes: &[u8]) -> Result<Vec<Slot>, ViewsError> {
+pub(in crate::views) fn read_block(bytes: &[u8]) -> Result<Vec<Slot>, ViewsError> {
     let (slots, rest) = bytes.get(1..).ok_or_else(|| damaged("an empty block of tickets"))?.as_chunks::<8>();
     if !rest.is_empty() || slots.len() > BLOCK_TICKETS as usize {
         return Err(damaged("a block of tickets"));
@@ -310,7 +310,7 @@ pub(super) fn read_block(bytes: &[u8]) -> Result<Vec<Slot>, ViewsError> {
 }
 
 /// A holder block as bytes.
-pub(super) fn write_holders(holders: &[u128]) -> Vec<u8> {
+pub(in crate::views) fn write_holders(holders: &[u128]) -> Vec<u8> {
     holders.iter().flat_map(|holder| holder.to_le_bytes()).collect()
 }
 
@@ -318,7 +318,7 @@ pub(super) fn write_holders(holders: &[u128]) -> Vec<u8> {
 ///
 /// # Errors
 /// [`ViewsError::Damaged`].
-pub(super) fn read_holders(bytes: &[u8]) -> Result<Vec<u128>, ViewsError> {
+pub(in crate::views) fn read_holders(bytes: &[u8]) -> Result<Vec<u128>, ViewsError> {
     let (holders, rest) = bytes.as_chunks::<16>();
     if !rest.is_empty() {
         return Err(damaged("a block of holders"));
@@ -328,19 +328,19 @@ pub(super) fn read_holders(bytes: &[u8]) -> Result<Vec<u128>, ViewsError> {
 
 /// A row of counts.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub(super) struct StoredTally {
+pub(in crate::views) struct StoredTally {
     /// The number of the last record that it covers.
-    pub(super) as_of_seq: u64,
-    pub(super) tally: Tally,
+    pub(in crate::views) as_of_seq: u64,
+    pub(in crate::views) tally: Tally,
 }
 
 impl StoredTally {
-    pub(super) fn bytes(&self) -> Vec<u8> {
+    pub(in crate::views) fn bytes(&self) -> Vec<u8> {
         postcard::to_allocvec(self).expect("plain data")
     }
     /// # Errors
     /// [`ViewsError::Damaged`].
-    pub(super) fn read(bytes: &[u8]) -> Result<Self, ViewsError> {
+    pub(in crate::views) fn read(bytes: &[u8]) -> Result<Self, ViewsError> {
         postcard::from_bytes(bytes).map_err(|_| damaged("a row of counts"))
     }
 }

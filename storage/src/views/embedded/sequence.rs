@@ -45,7 +45,7 @@ const LEVELS: u32 = 3;
 pub(super) type Place = (i64, u64);
 
 /// A kind of rows.
-pub(super) trait Row: Sized + Clone {
+pub(in crate::views) trait Row: Sized + Clone {
     const PAGES: PageTable;
     const RUNS: RunTable;
 
@@ -67,11 +67,11 @@ pub(super) trait Row: Sized + Clone {
 }
 
 /// What the row before in the same page says; for the first of a page what the page's head does.
-pub(super) struct Before<'r, R> {
-    pub(super) place: Place,
+pub(in crate::views) struct Before<'r, R> {
+    pub(in crate::views) place: Place,
     /// The last serial.
-    pub(super) serial: u64,
-    pub(super) row: Option<&'r R>,
+    pub(in crate::views) serial: u64,
+    pub(in crate::views) row: Option<&'r R>,
 }
 
 impl<R> Before<'_, R> {

@@ -18,7 +18,7 @@ pub(in crate::views::embedded) fn put_signed(out: &mut Vec<u8>, value: i64) {
 
 /// Bytes to be read from the front. Each read fails with [`ViewsError::Damaged`] where they end too early.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::views::embedded) struct Bytes<'b>(pub(in crate::views::embedded) &'b [u8]);
+pub(in crate::views) struct Bytes<'b>(pub(in crate::views) &'b [u8]);
 
 impl<'b> Bytes<'b> {
     pub(in crate::views::embedded) fn is_empty(self) -> bool {
@@ -31,7 +31,7 @@ impl<'b> Bytes<'b> {
         Ok(taken)
     }
 
-    pub(in crate::views::embedded) fn array<const N: usize>(&mut self) -> Result<[u8; N], ViewsError> {
+    pub(in crate::views) fn array<const N: usize>(&mut self) -> Result<[u8; N], ViewsError> {
         let (taken, rest) = self.0.split_first_chunk().ok_or_else(cut)?;
         self.0 = rest;
         Ok(*taken)
