@@ -17,6 +17,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::journal::{Chain, Position};
 
+#[cfg(feature = "cluster")]
+pub mod cql;
+
 const MAGIC: [u8; 8] = *b"TAPGATES";
 const VERSION: u32 = 1;
 const HEADER: usize = 20;
