@@ -2,7 +2,8 @@
 //!
 //! One door: [`Node`], started on whatever journal was opened; [`Folder`] opens that of one machine. Readers' commands go in by [`Node::submit`] and come back through their session's [`Inbox`],
 //! terminals' by [`Node::submit_terminal`] and [`TerminalInbox`];
-//! the office asks by [`Node::ask`]; whoever only wants to know asks by [`Node::query`].
+//! the office asks by [`Node::ask`]; whoever only wants to know asks by [`Node::query`]. Shards come and go by
+//! [`Node::take_up`] and [`Node::give_up`].
 //!
 //! [`pipeline`] is one shard's way from commands to answers as a machine without threads or disk, [`outbox_sender`] the way of
 //! its messages to other shards, [`resolve`] the way from a wristband's tag to its wallet, and [`recover`] the way from
@@ -22,5 +23,6 @@ pub mod resolve;
 mod supervisor;
 
 pub use folder::Folder;
-pub use node::{Health, Node, NodeConfig, Recovered, StartError, Stores, Time};
+pub use host::Standing;
+pub use node::{Health, Node, NodeConfig, PlacementError, Recovered, StartError, Stores, Time};
 pub use reply::{Busy, DeviceReply, Inbox, TerminalInbox, TerminalReply, TurnedAway};

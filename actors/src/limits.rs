@@ -78,8 +78,12 @@ pub const SNAPSHOT_EVERY_S: u64 = 60;
 /// Fewer events than this are replayed in less time than a snapshot takes: 500,000 in about a third of a second.
 pub const SNAPSHOT_AFTER_EVENTS: u64 = 500_000;
 
-/// How long a clean stop waits for what is under way, in ms; the journal has the rest.
+/// How long a clean stop, or a shard that is given up, waits for what is under way, in ms; the journal has the rest.
 pub const STOP_MS_MAX: u64 = 10_000;
+
+/// How long a shard that is given up goes on taking in other shards' messages for the sake of answers that wait for them, in
+/// ms. A transfer takes a few flushes; whoever waits longer is told `still_pending`.
+pub const GIVE_UP_FINISH_MS: u64 = 100;
 
 /// How far the clock may lie behind the journal at a start before somebody is told, in ms.
 pub const CLOCK_BEHIND_MS_MAX: i64 = 2_000;

@@ -1,6 +1,7 @@
 //! `Node`: the one door to the shards of this process.
 
 mod asking;
+mod placement;
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -31,12 +32,14 @@ pub struct NodeConfig {
     pub threads: usize,
     /// Where the node takes its time from.
     pub clock: SystemClock,
+    /// Which shards are here from the start; `None`: all of the journal's. Others come by [`Node::take_up`].
+    pub begin_with: Option<Vec<ShardId>>,
 }
 
 impl Default for NodeConfig {
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { threads: (cores / 2).max(1), clock: SystemClock::default() }
+        Self { threads: (cores / 2).max(1), clock: SystemClock::default(), begin_with: None }
     }
 }
 
@@ -108,10 +111,12 @@ impl From<SnapshotError> for StartError {
     }
 }
 
+pub use placement::PlacementError;
+
 /// How the node is.
 #[derive(Clone, Debug)]
 pub struct Health {
-    /// All shards have recovered and the journal takes writes.
+    /// All shards that are here have recovered, and the journal takes writes.
     pub ready: bool,
     /// Why not, or what else is wrong, for whoever is on call.
     pub reason: Option<String>,
@@ -140,18 +145,22 @@ pub struct Recovered {
 }
 
 impl Node {
-    /// Recovers every shard from the newest snapshots and the journal, which its opener has fenced, and starts their
-    /// threads. Blocks until they serve: call it where blocking is allowed.
+    /// Recovers the shards that it begins with from the newest snapshots and the journal, which its opener has fenced for
+    /// them, and starts the threads. Blocks until they serve: call it where blocking is allowed.
     ///
     /// # Errors
-    /// [`StartError`]: damaged, or what is replayed makes no sense; no threads.
+    /// [`StartError`]: damaged, or what is replayed makes no sense; no threads; no such shard.
     pub fn start(config: NodeConfig, stores: Stores) -> Result<Self, StartError> {
         let Stores { journal, snapshots } = stores;
         let (began, shards) = (Instant::now(), journal.shards());
         if config.threads == 0 {
             return Err(StartError::Setting("threads must be at least 1".into()));
         }
-        let mut recovering = Recovering::from_snapshots(&*snapshots, &journal.end(), |_| true)?;
+        if let Some(unknown) = config.begin_with.iter().flatten().find(|id| id.0 >= shards) {
+            return Err(StartError::Setting(format!("there is no shard {} of {shards}", unknown.0)));
+        }
+        let here = |id: ShardId| config.begin_with.as_ref().is_none_or(|these| these.contains(&id));
+        let mut recovering = Recovering::from_snapshots(&*snapshots, &journal.end(), here)?;
         let mut reader = recovering.reader(&journal.end(), |from| journal.reader(from))?;
         while !recovering.replay(&mut *reader, u64::MAX)? {}
         drop(reader);
@@ -161,6 +170,10 @@ impl Node {
         let links = (0..shards).map(|shard| usize::from(shard) % config.threads);
         let links: Arc<[Arc<Link>]> = links.map(|thread| Arc::new(Link::new(Arc::clone(&terminals[thread])))).collect();
         let failed = Arc::new(AtomicBool::new(false));
+        // Before the journal can say of one that it is lost.
+        (0..shards).map(ShardId).filter(|id| here(*id)).for_each(|id| {
+            links[usize::from(id.0)].expect().expect("nobody else takes it up");
+        });
         let acks = Acks { links: Arc::clone(&links), failed: Arc::clone(&failed) };
         let journal = journal.start(Arc::new(acks))?;
 
@@ -198,21 +211,12 @@ impl Node {
 
         let (system, system_thread, arbiters) = start_system(config.threads).map_err(StartError::Threads)?;
         let (notices, _) = broadcast::channel(NOTICES_MAX);
-        for shard in recovering.into_shards() {
-            let ahead_ms = shard.now().since_ms(clock.now());
-            if ahead_ms > CLOCK_BEHIND_MS_MAX {
-                tracing::warn!(
-                    shard = shard.id().0,
-                    ahead_ms,
-                    "the journal is ahead of the clock: its time stands still until the clock has caught up"
-                );
-            }
-            links[usize::from(shard.id().0)].set_time(shard.now());
+        for id in (0..shards).map(ShardId) {
             let clock = Arc::clone(&clock);
             let links = Arc::clone(&links);
             let (journal, notices, supervisor) = (Arc::clone(&journal), notices.clone(), supervisor.clone());
-            let rebuild: crate::host::Rebuild = Box::new(move |id| {
-                let asked = supervisor.cast(SupervisorMessage::Rebuild(id)).is_ok();
+            let rebuild: crate::host::Rebuild = Box::new(move |id, hosting| {
+                let asked = supervisor.cast(SupervisorMessage::Rebuild(id, hosting)).is_ok();
                 if !asked {
                     tracing::error!(
                         shard = id.0,
@@ -221,10 +225,20 @@ impl Node {
                 }
                 asked
             });
-            let arbiter = &arbiters[usize::from(shard.id().0) % arbiters.len()];
-            arbiter.spawn_fn(move || ShardActor::start_here(shard, links, journal, clock, notices, rebuild));
+            let arbiter = &arbiters[usize::from(id.0) % arbiters.len()];
+            arbiter.spawn_fn(move || ShardActor::start_here(id, links, journal, clock, notices, rebuild));
         }
-        if let Err(shard) = all_serve(&links, Duration::from_millis(START_MS_MAX)) {
+        let within = Duration::from_millis(START_MS_MAX);
+        let begins = all_are(&links, within, Link::has_started).and_then(|()| {
+            for shard in recovering.into_shards() {
+                warn_if_ahead(&shard, clock.now());
+                let link = &links[usize::from(shard.id().0)];
+                link.notify(Control::TakeUp(Box::new(shard), oneshot::channel().0));
+            }
+            // One that is lost meanwhile is no reason not to start.
+            all_are(&links, within, |link| *link.standing() != Standing::Arriving)
+        });
+        if let Err(shard) = begins {
             system.stop();
             supervision.shutdown_background();
             return Err(StartError::Shard(shard));
@@ -336,33 +350,27 @@ impl Node {
         if self.0.stopping.swap(true, Ordering::AcqRel) {
             return;
         }
-        let mut states = Vec::new();
-        for link in self.0.links.iter() {
-            let (done, state) = oneshot::channel();
-            link.notify(Control::Stop(done));
-            states.push(state);
-        }
-        let (mut stopped, mut idle) = (Vec::new(), true);
-        for state in states {
-            match tokio::time::timeout(Duration::from_millis(STOP_MS_MAX), state).await {
-                Ok(Ok(state)) => stopped.extend(state),
-                _ => idle = false,
-            }
+        let states: Vec<_> = self.0.links.iter().map(|link| placement::given_up(link, Duration::ZERO)).collect();
+        let mut stopped = Vec::new();
+        for state in states.into_iter().flatten() {
+            // Its own thread waits no longer than that; this is for a thread that stands still.
+            let waits = Duration::from_millis(STOP_MS_MAX + STOP_MS_MAX / 10);
+            stopped.extend(tokio::time::timeout(waits, state).await.into_iter().flatten().flatten());
         }
         let node = self.clone();
-        let closing = tokio::task::spawn_blocking(move || node.close(&stopped, idle));
+        let closing = tokio::task::spawn_blocking(move || node.close(&stopped));
         if closing.await.is_err() {
             tracing::error!("closing the journal panicked");
         }
     }
 
-    /// `idle`: nothing is under way in any shard.
-    fn close(&self, stopped: &[Shard], idle: bool) {
+    /// `stopped`: the shards that are at rest.
+    fn close(&self, stopped: &[Shard]) {
         let end = self.0.journal.end();
         if let Err(error) = self.0.journal.close() {
             tracing::error!(%error, "the journal did not close cleanly; it has everything that was acknowledged");
-        } else if idle {
-            // So the journal's end is where each of them is that is not down.
+        } else {
+            // The journal's end is where each of them is.
             // Of one in which nothing has happened too: else the next start would read the journal from its beginning.
             // Of one that was lost meanwhile, another node may have moved the end.
             let lost = |id: ShardId| matches!(&*self.0.links[usize::from(id.0)].standing(), Standing::Lost(_));
@@ -386,15 +394,22 @@ impl Node {
     }
 }
 
-/// Why a shard does not serve, if it does not.
+/// Why a shard does not serve that should.
 fn why_down(shard: usize, link: &Link) -> Option<String> {
-    if link.serving.load(Ordering::Acquire) {
-        return None;
+    let standing = link.standing();
+    matches!(&*standing, Standing::Down | Standing::Lost(_)).then(|| format!("shard {shard} is {standing}"))
+}
+
+/// A journal that is ahead of the clock, as far as this shard goes, is worth a warning.
+fn warn_if_ahead(shard: &Shard, now: Timestamp) {
+    let ahead_ms = shard.now().since_ms(now);
+    if ahead_ms > CLOCK_BEHIND_MS_MAX {
+        tracing::warn!(
+            shard = shard.id().0,
+            ahead_ms,
+            "the journal is ahead of the clock: its time stands still until the clock has caught up"
+        );
     }
-    Some(match &*link.standing() {
-        Standing::Lost(why) => format!("shard {shard} is lost: {why}"),
-        _ => format!("shard {shard} is down"),
-    })
 }
 
 /// A span of time to the nearest unit that somebody would name.
@@ -406,10 +421,10 @@ fn in_words(ms: i64) -> String {
     }
 }
 
-/// Waits until all shards are up; one that is not, after so long.
-fn all_serve(links: &[Arc<Link>], within: Duration) -> Result<(), usize> {
+/// Waits until this is so of all shards; one of which it is not, after so long.
+fn all_are(links: &[Arc<Link>], within: Duration, so: impl Fn(&Link) -> bool) -> Result<(), usize> {
     let began = Instant::now();
-    while let Some(missing) = links.iter().position(|link| !link.serving.load(Ordering::Acquire)) {
+    while let Some(missing) = links.iter().position(|link| !so(link)) {
         if began.elapsed() >= within {
             return Err(missing);
         }

@@ -89,6 +89,17 @@ impl<R: Clone> Pipeline<R> {
         }
     }
 
+    /// Around the place of a shard that is elsewhere: whatever is taken is told so by [`Pipeline::go_down`]. `nothing` stands
+    /// in for it.
+    pub fn elsewhere(nothing: Shard) -> Self {
+        Self { down: true, ..Self::new(nothing) }
+    }
+
+    /// The shard, to be hosted elsewhere.
+    pub fn into_shard(self) -> Shard {
+        self.shard
+    }
+
     /// Queues work. The caller bounds how much.
     pub fn take(&mut self, work: Work, to: R) {
         let stuck = matches!(&work, Work::Deliver { from, .. } if self.stuck.contains(from));
@@ -114,6 +125,11 @@ impl<R: Clone> Pipeline<R> {
     /// Whether nothing waits and nothing is under way.
     pub fn is_idle(&self) -> bool {
         self.waiting.is_empty() && self.in_flight.is_empty()
+    }
+
+    /// Whether answers wait for other shards.
+    pub fn has_deferred(&self) -> bool {
+        !self.deferred.is_empty()
     }
 
     /// The shard, unless a step has panicked.

@@ -5,7 +5,7 @@ use engine::model::ids::ShardId;
 use engine::plants::{Plant, planted};
 use engine::record::RecordError;
 use engine::shard::Shard;
-use storage::journal::{Cursor, JournalError, Position, Reader};
+use storage::journal::{Cursor, JournalError, Position, Reader, Records};
 use storage::snapshots::{SnapshotError, SnapshotMeta, Snapshots};
 
 /// The format of a snapshot's body; another one is passed over, since the journal has it all.
@@ -131,6 +131,18 @@ impl Recovering {
     pub fn into_shards(self) -> impl Iterator<Item = Shard> {
         self.shards.into_iter().flatten()
     }
+}
+
+/// One shard, from its newest snapshot and the journal to its end.
+///
+/// # Errors
+/// [`RecoverError`].
+pub fn one(journal: &dyn Records, snapshots: &dyn Snapshots, id: ShardId) -> Result<Shard, RecoverError> {
+    let end = journal.end();
+    let mut recovering = Recovering::from_snapshots(snapshots, &end, |shard| shard == id)?;
+    let mut reader = recovering.reader(&end, |from| journal.reader(from))?;
+    while !recovering.replay(&mut *reader, u64::MAX)? {}
+    Ok(recovering.into_shards().next().expect("one was wanted"))
 }
 
 /// The shard of a snapshot that is whole, if it is what the snapshot says: this shard, after this record, to the last bit.

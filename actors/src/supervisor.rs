@@ -3,6 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use engine::model::ids::ShardId;
@@ -27,8 +28,8 @@ pub(crate) struct Supervisor;
 
 /// What the supervisor is asked.
 pub(crate) enum SupervisorMessage {
-    /// Rebuild this shard from snapshot and journal.
-    Rebuild(ShardId),
+    /// Rebuild this shard from snapshot and journal, for that hosting of it.
+    Rebuild(ShardId, u64),
 }
 
 impl Actor for Supervisor {
@@ -51,22 +52,23 @@ impl Actor for Supervisor {
         message: SupervisorMessage,
         context: &mut SupervisorContext,
     ) -> Result<(), ActorProcessingErr> {
-        let SupervisorMessage::Rebuild(id) = message;
+        let SupervisorMessage::Rebuild(id, hosting) = message;
         let at_work = context.clone();
         // On a thread of its own: reading the journal blocks, and another shard may need us meanwhile.
         tokio::task::spawn_blocking(move || {
             // A replay that panics is an answer too: somebody waits for this.
-            let message = match catch_unwind(AssertUnwindSafe(|| rebuild(&at_work, id))) {
-                Ok(Ok(shard)) => Control::Rebuilt(Box::new(shard)),
-                Ok(Err(error)) => {
-                    tracing::error!(shard = id.0, %error, "a shard cannot be rebuilt; it stays down");
-                    Control::NotRebuilt
-                }
-                Err(_) => {
-                    tracing::error!(shard = id.0, "rebuilding a shard panicked; it stays down");
-                    Control::NotRebuilt
-                }
-            };
+            let message =
+                match catch_unwind(AssertUnwindSafe(|| recover::one(&*at_work.journal, &*at_work.snapshots, id))) {
+                    Ok(Ok(shard)) => Control::Rebuilt(hosting, Box::new(shard)),
+                    Ok(Err(error)) => {
+                        tracing::error!(shard = id.0, %error, "a shard cannot be rebuilt; it stays down");
+                        Control::NotRebuilt(hosting)
+                    }
+                    Err(_) => {
+                        tracing::error!(shard = id.0, "rebuilding a shard panicked; it stays down");
+                        Control::NotRebuilt(hosting)
+                    }
+                };
             at_work.links[usize::from(id.0)].notify(message);
         });
         Ok(())
@@ -85,14 +87,6 @@ impl Actor for Supervisor {
         }
         Ok(())
     }
-}
-
-fn rebuild(context: &SupervisorContext, id: ShardId) -> Result<engine::shard::Shard, RecoverError> {
-    let end = context.journal.end();
-    let mut recovering = Recovering::from_snapshots(&*context.snapshots, &end, |shard| shard == id)?;
-    let mut reader = recovering.reader(&end, |from| context.journal.reader(from))?;
-    while !recovering.replay(&mut *reader, u64::MAX)? {}
-    Ok(recovering.into_shards().next().expect("one was wanted"))
 }
 
 async fn start_snapshotter(
@@ -142,10 +136,11 @@ impl Actor for Snapshotter {
     }
 }
 
-/// Recovers every shard beside the living ones and keeps what comes of it, if that is worth it.
+/// Recovers every shard that is here beside the living ones and keeps what comes of it, if that is worth it.
 fn snapshot_all(context: &SupervisorContext) -> Result<bool, RecoverError> {
     let end = context.journal.end();
-    let mut recovering = Recovering::from_snapshots(&*context.snapshots, &end, |_| true)?;
+    let here = |id: ShardId| context.links[usize::from(id.0)].serving.load(Ordering::Acquire);
+    let mut recovering = Recovering::from_snapshots(&*context.snapshots, &end, here)?;
     let mut reader = recovering.reader(&end, |from| context.journal.reader(from))?;
     // In pieces, with pauses: this is nobody's hurry, and the shards need the cores.
     while !recovering.replay(&mut *reader, 20_000)? {

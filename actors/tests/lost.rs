@@ -22,7 +22,7 @@ const SHARDS: u16 = 4;
 const WHY: &str = "another node has claimed it";
 
 fn start(log: &Arc<MemoryLog>, snapshots: &Arc<MemorySnapshots>) -> Node {
-    let stores = Stores { journal: Box::new(OpenedMemory(Arc::clone(log))), snapshots: snapshots.clone() };
+    let stores = Stores { journal: Box::new(OpenedMemory::new(log)), snapshots: snapshots.clone() };
     Node::start(NodeConfig { threads: 2, ..NodeConfig::default() }, stores).expect("starts")
 }
 

@@ -104,7 +104,7 @@ async fn what_protects_people_passes_where_everything_else_is_turned_away() {
 async fn a_node_starts_on_whatever_journal_was_opened() {
     let (log, snapshots) = (MemoryLog::new(4), Arc::new(MemorySnapshots::new()));
     let start = |snapshots: &Arc<MemorySnapshots>| {
-        let stores = Stores { journal: Box::new(OpenedMemory(Arc::clone(&log))), snapshots: snapshots.clone() };
+        let stores = Stores { journal: Box::new(OpenedMemory::new(&log)), snapshots: snapshots.clone() };
         Node::start(NodeConfig { threads: 2, ..NodeConfig::default() }, stores).expect("starts")
     };
     let node = start(&snapshots);

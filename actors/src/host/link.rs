@@ -1,6 +1,7 @@
 //! What a shard's actor shares with the doors, the journal and the other shards. How the shard stands is here too: whoever
 //! finds that it cannot go on says so in one place, and the first reason stands.
 
+use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -10,22 +11,39 @@ use engine::model::rejection::Rejection;
 use engine::model::time::Timestamp;
 use storage::journal::{Position, Sink};
 
-use super::{Control, ReplyTo, ShardActor, Submit};
+use super::{Control, GiveUp, ReplyTo, ShardActor, Submit};
 use crate::inbox::ShardInbox;
 use crate::limits::IN_FLIGHT_MAX;
 use crate::pipeline::Work;
 
 /// How a shard stands on this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
-    /// It is about to serve.
-    Starting,
+pub enum Standing {
+    /// It is not here; another node may have it.
+    Elsewhere,
+    /// It is being recovered, and will serve.
+    Arriving,
     /// It takes commands.
     Serving,
+    /// It takes no more commands, and lets those that it has become durable.
+    Leaving,
     /// It cannot go on: the journal has failed or refused its record, or its state cannot be rebuilt.
     Down,
     /// The journal has lost it, for this reason.
     Lost(String),
+}
+
+impl fmt::Display for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Elsewhere => f.write_str("not here"),
+            Self::Arriving => f.write_str("being taken up"),
+            Self::Serving => f.write_str("serving"),
+            Self::Leaving => f.write_str("being given up"),
+            Self::Down => f.write_str("down"),
+            Self::Lost(why) => write!(f, "lost: {why}"),
+        }
+    }
 }
 
 /// What a shard shares with the doors and the journal.
@@ -65,7 +83,7 @@ impl Link {
             told: AtomicBool::new(false),
             spare: Mutex::new(Vec::new()),
             inbox: ShardInbox::default(),
-            standing: Mutex::new(Standing::Starting),
+            standing: Mutex::new(Standing::Elsewhere),
             serving: AtomicBool::new(false),
             stuck: AtomicBool::new(false),
             refused: AtomicBool::new(false),
@@ -101,39 +119,111 @@ impl Link {
     /// # Panics
     /// If there is one already.
     pub(super) fn starts(&self, addr: Addr<ShardActor>) {
+        assert!(self.addr.set(addr).is_ok(), "one actor a shard");
+    }
+
+    /// Whether the actor is there.
+    pub(crate) fn has_started(&self) -> bool {
+        self.addr.get().is_some()
+    }
+
+    /// The shard is about to be taken up.
+    ///
+    /// # Errors
+    /// How it stands, if it is not elsewhere.
+    pub(crate) fn expect(&self) -> Result<(), Standing> {
+        self.goes_from(&Standing::Elsewhere, Standing::Arriving)
+    }
+
+    /// Nothing has come of taking it up.
+    pub(crate) fn expects_no_more(&self) {
+        // Or it was lost meanwhile, which stays to be seen.
+        let _ = self.goes_from(&Standing::Arriving, Standing::Elsewhere);
+    }
+
+    /// The actor hosts the shard from now on. `false`: it is not expected any more.
+    pub(super) fn arrives(&self, now: Timestamp) -> bool {
         let mut standing = self.standing();
-        assert!(self.addr.set(addr).is_ok(), "a shard is started once");
-        if *standing == Standing::Starting {
-            *standing = Standing::Serving;
-            self.serving.store(true, Ordering::Release);
-        } else {
-            self.notify(Control::Failed);
+        if *standing != Standing::Arriving {
+            return false;
         }
+        // All that the journal has said of it is of an earlier hosting.
+        self.durable.store(0, Ordering::Release);
+        self.refused.store(false, Ordering::Release);
+        self.stuck.store(false, Ordering::Release);
+        self.set_time(now);
+        *standing = Standing::Serving;
+        self.serving.store(true, Ordering::Release);
+        true
+    }
+
+    /// The shard is to be given up: no more is let in, and the actor is told.
+    ///
+    /// # Errors
+    /// How it stands, if it does not serve and is not down.
+    pub(crate) fn give_up(&self, how: GiveUp) -> Result<(), Standing> {
+        let mut standing = self.standing();
+        if !matches!(&*standing, Standing::Serving | Standing::Down | Standing::Lost(_)) {
+            return Err(standing.clone());
+        }
+        *standing = Standing::Leaving;
+        self.serving.store(false, Ordering::Release);
+        self.notify(Control::GiveUp(how));
+        Ok(())
+    }
+
+    /// The actor does not host the shard any more. `false`: it was lost meanwhile, whether the actor has heard of that or not.
+    pub(super) fn leaves(&self) -> bool {
+        core::mem::replace(&mut *self.standing(), Standing::Elsewhere) == Standing::Leaving
+    }
+
+    fn goes_from(&self, from: &Standing, to: Standing) -> Result<(), Standing> {
+        let mut standing = self.standing();
+        if *standing != *from {
+            return Err(standing.clone());
+        }
+        *standing = to;
+        Ok(())
     }
 
     /// The actor finds that the shard cannot go on: no more is let in.
     pub(super) fn goes_down(&self, how: Standing) {
-        self.down(how);
+        Self::down(&mut self.standing(), &self.serving, how);
     }
 
     /// Somebody else finds that the shard cannot go on: no more is let in, no other record of it goes to the journal, and
     /// the actor is told.
     pub(super) fn take_down(&self, how: Standing) {
+        let mut standing = self.standing();
         self.refused.store(true, Ordering::Release);
-        if self.down(how) {
+        if Self::down(&mut standing, &self.serving, how) {
+            // Before anybody else sees how it stands: whatever they tell the actor then comes behind this.
             self.notify(Control::Failed);
         }
     }
 
     /// Whether it was up. The first reason stands, but for what the journal says in place of having refused.
-    fn down(&self, how: Standing) -> bool {
-        let mut standing = self.standing();
-        let was_up = matches!(&*standing, Standing::Starting | Standing::Serving);
+    fn down(standing: &mut Standing, serving: &AtomicBool, how: Standing) -> bool {
+        let was_up = matches!(standing, Standing::Arriving | Standing::Serving | Standing::Leaving);
         if was_up || matches!((&*standing, &how), (Standing::Down, Standing::Lost(_))) {
             *standing = how;
-            self.serving.store(false, Ordering::Release);
+            serving.store(false, Ordering::Release);
         }
         was_up
+    }
+
+    /// Why a command is not let in.
+    pub(crate) fn why_not(&self) -> Rejection {
+        match &*self.standing() {
+            // It serves elsewhere in a moment.
+            Standing::Leaving => Rejection::Busy,
+            _ => Rejection::Unavailable,
+        }
+    }
+
+    /// Whether nobody knows when it serves again.
+    pub(super) fn is_out(&self) -> bool {
+        matches!(&*self.standing(), Standing::Elsewhere | Standing::Down | Standing::Lost(_))
     }
 
     /// How the shard stands.

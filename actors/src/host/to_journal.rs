@@ -89,6 +89,11 @@ pub(super) fn gather(shard: ShardId, record: Vec<u8>) -> (bool, bool) {
     })
 }
 
+/// A shard of this thread is not here any more: what it has not handed over is not written.
+pub(super) fn forget(shard: ShardId) {
+    HANDED_OVER.with_borrow_mut(|records| records.retain(|(of, _)| *of != shard));
+}
+
 /// A scan was answered on this thread before it was durable.
 pub(super) fn answered_early() {
     ANSWERED_EARLY.set(Some(Instant::now()));
@@ -100,6 +105,7 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
 
     use super::*;
+    use engine::model::time::Timestamp;
     use storage::journal::{Cursor, JournalError, Reader, Records};
 
     /// Takes short records only, and so many at a time.
@@ -159,7 +165,7 @@ mod tests {
     #[test]
     fn behind_a_refused_record_comes_no_other() {
         let (journal, links) = narrow(9);
-        links.iter().for_each(|link| link.serving.store(true, Ordering::Release));
+        links.iter().for_each(|link| assert!(link.expect().is_ok() && link.arrives(Timestamp(0))));
         for gathered in
             [vec![(ONE, vec![1]), (ONE, vec![2; 3]), (ONE, vec![3]), (OTHER, vec![4])], vec![(ONE, vec![5])]]
         {

@@ -179,9 +179,11 @@ impl Node {
     }
 
     fn check_within(&self, link: &Link, commands: usize, pending_max: usize) -> Result<(), Rejection> {
-        let serves = link.serving.load(Ordering::Acquire);
-        if !serves || self.0.failed.load(Ordering::Acquire) || self.0.stopping.load(Ordering::Acquire) {
+        if self.0.failed.load(Ordering::Acquire) || self.0.stopping.load(Ordering::Acquire) {
             return Err(Rejection::Unavailable);
+        }
+        if !link.serving.load(Ordering::Acquire) {
+            return Err(link.why_not());
         }
         if link.pending.load(Ordering::Acquire) + commands > pending_max {
             return Err(Rejection::Busy);

@@ -49,6 +49,11 @@ impl<R> DeferredReplies<R> {
         self.waiters + self.held.len() < DEFERRED_MAX
     }
 
+    /// Whether nobody waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiters + self.held.len() == 0
+    }
+
     /// Somebody waits for the end of an operation.
     pub(super) fn wait(&mut self, op: u64, to: R, repeated: bool, since: Timestamp) {
         self.operations.entry(op).or_default().push(Waiter { to, repeated, since });

@@ -124,7 +124,7 @@ impl House {
     ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let opening = Folder { shards, ..Folder::new(folder.path()) };
-        let config = NodeConfig { threads: 1, clock };
+        let config = NodeConfig { threads: 1, clock, ..NodeConfig::default() };
         let node = tokio::task::spawn_blocking(|| opening.start(config)).await.unwrap().unwrap();
         let read_models = models(&node, folder.path());
         let state = AppState {

@@ -2,7 +2,7 @@
 //! outlives it as long as somebody keeps the [`MemoryLog`], so a restart can be played.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, OnceLock, Weak},
     thread::{self, JoinHandle},
 };
@@ -18,14 +18,17 @@ use crate::snapshots::{Accept, KEPT, SnapshotError, SnapshotMeta, Snapshots};
 /// What is durable, as far as memory is. Each shard has positions of its own, with gaps in them, as the partitions of a
 /// Kafka topic have: a journal in which nobody can compare two shards, so that nobody who is tested with it does.
 ///
-/// Each shard has one owner at a time: the journal that may add to it. Whatever another one hands over for it is lost.
+/// Each shard has one owner at a time: the journal that may add to it, by its number. Whatever another one hands over for it
+/// is lost.
 pub struct MemoryLog {
     shards: u16,
-    /// Who hears what becomes of the records. Locked while records become durable and that is told, and before [`State`]: so
-    /// nobody hears of a loss between the two.
-    sink: Mutex<Option<Weak<dyn Sink>>>,
+    /// Who hears what becomes of the records, by the number of their journal. Locked while records become durable and that is
+    /// told, and before [`State`]: so nobody hears of a loss between the two.
+    sinks: Mutex<Sinks>,
     state: Mutex<State>,
 }
+
+type Sinks = BTreeMap<u32, Weak<dyn Sink>>;
 
 struct State {
     /// Those of each shard.
@@ -41,12 +44,16 @@ struct State {
 struct Claim {
     /// Counts the owners: what was handed over under an earlier claim is lost.
     epoch: u64,
-    /// Nobody does until it is claimed anew.
-    lost: bool,
+    /// `None`: nobody does until it is claimed.
+    owner: Option<u32>,
 }
 
 /// Follows each record in the queue: the epoch of the claim under which it was handed over.
 const EPOCH: usize = size_of::<u64>();
+
+/// What is handed over and not durable, as the file journal bounds it.
+const QUEUE_BYTES_MAX: usize = 32 << 20;
+const QUEUE_RECORDS_MAX: usize = 4_096;
 
 /// Every other position holds no record, the first one neither.
 const STRIDE: u64 = 2;
@@ -66,7 +73,7 @@ impl MemoryLog {
     pub fn new(shards: u16) -> Arc<Self> {
         let (records, claims) = (vec![Vec::new(); usize::from(shards)], vec![Claim::default(); usize::from(shards)]);
         let state = State { records, claims, handed_over: vec![0; usize::from(shards)], fault: None };
-        Arc::new(Self { shards, sink: Mutex::default(), state: Mutex::new(state) })
+        Arc::new(Self { shards, sinks: Mutex::default(), state: Mutex::new(state) })
     }
 
     /// How many records of a shard were handed over so far, durable or not.
@@ -76,12 +83,17 @@ impl MemoryLog {
 
     /// Nothing becomes durable as long as this is held.
     pub fn hold(&self) -> Held<'_> {
-        Held { log: self, sink: self.sink.lock().expect("nothing panics under this lock") }
+        Held { log: self, sinks: self.sinks.lock().expect("nothing panics under this lock") }
     }
 
     /// As [`Held::lose`].
     pub fn lose(&self, shard: ShardId, why: &str) {
         self.hold().lose(shard, why);
+    }
+
+    /// As [`Held::claim`].
+    pub fn claim(&self, shard: ShardId, by: u32) {
+        self.hold().claim(shard, by);
     }
 
     /// How many records are durable.
@@ -111,22 +123,31 @@ impl MemoryLog {
 /// A log that makes nothing durable.
 pub struct Held<'a> {
     log: &'a MemoryLog,
-    sink: MutexGuard<'a, Option<Weak<dyn Sink>>>,
+    sinks: MutexGuard<'a, Sinks>,
 }
 
 impl Held<'_> {
     /// The journal loses this shard: what was handed over and is not durable never will be, nothing more is taken, and its
-    /// sink is told. The next journal that is started over the log has the shard again.
+    /// sink is told. [`MemoryLog::claim`] gives it back, and the next journal that is started over the log has it anyway.
     pub fn lose(&self, shard: ShardId, why: &str) {
-        {
+        self.change(shard, None, why);
+    }
+
+    /// The journal with this number has the shard from now on. Whichever had it loses it, as by [`Held::lose`].
+    pub fn claim(&self, shard: ShardId, by: u32) {
+        self.change(shard, Some(by), &format!("node {by} has claimed it"));
+    }
+
+    fn change(&self, shard: ShardId, owner: Option<u32>, why: &str) {
+        let before = {
             let claim = &mut self.log.state().claims[usize::from(shard.0)];
-            if std::mem::replace(&mut claim.lost, true) {
-                return;
-            }
-            claim.epoch += 1;
-        }
-        if let Some(sink) = self.sink.as_ref().and_then(Weak::upgrade) {
-            sink.lost(shard, why);
+            let before = claim.owner;
+            *claim = Claim { epoch: claim.epoch + 1, owner };
+            before
+        };
+        let loser = before.and_then(|before| self.sinks.get(&before)?.upgrade());
+        if let Some(loser) = loser {
+            loser.lost(shard, why);
         }
     }
 }
@@ -134,6 +155,7 @@ impl Held<'_> {
 /// A journal over a [`MemoryLog`].
 pub struct MemoryJournal {
     log: Arc<MemoryLog>,
+    number: u32,
     queue: Arc<Queue>,
     failure: Arc<OnceLock<String>>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -145,7 +167,7 @@ impl MemoryJournal {
     /// # Errors
     /// [`JournalError::WrongShards`] if the log has another number of shards.
     pub fn start(log: Arc<MemoryLog>, shards: u16, sink: Arc<dyn Sink>) -> Result<Self, JournalError> {
-        Self::bounded(log, shards, 32 << 20, 4096, sink)
+        Self::bounded(log, shards, QUEUE_BYTES_MAX, QUEUE_RECORDS_MAX, sink)
     }
 
     /// As [`MemoryJournal::start`], with bounds of one's own on what is handed over and not yet durable.
@@ -162,10 +184,20 @@ impl MemoryJournal {
         if log.shards != shards {
             return Err(JournalError::WrongShards { found: log.shards, asked: shards });
         }
-        *log.hold().sink = Some(Arc::downgrade(&sink));
         for claim in &mut log.state().claims {
-            *claim = Claim { epoch: claim.epoch + 1, lost: false };
+            *claim = Claim { epoch: claim.epoch + 1, owner: Some(0) };
         }
+        Self::numbered(log, 0, queue_bytes_max, queue_records_max, sink)
+    }
+
+    fn numbered(
+        log: Arc<MemoryLog>,
+        number: u32,
+        queue_bytes_max: usize,
+        queue_records_max: usize,
+        sink: Arc<dyn Sink>,
+    ) -> Result<Self, JournalError> {
+        log.hold().sinks.insert(number, Arc::downgrade(&sink));
         let queue = Arc::new(Queue::new(queue_bytes_max, queue_records_max));
         let failure = Arc::new(OnceLock::new());
         let thread = {
@@ -175,7 +207,7 @@ impl MemoryJournal {
                 .spawn(move || run(&log, &queue, &failure, &*sink))
                 .map_err(|error| JournalError::io("start a thread for", "the journal", error))?
         };
-        Ok(Self { log, queue, failure, thread: Mutex::new(Some(thread)) })
+        Ok(Self { log, number, queue, failure, thread: Mutex::new(Some(thread)) })
     }
 }
 
@@ -230,19 +262,34 @@ impl Records for MemoryJournal {
 }
 
 /// A [`MemoryLog`] of which a journal can be started.
-pub struct OpenedMemory(pub Arc<MemoryLog>);
+pub struct OpenedMemory {
+    log: Arc<MemoryLog>,
+    number: Option<u32>,
+}
+
+impl OpenedMemory {
+    /// The only journal: it has number 0, and every shard from its start on.
+    pub fn new(log: &Arc<MemoryLog>) -> Self {
+        Self { log: Arc::clone(log), number: None }
+    }
+
+    /// One of several, by its number: it has the shards that it claims ([`MemoryLog::claim`]).
+    pub fn shared(log: &Arc<MemoryLog>, number: u32) -> Self {
+        Self { log: Arc::clone(log), number: Some(number) }
+    }
+}
 
 impl Records for OpenedMemory {
     fn shards(&self) -> u16 {
-        self.0.shards
+        self.log.shards
     }
 
     fn end(&self) -> Cursor {
-        self.0.end()
+        self.log.end()
     }
 
     fn reader(&self, from: &Cursor) -> Result<Box<dyn Reader>, JournalError> {
-        MemoryReader::open(&self.0, from)
+        MemoryReader::open(&self.log, from)
     }
 
     fn records_between(&self, from: &Cursor, to: &Cursor) -> u64 {
@@ -252,8 +299,11 @@ impl Records for OpenedMemory {
 
 impl OpenedJournal for OpenedMemory {
     fn start(self: Box<Self>, sink: Arc<dyn Sink>) -> Result<Arc<dyn Journal>, JournalError> {
-        let shards = self.0.shards;
-        Ok(Arc::new(MemoryJournal::start(self.0, shards, sink)?))
+        let shards = self.log.shards;
+        Ok(Arc::new(match self.number {
+            None => MemoryJournal::start(self.log, shards, sink)?,
+            Some(number) => MemoryJournal::numbered(self.log, number, QUEUE_BYTES_MAX, QUEUE_RECORDS_MAX, sink)?,
+        }))
     }
 }
 
@@ -261,8 +311,8 @@ impl Journal for MemoryJournal {
     fn append(&self, shard: ShardId, mut record: Vec<u8>) -> Result<(), Refused> {
         assert!(shard.0 < self.log.shards, "{shard:?} of {}", self.log.shards);
         let mut state = self.log.state();
-        let Claim { epoch, lost } = state.claims[usize::from(shard.0)];
-        if lost {
+        let Claim { epoch, owner } = state.claims[usize::from(shard.0)];
+        if owner != Some(self.number) {
             return Err(Refused { reason: Reason::Failed, record });
         }
         record.extend_from_slice(&epoch.to_le_bytes());
