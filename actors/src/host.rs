@@ -8,66 +8,31 @@
 //! so that its news can neither be lost in a full mailbox nor fill it.
 
 mod link;
+mod reply_to;
 mod to_journal;
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use engine::command::AdminAnswer;
 use engine::model::ids::ShardId;
 use engine::model::rejection::Rejection;
 use engine::shard::Shard;
-use engine::view::{Notice, View};
+use engine::view::Notice;
 use storage::journal::Journal;
 use tokio::sync::{broadcast, oneshot};
 
 pub use self::link::Standing;
 pub(crate) use self::link::{Acks, Link};
+pub(crate) use self::reply_to::{ReplySender, ReplyTo};
 use self::to_journal::{answered_early, forget, gather, write_all_down, write_down};
 use crate::clock::NodeClock;
 use crate::limits::{IN_FLIGHT_MAX, MAILBOX_MAX};
-use crate::outbox_sender::OutboxSender;
+use crate::outbox_sender::{Delivery, OutboxSender};
+use crate::peers::Border;
 use crate::pipeline::{Effect, Pipeline, Stepped, Work};
-use crate::reply::{Busy, Inbox, TerminalInbox};
-
-/// Who asked.
-#[derive(Clone)]
-pub(crate) enum ReplyTo {
-    /// A reader's session.
-    Inbox(Arc<dyn Inbox>),
-    /// A terminal's session.
-    Terminal(Arc<dyn TerminalInbox>),
-    /// Somebody in the office, who waits.
-    Admin(ReplySender<(AdminAnswer, bool)>),
-    /// Somebody with a question, who waits.
-    Query(ReplySender<View>),
-    /// The host itself.
-    Nobody,
-}
-
-/// Where one answer goes, once.
-pub(crate) struct ReplySender<T>(Arc<Mutex<Option<oneshot::Sender<T>>>>);
-
-impl<T> Clone for ReplySender<T> {
-    fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
-    }
-}
-
-impl<T> ReplySender<T> {
-    /// The place, and where to wait for it.
-    pub(crate) fn new() -> (Self, oneshot::Receiver<T>) {
-        let (sender, receiver) = oneshot::channel();
-        (Self(Arc::new(Mutex::new(Some(sender)))), receiver)
-    }
-    fn send(&self, answer: T) {
-        let sender = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-        // Whoever asked may have gone away meanwhile.
-        let _ = sender.map(|sender| sender.send(answer));
-    }
-}
+use crate::reply::{Answered, Busy};
 
 /// A batch.
 struct Submit(Work, ReplyTo);
@@ -124,6 +89,7 @@ pub(crate) struct ShardActor {
     link: Arc<Link>,
     /// Of all shards, by number.
     links: Arc<[Arc<Link>]>,
+    border: Border,
     journal: Arc<dyn Journal>,
     clock: Arc<NodeClock>,
     notices: broadcast::Sender<Notice>,
@@ -141,6 +107,7 @@ impl ShardActor {
     pub(crate) fn start_here(
         id: ShardId,
         links: Arc<[Arc<Link>]>,
+        border: Border,
         journal: Arc<dyn Journal>,
         clock: Arc<NodeClock>,
         notices: broadcast::Sender<Notice>,
@@ -158,6 +125,7 @@ impl ShardActor {
                 pipeline: Pipeline::elsewhere(nothing),
                 link,
                 links,
+                border,
                 journal,
                 clock,
                 notices,
@@ -241,10 +209,17 @@ impl ShardActor {
             return;
         }
         let now_ms = self.began.elapsed().as_millis() as u64;
-        for delivery in self.outbox_sender.due(self.pipeline.shard(), now_ms) {
-            let from = self.id;
-            self.links[usize::from(delivery.to.0)]
-                .bring(|inbox| inbox.put_messages(from, delivery.first, delivery.messages));
+        for Delivery { to, first, messages } in self.outbox_sender.due(self.pipeline.shard(), now_ms) {
+            self.deliver(to, Work::Deliver { from: self.id, first, messages });
+        }
+    }
+
+    /// Brings another shard what this one has for it, here or on another node. If it is nowhere, that waits for it here.
+    fn deliver(&self, to: ShardId, work: Work) {
+        let link = &self.links[usize::from(to.0)];
+        match self.border.host(link, to) {
+            Some(node) => self.border.carry(node, to, work),
+            None => link.bring(work),
         }
     }
 
@@ -257,54 +232,33 @@ impl ShardActor {
                     if replies.iter().any(|reply| !reply.durable) {
                         answered_early();
                     }
-                    if let ReplyTo::Inbox(inbox) = to {
-                        inbox.answered(&replies);
-                    }
+                    to.tell(Answered::Device(replies));
                 }
-                Effect::Confirmed { to, seqs } => {
-                    if let ReplyTo::Inbox(inbox) = to {
-                        inbox.confirmed(&seqs);
-                    }
-                }
+                Effect::Confirmed { to, seqs } => to.tell(Answered::Confirmed(seqs)),
                 Effect::Terminal { to, replies } => {
                     answered += replies.len();
                     self.link.terminals.fetch_sub(replies.len(), Ordering::AcqRel);
-                    if let ReplyTo::Terminal(inbox) = to {
-                        inbox.answered(&replies);
-                    }
+                    to.tell(Answered::Terminal(replies));
                 }
                 Effect::NotAnswered { to, seqs, why } => {
                     answered += seqs.len();
-                    match to {
-                        ReplyTo::Inbox(inbox) => inbox.turned_away(&seqs, Busy::of(why)),
-                        ReplyTo::Terminal(inbox) => {
-                            self.link.terminals.fetch_sub(seqs.len(), Ordering::AcqRel);
-                            inbox.turned_away(&seqs, Busy::of(why));
-                        }
-                        ReplyTo::Admin(_) | ReplyTo::Query(_) | ReplyTo::Nobody => {}
+                    if to.is_terminal() {
+                        self.link.terminals.fetch_sub(seqs.len(), Ordering::AcqRel);
                     }
+                    to.tell(Answered::TurnedAway(seqs, Busy::of(why)));
                 }
                 Effect::NotConfirmed { to, seqs } => {
-                    if let ReplyTo::Inbox(inbox) = to {
-                        inbox.not_confirmed(&seqs, Busy::of(Rejection::InDoubt));
-                    }
+                    to.tell(Answered::NotConfirmed(seqs, Busy::of(Rejection::InDoubt)));
                 }
                 Effect::Send { to, through } => self.outbox_sender.may_send(to, through),
-                Effect::Ack { to, through } => {
-                    let me = self.id;
-                    self.links[usize::from(to.0)].bring(|inbox| inbox.put_acknowledgement(me, through));
-                }
+                Effect::Ack { to, through } => self.deliver(to, Work::Delivered { to: self.id, through }),
                 Effect::Admin { to, answer, repeated } => {
                     answered += 1;
-                    if let ReplyTo::Admin(once) = to {
-                        once.send((answer, repeated));
-                    }
+                    to.tell(Answered::Admin(answer, repeated));
                 }
                 Effect::View { to, view } => {
                     answered += 1;
-                    if let ReplyTo::Query(once) = to {
-                        once.send(view);
-                    }
+                    to.tell(Answered::View(view));
                 }
                 // Nobody may be connected.
                 Effect::Notice(notice) => drop(self.notices.send(notice)),
@@ -367,8 +321,9 @@ impl Actor for ShardActor {
             this.pipeline.take(Work::Tick, ReplyTo::Nobody);
             this.pump();
             if this.links.iter().any(|link| !link.serving.load(Ordering::Acquire)) {
-                let links = Arc::clone(&this.links);
-                let releases = this.pipeline.put_off(|id| links[usize::from(id.0)].is_out());
+                let (links, border) = (Arc::clone(&this.links), this.border.clone());
+                let out = |id: ShardId, link: &Link| link.is_out() && border.host(link, id).is_none();
+                let releases = this.pipeline.put_off(|id| out(id, &links[usize::from(id.0)]));
                 this.release(releases);
             }
         });

@@ -3,7 +3,8 @@
 //! One door: [`Node`], started on whatever journal was opened; [`Folder`] opens that of one machine. Readers' commands go in by [`Node::submit`] and come back through their session's [`Inbox`],
 //! terminals' by [`Node::submit_terminal`] and [`TerminalInbox`];
 //! the office asks by [`Node::ask`]; whoever only wants to know asks by [`Node::query`]. Shards come and go by
-//! [`Node::take_up`] and [`Node::give_up`].
+//! [`Node::take_up`] and [`Node::give_up`]; what is asked of one that is on another node goes there by [`Peers`], once the node
+//! has joined others ([`Node::join`]).
 //!
 //! [`pipeline`] is one shard's way from commands to answers as a machine without threads or disk, [`outbox_sender`] the way of
 //! its messages to other shards, [`resolve`] the way from a wristband's tag to its wallet, and [`recover`] the way from
@@ -16,6 +17,7 @@ mod inbox;
 pub mod limits;
 mod node;
 pub mod outbox_sender;
+mod peers;
 pub mod pipeline;
 pub mod recover;
 mod reply;
@@ -25,4 +27,5 @@ mod supervisor;
 pub use folder::Folder;
 pub use host::Standing;
 pub use node::{Health, Node, NodeConfig, PlacementError, Recovered, StartError, Stores, Time};
-pub use reply::{Busy, DeviceReply, Inbox, TerminalInbox, TerminalReply, TurnedAway};
+pub use peers::{Answers, Parcel, Peers, Replies, Whereabouts};
+pub use reply::{Answered, Busy, DeviceReply, Inbox, TerminalInbox, TerminalReply, TurnedAway};

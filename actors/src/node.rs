@@ -22,6 +22,7 @@ use tokio::sync::{broadcast, oneshot};
 use crate::clock::{LOOK_EVERY, NodeClock, SystemClock};
 use crate::host::{Acks, Control, Link, ShardActor, Standing};
 use crate::limits::{CLOCK_BEHIND_MS_MAX, JOURNAL_AHEAD_MS_MAX, NOTICES_MAX, START_MS_MAX, STOP_MS_MAX};
+use crate::peers::{Border, Peers};
 use crate::recover::{self, RecoverError, Recovering};
 use crate::supervisor::{Supervisor, SupervisorContext, SupervisorMessage};
 
@@ -57,6 +58,7 @@ pub struct Node(Arc<Inner>);
 
 struct Inner {
     links: Arc<[Arc<Link>]>,
+    border: Border,
     failed: Arc<AtomicBool>,
     stopping: AtomicBool,
     clock: Arc<NodeClock>,
@@ -211,7 +213,9 @@ impl Node {
 
         let (system, system_thread, arbiters) = start_system(config.threads).map_err(StartError::Threads)?;
         let (notices, _) = broadcast::channel(NOTICES_MAX);
+        let border = Border::default();
         for id in (0..shards).map(ShardId) {
+            let border = border.clone();
             let clock = Arc::clone(&clock);
             let links = Arc::clone(&links);
             let (journal, notices, supervisor) = (Arc::clone(&journal), notices.clone(), supervisor.clone());
@@ -226,7 +230,7 @@ impl Node {
                 asked
             });
             let arbiter = &arbiters[usize::from(id.0) % arbiters.len()];
-            arbiter.spawn_fn(move || ShardActor::start_here(id, links, journal, clock, notices, rebuild));
+            arbiter.spawn_fn(move || ShardActor::start_here(id, links, border, journal, clock, notices, rebuild));
         }
         let within = Duration::from_millis(START_MS_MAX);
         let begins = all_are(&links, within, Link::has_started).and_then(|()| {
@@ -245,6 +249,7 @@ impl Node {
         }
         Ok(Self(Arc::new(Inner {
             links,
+            border,
             failed,
             stopping: AtomicBool::new(false),
             clock,
@@ -256,6 +261,12 @@ impl Node {
             threads: Mutex::new(Some(Threads { system, system_thread, supervision })),
             recovered: Recovered { events, took: began.elapsed() },
         })))
+    }
+
+    /// Joins other nodes: what is asked of a shard that is not here goes to whoever has it. Once; a second call changes nothing
+    /// and says so.
+    pub fn join(&self, peers: Arc<dyn Peers>) -> bool {
+        self.0.border.join(peers)
     }
 
     /// What connected devices are to be told. A receiver that lags loses the oldest notices and is told so.

@@ -1,8 +1,11 @@
 //! What comes back from the shards, and where a session takes it.
 
 use engine::cashless::command::TerminalAnswer;
+use engine::command::AdminAnswer;
 use engine::gates::command::DeviceAnswer;
+use engine::model::ids::NodeNo;
 use engine::model::rejection::Rejection;
+use engine::view::View;
 
 use crate::limits::{RETRY_AFTER_MS, UNAVAILABLE_RETRY_MS};
 
@@ -14,13 +17,21 @@ pub struct Busy {
     pub rejection: Rejection,
     /// When to come again.
     pub retry_after_ms: u32,
+    /// Where the shard is now, if that is known and it is another node: worth connecting to.
+    pub moved_to: Option<NodeNo>,
 }
 
 impl Busy {
     /// What is said for this reason, with the time in which it is worth coming again.
     pub fn of(rejection: Rejection) -> Self {
         let down = matches!(rejection, Rejection::Unavailable | Rejection::InDoubt);
-        Self { rejection, retry_after_ms: if down { UNAVAILABLE_RETRY_MS } else { RETRY_AFTER_MS } }
+        let retry_after_ms = if down { UNAVAILABLE_RETRY_MS } else { RETRY_AFTER_MS };
+        Self { rejection, retry_after_ms, moved_to: None }
+    }
+
+    /// The same, and that the shard is on this node.
+    pub(crate) fn moved_to(self, node: Option<NodeNo>) -> Self {
+        Self { moved_to: node, ..self }
     }
 }
 
@@ -62,6 +73,26 @@ pub trait TerminalInbox: Send + Sync + 'static {
     fn answered(&self, replies: &[TerminalReply]);
     /// A shard has gone down: no answers to these. They are to be asked again, under the same numbers.
     fn turned_away(&self, seqs: &[u64], busy: Busy);
+}
+
+/// What comes of work, whoever asked: what one node tells another.
+#[derive(Clone, Debug)]
+pub enum Answered {
+    /// As [`Inbox::answered`].
+    Device(Vec<DeviceReply>),
+    /// As [`Inbox::confirmed`].
+    Confirmed(Vec<u64>),
+    /// As [`TerminalInbox::answered`].
+    Terminal(Vec<TerminalReply>),
+    /// No answers to these of a device's or a terminal's commands, for this reason: they are to be asked again, under the same
+    /// numbers.
+    TurnedAway(Vec<u64>, Busy),
+    /// As [`Inbox::not_confirmed`].
+    NotConfirmed(Vec<u64>, Busy),
+    /// To the office; and whether nothing happened now.
+    Admin(AdminAnswer, bool),
+    /// To a question.
+    View(View),
 }
 
 /// Some of a terminal's commands were not taken: their wallets' shard is full, or takes none.

@@ -91,6 +91,18 @@ impl Link {
         }
     }
 
+    /// So many commands are let in, of terminals or others.
+    pub(crate) fn lets_in(&self, count: usize, terminals: bool) {
+        self.pending.fetch_add(count, Ordering::AcqRel);
+        self.terminals.fetch_add(if terminals { count } else { 0 }, Ordering::AcqRel);
+    }
+
+    /// So many are not waiting any more.
+    pub(crate) fn answered(&self, count: usize, terminals: bool) {
+        self.pending.fetch_sub(count, Ordering::AcqRel);
+        self.terminals.fetch_sub(if terminals { count } else { 0 }, Ordering::AcqRel);
+    }
+
     /// Puts work into the mailbox; gives it back if that is full or the shard is gone.
     pub(crate) fn send(&self, work: Work, asker: ReplyTo) -> Result<(), (Rejection, Work)> {
         let Some(addr) = self.addr.get() else { return Err((Rejection::Unavailable, work)) };
@@ -107,9 +119,14 @@ impl Link {
         }
     }
 
-    /// Brings a shard what another has sent; `put` lays it down.
-    pub(super) fn bring(&self, put: impl FnOnce(&ShardInbox) -> bool) {
-        if put(&self.inbox) {
+    /// Brings a shard what another has for it: messages, or how far it is with ours.
+    pub(crate) fn bring(&self, work: Work) {
+        let notify = match work {
+            Work::Deliver { from, first, messages } => self.inbox.put_messages(from, first, messages),
+            Work::Delivered { to, through } => self.inbox.put_acknowledgement(to, through),
+            Work::Device(_) | Work::Terminal(_) | Work::Admin(_) | Work::Query(_) | Work::Tick => false,
+        };
+        if notify {
             self.notify(Control::Inbox);
         }
     }

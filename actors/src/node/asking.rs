@@ -8,15 +8,16 @@ use engine::cashless::view::{LedgerView, WalletView};
 use engine::command::ask::Ask;
 use engine::command::{AdminAnswer, AdminCommand, IdempotencyKey};
 use engine::gates::command::DeviceCommand;
-use engine::model::ids::{Home, ShardId, WalletId};
+use engine::model::ids::{Home, NodeNo, ShardId, WalletId};
 use engine::model::principal::Principal;
 use engine::model::rejection::Rejection;
 use engine::view::question::Question;
 use engine::view::{Query, View};
 
 use super::Node;
-use crate::host::{Link, ReplySender, ReplyTo};
+use crate::host::{ReplySender, ReplyTo, Standing};
 use crate::limits::{KEYS_MAX, PENDING_MAX, TERMINALS_MAX, URGENT_MAX};
+use crate::peers::{Border, Replies, Whereabouts, turn_away};
 use crate::pipeline::Work;
 use crate::reply::{Busy, Inbox, TerminalInbox, TurnedAway};
 
@@ -28,7 +29,8 @@ impl Node {
     pub fn submit(&self, commands: Vec<DeviceCommand>, inbox: &Arc<dyn Inbox>) -> Result<(), Busy> {
         let Some(first) = commands.first() else { return Ok(()) };
         let home = Home::Festival(first.device.festival());
-        self.send(home, Work::Device(commands), ReplyTo::Inbox(Arc::clone(inbox))).map_err(Busy::of)
+        self.send(self.shard_of(home), Work::Device(commands), ReplyTo::Inbox(Arc::clone(inbox)))
+            .map_err(|(busy, _)| busy)
     }
 
     /// Hands over what one read of one terminal's stream has brought: each command goes to its wallet's shard, in the
@@ -46,17 +48,9 @@ impl Node {
         let mut turned_away = Vec::new();
         while let Some(last) = commands.last().map(&shard) {
             let theirs = commands.split_off(commands.partition_point(|command| shard(command) < last));
-            let link = &self.0.links[usize::from(last.0)];
-            let refused = match self.check_terminals(link, theirs.len()) {
-                Err(rejection) => Some((rejection, theirs)),
-                Ok(()) => match self.put(link, Work::Terminal(theirs), ReplyTo::Terminal(Arc::clone(inbox))) {
-                    Err((rejection, Work::Terminal(theirs))) => Some((rejection, theirs)),
-                    _ => None,
-                },
-            };
-            if let Some((rejection, theirs)) = refused {
-                let seqs = theirs.iter().map(|command| command.seq).collect();
-                turned_away.push(TurnedAway { busy: Busy::of(rejection), seqs });
+            let refused = self.send(last, Work::Terminal(theirs), ReplyTo::Terminal(Arc::clone(inbox)));
+            if let Err((busy, Work::Terminal(theirs))) = refused {
+                turned_away.push(TurnedAway { busy, seqs: theirs.iter().map(|command| command.seq).collect() });
             }
         }
         if turned_away.is_empty() { Ok(()) } else { Err(turned_away) }
@@ -75,7 +69,8 @@ impl Node {
     /// # Errors
     /// [`Busy`].
     pub fn has_room_for_terminal(&self, wallet: WalletId) -> Result<(), Busy> {
-        self.check_terminals(self.link(Home::Wallet(wallet)), 1).map_err(Busy::of)
+        let shard = self.shard_of(Home::Wallet(wallet));
+        self.taker(Some(&self.0.border), shard, 1, Bounds { pending: PENDING_MAX, terminals: true }).map(|_| ())
     }
 
     /// Whether [`Node::submit`] for this home would be turned away now: worth asking before verifying signatures.
@@ -83,7 +78,44 @@ impl Node {
     /// # Errors
     /// [`Busy`].
     pub fn has_room(&self, home: Home) -> Result<(), Busy> {
-        self.check(self.link(home), 1).map_err(Busy::of)
+        let shard = self.shard_of(home);
+        self.taker(Some(&self.0.border), shard, 1, Bounds { pending: PENDING_MAX, terminals: false }).map(|_| ())
+    }
+
+    /// Where this home is now: what a session tells a device that would better connect there.
+    pub fn whereabouts(&self, home: Home) -> Whereabouts {
+        let shard = self.shard_of(home);
+        let link = &self.0.links[usize::from(shard.0)];
+        match self.0.border.host(link, shard) {
+            Some(node) => Whereabouts::At(node),
+            None if link.serving.load(Ordering::Acquire) => Whereabouts::Here,
+            None => Whereabouts::Nowhere,
+        }
+    }
+
+    /// Takes in what another node has sent for a shard ([`Peers::send`]). It goes no further: if the shard is not here, the
+    /// other is told so, and where it is.
+    ///
+    /// [`Peers::send`]: crate::Peers::send
+    pub fn accept(&self, shard: ShardId, work: Work, replies: Arc<dyn Replies>) {
+        let Some(link) = self.0.links.get(usize::from(shard.0)) else { return };
+        if let Work::Deliver { from: other, .. } | Work::Delivered { to: other, .. } = &work {
+            // What is not taken in is sent again, wherever the shard is then.
+            if usize::from(other.0) < self.0.links.len() && *link.standing() != Standing::Elsewhere {
+                link.bring(work);
+            }
+            return;
+        }
+        let asker = ReplyTo::Peer(Arc::clone(&replies), matches!(work, Work::Terminal(_)));
+        let refused = match self.0.border.host(link, shard) {
+            Some(moved) => Err((Busy::of(Rejection::Busy).moved_to(Some(moved)), work)),
+            None => self.hand_over(None, shard, work, asker),
+        };
+        if let Err((busy, work)) = refused
+            && let Some(answered) = turn_away(&work, busy)
+        {
+            replies.answered(answered);
+        }
     }
 
     /// Asks for the office, and waits until the answer is durable; where another shard has a say, until that has had it.
@@ -92,10 +124,10 @@ impl Node {
     /// `true` says that nothing happened now: a repetition.
     pub async fn ask(&self, command: AdminCommand) -> (AdminAnswer, bool) {
         let (once, answer) = ReplySender::new();
-        let home = command.action.home();
-        match self.send(home, Work::Admin(Box::new(command)), ReplyTo::Admin(once)) {
+        let shard = self.shard_of(command.action.home());
+        match self.send(shard, Work::Admin(Box::new(command)), ReplyTo::Admin(once)) {
             Ok(()) => answer.await.unwrap_or((AdminAnswer::Rejected(Rejection::Unavailable), false)),
-            Err(rejection) => (AdminAnswer::Rejected(rejection), false),
+            Err((busy, _)) => (AdminAnswer::Rejected(busy.rejection), false),
         }
     }
 
@@ -156,9 +188,9 @@ impl Node {
 
     async fn query_shard(&self, shard: ShardId, query: Query) -> View {
         let (once, answer) = ReplySender::new();
-        match self.send_to(&self.0.links[usize::from(shard.0)], Work::Query(query), ReplyTo::Query(once)) {
+        match self.send(shard, Work::Query(query), ReplyTo::Query(once)) {
             Ok(()) => answer.await.unwrap_or(View::No(Rejection::Unavailable)),
-            Err(rejection) => View::No(rejection),
+            Err((busy, _)) => View::No(busy.rejection),
         }
     }
 
@@ -166,65 +198,75 @@ impl Node {
         home.shard(self.0.links.len() as u16)
     }
 
-    fn link(&self, home: Home) -> &Link {
-        &self.0.links[usize::from(self.shard_of(home).0)]
+    /// Hands work over where its shard is, if there is room for it. Work that is not taken comes back.
+    fn send(&self, shard: ShardId, work: Work, asker: ReplyTo) -> Result<(), (Busy, Work)> {
+        self.hand_over(Some(&self.0.border), shard, work, asker)
     }
 
-    fn send(&self, home: Home, work: Work, asker: ReplyTo) -> Result<(), Rejection> {
-        self.send_to(self.link(home), work, asker)
-    }
-
-    fn check(&self, link: &Link, commands: usize) -> Result<(), Rejection> {
-        self.check_within(link, commands, PENDING_MAX)
-    }
-
-    fn check_within(&self, link: &Link, commands: usize, pending_max: usize) -> Result<(), Rejection> {
-        if self.0.failed.load(Ordering::Acquire) || self.0.stopping.load(Ordering::Acquire) {
-            return Err(Rejection::Unavailable);
-        }
-        if !link.serving.load(Ordering::Acquire) {
-            return Err(link.why_not());
-        }
-        if link.pending.load(Ordering::Acquire) + commands > pending_max {
-            return Err(Rejection::Busy);
-        }
-        Ok(())
-    }
-
-    fn check_terminals(&self, link: &Link, commands: usize) -> Result<(), Rejection> {
-        self.check(link, commands)?;
-        if link.terminals.load(Ordering::Acquire) + commands > TERMINALS_MAX {
-            return Err(Rejection::Busy);
-        }
-        Ok(())
-    }
-
-    fn send_to(&self, link: &Link, work: Work, asker: ReplyTo) -> Result<(), Rejection> {
-        let (pending_max, urgent) = match &work {
+    /// The same here, or across this border.
+    fn hand_over(
+        &self,
+        border: Option<&Border>,
+        shard: ShardId,
+        work: Work,
+        asker: ReplyTo,
+    ) -> Result<(), (Busy, Work)> {
+        let (pending, urgent) = match &work {
             Work::Admin(command) if command.action.protects_people() => (PENDING_MAX + KEYS_MAX + URGENT_MAX, true),
             Work::Query(Query::ApiKey(_)) => (PENDING_MAX + KEYS_MAX, true),
             _ => (PENDING_MAX, false),
         };
-        self.check_within(link, work.len(), pending_max)?;
+        let (commands, terminals) = (work.len(), asker.is_terminal());
+        let taker = match self.taker(border, shard, commands, Bounds { pending, terminals }) {
+            Ok(taker) => taker,
+            Err(busy) => return Err((busy, work)),
+        };
+        let link = &self.0.links[usize::from(shard.0)];
+        if let Some((border, node)) = taker {
+            return border.forward(node, (shard, link), work, asker);
+        }
+        link.lets_in(commands, terminals);
         if urgent {
-            link.pending.fetch_add(work.len(), Ordering::AcqRel);
             link.send_urgently(work, asker);
             return Ok(());
         }
-        self.put(link, work, asker).map_err(|(rejection, _)| rejection)
-    }
-
-    /// Into the shard's mailbox; gives the work back if that is full, or gone.
-    fn put(&self, link: &Link, work: Work, asker: ReplyTo) -> Result<(), (Rejection, Work)> {
-        let commands = work.len();
-        let of_terminals = if let Work::Terminal(_) = work { commands } else { 0 };
-        link.pending.fetch_add(commands, Ordering::AcqRel);
-        link.terminals.fetch_add(of_terminals, Ordering::AcqRel);
-        link.send(work, asker).inspect_err(|_| {
-            link.pending.fetch_sub(commands, Ordering::AcqRel);
-            link.terminals.fetch_sub(of_terminals, Ordering::AcqRel);
+        link.send(work, asker).map_err(|(rejection, work)| {
+            link.answered(commands, terminals);
+            (Busy::of(rejection), work)
         })
     }
+
+    /// Who takes so many commands for a shard now: another node across this border, or this one (`None`).
+    fn taker<'b>(
+        &self,
+        border: Option<&'b Border>,
+        shard: ShardId,
+        commands: usize,
+        bounds: Bounds,
+    ) -> Result<Option<(&'b Border, NodeNo)>, Busy> {
+        let link = &self.0.links[usize::from(shard.0)];
+        if self.0.failed.load(Ordering::Acquire) || self.0.stopping.load(Ordering::Acquire) {
+            return Err(Busy::of(Rejection::Unavailable));
+        }
+        let elsewhere = if link.serving.load(Ordering::Acquire) {
+            None
+        } else {
+            let host = border.and_then(|border| Some((border, border.host(link, shard)?)));
+            Some(host.ok_or_else(|| Busy::of(link.why_not()))?)
+        };
+        let full = link.pending.load(Ordering::Acquire) + commands > bounds.pending
+            || bounds.terminals && link.terminals.load(Ordering::Acquire) + commands > TERMINALS_MAX;
+        if full { Err(Busy::of(Rejection::Busy)) } else { Ok(elsewhere) }
+    }
+}
+
+/// How much a shard holds of what is to be handed over.
+#[derive(Clone, Copy)]
+struct Bounds {
+    /// Commands in all.
+    pending: usize,
+    /// They are a terminal's, of which a thread holds no more than [`TERMINALS_MAX`].
+    terminals: bool,
 }
 
 /// What all shards' answers to one question come to.

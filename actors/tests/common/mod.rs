@@ -1,6 +1,7 @@
 //! A small festival on a real node.
 #![allow(dead_code, unreachable_pub)] // each test file uses its part
 
+pub mod neighbours;
 pub mod terminal;
 
 use std::sync::{Condvar, Mutex};

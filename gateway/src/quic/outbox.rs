@@ -210,7 +210,7 @@ impl Outbox {
 
     /// Their shard has gone down with these, of whichever reads: they are answered after all, though not for good.
     pub(super) fn put_off(&self, seqs: &[u64], busy: Busy) {
-        let Busy { rejection, retry_after_ms } = busy;
+        let Busy { rejection, retry_after_ms, .. } = busy;
         self.put(|state| {
             for &seq in seqs {
                 Frame::Busy { seq, rejection, retry_after_ms }.encode(&mut state.bytes);
@@ -222,7 +222,7 @@ impl Outbox {
 
     /// These frames are refused at the door.
     pub(super) fn busy(&self, seqs: &[u64], busy: Busy) {
-        let Busy { rejection, retry_after_ms } = busy;
+        let Busy { rejection, retry_after_ms, .. } = busy;
         self.put(|state| {
             for &seq in seqs {
                 Frame::Busy { seq, rejection, retry_after_ms }.encode(&mut state.bytes);

@@ -251,6 +251,6 @@ impl Intake {
             self.slowed = true;
             self.outbox.notice(Notice::SlowDown { retry_after_ms });
         }
-        self.outbox.busy(seqs, Busy { rejection: Rejection::Busy, retry_after_ms });
+        self.outbox.busy(seqs, Busy { retry_after_ms, ..Busy::of(Rejection::Busy) });
     }
 }
