@@ -14,6 +14,8 @@ pub mod file;
 pub(crate) mod format;
 pub mod group_writer;
 mod housekeeper;
+#[cfg(feature = "cluster")]
+pub mod kafka;
 pub mod log;
 pub mod offline;
 pub mod ownership;
@@ -357,6 +359,20 @@ pub enum JournalError {
         /// The first position at hand.
         first: u64,
     },
+    /// No broker answers.
+    #[error("the Kafka brokers at {brokers} do not answer ({why}): check the addresses, the network and the brokers")]
+    Unreachable { brokers: String, why: String },
+    /// The topic is not what a journal needs, or holds something else.
+    #[error("Kafka topic {topic} cannot hold this journal: {why}. {remedy}")]
+    Topic {
+        topic: String,
+        why: String,
+        /// What to do about it.
+        remedy: String,
+    },
+    /// Another process has the shard.
+    #[error("shard {} could not be taken over: {why}", shard.0)]
+    Taken { shard: ShardId, why: String },
     /// A setting that cannot work.
     #[error("journal options: {0}")]
     Options(String),
