@@ -294,3 +294,90 @@ impl Sink for Acks {
         self.links[usize::from(shard.0)].take_down(Standing::Lost(why.to_owned()));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    fn link() -> Link {
+        Link::new(Arc::default())
+    }
+
+    fn serving() -> Link {
+        let link = link();
+        link.expect().unwrap();
+        assert!(link.arrives(Timestamp(1)));
+        link
+    }
+
+    fn lost() -> Standing {
+        Standing::Lost("claimed".to_owned())
+    }
+
+    fn give_up(link: &Link) -> Result<(), Standing> {
+        let (now, (done, _)) = (Instant::now(), oneshot::channel());
+        link.give_up(GiveUp { finish_until: now, rest_until: now, done })
+    }
+
+    /// How a shard stands, whether it is let in, and whether its records go to the journal.
+    fn seen(link: &Link) -> (Standing, bool, bool) {
+        let open = link.serving.load(Ordering::Acquire);
+        (link.standing().clone(), open, !link.refused.load(Ordering::Acquire))
+    }
+
+    #[test]
+    fn the_first_reason_stands_and_the_journals_is_the_better_one() {
+        let link = serving();
+        assert_eq!(seen(&link), (Standing::Serving, true, true));
+        link.take_down(Standing::Down);
+        assert_eq!(seen(&link), (Standing::Down, false, false));
+        link.take_down(lost());
+        assert_eq!(seen(&link), (lost(), false, false), "why its record was refused");
+        link.goes_down(Standing::Down);
+        link.take_down(Standing::Lost("claimed again".to_owned()));
+        assert_eq!(seen(&link).0, lost());
+    }
+
+    #[test]
+    fn a_shard_comes_back_once_it_was_given_up_and_begins_afresh() {
+        let link = serving();
+        assert_eq!(link.expect(), Err(Standing::Serving));
+        link.durable.store(3, Ordering::Release);
+        link.take_down(lost());
+        assert_eq!(link.expect(), Err(lost()), "its records may be on their way still");
+        give_up(&link).unwrap();
+        assert_eq!(give_up(&link), Err(Standing::Leaving), "once");
+        assert!(link.leaves());
+        assert_eq!((link.why_not(), link.is_out()), (Rejection::Unavailable, true));
+        link.expect().unwrap();
+        assert!(link.arrives(Timestamp(2)));
+        assert_eq!(seen(&link), (Standing::Serving, true, true));
+        assert_eq!(link.durable.load(Ordering::Acquire), 0, "of an earlier hosting");
+    }
+
+    #[test]
+    fn one_that_is_lost_on_its_way_does_not_arrive() {
+        let link = link();
+        link.take_down(lost());
+        assert_eq!(seen(&link).0, Standing::Elsewhere, "it was not here");
+        link.expect().unwrap();
+        link.take_down(lost());
+        assert!(!link.arrives(Timestamp(1)));
+        link.expects_no_more();
+        assert_eq!(seen(&link).0, lost(), "which stays to be seen");
+        give_up(&link).unwrap();
+        assert!(link.leaves());
+        // While it leaves, too: then what it was may not be the last.
+        link.expect().unwrap();
+        assert!(link.arrives(Timestamp(1)));
+        give_up(&link).unwrap();
+        assert_eq!((link.why_not(), link.is_out()), (Rejection::Busy, false));
+        link.take_down(lost());
+        assert!(!link.leaves());
+        assert_eq!(seen(&link).0, Standing::Elsewhere);
+    }
+}
