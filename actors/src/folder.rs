@@ -7,7 +7,7 @@ use storage::journal::JournalError;
 use storage::journal::file::{FileJournal, Options};
 use storage::snapshots::FileSnapshots;
 
-use crate::limits::{IN_FLIGHT_EARLY_MAX, IN_FLIGHT_MAX, RECORD_BYTES_MAX};
+use crate::limits::queue_room;
 use crate::node::{Node, NodeConfig, StartError, Stores};
 
 /// A data folder, and how it is opened.
@@ -46,10 +46,9 @@ impl Folder {
             let why = "there is none, and snapshots of one lie beside it".to_owned();
             return Err(JournalError::NotWhole { ends: 0, why }.into());
         }
-        // What all shards can have under way together always has room: a full queue makes them wait.
-        let shards = usize::from(self.shards);
-        options.queue_bytes_max = options.queue_bytes_max.max(shards * IN_FLIGHT_MAX * RECORD_BYTES_MAX);
-        options.queue_records_max = options.queue_records_max.max(shards * IN_FLIGHT_EARLY_MAX);
+        let (bytes, records) = queue_room(self.shards);
+        options.queue_bytes_max = options.queue_bytes_max.max(bytes);
+        options.queue_records_max = options.queue_records_max.max(records);
         let journal = FileJournal::open(&journal_dir, options)?;
         let snapshots = FileSnapshots::open(&snapshot_dir)?;
         Ok(Stores { journal: Box::new(journal), snapshots: Arc::new(snapshots) })

@@ -52,6 +52,13 @@ pub const IN_FLIGHT_MAX: usize = 2;
 /// 1 KiB that a record of some scans has. [`UNCONFIRMED_MAX`] is reached first.
 pub const IN_FLIGHT_EARLY_MAX: usize = 64;
 
+/// The room that a journal of so many shards needs in its queue, in bytes and in records, so that what all of them have under
+/// way always has some: a full queue makes them wait.
+pub fn queue_room(shards: u16) -> (usize, usize) {
+    let shards = usize::from(shards);
+    (shards * IN_FLIGHT_MAX * RECORD_BYTES_MAX, shards * IN_FLIGHT_EARLY_MAX)
+}
+
 /// Scans whose answer has left before it was durable (`scan_ack = decided`), per shard: what a crash may cost.
 pub const UNCONFIRMED_MAX: usize = 256;
 /// How long such a scan may wait for the disk before the shard falls back to durable answers, in ms.

@@ -54,7 +54,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::ServerKey(command) => print!("{}", server_key::run(command)?),
         Command::Audit(args) => {
             log_to_stderr("warn");
-            let findings = audit::run(args.data.settings()?.data.as_path())?;
+            let findings = audit::run(&args.data.settings()?)?;
             match args.json {
                 true => println!("{}", serde_json::to_string(&findings)?),
                 false => print!("{findings}"),
@@ -69,7 +69,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         }
         Command::Rebuild(args) => {
             log_to_stderr("warn");
-            let Rebuilt { records, events, took } = rebuild::run(args.data.settings()?.data.as_path())?;
+            let Rebuilt { records, events, took } = rebuild::run(&args.data.settings()?)?;
             println!("read models rebuilt: {events} events from {records} records in {:.1} s", took.as_secs_f64());
         }
         Command::Top(top) => {
@@ -102,7 +102,7 @@ fn log_to_stderr(filter: &str) {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).init();
 }
 
-/// 2: see to a flag or setting; 3: to the data folder; 4: to an address; 1: anything else.
+/// 2: see to a flag or setting; 3: to the data folder; 4: to an address; 5: to the cluster's servers; 1: anything else.
 fn exit_code(error: &anyhow::Error) -> u8 {
     if error.downcast_ref::<ConfigError>().is_some() {
         return 2;

@@ -1,5 +1,5 @@
-//! The read models of this node as the doors reach them: a projector follows the journal into one file in the data
-//! folder, and [`storage::views`] answers from there. When it stands still, for want of space or for damage, the gates
+//! The read models of this node as the doors reach them: a projector follows the journal into their store, which is one file
+//! in the data folder, and [`storage::views`] answers from there. When it stands still, for want of space or for damage, the gates
 //! go on.
 
 use std::fs;
@@ -104,6 +104,17 @@ pub fn open(path: &Path) -> Result<EmbeddedViews, ViewsError> {
     EmbeddedViews::open(path)
 }
 
+/// Read models in one file of the data folder.
+pub fn in_folder(data: &Path) -> Open {
+    let path = file_in(data);
+    Box::new(move |begin| {
+        if begin == Begin::Anew {
+            remove(&path)?;
+        }
+        Ok(Arc::new(open(&path)?))
+    })
+}
+
 /// Removes the read models at `path`, if they are there.
 fn remove(path: &Path) -> Result<(), ViewsError> {
     match fs::remove_file(path) {
@@ -120,20 +131,13 @@ pub struct FollowedReadModels {
 }
 
 impl FollowedReadModels {
-    /// Begins to follow `journal` into the read models of the data folder. A file that is missing, damaged or of another journal is
+    /// Begins to follow `journal` into the store that `open` opens. One that is missing, damaged or of another journal is
     /// built from zero.
     ///
     /// # Errors
-    /// The system's, if it gives no thread. Whatever is wrong with the file is told by [`ReadModels::condition`] and
+    /// The system's, if it gives no thread. Whatever is wrong with the store is told by [`ReadModels::condition`] and
     /// tried again.
-    pub fn follow(journal: Arc<dyn Journal>, data: &Path) -> io::Result<Self> {
-        let path = file_in(data);
-        let open: Open = Box::new(move |begin| {
-            if begin == Begin::Anew {
-                remove(&path)?;
-            }
-            Ok(Arc::new(open(&path)?))
-        });
+    pub fn follow(journal: Arc<dyn Journal>, open: Open) -> io::Result<Self> {
         Ok(Self { projector: Projector::start(journal, open, Pace::default())? })
     }
 

@@ -9,4 +9,5 @@ pub mod metrics;
 pub mod proxies;
 pub mod run;
 pub mod secret;
+pub mod stores;
 pub mod tls;

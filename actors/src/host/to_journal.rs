@@ -176,16 +176,6 @@ mod tests {
         assert_eq!(links.map(|link| link.serving.load(Ordering::Acquire)), [false, true], "one is down, and says so");
     }
 
-    /// Its next owner may be this process, and numbers its records as if they had never been.
-    #[test]
-    fn what_a_shard_had_not_handed_over_when_it_was_given_up_is_never_written() {
-        let (journal, links) = narrow(9);
-        HANDED_OVER.set([(ONE, vec![1]), (OTHER, vec![2]), (ONE, vec![3])].into());
-        forget(ONE);
-        assert!(!write_down(&journal, &links));
-        assert_eq!(*journal.taken.lock().unwrap(), [(OTHER, vec![2])]);
-    }
-
     #[test]
     fn a_full_journal_is_asked_again_and_the_order_stays() {
         let (journal, links) = narrow(1);

@@ -51,6 +51,10 @@ pub struct BackedUp {
 /// # Errors
 /// The folder holds no journal, or one that is not whole; the copy cannot be written, or its audit finds something.
 pub fn run(config: &Config, to: &Path) -> anyhow::Result<BackedUp> {
+    ensure!(
+        config.cluster.is_none(),
+        "the journal lies on Kafka, which keeps a copy on each of several brokers: `backup` copies a data folder"
+    );
     let began = Instant::now();
     let source = FolderDisk::read_only(&journal_in(&config.data))?;
     let aside = beside(to)?;
@@ -72,7 +76,7 @@ pub fn run(config: &Config, to: &Path) -> anyhow::Result<BackedUp> {
     drop(target);
     flush(&aside)?;
 
-    let findings = audit::run(&aside)?;
+    let findings = audit::folder(&aside)?;
     if let Some(verdict) = findings.verdict() {
         bail!("the copy in {} does not pass the audit: {verdict}\n{findings}", aside.display());
     }

@@ -3,11 +3,10 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use clap::Args;
 use storage::follower::{Following, Portion};
 use storage::journal::file::{FileJournal, Opened, Options};
@@ -21,6 +20,7 @@ use storage::views::embedded::EmbeddedViews;
 use crate::cli::progress::Progress;
 use crate::cli::{DataFolder, journal_in};
 use crate::read_models;
+use crate::server::config::Config;
 
 /// `tapgate rebuild`
 #[derive(Debug, Args)]
@@ -51,8 +51,14 @@ const FLUSH_EVENTS: u64 = 1_000_000;
 ///
 /// # Errors
 /// [`JournalError`](storage::journal::JournalError), in use above all; [`ViewsError`].
-pub fn run(data: &Path) -> anyhow::Result<Rebuilt> {
+pub fn run(config: &Config) -> anyhow::Result<Rebuilt> {
+    ensure!(
+        config.cluster.is_none(),
+        "the journal lies on Kafka: to have the read models built anew, stop the server, drop their keyspace (or, without \
+         `cql`, delete `views` in the data folder), and start it again"
+    );
     let began = Instant::now();
+    let data = config.data.as_path();
     let dir = journal_in(data);
     let shards = offline::read_only(&dir)?.shards().context("no segment of the journal says how many shards it has")?;
     let log = LogOptions { shards, create: false, ..LogOptions::default() };

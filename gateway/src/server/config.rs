@@ -34,6 +34,25 @@ pub struct File {
     pub shards: Option<u16>,
     /// How many threads host shards, 1 to 256. Default: half the cores, at least one.
     pub threads: Option<usize>,
+    /// Kafka brokers, `host:port` each: the journal lies there, and not in the data folder.
+    pub kafka: Option<Vec<String>>,
+    /// The cluster's name, which stands in every record: another cluster's topic is refused. Default `tapgate`.
+    pub cluster: Option<String>,
+    /// The topic of the journal, with a partition for each shard. Default `tapgate.journal`.
+    pub kafka_topic: Option<String>,
+    /// Make the topic if it is not there. Default no: an address that is wrong must not look like a new festival.
+    pub kafka_create_topic: Option<bool>,
+    /// How many brokers have each record, 1 to 7; one may be missing if there are three or more. Default 3.
+    pub kafka_replication: Option<u16>,
+    /// Servers of ScyllaDB or Cassandra, `host:port` each: read models and snapshots lie there. Only with `kafka`.
+    pub cql: Option<Vec<String>>,
+    /// The keyspace for them. Default `tapgate`.
+    pub cql_keyspace: Option<String>,
+    /// On how many of them everything is kept, 1 to 7, if the keyspace has to be made. Default 3.
+    pub cql_replication: Option<u16>,
+    /// The name to log in with, with `cql_password`.
+    pub cql_user: Option<String>,
+    pub cql_password: Option<Secret>,
     /// The server's secret, from which QR keys are derived, at least 32 bytes. Nodes that share festivals share it.
     /// Default: made on first start, in the data folder.
     pub qr_secret: Option<Secret>,
@@ -110,6 +129,8 @@ pub struct Config {
     pub shards: u16,
     /// Threads that host shards.
     pub threads: usize,
+    /// Where journal, read models and snapshots lie, if not in the data folder.
+    pub cluster: Option<ClusterConfig>,
     /// The server's secret, if it was set.
     pub qr_secret: Option<Secret>,
     /// Certificate and key, if they were set.
@@ -148,6 +169,36 @@ pub struct Config {
     pub demo: bool,
     /// Where a journal whose newest part is missing may be opened all the same.
     pub accept_loss: Option<u64>,
+}
+
+/// A journal on Kafka, and what follows it.
+#[derive(Clone, Debug)]
+pub struct ClusterConfig {
+    /// The cluster's name.
+    pub name: String,
+    /// Brokers, `host:port`, at least one.
+    pub brokers: Vec<String>,
+    /// The journal's topic.
+    pub topic: String,
+    /// Make it if it is not there.
+    pub create_topic: bool,
+    /// How many brokers have each record.
+    pub replication: u16,
+    /// Read models and snapshots on CQL; `None`: in the data folder.
+    pub cql: Option<CqlConfig>,
+}
+
+/// Where read models and snapshots lie.
+#[derive(Clone, Debug)]
+pub struct CqlConfig {
+    /// Servers, `host:port`, at least one.
+    pub servers: Vec<String>,
+    /// The keyspace for them.
+    pub keyspace: String,
+    /// On how many servers everything is kept, if it has to be made.
+    pub replication: u16,
+    /// Name and password, if they ask for them.
+    pub login: Option<(String, Secret)>,
 }
 
 /// Something that must not appear in a log.
@@ -191,6 +242,8 @@ pub enum ConfigError {
 }
 
 const SHARDS_MAX: u16 = 1_024;
+/// Of each record or row. More would only make writing slower.
+const COPIES_MAX: u16 = 7;
 const THREADS_MAX: usize = 256;
 const STOP_WITHIN_S_MAX: u64 = 300;
 const DEVICE_SCANS_PER_S_MAX: u32 = 10_000_000;
@@ -216,6 +269,7 @@ impl Config {
         let quic_default = if flags.demo { [127, 0, 0, 1] } else { [0, 0, 0, 0] };
         let (connections, devices) = (Connections::default(), quic::Limits::default());
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        let cluster = cluster(&file)?;
         let config = Self {
             data: flags.data.or(file.data).unwrap_or_else(|| "./data".into()),
             http: flags.http.or(file.http).unwrap_or_else(|| ([127, 0, 0, 1], 8080).into()),
@@ -223,6 +277,7 @@ impl Config {
             quic_advertised: file.quic_advertised,
             shards: within("shards", file.shards.unwrap_or(16), 1, SHARDS_MAX)?,
             threads: within("threads", file.threads.unwrap_or((cores / 2).max(1)), 1, THREADS_MAX)?,
+            cluster,
             qr_secret: file.qr_secret,
             tls: match (file.tls_certificate, file.tls_key) {
                 (Some(certificate), Some(key)) => Some((certificate, key)),
@@ -316,6 +371,85 @@ impl Config {
     }
 }
 
+/// What is said about a cluster. Its details alone ask for none: with the brokers taken out, the journal would come to lie in
+/// the data folder, and look like a new festival there.
+fn cluster(file: &File) -> Result<Option<ClusterConfig>, ConfigError> {
+    let Some(brokers) = &file.kafka else {
+        let alone = [
+            ("cluster", file.cluster.is_some()),
+            ("kafka_topic", file.kafka_topic.is_some()),
+            ("kafka_create_topic", file.kafka_create_topic.is_some()),
+            ("kafka_replication", file.kafka_replication.is_some()),
+            ("cql", file.cql.is_some()),
+        ];
+        if let Some((setting, _)) = alone.into_iter().find(|(_, is_set)| *is_set) {
+            return Err(refused(setting, "needs `kafka`, the brokers, beside it"));
+        }
+        return cql(file).map(|_| None);
+    };
+    if !cfg!(feature = "cluster") {
+        return Err(refused("kafka", "is not known to this program: it was built without the feature `cluster`"));
+    }
+    let name = file.cluster.clone().unwrap_or_else(|| "tapgate".into());
+    if name.is_empty() || name.len() > 64 || name.contains(char::is_whitespace) {
+        return Err(refused("cluster", "must be 1 to 64 characters without spaces"));
+    }
+    let topic = file.kafka_topic.clone().unwrap_or_else(|| "tapgate.journal".into());
+    let is_good = |byte: u8| is_name_byte(byte) || b".-".contains(&byte);
+    if topic.is_empty() || topic.len() > 249 || !topic.bytes().all(is_good) {
+        return Err(refused("kafka_topic", "must be 1 to 249 of a-z, 0-9, `.`, `_` and `-`"));
+    }
+    Ok(Some(ClusterConfig {
+        name,
+        brokers: addresses("kafka", brokers)?,
+        topic,
+        create_topic: file.kafka_create_topic.unwrap_or(false),
+        replication: within("kafka_replication", file.kafka_replication.unwrap_or(3), 1, COPIES_MAX)?,
+        cql: cql(file)?,
+    }))
+}
+
+fn cql(file: &File) -> Result<Option<CqlConfig>, ConfigError> {
+    let Some(servers) = &file.cql else {
+        let alone = [
+            ("cql_keyspace", file.cql_keyspace.is_some()),
+            ("cql_replication", file.cql_replication.is_some()),
+            ("cql_user", file.cql_user.is_some()),
+            ("cql_password", file.cql_password.is_some()),
+        ];
+        let alone = alone.into_iter().find(|(_, is_set)| *is_set);
+        return alone.map_or(Ok(None), |(setting, _)| Err(refused(setting, "needs `cql`, the servers, beside it")));
+    };
+    let keyspace = file.cql_keyspace.clone().unwrap_or_else(|| "tapgate".into());
+    let begins_well = keyspace.starts_with(|first: char| first.is_ascii_lowercase());
+    if !begins_well || keyspace.len() > 48 || !keyspace.bytes().all(is_name_byte) {
+        return Err(refused("cql_keyspace", "must be 1 to 48 of a-z, 0-9 and _, beginning with a letter"));
+    }
+    Ok(Some(CqlConfig {
+        servers: addresses("cql", servers)?,
+        keyspace,
+        replication: within("cql_replication", file.cql_replication.unwrap_or(3), 1, COPIES_MAX)?,
+        login: match (file.cql_user.clone(), file.cql_password.clone()) {
+            (Some(user), Some(password)) => Some((user, password)),
+            (None, None) => None,
+            (Some(_), None) => return Err(refused("cql_password", "is needed with `cql_user`")),
+            (None, Some(_)) => return Err(refused("cql_user", "is needed with `cql_password`")),
+        },
+    }))
+}
+
+fn is_name_byte(byte: u8) -> bool {
+    byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_'
+}
+
+fn addresses(setting: &'static str, all: &[String]) -> Result<Vec<String>, ConfigError> {
+    match all.iter().find(|address| !is_host_and_port(address)) {
+        Some(bad) => Err(refused(setting, &format!("has {bad:?}, but each must be host:port, such as kafka-1:9092"))),
+        None if all.is_empty() => Err(refused(setting, "must name at least one")),
+        None => Ok(all.to_vec()),
+    }
+}
+
 fn is_host_and_port(text: &str) -> bool {
     text.rsplit_once(':').is_some_and(|(host, port)| {
         let host_is_good = !host.is_empty() && host.len() <= 253 && !host.contains(char::is_whitespace);
@@ -367,7 +501,10 @@ mod tests {
         let unset: Vec<String> =
             format!("{file:#?}").lines().filter(|line| line.ends_with(": None,")).map(str::to_owned).collect();
         assert_eq!(unset, Vec::<String>::new());
-        Config::new(file, Flags::default()).unwrap();
+        match Config::new(file, Flags::default()) {
+            Err(ConfigError::Refused { setting: "kafka", .. }) if !cfg!(feature = "cluster") => {}
+            config => drop(config.unwrap()),
+        }
     }
 
     #[test]
@@ -391,10 +528,42 @@ mod tests {
             ("http = 'localhost'", "http"),
             ("htpp = '127.0.0.1:80'", "htpp"),
             ("shards = -1", "shards"),
+            ("kafka_topic = 'a'", "`kafka`"),
+            ("cql = ['a:1']", "`kafka`"),
+            ("cql_user = 'tapgate'", "`cql`"),
         ] {
             let why = config(toml).unwrap_err();
             assert!(why.contains(named), "{toml}: {why}");
         }
+    }
+
+    #[test]
+    #[cfg(not(feature = "cluster"))]
+    fn a_program_without_a_cluster_says_so() {
+        assert!(config("kafka = ['a:1']").unwrap_err().contains("feature `cluster`"));
+    }
+
+    #[test]
+    #[cfg(feature = "cluster")]
+    fn bad_settings_of_a_cluster_are_refused_by_name() {
+        for (toml, named) in [
+            ("", "`kafka`"),
+            ("kafka = []", "`kafka`"),
+            ("kafka = ['kafka-1']", "`kafka`"),
+            ("kafka = ['a:1']\nkafka_topic = 'Journal'", "`kafka_topic`"),
+            ("kafka = ['a:1']\nkafka_replication = 0", "`kafka_replication`"),
+            ("kafka = ['a:1']\ncluster = 'my festival'", "`cluster`"),
+            ("kafka = ['a:1']\ncql = ['a']", "`cql`"),
+            ("kafka = ['a:1']\ncql_keyspace = 'tapgate'", "`cql`"),
+            ("kafka = ['a:1']\ncql = ['a:1']\ncql_keyspace = '1st'", "`cql_keyspace`"),
+            ("kafka = ['a:1']\ncql = ['a:1']\ncql_user = 'a'", "`cql_password`"),
+        ] {
+            let why = config(&format!("{toml}\nkafka_create_topic = true")).unwrap_err();
+            assert!(why.contains(named), "{toml}: {why}");
+        }
+        let whole = config("kafka = ['kafka-1:9092']\ncql = ['scylla-1:9042']").unwrap().cluster.unwrap();
+        assert_eq!((whole.topic.as_str(), whole.replication, whole.create_topic), ("tapgate.journal", 3, false));
+        assert_eq!(whole.cql.unwrap().keyspace, "tapgate");
     }
 
     #[test]

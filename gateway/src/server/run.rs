@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actors::{Folder, Node, NodeConfig, StartError};
+use actors::{Node, StartError};
 use engine::model::credential::QrSecret;
 use tapgate_wire::Fingerprint;
 use tokio::signal::unix::{SignalKind, signal};
@@ -29,7 +29,7 @@ use crate::server::config::Config;
 use crate::server::data_folder::FolderError;
 use crate::server::latency::LatencyTracker;
 use crate::server::tls::{ServerTls, TlsError};
-use crate::server::{control, data_folder, listen, metrics, secret};
+use crate::server::{control, data_folder, listen, metrics, secret, stores};
 
 /// Why the server does not start. Each sentence is for whoever is on call.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +37,9 @@ pub enum ServeError {
     /// The data folder cannot be opened: in use, damaged, of a newer version, read-only.
     #[error("the data folder {} cannot be opened: {why}", .folder.display())]
     Data { folder: PathBuf, why: StartError },
+    /// The cluster's servers cannot be reached, or what lies there is not this cluster's journal.
+    #[error("the cluster's journal cannot be opened: {why}")]
+    Cluster { why: StartError },
     /// There is none, or others may look into it.
     #[error(transparent)]
     Folder(#[from] FolderError),
@@ -79,10 +82,12 @@ fn hint(why: &io::Error, setting: &str) -> String {
 }
 
 impl ServeError {
-    /// What the process ends with: 3, see to the data folder; 4, see to the address; else 1. (2 is a bad flag or setting.)
+    /// What the process ends with: 3, see to the data folder; 4, see to the address; 5, see to the cluster's servers; else 1.
+    /// (2 is a bad flag or setting.)
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Data { .. } | Self::Folder(_) => 3,
+            Self::Cluster { .. } => 5,
             Self::Address { .. } | Self::Quic(QuicError::Bind { .. }) => 4,
             _ => 1,
         }
@@ -103,7 +108,7 @@ pub struct Opened {
 /// Opens the data folder. Blocks until every shard has recovered.
 ///
 /// # Errors
-/// [`ServeError::Folder`], [`ServeError::Data`], [`ServeError::File`].
+/// [`ServeError::Folder`], [`ServeError::Data`], [`ServeError::Cluster`], [`ServeError::File`].
 pub fn open(config: &Config) -> Result<Opened, ServeError> {
     // Before the journal, which looks its figures up once.
     let metrics = metrics::install()
@@ -111,10 +116,7 @@ pub fn open(config: &Config) -> Result<Opened, ServeError> {
     let folder = config.data.clone();
     data_folder::prepare(&folder)?;
     let began = Instant::now();
-    let mut opening = Folder { shards: config.shards, ..Folder::new(&folder) };
-    opening.journal.log.accept_loss = config.accept_loss;
-    let node = opening.start(NodeConfig { threads: config.threads, ..NodeConfig::default() });
-    let node = node.map_err(|why| ServeError::Data { folder: folder.clone(), why })?;
+    let node = stores::start(config)?;
     let took = began.elapsed();
     // Only now that the folder is locked: two first starts at once would make two secrets.
     let secret = match &config.qr_secret {
@@ -257,7 +259,7 @@ impl Running {
         let advertised = config.quic_advertised.clone().unwrap_or_else(|| advertised(quic_at));
         let mut state = opened.state_with(tls.fingerprint, &advertised)?;
         let Opened { node, took, .. } = opened;
-        let lists = FollowedReadModels::follow(node.journal(), &config.data)
+        let lists = FollowedReadModels::follow(node.journal(), stores::read_models(&config))
             .map_err(|why| ServeError::System { what: "thread for the read models", why })?;
         let lists = Arc::new(lists);
         state.read_models = Some(Arc::clone(&lists) as _);

@@ -19,7 +19,7 @@ use engine::model::time::Timestamp;
 use gateway::auth::{OneTime, enrolment_code_hash, key_hash, key_text};
 use gateway::http::{AppState, Limits, app};
 use gateway::live::{self, LiveHub};
-use gateway::read_models::{FollowedReadModels, ReadModels, State};
+use gateway::read_models::{FollowedReadModels, ReadModels, State, in_folder};
 use gateway::server::latency::LatencyTracker;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
@@ -84,7 +84,8 @@ impl House {
 
     /// With the read models that follow the journal.
     pub(crate) async fn listed() -> Self {
-        Self::of(|node, data| Some(Arc::new(FollowedReadModels::follow(node.journal(), data).unwrap()))).await
+        Self::of(|node, data| Some(Arc::new(FollowedReadModels::follow(node.journal(), in_folder(data)).unwrap())))
+            .await
     }
 
     /// Waits until the read models have all that has happened until now.

@@ -11,6 +11,7 @@
 //! A position is an offset. Offsets of claims and heartbeats hold no record; the end of a shard is behind its last one.
 
 mod lane;
+pub mod offline;
 mod options;
 mod reader;
 mod shared;

@@ -109,11 +109,10 @@ impl CqlViews {
         Ok(this)
     }
 
-    /// From now on about half of what a batch comes to is written, which half is by `chance` (not 0), and then it fails: as if
-    /// the program had died on the way.
+    /// From now on only so many more partitions are written, and everything else fails: as if the program had died there.
     #[cfg(feature = "testing")]
-    pub fn lose_some(&self, chance: u64) {
-        self.store.lose_some(chance);
+    pub fn break_off_after(&self, partitions: u64) {
+        self.store.break_off_after(partitions);
     }
 
     /// Writes a batch, and between finding out what to write and writing it, does something else: as if the program had been

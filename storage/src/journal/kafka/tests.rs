@@ -18,6 +18,7 @@ use rdkafka::{
     types::{RDKafkaApiKey, RDKafkaRespErr},
 };
 
+use super::offline::Walk;
 use super::*;
 use crate::journal::ownership::{Fold, Log, Verdict};
 use crate::testing::journals::{SHARDS, Subject, suite};
@@ -457,6 +458,47 @@ fn all_counts(options: &Options, acknowledged: &[(u16, u64)]) {
         contents.dedup();
         assert_eq!(contents.len(), records.len(), "shard {shard}: something is there twice");
     }
+}
+
+#[test]
+fn an_audit_reads_all_that_counts_and_ends_where_damage_begins() {
+    let Some((brokers, _alone)) = brokers("an_audit_reads_all_that_counts_and_ends_where_damage_begins") else {
+        return;
+    };
+    let options = options(&brokers);
+    let acknowledged = take_over(&options, 20);
+    // Somebody who was never the owner: it does not count, and is no damage.
+    let stray = Header::Batch { epoch: 9, incarnation: Incarnation([9; 16]), seq: 21, prev_hash: [0; 16] };
+    let mut key = Vec::new();
+    stray.encode(Log::of(&options.cluster), ShardId(1), &mut key);
+    raw(&options, 1, &[(&key, b"stray")]);
+    let walk = || {
+        let mut walk = Walk::begin(&options).expect("begins");
+        let (mut records, mut damage) = (Vec::new(), Vec::new());
+        loop {
+            match walk.next_record() {
+                Ok(None) => break,
+                Ok(Some(entry)) => records.push((entry.shard.0, entry.position.0)),
+                Err(JournalError::Damaged { offset, .. }) => damage.push(offset),
+                Err(other) => panic!("{other}"),
+            }
+        }
+        records.sort_unstable();
+        (records, damage, walk.chains().collect::<Vec<_>>())
+    };
+    let mut expected = acknowledged;
+    expected.sort_unstable();
+    let chains: Vec<_> = (0..SHARDS).map(|shard| read_all(&options, shard).0.chain()).collect();
+    assert_eq!(walk(), (expected.clone(), Vec::new(), chains.clone()));
+
+    // The owner's last number once more, with other contents.
+    let (fold, _) = read_all(&options, 2);
+    let (epoch, incarnation, seq) = (fold.epoch(), fold.incarnation(), fold.next_seq() - 1);
+    key.clear();
+    let forged = Header::Batch { epoch, incarnation, seq, prev_hash: [0; 16] };
+    forged.encode(Log::of(&options.cluster), ShardId(2), &mut key);
+    raw(&options, 2, &[(&key, b"forged")]);
+    assert_eq!(walk(), (expected, vec![fold.next_offset()], chains));
 }
 
 #[test]

@@ -45,6 +45,12 @@ pub(super) fn prepare(options: &Options) -> Result<(), JournalError> {
     begins_at_the_beginning(options, &asker)
 }
 
+/// Makes sure that it is there, whatever its settings are.
+pub(super) fn exists(options: &Options) -> Result<(), JournalError> {
+    let admin: Admin = options.client().create().map_err(|why: KafkaError| JournalError::Options(why.to_string()))?;
+    find(options, &asker(options)?, &admin)
+}
+
 type Admin = AdminClient<DefaultClientContext>;
 
 /// A consumer without a group: it asks about a topic without creating it.

@@ -92,9 +92,8 @@ pub(super) struct Store {
     buckets_forwards: PreparedStatement,
     buckets_backwards: PreparedStatement,
     known_buckets: Mutex<HashSet<(List, i64)>>,
-    /// By chance, some of what is written is lost: 0, none of it.
     #[cfg(feature = "testing")]
-    losing: std::sync::atomic::AtomicU64,
+    partitions_left: std::sync::atomic::AtomicU64,
 }
 
 impl Store {
@@ -133,7 +132,7 @@ impl Store {
             known_buckets: Mutex::default(),
             cql: Arc::clone(cql),
             #[cfg(feature = "testing")]
-            losing: 0.into(),
+            partitions_left: u64::MAX.into(),
         })
     }
 
@@ -196,14 +195,9 @@ impl Store {
 
     /// Writes all of it, each partition's rows in the order of their keys.
     pub(super) async fn write(&self, writes: Writes, followed: &Cursor) -> Result<(), ViewsError> {
-        #[cfg(feature = "testing")]
-        let (writes, as_if_dead) = self.without_the_lost(writes);
-        let partitions = writes.0.into_iter();
-        let partitions = partitions.map(|((list, bucket), rows)| self.write_partition(list, bucket, rows, followed));
-        stream::iter(partitions).buffer_unordered(CONCURRENCY).try_collect::<()>().await?;
-        #[cfg(feature = "testing")]
-        as_if_dead?;
-        Ok(())
+        let partitions =
+            writes.0.into_iter().map(|((list, bucket), rows)| self.write_partition(list, bucket, rows, followed));
+        stream::iter(partitions).buffer_unordered(CONCURRENCY).try_collect::<()>().await
     }
 
     /// A batch within one partition is done as a whole or not at all, and one after the other: of an account nobody sees a
@@ -215,6 +209,8 @@ impl Store {
         rows: Partition,
         followed: &Cursor,
     ) -> Result<(), ViewsError> {
+        #[cfg(feature = "testing")]
+        self.count_down()?;
         let session = &self.cql.session;
         // Before its rows, or they would not be found.
         if list.has_index() && !self.known_buckets().contains(&(list.clone(), bucket)) {
@@ -249,20 +245,15 @@ impl Store {
     }
 
     #[cfg(feature = "testing")]
-    pub(super) fn lose_some(&self, chance: u64) {
-        self.losing.store(chance, std::sync::atomic::Ordering::Relaxed);
+    pub(super) fn break_off_after(&self, partitions: u64) {
+        self.partitions_left.store(partitions, std::sync::atomic::Ordering::Relaxed);
     }
 
-    /// Leaves about half of the partitions, if some are to be lost.
     #[cfg(feature = "testing")]
-    fn without_the_lost(&self, mut writes: Writes) -> (Writes, Result<(), ViewsError>) {
-        let chance = self.losing.load(std::sync::atomic::Ordering::Relaxed);
-        if chance == 0 {
-            return (writes, Ok(()));
-        }
-        let draw = |list: &List| (u64::from(crc32c::crc32c(&list.0)) ^ chance).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        writes.0.retain(|(list, _), _| draw(list) >> 63 == 0);
-        (writes, Err(fault("write", "some of it was lost on purpose")))
+    fn count_down(&self) -> Result<(), ViewsError> {
+        use std::sync::atomic::Ordering::Relaxed;
+        let counted = self.partitions_left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1));
+        counted.map(drop).map_err(|_| fault("write", "broken off on purpose"))
     }
 }
 
