@@ -197,7 +197,13 @@ impl Store {
     pub(super) async fn write(&self, writes: Writes, followed: &Cursor) -> Result<(), ViewsError> {
         let partitions =
             writes.0.into_iter().map(|((list, bucket), rows)| self.write_partition(list, bucket, rows, followed));
-        stream::iter(partitions).buffer_unordered(CONCURRENCY).try_collect::<()>().await
+        let written = stream::iter(partitions).buffer_unordered(CONCURRENCY).try_collect::<()>().await;
+        if written.is_err() {
+            // A server that died may have lost the last that it had acknowledged. Rows are written again from the position that
+            // it still knows; so are the notes of where they lie.
+            self.known_buckets().clear();
+        }
+        written
     }
 
     /// A batch within one partition is done as a whole or not at all, and one after the other: of an account nobody sees a
