@@ -16,7 +16,7 @@ use crate::admin::Admin;
 use crate::admin::bar::BarPlace;
 use crate::cashless_model::{CashlessModel, Customer, Totals};
 use crate::cli::{Bar, Customers, Load};
-use crate::gate::{DISK_S, now_ms};
+use crate::gate::DISK_S;
 use crate::link::{Offer, Target};
 use crate::load::Slot;
 use crate::reader::DeviceConfig;
@@ -48,7 +48,7 @@ pub fn run(args: &Bar) -> anyhow::Result<BarReport> {
 
 fn measure(args: &Bar, server: Option<&Server>, admin: &Admin, folder: PathBuf) -> anyhow::Result<BarReport> {
     let window = window(&args.load, args.customers.wallets, args.load.connections)?;
-    let device_config = DeviceConfig { window, keep: 0, remember: false, epoch_ms: now_ms(), echo: false };
+    let device_config = DeviceConfig { window, keep: 0, remember: false, echo: false };
     let mut evening = Evening::prepare(admin, &args.customers, args.load.connections, args.load.seed, device_config)?;
     let disk = bench_disk(&folder, DISK_S)?;
     let slots = core::mem::take(&mut evening.slots);

@@ -17,7 +17,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 
 use crate::cli::Crash;
-use crate::gate::{now_ms, slots};
+use crate::gate::slots;
 use crate::load::{self, Plan};
 use crate::reader::DeviceConfig;
 use crate::report::{CrashReport, Quantiles};
@@ -47,7 +47,7 @@ pub fn run(args: &Crash) -> anyhow::Result<CrashReport> {
     let window = (args.window as usize).min(args.tickets as usize / readers / 8).max(1);
     let strangers = args.tickets as usize / 64;
     let festival = admin.make_festival(args.tickets as usize - strangers, strangers, args.ack.policy())?;
-    let device_config = DeviceConfig { window, keep: KEEP, remember: true, epoch_ms: now_ms(), echo: false };
+    let device_config = DeviceConfig { window, keep: KEEP, remember: true, echo: false };
     let (slots, target) = slots(&admin, &festival, readers, args.seed, device_config)?;
     let bars = Bars::prepare(&admin, args, device_config, LASTS_MAX)?;
     let plan = Plan { target, slots, threads: 1, lasts: LASTS_MAX, rate: Some(args.rate) };

@@ -23,6 +23,8 @@ pub const DRAIN: Duration = Duration::from_secs(10);
 pub struct RunContext {
     /// Nanosecond 0.
     pub start: Instant,
+    /// The same by this machine's clock, in ms since 1970.
+    pub epoch_ms: i64,
     /// When asking ends, in ns; may be moved forward while the run is on.
     pub end_ns: AtomicU64,
     /// The schedule of an open loop; a closed one has none.

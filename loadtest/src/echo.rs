@@ -22,7 +22,7 @@ use tapgate_wire::{ALPN, Credential, Fingerprint, Frame, Scan};
 use crate::bar;
 use crate::cashless_model::{CashlessModel, Customer};
 use crate::cli;
-use crate::gate::{self, now_ms};
+use crate::gate;
 use crate::link::{Target, socket, transport};
 use crate::load::Slot;
 use crate::model::{Model, Visitor};
@@ -43,7 +43,7 @@ const RICH: i64 = 1 << 40;
 pub fn run(args: &cli::Echo) -> anyhow::Result<EchoReport> {
     let echo = Echo::start()?;
     let (load, count) = (&args.load, args.load.connections as usize);
-    let device_config = |window| DeviceConfig { window, keep: 0, remember: false, epoch_ms: now_ms(), echo: true };
+    let device_config = |window| DeviceConfig { window, keep: 0, remember: false, echo: true };
     if args.payments {
         let window = bar::window(load, args.tickets, load.connections)?;
         let terminal = |number: usize| {

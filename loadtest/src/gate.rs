@@ -1,7 +1,6 @@
 //! `gate`: a festival is made, its readers are enrolled, a crowd comes, and every answer is checked.
 
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
 use engine::model::rejection::Rejection;
@@ -79,7 +78,7 @@ impl Night {
     pub fn prepare(admin: &Admin, args: &Gate, window: usize) -> anyhow::Result<Self> {
         let strangers = args.tickets as usize / STRANGERS_ONE_IN;
         let festival = admin.make_festival(args.tickets as usize - strangers, strangers, args.ack.policy())?;
-        let device_config = DeviceConfig { window, keep: 0, remember: false, epoch_ms: now_ms(), echo: false };
+        let device_config = DeviceConfig { window, keep: 0, remember: false, echo: false };
         let (slots, target) = slots(admin, &festival, args.load.connections as usize, args.load.seed, device_config)?;
         Ok(Self { festival, target, slots })
     }
@@ -173,9 +172,4 @@ pub fn add_up(
         report.notes.push(format!("the server counts {counts:?}, the model {inside} inside, {left} left"));
     }
     Ok(report)
-}
-
-/// This machine's clock, in ms since 1970.
-pub fn now_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }

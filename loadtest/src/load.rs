@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, anyhow};
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
@@ -96,8 +96,10 @@ pub fn start<P: SimulatedDevice>(plan: Plan<P>) -> anyhow::Result<Running<P>> {
     for _ in 0..homes.len() {
         connecting.recv().context("a thread of devices ended early")??;
     }
+    // Only now: to make a festival takes a while, and what a wristband names is decided by when it was held to a terminal.
     let context = Arc::new(RunContext {
         start: Instant::now(),
+        epoch_ms: now_ms(),
         end_ns: AtomicU64::new(lasts.as_nanos() as u64),
         pace: rate.map(|rate| Pace::new(rate, simulated_devices)),
         incarnation: watch::Sender::new(0),
@@ -165,6 +167,11 @@ struct Seated<P> {
     link: Link,
 }
 
+/// This machine's clock, in ms since 1970.
+fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
+}
+
 fn thread_of<P: SimulatedDevice>(
     target: Target,
     slots: Vec<Slot<P>>,
@@ -188,7 +195,8 @@ fn thread_of<P: SimulatedDevice>(
             let context = started.await.context("there is no start")?;
             let tasks: Vec<_> = seated
                 .into_iter()
-                .map(|slot| {
+                .map(|mut slot| {
+                    slot.simulated.begins_at(context.epoch_ms);
                     let (endpoint, context, latencies) =
                         (endpoint.clone(), Arc::clone(&context), Rc::clone(&latencies));
                     tokio::task::spawn_local(async move { attend(slot, &endpoint, target, &context, &latencies).await })

@@ -3,7 +3,7 @@
 use crate::admin::Admin;
 use crate::bar::{self, Evening, Transfers};
 use crate::cli::{Gate, Load, Mixed};
-use crate::gate::{self, DISK_S, Night, now_ms};
+use crate::gate::{self, DISK_S, Night};
 use crate::reader::DeviceConfig;
 use crate::report::{DiskUs, MixedReport};
 use crate::server::Server;
@@ -37,7 +37,7 @@ fn measure(args: &Mixed, server: Option<&Server>, admin: &Admin) -> anyhow::Resu
     let (scans, commands) =
         (gate::window(&gates.load, gates.tickets)?, bar::window(&bars, args.customers.wallets, connections)?);
     let night = Night::prepare(admin, &gates, scans)?;
-    let device_config = DeviceConfig { window: commands, keep: 0, remember: false, epoch_ms: now_ms(), echo: false };
+    let device_config = DeviceConfig { window: commands, keep: 0, remember: false, echo: false };
     // The same operator has no two attempts with one key.
     let barkeeper = admin.another();
     let mut evening = Evening::prepare(&barkeeper, &args.customers, connections, bars.seed, device_config)?;

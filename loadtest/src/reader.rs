@@ -49,8 +49,6 @@ pub struct DeviceConfig {
     pub keep: usize,
     /// Every final answer is remembered, to be compared with the journal.
     pub remember: bool,
-    /// Milliseconds since 1970 at nanosecond 0.
-    pub epoch_ms: i64,
     /// The other side only echoes: its answers mean nothing.
     pub echo: bool,
 }
@@ -77,6 +75,8 @@ pub struct Reader {
     pub remembered: Vec<(u64, u64)>,
     population: Population,
     device_config: DeviceConfig,
+    /// Milliseconds since 1970 at nanosecond 0.
+    epoch_ms: i64,
     next_seq: u64,
     slots: VecDeque<Slot>,
     /// Asked or refused.
@@ -104,6 +104,7 @@ impl Reader {
             remembered: Vec::new(),
             population,
             device_config,
+            epoch_ms: 0,
             next_seq: 1,
             slots: VecDeque::new(),
             open: 0,
@@ -139,7 +140,7 @@ impl Reader {
             }
         };
         let direction = if slot.attempt == Attempt::Exit { Direction::Exit } else { Direction::Enter };
-        let captured_at = Timestamp(self.device_config.epoch_ms + (slot.due_ns / 1_000_000) as i64);
+        let captured_at = Timestamp(self.epoch_ms + (slot.due_ns / 1_000_000) as i64);
         let shown = slot.verdict.filter(|_| slot.phase == Phase::Shown);
         Frame::Scan(Scan {
             seq,
@@ -276,6 +277,10 @@ impl SimulatedDevice for Reader {
         self.number
     }
 
+    fn begins_at(&mut self, epoch_ms: i64) {
+        self.epoch_ms = epoch_ms;
+    }
+
     fn enrolled(&mut self, device: DeviceId) {
         self.device = Some(device);
     }
@@ -399,7 +404,7 @@ mod tests {
         let model = Model::new(visitors.collect(), ZoneNo(0), 100);
         // A seed that begins with plain entries, as `admitted` checks.
         let population = Population::new(&model, 1);
-        Reader::new(0, model, population, DeviceConfig { window, keep, remember: true, epoch_ms: 0, echo: false })
+        Reader::new(0, model, population, DeviceConfig { window, keep, remember: true, echo: false })
     }
 
     /// The seqs, floors and what was shown, of the scans in these bytes.

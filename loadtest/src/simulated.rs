@@ -14,6 +14,8 @@ pub const LATENCY_MAX_US: u64 = 120_000_000;
 pub trait SimulatedDevice: Send + 'static {
     /// Which one of the run, from 0.
     fn number(&self) -> usize;
+    /// Nanosecond 0 is then, in ms since 1970: what it captures has a time.
+    fn begins_at(&mut self, epoch_ms: i64);
     /// The server has given it this id.
     fn enrolled(&mut self, device: DeviceId);
     /// Commands sent, each counted once however often it was sent again.

@@ -87,6 +87,8 @@ pub struct Terminal {
     pub tapped: Vec<Tapped>,
     mix: CustomerMix,
     device_config: DeviceConfig,
+    /// Milliseconds since 1970 at nanosecond 0.
+    epoch_ms: i64,
     /// The next wallet to be counted at the end.
     to_count: usize,
     next_seq: u64,
@@ -115,6 +117,7 @@ impl Terminal {
             tapped: Vec::new(),
             mix,
             device_config,
+            epoch_ms: 0,
             to_count,
             next_seq: 1,
             slots: VecDeque::new(),
@@ -158,7 +161,7 @@ impl Terminal {
         let customer = &self.cashless_model.customers[slot.customer as usize];
         let wallet = customer.tag.map_or(WalletName::Id(customer.wallet), WalletName::Tag);
         let eur = |minor| Money { minor, currency: Currency::EUR };
-        let captured_at = Timestamp(self.device_config.epoch_ms + (slot.asked_ns / 1_000_000) as i64);
+        let captured_at = Timestamp(self.epoch_ms + (slot.asked_ns / 1_000_000) as i64);
         let expires_at = Timestamp(0);
         match slot.order {
             Order::Pay { amount, count } => {
@@ -278,6 +281,10 @@ impl SimulatedDevice for Terminal {
         self.number
     }
 
+    fn begins_at(&mut self, epoch_ms: i64) {
+        self.epoch_ms = epoch_ms;
+    }
+
     fn enrolled(&mut self, device: DeviceId) {
         self.device = Some(device);
     }
@@ -392,7 +399,7 @@ mod tests {
     use tapgate_wire::decode;
 
     fn terminal(window: usize, keep: usize) -> Terminal {
-        let device_config = DeviceConfig { window, keep, remember: true, epoch_ms: 0, echo: false };
+        let device_config = DeviceConfig { window, keep, remember: true, echo: false };
         let customers = (1..=8).map(|id| Customer::new(WalletId(id), None, 100_000)).collect();
         Terminal::new(0, CashlessModel::new(customers), CustomerMix::new(1, 0.0), device_config)
     }
@@ -434,6 +441,21 @@ mod tests {
     fn answer(terminal: &mut Terminal, seq: u64) {
         let answer = right(terminal, seq);
         terminal.heard(&Frame::CashlessAnswer { seq, answer }, 5, &mut Latencies::default()).unwrap();
+    }
+
+    /// With the time of its preparation, every wristband that was linked meanwhile would be younger than its tap.
+    #[test]
+    fn what_is_captured_has_the_time_of_the_run() {
+        let (mut terminal, mut out) = (terminal(1, 0), Vec::new());
+        terminal.begins_at(1_000_000);
+        assert!(terminal.ask(0, 7_000_000, &mut out));
+        let captured_at = match decode(&out).unwrap().unwrap().0 {
+            Frame::Pay(pay) => pay.captured_at,
+            Frame::TopUp(topup) => topup.captured_at,
+            Frame::Balance(balance) => balance.captured_at,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(captured_at, Timestamp(1_000_007));
     }
 
     #[test]
