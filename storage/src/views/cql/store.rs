@@ -199,9 +199,7 @@ impl Store {
             writes.0.into_iter().map(|((list, bucket), rows)| self.write_partition(list, bucket, rows, followed));
         let written = stream::iter(partitions).buffer_unordered(CONCURRENCY).try_collect::<()>().await;
         if written.is_err() {
-            // A server that died may have lost the last that it had acknowledged. Rows are written again from the position that
-            // it still knows; so are the notes of where they lie.
-            self.known_buckets().clear();
+            self.forget_buckets();
         }
         written
     }
@@ -244,6 +242,12 @@ impl Store {
             session.batch(&batch, &values).await.map_err(|why| fault("write", why))?;
         }
         Ok(())
+    }
+
+    /// A server that died may have lost the last that it had acknowledged. Rows are written again from the position that it still
+    /// knows; so must be the notes of where they lie.
+    pub(super) fn forget_buckets(&self) {
+        self.known_buckets().clear();
     }
 
     fn known_buckets(&self) -> std::sync::MutexGuard<'_, HashSet<(List, i64)>> {
