@@ -38,10 +38,19 @@ pub(super) fn prepare(options: &Options) -> Result<(), JournalError> {
     let asker = asker(options)?;
     find(options, &asker, &admin)?;
     let request = AdminOptions::new().request_timeout(Some(options.patience()));
-    let described = block_on(admin.describe_configs([&ResourceSpecifier::Topic(&options.topic)], &request));
-    let described = described.map_err(|why| options.unreachable(why))?;
-    let config = described.into_iter().next().ok_or_else(|| options.unreachable("no settings were given"))?;
-    check(options, &config.map_err(|why| options.unreachable(why))?)?;
+    let deadline = Instant::now() + options.patience();
+    let config = loop {
+        let described = block_on(admin.describe_configs([&ResourceSpecifier::Topic(&options.topic)], &request));
+        let config = described.map_err(|why| options.unreachable(why))?.into_iter().next();
+        match config.map(|config| config.map_err(|why| options.unreachable(why))).transpose() {
+            // A broker that has just heard of the topic may answer with no settings at all, which says nothing about them.
+            Ok(Some(config)) if SETTINGS.iter().any(|(name, ..)| config.get(name).is_some()) => break config,
+            Err(why) if Instant::now() >= deadline => return Err(why),
+            Ok(_) if Instant::now() >= deadline => return Err(options.unreachable("no settings were given")),
+            _ => thread::sleep(Duration::from_millis(50)),
+        }
+    };
+    check(options, &config)?;
     begins_at_the_beginning(options, &asker)
 }
 
