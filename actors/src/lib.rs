@@ -22,6 +22,7 @@ pub mod pipeline;
 pub mod recover;
 mod reply;
 pub mod resolve;
+mod shadows;
 mod supervisor;
 
 pub use folder::Folder;

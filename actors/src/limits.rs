@@ -85,6 +85,16 @@ pub const SNAPSHOT_EVERY_S: u64 = 60;
 /// Fewer events than this are replayed in less time than a snapshot takes: 500,000 in about a third of a second.
 pub const SNAPSHOT_AFTER_EVENTS: u64 = 500_000;
 
+/// How often shadows of other nodes' shards look whether the journal has grown, in ms: what is left to replay when one is taken
+/// up. Between pieces of a long replay they rest for as long.
+pub const SHADOW_PAUSE_MS: u64 = 20;
+/// How many events a new one replays in one go, in about 3 ms.
+pub const SHADOW_PIECE_EVENTS: u64 = 5_000;
+/// The first pause after a fault of theirs, in ms; each that follows is twice as long.
+pub const SHADOW_FAULT_MS: u64 = 1_000;
+/// The longest.
+pub const SHADOW_FAULT_MS_MAX: u64 = 60_000;
+
 /// How long a clean stop, or a shard that is given up, waits for what is under way, in ms; the journal has the rest.
 pub const STOP_MS_MAX: u64 = 10_000;
 

@@ -24,6 +24,7 @@ use crate::host::{Acks, Control, Link, ShardActor, Standing};
 use crate::limits::{CLOCK_BEHIND_MS_MAX, JOURNAL_AHEAD_MS_MAX, NOTICES_MAX, START_MS_MAX, STOP_MS_MAX};
 use crate::peers::{Border, Peers};
 use crate::recover::{self, RecoverError, Recovering};
+use crate::shadows::Shadows;
 use crate::supervisor::{Supervisor, SupervisorContext, SupervisorMessage};
 
 /// How a node is set up.
@@ -35,12 +36,15 @@ pub struct NodeConfig {
     pub clock: SystemClock,
     /// Which shards are here from the start; `None`: all of the journal's. Others come by [`Node::take_up`].
     pub begin_with: Option<Vec<ShardId>>,
+    /// Of how many shards that are elsewhere a shadow is kept, at most, for [`Node::take_up`] to begin with. Each takes as much
+    /// memory as the shard, and the time to replay what becomes durable of it. Default 0.
+    pub shadows: usize,
 }
 
 impl Default for NodeConfig {
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { threads: (cores / 2).max(1), clock: SystemClock::default(), begin_with: None }
+        Self { threads: (cores / 2).max(1), clock: SystemClock::default(), begin_with: None, shadows: 0 }
     }
 }
 
@@ -65,6 +69,7 @@ struct Inner {
     notices: broadcast::Sender<Notice>,
     journal: Arc<dyn Journal>,
     snapshots: Arc<dyn Snapshots>,
+    shadows: Shadows,
     arbiters: Vec<actix::ArbiterHandle>,
     supervisor: ActorRef<SupervisorMessage>,
     /// Ends the actix system and the supervisor's runtime.
@@ -137,12 +142,12 @@ pub struct Time {
     pub journal_ahead_ms: i64,
 }
 
-/// What starting took.
+/// What starting took, or taking up a shard.
 #[derive(Clone, Copy, Debug)]
 pub struct Recovered {
-    /// Events replayed behind the snapshots.
+    /// Events replayed behind the snapshots, or behind a shadow.
     pub events: u64,
-    /// From the opened journal to serving.
+    /// From the opened journal, or the shard that nobody here had, to serving.
     pub took: Duration,
 }
 
@@ -247,8 +252,14 @@ impl Node {
             supervision.shutdown_background();
             return Err(StartError::Shard(shard));
         }
+        let of = (Arc::clone(&journal), Arc::clone(&snapshots), Arc::clone(&links));
+        let shadows = Shadows::start(config.shadows, of.0, of.1, of.2).map_err(|why| {
+            system.stop();
+            StartError::Threads(why)
+        })?;
         Ok(Self(Arc::new(Inner {
             links,
+            shadows,
             border,
             failed,
             stopping: AtomicBool::new(false),
@@ -361,6 +372,9 @@ impl Node {
         if self.0.stopping.swap(true, Ordering::AcqRel) {
             return;
         }
+        let node = self.clone();
+        // Between two pieces of a replay; whatever it panics with, it has said.
+        let _ = tokio::task::spawn_blocking(move || node.0.shadows.stop()).await;
         let states: Vec<_> = self.0.links.iter().map(|link| placement::given_up(link, Duration::ZERO)).collect();
         let mut stopped = Vec::new();
         for state in states.into_iter().flatten() {

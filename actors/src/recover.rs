@@ -5,7 +5,7 @@ use engine::model::ids::ShardId;
 use engine::plants::{Plant, planted};
 use engine::record::RecordError;
 use engine::shard::Shard;
-use storage::journal::{Cursor, JournalError, Position, Reader, Records};
+use storage::journal::{Cursor, Entry, JournalError, Position, Reader, Records};
 use storage::snapshots::{SnapshotError, SnapshotMeta, Snapshots};
 
 /// The format of a snapshot's body; another one is passed over, since the journal has it all.
@@ -51,6 +51,18 @@ pub struct Recovering {
 }
 
 impl Recovering {
+    fn nothing(shards: u16) -> Self {
+        Self { shards: (0..shards).map(|_| None).collect(), cursor: Cursor::start(shards), events: 0 }
+    }
+
+    /// One shard, replayed to the journal's end; and how many events that took.
+    pub(crate) fn run_to_the_end(mut self, journal: &dyn Records, id: ShardId) -> Result<(Shard, u64), RecoverError> {
+        let mut reader = self.reader(&journal.end(), |from| journal.reader(from))?;
+        while !self.replay(&mut *reader, u64::MAX)? {}
+        let (shard, _) = self.take(id).expect("one was wanted");
+        Ok((shard, self.events))
+    }
+
     /// The wanted shards as their newest snapshots have them; empty where there is none. `end` is the journal's: a
     /// snapshot that covers more than that is of another history, or of one that was lost.
     ///
@@ -62,7 +74,7 @@ impl Recovering {
         wanted: impl Fn(ShardId) -> bool,
     ) -> Result<Self, RecoverError> {
         let shards = end.shards();
-        let mut this = Self { shards: (0..shards).map(|_| None).collect(), cursor: Cursor::start(shards), events: 0 };
+        let mut this = Self::nothing(shards);
         for id in (0..shards).map(ShardId) {
             if !wanted(id) {
                 this.cursor.advance(id, Position(u64::MAX));
@@ -113,11 +125,9 @@ impl Recovering {
             if entry.position < self.cursor.get(entry.shard) {
                 continue;
             }
-            let (id, position) = (entry.shard, entry.position);
-            let record =
-                shard.replay(entry.payload).map_err(|why| RecoverError::Record { shard: id, position, why })?;
-            self.events += record.events.len() as u64;
-            self.cursor.advance(id, position.next());
+            let (events, next) = replay_one(shard, &entry)?;
+            self.events += events;
+            self.cursor.advance(entry.shard, next);
         }
         Ok(false)
     }
@@ -127,10 +137,22 @@ impl Recovering {
         self.shards[usize::from(id.0)].as_ref().map(|shard| (shard, self.cursor.get(id)))
     }
 
+    /// As [`Recovering::shard`], taken out.
+    pub(crate) fn take(&mut self, id: ShardId) -> Option<(Shard, Position)> {
+        Some((self.shards[usize::from(id.0)].take()?, self.cursor.get(id)))
+    }
+
     /// All the wanted shards.
     pub fn into_shards(self) -> impl Iterator<Item = Shard> {
         self.shards.into_iter().flatten()
     }
+}
+
+/// Applies the next record of its shard: how many events it had, and the position that follows.
+pub(crate) fn replay_one(shard: &mut Shard, entry: &Entry<'_>) -> Result<(u64, Position), RecoverError> {
+    let (id, position) = (entry.shard, entry.position);
+    let record = shard.replay(entry.payload).map_err(|why| RecoverError::Record { shard: id, position, why })?;
+    Ok((record.events.len() as u64, position.next()))
 }
 
 /// One shard, from its newest snapshot and the journal to its end.
@@ -138,11 +160,20 @@ impl Recovering {
 /// # Errors
 /// [`RecoverError`].
 pub fn one(journal: &dyn Records, snapshots: &dyn Snapshots, id: ShardId) -> Result<Shard, RecoverError> {
-    let end = journal.end();
-    let mut recovering = Recovering::from_snapshots(snapshots, &end, |shard| shard == id)?;
-    let mut reader = recovering.reader(&end, |from| journal.reader(from))?;
-    while !recovering.replay(&mut *reader, u64::MAX)? {}
-    Ok(recovering.into_shards().next().expect("one was wanted"))
+    let recovering = Recovering::from_snapshots(snapshots, &journal.end(), |shard| shard == id)?;
+    Ok(recovering.run_to_the_end(journal, id)?.0)
+}
+
+/// The same from a state that lacks the records from a position on: a shadow's. Also how many events that took.
+pub(crate) fn from_shadow(
+    journal: &dyn Records,
+    (shard, position): (Shard, Position),
+) -> Result<(Shard, u64), RecoverError> {
+    let (id, end) = (shard.id(), journal.end());
+    let mut recovering = Recovering::nothing(end.shards());
+    recovering.cursor = Cursor::of((0..end.shards()).map(|of| if of == id.0 { position } else { Position(u64::MAX) }));
+    recovering.shards[usize::from(id.0)] = Some(shard);
+    recovering.run_to_the_end(journal, id)
 }
 
 /// The shard of a snapshot that is whole, if it is what the snapshot says: this shard, after this record, to the last bit.

@@ -112,7 +112,7 @@ async fn moves(node: &Node, log: &MemoryLog, times: usize) {
         } else {
             let state = node.give_up(shard).await.unwrap().expect("it was at rest");
             match moved % 2 {
-                0 => node.take_up(shard).await.unwrap(),
+                0 => drop(node.take_up(shard).await.unwrap()),
                 _ => node.take_up_state(state).await.unwrap(),
             }
         }

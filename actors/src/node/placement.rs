@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 
 use engine::model::ids::ShardId;
 use engine::shard::Shard;
+use storage::journal::Position;
 use tokio::sync::oneshot;
 
-use super::{Node, warn_if_ahead};
+use super::{Node, Recovered, warn_if_ahead};
 use crate::host::{Control, GiveUp, Link, Standing};
 use crate::limits::{GIVE_UP_FINISH_MS, STOP_MS_MAX};
-use crate::recover::{self, RecoverError};
+use crate::recover::{self, RecoverError, Recovering};
 
 /// Why a shard was not taken up or given up.
 #[derive(Debug, thiserror::Error)]
@@ -44,17 +45,31 @@ impl Node {
         self.0.links[usize::from(shard.0)].standing().clone()
     }
 
-    /// Takes up a shard that is elsewhere: recovers it from the newest snapshot and the journal, beside the living shards,
-    /// and serves it from then on. The journal has fenced it for this node, after [`Node::give_up`] if it was here before.
+    /// Takes up a shard that is elsewhere: recovers it from its shadow, if there is one, or else from the newest snapshot, and
+    /// the journal, beside the living shards, and serves it from then on. The journal has fenced it for this node, after
+    /// [`Node::give_up`] if it was here before. Says what that took.
     ///
     /// # Errors
     /// [`PlacementError`]: it is here, or cannot be recovered, or was lost again meanwhile.
-    pub async fn take_up(&self, shard: ShardId) -> Result<(), PlacementError> {
-        let arriving = self.expect(shard)?;
+    pub async fn take_up(&self, shard: ShardId) -> Result<Recovered, PlacementError> {
+        let (arriving, began) = (self.expect(shard)?, Instant::now());
         let inner = Arc::clone(&self.0);
-        let recovering =
-            tokio::task::spawn_blocking(move || recover::one(&*inner.journal, &*inner.snapshots, shard)).await;
-        arriving.arrive(recovering.map_err(|_| PlacementError::Panicked(shard))??).await
+        let recovering = tokio::task::spawn_blocking(move || {
+            let (journal, snapshots) = (&*inner.journal, &*inner.snapshots);
+            match inner.shadows.take(shard) {
+                Some(shadow) => recover::from_shadow(journal, shadow),
+                None => Recovering::from_snapshots(snapshots, &journal.end(), |id| id == shard)?
+                    .run_to_the_end(journal, shard),
+            }
+        });
+        let (state, events) = recovering.await.map_err(|_| PlacementError::Panicked(shard))??;
+        arriving.arrive(state).await?;
+        Ok(Recovered { events, took: began.elapsed() })
+    }
+
+    /// Of which shards that are elsewhere there is a shadow here, and to which position of the journal it has come.
+    pub fn shadows(&self) -> Vec<(ShardId, Position)> {
+        self.0.shadows.positions()
     }
 
     /// As [`Node::take_up`], with a state that somebody has kept up to the journal's end: of a shadow, or of the node that

@@ -23,7 +23,7 @@ impl Hosts {
         for number in 1..=count {
             let journal = Box::new(OpenedMemory::shared(log, number));
             let stores = Stores { journal, snapshots: Arc::new(MemorySnapshots::new()) };
-            let config = NodeConfig { threads: 2, begin_with: Some(vec![]), ..NodeConfig::default() };
+            let config = NodeConfig { threads: 2, begin_with: Some(vec![]), shadows: 2, ..NodeConfig::default() };
             let node = Node::start(config, stores).expect("starts");
             assert!(node.join(Arc::new(Neighbour { me: NodeNo(number), hosts: Arc::clone(&hosts) })));
             hosts.nodes.lock().unwrap().push((NodeNo(number), node));
