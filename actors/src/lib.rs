@@ -17,7 +17,7 @@ mod inbox;
 pub mod limits;
 mod node;
 pub mod outbox_sender;
-mod peers;
+pub mod peers;
 pub mod pipeline;
 pub mod recover;
 mod reply;

@@ -4,6 +4,8 @@
 //! Nothing here is needed for safety. Whoever believes that it hosts a shard is held to that by the journal; a command that is
 //! carried twice has a number that is answered once; messages that are lost are sent again.
 
+pub mod codec;
+
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};

@@ -6,11 +6,12 @@ use engine::gates::command::DeviceAnswer;
 use engine::model::ids::NodeNo;
 use engine::model::rejection::Rejection;
 use engine::view::View;
+use serde::{Deserialize, Serialize};
 
 use crate::limits::{RETRY_AFTER_MS, UNAVAILABLE_RETRY_MS};
 
 /// The shard's queue is full, or it takes no commands now; nothing was done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Busy {
     /// [`Rejection::Busy`], or [`Rejection::Unavailable`] when the journal has failed, the shard is down or the node stops:
     /// nothing was done. [`Rejection::InDoubt`] when the shard went down with it.
@@ -36,7 +37,7 @@ impl Busy {
 }
 
 /// One answer on its way to a device.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DeviceReply {
     /// To which of its commands.
     pub seq: u64,
@@ -59,7 +60,7 @@ pub trait Inbox: Send + Sync + 'static {
 }
 
 /// One answer on its way to a terminal. It is durable.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TerminalReply {
     /// To which of its commands.
     pub seq: u64,
@@ -76,7 +77,7 @@ pub trait TerminalInbox: Send + Sync + 'static {
 }
 
 /// What comes of work, whoever asked: what one node tells another.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Answered {
     /// As [`Inbox::answered`].
     Device(Vec<DeviceReply>),

@@ -95,7 +95,7 @@ impl Command {
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct AdminCommand {
     /// The id of this attempt, and who makes it.
     pub key: Option<IdempotencyKey>,
@@ -106,7 +106,7 @@ pub struct AdminCommand {
 }
 
 /// An `Idempotency-Key`, made small by the gateway.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdempotencyKey {
     /// A hash of the key and of whoever sent it: keys belong to the one who is signed in.
     pub id: u128,
@@ -117,7 +117,7 @@ pub struct IdempotencyKey {
 }
 
 /// What the office can ask. Texts are at most [`TEXT_LEN_MAX`] bytes, slugs `[a-z0-9-]{1,64}`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum AdminAction {
     /// A new festival, in DRAFT.
     CreateFestival {

@@ -3,6 +3,8 @@
 
 pub mod question;
 
+use serde::{Deserialize, Serialize};
+
 use crate::cashless::command::CashlessPolicy;
 use crate::cashless::event::Lots;
 use crate::cashless::view::{CashlessView, LedgerView, PaymentView, TagView, WalletView};
@@ -16,7 +18,7 @@ use crate::model::status::{Role, ZoneState};
 use crate::model::time::Timestamp;
 
 /// A question to one home.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub enum Query {
     /// All festivals of this shard, in few words. Asked of each shard in turn.
     Festivals,
@@ -105,7 +107,7 @@ impl Query {
 }
 
 /// The answer to a [`Query`], of the same name.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum View {
     /// To [`Query::Festivals`].
     Festivals(Vec<AboutView>),
@@ -161,7 +163,7 @@ pub enum View {
 }
 
 /// What a terminal is allowed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Terminal {
     /// For whom it takes payments.
     pub vendor: Option<VendorNo>,
@@ -170,7 +172,7 @@ pub struct Terminal {
 }
 
 /// An operator's key, without the key.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ApiKeyView {
     /// Its number.
     pub no: u32,
@@ -186,7 +188,7 @@ pub struct ApiKeyView {
 }
 
 /// Something that connected devices are told unasked, once it is durable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Notice {
     /// A zone opened, closed, or is being evacuated.
     Zone { festival: FestivalId, zone: ZoneNo, state: ZoneState },

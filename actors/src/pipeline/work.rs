@@ -7,11 +7,12 @@ use engine::model::ids::ShardId;
 use engine::model::rejection::Rejection;
 use engine::shard::outbox::Message;
 use engine::view::{Notice, Query, View};
+use serde::{Deserialize, Serialize};
 
 use crate::reply::{DeviceReply, TerminalReply};
 
 /// What is asked of a shard.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub enum Work {
     /// What one read of one device's stream has brought.
     Device(Vec<DeviceCommand>),
@@ -34,7 +35,8 @@ pub enum Work {
         /// Up to which number.
         through: u64,
     },
-    /// Time has passed.
+    /// Time has passed. Each host says so to its own shards.
+    #[serde(skip)]
     Tick,
 }
 

@@ -14,7 +14,7 @@ pub const LINES_MAX: usize = 32;
 /// what it has answered. A resent frame that names a tag goes first to the wallets which the tag named before
 /// ([`crate::cashless::view::TagView::earlier`]), with the tag's version then: whichever has decided it answers again, the others
 /// say `tag_moved` and remember nothing.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TerminalCommand {
     /// Who asks: proven by the connection, never taken from the frame.
     pub device: DeviceId,
@@ -39,7 +39,7 @@ impl TerminalCommand {
 }
 
 /// How a terminal came to a wallet: the tag that was held to it, and the link's version as it was resolved.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tap {
     /// The tag.
     pub tag: TagUid,
@@ -48,7 +48,7 @@ pub struct Tap {
 }
 
 /// What a terminal can ask.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum TerminalAction {
     /// Somebody pays.
     Pay {
@@ -96,7 +96,7 @@ impl TerminalAction {
 }
 
 /// One line of a payment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Line {
     /// What, at the terminal's vendor.
     pub product: ProductNo,
@@ -351,7 +351,7 @@ pub struct ProductValues {
 }
 
 /// One line of a refund. Who asks has looked at the payment: a shard remembers what payments came to, not what for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefundLine {
     /// What comes back.
     pub product: ProductNo,
@@ -366,7 +366,7 @@ pub struct RefundLine {
 }
 
 /// What the office can ask about money. Decided at the home of what is named first.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum CashlessAction {
     /// A festival takes cashless payments, and how. Must come before its vendors and terminals.
     SetPolicy { festival: FestivalId, policy: CashlessPolicy },

@@ -1,5 +1,7 @@
 //! What is shown of wallets, tags, vendors and the books.
 
+use serde::{Deserialize, Serialize};
+
 use crate::cashless::command::{CashlessPolicy, ProductValues, Source, VendorValues};
 use crate::cashless::event::{Lot, TransactionKind};
 use crate::model::ids::{DeviceId, FestivalId, ProductNo, TagUid, TicketId, TransactionId, VendorNo, WalletId};
@@ -8,7 +10,7 @@ use crate::model::rejection::Rejection;
 use crate::model::status::FestivalStatus;
 use crate::model::time::Timestamp;
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WalletView {
     pub id: WalletId,
     /// Which festival issued it.
@@ -33,7 +35,7 @@ pub struct WalletView {
 }
 
 /// What a tag names.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TagView {
     /// The tag.
     pub tag: TagUid,
@@ -75,7 +77,7 @@ pub fn is_younger_than_tap(linked_at: Timestamp, captured_at: Timestamp) -> bool
 }
 
 /// Where a tag is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TagState {
     /// It names nothing.
     Free,
@@ -88,7 +90,7 @@ pub enum TagState {
 }
 
 /// How a festival takes cashless payments, as its home knows it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CashlessView {
     pub festival: FestivalId,
     pub policy: CashlessPolicy,
@@ -98,7 +100,7 @@ pub struct CashlessView {
     pub vendors: Vec<VendorView>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct VendorView {
     /// Its number.
     pub no: VendorNo,
@@ -108,7 +110,7 @@ pub struct VendorView {
 }
 
 /// One shard's part of a festival's books. The festival's are the sums over all shards.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LedgerView {
     /// The balances of the wallets: what is available in them.
     pub wallets: i128,
@@ -134,7 +136,7 @@ pub struct LedgerView {
 }
 
 /// What became of a festival's gifts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GiftSums {
     /// What was given, less what a correction took back.
     pub given: i128,
@@ -216,7 +218,7 @@ fn entry<T>(list: &mut Vec<T>, order: impl Fn(&T) -> core::cmp::Ordering, new: T
 }
 
 /// A vendor's sums in one shard.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VendorSums {
     /// Its number.
     pub vendor: VendorNo,
@@ -231,7 +233,7 @@ pub struct VendorSums {
 }
 
 /// One of the latest rejections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefusedCash {
     pub at: Timestamp,
     /// By which terminal; `None`: the office.
@@ -247,7 +249,7 @@ pub struct RefusedCash {
 }
 
 /// A terminal, as one shard has seen it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TerminalSeen {
     pub device: DeviceId,
     /// For whom it takes payments.
@@ -263,7 +265,7 @@ pub struct TerminalSeen {
 }
 
 /// A payment that can still be refunded.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PaymentView {
     pub id: TransactionId,
     pub festival: FestivalId,

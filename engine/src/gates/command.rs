@@ -13,7 +13,7 @@ use crate::model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// A device's command. `(device, seq)` is its id.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct DeviceCommand {
     /// Who asks: proven by the connection, never taken from the frame.
     pub device: DeviceId,
@@ -26,7 +26,7 @@ pub struct DeviceCommand {
 }
 
 /// What a device can ask.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub enum DeviceAction {
     /// Somebody wants in or out.
     Scan(Scan),
@@ -35,7 +35,7 @@ pub enum DeviceAction {
 }
 
 /// A ticket or wristband held to a reader.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Scan {
     /// The zone the reader stands at.
     pub zone: ZoneNo,
@@ -55,7 +55,7 @@ pub struct Scan {
 }
 
 /// In or out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum Direction {
     /// Into the zone.
@@ -65,7 +65,7 @@ pub enum Direction {
 }
 
 /// What was held to the reader, checked as far as that goes without a shard.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub enum Credential {
     /// A QR whose signature held.
     Ticket(VerifiedTicket),
@@ -76,7 +76,7 @@ pub enum Credential {
 }
 
 /// Takes back the last scan of a ticket.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Undo {
     /// The ticket, as the scan's answer named it.
     pub ticket: TicketId,

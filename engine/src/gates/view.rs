@@ -2,6 +2,8 @@
 
 pub mod brief;
 
+use serde::{Deserialize, Serialize};
+
 use crate::gates::command::{CategoryValues, FirstUse};
 use crate::model::ids::{CategoryNo, DeviceId, FestivalId, GateNo, TagUid, TicketId, ZoneNo};
 use crate::model::rejection::Rejection;
@@ -15,7 +17,7 @@ pub const CODE_SCAN_MAX: usize = 1 << 18;
 /// at one festival in two.
 pub const CODE_FOUND_MAX: usize = 16;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct FestivalView {
     pub id: FestivalId,
     /// Its name in addresses.
@@ -46,7 +48,7 @@ pub struct FestivalView {
     pub devices: u32,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ZoneView {
     /// Its number.
     pub no: ZoneNo,
@@ -66,7 +68,7 @@ pub struct ZoneView {
 }
 
 /// A gate, with what it has done since the festival was made.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct GateView {
     /// Its number.
     pub no: GateNo,
@@ -83,7 +85,7 @@ pub struct GateView {
     pub rejected: u64,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CategoryView {
     /// Its number.
     pub no: CategoryNo,
@@ -96,7 +98,7 @@ pub struct CategoryView {
     pub used: u32,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TicketView {
     /// Its wristband.
     pub tag: Option<TagUid>,
@@ -115,7 +117,7 @@ pub struct TicketView {
     pub qr_version: u32,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct DeviceView {
     pub id: DeviceId,
     /// What it is called.
@@ -144,7 +146,7 @@ pub struct DeviceView {
 }
 
 /// A festival's counters at one moment. Rates are differences of two.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LiveView {
     /// The shard's time.
     pub at: Timestamp,
@@ -163,7 +165,7 @@ pub struct LiveView {
 }
 
 /// One of the latest rejections.
-#[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct RecentRejection {
     pub at: Timestamp,
     pub gate: GateNo,

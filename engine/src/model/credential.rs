@@ -1,5 +1,5 @@
 //! The QR: parsed and verified before a shard ever sees it. Only [`KeyCache::verify`] and [`QrSecret::verify`] can make a
-//! [`VerifiedTicket`], so whoever holds one knows that its signature held. A wallet's QR is read in `wallet`.
+//! [`VerifiedTicket`], here or on another node of the same secret, so whoever holds one knows that its signature held. A wallet's QR is read in `wallet`.
 //!
 //! The QR is the reference's JSON, `{"ticketId":…,"code":…,"hash":…,"version":…}`: the ticket's UUID, its short code,
 //! HMAC-SHA256 in unpadded URL-safe base 64, and the number of the key. What is signed is 41 bytes, so that the hash
@@ -11,7 +11,7 @@ mod wallet;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
 use crate::model::ids::{FestivalId, TicketId};
@@ -29,7 +29,10 @@ const SIGN_LABEL: &[u8; 13] = b"tapgate.qr.v1";
 const DERIVE_LABEL: &[u8] = b"tapgate.qr.key.v1";
 
 /// A ticket whose signature held under the key its QR names. Whether that key is still accepted, the festival decides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+///
+/// It is decoded from what another node sends: nodes prove to each other who they are and that they have the same secret, so
+/// what one of them has verified, all of them would. Nobody else's bytes are decoded to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VerifiedTicket {
     id: TicketId,
     version: u32,

@@ -14,7 +14,15 @@ use crate::model::money::decimal::{Decimal, Misread};
 /// A currency by its ISO 4217 code, such as `EUR`. A minor unit is a cent, a whole yen, a fils: see
 /// [`Currency::decimals`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "[u8; 3]")]
 pub struct Currency([u8; 3]);
+
+impl TryFrom<[u8; 3]> for Currency {
+    type Error = &'static str;
+    fn try_from(code: [u8; 3]) -> Result<Self, Self::Error> {
+        Self::from_bytes(code).ok_or("a currency has three capital letters")
+    }
+}
 
 impl Currency {
     /// The euro.

@@ -7,7 +7,7 @@ use crate::model::ids::{DeviceId, FestivalId, GateNo, TicketId};
 use crate::model::time::{Calendar, Timestamp};
 
 /// What is asked. Reasons have 1 to [`crate::command::TEXT_LEN_MAX`] bytes and name nobody: they are kept for ever.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum ByHand {
     /// Ends a festival though people are inside. Their exits still count them out.
     Complete { festival: FestivalId },

@@ -1,6 +1,8 @@
 //! Few words about something large: who needs a festival's name, its key's version, or one vendor of five hundred, does not
 //! get all of it cloned on the shard's thread.
 
+use serde::{Deserialize, Serialize};
+
 use crate::cashless::command::CashlessPolicy;
 use crate::cashless::view::VendorView;
 use crate::gates::view::DeviceView;
@@ -10,7 +12,7 @@ use crate::model::status::{FestivalStatus, ZoneState};
 use crate::model::time::{Calendar, Timestamp};
 
 /// A festival without its zones, gates and categories.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AboutView {
     pub id: FestivalId,
     /// Its name in addresses.
@@ -28,7 +30,7 @@ pub struct AboutView {
 }
 
 /// What a device is told when it connects.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct StandingView {
     pub device: DeviceView,
     /// What its festival is called.
@@ -46,7 +48,7 @@ pub struct StandingView {
 }
 
 /// One vendor, and how its festival takes cashless payments.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct StandView {
     pub policy: CashlessPolicy,
     /// The vendor with what it sells.
