@@ -17,6 +17,7 @@ mod housekeeper;
 #[cfg(feature = "cluster")]
 pub mod kafka;
 pub mod log;
+mod member;
 pub mod offline;
 pub mod ownership;
 pub mod pack;
@@ -31,6 +32,8 @@ use std::{collections::VecDeque, io, path::PathBuf, sync::Arc};
 
 use engine::model::ids::ShardId;
 use serde::{Deserialize, Serialize};
+
+pub use self::member::{MEMBER_BYTES_MAX, Member};
 
 /// A place in the journal, opaque, ordered within a shard: those of two shards say nothing about each other.
 ///

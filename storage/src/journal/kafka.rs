@@ -44,7 +44,7 @@ use self::{
     shared::{Delivery, Shared},
 };
 use super::{
-    Cursor, Journal, JournalError, OpenedJournal, Position, Reader, Reason, Records, Refused, Sink,
+    Cursor, Journal, JournalError, Member, OpenedJournal, Position, Reader, Reason, Records, Refused, Sink,
     ownership::{Header, Incarnation, Ticket},
     queue::Queued,
 };
@@ -200,6 +200,23 @@ impl KafkaJournal {
         Ok(self.end().get(shard))
     }
 
+    /// Who has a shard, as the log says it: whoever made the valid claim, as far as the tail has come. `None`: nobody has
+    /// claimed it, or somebody who did not say who he is. From memory.
+    ///
+    /// # Panics
+    /// If the journal has no such shard.
+    pub fn owner(&self, shard: ShardId) -> Option<Arc<Member>> {
+        self.shared.lane(shard).state().member.clone()
+    }
+
+    /// How many valid claims of a shard there have been, as far as the tail has come. From memory.
+    ///
+    /// # Panics
+    /// If the journal has no such shard.
+    pub fn epoch(&self, shard: ShardId) -> u64 {
+        self.shared.lane(shard).state().owner.fold().epoch()
+    }
+
     fn claim_all(&self, shards: &[ShardId]) -> Result<(), JournalError> {
         let claimed = self.try_to_claim(shards);
         shards.iter().for_each(|shard| self.shared.lane(*shard).state().claiming = false);
@@ -231,12 +248,13 @@ impl KafkaJournal {
             for (lane, end) in wanted.iter().zip(ends) {
                 self.shared.wait_for_tail(lane, end)?;
             }
+            let member = options.member.as_ref().map(Member::encode).unwrap_or_default();
             for lane in &wanted {
                 let mut state = lane.state();
                 if state.owner.is_idle() {
                     let (header, ticket) = state.owner.claim(incarnation()?);
                     (state.lost, state.claiming) = (None, true);
-                    if let Err(why) = send(&self.shared, &producer, lane, &mut state, &header, ticket, &[]) {
+                    if let Err(why) = send(&self.shared, &producer, lane, &mut state, &header, ticket, &member) {
                         let decision = state.owner.failed(ticket, &why.to_string());
                         state.note(decision);
                     }

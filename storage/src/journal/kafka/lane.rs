@@ -11,7 +11,10 @@ use std::{
 
 use engine::model::ids::ShardId;
 
-use crate::journal::ownership::{Decision, Fold, Owner, Verdict, Why};
+use crate::journal::{
+    Member,
+    ownership::{Decision, Fold, Owner, Verdict, Why},
+};
 
 /// How much of the newest records stays in memory for followers, in bytes, over all shards: as for the file journal.
 pub(super) const RECENT_BYTES_MAX: usize = 16 << 20;
@@ -29,6 +32,8 @@ pub(super) struct Lane {
 
 pub(super) struct State {
     pub(super) owner: Owner,
+    /// Whom the valid claim names, as far as the tail has come.
+    pub(super) member: Option<Arc<Member>>,
     /// The records of the batches under way, oldest first.
     pub(super) buffers: VecDeque<Vec<u8>>,
     /// How many writes have no report yet, those of earlier incarnations included.
@@ -75,6 +80,7 @@ impl Lane {
     pub(super) fn new(shard: ShardId) -> Self {
         let state = State {
             owner: Owner::new(shard, Fold::new(shard)),
+            member: None,
             buffers: VecDeque::new(),
             under_way: 0,
             last_write: Instant::now(),
@@ -119,8 +125,10 @@ impl State {
     /// Notes what the tail has read, `bytes_max` being this shard's part of what may be kept.
     pub(super) fn has_read(&mut self, offset: u64, verdict: Verdict, payload: &[u8], bytes_max: usize) {
         self.places.note(offset, verdict == Verdict::Record);
-        if verdict == Verdict::Record {
-            self.recent.push(offset, payload, bytes_max);
+        match verdict {
+            Verdict::Record => self.recent.push(offset, payload, bytes_max),
+            Verdict::Claimed => self.member = Member::decode(payload).map(Arc::new),
+            Verdict::Ignored | Verdict::Heartbeat | Verdict::Repeated => {}
         }
     }
 }

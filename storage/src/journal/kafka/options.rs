@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rdkafka::ClientConfig;
 
-use crate::journal::JournalError;
+use crate::journal::{JournalError, MEMBER_BYTES_MAX, Member};
 
 /// The settings of a journal on Kafka.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub struct Options {
     pub topic: String,
     /// The cluster's name. It stands in every record, so that a topic of another cluster is not taken for this one's.
     pub cluster: String,
+    /// Who this process is among the nodes of the cluster; it stands in each of its claims. Default: nobody, it is alone.
+    pub member: Option<Member>,
     /// How many shards, and partitions. Default 16.
     pub shards: u16,
     /// Whether a missing topic is created. Default false: a wrong address must not look like a new festival.
@@ -46,6 +48,7 @@ impl Options {
             brokers: brokers.into(),
             topic: "tapgate.journal".into(),
             cluster: cluster.into(),
+            member: None,
             shards: 16,
             create: false,
             replication: 3,
@@ -60,7 +63,11 @@ impl Options {
     }
 
     pub(super) fn check(&self) -> Result<(), JournalError> {
-        let why = if self.shards == 0 {
+        let why = if self.member.as_ref().is_some_and(|member| !member.is_sound()) {
+            return Err(JournalError::Options(format!(
+                "a node has a number from 1 on and two addresses, all of it in {MEMBER_BYTES_MAX} bytes"
+            )));
+        } else if self.shards == 0 {
             "there must be a shard"
         } else if self.cluster.is_empty() {
             "the cluster needs a name"

@@ -12,6 +12,7 @@ use std::{
     },
 };
 
+use engine::model::ids::NodeNo;
 use rdkafka::{
     mocking::MockCluster,
     producer::DefaultProducerContext,
@@ -20,6 +21,7 @@ use rdkafka::{
 
 use super::offline::Walk;
 use super::*;
+use crate::journal::MEMBER_BYTES_MAX;
 use crate::journal::ownership::{Fold, Log, Verdict};
 use crate::testing::journals::{SHARDS, Subject, suite};
 
@@ -312,6 +314,60 @@ fn an_idle_shard_notes_that_it_has_its_owner() {
         "claiming what one owns changes nothing"
     );
     journal.close().expect("closes");
+}
+
+/// Waits until this is so.
+fn until(what: &str, so: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !so() {
+        assert!(began.elapsed() < PATIENCE, "{what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Every node knows from the log alone who has which shard, and where to find him.
+#[test]
+fn a_claim_says_whose_it_is() {
+    let mut mock = OnMock::new();
+    mock.0.heartbeat_ms = 100;
+    let member = |node| Some(Member { node: NodeNo(node), peers: format!("n{node}:1"), devices: format!("n{node}:2") });
+    let of = |member: &Option<Member>| {
+        let (sink, _) = Told::new();
+        let options = Options { member: member.clone(), ..mock.0.clone() };
+        KafkaJournal::open_unchecked(options).expect("opens").start(sink).expect("starts")
+    };
+    let owners = |journal: &KafkaJournal| -> Vec<Option<Member>> {
+        (0..SHARDS).map(|shard| journal.owner(ShardId(shard)).map(|owner| Member::clone(&owner))).collect()
+    };
+    let first = of(&member(1));
+    assert_eq!(owners(&first), vec![member(1); SHARDS.into()]);
+    let beaten = || read_all(&mock.0, 1).0.next_offset() > 2;
+    until("no heartbeat is written", beaten);
+    assert_eq!(
+        (owners(&first), first.epoch(ShardId(1))),
+        (vec![member(1); SHARDS.into()], 1),
+        "a heartbeat is no news"
+    );
+
+    let second = of(&member(2));
+    for journal in [&second, &first] {
+        until("a claim is not seen", || owners(journal) == vec![member(2); SHARDS.into()]);
+        assert!(journal.epoch(ShardId(1)) >= 2, "one more claim, or two if the other's heartbeat came in between");
+    }
+    // Somebody who is alone, or a program that knew no members; and one who says more than anybody listens to.
+    drop(of(&None));
+    until("the claim of somebody unknown is not seen", || owners(&first) == vec![None; SHARDS.into()]);
+    for value in ["?".repeat(2 * MEMBER_BYTES_MAX), "!".to_owned()] {
+        let epoch = first.epoch(ShardId(1)) + 1;
+        let mut key = Vec::new();
+        let claim = Header::Claim { epoch, incarnation: Incarnation([7; 16]) };
+        claim.encode(Log::of(&mock.0.cluster), ShardId(1), &mut key);
+        raw(&mock.0, 1, &[(&key, value.as_bytes())]);
+        until("a claim is a claim", || first.epoch(ShardId(1)) == epoch);
+        assert_eq!((first.owner(ShardId(1)), first.failure()), (None, None), "and no damage");
+    }
+    let unsound = Options { member: Some(Member { node: NodeNo(0), ..member(1).expect("one") }), ..mock.0.clone() };
+    assert!(matches!(KafkaJournal::open(unsound).err(), Some(JournalError::Options(why)) if why.contains("number")));
 }
 
 /// The process that the tests below start, pause and kill: it opens the journal, writes without a pause, and says on its

@@ -1,7 +1,7 @@
 //! What lies in a partition, to the byte.
 //!
-//! The Kafka record's *key* is the header below, little endian; its *value* is the shard's own record, untouched, and empty in
-//! claims and heartbeats. So nothing is copied to put a header before a record.
+//! The Kafka record's *key* is the header below, little endian; its *value* is the shard's own record, untouched. So nothing is
+//! copied to put a header before a record. A heartbeat's value is empty; a claim's says who wants the shard (second table).
 //!
 //! | at | bytes | |
 //! |---|---|---|
@@ -17,6 +17,20 @@
 //!
 //! A claim and a heartbeat end at byte 40, a batch at byte 64. The chain hash after a batch is the file journal's: the first 16
 //! bytes of SHA-256 over the hash before it, shard, length and record; before the first it is all zeros.
+//!
+//! The value of a claim is a [`Member`](crate::journal::Member) of the cluster, at most 1,024 bytes:
+//!
+//! | at | bytes | |
+//! |---|---|---|
+//! | 0 | 1 | version of this table, 1; another one may only add to its end |
+//! | 1 | 4 | the node's number, from 1 |
+//! | 5 | 2 | length of the next |
+//! | 7 | | where other nodes reach it: `host:port`, UTF-8 |
+//! | | 2 | length of the next |
+//! | | | where devices reach it: `host:port`, UTF-8 |
+//!
+//! It is empty if the node is alone. Nothing that stands there decides who owns the shard: what is not understood is a claim of
+//! somebody unknown, and no damage.
 
 use core::fmt;
 
@@ -140,7 +154,7 @@ impl Header {
         }
         let (epoch, incarnation) = (number(16), Incarnation(hash(24)));
         match (bytes[5], bytes.len(), value_bytes) {
-            (CLAIM, SHORT, 0) => Ok(Self::Claim { epoch, incarnation }),
+            (CLAIM, SHORT, _) => Ok(Self::Claim { epoch, incarnation }),
             (HEARTBEAT, SHORT, 0) => Ok(Self::Heartbeat { epoch, incarnation }),
             (BATCH, HEADER_BYTES_MAX, _) => {
                 Ok(Self::Batch { epoch, incarnation, seq: number(40), prev_hash: hash(48) })
@@ -192,9 +206,9 @@ mod tests {
         let log = Log::of("rehearsal");
         for header in all() {
             let bytes = encoded(&header);
-            let batch = matches!(header, Header::Batch { .. });
+            let with_value = !matches!(header, Header::Heartbeat { .. });
             assert_eq!(Header::decode(&bytes, 0, log, SHARD), Ok(header));
-            assert_eq!(Header::decode(&bytes, 9, log, SHARD).is_ok(), batch, "only a batch has a value");
+            assert_eq!(Header::decode(&bytes, 9, log, SHARD).is_ok(), with_value, "a heartbeat has no value");
             assert_eq!(Header::decode(&bytes, 0, Log::of("festival"), SHARD), Err(Unreadable::OtherLog));
             let other = Header::decode(&bytes, 0, log, ShardId(1));
             assert_eq!(other, Err(Unreadable::OtherShard { found: SHARD.0 }));
