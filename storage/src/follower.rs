@@ -35,6 +35,9 @@ pub const BATCH_WEIGHT_MAX: usize = 20_000;
 /// How long a batch gathers while the journal has more, in ms.
 pub const BATCH_MS_MAX: u64 = 50;
 
+/// How often a follower with a shared store looks how far those of other nodes are, in ms.
+pub const OTHERS_MS: u64 = 1_000;
+
 /// How far somebody has followed the journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Followed {
@@ -114,6 +117,16 @@ pub trait Target: Send {
     /// # Errors
     /// Its own.
     fn followed(&self) -> Result<Option<Followed>, Self::Error>;
+
+    /// Whether followers of other nodes have the same store, each for the shards that are its own ([`Records::is_here`]): then
+    /// this one takes in the records of its own shards alone, and [`Target::followed`] says how far all of them are. Which
+    /// shards those are changes while it follows. Two may take in the same records for a moment, one of them being out of date:
+    /// what is kept has to bear that.
+    ///
+    /// [`Records::is_here`]: crate::journal::Records::is_here
+    fn is_shared(&self) -> bool {
+        false
+    }
 
     /// The journal is the one that was followed: it goes on from here.
     fn begin(&mut self, _from: &Followed) {}
@@ -348,24 +361,31 @@ impl<T: Target> Shared<T> {
         let mut following = Following::begin(&*self.journal, target)?;
         {
             let mut state = self.state();
-            let cursor = &following.followed().cursor;
+            let cursor = following.reached();
             state.rebuilding = cursor.is_start() && !end.is_start();
-            state.cursor = Some(cursor.clone());
+            state.cursor = Some(cursor);
             state.open = true;
         }
+        let mut others_at = Instant::now();
         let portion = Portion { weight: BATCH_WEIGHT_MAX, time: Duration::from_millis(BATCH_MS_MAX) };
         let (mut unflushed, mut flushed_at) = (false, Instant::now());
         loop {
+            if following.shards_have_moved(&*self.journal) {
+                // Whoever had them has written how far it came.
+                following = following.begin_again(&*self.journal)?;
+                others_at = Instant::now();
+            } else if others_at.elapsed() >= Duration::from_millis(OTHERS_MS) {
+                following.observe_others()?;
+                others_at = Instant::now();
+            }
             let step = following.step(portion)?;
             unflushed |= step.wrote;
             let stopping = {
                 let mut state = self.state();
                 state.events += step.events;
-                let cursor = &following.followed().cursor;
-                if step.wrote {
-                    state.cursor = Some(cursor.clone());
-                }
-                state.caught_up |= step.at_end || cursor.covers(&end);
+                let cursor = following.reached();
+                state.caught_up |= (step.at_end && !following.is_shared()) || cursor.covers(&end);
+                state.cursor = Some(cursor);
                 state.rebuilding &= !state.caught_up;
                 // Only now is it known that it works again.
                 if state.fault.take().is_some() {

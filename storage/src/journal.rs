@@ -170,6 +170,12 @@ pub trait Records {
     /// About how many records lie between two cursors, for whoever is told how far somebody is: only the journal knows how
     /// its positions count.
     fn records_between(&self, from: &Cursor, to: &Cursor) -> u64;
+
+    /// Whether a shard is this process's now, and nobody else adds to it. On one machine all of them are; in a cluster each
+    /// is one node's.
+    fn is_here(&self, _: ShardId) -> bool {
+        true
+    }
 }
 
 /// A journal that is fenced and knows its end, and takes no records yet: the moment to replay. Whatever kind it is, a node

@@ -140,7 +140,12 @@ impl Target for Folding {
         self.views.followed()
     }
 
+    fn is_shared(&self) -> bool {
+        self.views.is_shared()
+    }
+
     fn begin(&mut self, from: &Followed) {
+        self.views.begin();
         self.batch = Batch::behind(from);
         if let Some(beside) = &self.beside {
             *beside.shown.views() = Some(Arc::clone(&self.views));

@@ -36,13 +36,24 @@ use gates::GateViews;
 /// The most rows of one answer: a door's page of 1,000 and one more, by which it sees that there is a next page.
 pub const PAGE_MAX: usize = 1_024;
 
-/// A store of read models. One writer, any number of readers, who see whole batches only.
+/// A store of read models. One writer, or in a store that is shared one for each shard; any number of readers, who see whole
+/// batches only.
 pub trait Views: GateViews + CashlessViews {
     /// How far they have followed the journal; `None` if nothing was ever written.
     ///
     /// # Errors
     /// [`ViewsError::Store`].
     fn followed(&self) -> Result<Option<Followed>, ViewsError>;
+
+    /// Whether several nodes write into it, each the shards that are its own: see [`Target::is_shared`].
+    ///
+    /// [`Target::is_shared`]: crate::follower::Target::is_shared
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// Somebody goes on to follow from where [`Views::followed`] says they are.
+    fn begin(&self) {}
 
     /// Writes what a run of records comes to, and the position behind it. A store that can, does so in one transaction,
     /// and refuses a batch that does not begin where it stands. Where there are no transactions the position is written

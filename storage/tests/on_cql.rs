@@ -5,11 +5,16 @@ mod cql;
 
 use std::net::TcpListener;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cql::{Keyspace, follow};
+use engine::model::ids::ShardId;
 use storage::cql::{Cql, CqlError, SCHEMA, Settings};
+use storage::follower::{Following, Portion};
 use storage::journal::Records as _;
-use storage::testing::night::{Night, SHARDS};
+use storage::projector::Folding;
+use storage::testing::faults::Chance;
+use storage::testing::night::{Night, Part, SHARDS};
 use storage::testing::views;
 use storage::views::cql::{Begin, CqlViews};
 use storage::views::fold::Batch;
@@ -126,4 +131,48 @@ fn servers_that_are_not_there_or_say_nothing_are_given_up() {
         assert!(matches!(why, CqlError::Unreachable { .. }), "{why}");
         assert!(why.to_string().contains(node), "{why}");
     }
+}
+
+/// Two nodes write, each the shards that it has, while those change hands.
+#[test]
+fn nodes_write_their_own_shards_and_together_they_have_all() {
+    let (mut chance, mut too_late) = (Chance(3), 0);
+    let Some(keyspace) = Keyspace::new("nodes_write_their_own_shards_and_together_they_have_all") else { return };
+    let mut night = Night::new(9);
+    for _ in 0..4 {
+        (0..20).for_each(|_| night.act());
+        let (parts, views) = ([Part::of(&night), Part::of(&night)], [keyspace.views(), keyspace.views()]);
+        let begin =
+            |who: usize| Following::begin(&parts[who], Folding::into(Arc::clone(&views[who]) as _)).expect("begins");
+        (0..SHARDS).for_each(|shard| parts[usize::from(shard % 2)].has(ShardId(shard), true));
+        let mut nodes = [begin(0), begin(1)];
+        for _ in 0..16 {
+            let who = chance.below(2) as usize;
+            if chance.below(3) == 0 {
+                let shard = ShardId(chance.below(u64::from(SHARDS)) as u16);
+                parts[who].has(shard, true);
+                parts[1 - who].has(shard, false);
+            }
+            if chance.below(3) > 0 && nodes[who].shards_have_moved(&parts[who]) {
+                nodes[who] = begin(who);
+            }
+            match nodes[who].step(Portion { weight: 1 + chance.below(60) as usize, time: Duration::MAX }) {
+                Ok(_) => {}
+                Err(ViewsError::NotNext) => {
+                    too_late += 1;
+                    nodes[who] = begin(who);
+                }
+                Err(why) => panic!("{why}"),
+            }
+        }
+        for who in [0, 1] {
+            let mut node = begin(who);
+            while !node.step(Portion { weight: 500, time: Duration::MAX }).expect("follows").at_end {}
+        }
+        drop(nodes);
+        let views = keyspace.views();
+        assert_eq!(views.followed().unwrap().unwrap().cursor, night.journal.end());
+        night.check(&*views);
+    }
+    assert!(too_late > 0, "nobody wrote what was not its own any more");
 }

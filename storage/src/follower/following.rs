@@ -34,6 +34,10 @@ pub struct Following<T: Target> {
     followed: Followed,
     /// Up to where it is written.
     written: Cursor,
+    /// Which shards' records are taken in; the others are taken in elsewhere ([`Target::is_shared`]).
+    mine: Vec<bool>,
+    /// How far those are.
+    others: Cursor,
 }
 
 impl<T: Target> Following<T> {
@@ -43,30 +47,79 @@ impl<T: Target> Following<T> {
     /// [`Mismatch`] if the target has followed another journal than this, be it an older or newer copy of it; otherwise
     /// what target and journal say.
     pub fn begin<S: Records + ?Sized>(source: &S, mut target: T) -> Result<Self, T::Error> {
-        let end = source.end();
-        let followed = target.followed()?.unwrap_or_else(|| Followed::nothing(end.shards()));
-        if followed.cursor.shards() != end.shards() {
-            return Err(JournalError::WrongShards { found: end.shards(), asked: followed.cursor.shards() }.into());
+        // Before the store is asked: whoever had a shard before has written all that it will by now.
+        let mine = mine(source, target.is_shared());
+        let mut followed = target.followed()?.unwrap_or_else(|| Followed::nothing(source.shards()));
+        let (end, others) = (source.end(), followed.cursor.clone());
+        if others.shards() != end.shards() {
+            return Err(JournalError::WrongShards { found: end.shards(), asked: others.shards() }.into());
         }
+        let mut from = Cursor::start(end.shards());
+        followed.cursor = Cursor::start(end.shards());
         for shard in (0..end.shards()).map(ShardId) {
-            let (at, end) = (followed.cursor.get(shard).0, end.get(shard).0);
-            if at > end {
-                return Err(Mismatch::Ahead { shard, at, end }.into());
+            let (at, end) = (others.get(shard), end.get(shard));
+            let is_mine = mine[usize::from(shard.0)];
+            if at > end && is_mine {
+                return Err(Mismatch::Ahead { shard, at: at.0, end: end.0 }.into());
             }
+            // Another node may have read further than this one.
+            followed.cursor.advance(shard, at.min(end));
+            from.advance(shard, if is_mine { at } else { end });
         }
-        if let Some(last) = &followed.last
+        if let Some(last) = followed.last.as_ref().filter(|last| last.position < end.get(last.shard))
             && !recognises(source, &end, last)?
         {
             return Err(Mismatch::OtherJournal { at: last.position.0 }.into());
         }
-        let reader = source.reader(&followed.cursor)?;
+        let reader = source.reader(&from)?;
         target.begin(&followed);
-        Ok(Self { target, reader, written: followed.cursor.clone(), followed })
+        Ok(Self { target, reader, written: followed.cursor.clone(), followed, mine, others })
     }
 
-    /// How far it is, what was written included.
+    /// Whether shards have come or gone since it began, and are to be taken in by somebody else now.
+    pub fn shards_have_moved<S: Records + ?Sized>(&self, source: &S) -> bool {
+        self.is_shared() && mine(source, true) != self.mine
+    }
+
+    /// Begins again, with the shards that are here now.
+    ///
+    /// # Errors
+    /// As [`Following::begin`].
+    pub fn begin_again<S: Records + ?Sized>(self, source: &S) -> Result<Self, T::Error> {
+        Self::begin(source, self.target)
+    }
+
+    /// Whether others take in the shards that are not here.
+    pub fn is_shared(&self) -> bool {
+        self.target.is_shared()
+    }
+
+    /// Looks how far they are.
+    ///
+    /// # Errors
+    /// What the target says.
+    pub fn observe_others(&mut self) -> Result<(), T::Error> {
+        if self.is_shared()
+            && let Some(followed) = self.target.followed()?
+            && followed.cursor.shards() == self.others.shards()
+        {
+            self.others = followed.cursor;
+        }
+        Ok(())
+    }
+
+    /// How far it is, what was written included. Of shards that others take in, how far they were at the beginning.
     pub fn followed(&self) -> &Followed {
         &self.followed
+    }
+
+    /// How far everybody is, as far as is known.
+    pub fn reached(&self) -> Cursor {
+        let shards = (0..self.others.shards()).map(ShardId);
+        Cursor::of(shards.map(|shard| {
+            let of = if self.mine[usize::from(shard.0)] { &self.followed.cursor } else { &self.others };
+            of.get(shard)
+        }))
     }
 
     /// Lets the target look at whatever else is due.
@@ -86,6 +139,9 @@ impl<T: Target> Following<T> {
                 at_end = true;
                 break;
             };
+            if !self.mine[usize::from(entry.shard.0)] {
+                continue;
+            }
             let taken = self.target.add(&entry)?;
             (events, weight) = (events + taken.events, weight + taken.weight);
             self.followed.last = Some(LastRecord::of(&entry));
@@ -94,7 +150,11 @@ impl<T: Target> Following<T> {
             }
         }
         // Shards that have written nothing need not be looked at again up to here.
-        self.reader.passed(&mut self.followed.cursor);
+        let mut passed = self.followed.cursor.clone();
+        self.reader.passed(&mut passed);
+        for shard in (0..passed.shards()).map(ShardId).filter(|shard| self.mine[usize::from(shard.0)]) {
+            self.followed.cursor.advance(shard, passed.get(shard));
+        }
         let wrote = self.followed.cursor != self.written;
         if wrote {
             self.target.write(&self.followed)?;
@@ -110,6 +170,11 @@ impl<T: Target> Following<T> {
     pub fn flush(&mut self) -> Result<(), T::Error> {
         self.target.flush()
     }
+}
+
+/// Which shards' records are to be taken in here.
+fn mine<S: Records + ?Sized>(source: &S, shared: bool) -> Vec<bool> {
+    (0..source.shards()).map(|shard| !shared || source.is_here(ShardId(shard))).collect()
 }
 
 /// Whether the last record that was taken in is where it was.

@@ -5,7 +5,7 @@ use super::*;
 use crate::journal::Records;
 use crate::projector::Folding;
 use crate::testing::faults::{Chance, FaultDisk, Faults};
-use crate::testing::night::{Night, SHARDS};
+use crate::testing::night::{Night, Part, SHARDS};
 use crate::testing::views::Subject as _;
 use crate::views::contract::Embedded;
 
@@ -226,4 +226,122 @@ fn a_journal_that_is_not_the_one_is_told_and_nothing_is_done() {
     let why = Following::begin(&*other.journal, Letters::on(&disk, &sent)).err().expect("refused");
     assert!(matches!(why, LettersError::Mismatch(_)), "{why}");
     assert_eq!(sent.lock().unwrap().len(), already);
+}
+
+/// What several nodes keep together: which records were taken in, and how far each shard is.
+#[derive(Default)]
+struct Together {
+    at: Option<Cursor>,
+    taken: Vec<(ShardId, Position)>,
+}
+
+/// One node's hand on it.
+struct Hand {
+    together: Arc<Mutex<Together>>,
+    from: Cursor,
+    batch: Vec<(ShardId, Position)>,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum HandError {
+    #[error("somebody else has written")]
+    NotNext,
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    #[error(transparent)]
+    Mismatch(#[from] Mismatch),
+}
+
+impl Target for Hand {
+    type Error = HandError;
+    const THREAD: &'static str = "hand";
+    const WHO: &'static str = "hands";
+    const CAN_BEGIN_ANEW: bool = false;
+
+    fn followed(&self) -> Result<Option<Followed>, HandError> {
+        Ok(self.together.lock().unwrap().at.clone().map(|cursor| Followed { cursor, last: None }))
+    }
+    fn is_shared(&self) -> bool {
+        true
+    }
+    fn begin(&mut self, from: &Followed) {
+        self.from.clone_from(&from.cursor);
+        self.batch.clear();
+    }
+    fn add(&mut self, entry: &Entry<'_>) -> Result<Taken, HandError> {
+        self.batch.push((entry.shard, entry.position));
+        Ok(Taken { events: 1, weight: 1 })
+    }
+    fn write(&mut self, followed: &Followed) -> Result<(), HandError> {
+        let mut together = self.together.lock().unwrap();
+        let mut at = together.at.clone().unwrap_or_else(|| Cursor::start(SHARDS));
+        for shard in (0..SHARDS).map(ShardId) {
+            let (from, to) = (self.from.get(shard), followed.cursor.get(shard));
+            if from != to && at.get(shard) != from {
+                return Err(HandError::NotNext);
+            }
+            if from != to {
+                at.advance(shard, to);
+            }
+        }
+        together.at = Some(at);
+        together.taken.append(&mut self.batch);
+        self.from.clone_from(&followed.cursor);
+        Ok(())
+    }
+    fn flush(&mut self) -> Result<(), HandError> {
+        Ok(())
+    }
+}
+
+/// Two nodes write into one store, each the shards that it has, which change hands while they do; one that has lost a shard
+/// may not know it yet.
+#[test]
+fn nodes_with_one_store_take_in_each_record_once_whoever_has_the_shard() {
+    let (mut too_late, mut moved) = (0, 0);
+    for seed in 0..20 {
+        let (mut night, mut chance, together) = (Night::new(seed), Chance(seed), Arc::<Mutex<Together>>::default());
+        for _ in 0..6 {
+            (0..chance.below(8)).for_each(|_| night.act());
+            let parts = [Part::of(&night), Part::of(&night)];
+            let hand = || Hand { together: Arc::clone(&together), from: Cursor::start(SHARDS), batch: Vec::new() };
+            (0..SHARDS).for_each(|shard| parts[usize::from(shard % 2)].has(ShardId(shard), true));
+            let mut nodes: Vec<_> = parts.iter().map(|part| Following::begin(part, hand()).unwrap()).collect();
+            for _ in 0..40 {
+                let who = chance.below(2) as usize;
+                if chance.below(4) == 0 {
+                    let shard = ShardId(chance.below(u64::from(SHARDS)) as u16);
+                    parts[who].has(shard, true);
+                    parts[1 - who].has(shard, false);
+                    moved += 1;
+                }
+                // Now and then it acts before it has looked.
+                if chance.below(3) > 0 && nodes[who].shards_have_moved(&parts[who]) {
+                    nodes[who] = Following::begin(&parts[who], hand()).unwrap();
+                }
+                let portion = Portion { weight: 1 + chance.below(5) as usize, time: Duration::MAX };
+                match nodes[who].step(portion) {
+                    Ok(_) => nodes[who].observe_others().unwrap(),
+                    Err(HandError::NotNext) => {
+                        too_late += 1;
+                        nodes[who] = Following::begin(&parts[who], hand()).unwrap();
+                    }
+                    Err(why) => panic!("seed {seed}: {why}"),
+                }
+            }
+            for who in [0, 1] {
+                let mut node = Following::begin(&parts[who], hand()).unwrap();
+                while !node.step(Portion { weight: 50, time: Duration::MAX }).unwrap().at_end {}
+                nodes[who] = node;
+            }
+            nodes[0].observe_others().unwrap();
+            assert_eq!(nodes[0].reached(), night.journal.end(), "seed {seed}: it knows how far the other is");
+        }
+        let mut taken = together.lock().unwrap().taken.clone();
+        taken.sort_unstable();
+        let all = all_of(&night).into_iter().enumerate();
+        let all = all.flat_map(|(shard, at)| at.into_iter().map(move |at| (ShardId(shard as u16), at)));
+        assert_eq!(taken, all.collect::<Vec<_>>(), "seed {seed}");
+    }
+    assert!(moved > 500 && too_late > 5, "{moved} moves, {too_late} writes that came too late");
 }

@@ -410,6 +410,10 @@ impl Records for KafkaJournal {
     fn records_between(&self, from: &Cursor, to: &Cursor) -> u64 {
         self.shared.records_between(from, to)
     }
+
+    fn is_here(&self, shard: ShardId) -> bool {
+        self.shared.lane(shard).state().owner.owns()
+    }
 }
 
 impl Records for Opened {

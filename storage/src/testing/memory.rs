@@ -259,6 +259,10 @@ impl Records for MemoryJournal {
     fn records_between(&self, from: &Cursor, to: &Cursor) -> u64 {
         records_between(from, to)
     }
+
+    fn is_here(&self, shard: ShardId) -> bool {
+        self.log.state().claims[usize::from(shard.0)].owner == Some(self.number)
+    }
 }
 
 /// A [`MemoryLog`] of which a journal can be started.

@@ -7,6 +7,7 @@ mod terminals;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use engine::command::{AdminAction, AdminAnswer, AdminCommand, Answer, Command};
 use engine::gates::command::{
@@ -23,7 +24,7 @@ use engine::model::time::{Calendar, MINUTE_MS, Timestamp};
 use engine::shard::{Shard, Step};
 use engine::view::{Query, View};
 
-use crate::journal::{Journal as _, Position, Sink};
+use crate::journal::{Cursor, Journal as _, JournalError, Position, Reader, Records, Sink};
 use crate::testing::faults::Chance;
 use crate::testing::memory::{MemoryJournal, MemoryLog};
 use crate::views::gates::{AccessEntry, AccessLog, CountPosition, Counts, Tally, TicketRow, Tickets};
@@ -517,4 +518,44 @@ fn pages<P: Copy + std::fmt::Debug, R: PartialEq + std::fmt::Debug>(
     backwards.reverse();
     assert_eq!(forwards, backwards, "the same from both ends");
     forwards
+}
+
+/// The night's journal as one of several nodes sees it, of which each has some of the shards.
+pub struct Part<'n> {
+    journal: &'n MemoryJournal,
+    here: [AtomicBool; SHARDS as usize],
+}
+
+impl<'n> Part<'n> {
+    /// It has no shard yet.
+    pub fn of(night: &'n Night) -> Self {
+        Self { journal: &night.journal, here: Default::default() }
+    }
+
+    /// A shard comes to this node, or goes.
+    pub fn has(&self, shard: ShardId, here: bool) {
+        self.here[usize::from(shard.0)].store(here, Ordering::Relaxed);
+    }
+}
+
+impl Records for Part<'_> {
+    fn shards(&self) -> u16 {
+        SHARDS
+    }
+
+    fn end(&self) -> Cursor {
+        self.journal.end()
+    }
+
+    fn reader(&self, from: &Cursor) -> Result<Box<dyn Reader>, JournalError> {
+        self.journal.reader(from)
+    }
+
+    fn records_between(&self, from: &Cursor, to: &Cursor) -> u64 {
+        self.journal.records_between(from, to)
+    }
+
+    fn is_here(&self, shard: ShardId) -> bool {
+        self.here[usize::from(shard.0)].load(Ordering::Relaxed)
+    }
 }

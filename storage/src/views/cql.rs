@@ -29,6 +29,11 @@
 //! shard was followed. So a projector that was stopped, and of which another has taken over, sets nothing back when it wakes
 //! up; and what it had written ahead of its position stays, and is passed over. The position is a row for each shard too.
 //!
+//! **Each node writes the shards that are its own,** and goes on from the position of one that comes to it. While a shard
+//! moves, two may write it: what a row is at a position does not depend on who wrote it. If one of them finds the read models
+//! damaged, it empties them, and the others notice that theirs is not the position where they were, and begin anew too; what
+//! one of them writes within the very moment of emptying is found by the samples that are compared with the journal.
+//!
 //! Answers are no snapshots: a page that is read while a batch is written may have a part of it already.
 
 use std::collections::BTreeMap;
@@ -166,13 +171,17 @@ impl CqlViews {
         Ok(Some(Followed { cursor: Cursor::of(positions), last }))
     }
 
-    async fn write_position(&self, Followed { cursor, last }: &Followed) -> Result<(), ViewsError> {
+    /// Of the shards that the batch has something of. The others' rows are there as well, for whoever counts the shards; at
+    /// the beginning of time, where they change nothing.
+    async fn write_position(&self, batch: &Batch) -> Result<(), ViewsError> {
+        let Followed { cursor, last } = &batch.followed;
         let shards = (0..cursor.shards()).map(ShardId);
         let all = shards.clone().map(|shard| timestamp(cursor, shard)).fold(0, i64::saturating_add);
         let positions = shards.map(|shard| {
-            let at = cursor.get(shard).0.to_be_bytes().to_vec();
+            let is_here = moved(batch).any(|moved| moved == shard);
+            let (at, timestamp) = if is_here { (cursor.get(shard).0, timestamp(cursor, shard)) } else { (0, 0) };
             // Padded, so that names sort as shards do.
-            (format!("{FOLLOWED}{:05}", shard.0), at, timestamp(cursor, shard))
+            (format!("{FOLLOWED}{:05}", shard.0), at.to_be_bytes().to_vec(), timestamp)
         });
         // Any record that was taken in will do, so it does not matter whose is kept.
         let last = last.map(|last| ("last".to_owned(), write(&last), all));
@@ -188,7 +197,8 @@ impl CqlViews {
     async fn prepare_batch(&self, batch: &Batch) -> Result<Writes, ViewsError> {
         let at = self.position().await?;
         let fresh = at.is_none();
-        if at.map_or_else(|| Followed::nothing(batch.from.shards()).cursor, |at| at.cursor) != batch.from {
+        let at = at.map_or_else(|| Cursor::start(batch.from.shards()), |at| at.cursor);
+        if at.shards() != batch.from.shards() || moved(batch).any(|shard| at.get(shard) != batch.from.get(shard)) {
             return Err(ViewsError::NotNext);
         }
         if fresh {
@@ -200,7 +210,7 @@ impl CqlViews {
     /// The position last.
     async fn write_prepared(&self, writes: Writes, batch: &Batch) -> Result<(), ViewsError> {
         self.store.write(writes, &batch.followed.cursor).await?;
-        self.write_position(&batch.followed).await
+        self.write_position(batch).await
     }
 
     /// Answers a question on this thread.
@@ -210,11 +220,24 @@ impl CqlViews {
     }
 }
 
+/// The shards that a batch has something of.
+fn moved(batch: &Batch) -> impl Iterator<Item = ShardId> {
+    let (from, to) = (&batch.from, &batch.followed.cursor);
+    (0..from.shards()).map(ShardId).filter(|shard| from.get(*shard) != to.get(*shard))
+}
+
 impl Views for CqlViews {
     fn followed(&self) -> Result<Option<Followed>, ViewsError> {
-        // Whoever asks goes on from there, whatever was written behind it before.
-        self.store.forget_buckets();
         self.cql.wait(self.position())
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    fn begin(&self) {
+        // Whatever was written behind the position before.
+        self.store.forget_buckets();
     }
 
     fn write(&self, batch: &Batch) -> Result<(), ViewsError> {
