@@ -27,6 +27,6 @@ mod supervisor;
 
 pub use folder::Folder;
 pub use host::Standing;
-pub use node::{Health, Node, NodeConfig, PlacementError, Recovered, StartError, Stores, Time};
+pub use node::{Health, Node, NodeConfig, PlacementError, Prepared, Recovered, StartError, Stores, Time};
 pub use peers::{Answers, Parcel, Peers, Replies, Whereabouts};
 pub use reply::{Answered, Busy, DeviceReply, Inbox, TerminalInbox, TerminalReply, TurnedAway};

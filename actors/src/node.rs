@@ -17,7 +17,7 @@ use engine::view::Notice;
 use ractor::{Actor, ActorRef};
 use storage::journal::{Cursor, Journal, JournalError, OpenedJournal, Position};
 use storage::snapshots::{SnapshotError, Snapshots};
-use tokio::sync::{broadcast, oneshot};
+use tokio::sync::{broadcast, oneshot, watch};
 
 use crate::clock::{LOOK_EVERY, NodeClock, SystemClock};
 use crate::host::{Acks, Control, Link, ShardActor, Standing};
@@ -67,6 +67,7 @@ struct Inner {
     stopping: AtomicBool,
     clock: Arc<NodeClock>,
     notices: broadcast::Sender<Notice>,
+    losses: Arc<watch::Sender<()>>,
     journal: Arc<dyn Journal>,
     snapshots: Arc<dyn Snapshots>,
     shadows: Shadows,
@@ -118,7 +119,7 @@ impl From<SnapshotError> for StartError {
     }
 }
 
-pub use placement::PlacementError;
+pub use placement::{PlacementError, Prepared};
 
 /// How the node is.
 #[derive(Clone, Debug)]
@@ -181,7 +182,8 @@ impl Node {
         (0..shards).map(ShardId).filter(|id| here(*id)).for_each(|id| {
             links[usize::from(id.0)].expect().expect("nobody else takes it up");
         });
-        let acks = Acks { links: Arc::clone(&links), failed: Arc::clone(&failed) };
+        let losses = Arc::new(watch::Sender::new(()));
+        let acks = Acks { links: Arc::clone(&links), failed: Arc::clone(&failed), losses: Arc::clone(&losses) };
         let journal = journal.start(Arc::new(acks))?;
 
         let context = SupervisorContext {
@@ -265,6 +267,7 @@ impl Node {
             stopping: AtomicBool::new(false),
             clock,
             notices,
+            losses,
             journal,
             snapshots,
             arbiters,

@@ -57,10 +57,15 @@ impl Recovering {
 
     /// One shard, replayed to the journal's end; and how many events that took.
     pub(crate) fn run_to_the_end(mut self, journal: &dyn Records, id: ShardId) -> Result<(Shard, u64), RecoverError> {
-        let mut reader = self.reader(&journal.end(), |from| journal.reader(from))?;
-        while !self.replay(&mut *reader, u64::MAX)? {}
+        self.replay_all(journal)?;
         let (shard, _) = self.take(id).expect("one was wanted");
         Ok((shard, self.events))
+    }
+
+    fn replay_all(&mut self, journal: &dyn Records) -> Result<(), RecoverError> {
+        let mut reader = self.reader(&journal.end(), |from| journal.reader(from))?;
+        while !self.replay(&mut *reader, u64::MAX)? {}
+        Ok(())
     }
 
     /// The wanted shards as their newest snapshots have them; empty where there is none. `end` is the journal's: a
@@ -162,6 +167,17 @@ pub(crate) fn replay_one(shard: &mut Shard, entry: &Entry<'_>) -> Result<(u64, P
 pub fn one(journal: &dyn Records, snapshots: &dyn Snapshots, id: ShardId) -> Result<Shard, RecoverError> {
     let recovering = Recovering::from_snapshots(snapshots, &journal.end(), |shard| shard == id)?;
     Ok(recovering.run_to_the_end(journal, id)?.0)
+}
+
+/// The same, to go on from: with the first position that it lacks.
+pub(crate) fn so_far(
+    journal: &dyn Records,
+    snapshots: &dyn Snapshots,
+    id: ShardId,
+) -> Result<(Shard, Position), RecoverError> {
+    let mut recovering = Recovering::from_snapshots(snapshots, &journal.end(), |shard| shard == id)?;
+    recovering.replay_all(journal)?;
+    Ok(recovering.take(id).expect("one was wanted"))
 }
 
 /// The same from a state that lacks the records from a position on: a shadow's. Also how many events that took.

@@ -61,6 +61,11 @@ impl Shadows {
         self.kept.shards().remove(&shard)
     }
 
+    /// Whether there is one of a shard.
+    pub(crate) fn has(&self, shard: ShardId) -> bool {
+        self.kept.shards().contains_key(&shard)
+    }
+
     /// Of which shards there are shadows, and to which position they have come.
     pub(crate) fn positions(&self) -> Vec<(ShardId, Position)> {
         self.kept.shards().iter().map(|(id, (_, next))| (*id, *next)).collect()

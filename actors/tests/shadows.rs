@@ -5,7 +5,7 @@ mod common;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actors::{Node, NodeConfig, Stores, recover};
+use actors::{Node, NodeConfig, Standing, Stores, recover};
 use common::terminal::*;
 use engine::model::ids::{ShardId, WalletId};
 use storage::testing::memory::{MemoryLog, MemorySnapshots, OpenedMemory};
@@ -95,4 +95,34 @@ async fn no_more_shadows_are_kept_than_asked_for_and_none_of_what_is_here() {
     first.stop().await;
     second.stop().await;
     assert_eq!(second.shadows().len(), 2, "they stand still, and nobody needs them");
+}
+
+#[tokio::test]
+async fn a_shard_is_made_ready_while_another_node_still_serves_it() {
+    let log = MemoryLog::new(SHARDS);
+    let (first, second) = (node(&log, 1, 0), node(&log, 2, 0));
+    takes_all(&log, &first, 1).await;
+    let mut ready = Vec::new();
+    for shard in [0, 1].map(ShardId) {
+        ready.push((shard, second.prepare(shard).await.expect("it may look")));
+    }
+    some_credit(&first, &wallets(SHARDS, 8)).await;
+    for shard in [2, 3].map(ShardId) {
+        ready.push((shard, second.prepare(shard).await.expect("it may look")));
+    }
+    let mut losses = first.losses();
+    for (shard, ready) in ready {
+        assert_eq!(first.standing(shard), Standing::Serving, "nobody has noticed");
+        log.claim(shard, 2);
+        assert!(losses.has_changed().unwrap() && matches!(first.standing(shard), Standing::Lost(_)));
+        losses.mark_unchanged();
+        let events = second.take_up_prepared(ready).await.expect("it is its own").events;
+        assert_eq!(events == 0, shard.0 >= 2, "what was written since is left to replay, and no more: {events}");
+        let taken = second.give_up(shard).await.unwrap().expect("at rest");
+        let from_zero = recover::one(&*second.journal(), &MemorySnapshots::new(), shard).unwrap();
+        assert_eq!(taken.state_hash(), from_zero.state_hash());
+        assert!(first.prepare(shard).await.is_err(), "nobody gets ready for what he has not given up");
+    }
+    first.stop().await;
+    second.stop().await;
 }

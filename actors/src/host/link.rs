@@ -10,6 +10,7 @@ use engine::model::ids::ShardId;
 use engine::model::rejection::Rejection;
 use engine::model::time::Timestamp;
 use storage::journal::{Position, Sink};
+use tokio::sync::watch;
 
 use super::{Control, GiveUp, ReplyTo, ShardActor, Submit};
 use crate::inbox::ShardInbox;
@@ -267,6 +268,7 @@ impl Link {
 pub(crate) struct Acks {
     pub(crate) links: Arc<[Arc<Link>]>,
     pub(crate) failed: Arc<AtomicBool>,
+    pub(crate) losses: Arc<watch::Sender<()>>,
 }
 
 impl Sink for Acks {
@@ -290,7 +292,8 @@ impl Sink for Acks {
     }
 
     fn lost(&self, shard: ShardId, why: &str) {
-        tracing::error!(shard = shard.0, why, "the journal has lost a shard; it is down here");
+        tracing::debug!(shard = shard.0, why, "the journal has lost a shard; it is down here");
         self.links[usize::from(shard.0)].take_down(Standing::Lost(why.to_owned()));
+        self.losses.send_replace(());
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use engine::model::ids::ShardId;
 use engine::shard::Shard;
 use storage::journal::Position;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::{Node, Recovered, warn_if_ahead};
 use crate::host::{Control, GiveUp, Link, Standing};
@@ -36,6 +36,9 @@ pub enum PlacementError {
     Stopping,
 }
 
+/// A shard that is to be taken up, as far as it is ready: what has a shadow needs nothing more.
+pub struct Prepared(ShardId, Option<(Shard, Position)>);
+
 impl Node {
     /// How a shard stands here.
     ///
@@ -52,12 +55,40 @@ impl Node {
     /// # Errors
     /// [`PlacementError`]: it is here, or cannot be recovered, or was lost again meanwhile.
     pub async fn take_up(&self, shard: ShardId) -> Result<Recovered, PlacementError> {
+        self.take_up_prepared(Prepared(shard, None)).await
+    }
+
+    /// Gets ready to take up a shard that another node still serves, so that only what that one writes in the meantime is
+    /// left to replay once the journal has fenced it for this node.
+    ///
+    /// # Errors
+    /// [`PlacementError`]: it is here, or cannot be recovered.
+    pub async fn prepare(&self, shard: ShardId) -> Result<Prepared, PlacementError> {
+        let standing = self.standing(shard);
+        if standing != Standing::Elsewhere {
+            return Err(PlacementError::Standing { shard, standing });
+        }
+        if self.0.shadows.has(shard) {
+            return Ok(Prepared(shard, None));
+        }
+        let inner = Arc::clone(&self.0);
+        let so_far =
+            tokio::task::spawn_blocking(move || recover::so_far(&*inner.journal, &*inner.snapshots, shard)).await;
+        Ok(Prepared(shard, Some(so_far.map_err(|_| PlacementError::Panicked(shard))??)))
+    }
+
+    /// As [`Node::take_up`], from what [`Node::prepare`] has got ready.
+    ///
+    /// # Errors
+    /// As [`Node::take_up`].
+    pub async fn take_up_prepared(&self, prepared: Prepared) -> Result<Recovered, PlacementError> {
+        let Prepared(shard, so_far) = prepared;
         let (arriving, began) = (self.expect(shard)?, Instant::now());
         let inner = Arc::clone(&self.0);
         let recovering = tokio::task::spawn_blocking(move || {
             let (journal, snapshots) = (&*inner.journal, &*inner.snapshots);
-            match inner.shadows.take(shard) {
-                Some(shadow) => recover::from_shadow(journal, shadow),
+            match inner.shadows.take(shard).or(so_far) {
+                Some(so_far) => recover::from_shadow(journal, so_far),
                 None => Recovering::from_snapshots(snapshots, &journal.end(), |id| id == shard)?
                     .run_to_the_end(journal, shard),
             }
@@ -65,6 +96,11 @@ impl Node {
         let (state, events) = recovering.await.map_err(|_| PlacementError::Panicked(shard))??;
         arriving.arrive(state).await?;
         Ok(Recovered { events, took: began.elapsed() })
+    }
+
+    /// Changes each time the journal has lost a shard that was here.
+    pub fn losses(&self) -> watch::Receiver<()> {
+        self.0.losses.subscribe()
     }
 
     /// Of which shards that are elsewhere there is a shadow here, and to which position of the journal it has come.

@@ -6,10 +6,12 @@
 //!
 //! Opening checks the topic (`kafka/topic.rs`), reads it to its end, claims every shard and reads through the claims; then it is
 //! known what lies in it and that nobody else's writes count any more. [`KafkaJournal::claim`] does the same for single shards
-//! of a running journal that were lost.
+//! of a running journal: those that were lost, or that another node had. With [`Options::claim_all`] off, opening claims none.
+//! Which node should have which shard is a matter of its consumer group (`kafka/group.rs`).
 //!
 //! A position is an offset. Offsets of claims and heartbeats hold no record; the end of a shard is behind its last one.
 
+pub mod group;
 mod lane;
 pub mod offline;
 mod options;
@@ -103,7 +105,7 @@ impl Line {
     }
 }
 
-/// A journal on Kafka that owns its shards and knows their ends, and takes no records yet.
+/// A journal on Kafka that knows where its shards end, owns all of them or none, and takes no records yet.
 pub struct Opened(KafkaJournal);
 
 impl Opened {
@@ -121,6 +123,8 @@ impl Opened {
 pub struct KafkaJournal {
     shared: Arc<Shared>,
     line: Arc<Line>,
+    /// Follows every partition, on a thread of its own; others may ask it where they end.
+    tail: Arc<BaseConsumer>,
     threads: Mutex<Option<Threads>>,
 }
 
@@ -142,7 +146,8 @@ const ROUND: Duration = Duration::from_millis(100);
 const CLAIMS_MAX: usize = 3;
 
 impl KafkaJournal {
-    /// Opens the journal: checks the topic or creates it, reads it, and takes over its shards, whoever owned them before.
+    /// Opens the journal: checks the topic or creates it, reads it, and takes over its shards, whoever owned them before, unless
+    /// [`Options::claim_all`] is off.
     ///
     /// # Errors
     /// [`JournalError::Unreachable`], [`JournalError::Topic`], [`JournalError::WrongShards`], [`JournalError::Empty`],
@@ -159,7 +164,7 @@ impl KafkaJournal {
         let shared = Arc::new(Shared::new(options));
         let options = &shared.options;
         let line = Arc::new(Line::new(&shared)?);
-        let consumer: BaseConsumer = options.consumer().create().map_err(client)?;
+        let consumer: Arc<BaseConsumer> = Arc::new(options.consumer().create().map_err(client)?);
         let mut partitions = TopicPartitionList::new();
         for shard in 0..options.shards {
             let from = rdkafka::Offset::Offset(0);
@@ -177,7 +182,7 @@ impl KafkaJournal {
                 .map_err(fault)?
         };
         let tail = {
-            let (shared, stopped) = (Arc::clone(&shared), Arc::clone(&stop));
+            let (shared, stopped, consumer) = (Arc::clone(&shared), Arc::clone(&stop), Arc::clone(&consumer));
             let tail = thread::Builder::new().name("journal-tail".into()).spawn(move || {
                 follow(&shared, &consumer, &stopped);
                 shared.tail_has_stopped();
@@ -185,19 +190,35 @@ impl KafkaJournal {
             tail.inspect_err(|_| stop.deliveries.store(true, Ordering::Relaxed)).map_err(fault)?
         };
         let threads = Mutex::new(Some(Threads { deliveries, tail, stop }));
-        let journal = Self { shared, line, threads };
-        journal.claim_all(&(0..journal.shards()).map(ShardId).collect::<Vec<_>>())?;
+        let journal = Self { shared, line, tail: consumer, threads };
+        let all: Vec<ShardId> = (0..journal.shards()).map(ShardId).collect();
+        if journal.shared.options.claim_all {
+            journal.claim_each(&all)?;
+        } else {
+            for (shard, end) in topic::ends_of(&journal.shared.options, &journal.tail, all.into_iter())? {
+                journal.shared.wait_for_tail(journal.shared.lane(shard), end)?;
+            }
+        }
         Ok(Opened(journal))
     }
 
-    /// Takes over one shard that was lost, and says where its records end: replay up to there, then hand records over again.
-    /// Blocks for some round trips, and up to the time a write may take if writes of this process are still under way.
+    /// Takes over one shard, whoever owned it before, and says where its records end: replay up to there, then hand records
+    /// over. Blocks for some round trips, and up to the time a write may take if writes of this process are still under way.
+    /// Several threads may claim at once, each another shard.
     ///
     /// # Errors
     /// As [`KafkaJournal::open`].
     pub fn claim(&self, shard: ShardId) -> Result<Position, JournalError> {
-        self.claim_all(&[shard])?;
+        self.claim_each(&[shard])?;
         Ok(self.end().get(shard))
+    }
+
+    /// Whether this journal owns a shard, as far as it knows. From memory.
+    ///
+    /// # Panics
+    /// If the journal has no such shard.
+    pub fn owns(&self, shard: ShardId) -> bool {
+        self.shared.lane(shard).state().owner.owns()
     }
 
     /// Who has a shard, as the log says it: whoever made the valid claim, as far as the tail has come. `None`: nobody has
@@ -217,7 +238,14 @@ impl KafkaJournal {
         self.shared.lane(shard).state().owner.fold().epoch()
     }
 
-    fn claim_all(&self, shards: &[ShardId]) -> Result<(), JournalError> {
+    /// Whether another process that says it is this node has written of late.
+    pub fn has_twin(&self) -> bool {
+        self.shared.has_twin()
+    }
+
+    /// Takes over these, at the cost of one: what is asked and written of them is under way at the same time. What cannot be
+    /// had keeps no other from being taken over; the first reason is the error.
+    fn claim_each(&self, shards: &[ShardId]) -> Result<(), JournalError> {
         let claimed = self.try_to_claim(shards);
         shards.iter().for_each(|shard| self.shared.lane(*shard).state().claiming = false);
         claimed
@@ -225,12 +253,14 @@ impl KafkaJournal {
 
     fn try_to_claim(&self, shards: &[ShardId]) -> Result<(), JournalError> {
         let options = &self.shared.options;
-        let (began, mut claims) = (Instant::now(), 0);
+        let member = options.member.as_ref().map(Member::encode).unwrap_or_default();
+        let began = Instant::now();
+        let (mut claims, mut ended) = (0, Ok(()));
+        let mut wanted: Vec<&Lane> = shards.iter().map(|shard| self.shared.lane(*shard)).collect();
         loop {
-            let wanted: Vec<&Lane> = shards.iter().map(|shard| self.shared.lane(*shard)).collect();
-            let wanted: Vec<&Lane> = wanted.into_iter().filter(|lane| !lane.state().owner.owns()).collect();
+            wanted.retain(|lane| !lane.state().owner.owns());
             if wanted.is_empty() {
-                return Ok(());
+                return ended;
             }
             claims += 1;
             self.shared.tell_what_was_lost();
@@ -238,22 +268,26 @@ impl KafkaJournal {
             let producer = self.line.now();
             // What is still under way would lie behind the claim, where only the new incarnation's records may lie.
             let write = Duration::from_millis(u64::from(options.write_timeout_ms) + 1_000);
-            for lane in &wanted {
-                self.shared.wait(lane, write, "earlier writes to end", |state| state.under_way == 0)?;
+            let waiting = Instant::now() + write;
+            let mut waits =
+                |lanes: &mut Vec<&Lane>, patience: Duration, what: &str, until: fn(&lane::State) -> bool| {
+                    let deadline = waiting + patience;
+                    lanes.retain(|lane| {
+                        let left = deadline.saturating_duration_since(Instant::now());
+                        let waited = self.shared.wait(lane, left, what, until);
+                        let holds = waited.is_ok();
+                        ended = std::mem::replace(&mut ended, Ok(())).and(waited);
+                        holds
+                    });
+                };
+            waits(&mut wanted, Duration::ZERO, "earlier writes to end", |state| state.under_way == 0);
+            for (shard, end) in topic::ends_of(options, &self.tail, wanted.iter().map(|lane| lane.shard))? {
+                self.shared.wait_for_tail(self.shared.lane(shard), end)?;
             }
-            let mut ends = Vec::new();
-            for lane in &wanted {
-                ends.push(topic::ends(options, producer.client(), lane.shard)?.1);
-            }
-            for (lane, end) in wanted.iter().zip(ends) {
-                self.shared.wait_for_tail(lane, end)?;
-            }
-            let member = options.member.as_ref().map(Member::encode).unwrap_or_default();
             for lane in &wanted {
                 let mut state = lane.state();
                 if state.owner.is_idle() {
-                    let (header, ticket) = state.owner.claim(incarnation()?);
-                    (state.lost, state.claiming) = (None, true);
+                    let (header, ticket) = state.claim(incarnation()?);
                     if let Err(why) = send(&self.shared, &producer, lane, &mut state, &header, ticket, &member) {
                         let decision = state.owner.failed(ticket, &why.to_string());
                         state.note(decision);
@@ -262,8 +296,9 @@ impl KafkaJournal {
             }
             let settled =
                 |state: &lane::State| state.owner.is_idle() || (state.owner.owns() && state.owner.in_flight() == 0);
+            let round = options.patience() + write;
+            waits(&mut wanted, round, "a claim to be written", settled);
             for lane in &wanted {
-                self.shared.wait(lane, write + options.patience(), "a claim to be written", settled)?;
                 // What an earlier owner had under way may arrive behind the claim. A heartbeat in its place says: not so far.
                 let mut state = lane.state();
                 if state.owner.fold().epoch() > 1
@@ -274,17 +309,19 @@ impl KafkaJournal {
                     state.note(decision);
                 }
             }
-            for lane in &wanted {
-                self.shared.wait(lane, write, "a heartbeat to be written", settled)?;
+            waits(&mut wanted, round + write, "a heartbeat to be written", settled);
+            wanted.retain(|lane| {
                 let mut state = lane.state();
                 // From here on a loss is told.
                 state.claiming &= !state.owner.owns();
                 let over = claims >= CLAIMS_MAX && began.elapsed() > options.patience();
-                if !state.owner.owns() && (over || !state.is_worth_another_claim()) {
+                let is_over = !state.owner.owns() && (over || !state.is_worth_another_claim());
+                if is_over && ended.is_ok() {
                     let why = state.lost.as_ref().map_or_else(String::new, ToString::to_string);
-                    return Err(JournalError::Taken { shard: lane.shard, why });
+                    ended = Err(JournalError::Taken { shard: lane.shard, why });
                 }
-            }
+                !is_over
+            });
         }
     }
 

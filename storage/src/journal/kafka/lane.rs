@@ -13,7 +13,7 @@ use engine::model::ids::ShardId;
 
 use crate::journal::{
     Member,
-    ownership::{Decision, Fold, Owner, Verdict, Why},
+    ownership::{Decision, Fold, Header, Incarnation, Owner, Ticket, Verdict, Why},
 };
 
 /// How much of the newest records stays in memory for followers, in bytes, over all shards: as for the file journal.
@@ -21,6 +21,9 @@ pub(super) const RECENT_BYTES_MAX: usize = 16 << 20;
 /// How many stretches without a record are remembered of a shard: 24 bytes each, so 1.5 MiB. There is one for each claim, and at
 /// most one for each pause between two records.
 const PAUSES_MAX: usize = 65_536;
+/// How many of a shard's own incarnations are known again. An earlier one's last writes may arrive late, but not behind three
+/// claims, each of which waited for the writes before it.
+const OURS_MAX: usize = 4;
 
 pub(super) struct Lane {
     pub(super) shard: ShardId,
@@ -34,6 +37,8 @@ pub(super) struct State {
     pub(super) owner: Owner,
     /// Whom the valid claim names, as far as the tail has come.
     pub(super) member: Option<Arc<Member>>,
+    /// The latest incarnations of this journal, newest last.
+    ours: VecDeque<Incarnation>,
     /// The records of the batches under way, oldest first.
     pub(super) buffers: VecDeque<Vec<u8>>,
     /// How many writes have no report yet, those of earlier incarnations included.
@@ -51,6 +56,21 @@ pub(super) struct State {
 }
 
 impl State {
+    /// Of an idle shard: what to append to own it.
+    pub(super) fn claim(&mut self, incarnation: Incarnation) -> (Header, Ticket) {
+        (self.lost, self.claiming) = (None, true);
+        if self.ours.len() == OURS_MAX {
+            self.ours.pop_front();
+        }
+        self.ours.push_back(incarnation);
+        self.owner.claim(incarnation)
+    }
+
+    /// Whether this journal has written that.
+    pub(super) fn is_ours(&self, incarnation: Incarnation) -> bool {
+        self.ours.contains(&incarnation)
+    }
+
     /// Notes that a shard was lost, to be told by whoever may.
     pub(super) fn note(&mut self, decision: Decision) {
         if let Decision::StepDown(why) = decision {
@@ -81,6 +101,7 @@ impl Lane {
         let state = State {
             owner: Owner::new(shard, Fold::new(shard)),
             member: None,
+            ours: VecDeque::new(),
             buffers: VecDeque::new(),
             under_way: 0,
             last_write: Instant::now(),

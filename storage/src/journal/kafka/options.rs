@@ -17,6 +17,8 @@ pub struct Options {
     pub cluster: String,
     /// Who this process is among the nodes of the cluster; it stands in each of its claims. Default: nobody, it is alone.
     pub member: Option<Member>,
+    /// Whether opening takes over every shard. Default true; if not, it owns none, and takes over those that it is told to.
+    pub claim_all: bool,
     /// How many shards, and partitions. Default 16.
     pub shards: u16,
     /// Whether a missing topic is created. Default false: a wrong address must not look like a new festival.
@@ -49,6 +51,7 @@ impl Options {
             topic: "tapgate.journal".into(),
             cluster: cluster.into(),
             member: None,
+            claim_all: true,
             shards: 16,
             create: false,
             replication: 3,

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::journal::{
     Cursor, JournalError, Position, Reason, Sink,
-    ownership::{Decision, Header, Log, Ticket},
+    ownership::{Decision, Header, Log, Ticket, Verdict, Why},
 };
 
 /// What the client library hands back with the report on a write.
@@ -77,10 +77,19 @@ pub(super) struct Shared {
     failure: OnceLock<String>,
     failures: metrics::Counter,
     losses: metrics::Counter,
+    moves: metrics::Counter,
     /// Held by whoever tells the sink something, so that nothing is acknowledged after a failure.
     telling: Mutex<()>,
     tail_stopped: AtomicBool,
+    opened: Instant,
+    /// When another process last wrote as this node.
+    twin: Mutex<Option<Instant>>,
 }
+
+/// Who writes as this node so long after the journal was opened is no predecessor whose last writes have been under way.
+const PREDECESSOR: Duration = Duration::from_secs(5);
+/// So long after it was last heard of, a twin is forgotten: an idle one is heard of at each of its heartbeats.
+const TWIN_HEARTBEATS: u32 = 3;
 
 impl Shared {
     pub(super) fn new(options: Options) -> Self {
@@ -92,16 +101,23 @@ impl Shared {
         };
         metrics::describe_counter!(
             "tapgate_journal_shards_lost_total",
-            "Shards that another process has taken over, or of which a write has an unknown fate."
+            "Shards of which a write has an unknown fate, or that somebody has taken over who is no node of the cluster."
+        );
+        metrics::describe_counter!(
+            "tapgate_journal_shards_moved_total",
+            "Shards that another node of the cluster has taken over."
         );
         // There before the first one, or an alert could not see them rise.
         let failures = metrics::counter!("tapgate_journal_failures_total");
         let losses = metrics::counter!("tapgate_journal_shards_lost_total");
+        let moves = metrics::counter!("tapgate_journal_shards_moved_total");
         failures.absolute(0);
         losses.absolute(0);
+        moves.absolute(0);
         Self {
             failures,
             losses,
+            moves,
             log: Log::of(&options.cluster),
             options,
             lanes,
@@ -110,6 +126,8 @@ impl Shared {
             failure: OnceLock::new(),
             telling: Mutex::default(),
             tail_stopped: AtomicBool::new(false),
+            opened: Instant::now(),
+            twin: Mutex::default(),
         }
     }
 
@@ -186,6 +204,7 @@ impl Shared {
             .tailed(offset, &header, payload)
             .map_err(|why| JournalError::damaged(&self.place(lane.shard), offset, why.to_string()))?;
         state.has_read(offset, verdict, payload, RECENT_BYTES_MAX / self.lanes.len());
+        self.look_for_a_twin(&state, &header, verdict);
         let lost = matches!(decision, Decision::StepDown(_));
         let claimed = matches!(decision, Decision::Own { .. });
         state.note(decision);
@@ -199,6 +218,27 @@ impl Shared {
             self.tell_what_was_lost();
         }
         Ok(())
+    }
+
+    /// Two processes with one number are found by what they write, each by the other.
+    fn look_for_a_twin(&self, state: &State, header: &Header, verdict: Verdict) {
+        let Some(this) = &self.options.member else { return };
+        let counts = matches!(verdict, Verdict::Record | Verdict::Claimed | Verdict::Heartbeat);
+        let named = state.member.as_ref().is_some_and(|owner| owner.node == this.node);
+        if counts && named && !state.is_ours(header.incarnation()) && self.opened.elapsed() > PREDECESSOR {
+            let before = self.twin.lock().expect("nothing panics under this lock").replace(Instant::now());
+            if before.is_none() {
+                let node = this.node.0;
+                tracing::error!(node, "ANOTHER PROCESS HAS THE SAME NODE NUMBER: give each its own, and restart them");
+            }
+        }
+    }
+
+    pub(super) fn has_twin(&self) -> bool {
+        let heard = TWIN_HEARTBEATS * Duration::from_millis(self.options.heartbeat_ms.into());
+        let mut twin = self.twin.lock().expect("nothing panics under this lock");
+        *twin = twin.filter(|last| last.elapsed() < heard);
+        twin.is_some()
     }
 
     /// Reads a header, or says what lies there instead and what to do.
@@ -231,11 +271,19 @@ impl Shared {
             if state.told {
                 continue;
             }
-            let Some(why) = state.lost.as_ref().map(ToString::to_string) else { continue };
+            let Some(lost) = &state.lost else { continue };
+            let (why, shard) = (lost.to_string(), lane.shard.0);
+            // In a cluster shards move: that another node has taken one over is how they do it.
+            let to = state.member.clone().filter(|_| matches!(lost, Why::Deposed { .. }));
             self.give_up(&mut state);
             drop(state);
-            tracing::error!(shard = lane.shard.0, why, "a shard is lost: nothing more of it is acknowledged");
-            self.losses.increment(1);
+            if let Some(to) = to {
+                tracing::info!(shard, node = to.node.0, "another node has taken a shard over");
+                self.moves.increment(1);
+            } else {
+                tracing::error!(shard, why, "a shard is lost: nothing more of it is acknowledged");
+                self.losses.increment(1);
+            }
             sink.lost(lane.shard, &why);
             // From here on its end counts what others write.
             let mut state = lane.state();

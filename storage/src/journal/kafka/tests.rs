@@ -2,7 +2,7 @@
 //! library's own mock of a broker answers what a real one says too rarely to be waited for.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{BufRead as _, BufReader, Write as _},
     process::{Child, ChildStdout, Command, Stdio},
     sync::{
@@ -19,6 +19,7 @@ use rdkafka::{
     types::{RDKafkaApiKey, RDKafkaRespErr},
 };
 
+use super::group::{Group, SESSION_MS, look};
 use super::offline::Walk;
 use super::*;
 use crate::journal::MEMBER_BYTES_MAX;
@@ -368,6 +369,111 @@ fn a_claim_says_whose_it_is() {
     }
     let unsound = Options { member: Some(Member { node: NodeNo(0), ..member(1).expect("one") }), ..mock.0.clone() };
     assert!(matches!(KafkaJournal::open(unsound).err(), Some(JournalError::Options(why)) if why.contains("number")));
+}
+
+/// A journal that owns nothing knows where everything ends; it takes over what it is told to, one or many at once, and nobody
+/// notices whose shards those are not.
+#[test]
+fn single_shards_are_taken_over_beside_the_others() {
+    let mock = OnMock::new();
+    let member = |node| Some(Member { node: NodeNo(node), peers: format!("n{node}:1"), devices: format!("n{node}:2") });
+    let (sink, told) = Told::new();
+    let first = Options { member: member(1), ..mock.0.clone() };
+    let first = KafkaJournal::open_unchecked(first).expect("opens").start(sink).expect("starts");
+    let write = |journal: &KafkaJournal, told: &mpsc::Receiver<News>, shard: u16| {
+        journal.append(ShardId(shard), b"record".to_vec()).expect("there is room");
+        told.recv_timeout(PATIENCE).expect("told").expect("is durable")
+    };
+    for shard in 0..SHARDS {
+        write(&first, &told, shard);
+    }
+
+    let (sink, told_second) = Told::new();
+    let second = Options { member: member(2), claim_all: false, ..mock.0.clone() };
+    let second = KafkaJournal::open_unchecked(second).expect("opens");
+    assert_eq!(second.end(), first.end(), "it has read all of it");
+    let second = second.start(sink).expect("starts");
+    assert!((0..SHARDS).map(ShardId).all(|shard| !second.owns(shard) && first.owns(shard)));
+    assert_eq!(second.append(ShardId(1), b"not yet".to_vec()).expect_err("not its own").reason, Reason::Failed);
+    assert_eq!((write(&first, &told, 1).0, second.failure()), (ShardId(1), None), "the owner notices nothing");
+
+    assert_eq!(second.claim(ShardId(1)).expect("is claimed"), first.end().get(ShardId(1)));
+    let (shard, why) = told.recv_timeout(PATIENCE).expect("told").expect_err("is lost");
+    assert!(shard == ShardId(1) && why.contains("another process"), "{why}");
+    until("the others stay where they are", || first.owner(ShardId(1)).is_some_and(|owner| owner.node == NodeNo(2)));
+    for shard in (0..SHARDS).map(ShardId) {
+        assert_eq!((first.owns(shard), second.owns(shard)), (shard.0 != 1, shard.0 == 1));
+    }
+    assert_eq!(write(&second, &told_second, 1).0, ShardId(1));
+    assert_eq!(write(&first, &told, 0).0, ShardId(0));
+
+    // From several threads at once, as at a start.
+    std::thread::scope(|scope| {
+        for shard in (0..SHARDS).map(ShardId) {
+            let second = &second;
+            scope.spawn(move || second.claim(shard).expect("is claimed"));
+        }
+    });
+    assert!((0..SHARDS).map(ShardId).all(|shard| second.owns(shard)));
+    for shard in 0..SHARDS {
+        assert_eq!(write(&second, &told_second, shard).0, ShardId(shard), "none was lost by claiming another");
+    }
+    first.close().expect("closes");
+    second.close().expect("closes");
+}
+
+/// Three nodes share the shards out; whoever leaves, or is killed, leaves his to the others; what does not move stays.
+#[test]
+fn a_group_shares_shards_out_among_whoever_is_there() {
+    let Some((brokers, _alone)) = brokers("a_group_shares_shards_out_among_whoever_is_there") else { return };
+    let options = options(&brokers);
+    drop(KafkaJournal::open(options.clone()).expect("creates the topic"));
+    let options = Options { cluster: options.topic.clone(), ..options };
+    let (notify, changes) = mpsc::channel();
+    let join = |node: u32| {
+        let member = Member { node: NodeNo(node), peers: format!("n{node}:1"), devices: format!("n{node}:2") };
+        let notify = Mutex::new(notify.clone());
+        let changed = move || notify.lock().expect("no panic").send(node).unwrap_or_default();
+        Group::join(&Options { member: Some(member), ..options.clone() }, SESSION_MS, changed).expect("joins")
+    };
+    let all: BTreeSet<ShardId> = (0..SHARDS).map(ShardId).collect();
+    let first = join(1);
+    until("one node has all", || first.assigned() == all);
+    assert!(first.has_joined() && changes.try_iter().any(|node| node == 1), "it was told");
+
+    let (second, third) = (join(2), join(3));
+    let nodes = [&first, &second, &third];
+    let shared_out = |nodes: &[&Group]| {
+        let parts: Vec<_> = nodes.iter().map(|node| node.assigned()).collect();
+        let (least, most) = (all.len() / nodes.len(), all.len().div_ceil(nodes.len()));
+        parts.iter().all(|part| (least..=most).contains(&part.len()))
+            && parts.iter().map(BTreeSet::len).sum::<usize>() == all.len()
+            && parts.iter().flatten().copied().collect::<BTreeSet<_>>() == all
+    };
+    until("three nodes do not share", || shared_out(&nodes));
+    let view = look(&options).expect("answers");
+    assert_eq!((view.state.as_str(), view.places), ("Stable", 3));
+    assert_eq!(view.nodes, [NodeNo(1), NodeNo(2), NodeNo(3)]);
+
+    // A node that is drained comes back.
+    let kept = first.assigned();
+    third.want(false);
+    until("the others have not all", || third.assigned().is_empty() && shared_out(&[&first, &second]));
+    assert!(first.assigned().is_superset(&kept), "what need not move stays");
+    third.want(true);
+    until("it has not come back", || shared_out(&nodes));
+
+    // One that ends in order is not waited for.
+    let began = Instant::now();
+    drop(second);
+    until("two have not all", || shared_out(&[&first, &third]));
+    let _ = writeln!(
+        std::io::stderr(),
+        "a group of two has all shards of a third {} ms after it left",
+        began.elapsed().as_millis()
+    );
+    drop((first, third));
+    assert_eq!(look(&options).expect("answers").places, 0, "each has given up its place");
 }
 
 /// The process that the tests below start, pause and kill: it opens the journal, writes without a pause, and says on its

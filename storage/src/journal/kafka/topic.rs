@@ -12,11 +12,12 @@ use std::{
 
 use engine::model::ids::ShardId;
 use rdkafka::{
-    ClientContext,
+    ClientContext, Offset, TopicPartitionList,
     admin::{AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication},
     client::{Client, DefaultClientContext},
     consumer::{BaseConsumer, Consumer as _},
     error::{KafkaError, RDKafkaErrorCode},
+    topic_partition_list::TopicPartitionListElem,
     types::RDKafkaRespErr,
 };
 
@@ -145,6 +146,40 @@ pub(super) fn ends<C: ClientContext>(
     }
 }
 
+/// Where the durable ends of these partitions are: one request to each broker that leads some of them.
+pub(super) fn ends_of(
+    options: &Options,
+    consumer: &BaseConsumer,
+    shards: impl Iterator<Item = ShardId>,
+) -> Result<Vec<(ShardId, u64)>, JournalError> {
+    let mut asked = TopicPartitionList::new();
+    for shard in shards {
+        let asked_for = asked.add_partition_offset(&options.topic, shard.0.into(), Offset::End);
+        asked_for.map_err(|why| JournalError::Options(why.to_string()))?;
+    }
+    if asked.count() == 0 {
+        return Ok(Vec::new());
+    }
+    let deadline = Instant::now() + options.patience();
+    loop {
+        let answered = consumer.offsets_for_times(asked.clone(), options.patience());
+        let ends = answered.and_then(|answered| answered.elements().iter().map(end_in).collect());
+        match ends {
+            Ok(ends) => return Ok(ends),
+            Err(why) if Instant::now() >= deadline => return Err(options.unreachable(why)),
+            Err(_) => thread::sleep(Duration::from_millis(50)),
+        }
+    }
+}
+
+fn end_in(answer: &TopicPartitionListElem<'_>) -> Result<(ShardId, u64), KafkaError> {
+    answer.error()?;
+    match answer.offset() {
+        Offset::Offset(end) => Ok((ShardId(answer.partition() as u16), end as u64)),
+        _ => Err(KafkaError::OffsetFetch(RDKafkaErrorCode::NoOffset)),
+    }
+}
+
 /// The oldest records are not there.
 pub(super) fn cut(options: &Options, why: &str) -> JournalError {
     refusal(
@@ -235,10 +270,7 @@ fn block_on<F: Future>(future: F) -> F::Output {
 
 #[cfg(test)]
 mod tests {
-    use rdkafka::{
-        Offset, TopicPartitionList,
-        admin::{ConfigEntry, ConfigSource, OwnedResourceSpecifier},
-    };
+    use rdkafka::admin::{ConfigEntry, ConfigSource, OwnedResourceSpecifier};
 
     use super::super::{
         KafkaJournal,
