@@ -6,7 +6,8 @@ pub mod replay;
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
@@ -28,11 +29,22 @@ const TRIES_MAX: u32 = 600;
 
 /// An operator with a key.
 pub struct Admin {
-    http: SocketAddr,
+    doors: Doors,
+    /// Which of them is asked: the next one, once one has failed.
+    at: AtomicUsize,
     key: String,
     /// Makes this operator's idempotency keys different from any other's.
     run: u64,
     calls: AtomicU64,
+}
+
+/// Where a server, or each node of a cluster, is reached.
+#[derive(Clone, Debug)]
+pub struct Doors {
+    /// By people and programs, at least one.
+    pub http: Arc<[SocketAddr]>,
+    /// By devices; none: where the offers say.
+    pub quic: Arc<[SocketAddr]>,
 }
 
 /// A festival that was made for a load test: one gate, into one perimeter that holds everybody.
@@ -70,15 +82,34 @@ struct Answer {
 impl Admin {
     /// At this HTTP door, with this API key.
     pub fn new(http: SocketAddr, key: String) -> Self {
+        Self::at(Doors { http: [http].into(), quic: [].into() }, key)
+    }
+
+    /// At any of these nodes.
+    pub fn at(doors: Doors, key: String) -> Self {
         let mut run = [0; 8];
         // Without randomness runs on one server would collide, and be told so.
         let _ = aws_lc_rs::rand::fill(&mut run);
-        Self { http, key, run: u64::from_le_bytes(run), calls: AtomicU64::new(0) }
+        Self { doors, at: AtomicUsize::new(0), key, run: u64::from_le_bytes(run), calls: AtomicU64::new(0) }
     }
 
     /// Somebody else with the same key: no attempt of theirs is one of ours.
     pub fn another(&self) -> Self {
-        Self::new(self.http, self.key.clone())
+        Self::at(self.doors.clone(), self.key.clone())
+    }
+
+    /// The same operator at any of these nodes.
+    pub fn of_all(self, doors: Doors) -> Self {
+        Self { doors, ..self }
+    }
+
+    fn door(&self) -> SocketAddr {
+        self.doors.http[self.at.load(Ordering::Relaxed) % self.doors.http.len()]
+    }
+
+    /// From now on another node is asked, if there is one.
+    fn next_door(&self) {
+        self.at.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The server takes calls, and all its shards serve.
@@ -165,9 +196,12 @@ impl Admin {
         let shown: tapgate_wire::Offer = text("offer")?.parse().context("the offer as readers read it")?;
         // What is advertised may be this machine's name as others know it; the load stays on the loopback all the same.
         let (_, port) = shown.server().rsplit_once(':').context("an offer has a port")?;
-        let address = SocketAddr::new(self.http.ip(), port.parse()?);
+        let addresses = match &*self.doors.quic {
+            [] => [SocketAddr::new(self.door().ip(), port.parse()?)].into(),
+            _ => Arc::clone(&self.doors.quic),
+        };
         let offer = Offer { festival, code: shown.code().to_owned() };
-        Ok((offer, Target { address, fingerprint: shown.fingerprint() }))
+        Ok((offer, Target { addresses, fingerprint: shown.fingerprint() }))
     }
 
     /// The perimeter's counters now, and the conflicts that are listed for a supervisor.
@@ -192,12 +226,15 @@ impl Admin {
     }
 
     fn call(&self, method: &str, path: &str, media: Option<&str>, body: &str) -> anyhow::Result<Vec<u8>> {
+        // One key, whatever becomes of the tries: what was done is not done again.
+        let key = self.fresh_key();
         for _ in 0..TRIES_MAX {
-            let answer =
-                self.once(method, path, media, body, CALL_WITHIN).with_context(|| format!("{method} {path}"))?;
+            let answer = self
+                .once_as(&key, method, path, media, body, CALL_WITHIN)
+                .with_context(|| format!("{method} {path}"))?;
             match answer.status {
                 200..=299 => return Ok(answer.body),
-                429 => std::thread::sleep(Duration::from_secs(answer.retry_after.unwrap_or(1).clamp(1, 10))),
+                429 | 503 => std::thread::sleep(Duration::from_secs(answer.retry_after.unwrap_or(1).clamp(1, 10))),
                 status => bail!("{method} {path}: {status} {}", String::from_utf8_lossy(&answer.body)),
             }
         }
@@ -229,14 +266,15 @@ impl Admin {
         body: &str,
         within: Duration,
     ) -> anyhow::Result<Answer> {
-        let mut stream = TcpStream::connect_timeout(&self.http, within.min(Duration::from_secs(5)))?;
+        let door = self.door();
+        let mut stream = TcpStream::connect_timeout(&door, within.min(Duration::from_secs(5)))?;
         stream.set_read_timeout(Some(within))?;
         stream.set_write_timeout(Some(within))?;
         let media = media.map(|media| format!("Content-Type: {media}\r\n")).unwrap_or_default();
         let head = format!(
             "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nAuthorization: Bearer {}\r\n\
              Idempotency-Key: {key}\r\n{media}Content-Length: {}\r\n\r\n",
-            self.http,
+            door,
             self.key,
             body.len()
         );

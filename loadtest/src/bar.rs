@@ -48,11 +48,11 @@ pub fn run(args: &Bar) -> anyhow::Result<BarReport> {
 
 fn measure(args: &Bar, server: Option<&Server>, admin: &Admin, folder: PathBuf) -> anyhow::Result<BarReport> {
     let window = window(&args.load, args.customers.wallets, args.load.connections)?;
-    let device_config = DeviceConfig { window, keep: 0, remember: false, echo: false };
+    let device_config = DeviceConfig { window, keep: 0, remember: false, waits: false, echo: false };
     let mut evening = Evening::prepare(admin, &args.customers, args.load.connections, args.load.seed, device_config)?;
     let disk = bench_disk(&folder, DISK_S)?;
     let slots = core::mem::take(&mut evening.slots);
-    let working = stage::start(&args.load, window, evening.target, slots, server.and_then(Server::watched))?;
+    let working = stage::start(&args.load, window, evening.target.clone(), slots, server.and_then(Server::watched))?;
     let transfers = Transfers::start(admin, &evening, args.load.seconds);
     let worked = working.come_home()?;
     let mut report = add_up(&args.customers, worked, transfers.come_home()?, (admin, &evening))?;
@@ -125,7 +125,7 @@ impl Evening {
                 admin.offer_terminal(&bar, &format!("Terminal {number}"), vendor)
             })
             .collect::<anyhow::Result<_>>()?;
-        let target = offers.first().context("there is a terminal")?.1;
+        let target = offers.first().context("there is a terminal")?.1.clone();
         let slot = |(number, (offer, _)): (usize, (Offer, Target))| {
             let mut theirs: Vec<Customer> = Vec::new();
             if let Some(hot) = hot {

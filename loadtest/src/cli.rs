@@ -30,6 +30,10 @@ pub enum Command {
     /// Kills the server under load, again and again, and compares everything ever acknowledged with the journal.
     /// Exit 1 if anything was lost or happened twice, or a cent too many or too few is anywhere.
     Crash(Crash),
+    /// Nodes on real brokers of Kafka, and a failure under load: compares everything ever acknowledged with the log.
+    /// Exit 1 if anything was lost or happened twice, or the failure showed what it must not.
+    #[cfg(feature = "cluster")]
+    Cluster(ClusterArgs),
     /// Whole evenings at the gates in one thread, with every fault there is, each from one number. Exit 1 if a rule broke.
     Sim(crate::sim::Args),
     /// The echo's server; started by `echo`.
@@ -224,6 +228,66 @@ pub struct Crash {
     pub json: bool,
 }
 
+/// `cluster`
+#[cfg(feature = "cluster")]
+#[derive(Clone, Debug, Args)]
+pub struct ClusterArgs {
+    /// What fails; --list says what there is.
+    #[arg(long, value_name = "NAME", required_unless_present = "list")]
+    pub scenario: Option<String>,
+    /// Print all scenarios, and what each must show.
+    #[arg(long)]
+    pub list: bool,
+    /// How often it fails [default: the scenario's].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub cycles: Option<u32>,
+    /// On how many nodes [default: the scenario's].
+    #[arg(long, value_parser = nodes)]
+    pub nodes: Option<usize>,
+    /// The `tapgate` program, built with the feature `cluster` [default: the one beside this program].
+    #[arg(long, value_name = "PATH")]
+    pub binary: Option<PathBuf>,
+    /// Brokers that run, host:port each [default: TAPGATE_TEST_KAFKA, or three that are started and stopped here].
+    #[arg(long, value_name = "ADDR", value_delimiter = ',')]
+    pub kafka: Vec<String>,
+    /// Servers of CQL that run; read models and snapshots lie there, else in the nodes' folders [default: none, and where a
+    /// scenario needs one, TAPGATE_TEST_CQL, or one that is started and stopped here].
+    #[arg(long, value_name = "ADDR", value_delimiter = ',')]
+    pub cql: Vec<String>,
+    /// Readers.
+    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub readers: u32,
+    /// Scans a second, all readers together.
+    #[arg(long, default_value_t = 150, value_parser = clap::value_parser!(u64).range(1..=20_000))]
+    pub scans: u64,
+    /// Terminals; one more pays by wristbands that are moved from wallet to wallet.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub terminals: u32,
+    /// Commands a second, all terminals together.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=20_000))]
+    pub payments: u64,
+    /// The same seed makes the same crowd, and the same failures.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Where the nodes get their folders [default: beside this program, on its disk].
+    #[arg(long, value_name = "DIR")]
+    pub folder: Option<PathBuf>,
+    /// The nodes' folders stay, with what they said.
+    #[arg(long)]
+    pub keep: bool,
+    /// One JSON object instead of a table.
+    #[arg(long)]
+    pub json: bool,
+    /// Read the log as if the nodes had this bug: the comparison has to find it.
+    #[arg(long, value_enum, hide = true)]
+    pub plant: Option<crate::cluster::Plant>,
+}
+
+#[cfg(feature = "cluster")]
+fn nodes(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|count| (1..=9).contains(count)).ok_or_else(|| "must be 1 to 9".to_owned())
+}
+
 fn a_share(text: &str) -> Result<f64, String> {
     let share: f64 = text.parse().map_err(|_| "must be a number from 0 to 1".to_owned())?;
     if (0.0..=1.0).contains(&share) { Ok(share) } else { Err("must be a number from 0 to 1".into()) }
@@ -242,6 +306,23 @@ fn on_this_machine(text: &str) -> Result<SocketAddr, String> {
 mod tests {
     use super::*;
     use clap::CommandFactory as _;
+
+    #[cfg(feature = "cluster")]
+    #[test]
+    fn clusters_can_be_typed() {
+        for line in [
+            "loadtest cluster --list",
+            "loadtest cluster --scenario node-killed --cycles 3 --nodes 1 --json",
+            "loadtest cluster --scenario cql-killed --kafka 127.0.0.1:9092,127.0.0.1:9093 --cql 127.0.0.1:9042 --keep",
+        ] {
+            Cli::try_parse_from(line.split(' ')).unwrap_or_else(|why| panic!("{line}: {why}"));
+        }
+        for line in
+            ["loadtest cluster", "loadtest cluster --scenario x --nodes 0", "loadtest cluster --cycles 0 --list"]
+        {
+            assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
+    }
 
     #[test]
     fn what_others_rely_on_can_be_typed() {

@@ -7,10 +7,10 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::bail;
+use anyhow::{bail, ensure};
 use futures_util::FutureExt as _;
 use tokio::sync::watch;
-use tokio::time::{Instant as Moment, sleep_until};
+use tokio::time::{Instant as Moment, Interval, interval, sleep_until};
 
 use crate::link::Link;
 use crate::pace::Pace;
@@ -29,6 +29,8 @@ pub struct RunContext {
     pub end_ns: AtomicU64,
     /// The schedule of an open loop; a closed one has none.
     pub pace: Option<Pace>,
+    /// How long an answer is waited for on one connection, where somebody else might give it.
+    pub answer_within: Option<Duration>,
     /// The server's incarnation: when it changes, connections are of no more use.
     pub incarnation: watch::Sender<u64>,
 }
@@ -66,6 +68,7 @@ pub async fn drive(
     let mut heard_ns = context.ns();
     let mut alarm = pin!(sleep_until(context.moment(0)));
     let mut alarm_ns = 0;
+    let mut patience = context.answer_within.map(Patience::new);
     loop {
         let now_ns = context.ns();
         let end_ns = context.end_ns.load(Ordering::Relaxed);
@@ -116,8 +119,51 @@ pub async fn drive(
             }
             () = due(context, simulated.number()) => {}
             () = &mut alarm => alarm_ns = 0,
+            () = Patience::tick(patience.as_mut()) => {
+                if let Some(patience) = &mut patience {
+                    patience.check(context.ns(), link.packets(), simulated.waits_since_ns())?;
+                }
+            }
             _ = incarnation.changed() => bail!("the server has gone"),
         }
+    }
+}
+
+/// When a device gives its connection up to make another, as the device's library does: whoever waits for an answer and
+/// gets no packet at all has lost its node, and an answer that does not come although the node is there has lost its shard.
+struct Patience {
+    answer_within: Duration,
+    look: Interval,
+    /// How many packets had come, and when the last of them was noticed.
+    packets: u64,
+    heard_ns: u64,
+}
+
+/// How often a device looks.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Without a packet for so long, a node is gone.
+const SILENT_FOR: Duration = Duration::from_millis(2_500);
+
+impl Patience {
+    fn new(answer_within: Duration) -> Self {
+        Self { answer_within, look: interval(LOOK_EVERY), packets: 0, heard_ns: 0 }
+    }
+
+    async fn tick(this: Option<&mut Self>) {
+        match this {
+            Some(this) => drop(this.look.tick().await),
+            None => pending().await,
+        }
+    }
+
+    fn check(&mut self, now_ns: u64, packets: u64, waits_since_ns: Option<u64>) -> anyhow::Result<()> {
+        let since = |ns: u64| Duration::from_nanos(now_ns.saturating_sub(ns));
+        if packets != self.packets || waits_since_ns.is_none() {
+            (self.packets, self.heard_ns) = (packets, now_ns);
+        }
+        ensure!(since(self.heard_ns) < SILENT_FOR, "the node is silent");
+        ensure!(waits_since_ns.is_none_or(|sent_ns| since(sent_ns) < self.answer_within), "an answer does not come");
+        Ok(())
     }
 }
 

@@ -43,7 +43,7 @@ const RICH: i64 = 1 << 40;
 pub fn run(args: &cli::Echo) -> anyhow::Result<EchoReport> {
     let echo = Echo::start()?;
     let (load, count) = (&args.load, args.load.connections as usize);
-    let device_config = |window| DeviceConfig { window, keep: 0, remember: false, echo: true };
+    let device_config = |window| DeviceConfig { window, keep: 0, remember: false, waits: false, echo: true };
     if args.payments {
         let window = bar::window(load, args.tickets, load.connections)?;
         let terminal = |number: usize| {
@@ -56,7 +56,7 @@ pub fn run(args: &cli::Echo) -> anyhow::Result<EchoReport> {
             }
         };
         let slots = (0..count).map(terminal).collect();
-        let worked = stage::start(load, window, echo.target, slots, Some(echo.watched()))?.come_home()?;
+        let worked = stage::start(load, window, echo.target.clone(), slots, Some(echo.watched()))?.come_home()?;
         return Ok(report("payments", worked, |terminal: &Terminal| terminal.cashless_model.totals.answered));
     }
     let window = gate::window(load, args.tickets)?;
@@ -71,7 +71,7 @@ pub fn run(args: &cli::Echo) -> anyhow::Result<EchoReport> {
         Slot { simulated: Reader::new(number, model, population, device_config(window)), offer: None }
     };
     let slots = (0..count).map(reader).collect();
-    let worked = stage::start(load, window, echo.target, slots, Some(echo.watched()))?.come_home()?;
+    let worked = stage::start(load, window, echo.target.clone(), slots, Some(echo.watched()))?.come_home()?;
     Ok(report("scans", worked, |reader: &Reader| reader.model.tally.answered))
 }
 
@@ -94,7 +94,7 @@ impl Echo {
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().context("its output")?).read_line(&mut line)?;
         let (address, fingerprint) = line.trim().split_once(' ').context("the echo did not start")?;
-        let target = Target { address: address.parse()?, fingerprint: fingerprint.parse()? };
+        let target = Target { addresses: [address.parse()?].into(), fingerprint: fingerprint.parse()? };
         Ok(Self { child, target })
     }
 

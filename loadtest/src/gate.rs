@@ -43,7 +43,7 @@ fn measure(args: &Gate, server: Option<&Server>, admin: &Admin, folder: PathBuf)
     let disk = bench_disk(&folder, DISK_S)?;
     let mut silent = 0;
     let idle = (args.idle > 0).then(|| {
-        Idle::slot(night.target, || {
+        Idle::slot(night.target.clone(), || {
             silent += 1;
             if silent > args.idle {
                 return Ok(None);
@@ -78,7 +78,7 @@ impl Night {
     pub fn prepare(admin: &Admin, args: &Gate, window: usize) -> anyhow::Result<Self> {
         let strangers = args.tickets as usize / STRANGERS_ONE_IN;
         let festival = admin.make_festival(args.tickets as usize - strangers, strangers, args.ack.policy())?;
-        let device_config = DeviceConfig { window, keep: 0, remember: false, echo: false };
+        let device_config = DeviceConfig { window, keep: 0, remember: false, waits: false, echo: false };
         let (slots, target) = slots(admin, &festival, args.load.connections as usize, args.load.seed, device_config)?;
         Ok(Self { festival, target, slots })
     }
@@ -114,7 +114,7 @@ pub fn slots(
 ) -> anyhow::Result<(Vec<Slot<Reader>>, Target)> {
     let offers: Vec<(Offer, Target)> =
         (0..readers).map(|number| admin.offer(festival, &format!("Reader {number}"))).collect::<anyhow::Result<_>>()?;
-    let target = offers.first().context("there is a reader")?.1;
+    let target = offers.first().context("there is a reader")?.1.clone();
     let of = |all: &[engine::model::credential::QrClaim], number: usize, stranger: bool| -> Vec<Visitor> {
         all.iter().skip(number).step_by(readers).map(|claim| Visitor::new(*claim, stranger)).collect()
     };

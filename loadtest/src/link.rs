@@ -13,13 +13,15 @@ use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{
     ClientConfig, Connection, Endpoint, EndpointConfig, RecvStream, SendStream, TokioRuntime, TransportConfig, VarInt,
 };
-use tapgate_client::pinned;
+use tapgate_client::{first_of, pinned};
 use tapgate_wire::{Enrol, Fingerprint, Frame, close, decode, proof};
 
 /// How long connecting and proving may take.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// Idle readers show so often that they are still there.
 const PING_EVERY: Duration = Duration::from_secs(10);
+/// Where there is another node to go to, they look so often whether theirs is still there ([`crate::drive`]).
+const LOOK_EVERY: Duration = Duration::from_millis(750);
 /// Without a packet for so long the connection is gone.
 const IDLE_MS: u32 = 30_000;
 /// What may be under way each way, in bytes: 4,096 answers of 56 bytes are 224 KiB, as many packed scans 312 KiB.
@@ -30,12 +32,22 @@ const SOCKET_BUFFER_BYTES: usize = 4 * 1_024 * 1_024;
 const CHUNKS: usize = 32;
 
 /// Where the QUIC door is, and what it has to show.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Target {
-    /// On this machine: the load test reaches no other.
-    pub address: SocketAddr,
+    /// On this machine: the load test reaches no other. One for each node, of which any will do.
+    pub addresses: Arc<[SocketAddr]>,
     /// Of its certificate.
     pub fingerprint: Fingerprint,
+}
+
+impl Target {
+    /// All addresses, this one first and the others in turn.
+    fn from(&self, first: usize) -> Vec<SocketAddr> {
+        let mut turned = self.addresses.to_vec();
+        let len = turned.len().max(1);
+        turned.rotate_left(first % len);
+        turned
+    }
 }
 
 /// Who a reader is.
@@ -69,8 +81,12 @@ pub fn endpoint(target: &Target) -> anyhow::Result<Endpoint> {
     let crypto =
         QuicClientConfig::try_from(pinned(target.fingerprint, None)).context("TLS 1.3 has QUIC's first cipher")?;
     let mut config = ClientConfig::new(Arc::new(crypto));
-    config.transport_config(Arc::new(transport()));
-    ensure!(target.address.is_ipv4(), "the load test speaks IPv4 to this machine");
+    let mut transport = transport();
+    if target.addresses.len() > 1 {
+        transport.keep_alive_interval(Some(LOOK_EVERY));
+    }
+    config.transport_config(Arc::new(transport));
+    ensure!(target.addresses.iter().all(SocketAddr::is_ipv4), "the load test speaks IPv4 to this machine");
     let mut endpoint = Endpoint::new(EndpointConfig::default(), None, socket()?, Arc::new(TokioRuntime))?;
     endpoint.set_default_client_config(config);
     Ok(endpoint)
@@ -101,12 +117,34 @@ pub fn transport() -> TransportConfig {
 }
 
 impl Link {
-    /// Connects, and is nobody yet.
+    /// Connects, and is nobody yet. Of several addresses, `first` says with which to begin.
     ///
     /// # Errors
     /// The server is not there, or not the one with that certificate.
-    pub async fn open(endpoint: &Endpoint, target: &Target) -> anyhow::Result<Self> {
-        let connecting = endpoint.connect(target.address, "tapgate")?;
+    pub async fn open(endpoint: &Endpoint, target: &Target, first: usize) -> anyhow::Result<Self> {
+        first_of(target.from(first), |address| Self::open_at(endpoint, address)).await
+    }
+
+    /// Connects and proves itself, wherever that succeeds first: a node that answers and lets nobody in is passed over.
+    ///
+    /// # Errors
+    /// None of them lets it in.
+    pub async fn open_as(
+        endpoint: &Endpoint,
+        target: &Target,
+        first: usize,
+        identity: &Identity,
+    ) -> anyhow::Result<Self> {
+        let attempt = |address| async move {
+            let mut link = Self::open_at(endpoint, address).await?;
+            link.hello(identity).await?;
+            anyhow::Ok(link)
+        };
+        first_of(target.from(first), attempt).await
+    }
+
+    async fn open_at(endpoint: &Endpoint, address: SocketAddr) -> anyhow::Result<Self> {
+        let connecting = endpoint.connect(address, "tapgate")?;
         let opened = async {
             let connection = connecting.await?;
             let (send, recv) = connection.open_bi().await?;
@@ -179,6 +217,11 @@ impl Link {
             }
         };
         tokio::time::timeout(CONNECT_WITHIN, waited).await.context("the server said nothing")?
+    }
+
+    /// How many packets have come, whatever was in them.
+    pub fn packets(&self) -> u64 {
+        self.connection.stats().udp_rx.datagrams
     }
 
     /// Says goodbye.

@@ -46,6 +46,9 @@ pub struct Plan<P> {
     pub lasts: Duration,
     /// Commands a second, for an open loop.
     pub rate: Option<u64>,
+    /// How long an answer is waited for on a connection before another is made. Without it devices trust their connection,
+    /// and hear that a server has gone from whoever has ended it.
+    pub answer_within: Option<Duration>,
 }
 
 /// Devices that are at work.
@@ -76,7 +79,7 @@ const COMPLAINTS_MAX: usize = 8;
 /// # Errors
 /// One of them cannot connect.
 pub fn start<P: SimulatedDevice>(plan: Plan<P>) -> anyhow::Result<Running<P>> {
-    let Plan { target, slots, threads, lasts, rate } = plan;
+    let Plan { target, slots, threads, lasts, rate, answer_within } = plan;
     let simulated_devices = slots.len();
     let mut shares: Vec<Vec<Slot<P>>> = (0..threads.max(1)).map(|_| Vec::new()).collect();
     for (number, slot) in slots.into_iter().enumerate() {
@@ -90,6 +93,7 @@ pub fn start<P: SimulatedDevice>(plan: Plan<P>) -> anyhow::Result<Running<P>> {
         starts.push(start);
         let connected = connected.clone();
         let thread = std::thread::Builder::new().name(format!("devices-{number}"));
+        let target = target.clone();
         homes.push(thread.spawn(move || thread_of(target, share, &connected, started))?);
     }
     drop(connected);
@@ -103,6 +107,7 @@ pub fn start<P: SimulatedDevice>(plan: Plan<P>) -> anyhow::Result<Running<P>> {
         end_ns: AtomicU64::new(lasts.as_nanos() as u64),
         pace: rate.map(|rate| Pace::new(rate, simulated_devices)),
         incarnation: watch::Sender::new(0),
+        answer_within,
     });
     for start in starts {
         start.send(Arc::clone(&context)).map_err(|_| anyhow!("a thread of devices ended early"))?;
@@ -199,6 +204,7 @@ fn thread_of<P: SimulatedDevice>(
                     slot.simulated.begins_at(context.epoch_ms);
                     let (endpoint, context, latencies) =
                         (endpoint.clone(), Arc::clone(&context), Rc::clone(&latencies));
+                    let target = target.clone();
                     tokio::task::spawn_local(async move { attend(slot, &endpoint, target, &context, &latencies).await })
                 })
                 .collect();
@@ -228,7 +234,7 @@ async fn sit_down<P: SimulatedDevice>(
     slot: Slot<P>,
 ) -> anyhow::Result<Seated<P>> {
     let Slot { mut simulated, offer } = slot;
-    let mut link = Link::open(endpoint, target).await?;
+    let mut link = Link::open(endpoint, target, simulated.number()).await?;
     let identity = match offer {
         None => None,
         Some(offer) => {
@@ -264,7 +270,9 @@ async fn attend<P: SimulatedDevice>(
         if rounds > ROUNDS_AFTER_END {
             break;
         }
-        let Some(replay) = come_back(endpoint, target, identity.as_ref()).await else { break };
+        // Devices come back to where they were first, so that they are spread over all nodes.
+        let first = simulated.number();
+        let Some(replay) = come_back(endpoint, &target, first, identity.as_ref()).await else { break };
         (link, resumed) = (replay, true);
         reconnects += 1;
     }
@@ -272,15 +280,19 @@ async fn attend<P: SimulatedDevice>(
     Attended { simulated, reconnects, complaint }
 }
 
-async fn come_back(endpoint: &quinn::Endpoint, target: Target, identity: Option<&Identity>) -> Option<Link> {
+async fn come_back(
+    endpoint: &quinn::Endpoint,
+    target: &Target,
+    first: usize,
+    identity: Option<&Identity>,
+) -> Option<Link> {
     let gone = Instant::now();
     while gone.elapsed() < AWAY_MAX {
         let connected = async {
-            let mut link = Link::open(endpoint, &target).await?;
-            if let Some(identity) = identity {
-                link.hello(identity).await?;
+            match identity {
+                Some(identity) => Link::open_as(endpoint, target, first, identity).await,
+                None => Link::open(endpoint, target, first).await,
             }
-            anyhow::Ok(link)
         };
         // A packet to a server that is just starting is lost; waiting for QUIC to send it again costs more than trying.
         match tokio::time::timeout(Duration::from_secs(2), connected).await {
@@ -314,9 +326,9 @@ impl Idle {
                 let coming = stream::poll_fn(move |context| waiting.poll_recv(context));
                 let links: Vec<Link> = coming
                     .map(|offer| {
-                        let endpoint = &endpoint;
+                        let (endpoint, target) = (&endpoint, &target);
                         async move {
-                            let mut link = Link::open(endpoint, &target).await?;
+                            let mut link = Link::open(endpoint, target, 0).await?;
                             let identity = link.enrol(&offer).await?;
                             link.hello(&identity).await?;
                             anyhow::Ok(link)

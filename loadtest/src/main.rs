@@ -42,6 +42,16 @@ fn run() -> anyhow::Result<ExitCode> {
             let report = crash::run(&args)?;
             print_report(&report, args.json, report.is_good())
         }
+        #[cfg(feature = "cluster")]
+        Command::Cluster(args) if args.list => {
+            print!("{}", loadtest::cluster::scenarios::list());
+            Ok(ExitCode::SUCCESS)
+        }
+        #[cfg(feature = "cluster")]
+        Command::Cluster(args) => {
+            let report = loadtest::cluster::run(&args)?;
+            print_report(&report, args.json, report.is_good())
+        }
         Command::Sim(args) => sim::run(args),
         Command::EchoServer => {
             echo::serve(|ready| println!("{ready}"))?;

@@ -37,7 +37,7 @@ fn measure(args: &Mixed, server: Option<&Server>, admin: &Admin) -> anyhow::Resu
     let (scans, commands) =
         (gate::window(&gates.load, gates.tickets)?, bar::window(&bars, args.customers.wallets, connections)?);
     let night = Night::prepare(admin, &gates, scans)?;
-    let device_config = DeviceConfig { window: commands, keep: 0, remember: false, echo: false };
+    let device_config = DeviceConfig { window: commands, keep: 0, remember: false, waits: false, echo: false };
     // The same operator has no two attempts with one key.
     let barkeeper = admin.another();
     let mut evening = Evening::prepare(&barkeeper, &args.customers, connections, bars.seed, device_config)?;
@@ -45,7 +45,7 @@ fn measure(args: &Mixed, server: Option<&Server>, admin: &Admin) -> anyhow::Resu
     let slots = core::mem::take(&mut evening.slots);
     let Night { festival, target, slots: readers } = night;
     let at_the_gates = stage::start(&gates.load, scans, target, readers, server.clone())?;
-    let at_the_bars = stage::start(&bars, commands, evening.target, slots, server)?;
+    let at_the_bars = stage::start(&bars, commands, evening.target.clone(), slots, server)?;
     let transfers = Transfers::start(&barkeeper, &evening, bars.seconds);
     let gate = gate::add_up(&gates, at_the_gates.come_home()?, (admin, &festival))?;
     let worked = at_the_bars.come_home()?;

@@ -15,7 +15,7 @@ use engine::model::time::Timestamp;
 use tapgate_wire::{Credential, Frame, Refusal, Scan, WINDOW_MAX};
 
 use crate::model::{Attempt, Model};
-use crate::simulated::{Latencies, SimulatedDevice, WRITE_MAX};
+use crate::simulated::{Latencies, SimulatedDevice, WRITE_MAX, Wait};
 use crate::workload::gate::Population;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +49,8 @@ pub struct DeviceConfig {
     pub keep: usize,
     /// Every final answer is remembered, to be compared with the journal.
     pub remember: bool,
+    /// And how long each was waited for, and when it was refused.
+    pub waits: bool,
     /// The other side only echoes: its answers mean nothing.
     pub echo: bool,
 }
@@ -73,6 +75,10 @@ pub struct Reader {
     pub slowed: u64,
     /// The final answers, `(seq, hash)`, where they are remembered.
     pub remembered: Vec<(u64, u64)>,
+    /// How long each of them was waited for, where that is asked for.
+    pub waits: Vec<Wait>,
+    /// When it was refused at the door, in ns after the start, where that is asked for too.
+    pub refusals: Vec<u64>,
     population: Population,
     device_config: DeviceConfig,
     /// Milliseconds since 1970 at nanosecond 0.
@@ -102,6 +108,8 @@ impl Reader {
             changed: 0,
             slowed: 0,
             remembered: Vec::new(),
+            waits: Vec::new(),
+            refusals: Vec::new(),
             population,
             device_config,
             epoch_ms: 0,
@@ -212,24 +220,24 @@ impl Reader {
             }
         }
         if durable {
-            self.done(seq, before.visitor, hash);
+            self.done(seq, before.visitor, hash, before.due_ns, now_ns);
             self.forget();
         }
     }
 
-    fn confirmed(&mut self, seq: u64) {
+    fn confirmed(&mut self, seq: u64, now_ns: u64) {
         if self.replay.remove(&seq) {
             return;
         }
         let Some(slot) = self.slot(seq) else {
             return self.model.tally.wrong(|| format!("scan {seq} confirmed, which is under way no more"));
         };
-        let (visitor, hash, phase) = (slot.visitor, slot.hash, slot.phase);
+        let Slot { visitor, hash, phase, due_ns, .. } = *slot;
         match phase {
             Phase::Shown => {
                 slot.phase = Phase::Final;
                 self.shown -= 1;
-                self.done(seq, visitor, hash);
+                self.done(seq, visitor, hash, due_ns, now_ns);
             }
             Phase::Final => {}
             Phase::Origin | Phase::Refused => {
@@ -238,10 +246,13 @@ impl Reader {
         }
     }
 
-    fn done(&mut self, seq: u64, visitor: u32, hash: u64) {
+    fn done(&mut self, seq: u64, visitor: u32, hash: u64, due_ns: u64, told_ns: u64) {
         self.model.visitors[visitor as usize].under_way = false;
         if self.device_config.remember {
             self.remembered.push((seq, hash));
+        }
+        if self.device_config.waits {
+            self.waits.push(Wait { due_ns, told_ns });
         }
     }
 
@@ -268,6 +279,9 @@ impl Reader {
         }
         latencies.refused(slot.sent_ns, now_ns);
         self.busy += 1;
+        if self.device_config.waits {
+            self.refusals.push(now_ns);
+        }
         self.retry.insert((now_ns + u64::from(retry_after_ms.max(1)) * 1_000_000, seq));
     }
 }
@@ -295,6 +309,10 @@ impl SimulatedDevice for Reader {
 
     fn is_done(&self) -> bool {
         self.open == 0 && self.shown == 0
+    }
+
+    fn waits_since_ns(&self) -> Option<u64> {
+        self.slots.iter().filter(|slot| slot.phase == Phase::Origin).map(|slot| slot.sent_ns).min()
     }
 
     fn next_retry_ns(&self) -> Option<u64> {
@@ -363,7 +381,7 @@ impl SimulatedDevice for Reader {
             Frame::Answer { seq, answer, durable } => self.answered(*seq, answer, *durable, now_ns, latencies),
             Frame::Confirmed(ranges) => {
                 for range in *ranges {
-                    range.seqs().for_each(|seq| self.confirmed(seq));
+                    range.seqs().for_each(|seq| self.confirmed(seq, now_ns));
                 }
                 self.forget();
             }
@@ -404,7 +422,7 @@ mod tests {
         let model = Model::new(visitors.collect(), ZoneNo(0), 100);
         // A seed that begins with plain entries, as `admitted` checks.
         let population = Population::new(&model, 1);
-        Reader::new(0, model, population, DeviceConfig { window, keep, remember: true, echo: false })
+        Reader::new(0, model, population, DeviceConfig { window, keep, remember: true, waits: false, echo: false })
     }
 
     /// The seqs, floors and what was shown, of the scans in these bytes.

@@ -1,6 +1,7 @@
 //! A server process of one's own: built if need be, in a fresh folder, on ports of this machine only; measured,
 //! killed, started again.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -20,9 +21,26 @@ const READY_WITHIN: Duration = Duration::from_secs(60);
 const STOP_WITHIN: Duration = Duration::from_secs(30);
 
 /// The `tapgate` program.
+#[derive(Clone, Debug)]
 pub struct Program(PathBuf);
 
 impl Program {
+    /// This one, as it is; `None`: the one that TAPGATE_PROGRAM names, or else lies beside this executable. Nothing is built.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn as_it_is(named: Option<PathBuf>) -> anyhow::Result<Self> {
+        let named = named.or_else(|| std::env::var_os("TAPGATE_PROGRAM").map(PathBuf::from));
+        let program = named.map_or_else(beside, Ok)?;
+        ensure!(program.exists(), "there is no {}: build it with cargo build -p gateway", program.display());
+        Ok(Self(program))
+    }
+
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
     /// The one that TAPGATE_PROGRAM names, as it is; else the one beside this executable. Where this is a checkout, cargo
     /// brings it up to date first: `cargo run -p loadtest` builds the load test alone, and a server of yesterday's source
     /// would be measured instead of today's.
@@ -33,11 +51,7 @@ impl Program {
         if let Some(named) = std::env::var_os("TAPGATE_PROGRAM") {
             return Ok(Self(named.into()));
         }
-        let own = std::env::current_exe().context("where this program is")?;
-        let beside = own.parent().context("a program lies in a folder")?;
-        // Tests lie one folder deeper.
-        let beside = if beside.ends_with("deps") { beside.parent().unwrap_or(beside) } else { beside };
-        let program = beside.join("tapgate");
+        let program = beside()?;
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         if root.join("gateway/Cargo.toml").exists() {
             let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
@@ -45,7 +59,7 @@ impl Program {
             if !cfg!(debug_assertions) {
                 cargo.arg("--release");
             }
-            if let Some(target) = beside.parent() {
+            if let Some(target) = program.parent().and_then(Path::parent) {
                 cargo.arg("--target-dir").arg(target);
             }
             match cargo.status() {
@@ -59,6 +73,15 @@ impl Program {
     }
 }
 
+/// Where the server lies beside this program.
+fn beside() -> anyhow::Result<PathBuf> {
+    let own = std::env::current_exe().context("where this program is")?;
+    let beside = own.parent().context("a program lies in a folder")?;
+    // Tests lie one folder deeper.
+    let beside = if beside.ends_with("deps") { beside.parent().unwrap_or(beside) } else { beside };
+    Ok(beside.join("tapgate"))
+}
+
 /// What is raised. One device here does the work of a thousand, all of them from one address.
 const LIMITS: &str = "device_scans_per_s = 0\nhttp_requests_per_s = 0\n";
 
@@ -66,9 +89,12 @@ const LIMITS: &str = "device_scans_per_s = 0\nhttp_requests_per_s = 0\n";
 pub struct Server {
     program: Program,
     child: Option<Child>,
-    folder: TempDir,
+    folder: PathBuf,
+    /// Its folder, if that goes when it does.
+    _fresh: Option<TempDir>,
     http: SocketAddr,
     quic: SocketAddr,
+    environment: Vec<(OsString, OsString)>,
 }
 
 impl Server {
@@ -79,19 +105,35 @@ impl Server {
     /// The folder cannot be made, or there are no ports.
     pub fn prepare(program: Program, under: &Path) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("loadtest-").tempdir_in(under)?;
+        let path = folder.path().to_owned();
+        let mut server = Self::in_folder(program, path, "")?;
+        server._fresh = Some(folder);
+        Ok(server)
+    }
+
+    /// Prepares one in a folder that is there and empty, and stays. `more`: its other settings.
+    ///
+    /// # Errors
+    /// Nothing can be written there, or there are no ports.
+    pub fn in_folder(program: Program, folder: PathBuf, more: &str) -> anyhow::Result<Self> {
         let (http, quic) = free_ports()?;
-        let data = folder.path().join("data");
+        let data = folder.join("data");
         fs::create_dir(&data)?;
         let settings = format!(
-            "data = {data:?}\nhttp = \"{http}\"\nquic = \"{quic}\"\nquic_advertised = \"{quic}\"\nlog = \"warn\"\n{LIMITS}"
+            "data = {data:?}\nhttp = \"{http}\"\nquic = \"{quic}\"\nquic_advertised = \"{quic}\"\nlog = \"warn\"\n{LIMITS}{more}"
         );
-        fs::write(folder.path().join("tapgate.toml"), settings)?;
-        Ok(Self { program, child: None, folder, http, quic })
+        fs::write(folder.join("tapgate.toml"), settings)?;
+        Ok(Self { program, child: None, folder, _fresh: None, http, quic, environment: Vec::new() })
+    }
+
+    /// With this in its environment, from its next start on.
+    pub fn environment(&mut self, environment: Vec<(OsString, OsString)>) {
+        self.environment = environment;
     }
 
     /// The data folder.
     pub fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
+        self.folder.join("data")
     }
 
     /// Its process and its read models, while it runs.
@@ -102,6 +144,11 @@ impl Server {
     /// Its process.
     pub fn pid(&self) -> Option<u32> {
         self.child.as_ref().map(Child::id)
+    }
+
+    /// Where it listens for people and programs.
+    pub fn http(&self) -> SocketAddr {
+        self.http
     }
 
     /// Where it listens for readers.
@@ -133,7 +180,8 @@ impl Server {
         ensure!(self.child.is_none(), "the server runs already");
         let log = File::options().create(true).append(true).open(self.log())?;
         let mut command = Command::new(&self.program.0);
-        command.arg("serve").arg("--config").arg(self.folder.path().join("tapgate.toml"));
+        command.arg("serve").arg("--config").arg(self.folder.join("tapgate.toml"));
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         self.child = Some(command.spawn()?);
         Ok(())
@@ -169,17 +217,39 @@ impl Server {
         Ok(())
     }
 
+    /// SIGSTOP: it does nothing more, and nobody is told.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn pause(&self) -> anyhow::Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// SIGCONT: it goes on as if no time had passed.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn resume(&self) -> anyhow::Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        let pid = self.pid().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
+        Ok(kill_process(pid.context("the server does not run")?, signal)?)
+    }
+
     /// SIGTERM, and waits until it has closed its books.
     ///
     /// # Errors
     /// It does not end in time, or not well.
     pub fn stop(&mut self) -> anyhow::Result<()> {
-        let Some(child) = self.child.as_mut() else { return Ok(()) };
-        if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
-            kill_process(pid, Signal::TERM)?;
+        if self.child.is_none() {
+            return Ok(());
         }
+        self.signal(Signal::TERM)?;
         let began = Instant::now();
         while began.elapsed() < STOP_WITHIN {
+            let Some(child) = self.child.as_mut() else { return Ok(()) };
             if let Some(status) = child.try_wait()? {
                 self.child = None;
                 ensure!(status.success(), "the server ended with {status}:\n{}", self.last_words());
@@ -191,6 +261,11 @@ impl Server {
         bail!("the server did not stop within {} s:\n{}", STOP_WITHIN.as_secs(), self.last_words())
     }
 
+    /// Everything it has said so far.
+    pub fn said(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.log()).unwrap_or_default()).into_owned()
+    }
+
     /// The end of its log.
     pub fn last_words(&self) -> String {
         let log = fs::read(self.log()).unwrap_or_default();
@@ -198,13 +273,13 @@ impl Server {
     }
 
     fn log(&self) -> PathBuf {
-        self.folder.path().join("server.log")
+        self.folder.join("server.log")
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Nothing is left to tell anybody: the folder goes too.
+        // Nothing is left to tell anybody.
         let _ = self.kill();
     }
 }

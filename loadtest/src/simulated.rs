@@ -24,6 +24,8 @@ pub trait SimulatedDevice: Send + 'static {
     fn open(&self) -> usize;
     /// Everything that was asked is answered, and on disk.
     fn is_done(&self) -> bool;
+    /// When the oldest command was sent that is still to be answered and was not refused.
+    fn waits_since_ns(&self) -> Option<u64>;
     /// When a refused command is to be sent again, if there is one.
     fn next_retry_ns(&self) -> Option<u64>;
     /// Whether one more may be asked, and there is room for it in `out`.
@@ -44,6 +46,15 @@ pub trait SimulatedDevice: Send + 'static {
     /// # Errors
     /// The server's refusal: it ends the connection, and why.
     fn heard(&mut self, frame: &Frame<'_>, now_ns: u64, latencies: &mut Latencies) -> Result<(), Refusal>;
+}
+
+/// From a person's turn to the answer on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// When it was their turn, in ns after the start.
+    pub due_ns: u64,
+    /// When they had their answer.
+    pub told_ns: u64,
 }
 
 /// How long answers and refusals took, in µs.

@@ -99,7 +99,14 @@ pub fn start<P: SimulatedDevice>(
     watched: Option<Watched>,
 ) -> anyhow::Result<Working<P>> {
     let lasts = Duration::from_secs(load.seconds);
-    let running = load::start(Plan { target, slots, threads: load.threads as usize, lasts, rate: load.rate })?;
+    let running = load::start(Plan {
+        target,
+        slots,
+        threads: load.threads as usize,
+        lasts,
+        rate: load.rate,
+        answer_within: None,
+    })?;
     let pid = watched.as_ref().map(|watched| watched.pid);
     let (server, threads) = (pid.map(usage).unwrap_or_default(), pid.map(threads).unwrap_or_default());
     let views_bytes = watched.as_ref().and_then(|watched| watched.views.as_deref()).map_or(0, disk_bytes);

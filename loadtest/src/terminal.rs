@@ -16,7 +16,7 @@ use tapgate_wire::{Frame, LineItem, Refusal, WINDOW_MAX, WalletName};
 
 use crate::cashless_model::{CashlessModel, Customer, Order};
 use crate::reader::DeviceConfig;
-use crate::simulated::{Latencies, SimulatedDevice, WRITE_MAX};
+use crate::simulated::{Latencies, SimulatedDevice, WRITE_MAX, Wait};
 use crate::workload::bar::{CustomerMix, PRICE};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +83,10 @@ pub struct Terminal {
     pub last_ns: u64,
     /// The final answers, `(seq, hash)`, where they are remembered.
     pub remembered: Vec<(u64, u64)>,
+    /// How long each of them was waited for, where that is asked for.
+    pub waits: Vec<Wait>,
+    /// When it was refused at the door, in ns after the start, where that is asked for too.
+    pub refusals: Vec<u64>,
     /// What wristbands paid that roam, and got back.
     pub tapped: Vec<Tapped>,
     mix: CustomerMix,
@@ -114,6 +118,8 @@ impl Terminal {
             slowed: 0,
             last_ns: 0,
             remembered: Vec::new(),
+            waits: Vec::new(),
+            refusals: Vec::new(),
             tapped: Vec::new(),
             mix,
             device_config,
@@ -238,6 +244,9 @@ impl Terminal {
             if self.device_config.remember && moved {
                 self.remembered.push((seq, hash));
             }
+            if self.device_config.waits && moved {
+                self.waits.push(Wait { due_ns: before.due_ns, told_ns: now_ns });
+            }
             if moved && let Customer { roams: true, tag: Some(tag), .. } = self.cashless_model.customers[customer] {
                 let given_back = answer.verdict == CashlessVerdict::Refunded;
                 let amount = if given_back { -answer.amount } else { answer.amount };
@@ -272,6 +281,9 @@ impl Terminal {
         }
         latencies.refused(slot.sent_ns, now_ns);
         self.busy += 1;
+        if self.device_config.waits {
+            self.refusals.push(now_ns);
+        }
         self.retry.insert((now_ns + u64::from(retry_after_ms.max(1)) * 1_000_000, seq));
     }
 }
@@ -299,6 +311,10 @@ impl SimulatedDevice for Terminal {
 
     fn is_done(&self) -> bool {
         self.open == 0 && self.to_count == self.cashless_model.customers.len()
+    }
+
+    fn waits_since_ns(&self) -> Option<u64> {
+        self.slots.iter().filter(|slot| slot.phase == Phase::Origin).map(|slot| slot.sent_ns).min()
     }
 
     fn next_retry_ns(&self) -> Option<u64> {
@@ -399,7 +415,7 @@ mod tests {
     use tapgate_wire::decode;
 
     fn terminal(window: usize, keep: usize) -> Terminal {
-        let device_config = DeviceConfig { window, keep, remember: true, echo: false };
+        let device_config = DeviceConfig { window, keep, remember: true, waits: false, echo: false };
         let customers = (1..=8).map(|id| Customer::new(WalletId(id), None, 100_000)).collect();
         Terminal::new(0, CashlessModel::new(customers), CustomerMix::new(1, 0.0), device_config)
     }

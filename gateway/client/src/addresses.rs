@@ -39,16 +39,15 @@ fn in_turn(found: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
     }
 }
 
-/// Tries all of these, and gives back what the first comes to that succeeds. The others are dropped.
+/// Tries all of these, each a little later than the one before, and gives back what the first comes to that succeeds. The
+/// others are dropped.
 ///
 /// # Errors
 /// That of the last one to fail, if all do.
-pub(super) async fn first_of<T, A>(
-    addresses: Vec<SocketAddr>,
-    attempt: impl Fn(SocketAddr) -> A,
-) -> Result<T, ClientError>
+pub async fn first_of<T, E, A>(addresses: Vec<SocketAddr>, attempt: impl Fn(SocketAddr) -> A) -> Result<T, E>
 where
-    A: Future<Output = Result<T, ClientError>>,
+    A: Future<Output = Result<T, E>>,
+    E: From<ClientError>,
 {
     let mut waiting = addresses.into_iter();
     let mut under_way: FuturesUnordered<A> = waiting.next().map(&attempt).into_iter().collect();
@@ -59,7 +58,7 @@ where
                 (_, Some(next)) => under_way.push(attempt(next)), // at once: there is nothing to wait for
                 (Some(Err(last)), None) if under_way.is_empty() => return Err(last),
                 (Some(Err(_)), None) => {}
-                (None, None) => return Err(ClientError::Net("there is no address".into())),
+                (None, None) => return Err(ClientError::Net("there is no address".into()).into()),
             },
             () = tokio::time::sleep(NEXT_AFTER), if waiting.len() > 0 => {
                 under_way.extend(waiting.next().map(&attempt));

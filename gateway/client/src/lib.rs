@@ -49,6 +49,7 @@ pub use engine::model::money::{Currency, Money};
 pub use engine::model::rejection::Rejection;
 pub use tapgate_wire::{NoOffer, Notice, Offer, Recent, Refusal};
 
+pub use addresses::first_of;
 pub use identity::{DeviceKey, Identity};
 pub use late::{LateAnswer, Lately, Unanswered, settle, unanswered};
 pub use link::{CONNECT_TIMEOUT, FrameReader, Link, PING_EVERY, TerminalWelcomed, Welcomed, config, endpoint};

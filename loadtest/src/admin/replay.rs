@@ -9,6 +9,8 @@ use super::Admin;
 
 /// How long one try may take: longer than the server lets an operation wait.
 const TRY_WITHIN: Duration = Duration::from_secs(40);
+/// The same where another node can be asked: longer than it takes until a shard has another owner.
+const TRY_ONE_OF_MANY_WITHIN: Duration = Duration::from_secs(8);
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(10);
 /// How long the server may be away, or have no time, altogether.
@@ -61,9 +63,10 @@ impl Admin {
     pub fn insist(&self, attempt: &Attempt) -> anyhow::Result<Answered> {
         let began = Instant::now();
         let mut tries = 0;
+        let within = if self.doors.http.len() > 1 { TRY_ONE_OF_MANY_WITHIN } else { TRY_WITHIN };
         loop {
             let media = Some("application/json");
-            match self.once_as(&attempt.key, "POST", &attempt.path, media, &attempt.body, TRY_WITHIN) {
+            match self.once_as(&attempt.key, "POST", &attempt.path, media, &attempt.body, within) {
                 Ok(answer) if !matches!(answer.status, 429 | 503 | 504) => {
                     let body = if answer.body.is_empty() {
                         Value::Null
@@ -82,6 +85,7 @@ impl Admin {
                 Err(_) => {}
             }
             tries += 1;
+            self.next_door();
             std::thread::sleep(PAUSE);
         }
     }

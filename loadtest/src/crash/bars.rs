@@ -2,11 +2,12 @@
 //! operator moves; others transfer money.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use engine::model::ids::{TagUid, WalletId};
 
+use super::crowd::{CrowdConfig, is_expected};
 use super::gates::how_else;
 use super::journaled::MoneyBook;
 use super::operators::Operators;
@@ -15,11 +16,11 @@ use super::transfers::{RING, Transfers};
 use crate::admin::Admin;
 use crate::admin::bar::BarPlace;
 use crate::cashless_model::{CashlessModel, Customer, Totals};
-use crate::cli::Crash;
 use crate::link::{Offer, Target};
 use crate::load::{self, Plan, Running, Slot};
 use crate::reader::DeviceConfig;
 use crate::report::MoneyMetrics;
+use crate::simulated::Wait;
 use crate::terminal::{Tapped, Terminal};
 use crate::workload::bar::CustomerMix;
 
@@ -65,6 +66,8 @@ pub(super) struct Closed {
     totals: Totals,
     transfers: Vec<Transfers>,
     tags: Vec<Tags>,
+    /// How long operators waited for their answers.
+    pub(super) office_waits: Vec<Wait>,
     /// In words.
     pub(super) notes: Vec<String>,
 }
@@ -76,7 +79,7 @@ impl Bars {
     /// The server refuses.
     pub(super) fn prepare(
         admin: &Admin,
-        args: &Crash,
+        args: &CrowdConfig,
         device_config: DeviceConfig,
         lasts: Duration,
     ) -> anyhow::Result<Self> {
@@ -91,7 +94,7 @@ impl Bars {
         let offers: Vec<(Offer, Target)> = (0..=terminals)
             .map(|number| admin.offer_terminal(&bar, &format!("Terminal {number}"), number as u16 % VENDORS))
             .collect::<anyhow::Result<_>>()?;
-        let target = offers.first().context("there is a terminal")?.1;
+        let target = offers.first().context("there is a terminal")?.1.clone();
         let window = (args.window).min(args.wallets / args.terminals / WALLETS_PER_COMMAND).max(1) as usize;
         let slot = |(number, (offer, _)): (usize, (Offer, Target))| {
             let own = bar.wallets.iter().skip(number).step_by(terminals);
@@ -109,7 +112,8 @@ impl Bars {
         };
         let slots = offers.into_iter().enumerate().map(slot).collect();
         let metrics = MoneyMetrics { terminals: args.terminals + 1, wallets: args.wallets, ..MoneyMetrics::default() };
-        let plan = Plan { target, slots, threads: 1, lasts, rate: Some(args.payments) };
+        let plan =
+            Plan { target, slots, threads: 1, lasts, rate: Some(args.payments), answer_within: args.answer_within };
         Ok(Self { bar, metrics, plan, transfers, tags })
     }
 
@@ -127,6 +131,11 @@ impl Bars {
 }
 
 impl Open {
+    /// Their moment 0.
+    pub(super) fn began(&self) -> Instant {
+        self.running.context.start
+    }
+
     /// The server has been killed, and takes calls again.
     pub(super) fn server_is_back(&self) {
         self.running.context.incarnation.send_modify(|incarnation| *incarnation += 1);
@@ -138,15 +147,16 @@ impl Open {
     /// Somebody panicked.
     pub(super) fn close(self) -> anyhow::Result<Closed> {
         let Self { bar, mut metrics, running, transfers, tags } = self;
-        let (transfers, replay, mut notes) = transfers.come_home()?;
-        let (tags, again_too, gave_up) = tags.come_home()?;
-        metrics.asked_again = replay + again_too;
-        notes.extend(gave_up);
+        let (transfers, tags) = (transfers.come_home()?, tags.come_home()?);
+        metrics.asked_again = transfers.asked_again + tags.asked_again;
+        let office_waits = transfers.waits.into_iter().chain(tags.waits).collect();
+        let mut notes: Vec<String> = transfers.gave_up.into_iter().chain(tags.gave_up).collect();
+        let (transfers, tags) = (transfers.works, tags.works);
         // Whoever gave up has an answer that nobody knows.
         metrics.lost = notes.len() as u64;
         running.end();
         let home = running.come_home()?;
-        notes.extend(home.complaints.into_iter().filter(|complaint| !complaint.contains("the server has gone")));
+        notes.extend(home.complaints.into_iter().filter(|complaint| !is_expected(complaint)));
         let mut totals = Totals::default();
         home.simulated_devices.iter().for_each(|terminal| totals.add(&terminal.cashless_model.totals));
         metrics.payments = totals.paid;
@@ -156,17 +166,22 @@ impl Open {
         metrics.balances_checked = totals.counted;
         metrics.balances_wrong = totals.balances_wrong;
         notes.append(&mut totals.explained);
-        Ok(Closed { bar, metrics, terminals: home.simulated_devices, totals, transfers, tags, notes })
+        Ok(Closed { bar, metrics, terminals: home.simulated_devices, totals, transfers, tags, office_waits, notes })
     }
 }
 
 impl Closed {
+    /// The terminals, as they came home.
+    pub(super) fn terminals(&self) -> &[Terminal] {
+        &self.terminals
+    }
+
     /// Looks at the operators' wallets and at the books.
     ///
     /// # Errors
     /// The server does not show them.
     pub(super) fn count(&mut self, admin: &Admin) -> anyhow::Result<()> {
-        let Self { bar, metrics, terminals, totals, transfers, tags, notes } = self;
+        let Self { bar, metrics, terminals, totals, transfers, tags, notes, .. } = self;
         let tapped: Vec<Tapped> = terminals.iter().flat_map(|terminal| terminal.tapped.iter().copied()).collect();
         transfers.iter_mut().try_for_each(|of_one| of_one.count(admin, metrics))?;
         tags.iter_mut().try_for_each(|of_one| of_one.count(admin, &tapped, metrics))?;

@@ -9,7 +9,7 @@ use engine::cashless::event::{CashlessEvent, Transaction, TransactionKind};
 use engine::event::Event;
 use engine::gates::command::{CONFLICT, Verdict};
 use engine::gates::event::Scanned;
-use engine::model::ids::{TagUid, TicketId, TransactionId, WalletId};
+use engine::model::ids::{ShardId, TagUid, TicketId, TransactionId, WalletId};
 use engine::model::time::Timestamp;
 use engine::record;
 use storage::journal::offline;
@@ -20,36 +20,63 @@ use crate::{reader, terminal};
 pub(super) type Answers = HashMap<u64, BTreeMap<u64, u64>>;
 
 /// The whole journal.
-pub(super) struct Journaled {
+pub(crate) struct Journaled {
     pub(super) gates: GateBook,
     /// Everything about money.
     pub(super) money: MoneyBook,
     /// What the engine's audit says.
-    pub(super) audit: Report,
+    pub(crate) audit: Report,
+}
+
+/// A journal that is being read, record by record.
+pub(crate) struct Reading {
+    gates: GateBook,
+    money: MoneyBook,
+    audit: Audit,
+}
+
+impl Reading {
+    /// Of a journal with so many shards.
+    pub(crate) fn new(shards: u16) -> Self {
+        Self { gates: GateBook::default(), money: MoneyBook::default(), audit: Audit::new(shards) }
+    }
+
+    /// The next record of a shard.
+    ///
+    /// # Errors
+    /// It is none.
+    pub(crate) fn record(&mut self, shard: ShardId, payload: &[u8]) -> anyhow::Result<()> {
+        self.audit.record(shard, payload);
+        let record = record::read(payload)?;
+        for event in &record.events {
+            match event {
+                Event::Scanned(scanned) => self.gates.scanned(scanned, record.at),
+                Event::Transaction(transaction) => self.money.transaction(transaction, record.at),
+                Event::Cashless(event) => self.money.happened(event),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// That was all.
+    pub(crate) fn finish(self) -> Journaled {
+        Journaled { gates: self.gates, money: self.money, audit: self.audit.finish() }
+    }
 }
 
 impl Journaled {
-    /// Reads it all.
+    /// Reads the journal in a folder.
     ///
     /// # Errors
     /// The journal is damaged: a kill must not do that.
     pub(super) fn read(journal: &Path) -> anyhow::Result<Self> {
-        let mut reading = offline::read_only(journal)?;
-        let mut audit = Audit::new(reading.shards().context("a journal says how many shards it has")?);
-        let (mut gates, mut money) = (GateBook::default(), MoneyBook::default());
-        while let Some(entry) = reading.next()? {
-            audit.record(entry.shard, entry.payload);
-            let record = record::read(entry.payload)?;
-            for event in &record.events {
-                match event {
-                    Event::Scanned(scanned) => gates.scanned(scanned, record.at),
-                    Event::Transaction(transaction) => money.transaction(transaction, record.at),
-                    Event::Cashless(event) => money.happened(event),
-                    _ => {}
-                }
-            }
+        let mut entries = offline::read_only(journal)?;
+        let mut reading = Reading::new(entries.shards().context("a journal says how many shards it has")?);
+        while let Some(entry) = entries.next()? {
+            reading.record(entry.shard, entry.payload)?;
         }
-        Ok(Self { gates, money, audit: audit.finish() })
+        Ok(reading.finish())
     }
 }
 
