@@ -19,9 +19,8 @@ use actix::prelude::*;
 use engine::model::ids::ShardId;
 use engine::model::rejection::Rejection;
 use engine::shard::Shard;
-use engine::view::Notice;
 use storage::journal::Journal;
-use tokio::sync::{broadcast, oneshot};
+use tokio::sync::oneshot;
 
 pub use self::link::Standing;
 pub(crate) use self::link::{Acks, Link};
@@ -29,6 +28,7 @@ pub(crate) use self::reply_to::{ReplySender, ReplyTo};
 use self::to_journal::{answered_early, forget, gather, write_all_down, write_down};
 use crate::clock::NodeClock;
 use crate::limits::{IN_FLIGHT_MAX, MAILBOX_MAX};
+use crate::notices::Notices;
 use crate::outbox_sender::{Delivery, OutboxSender};
 use crate::peers::Border;
 use crate::pipeline::{Effect, Pipeline, Stepped, Work};
@@ -92,7 +92,7 @@ pub(crate) struct ShardActor {
     border: Border,
     journal: Arc<dyn Journal>,
     clock: Arc<NodeClock>,
-    notices: broadcast::Sender<Notice>,
+    notices: Notices,
     rebuild: Rebuild,
     pump_due: bool,
     rebuilding: bool,
@@ -110,7 +110,7 @@ impl ShardActor {
         border: Border,
         journal: Arc<dyn Journal>,
         clock: Arc<NodeClock>,
-        notices: broadcast::Sender<Notice>,
+        notices: Notices,
         rebuild: Rebuild,
     ) {
         let shared = Arc::clone(&links[usize::from(id.0)]);
@@ -260,8 +260,7 @@ impl ShardActor {
                     answered += 1;
                     to.tell(Answered::View(view));
                 }
-                // Nobody may be connected.
-                Effect::Notice(notice) => drop(self.notices.send(notice)),
+                Effect::Notice(notice) => self.notices.say(notice),
             }
         }
         self.link.pending.fetch_sub(answered, Ordering::AcqRel);

@@ -16,6 +16,7 @@ mod host;
 mod inbox;
 pub mod limits;
 mod node;
+mod notices;
 pub mod outbox_sender;
 pub mod peers;
 pub mod pipeline;

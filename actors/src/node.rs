@@ -21,7 +21,8 @@ use tokio::sync::{broadcast, oneshot, watch};
 
 use crate::clock::{LOOK_EVERY, NodeClock, SystemClock};
 use crate::host::{Acks, Control, Link, ShardActor, Standing};
-use crate::limits::{CLOCK_BEHIND_MS_MAX, JOURNAL_AHEAD_MS_MAX, NOTICES_MAX, START_MS_MAX, STOP_MS_MAX};
+use crate::limits::{CLOCK_BEHIND_MS_MAX, JOURNAL_AHEAD_MS_MAX, START_MS_MAX, STOP_MS_MAX};
+use crate::notices::Notices;
 use crate::peers::{Border, Peers};
 use crate::recover::{self, RecoverError, Recovering};
 use crate::shadows::Shadows;
@@ -66,7 +67,7 @@ struct Inner {
     failed: Arc<AtomicBool>,
     stopping: AtomicBool,
     clock: Arc<NodeClock>,
-    notices: broadcast::Sender<Notice>,
+    notices: Notices,
     losses: Arc<watch::Sender<()>>,
     journal: Arc<dyn Journal>,
     snapshots: Arc<dyn Snapshots>,
@@ -219,7 +220,7 @@ impl Node {
         });
 
         let (system, system_thread, arbiters) = start_system(config.threads).map_err(StartError::Threads)?;
-        let (notices, _) = broadcast::channel(NOTICES_MAX);
+        let notices = Notices::new();
         let border = Border::default();
         for id in (0..shards).map(ShardId) {
             let border = border.clone();
@@ -285,7 +286,17 @@ impl Node {
 
     /// What connected devices are to be told. A receiver that lags loses the oldest notices and is told so.
     pub fn notices(&self) -> broadcast::Receiver<Notice> {
-        self.0.notices.subscribe()
+        self.0.notices.all()
+    }
+
+    /// The same of the shards here alone, for other nodes, whose devices are to be told too.
+    pub fn own_notices(&self) -> broadcast::Receiver<Notice> {
+        self.0.notices.own()
+    }
+
+    /// Tells this node's devices what another node's shard has said.
+    pub fn notify(&self, notice: Notice) {
+        self.0.notices.pass_on(notice);
     }
 
     /// How the node is, for `/readyz`.

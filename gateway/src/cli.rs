@@ -17,6 +17,8 @@ use top::Top;
 pub mod audit;
 pub mod backup;
 pub mod clock;
+#[cfg(feature = "cluster")]
+pub mod cluster;
 pub mod key;
 mod progress;
 pub mod ready;
@@ -53,6 +55,10 @@ pub enum Command {
     /// Prepare the next key that devices pin, and switch to it once they know it.
     #[command(subcommand)]
     ServerKey(ServerKey),
+    /// What several servers need that are to be one.
+    #[cfg(feature = "cluster")]
+    #[command(subcommand)]
+    Cluster(Cluster),
     /// Measure what a durable write costs in the data folder, in about nine seconds. A running server is slowed meanwhile.
     BenchDisk {
         /// Where to measure.
@@ -187,6 +193,21 @@ pub enum ServerKey {
         /// Where the server's data is.
         #[command(flatten)]
         data: DataFolder,
+    },
+}
+
+/// `tapgate cluster …`
+#[cfg(feature = "cluster")]
+#[derive(Debug, Subcommand)]
+pub enum Cluster {
+    /// Make certificates with which nodes prove to each other who they are: an authority, and a pair for each node. What is
+    /// there already stays as it is, so that nodes can be added later.
+    Certificates {
+        /// The folder for them, created if it is missing. Each node needs `ca.pem` and its own pair; `ca.key` belongs on none.
+        folder: PathBuf,
+        /// How many nodes there are.
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1_000))]
+        nodes: u16,
     },
 }
 

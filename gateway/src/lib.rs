@@ -2,6 +2,8 @@
 
 pub mod auth;
 pub mod cli;
+#[cfg(feature = "cluster")]
+pub mod cluster;
 pub mod demo;
 pub mod http;
 pub mod live;

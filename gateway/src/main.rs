@@ -51,6 +51,8 @@ fn run(command: Command) -> anyhow::Result<()> {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             print!("{}", runtime.block_on(clock::run(command))?);
         }
+        #[cfg(feature = "cluster")]
+        Command::Cluster(command) => print!("{}", gateway::cli::cluster::run(command)?),
         Command::ServerKey(command) => print!("{}", server_key::run(command)?),
         Command::Audit(args) => {
             log_to_stderr("warn");

@@ -1,0 +1,17 @@
+//! What makes a server one of several: how nodes prove who they are and talk to each other.
+
+pub mod certificates;
+pub mod peers;
+
+use std::sync::Arc;
+
+use engine::model::ids::ShardId;
+use storage::journal::Member;
+
+/// Who has which shard. Asked for each command whose shard is not here, on the shards' threads: it answers from memory.
+pub trait Directory: Send + Sync + 'static {
+    /// How many shards there are.
+    fn shards(&self) -> u16;
+    /// The node that has a shard, as far as is known, this one or another.
+    fn host(&self, shard: ShardId) -> Option<Arc<Member>>;
+}
