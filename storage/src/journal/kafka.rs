@@ -4,13 +4,14 @@
 //! machines: one hears what became of writes, the other reads every partition from its beginning and follows it. A record that is
 //! handed over is numbered and given to the client library on the caller's thread, which never waits for a broker.
 //!
-//! Opening checks the topic (`kafka/topic.rs`), reads it to its end, claims every shard and reads through the claims; then it is
+//! Opening checks the topic (`kafka/topic.rs`), reads it to its end, from where it was read before (`kafka/checkpoint.rs`), claims every shard and reads through the claims; then it is
 //! known what lies in it and that nobody else's writes count any more. [`KafkaJournal::claim`] does the same for single shards
 //! of a running journal: those that were lost, or that another node had. With [`Options::claim_all`] off, opening claims none.
 //! Which node should have which shard is a matter of its consumer group (`kafka/group.rs`).
 //!
 //! A position is an offset. Offsets of claims and heartbeats hold no record; the end of a shard is behind its last one.
 
+mod checkpoint;
 pub mod group;
 mod lane;
 pub mod offline;
@@ -166,9 +167,10 @@ impl KafkaJournal {
         let line = Arc::new(Line::new(&shared)?);
         let consumer: Arc<BaseConsumer> = Arc::new(options.consumer().create().map_err(client)?);
         let mut partitions = TopicPartitionList::new();
-        for shard in 0..options.shards {
-            let from = rdkafka::Offset::Offset(0);
-            partitions.add_partition_offset(&options.topic, shard.into(), from).map_err(client)?;
+        for (lane, known) in shared.lanes.iter().zip(checkpoint::load(options, shared.log)?) {
+            known.into_iter().for_each(|known| lane.resume(known));
+            let from = rdkafka::Offset::Offset(lane.state().owner.fold().next_offset() as i64);
+            partitions.add_partition_offset(&options.topic, lane.shard.0.into(), from).map_err(client)?;
         }
         consumer.assign(&partitions).map_err(client)?;
 
@@ -408,7 +410,17 @@ fn hear(shared: &Shared, line: &Line, stop: &Stop) {
 
 /// Reads every partition, for as long as the journal is open.
 fn follow(shared: &Shared, consumer: &BaseConsumer, stop: &Stop) {
+    read_on(shared, consumer, stop);
+    checkpoint::save(shared);
+}
+
+fn read_on(shared: &Shared, consumer: &BaseConsumer, stop: &Stop) {
+    let mut noted = Instant::now();
     while !stop.tail.load(Ordering::Relaxed) {
+        if noted.elapsed() >= checkpoint::EVERY {
+            checkpoint::save(shared);
+            noted = Instant::now();
+        }
         match consumer.poll(ROUND) {
             None => {}
             Some(Ok(message)) => {

@@ -45,6 +45,7 @@ pub(crate) fn options(config: &Config, cluster: &ClusterConfig) -> Options {
     options.topic.clone_from(&cluster.topic);
     options.shards = config.shards;
     options.create = cluster.create_topic;
+    options.checkpoint = Some(config.data.join("log-read"));
     options.replication = cluster.replication;
     // Most of the copies, so that of any two groups that can elect a leader or acknowledge, some broker is in both.
     options.min_insync = cluster.replication / 2 + 1;

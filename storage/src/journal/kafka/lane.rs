@@ -10,7 +10,9 @@ use std::{
 };
 
 use engine::model::ids::ShardId;
+use serde::{Deserialize, Serialize};
 
+use super::checkpoint::OfShard;
 use crate::journal::{
     Member,
     ownership::{Decision, Fold, Header, Incarnation, Owner, Ticket, Verdict, Why},
@@ -21,6 +23,8 @@ pub(super) const RECENT_BYTES_MAX: usize = 16 << 20;
 /// How many stretches without a record are remembered of a shard: 24 bytes each, so 1.5 MiB. There is one for each claim, and at
 /// most one for each pause between two records.
 const PAUSES_MAX: usize = 65_536;
+/// How many of them are kept in a file, of each shard.
+const PAUSES_KEPT: usize = 1_024;
 /// How many of a shard's own incarnations are known again. An earlier one's last writes may arrive late, but not behind three
 /// claims, each of which waited for the writes before it.
 const OURS_MAX: usize = 4;
@@ -115,6 +119,17 @@ impl Lane {
         Self { shard, state: Mutex::new(state), changed: Condvar::new(), tip: AtomicU64::new(0) }
     }
 
+    /// The shard was read up to there before.
+    pub(super) fn resume(&self, from: OfShard) {
+        let mut state = self.state();
+        state.member = from.member().map(Arc::new);
+        self.tip_is(from.fold.records_end());
+        // Nothing before that is in memory.
+        state.recent.from = from.fold.next_offset();
+        state.places = from.places;
+        state.owner = Owner::new(self.shard, from.fold);
+    }
+
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("nothing panics under this lock")
     }
@@ -143,6 +158,11 @@ impl Lane {
 }
 
 impl State {
+    /// How far the tail has come.
+    pub(super) fn checkpoint(&self) -> OfShard {
+        OfShard::new(self.owner.fold().clone(), self.places.newest(), self.member.as_deref())
+    }
+
     /// Notes what the tail has read, `bytes_max` being this shard's part of what may be kept.
     pub(super) fn has_read(&mut self, offset: u64, verdict: Verdict, payload: &[u8], bytes_max: usize) {
         self.places.note(offset, verdict == Verdict::Record);
@@ -183,7 +203,7 @@ impl Recent {
 }
 
 /// Which offsets hold records: all but those of some stretches.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 pub(super) struct Places {
     /// Stretches without a record, from where to where, and how many offsets without one lie before its end.
     pauses: VecDeque<(u64, u64, u64)>,
@@ -193,6 +213,13 @@ pub(super) struct Places {
 }
 
 impl Places {
+    /// The newest part, as much as is worth keeping in a file: 24 KiB at most.
+    fn newest(&self) -> Self {
+        let leave = self.pauses.len().saturating_sub(PAUSES_KEPT);
+        let forgotten = leave.checked_sub(1).map_or(self.forgotten, |last| self.pauses[last].1);
+        Self { pauses: self.pauses.iter().skip(leave).copied().collect(), forgotten, seen: self.seen }
+    }
+
     fn note(&mut self, offset: u64, is_record: bool) {
         self.seen = offset + 1;
         if is_record {

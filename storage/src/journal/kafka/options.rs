@@ -1,6 +1,6 @@
 //! The settings of a journal on Kafka, and what they mean for the client library.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use rdkafka::ClientConfig;
 
@@ -27,6 +27,9 @@ pub struct Options {
     pub replication: u16,
     /// How many copies must be written before a record is durable, at least. Default 2.
     pub min_insync: u16,
+    /// A file in which is noted, now and then, how far the log was read, so that the next opening begins there. It is this
+    /// process's alone. Default: none, and the log is read from its beginning.
+    pub checkpoint: Option<PathBuf>,
     /// How many bytes may be handed over and not yet durable. Default 32 MiB, as for the file journal. The client library
     /// holds as much once more.
     pub queue_bytes_max: usize,
@@ -56,6 +59,7 @@ impl Options {
             create: false,
             replication: 3,
             min_insync: 2,
+            checkpoint: None,
             queue_bytes_max: 32 << 20,
             queue_records_max: 4096,
             record_bytes_max: 4 << 20,

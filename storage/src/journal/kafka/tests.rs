@@ -132,7 +132,12 @@ impl Subject for OnBrokers {
 #[test]
 fn a_journal_on_kafka_keeps_what_every_journal_promises() {
     let Some((brokers, _alone)) = brokers("a_journal_on_kafka_keeps_what_every_journal_promises") else { return };
-    suite(|| OnBrokers(options(&brokers)));
+    let folder = tempfile::tempdir().expect("a folder");
+    // Each opening goes on from where the one before had read.
+    suite(|| {
+        let options = options(&brokers);
+        OnBrokers(Options { checkpoint: Some(folder.path().join(&options.topic)), ..options })
+    });
 }
 
 /// The same on the library's mock, whose topics have no settings: everything but the topic's check.
@@ -571,7 +576,7 @@ impl Drop for Other {
 
 /// Opens the journal here and writes so many records to each shard; gives where they lie. What an earlier owner had under way may
 /// still arrive, and cost a shard: then it is claimed again.
-fn take_over(options: &Options, each: usize) -> Vec<(u16, u64)> {
+pub(super) fn take_over(options: &Options, each: usize) -> Vec<(u16, u64)> {
     let (sink, told) = Told::new();
     let journal = KafkaJournal::open(options.clone()).expect("opens").start(sink).expect("starts");
     let (mut written, mut left, mut acknowledged) = (0, [each; SHARDS as usize], Vec::new());

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use engine::model::ids::ShardId;
 use engine::plants::{Plant, planted};
+use serde::{Deserialize, Serialize};
 
 use super::record::{Header, Incarnation};
 use crate::journal::{Chain, format::chain_after};
@@ -12,7 +13,7 @@ use crate::journal::{Chain, format::chain_after};
 const REMEMBERED: usize = 8;
 
 /// Where a reader of one partition stands.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Fold {
     shard: ShardId,
     next_offset: u64,

@@ -35,6 +35,7 @@
 use core::fmt;
 
 use engine::model::ids::ShardId;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::journal::Chain;
@@ -50,7 +51,7 @@ const SHORT: usize = 40;
 pub const HEADER_BYTES_MAX: usize = 64;
 
 /// One attempt to own one shard. Never used twice.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Incarnation(pub [u8; 16]);
 
 impl fmt::Debug for Incarnation {
@@ -61,7 +62,7 @@ impl fmt::Debug for Incarnation {
 }
 
 /// Which log a record belongs to: that of one cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Log(u64);
 
 impl Log {
