@@ -107,6 +107,25 @@ async fn a_server_is_found_at_whichever_of_its_addresses_answers() {
     house.close().await;
 }
 
+/// Two ways to the server stand for two nodes of a cluster. The one that the device uses falls silent in the middle of a scan
+/// and stays so, and so does the other one later, when the first is there again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_that_knows_several_servers_goes_on_at_another() {
+    let house = open().await;
+    let ways = [Relay::to(house.addr).await, Relay::to(house.addr).await];
+    let server = format!("{},{}", ways[0].addr, ways[1].addr);
+    let reader = Reader::connect(Identity { server, ..house.device().await }, ReaderOptions::default()).await.unwrap();
+    for (nth, dark) in [(0, 0), (1, 1), (2, 0)] {
+        ways[1 - dark].loses.store(false, Ordering::Relaxed);
+        ways[dark].loses.store(true, Ordering::Relaxed);
+        let scan = tokio::time::timeout(AT_MOST, reader.scan(house.read(nth), Direction::Enter));
+        let answered = scan.await.expect("is answered by the other one").unwrap();
+        assert_eq!(answered.answer.verdict, Verdict::Admitted, "{nth}");
+    }
+    reader.close().await;
+    house.close().await;
+}
+
 /// Revoked by mistake, while a scan was on its way that never arrived. (What was never sent when the server said no is told
 /// its caller, and leaves the queue.)
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -270,9 +270,11 @@ async def main(path, offer=None):
     loop.run_in_executor(None, lambda: [loop.call_soon_threadsafe(lines.put_nowait, line) for line in typed()])
     # No authority is asked: the key is compared, in `greet`, before anything is said.
     tls = QuicConfiguration(alpn_protocols=["tapgate/2"], verify_mode=ssl.CERT_NONE, server_name="tapgate", idle_timeout=30)
-    host, port = state.server.rsplit(":", 1)
-    backoff = 0.1
+    servers, backoff = state.server.split(","), 0.1
     while True:
+        # Of several nodes another one each time.
+        servers = servers[1:] + servers[:1]
+        host, port = servers[-1].rsplit(":", 1)
         try:
             async with connect(host.strip("[]"), int(port), configuration=tls, create_protocol=Connection) as connection:
                 link = Link(connection, *await connection.create_stream())

@@ -1,5 +1,5 @@
-//! A server's name may have several addresses, and not all of them need to lead anywhere: an IPv6 address behind a router
-//! that drops it, a second server that is down. They are tried side by side, each a little later than the one before
+//! A server's name may have several addresses, and a device may know several servers of one cluster. Not all of them need to
+//! lead anywhere: an IPv6 address behind a router that drops it, a second server that is down. They are tried side by side, each a little later than the one before
 //! (Happy Eyeballs, RFC 8305), and the first that proves to be the server is taken.
 
 use std::net::SocketAddr;
@@ -14,14 +14,35 @@ const NEXT_AFTER: Duration = Duration::from_millis(250);
 /// Addresses of one name that are tried: beyond these it takes 4 s to come to one, and [`super::CONNECT_TIMEOUT`] is near.
 const ADDRESSES_MAX: usize = 16;
 
-/// The addresses of `host:port`, both families in turn, IPv6 first.
+/// The addresses of `host:port`, both families in turn, IPv6 first; of several with commas between, those of all servers, the
+/// one at `first` first and each server's best address before anybody's second. A name that cannot be looked up is passed over
+/// as long as another can.
 ///
 /// # Errors
-/// [`ClientError::Net`] if it has none.
-pub(super) async fn addresses_of(server: &str) -> Result<Vec<SocketAddr>, ClientError> {
-    let found = tokio::net::lookup_host(server).await.map_err(|error| ClientError::Net(error.to_string()))?;
-    let found = in_turn(found);
-    if found.is_empty() { Err(ClientError::Net(format!("{server} has no address"))) } else { Ok(found) }
+/// [`ClientError::Net`] if there is none.
+pub(super) async fn addresses_of(servers: &str, first: usize) -> Result<Vec<SocketAddr>, ClientError> {
+    let mut names: Vec<&str> = servers.split(',').collect();
+    let count = names.len();
+    names.rotate_left(first % count);
+    let looked_up = futures_util::future::join_all(names.iter().map(tokio::net::lookup_host)).await;
+    let (mut found, mut why) = (Vec::new(), None);
+    for addresses in looked_up {
+        match addresses {
+            Ok(addresses) => found.push(in_turn(addresses)),
+            Err(error) => why = Some(error.to_string()),
+        }
+    }
+    let found = best_first(&found);
+    if found.is_empty() {
+        return Err(ClientError::Net(why.unwrap_or_else(|| format!("{servers} has no address"))));
+    }
+    Ok(found)
+}
+
+fn best_first(servers: &[Vec<SocketAddr>]) -> Vec<SocketAddr> {
+    let longest = servers.iter().map(Vec::len).max().unwrap_or_default();
+    let ranks = (0..longest).flat_map(|rank| servers.iter().filter_map(move |server| server.get(rank).copied()));
+    ranks.take(ADDRESSES_MAX).collect()
 }
 
 fn in_turn(found: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
@@ -86,6 +107,26 @@ mod tests {
         assert_eq!(in_turn([six(1), six(2)].into_iter()), [six(1), six(2)]);
         assert_eq!(in_turn((0..100).map(four)).len(), ADDRESSES_MAX);
         assert!(in_turn([].into_iter()).is_empty());
+    }
+
+    #[test]
+    fn each_servers_best_address_comes_before_anybodys_second() {
+        let servers = [vec![six(1), four(1)], vec![], vec![four(3)], vec![six(2), four(2)]];
+        assert_eq!(best_first(&servers), [six(1), four(3), six(2), four(1), four(2)]);
+        assert_eq!(best_first(&vec![(0..9).map(four).collect(); 9]).len(), ADDRESSES_MAX);
+        assert!(best_first(&[]).is_empty());
+    }
+
+    #[tokio::test]
+    async fn of_several_servers_another_comes_first_each_time() {
+        let servers = "127.0.0.1:1,127.0.0.1:2,127.0.0.1:3";
+        for (first, ports) in [(0, [1, 2, 3]), (1, [2, 3, 1]), (5, [3, 1, 2])] {
+            let found = addresses_of(servers, first).await.unwrap();
+            assert_eq!(found.iter().map(SocketAddr::port).collect::<Vec<_>>(), ports);
+        }
+        let found = addresses_of("nobody.invalid:1,127.0.0.1:2", 0).await.unwrap();
+        assert_eq!(found, [SocketAddr::from(([127, 0, 0, 1], 2))], "one that nobody knows is no reason to give up");
+        assert!(matches!(addresses_of("nobody.invalid:1", 0).await, Err(ClientError::Net(_))));
     }
 
     /// What each address does: answers, refuses, or says nothing for ever.

@@ -87,6 +87,9 @@ pub(super) struct Driver {
     next_ask: u64,
     in_flight: usize,
     connected: bool,
+    /// How many connections were lost or not made: of several servers, another one comes first each time. The one before may
+    /// answer and be of no use.
+    turn: usize,
     paused_until: Option<Instant>,
     /// The server named a time to come again.
     come_again: Duration,
@@ -141,6 +144,7 @@ impl Driver {
             next_ask: 1 << 63, // no command has such a number
             in_flight: 0,
             connected: false,
+            turn: 0,
             paused_until: None,
             come_again: Duration::ZERO,
             closing: None,
@@ -170,6 +174,7 @@ impl Driver {
             if lost.is_final() {
                 break lost;
             }
+            self.turn = self.turn.wrapping_add(1);
             if let ClientError::Refused { retry_after_ms, .. } = lost {
                 self.come_again = self.come_again.max(Duration::from_millis(u64::from(retry_after_ms)));
             }
@@ -237,8 +242,8 @@ impl Driver {
     }
 
     async fn open(&mut self) -> Result<Link, Over> {
-        let (endpoint, identity) = (self.options.endpoint.clone(), self.identity.clone());
-        let mut opening = std::pin::pin!(async move { Link::open(endpoint.as_ref(), &identity).await });
+        let (endpoint, identity, turn) = (self.options.endpoint.clone(), self.identity.clone(), self.turn);
+        let mut opening = std::pin::pin!(async move { Link::open_from(endpoint.as_ref(), &identity, turn).await });
         loop {
             let end = self.next_end();
             tokio::select! {

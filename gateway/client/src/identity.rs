@@ -62,7 +62,7 @@ impl DeviceKey {
 pub struct Identity {
     /// Its id.
     pub device: DeviceId,
-    /// Where its server is: `host:port`.
+    /// Where its server is: `host:port`, or several of one cluster with commas between.
     pub server: String,
     /// Which key it trusts.
     pub fingerprint: Fingerprint,

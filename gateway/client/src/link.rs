@@ -120,9 +120,19 @@ impl Link {
     /// # Errors
     /// [`ClientError::Refused`] with the server's reason, [`ClientError::Net`], [`ClientError::Timeout`].
     pub async fn open(endpoint: Option<&Endpoint>, identity: &Identity) -> Result<Self, ClientError> {
+        Self::open_from(endpoint, identity, 0).await
+    }
+
+    /// The same, beginning with another one of several servers at each `turn`. Devices are spread over all of them.
+    pub(super) async fn open_from(
+        endpoint: Option<&Endpoint>,
+        identity: &Identity,
+        turn: usize,
+    ) -> Result<Self, ClientError> {
+        let first = (identity.device.0 as usize).wrapping_add(turn);
         let opened = async {
             let (connection, mut send, mut frames) =
-                open(endpoint, &identity.server, (identity.fingerprint, identity.next)).await?;
+                open(endpoint, (&identity.server, first), (identity.fingerprint, identity.next)).await?;
             let shown = connection
                 .peer_identity()
                 .and_then(|chain| fingerprint_of(chain.downcast::<Vec<CertificateDer<'_>>>().ok()?.first()?))
@@ -215,7 +225,8 @@ pub(super) async fn enrol(
 ) -> Result<DeviceId, ClientError> {
     let public_key = key.public()?;
     let enrolled = async {
-        let (connection, mut send, mut frames) = open(endpoint, offer.server(), (offer.fingerprint(), None)).await?;
+        let (connection, mut send, mut frames) =
+            open(endpoint, (offer.server(), 0), (offer.fingerprint(), None)).await?;
         let code = offer.code().as_bytes();
         write(&mut send, Frame::Enrol(Enrol { festival: offer.festival(), public_key: &public_key, code })).await?;
         let device = frames
@@ -233,7 +244,7 @@ pub(super) async fn enrol(
 
 async fn open(
     shared: Option<&Endpoint>,
-    server: &str,
+    (servers, first): (&str, usize),
     (fingerprint, next): (Fingerprint, Option<Fingerprint>),
 ) -> Result<(Connection, SendStream, FrameReader), ClientError> {
     let net = |error: &dyn std::fmt::Display| ClientError::Net(error.to_string());
@@ -251,7 +262,7 @@ async fn open(
             endpoint.connect_with(config(fingerprint, next), addr, "tapgate").map_err(|error| net(&error))?;
         connecting.await.map_err(|error| net(&error))
     };
-    let connection = first_of(addresses_of(server).await?, attempt).await?;
+    let connection = first_of(addresses_of(servers, first).await?, attempt).await?;
     let (send, recv) = connection.open_bi().await.map_err(|error| net(&error))?;
     Ok((connection, send, FrameReader::new(recv)))
 }

@@ -26,7 +26,7 @@ pub struct File {
     pub http: Option<SocketAddr>,
     /// Where devices reach the QUIC door. Default `0.0.0.0:4433`; for the demo `127.0.0.1:4433`.
     pub quic: Option<SocketAddr>,
-    /// How devices reach it from where they are, `host:port`: what enrolment offers say. Default: the machine's name
+    /// How devices reach it from where they are, `host:port`, or up to four with commas between: what enrolment offers say. Default: the machine's name
     /// with the port of `quic`.
     pub quic_advertised: Option<String>,
     /// How many shards the journal has, 1 to 1,024. Fixed when it is made: opening it with another number is refused.
@@ -360,9 +360,12 @@ impl Config {
             return Err(refused("qr_secret", &format!("needs at least {SECRET_LEN_MIN} bytes")));
         }
         if let Some(address) = &config.quic_advertised
-            && !is_host_and_port(address)
+            && !address.split(',').all(is_host_and_port)
         {
-            return Err(refused("quic_advertised", "must be host:port, such as gates.example.org:4433"));
+            return Err(refused(
+                "quic_advertised",
+                "must be host:port, such as gates.example.org:4433, or several with commas between",
+            ));
         }
         if let Err(why) = config.log.parse::<tracing_subscriber::EnvFilter>() {
             return Err(refused("log", &why.to_string()));

@@ -1,5 +1,6 @@
 //! The offer an operator shows to a new device, as a QR: where the server is, what its key's fingerprint is,
-//! which festival it is for, and the one-time code.
+//! which festival it is for, and the one-time code. Where a server is one of several, all of them may be named, with commas
+//! between: whichever answers is good.
 //!
 //! ```text
 //! tapgate:enrol?server=192.0.2.7:4433&fingerprint=<64 hex digits>&festival=1a2b3c4d&code=7K2M-Q9XD
@@ -14,6 +15,8 @@ use super::{CODE_LEN_MAX, Fingerprint};
 
 /// The longest address in an offer: a DNS name's 253 characters and a port.
 const SERVER_LEN_MAX: usize = 260;
+/// The most addresses in one. A QR with three of them is still read at arm's length.
+const SERVERS_MAX: usize = 4;
 
 const SCHEME: &str = "tapgate:enrol?";
 
@@ -38,17 +41,23 @@ pub enum NoOffer {
 }
 
 impl Offer {
-    /// An offer with these values. `server` is `host:port`; codes have 1 to 64 of `A-Z a-z 0-9 - _`.
+    /// An offer with these values. `server` is `host:port`, or up to four of them with commas between; codes have 1 to 64 of
+    /// `A-Z a-z 0-9 - _`.
     ///
     /// # Errors
     /// [`NoOffer::Field`].
     pub fn new(server: &str, fingerprint: Fingerprint, festival: FestivalId, code: &str) -> Result<Self, NoOffer> {
         let host_like = |c: u8| c.is_ascii_alphanumeric() || b".:-[]%_".contains(&c);
-        let (host, port) = server.rsplit_once(':').ok_or(NoOffer::Field("server"))?;
-        if host.is_empty() || port.parse::<u16>().is_err() || server.len() > SERVER_LEN_MAX {
-            return Err(NoOffer::Field("server"));
+        for address in server.split(',') {
+            let (host, port) = address.rsplit_once(':').ok_or(NoOffer::Field("server"))?;
+            if host.is_empty() || port.parse::<u16>().is_err() || address.len() > SERVER_LEN_MAX {
+                return Err(NoOffer::Field("server"));
+            }
+            if !address.bytes().all(host_like) {
+                return Err(NoOffer::Field("server"));
+            }
         }
-        if !server.bytes().all(host_like) {
+        if server.split(',').count() > SERVERS_MAX {
             return Err(NoOffer::Field("server"));
         }
         let code_like = |c: u8| c.is_ascii_alphanumeric() || c == b'-' || c == b'_';
@@ -58,7 +67,7 @@ impl Offer {
         Ok(Self { server: server.to_owned(), fingerprint, festival, code: code.to_owned() })
     }
 
-    /// `host:port`.
+    /// `host:port`, or several with commas between.
     pub fn server(&self) -> &str {
         &self.server
     }
@@ -119,7 +128,9 @@ mod tests {
         assert_eq!(TEXT.parse(), Ok(offer.clone()));
         let reordered = TEXT.replace("server=192.0.2.7:4433&", "") + "&server=192.0.2.7:4433&later=1\r\n";
         assert_eq!(reordered.parse(), Ok(offer));
-        for server in ["gate.example.org:1", "[2001:db8::1]:4433", "localhost:65535"] {
+        for server in
+            ["gate.example.org:1", "[2001:db8::1]:4433", "localhost:65535", "a:1,b.example.org:2,[2001:db8::1]:3"]
+        {
             assert!(Offer::new(server, fingerprint, FestivalId(1), "x").is_ok(), "{server}");
         }
     }
@@ -134,6 +145,8 @@ mod tests {
             (&TEXT.replace("192.0.2.7", ""), NoOffer::Field("server")),
             (&TEXT.replace("192.0.2.7", "a b"), NoOffer::Field("server")),
             (&TEXT.replace("4433", "70000"), NoOffer::Field("server")),
+            (&TEXT.replace(":4433", ":4433,"), NoOffer::Field("server")),
+            (&TEXT.replace(":4433", ":4433,a:1,b:1,c:1,d:1"), NoOffer::Field("server")),
             (&TEXT.replace("0001", ""), NoOffer::Field("fingerprint")),
             (&TEXT.replace("cafef00d", "+afef00d"), NoOffer::Field("festival")),
             (&TEXT.replace("&code=7K2M-Q9XD", ""), NoOffer::Field("code")),
