@@ -270,8 +270,8 @@ async fn attend<P: SimulatedDevice>(
         if rounds > ROUNDS_AFTER_END {
             break;
         }
-        // Devices come back to where they were first, so that they are spread over all nodes.
-        let first = simulated.number();
+        // Another node comes first each time: the one before may answer and be of no use.
+        let first = simulated.number() + reconnects as usize + 1;
         let Some(replay) = come_back(endpoint, &target, first, identity.as_ref()).await else { break };
         (link, resumed) = (replay, true);
         reconnects += 1;

@@ -26,8 +26,8 @@ pub struct File {
     pub http: Option<SocketAddr>,
     /// Where devices reach the QUIC door. Default `0.0.0.0:4433`; for the demo `127.0.0.1:4433`.
     pub quic: Option<SocketAddr>,
-    /// How devices reach it from where they are, `host:port`, or up to four with commas between: what enrolment offers say. Default: the machine's name
-    /// with the port of `quic`.
+    /// How devices reach it from where they are, `host:port`, or up to four with commas between: what enrolment offers say.
+    /// Default: the machine's name with the port of `quic`.
     pub quic_advertised: Option<String>,
     /// How many shards the journal has, 1 to 1,024. Fixed when it is made: opening it with another number is refused.
     /// Default 16.

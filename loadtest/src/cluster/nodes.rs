@@ -1,10 +1,12 @@
 //! The nodes of a cluster: processes of the one binary, each with a folder, ports and settings of its own.
 
 use std::fs;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 
 use super::servers::Servers;
 use crate::admin::{Admin, Doors};
@@ -12,6 +14,15 @@ use crate::server::{Program, Server};
 
 /// What no node may say of itself.
 const MUST_NOT_SAY: [&str; 2] = ["panicked at", "RUST_BACKTRACE"];
+
+/// As whoever sets a cluster up does.
+fn make_certificates(program: &Program, folder: &Path, nodes: usize) -> anyhow::Result<()> {
+    let mut command = Command::new(program.path());
+    command.args(["cluster", "certificates"]).arg(folder).args(["--nodes", &nodes.to_string()]);
+    let made = command.output().context("the tapgate program")?;
+    ensure!(made.status.success(), "`tapgate cluster certificates`: {}", String::from_utf8_lossy(&made.stderr));
+    Ok(())
+}
 
 /// All of them.
 pub(super) struct Nodes {
@@ -35,10 +46,26 @@ impl Nodes {
             servers.settings()
         );
         let mut all = Vec::new();
+        let several = count > 1;
+        let certificates = folder.join("peers");
+        if several {
+            make_certificates(program, &certificates, count)?;
+        }
         for number in 1..=count {
             let own = folder.join(format!("node-{number}"));
             fs::create_dir(&own)?;
-            all.push(Server::in_folder(program.clone(), own, &shared)?);
+            let mut settings = shared.clone();
+            if several {
+                let peers = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+                let pem = |name: String| certificates.join(name);
+                settings += &format!(
+                    "node = {number}\npeers = \"{peers}\"\npeer_ca = {:?}\npeer_certificate = {:?}\npeer_key = {:?}\n",
+                    pem("ca.pem".to_owned()),
+                    pem(format!("node-{number}.pem")),
+                    pem(format!("node-{number}.key"))
+                );
+            }
+            all.push(Server::in_folder(program.clone(), own, &settings)?);
         }
         Ok(Self { all })
     }
