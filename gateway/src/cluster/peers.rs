@@ -11,7 +11,7 @@ mod line;
 mod queue;
 mod tls;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +22,7 @@ use actors::{Node, Parcel, Peers};
 use engine::model::ids::{NodeNo, ShardId};
 use quinn::{Connection, Endpoint, EndpointConfig, IdleTimeout, TransportConfig, VarInt};
 use storage::journal::Member;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 use self::line::Line;
 use super::Directory;
@@ -97,6 +97,8 @@ struct Shared {
     wanted: Notify,
     /// Who is connected, by the number that their certificate proves.
     guests: Mutex<BTreeMap<NodeNo, Connection>>,
+    /// Why others were not let in.
+    refusals: Mutex<Complaints>,
     stopping: AtomicBool,
 }
 
@@ -106,7 +108,7 @@ impl QuicPeers {
     ///
     /// # Errors
     /// [`PeersError`].
-    pub fn on_socket(
+    fn on_socket(
         socket: UdpSocket,
         hello: Hello,
         tls: &PeerTls,
@@ -130,8 +132,40 @@ impl QuicPeers {
             lines: Mutex::default(),
             wanted: Notify::new(),
             guests: Mutex::default(),
+            refusals: Mutex::default(),
             stopping: AtomicBool::new(false),
         })))
+    }
+
+    /// Opens the door of a node on a thread that hosts shards, so that what is forwarded wakes no other thread on its way, and
+    /// lets the node join the others through it. It runs until [`Self::stop`].
+    ///
+    /// # Errors
+    /// [`PeersError`].
+    pub async fn open(
+        socket: UdpSocket,
+        node: &Node,
+        hello: Hello,
+        tls: PeerTls,
+        directory: Arc<dyn Directory>,
+    ) -> Result<Self, PeersError> {
+        let addr = socket.local_addr().unwrap_or_else(|_| ([0, 0, 0, 0], 0).into());
+        let (opened, opening) = oneshot::channel();
+        let running = node.clone();
+        // Opened there as well, since a socket belongs to the runtime it was opened in.
+        node.spawn_on(0, async move {
+            let peers = match Self::on_socket(socket, hello, &tls, directory) {
+                Ok(peers) => peers,
+                Err(error) => return drop(opened.send(Err(error))),
+            };
+            if opened.send(Ok(peers.clone())).is_ok() {
+                peers.run(running).await;
+            }
+        });
+        let gone = |_| PeersError { addr, error: io::Error::other("the thread that hosts it has ended") };
+        let peers = opening.await.map_err(gone)??;
+        node.join(Arc::new(peers.clone()));
+        Ok(peers)
     }
 
     /// Where it listens.
@@ -143,8 +177,7 @@ impl QuicPeers {
     }
 
     /// Dials the others and lets them in, until [`Self::stop`].
-    pub async fn run(&self, node: Node) {
-        let mut complaints = Complaints::default();
+    async fn run(&self, node: Node) {
         let mut every = tokio::time::interval(LOOK_EVERY);
         every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -152,7 +185,7 @@ impl QuicPeers {
                 incoming = self.0.endpoint.accept() => match incoming {
                     None => return,
                     Some(incoming) if self.0.is_crowded() => {
-                        complaints.say(incoming.remote_address(), "too many connect at once".into());
+                        self.0.refuse(incoming.remote_address(), "too many connect at once");
                         incoming.refuse();
                     }
                     Some(incoming) => drop(tokio::spawn(guest::serve(Arc::clone(&self.0), node.clone(), incoming))),
@@ -202,6 +235,11 @@ impl Peers for QuicPeers {
 }
 
 impl Shared {
+    /// Says in the log why somebody was not let in.
+    fn refuse(&self, who: SocketAddr, why: &str) {
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner).say(who, why);
+    }
+
     /// More are connected than have said who they are, by so many that these must be others than nodes.
     fn is_crowded(&self) -> bool {
         self.endpoint.open_connections() > UNPROVEN_MAX + self.guests().len() + self.lines().len()
@@ -264,17 +302,22 @@ fn transport() -> TransportConfig {
 
 /// What goes wrong with connections, said once and not with every try.
 #[derive(Default)]
-struct Complaints {
-    last: Option<(String, Instant)>,
-}
+struct Complaints(VecDeque<(String, Instant)>);
+
+/// So many different ones are remembered: about 500 B each.
+const COMPLAINTS_MAX: usize = 16;
 
 impl Complaints {
-    fn say(&mut self, who: impl std::fmt::Display, why: String) {
-        let is_new = self.last.as_ref().is_none_or(|(said, at)| *said != why || at.elapsed() >= COMPLAIN_EVERY);
-        if is_new {
-            tracing::warn!(peer = %who, "there is no connection with another node: {why}");
-            self.last = Some((why, Instant::now()));
+    fn say(&mut self, who: impl std::fmt::Display, why: &str) {
+        self.0.retain(|(_, at)| at.elapsed() < COMPLAIN_EVERY);
+        if self.0.iter().any(|(said, _)| said == why) {
+            return;
         }
+        if self.0.len() == COMPLAINTS_MAX {
+            self.0.pop_front();
+        }
+        self.0.push_back((why.to_owned(), Instant::now()));
+        tracing::warn!(peer = %who, "there is no connection with another node: {why}");
     }
 }
 

@@ -20,7 +20,7 @@ use super::{
 /// Lets a node in that belongs here, and serves it until it is gone.
 pub(super) async fn serve(shared: Arc<Shared>, node: Node, incoming: Incoming) {
     let from = incoming.remote_address();
-    let refused = |why: &str| tracing::warn!(%from, "a connection from another node is refused: {why}");
+    let refused = |why: &str| shared.refuse(from, why);
     let welcomed = async {
         let connection = incoming.await.map_err(|why| tls::explain(&why, None))?;
         match welcome(&shared, &connection).await {

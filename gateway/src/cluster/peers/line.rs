@@ -112,11 +112,11 @@ impl Line {
                 Ok(Err(why)) => why,
                 Err(_) => "it does not answer".into(),
             };
-            self.goes_down(Some(why.clone()));
+            complaints.say(format_args!("node {} at {}", self.to.0, member.peers), &why);
+            self.goes_down(Some(why));
             if shared.stopping.load(Ordering::Acquire) {
                 break;
             }
-            complaints.say(format_args!("node {} at {}", self.to.0, member.peers), why);
             tokio::time::sleep(again).await;
             again = (again * 2).min(AGAIN_MAX);
         }

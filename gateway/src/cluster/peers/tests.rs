@@ -65,12 +65,6 @@ fn certified(nodes: u16) -> TempDir {
     folder
 }
 
-/// A door for other nodes, at any port, and nothing behind it so far.
-fn door(hello: Hello, tls: &PeerTls, hosts: &Arc<Hosts>) -> QuicPeers {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    QuicPeers::on_socket(socket, hello, tls, Arc::clone(hosts) as _).unwrap()
-}
-
 async fn node(log: &Arc<MemoryLog>, number: u32) -> Node {
     let journal = Box::new(OpenedMemory::shared(log, number));
     let stores = Stores { journal, snapshots: Arc::new(MemorySnapshots::new()) };
@@ -78,16 +72,10 @@ async fn node(log: &Arc<MemoryLog>, number: u32) -> Node {
     tokio::task::spawn_blocking(move || Node::start(config, stores).expect("starts")).await.unwrap()
 }
 
-/// A node opens its door, as a server does: on a thread that hosts shards.
+/// A node opens its door at any port, as a server does.
 async fn opens(node: &Node, hello: Hello, tls: PeerTls, hosts: &Arc<Hosts>) -> QuicPeers {
-    let (opened, opening) = tokio::sync::oneshot::channel();
-    let (running, hosts) = (node.clone(), Arc::clone(hosts));
-    node.spawn_on(0, async move {
-        let peers = door(hello, &tls, &hosts);
-        let _ = opened.send(peers.clone());
-        peers.run(running).await;
-    });
-    opening.await.unwrap()
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    QuicPeers::open(socket, node, hello, tls, Arc::clone(hosts) as _).await.unwrap()
 }
 
 /// Two nodes that are connected, with two of the shards each: the even ones at the first.
@@ -104,7 +92,6 @@ impl Two {
         let mut peers = Vec::new();
         for (node, no) in nodes.iter().zip(1..) {
             let door = opens(node, hello(no), tls(certificates.path(), no), &hosts).await;
-            assert!(node.join(Arc::new(door.clone())));
             peers.push(door);
         }
         for shard in (0..SHARDS).map(ShardId) {

@@ -120,7 +120,9 @@ pub(super) fn explain(error: &ConnectionError, node: Option<NodeNo>) -> String {
     let (code, theirs) = match error {
         ConnectionError::TransportError(error) => (u64::from(error.code), true),
         ConnectionError::ConnectionClosed(close) => (u64::from(close.error_code), false),
-        ConnectionError::ApplicationClosed(close) => return String::from_utf8_lossy(&close.reason).into_owned(),
+        ConnectionError::ApplicationClosed(close) => {
+            return format!("it says: {}", String::from_utf8_lossy(&close.reason));
+        }
         ConnectionError::TimedOut => return "it does not answer".into(),
         ConnectionError::Reset => return "it was started anew".into(),
         other => return other.to_string(),

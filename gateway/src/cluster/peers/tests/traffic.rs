@@ -207,7 +207,6 @@ async fn alone() -> (tempfile::TempDir, Arc<Hosts>, Node, QuicPeers) {
     let (folder, log, hosts) = (certified(2), MemoryLog::new(SHARDS), Hosts::none());
     let node = node(&log, 1).await;
     let door = opens(&node, hello(1), tls(folder.path(), 1), &hosts).await;
-    assert!(node.join(Arc::new(door.clone())));
     for shard in (0..SHARDS).map(ShardId) {
         log.claim(shard, 1);
         node.take_up(shard).await.unwrap();
@@ -305,7 +304,6 @@ async fn a_node_that_accepts_and_says_nothing_leaves_what_it_was_asked_in_doubt(
     let (folder, log, hosts) = (certified(2), MemoryLog::new(SHARDS), Hosts::none());
     let node = node(&log, 1).await;
     let door = opens(&node, hello(1), tls(folder.path(), 1), &hosts).await;
-    assert!(node.join(Arc::new(door.clone())));
     let (endpoint, serving) = mute(folder.path()).await;
     for shard in (0..SHARDS).map(ShardId) {
         hosts.announce(shard, 2, endpoint.local_addr().unwrap());
