@@ -306,7 +306,10 @@ impl Node {
         } else if self.0.stopping.load(Ordering::Acquire) {
             Some("stopping".to_owned())
         } else {
-            self.0.links.iter().enumerate().find_map(|(shard, link)| why_down(shard, link))
+            // One that was lost because another node has it is where it should be.
+            let moved = |shard: usize, link: &Link| self.0.border.host(link, ShardId(shard as u16)).is_some();
+            let here = self.0.links.iter().enumerate().filter(|(shard, link)| !moved(*shard, link));
+            here.into_iter().find_map(|(shard, link)| why_down(shard, link))
         };
         let stuck = self.0.links.iter().position(|link| link.stuck.load(Ordering::Acquire));
         let stuck =

@@ -8,6 +8,7 @@ pub mod demo;
 pub mod http;
 pub mod live;
 pub mod pages;
+pub mod placement;
 pub mod quic;
 pub mod read_models;
 pub mod server;

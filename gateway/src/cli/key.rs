@@ -99,6 +99,12 @@ async fn ask<A: for<'de> Deserialize<'de>>(
         None if method != "POST" && !data_folder::has_journal(&folder) => {
             return Err(FolderError::Missing { path: folder }.into());
         }
+        None if config.cluster.as_ref().is_some_and(|cluster| cluster.node.is_some()) => {
+            bail!(
+                "no server answers at {}; a node has its shards while it runs only: start it first",
+                control::path(&folder).display()
+            )
+        }
         None => {
             let opened = tokio::task::spawn_blocking(move || run::open(&config)).await?;
             let opened = opened.with_context(|| {

@@ -21,6 +21,7 @@ use crate::http::kit::answer::Done;
 use crate::http::kit::asking;
 use crate::http::kit::problem::{Fault, Problem};
 use crate::http::kit::shares::{CallPermits, Holder};
+use crate::placement::Placement;
 use crate::read_models::{ReadError, ReadModels};
 use crate::server::latency::LatencyTracker;
 use crate::server::metrics::PrometheusHandle;
@@ -36,6 +37,8 @@ pub struct AppState {
     pub one_time: OneTime,
     /// What follows the journal; `None` until it is there.
     pub read_models: Option<Arc<dyn ReadModels>>,
+    /// The node's part among several; `None`: it is alone.
+    pub placement: Option<Arc<dyn Placement>>,
     /// Where readers reach the QUIC door, `host:port`, as enrolment offers say it.
     pub quic_address: Arc<str>,
     /// SHA-256 of the server's certificate, which readers pin.

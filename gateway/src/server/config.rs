@@ -3,6 +3,8 @@
 //! One TOML file, every setting optional; a flag wins over the file. `deploy/tapgate.toml` shows them all with their
 //! defaults. A value out of bounds is refused with the setting's name, before anything is opened.
 
+mod several;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -15,6 +17,8 @@ use crate::live::{PER_KEY_MAX, VIEWERS_MAX};
 use crate::quic;
 use crate::server::listen::Connections;
 use crate::server::proxies::{ProxyHeader, TrustedProxies};
+
+pub use self::several::NodeSettings;
 
 /// The settings file, as it is written.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -53,6 +57,22 @@ pub struct File {
     /// The name to log in with, with `cql_password`.
     pub cql_user: Option<String>,
     pub cql_password: Option<Secret>,
+    /// This server's number among the nodes of the cluster, 1 to 65,535: with it, it is one of several, and needs the six
+    /// settings that follow, `qr_secret` and a certificate. Default: it is alone.
+    pub node: Option<u32>,
+    /// Where the door for the other nodes listens (UDP).
+    pub peers: Option<SocketAddr>,
+    /// How the others reach it, `host:port`. Default: the address of `peers`, which must not be 0.0.0.0 then.
+    pub peers_advertised: Option<String>,
+    /// Who signs the nodes' certificates (PEM).
+    pub peer_ca: Option<PathBuf>,
+    /// This node's certificate (PEM), with `peer_key`.
+    pub peer_certificate: Option<PathBuf>,
+    /// Its private key (PEM).
+    pub peer_key: Option<PathBuf>,
+    /// After how long without a sign of life a node counts as gone, in ms, 1,000 to 60,000. Default 3,000. Brokers must allow
+    /// it (`group.min.session.timeout.ms`, which is 6,000 unless it is set).
+    pub node_session_ms: Option<u32>,
     /// The server's secret, from which QR keys are derived, at least 32 bytes. Nodes that share festivals share it.
     /// Default: made on first start, in the data folder.
     pub qr_secret: Option<Secret>,
@@ -186,6 +206,8 @@ pub struct ClusterConfig {
     pub replication: u16,
     /// Read models and snapshots on CQL; `None`: in the data folder.
     pub cql: Option<CqlConfig>,
+    /// Which of several nodes this is; `None`: it is alone, and has every shard.
+    pub node: Option<NodeSettings>,
 }
 
 /// Where read models and snapshots lie.
@@ -378,6 +400,7 @@ impl Config {
 /// the data folder, and look like a new festival there.
 fn cluster(file: &File) -> Result<Option<ClusterConfig>, ConfigError> {
     let Some(brokers) = &file.kafka else {
+        several::node(file)?;
         let alone = [
             ("cluster", file.cluster.is_some()),
             ("kafka_topic", file.kafka_topic.is_some()),
@@ -409,6 +432,7 @@ fn cluster(file: &File) -> Result<Option<ClusterConfig>, ConfigError> {
         create_topic: file.kafka_create_topic.unwrap_or(false),
         replication: within("kafka_replication", file.kafka_replication.unwrap_or(3), 1, COPIES_MAX)?,
         cql: cql(file)?,
+        node: several::node(file)?,
     }))
 }
 
@@ -560,6 +584,8 @@ mod tests {
             ("kafka = ['a:1']\ncql_keyspace = 'tapgate'", "`cql`"),
             ("kafka = ['a:1']\ncql = ['a:1']\ncql_keyspace = '1st'", "`cql_keyspace`"),
             ("kafka = ['a:1']\ncql = ['a:1']\ncql_user = 'a'", "`cql_password`"),
+            ("kafka = ['a:1']\npeers = '127.0.0.1:1'", "`node`"),
+            ("kafka = ['a:1']\nnode_session_ms = 3000", "`node`"),
         ] {
             let why = config(&format!("{toml}\nkafka_create_topic = true")).unwrap_err();
             assert!(why.contains(named), "{toml}: {why}");
@@ -567,6 +593,42 @@ mod tests {
         let whole = config("kafka = ['kafka-1:9092']\ncql = ['scylla-1:9042']").unwrap().cluster.unwrap();
         assert_eq!((whole.topic.as_str(), whole.replication, whole.create_topic), ("tapgate.journal", 3, false));
         assert_eq!(whole.cql.unwrap().keyspace, "tapgate");
+    }
+
+    #[test]
+    #[cfg(feature = "cluster")]
+    fn a_node_has_all_that_a_node_needs() {
+        let whole = [
+            "kafka = ['a:1']",
+            "node = 7",
+            "qr_secret = 'a secret of at least 32 bytes, for tests'",
+            "tls_certificate = 'a.pem'\ntls_key = 'b.pem'",
+            "peers = '10.0.0.7:4434'",
+            "peer_ca = 'c.pem'",
+            "peer_certificate = 'd.pem'",
+            "peer_key = 'e.pem'",
+        ];
+        let node = config(&whole.join("\n")).unwrap().cluster.unwrap().node.unwrap();
+        assert_eq!((node.number.0, node.session_ms), (7, 3_000));
+        for without in 0..whole.len() {
+            let mut rest = whole.to_vec();
+            let taken = rest.remove(without);
+            let why = config(&rest.join("\n")).unwrap_err();
+            let named = taken.split(' ').next().unwrap();
+            assert!(without == 1 && why.contains("`node`") || why.contains(&format!("`{named}`")), "{taken}: {why}");
+        }
+        for (instead, of, named) in [
+            ("node = 0", 1, "`node`"),
+            ("node = 65536", 1, "`node`"),
+            ("node = 7\nnode_session_ms = 100", 1, "`node_session_ms`"),
+            ("peers = '0.0.0.0:4434'", 4, "`peers_advertised`"),
+            ("peers = '0.0.0.0:4434'\npeers_advertised = 'here'", 4, "`peers_advertised`"),
+        ] {
+            let mut settings = whole.to_vec();
+            settings[of] = instead;
+            let why = config(&settings.join("\n")).unwrap_err();
+            assert!(why.contains(named), "{instead}: {why}");
+        }
     }
 
     #[test]

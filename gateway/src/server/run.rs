@@ -16,6 +16,8 @@ use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use crate::auth::OneTime;
+#[cfg(feature = "cluster")]
+use crate::cluster::driver::Driver;
 use crate::demo;
 use crate::demo::festival::DemoError;
 use crate::http;
@@ -23,6 +25,7 @@ use crate::http::AppState;
 use crate::http::gates::lists;
 use crate::http::kit::ndjson;
 use crate::live::{self, LiveHub, Watching};
+use crate::placement::Placement;
 use crate::quic::{self, QuicConfig, QuicError, QuicServer};
 use crate::read_models::FollowedReadModels;
 use crate::server::config::Config;
@@ -68,6 +71,10 @@ pub enum ServeError {
     System { what: &'static str, why: io::Error },
 }
 
+/// How long a node that starts waits for its shards before it says that it runs all the same: a session of a node that has
+/// died, and a replay.
+const SETTLE_WITHIN: Duration = Duration::from_secs(30);
+
 fn hint(why: &io::Error, setting: &str) -> String {
     match why.kind() {
         io::ErrorKind::AddrInUse => {
@@ -103,6 +110,8 @@ pub struct Opened {
     metrics: metrics::PrometheusHandle,
     /// From the lock to serving.
     took: Duration,
+    #[cfg(feature = "cluster")]
+    part: Option<stores::cluster::Part>,
 }
 
 /// Opens the data folder. Blocks until every shard has recovered.
@@ -116,7 +125,7 @@ pub fn open(config: &Config) -> Result<Opened, ServeError> {
     let folder = config.data.clone();
     data_folder::prepare(&folder)?;
     let began = Instant::now();
-    let node = stores::start(config)?;
+    let started = stores::start(config)?;
     let took = began.elapsed();
     // Only now that the folder is locked: two first starts at once would make two secrets.
     let secret = match &config.qr_secret {
@@ -126,7 +135,15 @@ pub fn open(config: &Config) -> Result<Opened, ServeError> {
             secret::kept(&path).map_err(|why| ServeError::File { path, why })?
         }
     };
-    Ok(Opened { node, config: config.clone(), secret, metrics, took })
+    Ok(Opened {
+        node: started.node,
+        config: config.clone(),
+        secret,
+        metrics,
+        took,
+        #[cfg(feature = "cluster")]
+        part: started.part,
+    })
 }
 
 impl Opened {
@@ -152,6 +169,7 @@ impl Opened {
             one_time: OneTime::new(self.secret.as_bytes()),
             // `Running::open` puts them here: without doors nobody asks.
             read_models: None,
+            placement: None,
             quic_address: quic_address.into(),
             fingerprint,
             latency: Arc::new(LatencyTracker::new()),
@@ -166,7 +184,7 @@ impl Opened {
 ///
 /// # Errors
 /// [`ServeError`], before anything was promised to anybody.
-pub fn run(config: Config) -> Result<(), ServeError> {
+pub fn run(mut config: Config) -> Result<(), ServeError> {
     crate::server::tls::install_provider();
     // Addresses first: a port that is taken is found before a long recovery, not after it.
     let http = TcpListener::bind(config.http)
@@ -177,6 +195,8 @@ pub fn run(config: Config) -> Result<(), ServeError> {
         setting: "--quic",
         why,
     })?;
+    // Other nodes are told where devices reach this one, and not that any port will do.
+    config.quic = quic.local_addr().unwrap_or(config.quic);
     let opened = open(&config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -186,11 +206,13 @@ pub fn run(config: Config) -> Result<(), ServeError> {
     runtime.block_on(async {
         let mut ends = Ends::new()?;
         let doors = Running::open(opened, http, quic).await?;
-        let faults = tokio::spawn(watch_health(doors.node.clone()));
+        let faults = tokio::spawn(watch_health(doors.node.clone(), doors.placement.clone()));
         ends.first().await;
         ends.second_ends_at_once();
         // A node that stops takes no commands any more, and that is as it should be.
         faults.abort();
+        #[cfg(feature = "cluster")]
+        doors.hand_over().await;
         doors.stop().await;
         Ok(())
     })
@@ -227,6 +249,9 @@ async fn readers_door(
 /// Everything that is open.
 struct Running {
     node: Node,
+    placement: Option<Arc<dyn Placement>>,
+    #[cfg(feature = "cluster")]
+    driver: Option<Driver>,
     /// What starting the node took.
     took: Duration,
     config: Config,
@@ -258,7 +283,18 @@ impl Running {
             http.local_addr().map_err(|why| ServeError::Address { address: config.http, setting: "--http", why })?;
         let advertised = config.quic_advertised.clone().unwrap_or_else(|| advertised(quic_at));
         let mut state = opened.state_with(tls.fingerprint, &advertised)?;
-        let Opened { node, took, .. } = opened;
+        #[cfg(feature = "cluster")]
+        let part = opened.part;
+        let (node, took) = (opened.node, opened.took);
+        #[cfg(feature = "cluster")]
+        let driver = part.map(|part| Driver::start(node.clone(), part.claims, part.options, part.settings.session_ms));
+        #[cfg(feature = "cluster")]
+        let driver = driver.transpose().map_err(|why| ServeError::Cluster { why: why.into() })?;
+        #[cfg(feature = "cluster")]
+        {
+            state.placement = driver.clone().map(|driver| Arc::new(driver) as _);
+        }
+        let placement = state.placement.clone();
         let lists = FollowedReadModels::follow(node.journal(), stores::read_models(&config))
             .map_err(|why| ServeError::System { what: "thread for the read models", why })?;
         let lists = Arc::new(lists);
@@ -315,8 +351,23 @@ impl Running {
             }
         }
 
-        let mut doors =
-            Self { node, took, config, quic, live, lists, upkeep, demo_watched: None, crowd: None, stop, serving };
+        let mut doors = Self {
+            node,
+            placement,
+            #[cfg(feature = "cluster")]
+            driver,
+            took,
+            config,
+            quic,
+            live,
+            lists,
+            upkeep,
+            demo_watched: None,
+            crowd: None,
+            stop,
+            serving,
+        };
+        doors.settles().await;
         let shown = doors.open_demo(&state, quic_at, tls.fingerprint).await;
         let watch_at = match shown {
             Ok(key) => key,
@@ -329,6 +380,32 @@ impl Running {
         doors.announce(http_at, quic_at, &advertised, watch_at.as_deref(), &tls);
         doors.say_who_is_locked_out(&tls).await;
         Ok(doors)
+    }
+
+    /// A node that is one of several begins with no shard: it is given some, and for a while nobody may have them.
+    async fn settles(&self) {
+        let Some(placement) = &self.placement else { return };
+        let began = Instant::now();
+        while !placement.has_settled() {
+            if began.elapsed() > SETTLE_WITHIN {
+                let reason = placement.fault().unwrap_or_default();
+                return warn!(reason, "this node has not got its shards yet; it goes on trying");
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// The other nodes take over what is here, as soon as they can, and the doors stay open until then.
+    #[cfg(feature = "cluster")]
+    async fn hand_over(&self) {
+        let Some(driver) = &self.driver else { return };
+        match driver.leave().await {
+            0 => info!("the other nodes have this node's shards"),
+            left => {
+                warn!(left, "these shards are not taken over by anybody yet: they are down until some node has them")
+            }
+        }
+        driver.stop().await;
     }
 
     async fn open_demo(
@@ -440,7 +517,7 @@ fn from_here(mut at: SocketAddr) -> SocketAddr {
 }
 
 /// How readers reach the QUIC door, unless it is set: by the machine's name where it listens everywhere.
-fn advertised(at: SocketAddr) -> String {
+pub(super) fn advertised(at: SocketAddr) -> String {
     if !at.ip().is_unspecified() {
         return at.to_string();
     }
@@ -450,12 +527,21 @@ fn advertised(at: SocketAddr) -> String {
 
 /// Says loudly when the journal takes no writes any more, and goes on saying it: everything stays up, readers are
 /// answered `unavailable`, `/readyz` says 503.
-async fn watch_health(node: Node) {
+async fn watch_health(node: Node, placement: Option<Arc<dyn Placement>>) {
     const AGAIN: u32 = 30;
-    let mut unwell_s = 0_u32;
+    let (mut unwell_s, mut waiting_s) = (0_u32, 0_u32);
     loop {
         tokio::time::sleep(Duration::from_secs(1)).await;
         let health = node.health();
+        // Shards that are elsewhere, or on their way, are no fault; what keeps them from coming is.
+        let fault = placement.as_ref().and_then(|placement| placement.fault());
+        match &fault {
+            Some(reason) if waiting_s.is_multiple_of(AGAIN) && waiting_s > 0 => {
+                warn!(reason, "this node is not all it should be")
+            }
+            _ => {}
+        }
+        waiting_s = fault.map_or(0, |_| waiting_s.saturating_add(1));
         if health.ready {
             if unwell_s > 0 {
                 info!("recording again after {unwell_s} s");
@@ -468,7 +554,7 @@ async fn watch_health(node: Node) {
             if health.partly_up {
                 error!(
                     reason,
-                    "PART OF THE NODE IS DOWN and answers `unavailable`; the rest carries on. See the log, then restart"
+                    "PART OF THE NODE IS DOWN and answers `unavailable`; the rest carries on. See the log; if it does not come back by itself, restart"
                 );
             } else {
                 error!(

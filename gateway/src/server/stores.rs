@@ -11,11 +11,20 @@ use crate::server::run::ServeError;
 #[cfg(feature = "cluster")]
 pub(crate) mod cluster;
 
-/// Opens the journal with its snapshots, and starts a node on them. Blocks until every shard has recovered.
+/// A node on its journal.
+pub struct Started {
+    pub node: Node,
+    /// What it needs to take its part among several.
+    #[cfg(feature = "cluster")]
+    pub part: Option<cluster::Part>,
+}
+
+/// Opens the journal with its snapshots, and starts a node on them. Blocks until every shard has recovered, if it has them all
+/// from the start.
 ///
 /// # Errors
 /// [`ServeError::Data`], [`ServeError::Cluster`].
-pub fn start(config: &Config) -> Result<Node, ServeError> {
+pub fn start(config: &Config) -> Result<Started, ServeError> {
     let threads = NodeConfig { threads: config.threads, ..NodeConfig::default() };
     #[cfg(feature = "cluster")]
     if let Some(cluster) = &config.cluster {
@@ -23,7 +32,12 @@ pub fn start(config: &Config) -> Result<Node, ServeError> {
     }
     let mut opening = Folder { shards: config.shards, ..Folder::new(&config.data) };
     opening.journal.log.accept_loss = config.accept_loss;
-    opening.start(threads).map_err(|why| ServeError::Data { folder: config.data.clone(), why })
+    let node = opening.start(threads).map_err(|why| ServeError::Data { folder: config.data.clone(), why })?;
+    Ok(Started {
+        node,
+        #[cfg(feature = "cluster")]
+        part: None,
+    })
 }
 
 /// What opens the read models.

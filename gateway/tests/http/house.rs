@@ -133,6 +133,7 @@ impl House {
             qr_secret: QrSecret::new(SECRET).unwrap(),
             one_time: OneTime::new(SECRET),
             read_models,
+            placement: None,
             quic_address: "gates.example.org:4433".into(),
             fingerprint: Fingerprint([0xAB; 32]),
             latency: Arc::new(LatencyTracker::new()),

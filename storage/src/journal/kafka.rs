@@ -4,14 +4,16 @@
 //! machines: one hears what became of writes, the other reads every partition from its beginning and follows it. A record that is
 //! handed over is numbered and given to the client library on the caller's thread, which never waits for a broker.
 //!
-//! Opening checks the topic (`kafka/topic.rs`), reads it to its end, from where it was read before (`kafka/checkpoint.rs`), claims every shard and reads through the claims; then it is
-//! known what lies in it and that nobody else's writes count any more. [`KafkaJournal::claim`] does the same for single shards
+//! Opening checks the topic (`kafka/topic.rs`), reads it to its end, from where it was read before (`kafka/checkpoint.rs`), claims
+//! every shard and reads through the claims; then it is known what lies in it and that nobody else's writes count any more.
+//! [`Claims::claim`] does the same for single shards
 //! of a running journal: those that were lost, or that another node had. With [`Options::claim_all`] off, opening claims none.
 //! Which node should have which shard is a matter of its consumer group (`kafka/group.rs`).
 //!
 //! A position is an offset. Offsets of claims and heartbeats hold no record; the end of a shard is behind its last one.
 
 mod checkpoint;
+mod claims;
 pub mod group;
 mod lane;
 pub mod offline;
@@ -23,6 +25,7 @@ mod tests;
 mod topic;
 
 use std::{
+    ops::Deref,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -40,15 +43,15 @@ use rdkafka::{
     producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext},
 };
 
-pub use self::options::Options;
+pub use self::{claims::Claims, options::Options};
 use self::{
     lane::Lane,
     reader::KafkaReader,
     shared::{Delivery, Shared},
 };
 use super::{
-    Cursor, Journal, JournalError, Member, OpenedJournal, Position, Reader, Reason, Records, Refused, Sink,
-    ownership::{Header, Incarnation, Ticket},
+    Cursor, Journal, JournalError, OpenedJournal, Reader, Reason, Records, Refused, Sink,
+    ownership::{Header, Ticket},
     queue::Queued,
 };
 
@@ -118,14 +121,16 @@ impl Opened {
         self.0.shared.start(sink)?;
         Ok(self.0)
     }
+
+    /// Who owns which shard, and a way to take them over once it is started.
+    pub fn claims(&self) -> Claims {
+        self.0.claims.clone()
+    }
 }
 
 /// A running journal on Kafka.
 pub struct KafkaJournal {
-    shared: Arc<Shared>,
-    line: Arc<Line>,
-    /// Follows every partition, on a thread of its own; others may ask it where they end.
-    tail: Arc<BaseConsumer>,
+    claims: Claims,
     threads: Mutex<Option<Threads>>,
 }
 
@@ -143,8 +148,6 @@ struct Stop {
 
 /// How long a thread waits for something to happen before it looks around.
 const ROUND: Duration = Duration::from_millis(100);
-/// How often a shard is claimed at least before its claimer gives up, for another reason than that somebody else has claimed it.
-const CLAIMS_MAX: usize = 3;
 
 impl KafkaJournal {
     /// Opens the journal: checks the topic or creates it, reads it, and takes over its shards, whoever owned them before, unless
@@ -192,139 +195,17 @@ impl KafkaJournal {
             tail.inspect_err(|_| stop.deliveries.store(true, Ordering::Relaxed)).map_err(fault)?
         };
         let threads = Mutex::new(Some(Threads { deliveries, tail, stop }));
-        let journal = Self { shared, line, tail: consumer, threads };
+        let claims = Claims { shared, line, tail: consumer };
+        let journal = Self { claims: claims.clone(), threads };
         let all: Vec<ShardId> = (0..journal.shards()).map(ShardId).collect();
-        if journal.shared.options.claim_all {
-            journal.claim_each(&all)?;
+        if claims.shared.options.claim_all {
+            claims.claim_each(&all)?;
         } else {
-            for (shard, end) in topic::ends_of(&journal.shared.options, &journal.tail, all.into_iter())? {
-                journal.shared.wait_for_tail(journal.shared.lane(shard), end)?;
+            for (shard, end) in topic::ends_of(&claims.shared.options, &claims.tail, all.into_iter())? {
+                claims.shared.wait_for_tail(claims.shared.lane(shard), end)?;
             }
         }
         Ok(Opened(journal))
-    }
-
-    /// Takes over one shard, whoever owned it before, and says where its records end: replay up to there, then hand records
-    /// over. Blocks for some round trips, and up to the time a write may take if writes of this process are still under way.
-    /// Several threads may claim at once, each another shard.
-    ///
-    /// # Errors
-    /// As [`KafkaJournal::open`].
-    pub fn claim(&self, shard: ShardId) -> Result<Position, JournalError> {
-        self.claim_each(&[shard])?;
-        Ok(self.end().get(shard))
-    }
-
-    /// Whether this journal owns a shard, as far as it knows. From memory.
-    ///
-    /// # Panics
-    /// If the journal has no such shard.
-    pub fn owns(&self, shard: ShardId) -> bool {
-        self.shared.lane(shard).state().owner.owns()
-    }
-
-    /// Who has a shard, as the log says it: whoever made the valid claim, as far as the tail has come. `None`: nobody has
-    /// claimed it, or somebody who did not say who he is. From memory.
-    ///
-    /// # Panics
-    /// If the journal has no such shard.
-    pub fn owner(&self, shard: ShardId) -> Option<Arc<Member>> {
-        self.shared.lane(shard).state().member.clone()
-    }
-
-    /// How many valid claims of a shard there have been, as far as the tail has come. From memory.
-    ///
-    /// # Panics
-    /// If the journal has no such shard.
-    pub fn epoch(&self, shard: ShardId) -> u64 {
-        self.shared.lane(shard).state().owner.fold().epoch()
-    }
-
-    /// Whether another process that says it is this node has written of late.
-    pub fn has_twin(&self) -> bool {
-        self.shared.has_twin()
-    }
-
-    /// Takes over these, at the cost of one: what is asked and written of them is under way at the same time. What cannot be
-    /// had keeps no other from being taken over; the first reason is the error.
-    fn claim_each(&self, shards: &[ShardId]) -> Result<(), JournalError> {
-        let claimed = self.try_to_claim(shards);
-        shards.iter().for_each(|shard| self.shared.lane(*shard).state().claiming = false);
-        claimed
-    }
-
-    fn try_to_claim(&self, shards: &[ShardId]) -> Result<(), JournalError> {
-        let options = &self.shared.options;
-        let member = options.member.as_ref().map(Member::encode).unwrap_or_default();
-        let began = Instant::now();
-        let (mut claims, mut ended) = (0, Ok(()));
-        let mut wanted: Vec<&Lane> = shards.iter().map(|shard| self.shared.lane(*shard)).collect();
-        loop {
-            wanted.retain(|lane| !lane.state().owner.owns());
-            if wanted.is_empty() {
-                return ended;
-            }
-            claims += 1;
-            self.shared.tell_what_was_lost();
-            self.line.renew_if_dead(&self.shared)?;
-            let producer = self.line.now();
-            // What is still under way would lie behind the claim, where only the new incarnation's records may lie.
-            let write = Duration::from_millis(u64::from(options.write_timeout_ms) + 1_000);
-            let waiting = Instant::now() + write;
-            let mut waits =
-                |lanes: &mut Vec<&Lane>, patience: Duration, what: &str, until: fn(&lane::State) -> bool| {
-                    let deadline = waiting + patience;
-                    lanes.retain(|lane| {
-                        let left = deadline.saturating_duration_since(Instant::now());
-                        let waited = self.shared.wait(lane, left, what, until);
-                        let holds = waited.is_ok();
-                        ended = std::mem::replace(&mut ended, Ok(())).and(waited);
-                        holds
-                    });
-                };
-            waits(&mut wanted, Duration::ZERO, "earlier writes to end", |state| state.under_way == 0);
-            for (shard, end) in topic::ends_of(options, &self.tail, wanted.iter().map(|lane| lane.shard))? {
-                self.shared.wait_for_tail(self.shared.lane(shard), end)?;
-            }
-            for lane in &wanted {
-                let mut state = lane.state();
-                if state.owner.is_idle() {
-                    let (header, ticket) = state.claim(incarnation()?);
-                    if let Err(why) = send(&self.shared, &producer, lane, &mut state, &header, ticket, &member) {
-                        let decision = state.owner.failed(ticket, &why.to_string());
-                        state.note(decision);
-                    }
-                }
-            }
-            let settled =
-                |state: &lane::State| state.owner.is_idle() || (state.owner.owns() && state.owner.in_flight() == 0);
-            let round = options.patience() + write;
-            waits(&mut wanted, round, "a claim to be written", settled);
-            for lane in &wanted {
-                // What an earlier owner had under way may arrive behind the claim. A heartbeat in its place says: not so far.
-                let mut state = lane.state();
-                if state.owner.fold().epoch() > 1
-                    && let Some((header, ticket)) = state.owner.heartbeat()
-                    && let Err(why) = send(&self.shared, &producer, lane, &mut state, &header, ticket, &[])
-                {
-                    let decision = state.owner.failed(ticket, &why.to_string());
-                    state.note(decision);
-                }
-            }
-            waits(&mut wanted, round + write, "a heartbeat to be written", settled);
-            wanted.retain(|lane| {
-                let mut state = lane.state();
-                // From here on a loss is told.
-                state.claiming &= !state.owner.owns();
-                let over = claims >= CLAIMS_MAX && began.elapsed() > options.patience();
-                let is_over = !state.owner.owns() && (over || !state.is_worth_another_claim());
-                if is_over && ended.is_ok() {
-                    let why = state.lost.as_ref().map_or_else(String::new, ToString::to_string);
-                    ended = Err(JournalError::Taken { shard: lane.shard, why });
-                }
-                !is_over
-            });
-        }
     }
 
     fn stop(&self) {
@@ -378,14 +259,6 @@ fn send(
         state.under_way += 1;
         state.last_write = Instant::now();
     })
-}
-
-/// An incarnation that never was.
-fn incarnation() -> Result<Incarnation, JournalError> {
-    let mut bytes = [0; 16];
-    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
-        .map_err(|error| JournalError::io("draw", "an incarnation", error.into()))?;
-    Ok(Incarnation(bytes))
 }
 
 /// Hears what became of writes, and writes for shards that have been silent.
@@ -443,9 +316,18 @@ fn read_on(shared: &Shared, consumer: &BaseConsumer, stop: &Stop) {
     }
 }
 
+/// What a journal knows of its shards' owners, it is asked for directly.
+impl Deref for KafkaJournal {
+    type Target = Claims;
+
+    fn deref(&self) -> &Claims {
+        &self.claims
+    }
+}
+
 impl Records for KafkaJournal {
     fn shards(&self) -> u16 {
-        self.shared.options.shards
+        self.claims.shards()
     }
 
     fn end(&self) -> Cursor {

@@ -68,20 +68,24 @@ impl From<read_models::Condition> for Following {
     }
 }
 
-/// Every shard has recovered and the journal takes writes; otherwise 503 with the reason.
+/// Every shard that is here has recovered and the journal takes writes; otherwise 503 with the reason. A node of several has
+/// shards of its own, and the others' are no matter of its.
 #[utoipa::path(get, path = "/readyz", tag = "operations", security(()), responses((status = 200, body = Readiness)))]
 async fn readyz(State(state): State<AppState>) -> Result<Json<Readiness>, Problem> {
     let health = state.node.health();
-    if health.ready {
+    let fault = state.placement.as_ref().and_then(|placement| placement.fault());
+    let settled = state.placement.as_ref().is_none_or(|placement| placement.has_settled());
+    let reason = [health.reason, fault].into_iter().flatten().reduce(|one, other| format!("{one}; {other}"));
+    if health.ready && settled {
         let read_models = state.read_models.map(|models| Following::from(models.condition()));
         let stand_still = read_models.as_ref().is_some_and(|models| models.state == read_models::State::Stopped);
         let lists = stand_still.then(|| "the read models stand still: lists are not answered; see the log".to_owned());
-        let reason = health.reason.or(lists);
+        let reason = reason.or(lists);
         let status = if reason.is_some() { "degraded" } else { "ok" };
         return Ok(Json(Readiness { status, reason, read_models }));
     }
     let problem = Problem::from(Rejection::Unavailable);
-    Err(match health.reason {
+    Err(match reason {
         Some(reason) => problem.detail(reason),
         None => problem,
     })

@@ -11,8 +11,8 @@ use actors::{Node, NodeConfig, StartError, Stores};
 use engine::model::ids::ShardId;
 use rustix::fs::{FlockOperation, flock};
 use storage::cql::{Cql, CqlError, Settings};
-use storage::journal::Position;
-use storage::journal::kafka::{KafkaJournal, Options};
+use storage::journal::kafka::{Claims, KafkaJournal, Options};
+use storage::journal::{Member, Position};
 use storage::projector::Open;
 use storage::snapshots::cql::CqlSnapshots;
 use storage::snapshots::{Accept, FileSnapshots, SnapshotError, SnapshotMeta, Snapshots};
@@ -20,14 +20,29 @@ use storage::views::ViewsError;
 use storage::views::cql::CqlViews;
 use tracing::warn;
 
-use crate::server::config::{ClusterConfig, Config, CqlConfig};
-use crate::server::run::ServeError;
+use super::Started;
+use crate::server::config::{ClusterConfig, Config, CqlConfig, NodeSettings};
+use crate::server::run::{ServeError, advertised};
 
-/// As [`super::start`]. The lock is let go when the process ends.
-pub(super) fn start(config: &Config, cluster: &ClusterConfig, threads: NodeConfig) -> Result<Node, ServeError> {
+/// What a node needs to take its part among several.
+pub struct Part {
+    /// Of its journal.
+    pub claims: Claims,
+    /// The journal's, which name the node.
+    pub options: Options,
+    pub settings: NodeSettings,
+}
+
+/// As [`super::start`]. The lock is let go when the process ends. A node that is one of several begins with no shard.
+pub(super) fn start(config: &Config, cluster: &ClusterConfig, threads: NodeConfig) -> Result<Started, ServeError> {
     lock(&config.data)?;
     let fault = |why: StartError| ServeError::Cluster { why };
-    let journal = KafkaJournal::open(options(config, cluster)).map_err(|why| fault(why.into()))?;
+    let options = options(config, cluster);
+    let journal = KafkaJournal::open(options.clone()).map_err(|why| fault(why.into()))?;
+    let claims = journal.claims();
+    let part = cluster.node.clone().map(|settings| Part { claims, options, settings });
+    let begin_with = part.is_some().then(Vec::new);
+    let threads = NodeConfig { begin_with, ..threads };
     let snapshots: Arc<dyn Snapshots> = match &cluster.cql {
         Some(cql) => Arc::new(SnapshotsOnCql::open(settings(cql)).map_err(fault)?),
         None => {
@@ -36,7 +51,8 @@ pub(super) fn start(config: &Config, cluster: &ClusterConfig, threads: NodeConfi
             Arc::new(FileSnapshots::open(&folder).map_err(|why| fault(why.into()))?)
         }
     };
-    Node::start(threads, Stores { journal: Box::new(journal), snapshots }).map_err(fault)
+    let node = Node::start(threads, Stores { journal: Box::new(journal), snapshots }).map_err(fault)?;
+    Ok(Started { node, part })
 }
 
 /// The journal's settings.
@@ -44,6 +60,14 @@ pub(crate) fn options(config: &Config, cluster: &ClusterConfig) -> Options {
     let mut options = Options::new(cluster.brokers.join(","), cluster.name.clone());
     options.topic.clone_from(&cluster.topic);
     options.shards = config.shards;
+    if let Some(node) = &cluster.node {
+        options.claim_all = false;
+        options.member = Some(Member {
+            node: node.number,
+            peers: node.peers_advertised.clone().unwrap_or_else(|| node.peers.to_string()),
+            devices: config.quic_advertised.clone().unwrap_or_else(|| advertised(config.quic)),
+        });
+    }
     options.create = cluster.create_topic;
     options.checkpoint = Some(config.data.join("log-read"));
     options.replication = cluster.replication;

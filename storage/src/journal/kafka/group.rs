@@ -58,6 +58,8 @@ struct Seen {
     /// It has been given a place since it last joined, if with no shards.
     joined: AtomicBool,
     stopping: AtomicBool,
+    /// Why it has no place yet, if anything was said.
+    fault: Mutex<Option<String>>,
     changed: Box<dyn Fn() + Send + Sync>,
 }
 
@@ -137,6 +139,7 @@ impl Group {
             wanted: AtomicBool::new(true),
             joined: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
+            fault: Mutex::default(),
             changed: Box::new(changed),
         });
         let name = name(options);
@@ -175,6 +178,11 @@ impl Group {
     /// Whether it has a place in the group, if with no shards.
     pub fn has_joined(&self) -> bool {
         self.seen.joined.load(Ordering::Acquire)
+    }
+
+    /// What the library last complained of, for whoever wonders why there is no place.
+    pub fn fault(&self) -> Option<String> {
+        self.seen.fault.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether it has a place in the group, or wants one.
@@ -260,8 +268,13 @@ fn poll(seen: &Seen, consumer: &BaseConsumer<Listener>, topic: &str) {
             subscribed = wanted;
         }
         if let Some(Err(why)) = consumer.poll(ROUND) {
-            // Brokers that are away come back, and the library joins again.
-            tracing::debug!(%why, "Kafka, consumer group");
+            // Brokers that are away come back, and the library joins again. What has to be set otherwise, somebody has to read.
+            let why = why.to_string();
+            let mut fault = seen.fault.lock().unwrap_or_else(PoisonError::into_inner);
+            if fault.as_ref() != Some(&why) {
+                tracing::warn!(why, "Kafka, consumer group");
+            }
+            *fault = Some(why);
         }
         // Of a place without shards the library says nothing.
         if subscribed && !seen.joined.load(Ordering::Acquire) && asked.elapsed() > Duration::from_secs(1) {

@@ -22,8 +22,8 @@ use rdkafka::{
 use super::group::{Group, SESSION_MS, look};
 use super::offline::Walk;
 use super::*;
-use crate::journal::MEMBER_BYTES_MAX;
-use crate::journal::ownership::{Fold, Log, Verdict};
+use crate::journal::ownership::{Fold, Incarnation, Log, Verdict};
+use crate::journal::{MEMBER_BYTES_MAX, Member, Position};
 use crate::testing::journals::{SHARDS, Subject, suite};
 
 /// The brokers to test with, and the right to do so alone: some tests kill brokers.
