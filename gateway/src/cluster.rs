@@ -3,6 +3,7 @@
 pub mod certificates;
 pub mod driver;
 pub mod peers;
+pub mod shared_counts;
 
 use std::sync::Arc;
 

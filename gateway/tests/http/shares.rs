@@ -146,7 +146,7 @@ async fn behind_a_proxy_everybody_has_an_address() {
         request.body(Body::empty()).unwrap()
     };
     let proxies = TrustedProxies::new(&["127.0.0.0/8".to_owned()], ProxyHeader::XForwardedFor).unwrap();
-    let (address, _open) = door(&house, limits, Connections { proxies, ..Connections::default() }).await;
+    let (address, _open) = door(&house, limits.clone(), Connections { proxies, ..Connections::default() }).await;
     let mut told = Vec::new();
     for client in ["192.0.2.1", "192.0.2.1", "192.0.2.2", "6.6.6.6, 192.0.2.1"] {
         told.push(once(address, from(client)).await);

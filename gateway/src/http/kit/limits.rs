@@ -41,8 +41,19 @@ pub const PROTECTED: &[(Method, &str)] = &[
     (Method::DELETE, "/api/v1/keys/{no}"),
 ];
 
+/// Counts that several nodes keep together, so that whoever asks them all in turns gets no more than from one.
+pub trait SharedCounts: Send + Sync {
+    /// Counts a request that this node lets pass, of whoever this is, who may make so many in [`SHARED_WINDOW`]. How long it has
+    /// to wait instead, if all nodes together have let more than that pass. It answers from memory, and if nobody can say, it
+    /// lets pass: what one node lets pass is bounded without it.
+    fn count(&self, who: &[u8], allowed: u64) -> Option<Duration>;
+}
+
+/// The time over which requests to all nodes are added up.
+pub const SHARED_WINDOW: Duration = Duration::from_secs(10);
+
 /// What one key and one address may do, and how long they wait.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone)]
 pub struct Limits {
     /// Requests a second of one key in the long run, and as many of its protected ones; `None` for as many as it likes.
     pub key_requests_per_s: Option<NonZeroU32>,
@@ -52,6 +63,8 @@ pub struct Limits {
     pub burst: NonZeroU32,
     /// How long a handler may take until its answer begins; bulk calls and live streams bound their own time.
     pub answer_within: Duration,
+    /// Where requests to other nodes are counted too.
+    pub shared: Option<Arc<dyn SharedCounts>>,
 }
 
 /// The node answers within 30 s at worst (`durability.md`, 17).
@@ -64,6 +77,7 @@ impl Default for Limits {
             requests_per_s: NonZeroU32::new(100),
             burst: NonZeroU32::new(500).unwrap_or(NonZeroU32::MIN),
             answer_within: ANSWER_WITHIN,
+            shared: None,
         }
     }
 }
@@ -99,6 +113,8 @@ struct Guard {
     addresses: Option<DefaultKeyedRateLimiter<(IpAddr, Stranger)>>,
     known: Mutex<HashSet<[u8; 32]>>,
     clock: DefaultClock,
+    /// With how many requests of one key and of one address all nodes together let pass in [`SHARED_WINDOW`].
+    shared: Option<(Arc<dyn SharedCounts>, u64, u64)>,
 }
 
 /// A request's key on its way to whoever looks it up.
@@ -124,12 +140,7 @@ impl Limits {
     /// Stands before these routes. The future forgets who has not come lately; it has no end, and is to be run beside the
     /// door.
     pub fn guard(self, router: Router) -> (Router, impl Future<Output = ()> + Send + 'static) {
-        let guard = Arc::new(Guard {
-            keys: limiter(self.key_requests_per_s, self.burst),
-            addresses: limiter(self.requests_per_s, self.burst),
-            known: Mutex::default(),
-            clock: DefaultClock::default(),
-        });
+        let guard = Arc::new(Guard::new(self));
         let router = router.layer(middleware::from_fn_with_state(Arc::clone(&guard), admit));
         let forget = async move {
             let mut every = tokio::time::interval(FORGET_EVERY);
@@ -169,21 +180,52 @@ async fn admit(State(guard): State<Arc<Guard>>, mut request: Request, next: Next
 }
 
 impl Guard {
+    fn new(limits: Limits) -> Self {
+        let in_window = |per_s: Option<NonZeroU32>| {
+            let in_long_run = per_s.map_or(u64::MAX / 2, |per_s| u64::from(per_s.get()) * SHARED_WINDOW.as_secs());
+            in_long_run + u64::from(limits.burst.get())
+        };
+        let (of_key, of_address) = (in_window(limits.key_requests_per_s), in_window(limits.requests_per_s));
+        Self {
+            keys: limiter(limits.key_requests_per_s, limits.burst),
+            addresses: limiter(limits.requests_per_s, limits.burst),
+            known: Mutex::default(),
+            clock: DefaultClock::default(),
+            shared: limits.shared.map(|shared| (shared, of_key, of_address)),
+        }
+    }
+
     /// Counts a request; how long it has to wait if it comes too soon.
     fn wait(&self, key: Option<[u8; 32]>, from: IpAddr, protected: bool) -> Option<Duration> {
         let known = |key| self.known.lock().unwrap_or_else(PoisonError::into_inner).contains(key);
         let refused = match key {
-            Some(key) if known(&key) => self.keys.as_ref()?.check_key(&(key, protected)).err(),
+            Some(key) if known(&key) => match self.keys.as_ref()?.check_key(&(key, protected)) {
+                Ok(()) => return self.elsewhere(&[b"key".as_slice(), &key, &[protected.into()]], true),
+                Err(until) => until,
+            },
             other => {
                 let stranger = match (other, protected) {
                     (None, _) => Stranger::NoKey,
                     (Some(_), false) => Stranger::NewKey,
                     (Some(_), true) => Stranger::NewKeyProtected,
                 };
-                self.addresses.as_ref()?.check_key(&(counted_as(from), stranger)).err()
+                let from = counted_as(from);
+                match self.addresses.as_ref()?.check_key(&(from, stranger)) {
+                    Ok(()) => {
+                        let address = from.to_string();
+                        return self.elsewhere(&[b"address".as_slice(), address.as_bytes(), &[stranger as u8]], false);
+                    }
+                    Err(until) => until,
+                }
             }
         };
-        refused.map(|until| until.wait_time_from(self.clock.now()))
+        Some(refused.wait_time_from(self.clock.now()))
+    }
+
+    /// The same over all nodes, of what this one lets pass.
+    fn elsewhere(&self, who: &[&[u8]], is_key: bool) -> Option<Duration> {
+        let (shared, of_key, of_address) = self.shared.as_ref()?;
+        shared.count(&who.concat(), if is_key { *of_key } else { *of_address })
     }
 }
 
@@ -229,12 +271,9 @@ mod tests {
     #[test]
     fn requests_count_against_the_key_and_only_strangers_against_the_address() {
         let one = NonZeroU32::MIN;
-        let guard = Arc::new(Guard {
-            keys: limiter(Some(one), one),
-            addresses: limiter(Some(one), one),
-            known: Mutex::default(),
-            clock: DefaultClock::default(),
-        });
+        let limits =
+            Limits { key_requests_per_s: Some(one), requests_per_s: Some(one), burst: one, ..Limits::default() };
+        let guard = Arc::new(Guard::new(limits));
         let here = IpAddr::from([192, 0, 2, 1]);
         let passes = |key: Option<u8>, protected| guard.wait(key.map(|n| [n; 32]), here, protected).is_none();
         let table = [
