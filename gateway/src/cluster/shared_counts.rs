@@ -43,9 +43,21 @@ struct State {
     turned_away: HashMap<Who, Instant>,
 }
 
+/// Counts on the server at `redis`, `host:port`, and what adds them up: it has no end, and is to be run beside the doors.
+///
+/// # Errors
+/// It cannot be an address. A server that does not answer is waited for.
+pub fn start(
+    cluster: &str,
+    redis: &str,
+) -> Result<(Arc<RedisCounts>, impl Future<Output = ()> + Send + 'static), RedisError> {
+    let (client, counts) = (Client::open(format!("redis://{redis}"))?, RedisCounts::new(cluster));
+    Ok((Arc::clone(&counts), counts.run(client)))
+}
+
 impl RedisCounts {
     /// Those of the cluster of this name.
-    pub fn new(cluster: &str) -> Arc<Self> {
+    fn new(cluster: &str) -> Arc<Self> {
         Arc::new(Self { prefix: format!("tapgate:{cluster}:requests:"), state: Mutex::default() })
     }
 
@@ -53,8 +65,8 @@ impl RedisCounts {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds up, over and over. It has no end, and is to be run beside the doors.
-    pub async fn run(self: Arc<Self>, client: Client) {
+    /// Adds up, over and over.
+    async fn run(self: Arc<Self>, client: Client) {
         metrics::describe_gauge!("tapgate_redis_up", "1 while requests to all nodes are added up on Redis.");
         let config = ConnectionManagerConfig::new()
             .set_number_of_retries(0)

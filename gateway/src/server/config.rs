@@ -73,9 +73,16 @@ pub struct File {
     /// After how long without a sign of life a node counts as gone, in ms, 1,000 to 60,000. Default 3,000. Brokers must allow
     /// it (`group.min.session.timeout.ms`, which is 6,000 unless it is set).
     pub node_session_ms: Option<u32>,
+    /// A Redis server, `host:port`: nodes add up there how much everybody asks of all of them. Only with `kafka`.
+    pub redis: Option<String>,
+    /// Of how many of other nodes' shards a copy is kept up, so that taking one over does not wait for a replay, 0 to 1,024; each
+    /// takes as much memory as the shard. Default: of all. Only with `node`.
+    pub shadows: Option<usize>,
     /// The server's secret, from which QR keys are derived, at least 32 bytes. Nodes that share festivals share it.
     /// Default: made on first start, in the data folder.
     pub qr_secret: Option<Secret>,
+    /// A file that has it, instead.
+    pub qr_secret_file: Option<PathBuf>,
     /// The certificate chain (PEM) of the QUIC door, with `tls_key`. Default: made on first start, in the data folder.
     pub tls_certificate: Option<PathBuf>,
     /// Its private key (PEM).
@@ -206,6 +213,8 @@ pub struct ClusterConfig {
     pub replication: u16,
     /// Read models and snapshots on CQL; `None`: in the data folder.
     pub cql: Option<CqlConfig>,
+    /// Where requests to all nodes are added up, `host:port`.
+    pub redis: Option<String>,
     /// Which of several nodes this is; `None`: it is alone, and has every shard.
     pub node: Option<NodeSettings>,
 }
@@ -275,10 +284,31 @@ impl File {
     /// Reads a settings file.
     ///
     /// # Errors
-    /// [`ConfigError::Unreadable`], [`ConfigError::Malformed`].
+    /// [`ConfigError::Unreadable`], [`ConfigError::Malformed`], [`ConfigError::Refused`].
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|why| ConfigError::Unreadable { path: path.into(), why })?;
-        toml::from_str(&text).map_err(|why| ConfigError::Malformed { path: path.into(), why: Box::new(why) })
+        let file: Self =
+            toml::from_str(&text).map_err(|why| ConfigError::Malformed { path: path.into(), why: Box::new(why) })?;
+        file.in_environment(|name| std::env::var(name).ok())
+    }
+
+    /// What nodes with one settings file differ in, their environment says.
+    fn in_environment(mut self, says: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        if let Some(name) = says("TAPGATE_NODE") {
+            let bad = || {
+                refused("TAPGATE_NODE", &format!("is {name:?}, but must be a node's number, or a name like tapgate-0"))
+            };
+            let number = match name.rsplit_once('-') {
+                // In a StatefulSet, which counts from 0.
+                Some((_, pod)) => pod.parse::<u32>().ok().and_then(|pod| pod.checked_add(1)),
+                None => name.parse().ok(),
+            };
+            self.node = Some(number.ok_or_else(bad)?);
+        }
+        if let Some(address) = says("TAPGATE_PEERS_ADVERTISED") {
+            self.peers_advertised = Some(address);
+        }
+        Ok(self)
     }
 }
 
@@ -291,6 +321,15 @@ impl Config {
         let quic_default = if flags.demo { [127, 0, 0, 1] } else { [0, 0, 0, 0] };
         let (connections, devices) = (Connections::default(), quic::Limits::default());
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        let mut file = file;
+        if let Some(path) = file.qr_secret_file.take() {
+            if file.qr_secret.is_some() {
+                return Err(refused("qr_secret_file", "stands beside `qr_secret`, which says the same: leave one out"));
+            }
+            let secret = std::fs::read_to_string(&path);
+            let secret = secret.map_err(|why| refused("qr_secret_file", &format!("{}: {why}", path.display())))?;
+            file.qr_secret = Some(Secret(secret.trim().to_owned()));
+        }
         let cluster = cluster(&file)?;
         let config = Self {
             data: flags.data.or(file.data).unwrap_or_else(|| "./data".into()),
@@ -403,6 +442,7 @@ fn cluster(file: &File) -> Result<Option<ClusterConfig>, ConfigError> {
         several::node(file)?;
         let alone = [
             ("cluster", file.cluster.is_some()),
+            ("redis", file.redis.is_some()),
             ("kafka_topic", file.kafka_topic.is_some()),
             ("kafka_create_topic", file.kafka_create_topic.is_some()),
             ("kafka_replication", file.kafka_replication.is_some()),
@@ -432,6 +472,7 @@ fn cluster(file: &File) -> Result<Option<ClusterConfig>, ConfigError> {
         create_topic: file.kafka_create_topic.unwrap_or(false),
         replication: within("kafka_replication", file.kafka_replication.unwrap_or(3), 1, COPIES_MAX)?,
         cql: cql(file)?,
+        redis: file.redis.clone().map(|redis| addresses("redis", &[redis]).map(|all| all.concat())).transpose()?,
         node: several::node(file)?,
     }))
 }
@@ -528,6 +569,8 @@ mod tests {
         let unset: Vec<String> =
             format!("{file:#?}").lines().filter(|line| line.ends_with(": None,")).map(str::to_owned).collect();
         assert_eq!(unset, Vec::<String>::new());
+        // The one or the other.
+        let file = File { qr_secret_file: None, ..file };
         match Config::new(file, Flags::default()) {
             Err(ConfigError::Refused { setting: "kafka", .. }) if !cfg!(feature = "cluster") => {}
             config => drop(config.unwrap()),
@@ -629,6 +672,52 @@ mod tests {
             let why = config(&settings.join("\n")).unwrap_err();
             assert!(why.contains(named), "{instead}: {why}");
         }
+    }
+
+    /// What `deploy/compose.yml` and `deploy/k8s` give to all nodes.
+    #[test]
+    #[cfg(feature = "cluster")]
+    fn nodes_share_one_settings_file_and_differ_by_their_environment() {
+        let on_compose = include_str!("../../../deploy/cluster/tapgate.toml").to_owned();
+        let documents = include_str!("../../../deploy/k8s/tapgate.yaml").split("\n---\n");
+        let documents = documents.map(|text| serde_yaml_ng::from_str::<serde_json::Value>(text).expect("YAML"));
+        let on_k8s = documents.into_iter().find(|document| document["kind"] == "ConfigMap").expect("there is one");
+        let on_k8s = on_k8s["data"]["tapgate.toml"].as_str().expect("a text").to_owned();
+        let folder = tempfile::tempdir().unwrap();
+        let secret = folder.path().join("qr.secret");
+        std::fs::write(&secret, "a secret of at least 32 bytes, for tests\n").unwrap();
+        for (toml, name, number) in [(on_compose, "2", 2), (on_k8s, "tapgate-2", 3)] {
+            let file: File = toml::from_str(&toml).unwrap();
+            assert!(file.node.is_none() && file.qr_secret_file.is_some());
+            let file = File { qr_secret_file: Some(secret.clone()), ..file };
+            let says = |asked: &str| match asked {
+                "TAPGATE_NODE" => Some(name.to_owned()),
+                _ => Some("here:4434".to_owned()),
+            };
+            let config = Config::new(file.clone().in_environment(says).unwrap(), Flags::default()).unwrap();
+            let node = config.cluster.unwrap().node.unwrap();
+            assert_eq!((node.number.0, node.peers_advertised.as_deref()), (number, Some("here:4434")));
+            assert!(node.peer_key.ends_with(format!("node-{number}.key")), "{:?}", node.peer_key);
+            assert_eq!(config.qr_secret.unwrap().0, "a secret of at least 32 bytes, for tests");
+            for bad in ["", "tapgate", "tapgate-", "-1x", "0x"] {
+                let why = file.clone().in_environment(|_| Some(bad.to_owned())).unwrap_err().to_string();
+                assert!(why.contains("TAPGATE_NODE"), "{bad}: {why}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_secret_comes_from_one_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let secret = folder.path().join("qr.secret");
+        let line = format!("qr_secret_file = {secret:?}");
+        assert!(config(&line).unwrap_err().contains("qr.secret"), "it is not there");
+        std::fs::write(&secret, "too short\n").unwrap();
+        assert!(config(&line).unwrap_err().contains("`qr_secret`"));
+        std::fs::write(&secret, "a secret of at least 32 bytes, for tests\n").unwrap();
+        assert_eq!(config(&line).unwrap().qr_secret.unwrap().0, "a secret of at least 32 bytes, for tests");
+        let both = format!("{line}\nqr_secret = 'a secret of at least 32 bytes, for tests'");
+        assert!(config(&both).unwrap_err().contains("`qr_secret_file`"));
     }
 
     #[test]

@@ -23,6 +23,7 @@ use crate::demo::festival::DemoError;
 use crate::http;
 use crate::http::AppState;
 use crate::http::gates::lists;
+use crate::http::kit::limits::SharedCounts;
 use crate::http::kit::ndjson;
 use crate::live::{self, LiveHub, Watching};
 use crate::placement::Placement;
@@ -246,6 +247,20 @@ async fn readers_door(
     Ok((opening.await.map_err(gone)??, end))
 }
 
+type Counting = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Where requests to all nodes are added up, if they are, and what does it.
+fn shared_counts(config: &Config) -> Result<(Option<Arc<dyn SharedCounts>>, Counting), ServeError> {
+    #[cfg(feature = "cluster")]
+    if let Some((cluster, redis)) = config.cluster.as_ref().and_then(|all| Some((all, all.redis.as_ref()?))) {
+        let (counts, counting) = crate::cluster::shared_counts::start(&cluster.name, redis)
+            .map_err(|why| ServeError::System { what: "the counts on Redis", why: io::Error::other(why) })?;
+        return Ok((Some(counts), Box::pin(counting)));
+    }
+    let _ = config;
+    Ok((None, Box::pin(async {})))
+}
+
 /// Everything that is open.
 struct Running {
     node: Node,
@@ -324,7 +339,9 @@ impl Running {
         })?;
         let (viewers, per_key) = (config.live_streams, config.live_streams_per_key);
         let live = LiveHub::with_seats(node.clone(), Arc::clone(&state.latency), viewers, per_key);
+        let (shared, counting) = shared_counts(&config)?;
         let http_limits = http::Limits {
+            shared,
             key_requests_per_s: NonZeroU32::new(config.http_requests_per_key_s),
             requests_per_s: NonZeroU32::new(config.http_requests_per_s),
             ..http::Limits::default()
@@ -336,7 +353,7 @@ impl Running {
             metrics::festivals::publish_metrics(node.clone()),
         );
         let upkeep = tokio::spawn(async {
-            tokio::join!(beside, publishers.0, publishers.1, publishers.2);
+            tokio::join!(beside, counting, publishers.0, publishers.1, publishers.2);
         });
         serving.push(tokio::spawn(listen::http(listener, app, config.http_connections.clone(), stopping.clone())));
         let socket = control::path(&config.data);

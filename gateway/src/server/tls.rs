@@ -171,7 +171,7 @@ pub fn switch(data: &Path) -> Result<Fingerprint, TlsError> {
 }
 
 /// Puts a new pair in place whole.
-fn make(path: &Path) -> io::Result<()> {
+pub(crate) fn make(path: &Path) -> io::Result<()> {
     let pair = rcgen::generate_simple_self_signed(["tapgate".to_owned()]).map_err(io::Error::other)?;
     tapgate_client::replace(path, (pair.cert.pem() + &pair.signing_key.serialize_pem()).as_bytes())
 }

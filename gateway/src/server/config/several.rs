@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use engine::model::ids::NodeNo;
 
-use super::{ConfigError, File, is_host_and_port, refused, within};
+use super::{ConfigError, File, SHARDS_MAX, is_host_and_port, refused, within};
 
 /// A server that is one of several.
 #[derive(Clone, Debug)]
@@ -21,6 +21,8 @@ pub struct NodeSettings {
     /// This node's certificate chain, and its private key (PEM).
     pub peer_certificate: PathBuf,
     pub peer_key: PathBuf,
+    /// Of how many of the others' shards it keeps a copy.
+    pub shadows: usize,
     /// After how long without a sign of life the others take over its shards, in ms.
     pub session_ms: u32,
 }
@@ -36,6 +38,7 @@ pub(super) fn node(file: &File) -> Result<Option<NodeSettings>, ConfigError> {
             ("peer_certificate", file.peer_certificate.is_some()),
             ("peer_key", file.peer_key.is_some()),
             ("node_session_ms", file.node_session_ms.is_some()),
+            ("shadows", file.shadows.is_some()),
         ];
         let alone = alone.into_iter().find(|(_, is_set)| *is_set);
         return alone
@@ -71,7 +74,10 @@ pub(super) fn node(file: &File) -> Result<Option<NodeSettings>, ConfigError> {
         _ => {}
     }
     let pem = |setting, path: &Option<PathBuf>| {
-        path.clone().ok_or_else(|| refused(setting, "is needed with `node`: nodes prove to each other who they are"))
+        let path = path.as_ref();
+        let path =
+            path.ok_or_else(|| refused(setting, "is needed with `node`: nodes prove to each other who they are"))?;
+        Ok(path.to_str().map_or_else(|| path.clone(), |path| path.replace("{node}", &number.to_string()).into()))
     };
     Ok(Some(NodeSettings {
         number: NodeNo(number),
@@ -80,6 +86,7 @@ pub(super) fn node(file: &File) -> Result<Option<NodeSettings>, ConfigError> {
         peer_ca: pem("peer_ca", &file.peer_ca)?,
         peer_certificate: pem("peer_certificate", &file.peer_certificate)?,
         peer_key: pem("peer_key", &file.peer_key)?,
+        shadows: within("shadows", file.shadows.unwrap_or(SHARDS_MAX.into()), 0, SHARDS_MAX.into())?,
         session_ms: within("node_session_ms", file.node_session_ms.unwrap_or(3_000), 1_000, 60_000)?,
     }))
 }

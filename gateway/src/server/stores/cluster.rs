@@ -42,7 +42,8 @@ pub(super) fn start(config: &Config, cluster: &ClusterConfig, threads: NodeConfi
     let claims = journal.claims();
     let part = cluster.node.clone().map(|settings| Part { claims, options, settings });
     let begin_with = part.is_some().then(Vec::new);
-    let threads = NodeConfig { begin_with, ..threads };
+    let shadows = part.as_ref().map_or(0, |part| part.settings.shadows);
+    let threads = NodeConfig { begin_with, shadows, ..threads };
     let snapshots: Arc<dyn Snapshots> = match &cluster.cql {
         Some(cql) => Arc::new(SnapshotsOnCql::open(settings(cql)).map_err(fault)?),
         None => {
