@@ -6,6 +6,8 @@ pub mod data_folder;
 pub mod latency;
 pub mod listen;
 pub mod metrics;
+#[cfg(feature = "cluster")]
+mod peers;
 pub mod proxies;
 pub mod run;
 pub mod secret;

@@ -223,12 +223,12 @@ impl Peers for QuicPeers {
     }
 
     fn send(&self, to: NodeNo, parcel: Box<Parcel>) -> Result<(), Box<Parcel>> {
-        let line = match self.0.lines().get(&to) {
-            Some(line) => Arc::clone(line),
-            None => match self.0.member(to) {
-                Some(_) => self.0.line(to),
-                None => return Err(parcel),
-            },
+        // Bound first: nothing is locked when another line is made.
+        let known = self.0.lines().get(&to).cloned();
+        let line = match known {
+            Some(line) => line,
+            None if self.0.member(to).is_some() => self.0.line(to),
+            None => return Err(parcel),
         };
         line.send(parcel)
     }

@@ -18,6 +18,8 @@ use tracing::{error, info, warn};
 use crate::auth::OneTime;
 #[cfg(feature = "cluster")]
 use crate::cluster::driver::Driver;
+#[cfg(feature = "cluster")]
+use crate::cluster::peers::{PeerTlsError, PeersError, QuicPeers};
 use crate::demo;
 use crate::demo::festival::DemoError;
 use crate::http;
@@ -32,6 +34,8 @@ use crate::read_models::FollowedReadModels;
 use crate::server::config::Config;
 use crate::server::data_folder::FolderError;
 use crate::server::latency::LatencyTracker;
+#[cfg(feature = "cluster")]
+use crate::server::peers;
 use crate::server::tls::{ServerTls, TlsError};
 use crate::server::{control, data_folder, listen, metrics, secret, stores};
 
@@ -61,6 +65,14 @@ pub enum ServeError {
     /// There is no usable certificate.
     #[error("TLS: {0}")]
     Tls(#[from] TlsError),
+    /// The door for other nodes does not open.
+    #[cfg(feature = "cluster")]
+    #[error(transparent)]
+    Peers(#[from] PeersError),
+    /// What this node would show the others, or believe them by, cannot be used.
+    #[cfg(feature = "cluster")]
+    #[error("setting {0}")]
+    PeerTls(#[from] PeerTlsError),
     /// The QUIC door does not open.
     #[error(transparent)]
     Quic(#[from] QuicError),
@@ -113,6 +125,9 @@ pub struct Opened {
     took: Duration,
     #[cfg(feature = "cluster")]
     part: Option<stores::cluster::Part>,
+    /// Whoever runs a server puts it here: without doors nobody asks.
+    #[cfg(feature = "cluster")]
+    peers: Option<peers::Door>,
 }
 
 /// Opens the data folder. Blocks until every shard has recovered.
@@ -144,6 +159,8 @@ pub fn open(config: &Config) -> Result<Opened, ServeError> {
         took,
         #[cfg(feature = "cluster")]
         part: started.part,
+        #[cfg(feature = "cluster")]
+        peers: None,
     })
 }
 
@@ -198,7 +215,11 @@ pub fn run(mut config: Config) -> Result<(), ServeError> {
     })?;
     // Other nodes are told where devices reach this one, and not that any port will do.
     config.quic = quic.local_addr().unwrap_or(config.quic);
+    #[cfg(feature = "cluster")]
+    let peers = peers::Door::take(&mut config)?;
     let opened = open(&config)?;
+    #[cfg(feature = "cluster")]
+    let opened = Opened { peers, ..opened };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("doors")
@@ -267,6 +288,8 @@ struct Running {
     placement: Option<Arc<dyn Placement>>,
     #[cfg(feature = "cluster")]
     driver: Option<Driver>,
+    #[cfg(feature = "cluster")]
+    peers: Option<QuicPeers>,
     /// What starting the node took.
     took: Duration,
     config: Config,
@@ -301,6 +324,12 @@ impl Running {
         #[cfg(feature = "cluster")]
         let part = opened.part;
         let (node, took) = (opened.node, opened.took);
+        // Before any shard is claimed: with the claim the others learn where to ask.
+        #[cfg(feature = "cluster")]
+        let peers = match (opened.peers, &part) {
+            (Some(door), Some(part)) => Some(door.open(&node, part, &state.qr_secret, tls.fingerprint).await?),
+            _ => None,
+        };
         #[cfg(feature = "cluster")]
         let driver = part.map(|part| Driver::start(node.clone(), part.claims, part.options, part.settings.session_ms));
         #[cfg(feature = "cluster")]
@@ -373,6 +402,8 @@ impl Running {
             placement,
             #[cfg(feature = "cluster")]
             driver,
+            #[cfg(feature = "cluster")]
+            peers,
             took,
             config,
             quic,
@@ -513,6 +544,11 @@ impl Running {
         // Followers before what they follow. What they have not read yet, they read at the next start.
         let lists = self.lists;
         let _ = tokio::task::spawn_blocking(move || lists.stop()).await;
+        // On the node's own threads, so before it. The others have its shards by now, or it would not be stopping.
+        #[cfg(feature = "cluster")]
+        if let Some(peers) = self.peers {
+            peers.stop().await;
+        }
         info!("writing snapshots, closing the journal");
         self.node.stop().await;
         let _ = std::fs::remove_file(control::path(&self.config.data));

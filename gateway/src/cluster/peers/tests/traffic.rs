@@ -19,6 +19,7 @@ use engine::model::time::{Calendar, Timestamp};
 use engine::view::{Notice, Query, View};
 use futures_util::future::join_all;
 use quinn::{Connection, ConnectionError, Endpoint, RecvStream, SendStream};
+use storage::journal::Member;
 use storage::testing::memory::MemoryLog;
 use tokio::sync::mpsc;
 
@@ -127,6 +128,24 @@ async fn a_scan_at_one_node_is_decided_by_another_once_even_if_the_connection_is
     let View::Live(live) = two.nodes[away].query(Query::Live(festival)).await else { panic!("no live view") };
     assert_eq!((live.zones[0].occupancy, live.gates[0].admitted), (2, 2), "each once");
     two.stop().await;
+}
+
+/// The first that is asked of a node nobody has dialled so far waits for the connection, and is not turned away.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_is_dialled_when_it_is_first_asked() {
+    let (folder, hosts, home, door) = alone().await;
+    let other = node(&MemoryLog::new(SHARDS), 2).await;
+    let away = opens(&other, hello(2), tls(folder.path(), 2), &hosts).await;
+    let (peers, devices) = (door.local_addr().unwrap().to_string(), "gate:4433".to_owned());
+    // At once, before the door has looked who there is.
+    hosts.0.lock().unwrap().fill(Some(Arc::new(Member { node: NodeNo(1), peers, devices })));
+    let asked = other.query(Query::Festivals);
+    let view = tokio::time::timeout(PATIENCE, asked).await.expect("it is answered");
+    assert!(matches!(view, View::Festivals(all) if all.is_empty()), "by the other one");
+    for (node, door) in [(home, door), (other, away)] {
+        door.stop().await;
+        node.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
