@@ -2,7 +2,7 @@
 //! what another node has claimed is given up.
 //!
 //! It looks at three things, and compares them whenever one of them may have changed: what the group assigns, what the log says
-//! is owned here, and how each shard stands in the node. What to do follows from that alone ([`Plan`]), so whatever was missed
+//! is owned here, and how each shard stands in the node. What to do follows from that alone (`Plan`), so whatever was missed
 //! or has failed is done the next time.
 //!
 //! A shard that is assigned to another node is served here until that one has claimed it (`storage::journal::kafka::group`).
