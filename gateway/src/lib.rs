@@ -12,3 +12,4 @@ pub mod placement;
 pub mod quic;
 pub mod read_models;
 pub mod server;
+pub mod shared_counts;

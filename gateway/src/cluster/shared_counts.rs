@@ -13,7 +13,7 @@ use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{Client, RedisError};
 use sha2::{Digest as _, Sha256};
 
-use crate::http::kit::limits::{SHARED_WINDOW, SharedCounts};
+use crate::shared_counts::{SHARED_WINDOW, SharedCounts};
 
 /// How often counts are added up: for so long a node does not know what others have let pass.
 const EVERY: Duration = Duration::from_millis(250);

@@ -25,7 +25,6 @@ use crate::demo::festival::DemoError;
 use crate::http;
 use crate::http::AppState;
 use crate::http::gates::lists;
-use crate::http::kit::limits::SharedCounts;
 use crate::http::kit::ndjson;
 use crate::live::{self, LiveHub, Watching};
 use crate::placement::Placement;
@@ -38,6 +37,7 @@ use crate::server::latency::LatencyTracker;
 use crate::server::peers;
 use crate::server::tls::{ServerTls, TlsError};
 use crate::server::{control, data_folder, listen, metrics, secret, stores};
+use crate::shared_counts::SharedCounts;
 
 /// Why the server does not start. Each sentence is for whoever is on call.
 #[derive(Debug, thiserror::Error)]

@@ -25,6 +25,7 @@ use governor::{DefaultKeyedRateLimiter, Quota};
 use crate::auth::key_hash;
 use crate::http::kit::asking;
 use crate::http::kit::problem::{Fault, Problem};
+use crate::shared_counts::{SHARED_WINDOW, SharedCounts};
 
 /// What protects people and what they own from what is happening now, by method and route.
 pub const PROTECTED: &[(Method, &str)] = &[
@@ -40,17 +41,6 @@ pub const PROTECTED: &[(Method, &str)] = &[
     (Method::POST, "/api/v1/cashless/wallets/{wallet}/tag/lost"),
     (Method::DELETE, "/api/v1/keys/{no}"),
 ];
-
-/// Counts that several nodes keep together, so that whoever asks them all in turns gets no more than from one.
-pub trait SharedCounts: Send + Sync {
-    /// Counts a request that this node lets pass, of whoever this is, who may make so many in [`SHARED_WINDOW`]. How long it has
-    /// to wait instead, if all nodes together have let more than that pass. It answers from memory, and if nobody can say, it
-    /// lets pass: what one node lets pass is bounded without it.
-    fn count(&self, who: &[u8], allowed: u64) -> Option<Duration>;
-}
-
-/// The time over which requests to all nodes are added up.
-pub const SHARED_WINDOW: Duration = Duration::from_secs(10);
 
 /// What one key and one address may do, and how long they wait.
 #[derive(Clone)]
