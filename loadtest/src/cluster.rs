@@ -5,6 +5,7 @@
 //! crowd begins, the failures come, the crowd goes home with all its answers, and these are compared with the fold of the
 //! log. Everything that was started here is ended here, by its process id.
 
+mod apart;
 mod leaders;
 mod log;
 mod nodes;
@@ -51,6 +52,7 @@ pub fn run(args: &ClusterArgs) -> anyhow::Result<ClusterReport> {
     let servers = Servers::find(args, scenario, BROKERS)?;
     let program = Program::as_it_is(args.binary.clone())?;
     let mut nodes = Nodes::prepare(&program, folder.path(), &servers, count)?;
+    (scenario.before)(&mut nodes, &servers)?;
     let admin = nodes.start_all()?;
 
     let config = CrowdConfig {

@@ -1,7 +1,6 @@
 //! A server process of one's own: built if need be, in a fresh folder, on ports of this machine only; measured,
 //! killed, started again.
 
-use std::ffi::OsString;
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -82,6 +81,9 @@ fn beside() -> anyhow::Result<PathBuf> {
     Ok(beside.join("tapgate"))
 }
 
+/// What goes to its log. Of a node also which shards come and go.
+const LOG: &str = "warn,gateway::cluster=info,storage::journal::kafka=info";
+
 /// What is raised. One device here does the work of a thousand, all of them from one address.
 const LIMITS: &str = "device_scans_per_s = 0\nhttp_requests_per_s = 0\n";
 
@@ -94,7 +96,8 @@ pub struct Server {
     _fresh: Option<TempDir>,
     http: SocketAddr,
     quic: SocketAddr,
-    environment: Vec<(OsString, OsString)>,
+    /// What stands before its command: in which network it runs.
+    prefix: Vec<String>,
 }
 
 impl Server {
@@ -120,15 +123,15 @@ impl Server {
         let data = folder.join("data");
         fs::create_dir(&data)?;
         let settings = format!(
-            "data = {data:?}\nhttp = \"{http}\"\nquic = \"{quic}\"\nquic_advertised = \"{quic}\"\nlog = \"warn\"\n{LIMITS}{more}"
+            "data = {data:?}\nhttp = \"{http}\"\nquic = \"{quic}\"\nquic_advertised = \"{quic}\"\nlog = \"{LOG}\"\n{LIMITS}{more}"
         );
         fs::write(folder.join("tapgate.toml"), settings)?;
-        Ok(Self { program, child: None, folder, _fresh: None, http, quic, environment: Vec::new() })
+        Ok(Self { program, child: None, folder, _fresh: None, http, quic, prefix: Vec::new() })
     }
 
-    /// With this in its environment, from its next start on.
-    pub fn environment(&mut self, environment: Vec<(OsString, OsString)>) {
-        self.environment = environment;
+    /// Behind this command, which runs what follows it in its own place, from its next start on.
+    pub fn prefix(&mut self, prefix: Vec<String>) {
+        self.prefix = prefix;
     }
 
     /// The data folder.
@@ -179,9 +182,15 @@ impl Server {
     pub fn start(&mut self) -> anyhow::Result<()> {
         ensure!(self.child.is_none(), "the server runs already");
         let log = File::options().create(true).append(true).open(self.log())?;
-        let mut command = Command::new(&self.program.0);
+        let mut command = match self.prefix.split_first() {
+            None => Command::new(&self.program.0),
+            Some((first, rest)) => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(&self.program.0);
+                command
+            }
+        };
         command.arg("serve").arg("--config").arg(self.folder.join("tapgate.toml"));
-        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         self.child = Some(command.spawn()?);
         Ok(())

@@ -1,13 +1,14 @@
 //! The nodes of a cluster: processes of the one binary, each with a folder, ports and settings of its own.
 
 use std::fs;
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 
+use super::apart::{Apart, Begins, Way};
 use super::servers::Servers;
 use crate::admin::{Admin, Doors};
 use crate::server::{Program, Server};
@@ -27,6 +28,15 @@ fn make_certificates(program: &Program, folder: &Path, nodes: usize) -> anyhow::
 /// All of them.
 pub(super) struct Nodes {
     pub(super) all: Vec<Server>,
+    /// Where the others reach each.
+    peers: Vec<SocketAddr>,
+    /// The last one, if it has a network of its own.
+    apart: Option<Apart>,
+    /// So many of them, the last ones, are started later.
+    pub(super) later: usize,
+    /// Its ways to the brokers and to the other nodes.
+    pub(super) to_kafka: Way,
+    pub(super) to_peers: Way,
 }
 
 impl Nodes {
@@ -45,29 +55,45 @@ impl Nodes {
              http_requests_per_key_s = 0\n",
             servers.settings()
         );
-        let mut all = Vec::new();
-        let several = count > 1;
+        let (mut all, mut peers) = (Vec::new(), Vec::new());
         let certificates = folder.join("peers");
-        if several {
-            make_certificates(program, &certificates, count)?;
-        }
+        make_certificates(program, &certificates, count)?;
         for number in 1..=count {
             let own = folder.join(format!("node-{number}"));
             fs::create_dir(&own)?;
-            let mut settings = shared.clone();
-            if several {
-                let peers = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
-                let pem = |name: String| certificates.join(name);
-                settings += &format!(
-                    "node = {number}\npeers = \"{peers}\"\npeer_ca = {:?}\npeer_certificate = {:?}\npeer_key = {:?}\n",
-                    pem("ca.pem".to_owned()),
-                    pem(format!("node-{number}.pem")),
-                    pem(format!("node-{number}.key"))
-                );
-            }
+            let door = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+            peers.push(door);
+            let pem = |name: String| certificates.join(name);
+            let settings = format!(
+                "{shared}node = {number}\npeers = \"{door}\"\npeer_ca = {:?}\npeer_certificate = {:?}\npeer_key = {:?}\n",
+                pem("ca.pem".to_owned()),
+                pem(format!("node-{number}.pem")),
+                pem(format!("node-{number}.key"))
+            );
             all.push(Server::in_folder(program.clone(), own, &settings)?);
         }
-        Ok(Self { all })
+        Ok(Self { all, peers, apart: None, later: 0, to_kafka: Way::default(), to_peers: Way::default() })
+    }
+
+    /// Puts the last node into a network of its own, before it is started.
+    ///
+    /// # Errors
+    /// Only root may.
+    pub(super) fn set_apart(&mut self, servers: &Servers) -> anyhow::Result<()> {
+        let apart = Apart::make()?;
+        let (node, never) = (self.all.last_mut().context("there is a node")?, Way::default());
+        node.prefix(apart.prefix());
+        for broker in &servers.kafka {
+            apart.streams(broker.parse()?, Begins::Inside, &self.to_kafka)?;
+        }
+        if let Some((own, others)) = self.peers.split_last() {
+            apart.datagrams(*own, Begins::Outside, &self.to_peers)?;
+            others.iter().try_for_each(|door| apart.datagrams(*door, Begins::Inside, &self.to_peers))?;
+        }
+        apart.streams(node.http(), Begins::Outside, &never)?;
+        apart.datagrams(node.quic(), Begins::Outside, &never)?;
+        self.apart = Some(apart);
+        Ok(())
     }
 
     /// Starts all, and makes an operator's key that is good at each.
@@ -76,7 +102,8 @@ impl Nodes {
     /// One does not start.
     pub(super) fn start_all(&mut self) -> anyhow::Result<Admin> {
         // One after the other: the first makes the topic.
-        for node in &mut self.all {
+        let now = self.all.len().saturating_sub(self.later);
+        for node in &mut self.all[..now] {
             node.start()?;
             node.wait_ready(&Admin::new(node.http(), String::new()))?;
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 
 use super::leaders;
+use super::nodes::Nodes;
 use super::outage::Must;
 use super::servers::Servers;
 use super::stage::Stage;
@@ -27,6 +28,8 @@ pub struct Scenario {
     pub nodes_min: usize,
     /// Read models and snapshots have to lie on CQL.
     pub cql: bool,
+    /// What has to be prepared before the nodes are started.
+    pub(super) before: fn(&mut Nodes, &Servers) -> anyhow::Result<()>,
     /// One cycle.
     pub(super) play: fn(&mut Stage<'_>, u32) -> anyhow::Result<()>,
 }
@@ -35,13 +38,15 @@ pub struct Scenario {
 const AWAY: Duration = Duration::from_secs(8);
 /// How long it is quiet after what failed is there again: brokers fetch what they have missed.
 const SETTLE: Duration = Duration::from_secs(4);
+/// How long a node is cut off: longer than a write waits for brokers.
+const CUT: Duration = Duration::from_secs(20);
 /// How long read models and snapshots are away.
 const CQL_AWAY: Duration = Duration::from_secs(60);
 /// A node that is paused for so long has been taken for dead by everybody.
 const PAUSED: Duration = Duration::from_secs(15);
 
 /// All of them.
-pub const SCENARIOS: [Scenario; 8] = [
+pub const SCENARIOS: [Scenario; 12] = [
     Scenario {
         name: "node-killed",
         what: "a node is killed (SIGKILL), its shards are taken over, it is started again",
@@ -50,6 +55,7 @@ pub const SCENARIOS: [Scenario; 8] = [
         nodes: 3,
         nodes_min: 1,
         cql: false,
+        before: nothing,
         play: node_killed,
     },
     Scenario {
@@ -60,6 +66,7 @@ pub const SCENARIOS: [Scenario; 8] = [
         nodes: 3,
         nodes_min: 1,
         cql: false,
+        before: nothing,
         play: broker_killed,
     },
     Scenario {
@@ -70,6 +77,7 @@ pub const SCENARIOS: [Scenario; 8] = [
         nodes: 3,
         nodes_min: 1,
         cql: false,
+        before: nothing,
         play: brokers_killed,
     },
     Scenario {
@@ -80,6 +88,7 @@ pub const SCENARIOS: [Scenario; 8] = [
         nodes: 3,
         nodes_min: 1,
         cql: false,
+        before: nothing,
         play: node_paused,
     },
     Scenario {
@@ -90,6 +99,7 @@ pub const SCENARIOS: [Scenario; 8] = [
         nodes: 3,
         nodes_min: 1,
         cql: false,
+        before: nothing,
         play: rolling_nodes,
     },
     Scenario {
@@ -100,6 +110,7 @@ pub const SCENARIOS: [Scenario; 8] = [
         nodes: 3,
         nodes_min: 1,
         cql: false,
+        before: nothing,
         play: rolling_brokers,
     },
     Scenario {
@@ -110,6 +121,7 @@ pub const SCENARIOS: [Scenario; 8] = [
         nodes: 3,
         nodes_min: 1,
         cql: true,
+        before: nothing,
         play: cql_killed,
     },
     Scenario {
@@ -120,7 +132,55 @@ pub const SCENARIOS: [Scenario; 8] = [
         nodes: 3,
         nodes_min: 1,
         cql: false,
+        before: nothing,
         play: leader_moved,
+    },
+    Scenario {
+        name: "cut-from-kafka",
+        what: "a node is cut off from the brokers for 20 s (a network namespace): what is sent is lost, and nobody is told",
+        shows: "the others take over what it has, and it acknowledges nothing more",
+        cycles: 2,
+        nodes: 3,
+        nodes_min: 2,
+        cql: false,
+        before: set_apart,
+        play: |stage, _| cut(stage, "the brokers", (true, false)),
+    },
+    Scenario {
+        name: "cut-from-peers",
+        what: "a node is cut off from the other nodes for 20 s (a network namespace): what is sent is lost, and nobody is told",
+        shows: "whoever has a shard keeps it: each node answers for its own, and devices go where theirs is",
+        cycles: 2,
+        nodes: 3,
+        nodes_min: 2,
+        cql: false,
+        before: set_apart,
+        play: |stage, _| cut(stage, "the other nodes", (false, true)),
+    },
+    Scenario {
+        name: "cut-from-both",
+        what: "a node is cut off from the brokers and the other nodes for 20 s (a network namespace): what is sent is lost, and nobody is told",
+        shows: "as if it were dead, but for the devices that still reach it",
+        cycles: 2,
+        nodes: 3,
+        nodes_min: 2,
+        cql: false,
+        before: set_apart,
+        play: |stage, _| cut(stage, "everybody", (true, true)),
+    },
+    Scenario {
+        name: "node-added",
+        what: "one more node is started, and stopped again (SIGTERM)",
+        shows: "it gets its share of the shards and gives it back: nobody waits long",
+        cycles: 3,
+        nodes: 3,
+        nodes_min: 2,
+        cql: false,
+        before: |nodes, _| {
+            nodes.later = 1;
+            Ok(())
+        },
+        play: node_added,
     },
 ];
 
@@ -142,6 +202,14 @@ pub fn list() -> String {
         let _ = writeln!(text, "{name:<16} {what}.\n{:<16} {shows}.", "");
     }
     text
+}
+
+fn nothing(_: &mut Nodes, _: &Servers) -> anyhow::Result<()> {
+    Ok(())
+}
+
+fn set_apart(nodes: &mut Nodes, servers: &Servers) -> anyhow::Result<()> {
+    nodes.set_apart(servers)
 }
 
 fn node_killed(stage: &mut Stage<'_>, cycle: u32) -> anyhow::Result<()> {
@@ -166,6 +234,7 @@ fn broker_killed(stage: &mut Stage<'_>, cycle: u32) -> anyhow::Result<()> {
     stage.quiet(AWAY);
     stage.comes_back();
     stage.servers.start(broker)?;
+    stage.all_serve()?;
     stage.quiet(SETTLE);
     Ok(())
 }
@@ -180,6 +249,7 @@ fn brokers_killed(stage: &mut Stage<'_>, cycle: u32) -> anyhow::Result<()> {
     stage.quiet(AWAY);
     stage.comes_back();
     two.into_iter().try_for_each(|broker| stage.servers.start(broker))?;
+    stage.all_serve()?;
     stage.quiet(SETTLE);
     Ok(())
 }
@@ -192,6 +262,7 @@ fn node_paused(stage: &mut Stage<'_>, cycle: u32) -> anyhow::Result<()> {
     stage.quiet(PAUSED);
     stage.comes_back();
     stage.resume_node(number)?;
+    stage.all_serve()?;
     stage.quiet(SETTLE);
     Ok(())
 }
@@ -238,6 +309,31 @@ fn leader_moved(stage: &mut Stage<'_>, cycle: u32) -> anyhow::Result<()> {
     stage.comes_back();
     // The first time they may be where they should be.
     ensure!(cycle == 0 || moved > 0, "no partition has got another leader");
+    stage.quiet(SETTLE);
+    Ok(())
+}
+
+fn cut(stage: &mut Stage<'_>, from: &str, (to_kafka, to_peers): (bool, bool)) -> anyhow::Result<()> {
+    stage.a_moment();
+    stage.fails(format_args!("node {} is cut off from {from}", stage.nodes()), Must::Wait);
+    stage.cut(to_kafka, to_peers);
+    stage.quiet(CUT);
+    stage.comes_back();
+    stage.cut(false, false);
+    stage.all_serve()?;
+    stage.quiet(SETTLE);
+    Ok(())
+}
+
+fn node_added(stage: &mut Stage<'_>, _: u32) -> anyhow::Result<()> {
+    let number = stage.nodes() - 1;
+    stage.a_moment();
+    stage.fails(format_args!("node {} joins", number + 1), Must::Wait);
+    stage.start_node(number)?;
+    stage.quiet(SETTLE);
+    stage.fails(format_args!("node {} leaves", number + 1), Must::Wait);
+    stage.stop_node(number)?;
+    stage.comes_back();
     stage.quiet(SETTLE);
     Ok(())
 }

@@ -76,6 +76,20 @@ impl<'a> Stage<'a> {
         self.nodes.all[number].stop()
     }
 
+    /// Cuts the ways of the node that has a network of its own, or mends them: to the brokers, to the other nodes.
+    pub(super) fn cut(&mut self, to_kafka: bool, to_peers: bool) {
+        self.nodes.to_kafka.cut(to_kafka);
+        self.nodes.to_peers.cut(to_peers);
+    }
+
+    /// Waits until all nodes serve again.
+    pub(super) fn all_serve(&mut self) -> anyhow::Result<()> {
+        let began = Instant::now();
+        (0..self.nodes.all.len()).try_for_each(|number| self.nodes.wait_ready(number).map(drop))?;
+        self.say(format_args!("all nodes were ready after {} ms", began.elapsed().as_millis()));
+        Ok(())
+    }
+
     /// Starts it, and waits until it serves.
     pub(super) fn start_node(&mut self, number: usize) -> anyhow::Result<()> {
         self.nodes.all[number].start()?;

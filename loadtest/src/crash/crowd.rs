@@ -100,9 +100,16 @@ impl Crowd {
 
 /// Whether it is how a device should lose its connection while servers fail.
 pub(super) fn is_expected(complaint: &str) -> bool {
-    ["the server has gone", "the node is silent", "an answer does not come", "connection lost", "closed by peer"]
-        .iter()
-        .any(|why| complaint.contains(why))
+    [
+        "the server has gone",
+        "the node is silent",
+        "an answer does not come",
+        "connection lost",
+        "closed by peer",
+        "shutting_down",
+    ]
+    .iter()
+    .any(|why| complaint.contains(why))
 }
 
 /// Everybody has come home.

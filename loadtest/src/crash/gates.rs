@@ -37,3 +37,34 @@ pub(super) fn compare(readers: &[Reader], book: GateBook, report: &mut CrashRepo
 pub(super) fn how_else(there: bool) -> &'static str {
     if there { "otherwise than it was acknowledged" } else { "not at all" }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Model;
+    use crate::reader::DeviceConfig;
+    use crate::workload::gate::Population;
+    use engine::model::ids::{DeviceId, ZoneNo};
+
+    #[test]
+    fn what_the_journal_lacks_or_has_otherwise_is_lost() {
+        let table = [
+            ("as it was told", vec![(1, 10), (2, 20)], 0),
+            ("one is missing", vec![(1, 10)], 1),
+            ("one says something else", vec![(1, 10), (2, 21)], 1),
+            ("more than was told", vec![(1, 10), (2, 20), (3, 30)], 0),
+        ];
+        for (what, journaled, lost) in table {
+            let model = Model::new(Vec::new(), ZoneNo(0), 1);
+            let population = Population::new(&model, 1);
+            let config = DeviceConfig { window: 1, keep: 0, remember: true, waits: false, echo: false };
+            let mut reader = Reader::new(0, model, population, config);
+            (reader.device, reader.remembered) = (Some(DeviceId(5)), vec![(1, 10), (2, 20)]);
+            let mut book = GateBook::default();
+            book.answers.insert(5, journaled.into_iter().collect());
+            let mut report = CrashReport::default();
+            compare(&[reader], book, &mut report);
+            assert_eq!((report.acknowledged, report.lost), (2, lost), "{what}: {:?}", report.notes);
+        }
+    }
+}
