@@ -209,6 +209,31 @@ pub enum Cluster {
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1_000))]
         nodes: u16,
     },
+    /// Ask the node that runs here which node has which shard.
+    Status {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+        /// Where the server's data is.
+        #[command(flatten)]
+        data: DataFolder,
+    },
+    /// Hand over the shards of the node that runs here to the others. It stays up, and forwards what it is asked.
+    Drain {
+        /// The node's number, so that no other is drained by mistake.
+        node: u32,
+        /// Where the server's data is.
+        #[command(flatten)]
+        data: DataFolder,
+    },
+    /// Let a drained node have its share of the shards again. Starting it again does the same.
+    Undrain {
+        /// The node's number.
+        node: u32,
+        /// Where the server's data is.
+        #[command(flatten)]
+        data: DataFolder,
+    },
 }
 
 fn role(text: &str) -> Result<Role, String> {
@@ -260,6 +285,15 @@ mod tests {
             "tapgate top",
             "tapgate top http://h:1/live/demo#key=tgk_x --once",
             "tapgate top h:1 --key tgk_x --festival demo",
+        ] {
+            Cli::try_parse_from(line.split(' ')).unwrap_or_else(|why| panic!("{line}: {why}"));
+        }
+        #[cfg(feature = "cluster")]
+        for line in [
+            "tapgate cluster certificates c --nodes 3",
+            "tapgate cluster status --config c.toml --json",
+            "tapgate cluster drain 3 --config c.toml",
+            "tapgate cluster undrain 3 --data d",
         ] {
             Cli::try_parse_from(line.split(' ')).unwrap_or_else(|why| panic!("{line}: {why}"));
         }

@@ -8,6 +8,8 @@ pub mod listen;
 pub mod metrics;
 #[cfg(feature = "cluster")]
 mod peers;
+#[cfg(feature = "cluster")]
+pub mod placing;
 pub mod proxies;
 pub mod run;
 pub mod secret;

@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 
 use actors::{Node, PlacementError, Standing};
 use engine::model::ids::{NodeNo, ShardId};
-use storage::journal::JournalError;
 use storage::journal::kafka::group::{Group, GroupView};
 use storage::journal::kafka::{Claims, Options};
+use storage::journal::{JournalError, Position};
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
@@ -45,7 +45,7 @@ struct Inner {
     node: Node,
     claims: Claims,
     options: Options,
-    group: Mutex<Option<Group>>,
+    group: Mutex<Option<Arc<Group>>>,
     wake: Arc<Notify>,
     /// Taking a shard over has failed so often, and last because of this.
     faults: Mutex<Vec<Option<String>>>,
@@ -62,6 +62,8 @@ pub struct Placed {
     pub owner: Option<NodeNo>,
     /// How often it was taken over.
     pub epoch: u64,
+    /// Where its records end, as far as this node knows.
+    pub end: Position,
     /// How it stands on this node.
     pub standing: Standing,
     /// Whether the group assigns it to this node.
@@ -84,7 +86,7 @@ impl Driver {
             node,
             claims,
             options,
-            group: Mutex::new(Some(group)),
+            group: Mutex::new(Some(Arc::new(group))),
             wake,
             ready: Semaphore::new(READY_AT_ONCE),
             settled: AtomicBool::new(false),
@@ -93,15 +95,21 @@ impl Driver {
         Ok(this)
     }
 
+    /// The node that this is.
+    pub fn this_node(&self) -> NodeNo {
+        self.0.options.member.as_ref().map_or(NodeNo(0), |member| member.node)
+    }
+
     /// Every shard, as this node sees it.
     pub fn shards(&self) -> Vec<Placed> {
         let Inner { claims, node, .. } = &*self.0;
-        let (assigned, faults) = (self.0.assigned(), self.0.faults().clone());
+        let (assigned, faults, ends) = (self.0.assigned(), self.0.faults().clone(), node.durable_end());
         let placed = |(shard, fault): (u16, Option<String>)| {
             let shard = ShardId(shard);
             let owner = claims.owner(shard).map(|owner| owner.node);
             let (standing, assigned) = (node.standing(shard), assigned.contains(&shard));
-            Placed { shard, owner, epoch: claims.epoch(shard), standing, assigned, fault }
+            let (epoch, end) = (claims.epoch(shard), ends.get(shard));
+            Placed { shard, owner, epoch, end, standing, assigned, fault }
         };
         (0..).zip(faults).map(placed).collect()
     }
@@ -111,7 +119,8 @@ impl Driver {
     /// # Errors
     /// As [`Group::view`].
     pub fn group(&self) -> Result<GroupView, JournalError> {
-        match &*self.0.group() {
+        let group = self.0.group();
+        match group {
             Some(group) => group.view(&self.0.options),
             None => storage::journal::kafka::group::look(&self.0.options),
         }
@@ -119,22 +128,25 @@ impl Driver {
 
     /// Whether the node has a place in the group, or wants one.
     pub fn takes_part(&self) -> bool {
-        self.0.group().as_ref().is_some_and(Group::is_wanted)
+        self.0.group().is_some_and(|group| group.is_wanted())
     }
 
     /// Gives up the node's place in the group, so that the others take over its shards, one after the other, as soon as they
-    /// can; until then they are served here. Says how many are left, after they were all gone or some seconds at most. The node
-    /// stays up, and takes its part again after [`Driver::come_back`].
-    pub async fn leave(&self) -> usize {
-        let began = Instant::now();
+    /// can; until then they are served here. `false`: there is no other, as far as the group's coordinator says. The node stays
+    /// up, and takes its part again after [`Driver::come_back`].
+    pub async fn begin_leaving(&self) -> bool {
         let this = self.clone();
         let others = tokio::task::spawn_blocking(move || this.group().map(|group| group.places > 1)).await;
-        if let Some(group) = &*self.0.group() {
+        if let Some(group) = self.0.group() {
             group.want(false);
         }
-        // If nobody is known to be there, nobody is waited for.
-        let others = matches!(others, Ok(Ok(true)));
-        let mut said = 0;
+        matches!(others, Ok(Ok(true)))
+    }
+
+    /// Leaves, and waits until the others have all that was here, or some seconds at most. Says how many shards are left. If
+    /// nobody is known to be there, nobody is waited for.
+    pub async fn leave(&self) -> usize {
+        let (others, began, mut said) = (self.begin_leaving().await, Instant::now(), 0);
         loop {
             let left = self.0.here();
             if left == 0 || !others || began.elapsed() > LEAVE_WITHIN {
@@ -148,16 +160,16 @@ impl Driver {
         }
     }
 
-    /// Takes part again, after [`Driver::leave`].
+    /// Takes part again, after [`Driver::begin_leaving`].
     pub fn come_back(&self) {
-        if let Some(group) = &*self.0.group() {
+        if let Some(group) = self.0.group() {
             group.want(true);
         }
     }
 
     /// Ends it. What is still here stays here until the node stops.
     pub async fn stop(&self) {
-        let group = self.0.group().take();
+        let group = self.0.group.lock().unwrap_or_else(PoisonError::into_inner).take();
         self.0.wake.notify_one();
         // Leaving waits for the brokers, within bounds.
         let _ = tokio::task::spawn_blocking(move || drop(group)).await;
@@ -174,7 +186,7 @@ impl Placement for Driver {
         let twin = claims.has_twin().then(|| {
             "another process has the same node number: give each its own in the settings, and restart them".to_owned()
         });
-        let joined = match &*self.0.group() {
+        let joined = match self.0.group() {
             Some(group) if group.is_wanted() && !group.has_joined() => {
                 let why = group.fault().map(|why| format!(": {why}")).unwrap_or_default();
                 Some(format!("this node has no place in the consumer group{why}"))
@@ -193,8 +205,9 @@ impl Placement for Driver {
 }
 
 impl Inner {
-    fn group(&self) -> MutexGuard<'_, Option<Group>> {
-        self.group.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Nobody waits under its lock: not for brokers either.
+    fn group(&self) -> Option<Arc<Group>> {
+        self.group.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn faults(&self) -> MutexGuard<'_, Vec<Option<String>>> {
@@ -202,7 +215,7 @@ impl Inner {
     }
 
     fn assigned(&self) -> BTreeSet<ShardId> {
-        self.group().as_ref().map(Group::assigned).unwrap_or_default()
+        self.group().map(|group| group.assigned()).unwrap_or_default()
     }
 
     /// How many shards serve here or are on their way.
@@ -242,7 +255,13 @@ async fn run(inner: Arc<Inner>) {
             }
         }
         let (assigned, now) = (inner.assigned(), Instant::now());
-        let joined = inner.group().as_ref().is_some_and(Group::has_joined);
+        // Nothing more can be served here until a restart: let the others have it.
+        if let Some(group) = inner.group().filter(|group| group.is_wanted() && inner.node.journal().failure().is_some())
+        {
+            error!("this node's journal has failed: it leaves its shards to the others");
+            group.want(false);
+        }
+        let joined = inner.group().is_some_and(|group| group.has_joined());
         if joined && assigned.iter().all(|shard| inner.node.standing(*shard) == Standing::Serving) {
             inner.settled.store(true, Ordering::Release);
         }

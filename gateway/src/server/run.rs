@@ -35,6 +35,8 @@ use crate::server::data_folder::FolderError;
 use crate::server::latency::LatencyTracker;
 #[cfg(feature = "cluster")]
 use crate::server::peers;
+#[cfg(feature = "cluster")]
+use crate::server::placing;
 use crate::server::tls::{ServerTls, TlsError};
 use crate::server::{control, data_folder, listen, metrics, secret, stores};
 use crate::shared_counts::SharedCounts;
@@ -389,6 +391,11 @@ impl Running {
         match control::bind(&config.data) {
             Ok(listener) => {
                 let app = control::app(state.clone());
+                #[cfg(feature = "cluster")]
+                let app = match &driver {
+                    Some(driver) => app.merge(placing::router(driver.clone())),
+                    None => app,
+                };
                 serving.push(tokio::spawn(control::serve(listener, app, set(stopping))));
             }
             // Gates work without it; keys can be made while the server is stopped, or over the API.

@@ -225,7 +225,7 @@ fn view<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     name: &str,
 ) -> Result<GroupView, JournalError> {
-    let patience = options.patience().min(Duration::from_secs(5));
+    let patience = options.patience().min(Duration::from_secs(2));
     let list = consumer.fetch_group_list(Some(name), patience).map_err(|why| options.unreachable(why))?;
     let Some(group) = list.groups().iter().find(|group| group.name() == name) else {
         return Ok(GroupView { state: "Empty".to_owned(), places: 0, nodes: Vec::new() });
