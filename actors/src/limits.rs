@@ -73,6 +73,12 @@ pub const UNAVAILABLE_RETRY_MS: u32 = 1_000;
 /// How long a record that found the journal's queue full waits before it is handed over again, in ms: about ten writes.
 pub const JOURNAL_FULL_RETRY_MS: u64 = 1;
 
+/// How long whoever asks for the office waits for a shard that is moving between nodes, in ms: a planned move takes a quarter of
+/// that. One whose node has died takes some seconds, and is `unavailable` meanwhile.
+pub const MOVE_WAIT_MS: u64 = 1_000;
+/// How often it is asked again.
+pub const MOVE_AGAIN_MS: u64 = 20;
+
 /// How long starting waits for the shards' threads to take them up, in ms. They have nothing to do but that.
 pub const START_MS_MAX: u64 = 10_000;
 

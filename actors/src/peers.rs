@@ -185,6 +185,11 @@ impl Border {
         self.0.set(peers).is_ok()
     }
 
+    /// Whether the node has joined others.
+    pub(crate) fn has_peers(&self) -> bool {
+        self.0.get().is_some()
+    }
+
     /// On which other node a shard is that does not serve here.
     pub(crate) fn host(&self, link: &Link, shard: ShardId) -> Option<NodeNo> {
         if link.serving.load(Ordering::Acquire) {

@@ -238,3 +238,53 @@ async fn shards_move_between_two_nodes_and_nothing_acknowledged_is_lost_or_doubl
     assert_eq!((books.wallets, books.in_transit, books.trial_balance()), (80_000 - paid.len() as i128, 0, 0));
     node.stop().await;
 }
+
+/// Whoever asks at either door while shards are handed over is answered, if a moment later.
+#[tokio::test]
+async fn a_move_that_is_planned_fails_nobody_who_asks_for_the_office() {
+    let log = MemoryLog::new(SHARDS);
+    let (hosts, nodes) = Hosts::start(&log, SHARDS, 2);
+    for shard in (0..SHARDS).map(ShardId) {
+        log.claim(shard, 1);
+        hosts.announce(shard, Some(NodeNo(1)));
+        nodes[0].take_up(shard).await.unwrap();
+    }
+    let guests = wallets(SHARDS, 8);
+    let theirs = guests.clone();
+    let bar = at_the_admin(&nodes[0], move |mut admin| {
+        let bar = Bar::open(&mut admin);
+        theirs.iter().for_each(|wallet| bar.wallet(&mut admin, *wallet, 10_000));
+        bar
+    })
+    .await;
+    let enough = AtomicBool::new(false);
+    let asking = async {
+        // Within one shard each: what needs two may end as `still_pending` when one of them is given up.
+        let guest = async |n: usize| {
+            let mut asked = 0;
+            while !enough.load(Ordering::Acquire) {
+                let (pair, door) = ((guests[n], guests[n + 4]), &nodes[asked % 2]);
+                let done = transfer_once(door, bar, pair, 1, (n * 100_000 + asked + 1) as u128).await;
+                assert!(done.is_ok(), "guest {n}, {asked}: {done:?}");
+                assert_eq!(wallet(&nodes[(asked + 1) % 2], pair.1).await.available, 10_001 + asked as i64);
+                asked += 1;
+            }
+            asked
+        };
+        join_all((0..4).map(guest)).await
+    };
+    let moving = async {
+        for turn in 0..24 {
+            let (shard, to) = (ShardId(turn % SHARDS), usize::from(1 - (turn / SHARDS) % 2));
+            moves(&log, &hosts, &nodes, shard, to, false).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        enough.store(true, Ordering::Release);
+    };
+    let (asked, ()) = tokio::join!(asking, moving);
+    assert!(asked.iter().all(|asked| *asked > 5), "{asked:?}");
+    hosts.part();
+    for node in nodes {
+        node.stop().await;
+    }
+}

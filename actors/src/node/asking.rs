@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use engine::cashless::command::TerminalCommand;
 use engine::cashless::view::{LedgerView, WalletView};
@@ -16,7 +17,7 @@ use engine::view::{Query, View};
 
 use super::Node;
 use crate::host::{ReplySender, ReplyTo, Standing};
-use crate::limits::{KEYS_MAX, PENDING_MAX, TERMINALS_MAX, URGENT_MAX};
+use crate::limits::{KEYS_MAX, MOVE_AGAIN_MS, MOVE_WAIT_MS, PENDING_MAX, TERMINALS_MAX, URGENT_MAX};
 use crate::peers::{Border, Replies, Whereabouts, turn_away};
 use crate::pipeline::Work;
 use crate::reply::{Busy, Inbox, TerminalInbox, TurnedAway};
@@ -122,9 +123,30 @@ impl Node {
     /// Never hangs: at worst it answers [`Rejection::Busy`], [`Rejection::Unavailable`], or
     /// [`Rejection::StillPending`] after [`crate::limits::DEFERRED_MS_MAX`], and the same key is told later how it ended.
     /// `true` says that nothing happened now: a repetition.
+    ///
+    /// While the shard moves from one node to another, it is asked again for up to [`MOVE_WAIT_MS`], if nothing was done or the
+    /// key makes a repetition harmless: so a move that is planned fails nobody.
     pub async fn ask(&self, command: AdminCommand) -> (AdminAnswer, bool) {
-        let (once, answer) = ReplySender::new();
         let shard = self.shard_of(command.action.home());
+        if !self.0.border.has_peers() {
+            return self.ask_once(shard, command).await;
+        }
+        let mut waits = Moving::of(self, shard);
+        loop {
+            let (answer, repeated) = self.ask_once(shard, command.clone()).await;
+            let again = match answer {
+                AdminAnswer::Rejected(Rejection::Busy | Rejection::Unavailable) => true,
+                AdminAnswer::Rejected(Rejection::InDoubt) => command.key.is_some(),
+                _ => false,
+            };
+            if !again || !waits.a_moment().await {
+                return (answer, repeated);
+            }
+        }
+    }
+
+    async fn ask_once(&self, shard: ShardId, command: AdminCommand) -> (AdminAnswer, bool) {
+        let (once, answer) = ReplySender::new();
         match self.send(shard, Work::Admin(Box::new(command)), ReplyTo::Admin(once)) {
             Ok(()) => answer.await.unwrap_or((AdminAnswer::Rejected(Rejection::Unavailable), false)),
             Err((busy, _)) => (AdminAnswer::Rejected(busy.rejection), false),
@@ -187,6 +209,18 @@ impl Node {
     }
 
     async fn query_shard(&self, shard: ShardId, query: Query) -> View {
+        let mut waits = self.0.border.has_peers().then(|| Moving::of(self, shard));
+        loop {
+            let view = self.query_once(shard, query).await;
+            let again = matches!(view, View::No(Rejection::Busy | Rejection::Unavailable | Rejection::InDoubt));
+            let Some(waits) = waits.as_mut().filter(|_| again) else { return view };
+            if !waits.a_moment().await {
+                return view;
+            }
+        }
+    }
+
+    async fn query_once(&self, shard: ShardId, query: Query) -> View {
         let (once, answer) = ReplySender::new();
         match self.send(shard, Work::Query(query), ReplyTo::Query(once)) {
             Ok(()) => answer.await.unwrap_or(View::No(Rejection::Unavailable)),
@@ -257,6 +291,37 @@ impl Node {
         let full = link.pending.load(Ordering::Acquire) + commands > bounds.pending
             || bounds.terminals && link.terminals.load(Ordering::Acquire) + commands > TERMINALS_MAX;
         if full { Err(Busy::of(Rejection::Busy)) } else { Ok(elsewhere) }
+    }
+}
+
+/// Somebody who waits for a shard that may be moving.
+struct Moving<'n> {
+    node: &'n Node,
+    shard: ShardId,
+    /// When it was asked it was on no node or on another.
+    was_elsewhere: bool,
+    until: Instant,
+}
+
+impl<'n> Moving<'n> {
+    fn of(node: &'n Node, shard: ShardId) -> Self {
+        let until = Instant::now() + Duration::from_millis(MOVE_WAIT_MS);
+        Self { node, shard, was_elsewhere: Self::is_elsewhere(node, shard), until }
+    }
+
+    fn is_elsewhere(node: &Node, shard: ShardId) -> bool {
+        !node.0.links[usize::from(shard.0)].serving.load(Ordering::Acquire)
+    }
+
+    /// Waits before the next try; `false`: it serves here and did, so it is not moving, or there was time enough.
+    async fn a_moment(&mut self) -> bool {
+        let elsewhere = Self::is_elsewhere(self.node, self.shard);
+        let moves = std::mem::replace(&mut self.was_elsewhere, elsewhere) || elsewhere;
+        if !moves || Instant::now() >= self.until {
+            return false;
+        }
+        tokio::time::sleep(Duration::from_millis(MOVE_AGAIN_MS)).await;
+        true
     }
 }
 

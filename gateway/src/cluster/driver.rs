@@ -6,6 +6,10 @@
 //! or has failed is done the next time.
 //!
 //! A shard that is assigned to another node is served here until that one has claimed it (`storage::journal::kafka::group`).
+//!
+//! A server that is alone has no group: every shard is its own, and one that it has lost, because nobody knows what became of a
+//! write, it claims again. What somebody else has claimed it leaves alone: two servers that both think they are alone
+//! would claim it in turn for ever, and a person has to see to that.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -46,6 +50,9 @@ struct Inner {
     claims: Claims,
     options: Options,
     group: Mutex<Option<Arc<Group>>>,
+    /// There is no group, and none is needed.
+    alone: bool,
+    stopped: AtomicBool,
     wake: Arc<Notify>,
     /// Taking a shard over has failed so often, and last because of this.
     faults: Mutex<Vec<Option<String>>>,
@@ -73,26 +80,35 @@ pub struct Placed {
 }
 
 impl Driver {
-    /// Joins the group and begins. `options` are the journal's, and name this node. Call it inside a tokio runtime.
+    /// Joins the group and begins. `options` are the journal's, and name this node. Without a session it is alone. Call it
+    /// inside a tokio runtime.
     ///
     /// # Errors
     /// As [`Group::join`].
-    pub fn start(node: Node, claims: Claims, options: Options, session_ms: u32) -> Result<Self, JournalError> {
+    pub fn start(node: Node, claims: Claims, options: Options, session_ms: Option<u32>) -> Result<Self, JournalError> {
         let wake = Arc::new(Notify::new());
         let called = Arc::clone(&wake);
-        let group = Group::join(&options, session_ms, move || called.notify_one())?;
+        let group = session_ms.map(|session_ms| Group::join(&options, session_ms, move || called.notify_one()));
+        let group = group.transpose()?.map(Arc::new);
         let this = Self(Arc::new(Inner {
             faults: Mutex::new(vec![None; usize::from(claims.shards())]),
             node,
             claims,
             options,
-            group: Mutex::new(Some(Arc::new(group))),
+            alone: group.is_none(),
+            group: Mutex::new(group),
+            stopped: AtomicBool::new(false),
             wake,
             ready: Semaphore::new(READY_AT_ONCE),
             settled: AtomicBool::new(false),
         }));
         tokio::spawn(run(Arc::clone(&this.0)));
         Ok(this)
+    }
+
+    /// Whether there are no other nodes.
+    pub fn is_alone(&self) -> bool {
+        self.0.alone
     }
 
     /// The node that this is.
@@ -169,6 +185,7 @@ impl Driver {
 
     /// Ends it. What is still here stays here until the node stops.
     pub async fn stop(&self) {
+        self.0.stopped.store(true, Ordering::Release);
         let group = self.0.group.lock().unwrap_or_else(PoisonError::into_inner).take();
         self.0.wake.notify_one();
         // Leaving waits for the brokers, within bounds.
@@ -194,7 +211,11 @@ impl Placement for Driver {
             _ => None,
         };
         let faults = self.0.faults();
-        let waits = self.0.assigned().into_iter().find(|shard| node.standing(*shard) != Standing::Serving);
+        // What somebody else has taken from a server that is alone, the node itself says.
+        let waits = |shard: &ShardId| {
+            node.standing(*shard) != Standing::Serving && !(self.0.alone && claims.is_anothers(*shard))
+        };
+        let waits = self.0.assigned().into_iter().find(waits);
         let waits = waits.map(|shard| match &faults[usize::from(shard.0)] {
             Some(why) => format!("shard {} cannot be taken over: {why}", shard.0),
             None => format!("shard {} is being taken over", shard.0),
@@ -215,6 +236,9 @@ impl Inner {
     }
 
     fn assigned(&self) -> BTreeSet<ShardId> {
+        if self.alone {
+            return (0..self.claims.shards()).map(ShardId).collect();
+        }
         self.group().map(|group| group.assigned()).unwrap_or_default()
     }
 
@@ -232,7 +256,7 @@ async fn run(inner: Arc<Inner>) {
     let mut moves = JoinSet::new();
     let mut every = tokio::time::interval(LOOK_EVERY);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    while inner.group().is_some() {
+    while !inner.stopped.load(Ordering::Acquire) {
         tokio::select! {
             () = inner.wake.notified() => {}
             // Its sender is in the node.
@@ -261,7 +285,7 @@ async fn run(inner: Arc<Inner>) {
             error!("this node's journal has failed: it leaves its shards to the others");
             group.want(false);
         }
-        let joined = inner.group().is_some_and(|group| group.has_joined());
+        let joined = inner.alone || inner.group().is_some_and(|group| group.has_joined());
         if joined && assigned.iter().all(|shard| inner.node.standing(*shard) == Standing::Serving) {
             inner.settled.store(true, Ordering::Release);
         }
@@ -272,6 +296,9 @@ async fn run(inner: Arc<Inner>) {
                 anothers: inner.claims.is_anothers(shard),
                 standing: inner.node.standing(shard),
             };
+            if inner.alone && seen.anothers {
+                continue;
+            }
             match plan.next(&seen, now) {
                 Step::Nothing => {}
                 Step::TakeOver => _ = moves.spawn(take_over(Arc::clone(&inner), shard)),

@@ -33,7 +33,7 @@ impl Door {
         Ok(Some(Self { socket, tls }))
     }
 
-    /// Opens it: from then on the node asks the others and is asked by them.
+    /// Opens it: from then on the node asks the others and is asked by them. `None`: it has no others.
     ///
     /// # Errors
     /// [`ServeError::Peers`].
@@ -43,11 +43,12 @@ impl Door {
         part: &Part,
         secret: &QrSecret,
         devices_key: Fingerprint,
-    ) -> Result<QuicPeers, ServeError> {
-        let (number, shards) = (part.settings.number, part.options.shards);
+    ) -> Result<Option<QuicPeers>, ServeError> {
+        let Some(settings) = &part.settings else { return Ok(None) };
+        let (number, shards) = (settings.number, part.options.shards);
         let hello = Hello::new(number, part.options.cluster.clone(), shards, secret, devices_key);
         let peers = QuicPeers::open(self.socket, node, hello, self.tls, Arc::new(part.claims.clone())).await?;
-        info!(node = number.0, at = %part.settings.peers, "the door for other nodes is open");
-        Ok(peers)
+        info!(node = number.0, at = %settings.peers, "the door for other nodes is open");
+        Ok(Some(peers))
     }
 }

@@ -329,11 +329,14 @@ impl Running {
         // Before any shard is claimed: with the claim the others learn where to ask.
         #[cfg(feature = "cluster")]
         let peers = match (opened.peers, &part) {
-            (Some(door), Some(part)) => Some(door.open(&node, part, &state.qr_secret, tls.fingerprint).await?),
+            (Some(door), Some(part)) => door.open(&node, part, &state.qr_secret, tls.fingerprint).await?,
             _ => None,
         };
         #[cfg(feature = "cluster")]
-        let driver = part.map(|part| Driver::start(node.clone(), part.claims, part.options, part.settings.session_ms));
+        let driver = part.map(|part| {
+            let session_ms = part.settings.map(|settings| settings.session_ms);
+            Driver::start(node.clone(), part.claims, part.options, session_ms)
+        });
         #[cfg(feature = "cluster")]
         let driver = driver.transpose().map_err(|why| ServeError::Cluster { why: why.into() })?;
         #[cfg(feature = "cluster")]
@@ -392,7 +395,7 @@ impl Running {
             Ok(listener) => {
                 let app = control::app(state.clone());
                 #[cfg(feature = "cluster")]
-                let app = match &driver {
+                let app = match driver.as_ref().filter(|driver| !driver.is_alone()) {
                     Some(driver) => app.merge(placing::router(driver.clone())),
                     None => app,
                 };
@@ -454,10 +457,15 @@ impl Running {
     #[cfg(feature = "cluster")]
     async fn hand_over(&self) {
         let Some(driver) = &self.driver else { return };
-        match driver.leave().await {
-            0 => info!("the other nodes have this node's shards"),
-            left => {
-                warn!(left, "these shards are not taken over by anybody yet: they are down until some node has them")
+        if !driver.is_alone() {
+            match driver.leave().await {
+                0 => info!("the other nodes have this node's shards"),
+                left => {
+                    warn!(
+                        left,
+                        "these shards are not taken over by anybody yet: they are down until some node has them"
+                    )
+                }
             }
         }
         driver.stop().await;

@@ -14,7 +14,7 @@ pub(crate) mod cluster;
 /// A node on its journal.
 pub struct Started {
     pub node: Node,
-    /// What it needs to take its part among several.
+    /// What it needs to have its shards, if they can be lost one by one.
     #[cfg(feature = "cluster")]
     pub part: Option<cluster::Part>,
 }

@@ -24,13 +24,14 @@ use super::Started;
 use crate::server::config::{ClusterConfig, Config, CqlConfig, NodeSettings};
 use crate::server::run::{ServeError, advertised};
 
-/// What a node needs to take its part among several.
+/// What a server on Kafka needs to have the shards that are its own.
 pub struct Part {
     /// Of its journal.
     pub claims: Claims,
-    /// The journal's, which name the node.
+    /// The journal's, which name the node if it is one of several.
     pub options: Options,
-    pub settings: NodeSettings,
+    /// `None`: it is alone, and every shard is its own.
+    pub settings: Option<NodeSettings>,
 }
 
 /// As [`super::start`]. The lock is let go when the process ends. A node that is one of several begins with no shard.
@@ -40,9 +41,9 @@ pub(super) fn start(config: &Config, cluster: &ClusterConfig, threads: NodeConfi
     let options = options(config, cluster);
     let journal = KafkaJournal::open(options.clone()).map_err(|why| fault(why.into()))?;
     let claims = journal.claims();
-    let part = cluster.node.clone().map(|settings| Part { claims, options, settings });
-    let begin_with = part.is_some().then(Vec::new);
-    let shadows = part.as_ref().map_or(0, |part| part.settings.shadows);
+    let several = cluster.node.clone();
+    let begin_with = several.is_some().then(Vec::new);
+    let shadows = several.as_ref().map_or(0, |node| node.shadows);
     let threads = NodeConfig { begin_with, shadows, ..threads };
     let snapshots: Arc<dyn Snapshots> = match &cluster.cql {
         Some(cql) => Arc::new(SnapshotsOnCql::open(settings(cql)).map_err(fault)?),
@@ -53,7 +54,7 @@ pub(super) fn start(config: &Config, cluster: &ClusterConfig, threads: NodeConfi
         }
     };
     let node = Node::start(threads, Stores { journal: Box::new(journal), snapshots }).map_err(fault)?;
-    Ok(Started { node, part })
+    Ok(Started { node, part: Some(Part { claims, options, settings: several }) })
 }
 
 /// The journal's settings.
